@@ -1,0 +1,14 @@
+#!/bin/sh
+# Makes .venv from requirements.lock; does nothing when the lock has not changed since.
+# torch goes first, by pip and by its exact pin: pip's own configuration (find-links, indexes) decides
+# which build is taken, and no later package can pull another one in. uv brings the rest, ten times faster.
+set -eu
+cd "$(dirname "$0")"
+stamp=.venv/installed.lock
+if [ -f "$stamp" ] && cmp -s requirements.lock "$stamp"; then exit 0; fi
+rm -rf .venv
+python3 -m venv --without-pip .venv
+python3 -m pip --python .venv/bin/python install -q --no-compile -c requirements.lock uv torch==2.13.0
+.venv/bin/uv pip install -q --python .venv/bin/python --no-deps -r requirements.lock
+.venv/bin/uv pip install -q --python .venv/bin/python --no-deps --no-build-isolation --editable .
+cp requirements.lock "$stamp"
