@@ -1,0 +1,1 @@
+"""Annotation files of the public benchmarks as neutral examples."""

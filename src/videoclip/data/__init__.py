@@ -1,0 +1,1 @@
+"""What lies on disk (subtitles, features, vocabularies) and how it becomes a `Batch`."""

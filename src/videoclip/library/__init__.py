@@ -1,0 +1,1 @@
+"""A user's own videos: index, moments, confidence, exports."""

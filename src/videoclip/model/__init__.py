@@ -1,0 +1,1 @@
+"""Two towers, their losses and the re-ranker: tensors in, tensors out."""

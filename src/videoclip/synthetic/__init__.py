@@ -1,0 +1,1 @@
+"""A narrated world with known answers."""

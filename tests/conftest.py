@@ -1,0 +1,15 @@
+"""Fixtures shared by all tests."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference numbers, annotations and clips; it lies beside the repository."""
+    if not SHARED.is_dir():
+        pytest.skip(f"reference folder {SHARED} is absent")
+    return SHARED
