@@ -1,0 +1,83 @@
+"""Frozen backbones: raw video in, one feature per 1/rate second out; one file each.
+
+Adding a backbone is adding one module here with a function `load(source, device)` and naming it
+in `BACKBONES`. A backbone is named `NAME` or `NAME:SOURCE` ("starter", "image:google/siglip-base").
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from videoclip.data.feature_store import FeatureSpec
+from videoclip.errors import ConfigError
+
+__all__ = ["BACKBONES", "Backbone", "load_backbone"]
+
+BACKBONES = ("starter", "s3d", "image")
+"""Modules of this package, by the name a user types."""
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """A frozen network over the frames of a video.
+
+    An implementation must pickle (extraction sends it to worker processes), be deterministic, and
+    keep memory bounded however long the video is.
+    """
+
+    @property
+    def name(self) -> str:
+        """What `load_backbone` takes to make this backbone again."""
+        ...
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """What the features are; `spec.backbone` equals `name`."""
+        ...
+
+    def features_for(self, path: Path) -> Iterator[npt.NDArray[np.float32]]:
+        """Yield the features of one video in order, as chunks (n, D) of any n >= 1.
+
+        Feature i stands for seconds [i / rate, (i + 1) / rate). Frames come from
+        `videoclip.features.decode.sample_frames`.
+
+        Raises:
+            DecodeError: If the video cannot be read.
+        """
+        ...
+
+
+def load_backbone(name_or_folder: str | Path, device: str = "cpu") -> Backbone:
+    """Load a frozen backbone; only its own module is imported.
+
+    Args:
+        name_or_folder: `NAME`, `NAME:SOURCE`, or a folder whose `config.json` names its `backbone`.
+        device: Torch device the network runs on.
+
+    Raises:
+        ConfigError: If there is no such backbone.
+        CheckpointError: If its weights are missing or broken.
+        MissingExtraError: If it needs packages that are not installed.
+    """
+    text = str(name_or_folder)
+    name, colon, source = text.partition(":")
+    config = Path(text) / "config.json"
+    if name not in BACKBONES and config.is_file():
+        name, colon, source = str(json.loads(config.read_text()).get("backbone")), ":", text
+    if name not in BACKBONES:
+        near = difflib.get_close_matches(name, BACKBONES, n=1)
+        hint = f"perhaps you meant '{near[0]}'; " if near else ""
+        known = ", ".join(f"'{known}'" for known in BACKBONES)
+        raise ConfigError(f"unknown backbone '{text}'; {hint}known: {known} or a backbone's folder")
+    module = importlib.import_module(f"{__name__}.{name}")
+    backbone = module.load(source if colon else None, device)
+    assert isinstance(backbone, Backbone)
+    return backbone
