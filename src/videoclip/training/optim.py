@@ -1,0 +1,116 @@
+"""The optimiser, its learning rate over a run, and the clipping of its gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from videoclip.config import OptimConfig
+from videoclip.errors import ConfigError
+
+__all__ = ["FairseqAdam", "build_optimizer", "clip_gradients", "freeze", "learning_rate"]
+
+
+def learning_rate(update: int, config: OptimConfig, run_length: int) -> float:
+    """Return the learning rate of one update.
+
+    Args:
+        update: Index of the update, from 0.
+        config: Peak, warm-up and shape.
+        run_length: Updates in the whole run; the horizon where `config.total_updates` is 0.
+
+    Source: released schedule: the warm-up starts at rate 0 and peaks at `warmup_updates`.
+    """
+    warmup = config.warmup_updates
+    if update <= warmup and warmup > 0:
+        return config.lr * (update / warmup)
+    if config.schedule == "constant":
+        return config.lr
+    horizon = config.total_updates or run_length
+    if update >= horizon:
+        return 0.0
+    remaining = 1 - (update - warmup) / (horizon - warmup)
+    if config.schedule == "cosine":
+        return config.lr * 0.5 * (1 - math.cos(math.pi * remaining))
+    return config.lr * remaining
+
+
+class FairseqAdam(torch.optim.AdamW):
+    """Adam as fairseq computes it, in torch's fused kernel.
+
+    fairseq adds epsilon to sqrt(v) before the bias correction of v, torch after it; torch with
+    epsilon / sqrt(1 - beta2^t) at step t is fairseq's update exactly.
+
+    Source: released optimiser (not its apex variant).
+    """
+
+    def __init__(self, params: Iterable[Any], **kwargs: Any) -> None:
+        super().__init__(params, fused=True, **kwargs)
+        for group in self.param_groups:
+            group["plain_eps"], group["num_steps"] = group["eps"], 0
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Perform one update."""
+        for group in self.param_groups:
+            group["num_steps"] += 1
+            group["eps"] = group["plain_eps"] / math.sqrt(
+                1 - group["betas"][1] ** group["num_steps"]
+            )
+        loss: float | None = super().step(closure)
+        return loss
+
+
+def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """Return the optimiser of every trainable parameter of `model`, at learning rate 0.
+
+    `fairseq_adam` decays all parameters alike, as released; `adamw` decays matrices only.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    settings: dict[str, Any] = {"lr": 0.0, "betas": config.betas, "eps": config.eps}
+    if config.optimizer == "fairseq_adam":
+        return FairseqAdam(trained, weight_decay=config.weight_decay, **settings)
+    matrices = [p for p in trained if p.ndim > 1]
+    vectors = [p for p in trained if p.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], fused=True, **settings)
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float:
+    """Scale gradients by min(1, max_norm / (norm + 1e-6)) and return their norm before that.
+
+    Args:
+        parameters: All parameters that share the norm.
+        max_norm: Largest norm left; 0: no clipping.
+    """
+    with_gradient = [p for p in parameters if p.grad is not None]
+    norm = get_total_norm([p.grad for p in with_gradient if p.grad is not None])
+    if max_norm > 0 and bool(torch.isfinite(norm)):
+        clip_grads_with_norm_(with_gradient, max_norm, norm)
+    return float(norm)
+
+
+def freeze(model: nn.Module, prefixes: Iterable[str]) -> None:
+    """Stop training every parameter whose name starts with one of `prefixes`.
+
+    Raises:
+        ConfigError: If a prefix names no parameter, or nothing is left to train.
+    """
+    for prefix in prefixes:
+        named = [p for name, p in model.named_parameters() if name.startswith(prefix)]
+        if not named:
+            tops = sorted({name.split(".")[0] for name, _ in model.named_parameters()})
+            raise ConfigError(
+                f"frozen: no parameter is named '{prefix}...'; the model has {', '.join(tops)}"
+            )
+        for parameter in named:
+            parameter.requires_grad_(False)
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ConfigError("frozen: every parameter is frozen, nothing is left to train")

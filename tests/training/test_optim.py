@@ -1,0 +1,142 @@
+"""The optimiser against fairseq's formulas written out, and the schedule against its numbers."""
+
+import json
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from videoclip.config import OptimConfig
+from videoclip.errors import ConfigError
+from videoclip.training.optim import build_optimizer, clip_gradients, freeze, learning_rate
+
+
+@pytest.mark.parity
+def test_schedule_equals_the_released_one(shared):
+    cases = json.loads((shared / "golden/train_small/lr_schedule.json").read_text())
+    for case in cases:
+        config = OptimConfig(
+            lr=case["lr"], warmup_updates=case["warmup"], total_updates=case["total"]
+        )
+        for update, expected in case["lr_used_for_update_index_0_based"].items():
+            assert learning_rate(int(update), config, 10) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("schedule", ["polynomial", "cosine", "constant"])
+@given(update=st.integers(0, 300), warmup=st.integers(0, 50), run_length=st.integers(51, 200))
+def test_schedule_starts_at_zero_peaks_after_warmup_and_never_rises_again(
+    schedule, update, warmup, run_length
+):
+    config = OptimConfig(lr=0.5, warmup_updates=warmup, total_updates=0, schedule=schedule)
+    here, following = (learning_rate(u, config, run_length) for u in (update, update + 1))
+    assert 0 <= here <= 0.5
+    assert learning_rate(warmup, config, run_length) == 0.5
+    assert learning_rate(0, config, run_length) == (0.0 if warmup else 0.5)
+    assert here < following if update < warmup else here >= following
+    if schedule != "constant":
+        assert learning_rate(run_length, config, run_length) == 0.0
+
+
+def test_a_warmup_longer_than_the_run_only_rises():
+    config = OptimConfig(lr=1.0, warmup_updates=100, total_updates=0)
+    assert [learning_rate(u, config, 10) for u in range(10)] == [u / 100 for u in range(10)]
+
+
+def fairseq_adam(parameters, moments, lr, betas, eps, weight_decay, step):
+    """One update written straight from the released optimiser's formulas."""
+    for p, (m, v) in zip(parameters, moments, strict=True):
+        m.mul_(betas[0]).add_(p.grad, alpha=1 - betas[0])
+        v.mul_(betas[1]).addcmul_(p.grad, p.grad, value=1 - betas[1])
+        step_size = lr * math.sqrt(1 - betas[1] ** step) / (1 - betas[0] ** step)
+        p.data.sub_(weight_decay * lr * p.data)
+        p.data.sub_(step_size * m / (v.sqrt() + eps))
+
+
+def two_layers(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3))
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_fairseq_adam_equals_its_formulas_even_with_a_large_epsilon(weight_decay):
+    config = OptimConfig(eps=1e-2, weight_decay=weight_decay)
+    ours, naive = two_layers(), two_layers()
+    optimizer = build_optimizer(ours, config)
+    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in naive.parameters()]
+    for step in range(1, 6):
+        x = torch.randn(7, 5)
+        for model in (ours, naive):
+            model.zero_grad()
+            model(x).square().sum().backward()
+        lr = 0.01 * step
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
+        fairseq_adam(
+            list(naive.parameters()), moments, lr, config.betas, config.eps, weight_decay, step
+        )
+        for a, b in zip(ours.parameters(), naive.parameters(), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["fairseq_adam", "adamw"])
+def test_the_optimizer_continues_from_its_saved_state(kind, tmp_path):
+    config = OptimConfig(optimizer=kind, eps=1e-3, weight_decay=0.1)
+
+    def train(model, optimizer, steps):
+        for step in steps:
+            torch.manual_seed(step)
+            optimizer.zero_grad()
+            model(torch.randn(3, 5)).square().sum().backward()
+            for group in optimizer.param_groups:
+                group["lr"] = 0.1
+            optimizer.step()
+
+    unbroken, first, second = two_layers(), two_layers(), two_layers(1)
+    train(unbroken, build_optimizer(unbroken, config), range(6))
+    optimizer = build_optimizer(first, config)
+    train(first, optimizer, range(3))
+    torch.save(optimizer.state_dict(), tmp_path / "state.pt")
+    second.load_state_dict(first.state_dict())
+    resumed = build_optimizer(second, config)
+    resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    train(second, resumed, range(3, 6))
+    for a, b in zip(unbroken.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_adamw_decays_matrices_only():
+    optimizer = build_optimizer(two_layers(), OptimConfig(optimizer="adamw", weight_decay=0.3))
+    decays = {p.ndim: g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    assert decays == {2: 0.3, 1: 0.0}
+
+
+@pytest.mark.parametrize(("max_norm", "factor"), [(2.0, 2 / (5 + 1e-6)), (10.0, 1.0), (0.0, 1.0)])
+def test_clipping_scales_by_the_released_factor(max_norm, factor):
+    p, q = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    untouched = nn.Parameter(torch.zeros(1))
+    p.grad, q.grad = torch.tensor([3.0]), torch.tensor([4.0])
+    assert clip_gradients([p, untouched, q], max_norm) == 5.0
+    torch.testing.assert_close(p.grad, torch.tensor([3.0 * factor]))
+    torch.testing.assert_close(q.grad, torch.tensor([4.0 * factor]))
+
+
+def test_a_gradient_that_is_not_finite_is_reported_not_spread():
+    p, q = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    p.grad, q.grad = torch.tensor([math.inf]), torch.tensor([4.0])
+    assert clip_gradients([p, q], 2.0) == math.inf
+    assert q.grad.item() == 4.0
+
+
+def test_frozen_parameters_are_left_out_and_a_wrong_prefix_is_named():
+    model = two_layers()
+    freeze(model, ("0.",))
+    (group,) = build_optimizer(model, OptimConfig()).param_groups
+    assert len(group["params"]) == 2
+    with pytest.raises(ConfigError, match=r"'text_encoder.*has 0, 2"):
+        freeze(model, ("text_encoder.",))
+    with pytest.raises(ConfigError, match="nothing is left"):
+        freeze(model, ("0.", "2."))
