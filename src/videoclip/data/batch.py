@@ -1,0 +1,82 @@
+"""`Batch`: clip pairs of different lengths as padded tensors with masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+__all__ = ["Batch", "collate", "pad_features", "pad_tokens"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clip pairs: row i of `video` belongs to row i of `text`, every other row is a negative.
+
+    With MIL-NCE clips `text` has C * B rows instead: the C candidates of pair i are the rows
+    [C * i, C * (i + 1)).
+
+    Attributes:
+        video: (B, T, D) float32, frozen features, zero where padded.
+        video_mask: (B, T) bool, True where real; a prefix of each row.
+        text: (B, L) int64, word-piece ids without [CLS] and [SEP], `pad_id` where padded.
+        text_mask: (B, L) bool, True where real; a prefix of each row.
+    """
+
+    video: Tensor
+    video_mask: Tensor
+    text: Tensor
+    text_mask: Tensor
+
+    def __len__(self) -> int:
+        """Number of clip pairs B."""
+        return len(self.video)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """Return the batch on a device; with `non_blocking` from pinned memory, without waiting."""
+        return Batch(*(t.to(device, non_blocking=non_blocking) for t in self._tensors()))
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in page-locked memory; a `DataLoader(pin_memory=True)` calls this."""
+        return Batch(*(t.pin_memory() for t in self._tensors()))
+
+    def _tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.video, self.video_mask, self.text, self.text_mask
+
+
+def collate(pairs: Sequence[tuple[np.ndarray, ArrayLike]], pad_id: int) -> Batch:
+    """Pad clip pairs to the longest of the batch.
+
+    Args:
+        pairs: For each pair its features (rows, D) of any float type and its 1-D word-piece ids.
+        pad_id: Id that fills up short texts.
+    """
+    features, token_ids = zip(*pairs, strict=True)
+    return Batch(*pad_features(features), *pad_tokens(token_ids, pad_id))
+
+
+def pad_features(features: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Stack arrays (rows, D) into (B, T, D) float32, zero where padded, and its (B, T) mask."""
+    longest = max(map(len, features))
+    padded = np.zeros((len(features), longest, features[0].shape[1]), dtype=np.float32)
+    mask = np.zeros(padded.shape[:2], dtype=bool)
+    # Row by row, so that each clip is converted to float32 while it is copied.
+    for row, real, clip in zip(padded, mask, features, strict=True):
+        row[: len(clip)] = clip
+        real[: len(clip)] = True
+    return torch.from_numpy(padded), torch.from_numpy(mask)
+
+
+def pad_tokens(token_ids: Sequence[ArrayLike], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Stack 1-D id arrays into (B, L) int64, `pad_id` where padded, and its (B, L) mask."""
+    longest = max(map(np.size, token_ids))
+    padded = np.full((len(token_ids), longest), pad_id, dtype=np.int64)
+    mask = np.zeros(padded.shape, dtype=bool)
+    for row, real, ids in zip(padded, mask, token_ids, strict=True):
+        row[: np.size(ids)] = ids
+        real[: np.size(ids)] = True
+    return torch.from_numpy(padded), torch.from_numpy(mask)

@@ -1,0 +1,114 @@
+"""Word pieces: text to the ids of a BERT vocabulary, and back.
+
+The vocabulary is one `vocab.txt`, a word piece per line, as it lies in every model folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+from videoclip.errors import DataError
+
+__all__ = ["VOCAB_FILE", "Tokenizer"]
+
+VOCAB_FILE = "vocab.txt"
+_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+
+
+class Tokenizer:
+    """An uncased BERT word-piece tokenizer. Source: bert-base-uncased, as the paper uses it.
+
+    Attributes:
+        pad_id: Id that fills up short rows.
+        cls_id: Id the towers put in front.
+        sep_id: Id the towers put behind.
+        vocab_size: Number of word pieces.
+        fingerprint: Hex digest of the vocabulary; equal where ids mean the same.
+    """
+
+    def __init__(self, word_pieces: Sequence[str]) -> None:
+        """Build from word pieces in the order of their ids; see `from_vocab` for files.
+
+        Raises:
+            DataError: If a special word piece is missing or a word piece occurs twice.
+        """
+        ids = {piece: i for i, piece in enumerate(word_pieces)}
+        if len(ids) < len(word_pieces):
+            first = next(i for i, piece in enumerate(word_pieces) if ids[piece] != i)
+            raise DataError(f"word piece {word_pieces[first]!r} occurs twice in the vocabulary")
+        if missing := [piece for piece in _SPECIAL if piece not in ids]:
+            raise DataError(f"the vocabulary has no {missing[0]}; it must be one of BERT's kind")
+        self.word_pieces = tuple(word_pieces)
+        self.pad_id = ids["[PAD]"]
+        self.cls_id = ids["[CLS]"]
+        self.sep_id = ids["[SEP]"]
+        self.vocab_size = len(ids)
+        self.fingerprint = hashlib.sha256(_file_bytes(self.word_pieces)).hexdigest()[:16]
+
+        self._backend = tokenizers.Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
+        self._backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+        self._backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        self._backend.decoder = decoders.WordPiece(cleanup=False)
+        self._backend.add_special_tokens([p for p in (*_SPECIAL, "[MASK]") if p in ids])
+
+    @classmethod
+    def from_vocab(cls, path: Path | str) -> Tokenizer:
+        """Read a `vocab.txt`.
+
+        Raises:
+            DataError: If the file is missing, not UTF-8 or not a BERT vocabulary.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"cannot read the vocabulary ({error})", path) from error
+        word_pieces = text.removesuffix("\n").split("\n")
+        try:
+            return cls(word_pieces)
+        except DataError as error:
+            raise DataError(str(error), path) from error
+
+    @classmethod
+    def from_folder(cls, folder: Path | str) -> Tokenizer:
+        """Read the vocabulary of a model folder.
+
+        Raises:
+            DataError: As `from_vocab`.
+        """
+        return cls.from_vocab(Path(folder) / VOCAB_FILE)
+
+    def save(self, folder: Path | str) -> None:
+        """Write `vocab.txt` into a model folder; an old one is replaced whole or not at all."""
+        target = Path(folder) / VOCAB_FILE
+        aside = target.with_name(f".{VOCAB_FILE}.{os.getpid()}")
+        with aside.open("wb") as file:
+            file.write(_file_bytes(self.word_pieces))
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(target)
+
+    def encode(self, text: str) -> list[int]:
+        """Return the word-piece ids of a text, without [CLS] and [SEP]; uncut."""
+        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the word-piece ids of many texts, on all cores; as `encode` of each."""
+        encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return readable text for word-piece ids (lower case; special ones left out)."""
+        text: str = self._backend.decode(list(ids), skip_special_tokens=True)
+        return text
+
+
+def _file_bytes(word_pieces: Sequence[str]) -> bytes:
+    return "".join(f"{piece}\n" for piece in word_pieces).encode("utf-8")
