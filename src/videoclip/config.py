@@ -82,6 +82,8 @@ class ModelConfig:
     temperature: float = 1.0
     """Similarities are divided by it before the softmax."""
     learn_temperature: bool = False
+    learn_logit_bias: bool = False
+    """A learned constant added to the logits, for the sigmoid loss."""
 
     def __post_init__(self) -> None:
         for name in ("feature_dim", "hidden_size", "num_heads", "intermediate_size", "vocab_size"):

@@ -1,0 +1,164 @@
+"""The two towers: features or words in, states of every position and one pooled vector out.
+
+Both put [CLS] before and [SEP] after the real positions, so that a tower sees
+[CLS] x1 .. xn [SEP], whatever n is; the caller never handles special tokens.
+
+Source: paper, section 3.1; positions, masks and pooling as released (docs/paper-to-code.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from videoclip.config import ModelConfig
+from videoclip.model.transformer import BertEncoder, Packing, positions_of
+
+__all__ = ["Encoded", "TextEncoder", "VideoEncoder", "VideoMLP", "pool"]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a tower says about a batch.
+
+    Attributes:
+        hidden: (B, n + 2, H) last-layer states; zero where masked.
+        mask: (B, n + 2), True where real. Column 0 is [CLS]; every sequence ends in [SEP].
+    """
+
+    hidden: Tensor
+    mask: Tensor
+
+
+class VideoMLP(nn.Module):
+    """Brings frozen features to the tower's width: Linear, GELU, LayerNorm, Linear.
+
+    Source: as released; the paper's text speaks of a single layer.
+    """
+
+    def __init__(self, feature_dim: int, hidden_size: int) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(feature_dim, hidden_size)
+        self.norm = nn.LayerNorm(hidden_size)
+        self.linear2 = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(..., D) -> (..., H)."""
+        projected: Tensor = self.linear2(self.norm(F.gelu(self.linear1(features))))
+        return projected
+
+
+class VideoEncoder(nn.Module):
+    """Video tower: an MLP over frozen features, then BERT layers.
+
+    Args:
+        config: Sizes.
+        bert: The encoder, with a word table that holds at least [CLS] and [SEP].
+        cls_id: Row of [CLS] in that table.
+        sep_id: Row of [SEP].
+    """
+
+    def __init__(self, config: ModelConfig, bert: BertEncoder, cls_id: int, sep_id: int) -> None:
+        super().__init__()
+        self.mlp = VideoMLP(config.feature_dim, config.hidden_size)
+        self.bert = bert
+        self.special_ids = (cls_id, sep_id)
+        self.sep_position = config.max_video_tokens + 1
+        self.packed = True
+
+    def forward(self, video: Tensor, video_mask: Tensor, *, attend_cls: bool = True) -> Encoded:
+        """Encode a batch of video clips.
+
+        Args:
+            video: (B, T, D) features; what stands under the mask is never read.
+            video_mask: (B, T), True where real, a prefix of each row.
+            attend_cls: False leaves [CLS] out, as the released step heads do.
+
+        Returns:
+            States of [CLS], the T slots and [SEP]: (B, T + 2, H).
+        """
+        one = video_mask.new_ones(video_mask.shape[0], 1)
+        mask = torch.cat([one & attend_cls, video_mask, one], dim=1)  # (B, T + 2)
+        positions = positions_of(mask).clone()
+        # However few slots are fed, the trailing [SEP] keeps the position it has in a full clip.
+        positions[:, -1] = self.sep_position
+
+        packing = Packing.of(mask, packed=self.packed)
+        ids = torch.full_like(positions, self.special_ids[0])
+        ids[:, -1] = self.special_ids[1]
+        tokens = self.bert.word_embeddings(packing.pack(ids))  # (N, H)
+        slots = packing.pack(torch.cat([~one, video_mask, ~one], dim=1))  # (N,)
+        video_tokens = self.mlp(video[video_mask]).to(tokens.dtype)
+        tokens = tokens.masked_scatter(slots[:, None], video_tokens)
+
+        positions = packing.pack(positions)
+        hidden = self.bert(tokens, positions, torch.zeros_like(positions), packing)
+        return Encoded(packing.unpack(hidden), mask)
+
+
+class TextEncoder(nn.Module):
+    """Text tower: BERT over word pieces.
+
+    Args:
+        config: Sizes and special ids.
+        bert: The encoder, with the whole vocabulary.
+        first_position: Position of the first word; [CLS] is always at 0.
+        word_type: Token type of everything behind [CLS].
+    """
+
+    def __init__(
+        self, config: ModelConfig, bert: BertEncoder, first_position: int = 1, word_type: int = 0
+    ) -> None:
+        super().__init__()
+        self.bert = bert
+        self.special_ids = (config.cls_id, config.sep_id, config.pad_id)
+        self.first_position = first_position
+        self.word_type = word_type
+        self.packed = True
+
+    def forward(self, text: Tensor, text_mask: Tensor) -> Encoded:
+        """Encode a batch of texts.
+
+        Args:
+            text: (B, L) word-piece ids without special tokens.
+            text_mask: (B, L), True where real, a prefix of each row.
+
+        Returns:
+            States of [CLS], the words and, right behind each text's last word, [SEP]:
+            (B, L + 2, H).
+        """
+        cls_id, sep_id, pad_id = self.special_ids
+        lengths = text_mask.sum(dim=1, keepdim=True)  # (B, 1)
+        ids = F.pad(text.masked_fill(~text_mask, pad_id), (1, 1), value=pad_id)
+        ids[:, 0] = cls_id
+        ids.scatter_(1, lengths + 1, sep_id)
+        columns = positions_of(ids)
+        mask = columns <= lengths + 1  # (B, L + 2)
+        behind_cls = columns > 0
+        positions = (columns + self.first_position - 1) * behind_cls
+
+        packing = Packing.of(mask, packed=self.packed)
+        tokens = self.bert.word_embeddings(packing.pack(ids))  # (N, H)
+        types = packing.pack(behind_cls.long() * self.word_type)
+        hidden = self.bert(tokens, packing.pack(positions), types, packing)
+        return Encoded(packing.unpack(hidden), mask)
+
+
+def pool(encoded: Encoded, pooling: Literal["mean", "cls", "plain_mean"]) -> Tensor:
+    """One vector a sequence: (B, n + 2, H) -> (B, H).
+
+    `mean` averages the real positions and [SEP] without [CLS], so that an empty text still has a
+    vector; `plain_mean` counts [CLS] too; `cls` takes [CLS] alone. Source: paper, section 3.1,
+    and its ablation.
+    """
+    if pooling == "cls":
+        return encoded.hidden[:, 0]
+    weights = encoded.mask.to(encoded.hidden.dtype)
+    if pooling == "mean":
+        weights = F.pad(weights[:, 1:], (1, 0))
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    return torch.bmm(weights[:, None], encoded.hidden).squeeze(1)

@@ -1,0 +1,170 @@
+"""VideoCLIP: a video tower and a text tower that meet in one embedding space.
+
+Source: paper, section 3.1. Parity with the released model: tests/model/test_parity.py.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from videoclip.config import ModelConfig
+from videoclip.errors import ConfigError, DataError
+from videoclip.model import hub
+from videoclip.model.encoders import TextEncoder, VideoEncoder, pool
+from videoclip.model.transformer import BertEncoder, init_bert_weights
+
+__all__ = ["VideoCLIP"]
+
+INITIAL_LOGIT_BIAS = -10.0
+
+
+class VideoCLIP(nn.Module):
+    """Two towers whose pooled outputs are compared by a dot product.
+
+    Letters: B clips, T video positions, L words, D feature width, E embedding width (= H).
+
+    Args:
+        config: Everything that must agree between a model, its features and its indexes.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.video_encoder, self.text_encoder = _build_towers(config)
+        self.apply(init_bert_weights)
+        if config.learn_temperature:
+            self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
+        if config.learn_logit_bias:
+            self.logit_bias = nn.Parameter(torch.tensor(INITIAL_LOGIT_BIAS))
+
+    @property
+    def temperature(self) -> float | Tensor:
+        """What similarities are divided by before a softmax; a tensor where it is learned."""
+        if self.config.learn_temperature:
+            return self.log_temperature.exp()
+        return self.config.temperature
+
+    def encode_video(self, video: Tensor, video_mask: Tensor) -> Tensor:
+        """Embed video clips.
+
+        Args:
+            video: (B, T, D) frozen features; T is at most `config.max_video_tokens`.
+            video_mask: (B, T), True where real: a prefix of each row, at least one position.
+
+        Returns:
+            (B, E), of unit length if `config.normalize`.
+
+        Raises:
+            ConfigError: If the shapes do not fit the model.
+            DataError: If a clip has no real position.
+        """
+        self._check_video(video, video_mask)
+        if video.shape[0] and not bool(video_mask.any(dim=1).all()):
+            raise DataError("a video clip has no features: leave it out of the batch")
+        return self._finish(pool(self.video_encoder(video, video_mask), self.config.pooling))
+
+    def encode_text(self, text: Tensor, text_mask: Tensor) -> Tensor:
+        """Embed text clips.
+
+        Args:
+            text: (B, L) word-piece ids without special tokens; L is at most
+                `config.max_text_tokens`.
+            text_mask: (B, L), True where real: a prefix of each row, possibly empty.
+
+        Returns:
+            (B, E), of unit length if `config.normalize`.
+
+        Raises:
+            ConfigError: If the shapes do not fit the model.
+        """
+        if text.ndim != 2 or text.shape != text_mask.shape:
+            raise ConfigError(
+                f"text and text_mask must both be (B, L), got {tuple(text.shape)} and "
+                f"{tuple(text_mask.shape)}"
+            )
+        if text.shape[1] > self.config.max_text_tokens:
+            raise ConfigError(
+                f"texts of {text.shape[1]} tokens, but the model takes at most "
+                f"{self.config.max_text_tokens}: cut them"
+            )
+        return self._finish(pool(self.text_encoder(text, text_mask), self.config.pooling))
+
+    def video_tokens(self, video: Tensor, video_mask: Tensor, *, attend_cls: bool = True) -> Tensor:
+        """Embed every second of video clips, for localisation and segmentation.
+
+        Args:
+            video: (B, T, D) frozen features.
+            video_mask: (B, T), True where real.
+            attend_cls: False hides [CLS], as the released step-localisation heads do.
+
+        Returns:
+            (B, T, E) last-layer states of the slots, zero where masked, of unit length if
+            `config.normalize`.
+        """
+        self._check_video(video, video_mask)
+        encoded = self.video_encoder(video, video_mask, attend_cls=attend_cls)
+        return self._finish(encoded.hidden[:, 1 : video.shape[1] + 1])
+
+    def similarity(self, text: Tensor, video: Tensor) -> Tensor:
+        """Compare embeddings: (N, E) texts and (M, E) videos give (N, M) dot products."""
+        return text @ video.T
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Write config.json and model.safetensors into `folder`."""
+        hub.save_model(self, self.config, Path(folder))
+
+    @classmethod
+    def from_pretrained(cls, folder_or_hub_id: Path | str) -> VideoCLIP:
+        """Read a model folder, or fetch it from the Hugging Face hub if an id is named.
+
+        Raises:
+            CheckpointError: If there is no such model, or a tensor is missing, unexpected or of
+                another shape.
+        """
+        folder = hub.model_folder(folder_or_hub_id)
+        model = cls(hub.load_config(folder))
+        hub.load_weights(model, folder)
+        return model.eval()
+
+    def push_to_hub(self, hub_id: str, *, private: bool = False) -> str:
+        """Upload the model to the Hugging Face hub and return its address there."""
+        return hub.push(self, self.config, hub_id, private=private)
+
+    def _finish(self, embedding: Tensor) -> Tensor:
+        return F.normalize(embedding, dim=-1) if self.config.normalize else embedding
+
+    def _check_video(self, video: Tensor, video_mask: Tensor) -> None:
+        config = self.config
+        if video.ndim != 3 or video.shape[:2] != video_mask.shape:
+            raise ConfigError(
+                f"video must be (B, T, D) and video_mask (B, T), got {tuple(video.shape)} and "
+                f"{tuple(video_mask.shape)}"
+            )
+        if video.shape[2] != config.feature_dim:
+            raise ConfigError(
+                f"features of width {video.shape[2]}, but the model takes {config.feature_dim} "
+                f"(backbone '{config.backbone}'): extract them with that backbone"
+            )
+        if video.shape[1] > config.max_video_tokens:
+            raise ConfigError(
+                f"clips of {video.shape[1]} features, but the model takes at most "
+                f"{config.max_video_tokens}: split them"
+            )
+
+
+def _build_towers(config: ModelConfig) -> tuple[VideoEncoder, TextEncoder]:
+    """The two towers, or two views of one encoder (the paper's shared ablation)."""
+    text_bert = BertEncoder(config, config.vocab_size, config.num_text_layers)
+    if config.shared_encoder:
+        video = VideoEncoder(config, text_bert, config.cls_id, config.sep_id)
+        # Words stand behind the video's positions and carry the other token type.
+        first_position = config.max_video_tokens + 2
+        return video, TextEncoder(config, text_bert, first_position, word_type=1)
+    # Of a whole word table the video tower would read two rows: [CLS] and [SEP].
+    video_bert = BertEncoder(config, 2, config.num_video_layers)
+    return VideoEncoder(config, video_bert, 0, 1), TextEncoder(config, text_bert)
