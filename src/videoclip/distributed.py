@@ -1,0 +1,156 @@
+"""The processes of one run: who I am, and what we tell each other.
+
+Without torchrun there is one process and every function here is the identity, so that callers
+never ask whether a process group exists.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from videoclip.errors import ConfigError
+
+__all__ = ["World", "joined", "start", "stop"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among `size` equal ones; W is `size` in shapes.
+
+    Attributes:
+        rank: Index of this process, from 0.
+        size: Number of processes.
+        device: Where this process computes.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def on_main(self) -> bool:
+        """Whether this process writes files and talks to the user."""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait until every process is here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def broadcast(self, value: T) -> T:
+        """Return the main process's `value`, any object that can be pickled, everywhere."""
+        if self.size == 1:
+            return value
+        holder: list[Any] = [value]
+        dist.broadcast_object_list(holder, src=0, device=self.device)
+        received: T = holder[0]
+        return received
+
+    def mean(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Return each value averaged over the processes."""
+        if self.size == 1:
+            return dict(values)
+        total = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return dict(zip(values, (total / self.size).tolist(), strict=True))
+
+    def gather_rows(self, rows: Tensor) -> Tensor:
+        """Return every process's rows (n_r, ...) as one (sum of n_r, ...), in order of rank.
+
+        The numbers of rows may differ; no gradient flows back.
+        """
+        if self.size == 1:
+            return rows.detach()
+        counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(self.size)]
+        dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+        # Collectives want equal shapes: pad to the longest, cut afterwards.
+        longest = int(torch.stack(counts).max())
+        padded = rows.new_zeros(longest, *rows.shape[1:])
+        padded[: len(rows)] = rows.detach()
+        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[: int(n)] for part, n in zip(parts, counts, strict=True)])
+
+    def gather_with_gradient(self, rows: Tensor) -> Tensor:
+        """Return every process's rows (B_r, E) as one (sum of B_r, E), differentiably.
+
+        The gradient that reaches this process's rows is the sum of what every process sends
+        them. So if each computes the same loss of all rows and parameter gradients are averaged
+        over processes, as DDP does, the result is the gradient of one process with all rows.
+        """
+        if self.size == 1:
+            return rows
+        gathered: Tensor = _GatherWithGradient.apply(rows, self)  # type: ignore[no-untyped-call]
+        return gathered
+
+
+class _GatherWithGradient(torch.autograd.Function):
+    """`World.gather_rows` whose backward sums over processes and hands back the own rows."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, world: World) -> Tensor:
+        gathered = world.gather_rows(rows)
+        counts = world.gather_rows(torch.tensor([len(rows)], device=rows.device)).tolist()
+        ctx.own = slice(sum(counts[: world.rank]), sum(counts[: world.rank + 1]))
+        return gathered
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total[ctx.own], None
+
+
+def start(device: str | None = None) -> World:
+    """Join the processes torchrun started, or be the only one.
+
+    Args:
+        device: Where to compute; the process's own GPU if there is one, else the CPU.
+
+    Raises:
+        ConfigError: If the environment announces processes but not where to meet them.
+    """
+    size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    if device is None:
+        local_rank = int(os.environ.get("LOCAL_RANK", 0))
+        device = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
+    chosen = torch.device(device)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if size > 1:
+        missing = [n for n in ("MASTER_ADDR", "MASTER_PORT", "RANK") if n not in os.environ]
+        if missing:
+            raise ConfigError(
+                f"WORLD_SIZE is {size} but {', '.join(missing)} is not set: start the processes "
+                "with `torchrun --nproc-per-node N -m videoclip ...`"
+            )
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    return World(rank, size, chosen)
+
+
+def stop(world: World) -> None:
+    """Leave the process group, once everybody is done."""
+    if world.size > 1:
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+@contextmanager
+def joined(device: str | None = None) -> Iterator[World]:
+    """Be part of the world for the length of a `with` block.
+
+    A process that fails leaves at once: waiting for the others would hang, and torchrun ends them.
+    """
+    world = start(device)
+    yield world
+    stop(world)
