@@ -1,0 +1,262 @@
+"""Clip pairs: which words and which seconds of a narrated video make a positive pair.
+
+Narration and picture are misaligned (a step is announced, then done), so the method asks of a
+positive pair only that it overlaps: some consecutive cues, a moment inside them, and seconds grown
+around that moment whose length owes nothing to the words. Strict alignment, the start of the video
+and MIL-NCE's several candidates are the alternatives the paper compares with.
+
+Everything here is pure and draws from the generator it is given. Source: paper, section 3.2.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.random import Generator
+
+from videoclip.config import ClipConfig
+from videoclip.errors import DataError
+
+__all__ = [
+    "ClipPair",
+    "Narration",
+    "candidate_tokens",
+    "clip_tokens",
+    "draw_clip_pair",
+    "overlap_ratio",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Narration:
+    """What is said in a video and when; C cues in order of their starts.
+
+    Attributes:
+        starts: (C,) float64, seconds.
+        ends: (C,) float64, seconds.
+        token_ids: One 1-D int32 array of word-piece ids per cue; may be empty.
+    """
+
+    starts: np.ndarray
+    ends: np.ndarray
+    token_ids: tuple[np.ndarray, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.starts) == len(self.ends) == len(self.token_ids):
+            raise DataError(
+                f"a narration needs as many starts ({len(self.starts)}) as ends "
+                f"({len(self.ends)}) and texts ({len(self.token_ids)})"
+            )
+
+    def __len__(self) -> int:
+        """Number of cues C."""
+        return len(self.token_ids)
+
+    @cached_property
+    def num_tokens(self) -> tuple[int, ...]:
+        """Word pieces of each cue."""
+        return tuple(map(len, self.token_ids))
+
+
+@dataclass(frozen=True)
+class ClipPair:
+    """A text clip, the cues [text_start, text_end), and a video clip in whole seconds.
+
+    Attributes:
+        text_start: First cue.
+        text_end: One past the last cue.
+        video_start: First second.
+        video_end: One past the last second.
+    """
+
+    text_start: int
+    text_end: int
+    video_start: int
+    video_end: int
+
+
+def draw_clip_pair(
+    narration: Narration, num_seconds: int, config: ClipConfig, rng: Generator
+) -> ClipPair:
+    """Draw one positive pair of a video.
+
+    Args:
+        narration: The cues of the video.
+        num_seconds: Whole seconds of the video that have features.
+        config: The strategy and its lengths.
+        rng: Source of all randomness.
+
+    Returns:
+        A pair with at least one cue and one second, within the video.
+
+    Raises:
+        DataError: If there is nothing to draw from.
+
+    Source: paper, section 3.2. Deviations: no clip is empty or reaches beyond the features (the
+    release pads both with zeros); `min_iou` is ours and off by default.
+    """
+    if not len(narration) or num_seconds < 1:
+        raise DataError("clip pairs need a video with at least one cue and one second of features")
+    draw = _STRATEGIES[config.strategy]
+    best = draw(narration, num_seconds, config, rng)
+    if config.min_iou > 0:
+        highest = overlap_ratio(narration, best)
+        for _ in range(config.max_iou_tries - 1):
+            if highest >= config.min_iou:
+                break
+            pair = draw(narration, num_seconds, config, rng)
+            if (ratio := overlap_ratio(narration, pair)) > highest:
+                best, highest = pair, ratio
+    return best
+
+
+def clip_tokens(narration: Narration, pair: ClipPair, capacity: int) -> np.ndarray:
+    """Return the word-piece ids of a pair's cues as one 1-D int32 array, cut at `capacity`."""
+    cues = narration.token_ids[pair.text_start : pair.text_end]
+    return np.concatenate(cues, dtype=np.int32)[:capacity]
+
+
+def candidate_tokens(narration: Narration, pair: ClipPair, config: ClipConfig) -> list[np.ndarray]:
+    """Return the `num_candidates` texts of a MIL-NCE pair, one cue each, cut at `text_capacity`.
+
+    A video with fewer cues repeats its last one.
+    """
+    cues = narration.token_ids[pair.text_start : pair.text_end]
+    texts = [ids[: config.text_capacity] for ids in cues]
+    return texts + texts[-1:] * (config.num_candidates - len(texts))
+
+
+def overlap_ratio(narration: Narration, pair: ClipPair) -> float:
+    """Return intersection over union, in seconds, of a pair's two spans."""
+    text_start, text_end = _text_span(narration, pair.text_start, pair.text_end)
+    shared = min(text_end, pair.video_end) - max(text_start, pair.video_start)
+    return max(shared, 0.0) / (max(text_end, pair.video_end) - min(text_start, pair.video_start))
+
+
+def _draw_overlapped(
+    narration: Narration, num_seconds: int, config: ClipConfig, rng: Generator
+) -> ClipPair:
+    """The method: a centre inside the words, seconds grown around it to a length of their own."""
+    first, stop = _draw_text_clip(narration, config, rng)
+    start, end = _text_span(narration, first, stop)
+    low, high = math.floor(start), math.ceil(end)
+    centre = int(rng.integers(low, high + 1)) if low < high else (low + high) // 2
+    centre = min(max(centre, 0), num_seconds - 1)
+
+    length = int(rng.integers(config.min_video_seconds, config.max_video_seconds + 1))
+    heads = int(rng.binomial(length, 0.5))
+    return ClipPair(first, stop, *_grow_video_clip(centre, length, heads, num_seconds))
+
+
+def _draw_aligned(
+    narration: Narration, num_seconds: int, config: ClipConfig, rng: Generator
+) -> ClipPair:
+    """Strict alignment: the first seconds of the words' own span."""
+    return _aligned_pair(narration, *_draw_text_clip(narration, config, rng), num_seconds, config)
+
+
+def _draw_start(
+    narration: Narration, num_seconds: int, config: ClipConfig, rng: Generator
+) -> ClipPair:
+    """The beginning: cues from the first one on until the text is full, strictly aligned.
+
+    With nothing to the left of the first cue no coin decides anything.
+    """
+    first, stop = _grow_text_clip(narration, 0, config.text_capacity, config, rng)
+    return _aligned_pair(narration, first, stop, num_seconds, config)
+
+
+def _draw_mil_nce(
+    narration: Narration, num_seconds: int, config: ClipConfig, rng: Generator
+) -> ClipPair:
+    """MIL-NCE: a few seconds at a cue, and the cues nearest to it as candidate texts."""
+    cue = int(rng.integers(len(narration)))
+    first = _nearest_cues(narration, cue, config.num_candidates)
+    stop = min(first + config.num_candidates, len(narration))
+
+    start, end = _text_span(narration, cue, cue + 1)
+    if end - start < config.mil_nce_min_seconds:
+        start = max(0.0, (start + end - config.mil_nce_min_seconds) / 2)
+        end = start + config.mil_nce_min_seconds
+    low = int(start)
+    latest = max(low, int(int(end) - config.mil_nce_clip_seconds))
+    video_start = int(rng.integers(low, latest + 1))
+    length = min(max(1, int(config.mil_nce_clip_seconds)), num_seconds)
+    video_start = min(video_start, num_seconds - length)
+    return ClipPair(first, stop, video_start, video_start + length)
+
+
+_STRATEGIES = {
+    "overlapped": _draw_overlapped,
+    "aligned": _draw_aligned,
+    "start": _draw_start,
+    "mil_nce": _draw_mil_nce,
+}
+
+
+def _draw_text_clip(narration: Narration, config: ClipConfig, rng: Generator) -> tuple[int, int]:
+    """Draw a centre cue and a target length, and grow the text clip [first, stop) to it."""
+    centre = int(rng.integers(len(narration)))
+    target = int(rng.integers(config.min_text_tokens, config.max_text_tokens + 1))
+    return _grow_text_clip(narration, centre, target, config, rng)
+
+
+def _grow_text_clip(
+    narration: Narration, centre: int, target: int, config: ClipConfig, rng: Generator
+) -> tuple[int, int]:
+    """Add whole cues, right on heads and left on tails, until `target` tokens are reached."""
+    starts, ends, num_tokens = narration.starts, narration.ends, narration.num_tokens
+    first, stop, total = centre, centre + 1, num_tokens[centre]
+    while (
+        total < target
+        and stop - first < len(narration)
+        and ends[stop - 1] - starts[first] < config.max_text_span_seconds
+    ):
+        if first == 0 or (rng.random() > 0.5 and stop < len(narration)):
+            total += num_tokens[stop]
+            stop += 1
+        else:
+            first -= 1
+            total += num_tokens[first]
+    return first, stop
+
+
+def _grow_video_clip(centre: int, length: int, heads: int, num_seconds: int) -> tuple[int, int]:
+    """Return the seconds that `length` coins with `heads` heads grow from [centre, centre).
+
+    The release tosses a coin per second: right on heads, left on tails, the free side once the
+    other is at its border. The order of the coins never matters, only their count.
+    """
+    length = min(length, num_seconds)
+    right = min(max(heads, length - centre), num_seconds - centre)
+    return centre + right - length, centre + right
+
+
+def _aligned_pair(
+    narration: Narration, first: int, stop: int, num_seconds: int, config: ClipConfig
+) -> ClipPair:
+    start, end = _text_span(narration, first, stop)
+    video_start = min(max(math.floor(start), 0), num_seconds - 1)
+    length = max(1, min(math.ceil(end) - video_start, config.max_video_seconds))
+    return ClipPair(first, stop, video_start, min(video_start + length, num_seconds))
+
+
+def _nearest_cues(narration: Narration, cue: int, count: int) -> int:
+    """Return the first of `count` consecutive cues around `cue` that span the least time."""
+    starts, ends = narration.starts, narration.ends
+    first, last = cue, cue
+    while last - first + 1 < count:
+        if first == 0 or last == len(narration) - 1:
+            return max(0, min(first, len(narration) - count))
+        if ends[last] - starts[first - 1] < ends[last + 1] - starts[first]:
+            first -= 1
+        else:
+            last += 1
+    return first
+
+
+def _text_span(narration: Narration, first: int, stop: int) -> tuple[float, float]:
+    return float(narration.starts[first]), float(narration.ends[stop - 1])

@@ -1,0 +1,247 @@
+import itertools
+import json
+import random
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from videoclip.config import ClipConfig
+from videoclip.data import clips
+from videoclip.data.clips import (
+    ClipPair,
+    Narration,
+    candidate_tokens,
+    clip_tokens,
+    draw_clip_pair,
+    overlap_ratio,
+)
+from videoclip.errors import DataError
+
+from . import clip_twin
+
+STRATEGIES = ["overlapped", "aligned", "start", "mil_nce"]
+
+
+def narration_of(starts, ends, num_tokens):
+    ids = np.arange(sum(num_tokens), dtype=np.int32)
+    return Narration(
+        np.array(starts, dtype=np.float64),
+        np.array(ends, dtype=np.float64),
+        tuple(np.split(ids, np.cumsum(num_tokens)[:-1])),
+    )
+
+
+@st.composite
+def narrations(draw):
+    cues = draw(
+        st.lists(
+            st.tuples(st.floats(0, 400), st.floats(0, 40), st.integers(0, 30)),
+            min_size=1,
+            max_size=30,
+        )
+    )
+    starts, lengths, num_tokens = zip(*sorted(cues), strict=True)
+    return narration_of(starts, np.add(starts, lengths), num_tokens)
+
+
+@given(
+    narration=narrations(),
+    num_seconds=st.integers(1, 300),
+    strategy=st.sampled_from(STRATEGIES),
+    shortest=st.integers(1, 8),
+    longest=st.integers(8, 40),
+    min_iou=st.sampled_from([0.0, 0.3]),
+    seed=st.integers(0, 2**32),
+)
+def test_every_pair_keeps_within_every_bound(
+    narration, num_seconds, strategy, shortest, longest, min_iou, seed
+):
+    config = ClipConfig(
+        strategy=strategy,
+        min_video_seconds=shortest,
+        max_video_seconds=longest,
+        min_iou=min_iou,
+        max_iou_tries=3,
+    )
+    pair = draw_clip_pair(narration, num_seconds, config, np.random.default_rng(seed))
+    assert pair == draw_clip_pair(narration, num_seconds, config, np.random.default_rng(seed))
+    assert all(isinstance(value, int) for value in vars(pair).values())
+    assert 0 <= pair.text_start < pair.text_end <= len(narration)
+    assert 0 <= pair.video_start < pair.video_end <= num_seconds
+    seconds = pair.video_end - pair.video_start
+    assert seconds <= longest
+    if strategy == "overlapped":
+        assert seconds >= min(shortest, num_seconds)
+    if strategy == "start":
+        assert pair.text_start == 0
+    if strategy == "mil_nce":
+        assert seconds == min(3, num_seconds)
+        assert pair.text_end - pair.text_start == min(4, len(narration))
+        texts = candidate_tokens(narration, pair, config)
+        assert len(texts) == 4
+        assert texts[0].tolist() == narration.token_ids[pair.text_start].tolist()
+    else:
+        tokens = clip_tokens(narration, pair, config.text_capacity)
+        assert tokens.dtype == np.int32
+        uncut = np.concatenate(narration.token_ids[pair.text_start : pair.text_end])
+        assert tokens.tolist() == uncut[:61].tolist()
+        first, last = pair.text_start, pair.text_end - 1
+        longer = sum(narration.num_tokens[first : last + 1])
+        whole = (first, last) == (0, len(narration) - 1)
+        span = narration.ends[last] - narration.starts[first]
+        assert longer >= 8 or span >= 256 or whole
+    assert 0.0 <= overlap_ratio(narration, pair) <= 1.0
+
+
+@pytest.mark.parametrize("num_seconds", [1, 4, 9])
+@pytest.mark.parametrize("length", [1, 3, 7])
+def test_counting_heads_equals_growing_coin_by_coin(num_seconds, length):
+    for centre in range(num_seconds):
+        slow, quick = Counter(), Counter()
+        for coins in itertools.product([False, True], repeat=length):
+            slow[clip_twin.grow_video(centre, length, num_seconds, iter(coins).__next__)] += 1
+            quick[clips._grow_video_clip(centre, length, sum(coins), num_seconds)] += 1
+        assert slow == quick
+
+
+def test_the_nearest_cues_span_the_least_time():
+    narration = narration_of([0, 10, 12, 30, 31], [1, 11, 13, 31, 50], [1] * 5)
+    assert clips._nearest_cues(narration, 2, 2) == 1
+    assert clips._nearest_cues(narration, 3, 2) == 2
+    assert clips._nearest_cues(narration, 4, 2) == 3
+    assert clips._nearest_cues(narration, 0, 9) == 0
+
+
+def test_a_video_with_fewer_cues_repeats_its_last_candidate():
+    narration = narration_of([0, 10], [2, 12], [3, 2])
+    texts = candidate_tokens(narration, ClipPair(0, 2, 0, 3), ClipConfig(text_capacity=2))
+    assert [ids.tolist() for ids in texts] == [[0, 1], [3, 4], [3, 4], [3, 4]]
+
+
+def test_overlap_ratio_by_hand():
+    narration = narration_of([2.0, 5.0], [4.0, 8.0], [1, 1])
+    assert overlap_ratio(narration, ClipPair(0, 2, 4, 12)) == pytest.approx(4 / 10)
+    assert overlap_ratio(narration, ClipPair(0, 1, 2, 4)) == 1.0
+    assert overlap_ratio(narration, ClipPair(0, 1, 4, 9)) == 0.0
+
+
+def test_the_overlap_threshold_is_met_or_the_best_try_is_kept():
+    rng = np.random.default_rng(0)
+    starts = np.arange(40) * 3.0
+    narration = narration_of(starts, starts + 3, [6] * 40)
+    config = ClipConfig(min_iou=0.5, max_iou_tries=100)
+    ratios = [
+        overlap_ratio(narration, draw_clip_pair(narration, 120, config, rng)) for _ in range(200)
+    ]
+    assert min(ratios) >= 0.5
+    impossible = replace(config, min_iou=1.0, max_iou_tries=4)
+    kept = draw_clip_pair(narration, 120, impossible, np.random.default_rng(3))
+    rng, plain = np.random.default_rng(3), ClipConfig()
+    tries = [draw_clip_pair(narration, 120, plain, rng) for _ in range(4)]
+    assert overlap_ratio(narration, kept) == max(overlap_ratio(narration, t) for t in tries)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_narration_beyond_the_end_still_gives_a_second(strategy):
+    narration = narration_of([90.0], [95.0], [9])
+    pair = draw_clip_pair(narration, 10, ClipConfig(strategy=strategy), np.random.default_rng(0))
+    assert 0 <= pair.video_start < pair.video_end <= 10
+
+
+def test_nothing_to_draw_from_is_an_error():
+    rng = np.random.default_rng(0)
+    with pytest.raises(DataError, match="at least one cue"):
+        draw_clip_pair(Narration(np.zeros(0), np.zeros(0), ()), 9, ClipConfig(), rng)
+    with pytest.raises(DataError, match="one second"):
+        draw_clip_pair(narration_of([0], [1], [1]), 0, ClipConfig(), rng)
+    with pytest.raises(DataError, match=r"as many starts \(1\) as ends \(2\)"):
+        Narration(np.zeros(1), np.zeros(2), (np.zeros(1, np.int32),))
+
+
+# The authors' numbers
+
+CASES = [("long_video", k) for k in ("overlapped", "aligned", "start_clip")]
+CASES += [("short_video", k) for k in ("overlapped", "aligned", "start_clip")]
+
+
+def golden(shared, name):
+    case = json.loads((shared / f"golden/sampling/{name}.json").read_text())
+    caption = case["caption"]
+    num_tokens = [len(ids) for ids in caption["cap"]]
+    return case, narration_of(caption["start"], caption["end"], num_tokens)
+
+
+def total_variation(counts, other):
+    counts, other = np.asarray(counts, float), np.asarray(other, float)
+    return np.abs(counts / counts.sum() - other / other.sum()).sum() / 2
+
+
+def histogram(values, golden_histogram):
+    low, high = golden_histogram["from"], golden_histogram["to"]
+    return np.bincount(np.clip(values, low, high) - low, minlength=high - low + 1)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_the_twin_replays_the_released_draws(shared, name, kind):
+    case, _ = golden(shared, name)
+    rng = random.Random(case[kind]["python_random_seed"])
+    for expected in case[kind]["first_draws"]:
+        assert clip_twin.draw(kind, case["caption"], case["video_seconds"], rng) == expected
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_draws_follow_the_released_distribution(shared, name, kind):
+    case, narration = golden(shared, name)
+    block = case[kind]
+    config = ClipConfig(strategy="start" if kind == "start_clip" else kind)
+    rng = np.random.default_rng(0)
+    # Two samples of 20,000 differ by about 0.05 over the 176 starts by chance alone.
+    num_draws = 2_000 if kind == "start_clip" else 60_000 if name == "long_video" else 20_000
+    pairs = [
+        draw_clip_pair(narration, case["video_seconds"], config, rng) for _ in range(num_draws)
+    ]
+    drawn = np.array([list(vars(pair).values()) for pair in pairs])
+    text_start, text_end, video_start, video_end = drawn.T
+    num_tokens = np.array([len(clip_tokens(narration, pair, 61)) for pair in pairs])
+    ours = {
+        "valid_video_tokens_hist": video_end - video_start,
+        "text_tokens_hist": num_tokens,
+        "captions_per_text_clip_hist": text_end - text_start,
+        "video_start_hist": video_start,
+        "text_start_index_hist": text_start,
+    }
+    if kind == "overlapped":
+        ours["video_clip_len_hist"] = video_end - video_start
+    for key, values in ours.items():
+        counts = block[key]["counts"]
+        assert total_variation(counts, histogram(values, block[key])) <= 0.05, key
+
+    iou = [overlap_ratio(narration, pair) for pair in pairs]
+    offset = (video_start + video_end - narration.starts[text_start]) / 2
+    offset -= narration.ends[text_end - 1] / 2
+    for key, values in {"iou_hist": iou, "centre_offset_hist": offset}.items():
+        counts, _ = np.histogram(values, block[key]["bins"], block[key]["range"])
+        assert total_variation(block[key]["counts"], counts) <= 0.05, key
+    assert np.mean(np.array(iou) == 0) == pytest.approx(block["fraction_no_overlap"], abs=1e-3)
+
+
+@pytest.mark.parity
+def test_mil_nce_draws_follow_the_released_distribution(shared):
+    case, narration = golden(shared, "milnce_clips")
+    config = ClipConfig(strategy="mil_nce")
+    rng = np.random.default_rng(0)
+    pairs = [draw_clip_pair(narration, case["video_seconds"], config, rng) for _ in range(20_000)]
+    ours = {
+        "video_len_hist": [p.video_end - p.video_start for p in pairs],
+        "video_start_hist": [p.video_start for p in pairs],
+        "first_candidate_hist": [p.text_start for p in pairs],
+    }
+    for key, values in ours.items():
+        counts = case[key]["counts"]
+        assert total_variation(counts, histogram(np.array(values), case[key])) <= 0.05, key
