@@ -9,6 +9,7 @@ import torch
 
 from videoclip.features.backbones.s3d_network import (
     S3D,
+    FlatConv3d,
     ZeroPaddedMaxPool,
     space_to_depth,
 )
@@ -64,8 +65,7 @@ def network(facts):
         name: recipe_tensor(facts["seed"], name, entry["shape"])
         for name, entry in facts["tensors"].items()
     }
-    with torch.device("meta"):
-        network = S3D()
+    network = S3D()
     network.load_state_dict(state, assign=True)
     return network.eval()
 
@@ -133,6 +133,15 @@ def test_space_to_depth_puts_every_pixel_where_the_formula_says():
     for b, c, t, h, w in np.ndindex(*clips.shape):
         channel = ((t % 2 * 2 + h % 2) * 2 + w % 2) * 3 + c
         assert folded[b, channel, t // 2, h // 2, w // 2] == clips[b, c, t, h, w]
+
+
+@pytest.mark.parametrize("kernel", [(1, 1, 1), (1, 3, 3), (3, 1, 1)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_flat_convolution_equals_the_3d_one(kernel, layout):
+    convolution = FlatConv3d(5, 4, kernel)
+    x = torch.rand(2, 5, 6, 7, 8, generator=torch.Generator().manual_seed(1))
+    naive = torch.nn.Conv3d.forward(convolution, x)
+    torch.testing.assert_close(convolution(x.to(memory_format=layout)), naive)
 
 
 @pytest.mark.parametrize(("kernel", "stride", "size"), [(3, 2, 7), (3, 2, 8), (2, 2, 7), (3, 2, 1)])

@@ -39,18 +39,40 @@ INCEPTION_WIDTHS = {
 }
 
 
+class FlatConv3d(nn.Conv3d):
+    """A convolution over space alone or time alone, run as a 2-D one.
+
+    With channels last in memory both views are free, and the whole network takes half the time on
+    one thread: PyTorch's 3-D kernels are slow there.
+    """
+
+    def __init__(self, dim_in: int, dim_out: int, kernel: Triple) -> None:
+        assert kernel[0] == 1 or kernel[1:] == (1, 1)
+        padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
+        super().__init__(dim_in, dim_out, kernel, padding=padding, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, T, H, W) to (B, dim_out, T, H, W)."""
+        b, c, t, h, w = x.shape
+        if self.kernel_size[0] == 1:
+            frames = x.transpose(1, 2).reshape(b * t, c, h, w)
+            frames = F.conv2d(frames, self.weight[:, :, 0], padding=self.kernel_size[1] // 2)
+            return frames.view(b, t, -1, h, w).transpose(1, 2)
+        lines = x.reshape(b, c, t, h * w)
+        lines = F.conv2d(lines, self.weight[..., 0], padding=(self.kernel_size[0] // 2, 0))
+        return lines.view(b, -1, t, h, w)
+
+
 class ConvBlock(nn.Module):
     """Convolution without bias, batch norm and ReLU."""
 
-    def __init__(
-        self, dim_in: int, dim_out: int, kernel: Triple = (1, 1, 1), padding: Triple = (0, 0, 0)
-    ) -> None:
+    def __init__(self, dim_in: int, dim_out: int, kernel: Triple = (1, 1, 1)) -> None:
         super().__init__()
-        self.conv1 = nn.Conv3d(dim_in, dim_out, kernel, padding=padding, bias=False)
+        self.conv1: nn.Conv3d = FlatConv3d(dim_in, dim_out, kernel)
         self.bn1 = nn.BatchNorm3d(dim_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, T, H, W) to (B, dim_out, T', H', W')."""
+        """Map (B, C, T, H, W) to (B, dim_out, T, H, W)."""
         return F.relu_(self.bn1(self.conv1(x)))
 
 
@@ -58,8 +80,8 @@ class SeparableConvBlock(ConvBlock):
     """A 3 x 3 x 3 convolution in two: first over space, then over time."""
 
     def __init__(self, dim_in: int, dim_out: int) -> None:
-        super().__init__(dim_in, dim_out, (1, 3, 3), (0, 1, 1))
-        self.conv2 = nn.Conv3d(dim_out, dim_out, (3, 1, 1), padding=(1, 0, 0), bias=False)
+        super().__init__(dim_in, dim_out, kernel=(1, 3, 3))
+        self.conv2 = FlatConv3d(dim_out, dim_out, kernel=(3, 1, 1))
         self.bn2 = nn.BatchNorm3d(dim_out)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -150,7 +172,8 @@ class S3D(nn.Module):
 
     def __init__(self, num_words: int = NUM_WORDS) -> None:
         super().__init__()
-        self.conv1 = ConvBlock(2 * 2 * 2 * 3, 64, kernel=(2, 4, 4), padding=(1, 2, 2))
+        self.conv1 = ConvBlock(24, 64)  # the one kernel over space and time at once:
+        self.conv1.conv1 = nn.Conv3d(24, 64, (2, 4, 4), padding=(1, 2, 2), bias=False)
         self.maxpool_2a = ZeroPaddedMaxPool((1, 3, 3), (1, 2, 2))
         self.conv_2b = ConvBlock(64, 64)
         self.conv_2c = SeparableConvBlock(64, 192)
@@ -185,7 +208,8 @@ class S3D(nn.Module):
             elif name == "mixed_5b":
                 x = self.maxpool_5a(x)
             x = self.get_submodule(name)(x)
-        return x.mean(dim=(2, 3, 4))
+        mean: Tensor = x.mean(dim=(2, 3, 4))
+        return mean
 
     def forward(self, clips: Tensor) -> Tensor:
         """Map (B, 3, T, H, W) RGB clips in [0, 1] to (B, 512) embeddings."""
@@ -200,9 +224,11 @@ def space_to_depth(clips: Tensor) -> Tensor:
         clips: (B, C, T, H, W), T, H, W even.
 
     Returns:
-        (B, 8 C, T/2, H/2, W/2); channels run over (time, row, column) offset, then colour.
+        (B, 8 C, T/2, H/2, W/2), channels last in memory; channels run over (time, row, column)
+        offset, then colour.
     """
     b, c, t, h, w = clips.shape
     cells = clips.reshape(b, c, t // 2, 2, h // 2, 2, w // 2, 2)
-    cells = cells.permute(0, 3, 5, 7, 1, 2, 4, 6)  # (B, 2, 2, 2, C, T/2, H/2, W/2)
-    return cells.reshape(b, 8 * c, t // 2, h // 2, w // 2)
+    cells = cells.permute(0, 2, 4, 6, 3, 5, 7, 1)  # (B, T/2, H/2, W/2, 2, 2, 2, C)
+    cells = cells.reshape(b, t // 2, h // 2, w // 2, 8 * c)
+    return cells.permute(0, 4, 1, 2, 3)  # (B, 8 C, T/2, H/2, W/2)
