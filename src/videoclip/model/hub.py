@@ -13,7 +13,7 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
-from torch import nn
+from torch import Tensor, nn
 
 from videoclip.config import ModelConfig, from_dict, to_dict
 from videoclip.errors import CheckpointError, ConfigError
@@ -30,7 +30,7 @@ def save_model(model: nn.Module, config: ModelConfig, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"format": FORMAT, **to_dict(config)}
     partial = folder / (WEIGHTS_FILE + ".partial")
-    safetensors.torch.save_model(model, str(partial), metadata={"format": "pt"})
+    safetensors.torch.save_file(_distinct_tensors(model), partial, metadata={"format": "pt"})
     _finish(partial, folder / WEIGHTS_FILE)
     partial = folder / (CONFIG_FILE + ".partial")
     partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
@@ -113,6 +113,14 @@ def push(model: nn.Module, config: ModelConfig, hub_id: str, *, private: bool) -
         save_model(model, config, Path(folder))
         commit = api.upload_folder(repo_id=hub_id, folder_path=folder)
     return str(commit)
+
+
+def _distinct_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """State of a model; of names that share one tensor (shared towers) the first."""
+    distinct: dict[int, tuple[str, Tensor]] = {}
+    for name, tensor in model.state_dict().items():
+        distinct.setdefault(tensor.data_ptr(), (name, tensor.contiguous()))
+    return dict(distinct.values())
 
 
 def _finish(partial: Path, path: Path) -> None:

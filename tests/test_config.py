@@ -1,0 +1,79 @@
+"""Configs check themselves and survive a round trip through JSON."""
+
+import json
+
+import pytest
+
+from videoclip.config import (
+    ClipConfig,
+    ModelConfig,
+    OptimConfig,
+    PlanConfig,
+    PretrainConfig,
+    from_dict,
+    to_dict,
+)
+from videoclip.errors import ConfigError
+from videoclip.recipes import RECIPES
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_recipes_survive_json(recipe):
+    config = recipe()
+    assert from_dict(PretrainConfig, json.loads(json.dumps(to_dict(config)))) == config
+    assert config.name in RECIPES
+
+
+def test_the_paper_is_what_was_released():
+    run = RECIPES["paper"]()
+    assert run.clips.clips_per_video * run.plan.videos_per_batch == 512
+    assert (run.optim.lr, run.optim.betas, run.optim.warmup_updates) == (5e-5, (0.9, 0.98), 1000)
+    assert (run.optim.optimizer, run.optim.clip_norm) == ("fairseq_adam", 2.0)
+    assert (run.model.num_video_layers, run.model.num_text_layers) == (6, 12)
+    assert (run.model.temperature, run.model.normalize, run.loss.negatives) == (1.0, False, "local")
+    assert (run.plan.kind, run.plan.num_candidates, run.epochs) == ("retrieval", 64, 25)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"optm": {}}, "perhaps you meant 'optim'"),
+        ({"optim": {"learning_rate": 1.0}}, "unknown setting 'optim.learning_rate'"),
+        ({"optim": {"lr": "fast"}}, "optim.lr must be of type float"),
+        ({"epochs": True}, "epochs must be of type int"),
+        ({"optim": {"betas": [0.9]}}, "optim.betas must have 2 entries"),
+        ({"optim": {"betas": 0.9}}, "optim.betas must be a list"),
+        ({"plan": {"kind": "random"}}, "plan.kind must be one of"),
+        ({"plan": 3}, "plan must be a table"),
+        ({"frozen": ["a", 1]}, "frozen must be of type str"),
+    ],
+)
+def test_wrong_settings_are_named(values, message):
+    with pytest.raises(ConfigError, match=message):
+        from_dict(PretrainConfig, values)
+
+
+def test_whole_numbers_do_for_floats():
+    assert from_dict(OptimConfig, {"lr": 1, "betas": [0, 0.5]}) == OptimConfig(
+        lr=1.0, betas=(0.0, 0.5)
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ModelConfig(hidden_size=100), "multiple of"),
+        (lambda: ModelConfig(max_text_tokens=600), "must hold 602"),
+        (lambda: ModelConfig(shared_encoder=True, max_text_tokens=500), "must hold 535"),
+        (lambda: ModelConfig(temperature=0), "temperature"),
+        (lambda: ModelConfig(sep_id=99999), "sep_id"),
+        (lambda: ClipConfig(min_text_tokens=9, max_text_tokens=8), "min_text_tokens"),
+        (lambda: PlanConfig(num_candidates=3), "num_candidates"),
+        (lambda: PretrainConfig(model=ModelConfig(max_video_tokens=16)), "does not fit"),
+        (lambda: PretrainConfig(clips=ClipConfig(text_capacity=99)), "exceeds"),
+        (lambda: PretrainConfig(clips=ClipConfig(strategy="mil_nce")), "go together"),
+    ],
+)
+def test_contradictions_are_refused(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
