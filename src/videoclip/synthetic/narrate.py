@@ -1,0 +1,172 @@
+"""What people say: paraphrases of steps, chatter, and speech that comes early or late.
+
+`narrate` decides who says what and when; `webvtt` writes it, by default as video sites write
+automatic captions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from videoclip.synthetic.phrases import describe
+from videoclip.synthetic.world import World, WorldVideo, generator
+
+__all__ = ["SpokenCue", "narrate", "webvtt"]
+
+_WORDS_PER_SECOND = 2.4
+_SHORTEST_CUE_SECONDS = 1.0
+_LONG_STEP_SECONDS = 9.0
+_MAX_LINE_CHARACTERS = 32
+
+_OPENINGS = (
+    "now", "so now", "and then", "next", "okay", "all right", "after that", "go ahead and",
+    "let's", "we're going to", "you want to", "I like to", "what I do is", "here we", "just",
+)  # fmt: skip
+_CLOSINGS = (
+    "just like that", "nice and slow", "as you can see", "and take your time", "like so",
+    "that's it", "be careful here",
+)  # fmt: skip
+_AGAIN = ("keep going", "do it again", "and once more", "a few more times")
+_CHATTER = (
+    "hey everybody and welcome back to the channel",
+    "don't forget to like and subscribe",
+    "let me know in the comments what you think",
+    "my kids absolutely love this one",
+    "I'll leave a link in the description below",
+    "this has been requested so many times",
+    "sorry about the noise in the background",
+    "it's really not as hard as it looks",
+    "so I was talking to my neighbor the other day",
+    "thank you so much for watching",
+    "before we go on a quick word about today",
+    "practice makes perfect as my grandma used to say",
+)
+_ELSEWHERE = (
+    "last week I tried to", "you could also", "some people like to", "in another video we",
+    "I would never", "later you can",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SpokenCue:
+    """Something said from `start` to `end` seconds.
+
+    Attributes:
+        start: Seconds.
+        end: Seconds.
+        text: The words.
+        about: Position in `WorldVideo.shown` of the step it speaks of; None if nothing is shown.
+    """
+
+    start: float
+    end: float
+    text: str
+    about: int | None
+
+
+def _pick(rng: np.random.Generator, choices: Sequence[str]) -> str:
+    return choices[int(rng.integers(len(choices)))]
+
+
+def narrate(video: WorldVideo, world: World) -> tuple[SpokenCue, ...]:
+    """Return what is said in a video: sorted, without overlap, inside the video.
+
+    The first sentence about a step begins `lead_seconds` before the step on average, give or take
+    `lead_sd_seconds`; a long step may get another one from its middle on. Speech that would
+    collide is cut short, and pushed back only if less than a second would be left of it.
+    """
+    config = world.config
+    rng = generator(config.seed, "narration", video.index)
+    drafts: list[tuple[float, str, int | None]] = []
+    for position, shown in enumerate(video.shown):
+        if rng.random() < config.unspoken_share:
+            continue
+        moments = [shown.start]
+        if shown.end - shown.start > _LONG_STEP_SECONDS and rng.random() < 0.5:
+            moments.append((shown.start + shown.end) / 2)
+        for number, moment in enumerate(moments):
+            text = describe(shown.step, rng, shown.size, video.task.place, vagueness=0.1)
+            opening = _pick(rng, _AGAIN if number else _OPENINGS)
+            closing = f" {_pick(rng, _CLOSINGS)}" if rng.random() < 0.25 else ""
+            start = moment - config.lead_seconds + config.lead_sd_seconds * rng.standard_normal()
+            drafts.append((start, f"{opening} {text}{closing}", position))
+    ratio = config.off_topic_share / (1 - config.off_topic_share)
+    wanted = max(len(drafts), 1) * ratio
+    for number in range(int(wanted) + int(rng.random() < wanted % 1)):
+        start = 0.3 if number == 0 and rng.random() < 0.5 else rng.uniform(0, video.duration - 2)
+        drafts.append((start, _off_topic(rng, video, world), None))
+    return tuple(_laid_out(sorted(drafts, key=lambda draft: draft[0]), video.duration))
+
+
+def _off_topic(rng: np.random.Generator, video: WorldVideo, world: World) -> str:
+    if rng.random() < 0.5:
+        return _pick(rng, _CHATTER)
+    shown = {s.step.step_id for s in video.shown}
+    known = [s for s in world.steps if not s.held_out and s.step_id not in shown]
+    step = known[int(rng.integers(len(known)))]
+    return f"{_pick(rng, _ELSEWHERE)} {describe(step, rng)}"
+
+
+def _laid_out(
+    drafts: Sequence[tuple[float, str, int | None]], duration: float
+) -> Iterator[SpokenCue]:
+    latest = duration - _SHORTEST_CUE_SECONDS * len(drafts)
+    starts: list[float] = []
+    for start, _, _ in drafts:
+        earliest = starts[-1] + _SHORTEST_CUE_SECONDS if starts else 0.0
+        last = latest + _SHORTEST_CUE_SECONDS * len(starts)
+        starts.append(round(min(max(start, earliest), max(last, earliest)), 2))
+    for (_, text, about), start, following in zip(drafts, starts, [*starts[1:], duration]):
+        length = len(text.split()) / _WORDS_PER_SECOND
+        yield SpokenCue(start, round(min(start + length, following), 2), text, about)
+
+
+def webvtt(cues: Sequence[SpokenCue], rolling: bool = True) -> str:
+    """Return cues as a WebVTT file.
+
+    Args:
+        cues: What is said.
+        rolling: As automatic captions on video sites are: the line before stays above the new
+            one, every line is said again in a cue of 10 ms, and words carry their own times.
+    """
+    blocks = ["WEBVTT\nKind: captions\nLanguage: en\n"]
+    if not rolling:
+        blocks += [f"{_clock(c.start)} --> {_clock(c.end)}\n{c.text}\n" for c in cues]
+        return "\n".join(blocks)
+    settings = "align:start position:0%"
+    before = " "
+    for start, end, words in _lines(cues):
+        times = np.linspace(start, end, len(words) + 1)
+        timed = words[0] + "".join(
+            f"<{_clock(t)}><c> {word}</c>" for t, word in zip(times[1:-1], words[1:], strict=True)
+        )
+        line = " ".join(words)
+        turn = end - 0.01
+        blocks.append(f"{_clock(start)} --> {_clock(turn)} {settings}\n{before}\n{timed}\n")
+        blocks.append(f"{_clock(turn)} --> {_clock(end)} {settings}\n{line}\n \n")
+        before = line
+    return "\n".join(blocks)
+
+
+def _lines(cues: Sequence[SpokenCue]) -> Iterator[tuple[float, float, list[str]]]:
+    """Break cues into caption lines and give each its share of the time."""
+    for cue in cues:
+        lines: list[list[str]] = [[]]
+        for word in cue.text.split():
+            if lines[-1] and len(" ".join([*lines[-1], word])) > _MAX_LINE_CHARACTERS:
+                lines.append([])
+            lines[-1].append(word)
+        per_word = (cue.end - cue.start) / len(cue.text.split())
+        start = cue.start
+        for line in lines:
+            end = start + per_word * len(line)
+            yield start, end, line
+            start = end
+
+
+def _clock(seconds: float) -> str:
+    minutes, milliseconds = divmod(round(seconds * 1000), 60_000)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{milliseconds / 1000:06.3f}"

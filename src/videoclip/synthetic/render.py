@@ -1,0 +1,202 @@
+"""Scenarios become pictures: `frames` in memory, `write_video` as H.264 with camera timestamps.
+
+A frame is a pure function of the video and the time. During a step the hero object runs along the
+path of its action, forwards or backwards, a whole number of times: seen one by one, the frames of
+an action and of its opposite are equally likely, and only their order tells the two apart.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from videoclip.synthetic.alphabet import ACTIONS
+from videoclip.synthetic.places import place_texture
+from videoclip.synthetic.sprites import lid, paste, post, sprite
+from videoclip.synthetic.world import ShownStep, WorldConfig, WorldVideo, generator
+
+__all__ = ["Scene", "frame_times", "frames", "write_video"]
+
+Frame = NDArray[np.uint8]
+
+_PERIOD_SECONDS = 5.0  # about how long one run along a path takes
+_TICKS_PER_SECOND = 90_000
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """Where a step is performed: middle, size and number of runs, in pixels and seconds."""
+
+    x: float
+    y: float
+    radius: float
+    reach: float
+    cycles: int
+    wobble: float
+
+
+class Scene:
+    """One video, ready to be drawn at any time.
+
+    Args:
+        video: What happens.
+        config: The world it belongs to.
+    """
+
+    def __init__(self, video: WorldVideo, config: WorldConfig) -> None:
+        self.video = video
+        self.size = config.pixels
+        rng = generator(config.seed, "look", video.root)
+        jitter = generator(config.seed, "camera", video.index)
+        self._margin = config.pixels // 16
+        self._background = place_texture(video.task.place, self.size + 2 * self._margin, rng)
+        self._sway = jitter.uniform((0.05, 0.05, 0, 0), (0.16, 0.16, 6.3, 6.3))
+        self._stages = [self._stage(shown, rng, jitter) for shown in video.shown]
+        self._idle = [
+            (sprite(d.colour, d.pattern, d.shape, round(self._part(rng.uniform(0.06, 0.09)))), d)
+            for d in video.distractors
+        ]
+        width, height = rng.uniform((0.06, 0.3), (0.1, 0.5))
+        self._post = post(round(self._part(width)), round(self._part(height)))
+        self._post_at = self._part(rng.uniform(0.15, 0.85)), self._part(rng.uniform(0.3, 1.0))
+
+    def _part(self, share: float) -> float:
+        return share * self.size
+
+    def _stage(
+        self, shown: ShownStep, rng: np.random.Generator, jitter: np.random.Generator
+    ) -> _Stage:
+        x, y = rng.uniform(0.42, 0.58, 2) + jitter.uniform(-0.03, 0.03, 2)
+        radius = {"small": 0.12, "big": 0.18}[shown.size] * rng.uniform(0.95, 1.05)
+        cycles = max(1, round((shown.end - shown.start) / _PERIOD_SECONDS))
+        return _Stage(
+            x=self._part(x),
+            y=self._part(y),
+            radius=self._part(radius),
+            reach=self._part(rng.uniform(0.28, 0.36)),
+            cycles=cycles,
+            wobble=rng.uniform(0, 6.3),
+        )
+
+    def at(self, seconds: float) -> Frame:
+        """Draw the frame at a time, (pixels, pixels, 3) RGB."""
+        fx, fy, px, py = self._sway
+        dx = round(self._margin * np.sin(6.3 * fx * seconds + px))
+        dy = round(self._margin * np.sin(6.3 * fy * seconds + py))
+        top, left = self._margin + dy, self._margin + dx
+        frame = self._background[top : top + self.size, left : left + self.size].copy()
+        for idle, d in self._idle:
+            bob = 0.015 * np.sin(3 * seconds + 40 * d.x)
+            paste(frame, idle, self._part(d.x) - dx, self._part(d.y + bob) - dy)
+        for shown, stage in zip(self.video.shown, self._stages, strict=True):
+            if shown.start <= seconds < shown.end:
+                self._perform(frame, shown, stage, seconds, dx, dy)
+        x, y = self._post_at
+        paste(frame, self._post, x - 1.5 * dx, y - 1.5 * dy)  # nearer, so it sways more
+        return frame
+
+    def _perform(
+        self, frame: Frame, shown: ShownStep, stage: _Stage, seconds: float, dx: int, dy: int
+    ) -> None:
+        step = shown.step
+        path, forwards = ACTIONS[step.action]
+        runs = (seconds - shown.start) / (shown.end - shown.start) * stage.cycles
+        p = runs % 1.0 if forwards else 1.0 - runs % 1.0
+        x, y, r = stage.x - dx, stage.y - dy, stage.radius
+        away = (2 * p - 1) * stage.reach
+
+        def put(x: float, y: float, radius: float) -> None:
+            hero = sprite(step.colour, step.pattern, step.shape, max(3, round(radius)))
+            paste(frame, hero, x, y)
+
+        match path:
+            case "across":
+                put(x + away, y, r)
+            case "upward":
+                put(x, y - away, r)
+            case "size":
+                put(x, y, r * (0.4 + 1.4 * p))
+            case "circle":
+                angle = 2 * np.pi * p + stage.wobble
+                put(x + 0.8 * stage.reach * np.cos(angle), y + 0.8 * stage.reach * np.sin(angle), r)
+            case "distance":
+                gap = (0.15 + 0.85 * p) * stage.reach
+                put(x - gap, y, 0.8 * r)
+                put(x + gap, y, 0.8 * r)
+            case "spread":
+                for k in range(5):
+                    angle = 2 * np.pi * k / 5 + stage.wobble
+                    far = (0.15 + 0.95 * p) * stage.reach
+                    put(x + far * np.cos(angle), y + far * np.sin(angle), 0.65 * r)
+            case "level":
+                radius = max(3, round(1.2 * r))
+                paste(frame, sprite("glass", "plain", step.shape, radius), x, y)
+                paste(frame, sprite(step.colour, step.pattern, step.shape, radius).below(p), x, y)
+            case "lid":
+                put(x, y, r)
+                paste(frame, lid(round(1.15 * r)), x, y - (1 - p) * 2.4 * r)
+            case _:
+                raise AssertionError(f"no path {path}")
+
+
+def frames(video: WorldVideo, config: WorldConfig, per_second: float = 1.0) -> Frame:
+    """Draw a video in memory at a rate, without encoding it: (n, pixels, pixels, 3) RGB.
+
+    Frame `k` is the picture at `(k + 0.5) / per_second` seconds, the middle of its interval.
+    """
+    scene = Scene(video, config)
+    count = max(1, int(video.duration * per_second))
+    return np.stack([scene.at((k + 0.5) / per_second) for k in range(count)])
+
+
+def frame_times(video: WorldVideo, config: WorldConfig) -> NDArray[np.int64]:
+    """Return the timestamps a camera gives this video, in ticks of 1/90,000 s.
+
+    Most have 1000/1001 of the nominal rate, some start a little late, and every tenth wavers as
+    telephones do.
+    """
+    rng = generator(config.seed, "clock", video.index)
+    rate = Fraction(config.frames_per_second)
+    if rng.random() < 0.6:
+        rate *= Fraction(1000, 1001)
+    start = rng.uniform(0.02, 0.2) if rng.random() < 0.3 else 0.0
+    wavers = rng.random() < 0.1
+    count = max(1, int(video.duration * rate))
+    steps = np.arange(count) + (rng.uniform(-0.3, 0.3, count) if wavers else 0.0)
+    times = (start + steps / float(rate)) * _TICKS_PER_SECOND
+    times -= min(0, times[0])
+    return np.rint(times).astype(np.int64)
+
+
+def write_video(video: WorldVideo, config: WorldConfig, path: Path) -> None:
+    """Draw a video and encode it as H.264 in mp4; the file appears whole or not at all."""
+    scene = Scene(video, config)
+    times = frame_times(video, config)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with av.open(str(aside), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=config.frames_per_second)
+        stream.width = stream.height = config.pixels
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"preset": "veryfast", "crf": "21", "g": "100"}
+        stream.codec_context.thread_count = 1
+        stream.codec_context.time_base = Fraction(1, _TICKS_PER_SECOND)
+        for picture in _pictures(scene, times.tolist()):
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    with aside.open("rb") as written:
+        os.fsync(written.fileno())
+    aside.replace(path)
+
+
+def _pictures(scene: Scene, times: Sequence[int]) -> Iterator[av.VideoFrame]:
+    for ticks in times:
+        picture = av.VideoFrame.from_ndarray(scene.at(ticks / _TICKS_PER_SECOND), format="rgb24")
+        picture.pts, picture.time_base = ticks, Fraction(1, _TICKS_PER_SECOND)
+        yield picture

@@ -1,0 +1,307 @@
+"""What exists and what happens: objects, actions, steps, tasks, and the scenario of every video.
+
+A world is a pure function of its configuration, and video `i` of it a pure function of the
+configuration and `i`: how many videos are made, in which order and by how many processes, changes
+nothing. Nothing here is drawn or said; `render` and `narrate` do that from these facts.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, TypeVar
+
+import numpy as np
+
+from videoclip.errors import ConfigError
+from videoclip.synthetic.alphabet import ACTIONS, COLOURS, PATTERNS, PLACES, SHAPES
+
+__all__ = [
+    "Distractor",
+    "ShownStep",
+    "Split",
+    "Step",
+    "Task",
+    "World",
+    "WorldConfig",
+    "WorldVideo",
+    "generator",
+]
+
+T = TypeVar("T")
+Split = Literal["train", "test"]
+
+_MAX_SHARE_OF_STEPS = 0.5  # beyond this, drawing distinct steps at random would crawl
+
+
+def generator(seed: int, purpose: str, index: int = 0) -> np.random.Generator:
+    """Return the stream of random numbers that belongs to one purpose and one video."""
+    return np.random.default_rng([seed, zlib.crc32(purpose.encode()), index])
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldConfig:
+    """Everything that decides a world. Two worlds of the same configuration are the same world."""
+
+    seed: int = 0
+    num_tasks: int = 120
+    """Tasks of the training videos. Few tasks make many videos alike; many make near-misses."""
+    num_new_tasks: int = 30
+    """Tasks of test videos alone; about half of their steps are held-out combinations."""
+    num_steps: int = 300
+    """Steps that the tasks draw from, and so share."""
+    steps_per_task: tuple[int, int] = (5, 9)
+    """Fewest and most steps of a task."""
+    steps_per_video: tuple[int, int] = (3, 6)
+    """Fewest and most steps of its task that a video shows, always in the task's order."""
+    twin_share: float = 0.0
+    """Share of videos that repeat the scenario of an earlier one of their split: same steps and
+    scene, other narration and slightly other timing. The knob for near-duplicates."""
+    test_share: float = 0.2
+    """Share of videos in the test split; they are spread evenly over the indices."""
+    new_task_share: float = 0.5
+    """Share of test videos that follow a task never seen in training."""
+    step_seconds: tuple[float, float] = (4.0, 20.0)
+    """Shortest and longest step, in seconds; log-normal between them, median about 8."""
+    gap_seconds: tuple[float, float] = (1.0, 8.0)
+    """Shortest and longest background stretch before, between and after steps, in seconds."""
+    max_distractors: int = 3
+    """Idle objects in a scene, 1 to this many."""
+
+    lead_seconds: float = 2.0
+    """How long speech runs ahead of the picture on average, in seconds."""
+    lead_sd_seconds: float = 4.0
+    """Standard deviation of that, in seconds."""
+    unspoken_share: float = 0.2
+    """Share of the shown steps that nobody mentions."""
+    off_topic_share: float = 0.2
+    """Share of cues about nothing shown: chatter, or a step that does not happen."""
+    rolling_captions: bool = True
+    """Write .vtt as video sites do: two lines that roll, each said twice, with word timings."""
+
+    pixels: int = 128
+    """Width and height of the picture; even."""
+    frames_per_second: int = 10
+    """Nominal frame rate; most files have 1000/1001 of it, as cameras do."""
+
+    def __post_init__(self) -> None:
+        most = int(len(ACTIONS) * len(COLOURS) * len(SHAPES) * len(PATTERNS) * _MAX_SHARE_OF_STEPS)
+        for name in ("steps_per_task", "steps_per_video", "step_seconds", "gap_seconds"):
+            low, high = getattr(self, name)
+            _check(0 < low <= high, f"world.{name} must be a positive range, got {low} to {high}")
+        for name in ("twin_share", "test_share", "new_task_share", "unspoken_share"):
+            _check(0 <= getattr(self, name) <= 1, f"world.{name} must be in [0, 1]")
+        _check(0 <= self.off_topic_share < 1, "world.off_topic_share must be in [0, 1)")
+        _check(self.seed >= 0, "world.seed must not be negative")
+        _check(self.num_tasks > 0, "world.num_tasks must be positive")
+        _check(self.num_new_tasks > 0, "world.num_new_tasks must be positive")
+        _check(
+            self.steps_per_task[1] <= self.num_steps <= most,
+            f"world.num_steps must be in [{self.steps_per_task[1]}, {most}]",
+        )
+        _check(self.lead_sd_seconds >= 0, "world.lead_sd_seconds must not be negative")
+        _check(self.max_distractors > 0, "world.max_distractors must be positive")
+        _check(
+            self.pixels >= 32 and self.pixels % 2 == 0,
+            f"world.pixels must be even and at least 32, got {self.pixels}",
+        )
+        _check(self.frames_per_second > 0, "world.frames_per_second must be positive")
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True)
+class Step:
+    """An action on an object: what a label names and a video shows."""
+
+    step_id: int
+    """Position in `World.steps`."""
+    action: str
+    colour: str
+    pattern: str
+    shape: str
+    held_out: bool
+    """Whether its (action, shape) or (colour, shape) never occurs in a training video."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """An ordered list of steps, usually done in one place."""
+
+    task_id: int
+    title: str
+    place: str
+    steps: tuple[Step, ...]
+    new: bool
+    """Whether only test videos follow it."""
+
+
+@dataclass(frozen=True)
+class ShownStep:
+    """A step as one video shows it, from `start` to `end` seconds, half open."""
+
+    step: Step
+    size: str
+    """"small" or "big"."""
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Distractor:
+    """An idle object of the scene, at a place given as shares of the picture."""
+
+    colour: str
+    pattern: str
+    shape: str
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class WorldVideo:
+    """The scenario of one video: everything true about it."""
+
+    index: int
+    video_id: str
+    split: Split
+    task: Task
+    shown: tuple[ShownStep, ...]
+    """In order, without overlap."""
+    duration: float
+    """Seconds."""
+    distractors: tuple[Distractor, ...]
+    root: int
+    """Index of the video whose scenario this is: its own, or the one it is a twin of."""
+
+
+class World:
+    """Steps, tasks and scenarios of one configuration.
+
+    Attributes:
+        config: What decides it.
+        steps: Every step; those from `config.num_steps` on are held-out combinations.
+        tasks: Every task; those from `config.num_tasks` on occur in test videos alone.
+        held_out_actions: (action, shape) pairs no training video shows.
+        held_out_colours: (colour, shape) pairs no training video shows.
+    """
+
+    def __init__(self, config: WorldConfig) -> None:
+        self.config = config
+        rng = generator(config.seed, "world")
+        # Two actions and one colour per shape: every action, colour and shape is still seen often.
+        actions = rng.permutation(list(ACTIONS)).tolist()
+        colours = rng.permutation(list(COLOURS)).tolist()
+        self.held_out_actions = frozenset(zip(actions, SHAPES * 2, strict=True))
+        self.held_out_colours = frozenset(zip(colours, SHAPES, strict=True))
+        seen = self._draw_steps(rng, config.num_steps, held_out=False, first_id=0)
+        new_steps = config.num_new_tasks * config.steps_per_task[0] // 2
+        new_steps = min(max(new_steps, 2), 200)
+        new = self._draw_steps(rng, new_steps, held_out=True, first_id=len(seen))
+        self.steps: tuple[Step, ...] = (*seen, *new)
+        self.tasks: tuple[Task, ...] = tuple(
+            self._draw_task(rng, task_id, seen, new)
+            for task_id in range(config.num_tasks + config.num_new_tasks)
+        )
+        self.video = lru_cache(maxsize=4096)(self._video)
+
+    def _is_held_out(self, action: str, colour: str, shape: str) -> bool:
+        return (action, shape) in self.held_out_actions or (colour, shape) in self.held_out_colours
+
+    def _draw_steps(
+        self, rng: np.random.Generator, count: int, held_out: bool, first_id: int
+    ) -> list[Step]:
+        steps: dict[tuple[str, str, str, str], Step] = {}
+        while len(steps) < count:
+            action, colour, shape = (
+                _pick(rng, names) for names in (tuple(ACTIONS), COLOURS, SHAPES)
+            )
+            pattern = _pick_pattern(rng)
+            if self._is_held_out(action, colour, shape) == held_out:
+                step = Step(first_id + len(steps), action, colour, pattern, shape, held_out)
+                steps.setdefault((action, colour, pattern, shape), step)
+        return list(steps.values())
+
+    def _draw_task(
+        self, rng: np.random.Generator, task_id: int, seen: list[Step], new: list[Step]
+    ) -> Task:
+        is_new = task_id >= self.config.num_tasks
+        low, high = self.config.steps_per_task
+        steps = _sample(rng, seen, int(rng.integers(low, high + 1)))
+        if is_new:  # every other step becomes a combination nobody has seen
+            unseen = _sample(rng, new, min(len(new), (len(steps) + 1) // 2))
+            steps[0 : 2 * len(unseen) : 2] = unseen
+        hero = steps[0]
+        place = _pick(rng, PLACES)
+        title = f"Play with the {hero.colour} {hero.shape} on the {place} {task_id}"
+        return Task(task_id, title, place, tuple(steps), is_new)
+
+    def split(self, index: int) -> Split:
+        """Return the split of video `index`; test videos are spread evenly."""
+        share = self.config.test_share
+        return "test" if int((index + 1) * share + 1e-9) > int(index * share + 1e-9) else "train"
+
+    def _root(self, index: int) -> int:
+        rng = generator(self.config.seed, "twin", index)
+        if index == 0 or rng.random() >= self.config.twin_share:
+            return index
+        earlier = [i for i in range(index) if self.split(i) == self.split(index)]
+        return self._root(_pick(rng, earlier)) if earlier else index
+
+    def _video(self, index: int) -> WorldVideo:
+        root = self._root(index)
+        config, split = self.config, self.split(index)
+        rng = generator(config.seed, "scenario", root)
+        new = split == "test" and rng.random() < config.new_task_share
+        first, count = (config.num_tasks, config.num_new_tasks) if new else (0, config.num_tasks)
+        task = self.tasks[first + int(rng.integers(count))]
+        low, high = config.steps_per_video
+        number = min(int(rng.integers(low, high + 1)), len(task.steps))
+        chosen = np.sort(rng.choice(len(task.steps), size=number, replace=False))
+        steps = [task.steps[i] for i in chosen]
+        sizes = [_pick(rng, ("small", "big")) for _ in steps]
+        lengths = np.clip(rng.lognormal(np.log(8.0), 0.45, number), *config.step_seconds)
+        gaps = rng.uniform(*config.gap_seconds, number + 1)
+        distractors = self._draw_distractors(rng, steps)
+
+        jitter = generator(config.seed, "jitter", index)
+        lengths = np.clip(lengths * jitter.uniform(0.9, 1.1, number), *config.step_seconds)
+        gaps = np.clip(gaps * jitter.uniform(0.9, 1.1, number + 1), *config.gap_seconds)
+        starts = np.cumsum(gaps[:-1]) + np.cumsum(lengths) - lengths
+        shown = tuple(
+            ShownStep(step, size, round(float(start), 2), round(float(start + length), 2))
+            for step, size, start, length in zip(steps, sizes, starts, lengths, strict=True)
+        )
+        duration = round(float(gaps.sum() + lengths.sum()), 2)
+        video_id = f"video{index:05d}"
+        return WorldVideo(index, video_id, split, task, shown, duration, distractors, root)
+
+    def _draw_distractors(
+        self, rng: np.random.Generator, steps: Sequence[Step]
+    ) -> tuple[Distractor, ...]:
+        """Draw idle objects that are neither the heroes of the video nor held-out ones."""
+        taken = {(s.colour, s.shape) for s in steps} | self.held_out_colours
+        free = [(c, s) for c in COLOURS for s in SHAPES if (c, s) not in taken]
+        number = int(rng.integers(1, self.config.max_distractors + 1))
+        found = []
+        for colour, shape in _sample(rng, free, number):
+            x, y = rng.uniform(0.08, 0.92), _pick(rng, (0.12, 0.88))
+            found.append(Distractor(colour, _pick_pattern(rng), shape, x, y))
+        return tuple(found)
+
+
+def _pick(rng: np.random.Generator, values: Sequence[T]) -> T:
+    return values[int(rng.integers(len(values)))]
+
+
+def _sample(rng: np.random.Generator, values: Sequence[T], count: int) -> list[T]:
+    return [values[i] for i in rng.choice(len(values), size=count, replace=False)]
+
+
+def _pick_pattern(rng: np.random.Generator) -> str:
+    return PATTERNS[int(rng.choice(len(PATTERNS), p=(0.5, 0.25, 0.25)))]
