@@ -64,6 +64,9 @@ class ModelConfig:
     num_bridge_classes: int = 0
     """Classes of the starter's bridge from image classes to text space; 0: no bridge."""
 
+    num_cross_layers: int = 0
+    """Layers of the cross-modal re-ranker; 0: no re-ranker."""
+
     vocab_size: int = 30522
     max_positions: int = 512
     pad_id: int = 0
@@ -200,6 +203,12 @@ class LossConfig:
     """`local`: this process's batch, as released; `global`: gathered over all processes."""
     soft_target_share: float = 0.0
     """Share of the target spread over likely false negatives (Sinkhorn); 0: one-hot targets."""
+
+    num_hard_negatives: int = 8
+    """Negatives a text for the re-ranker, where the model has one."""
+    hard_similarity: float = 0.5
+    """Cosine between videos from which a negative counts as hard."""
+    reranking_temperature: float = 0.07
 
     def __post_init__(self) -> None:
         _check(0.0 <= self.soft_target_share < 1.0, "loss.soft_target_share must be in [0, 1)")

@@ -10,13 +10,14 @@ from dataclasses import replace
 
 from videoclip.config import (
     ClipConfig,
+    LossConfig,
     ModelConfig,
     OptimConfig,
     PlanConfig,
     PretrainConfig,
 )
 
-__all__ = ["RECIPES", "base", "paper", "small", "starter", "tiny"]
+__all__ = ["RECIPES", "base", "crossmodal", "paper", "small", "starter", "tiny"]
 
 
 def paper() -> PretrainConfig:
@@ -119,7 +120,31 @@ def starter() -> PretrainConfig:
     )
 
 
-RECIPES = {recipe.__name__: recipe for recipe in (paper, base, small, tiny, starter)}
+def crossmodal() -> PretrainConfig:
+    """Return the cross-modal variant: ResNet-50 frames, BERT words, a re-ranker on top.
+
+    Positive pairs overlap by an IoU of at least 0.5; the re-ranker's negatives are videos at
+    least 0.5 alike. Source: docs/paper-to-code.md, "the cross-modal variant".
+    """
+    model = ModelConfig(
+        backbone="image:microsoft/resnet-50",
+        feature_dim=2048,
+        normalized_features=False,
+        num_video_layers=1,
+        num_cross_layers=1,
+        max_text_tokens=32,
+    )
+    return PretrainConfig(
+        name="crossmodal",
+        model=_improved(model),
+        clips=ClipConfig(text_capacity=32, max_text_tokens=32, min_iou=0.5),
+        plan=PlanConfig(kind="shuffled", videos_per_batch=16, num_candidates=32),
+        loss=LossConfig(num_hard_negatives=8, hard_similarity=0.5, reranking_temperature=0.07),
+        optim=OptimConfig(optimizer="adamw", lr=1e-4, schedule="constant", warmup_updates=0),
+    )
+
+
+RECIPES = {recipe.__name__: recipe for recipe in (paper, base, small, tiny, starter, crossmodal)}
 """Recipes by name; each is a function that returns a fresh `PretrainConfig`."""
 
 

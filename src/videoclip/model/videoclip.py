@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from videoclip.config import ModelConfig
 from videoclip.errors import ConfigError, DataError
 from videoclip.model import hub
-from videoclip.model.encoders import TextEncoder, VideoEncoder, pool
+from videoclip.model.encoders import Encoded, TextEncoder, VideoEncoder, pool
+from videoclip.model.reranker import Reranker
 from videoclip.model.transformer import BertEncoder, init_bert_weights
 
 __all__ = ["VideoCLIP"]
@@ -36,7 +37,11 @@ class VideoCLIP(nn.Module):
         super().__init__()
         self.config = config
         self.video_encoder, self.text_encoder = _build_towers(config)
+        if config.num_cross_layers:
+            self.reranker = Reranker(config)
         self.apply(init_bert_weights)
+        if config.num_cross_layers:
+            self.reranker.start_neutral()
         if config.learn_temperature:
             self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
         if config.learn_logit_bias:
@@ -66,7 +71,7 @@ class VideoCLIP(nn.Module):
         self._check_video(video, video_mask)
         if video.shape[0] and not bool(video_mask.any(dim=1).all()):
             raise DataError("a video clip has no features: leave it out of the batch")
-        return self._finish(pool(self.video_encoder(video, video_mask), self.config.pooling))
+        return self.pool(self.video_encoder(video, video_mask))
 
     def encode_text(self, text: Tensor, text_mask: Tensor) -> Tensor:
         """Embed text clips.
@@ -92,7 +97,11 @@ class VideoCLIP(nn.Module):
                 f"texts of {text.shape[1]} tokens, but the model takes at most "
                 f"{self.config.max_text_tokens}: cut them"
             )
-        return self._finish(pool(self.text_encoder(text, text_mask), self.config.pooling))
+        return self.pool(self.text_encoder(text, text_mask))
+
+    def pool(self, encoded: Encoded) -> Tensor:
+        """Turn a tower's states into embeddings: (B, n + 2, H) -> (B, E)."""
+        return self._finish(pool(encoded, self.config.pooling))
 
     def video_tokens(self, video: Tensor, video_mask: Tensor, *, attend_cls: bool = True) -> Tensor:
         """Embed every second of video clips, for localisation and segmentation.

@@ -1,0 +1,112 @@
+"""The re-ranker: neutral at first, trained by hard candidates, moving only the top."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.model.tiny_models import TINY, make_model, make_text, make_video
+from videoclip.model.reranker import hard_candidates, rerank, reranking_loss
+from videoclip.model.videoclip import VideoCLIP
+
+CONFIG = replace(TINY, num_cross_layers=2, normalize=True)
+
+
+def encode(model, video_lengths, text_lengths):
+    video = model.video_encoder(*make_video(video_lengths, 9))
+    text = model.text_encoder(*make_text(text_lengths, 11))
+    return video, text
+
+
+def test_an_untrained_reranker_leaves_similarities_alone():
+    model = VideoCLIP(CONFIG).eval()
+    video, text = encode(model, [3, 9], [5, 1])
+    similarity = torch.tensor([0.3, -0.2])
+    torch.testing.assert_close(model.reranker(video, text, similarity), similarity)
+
+
+def test_padding_never_changes_a_score():
+    model = make_model(CONFIG)
+    similarity = torch.zeros(1)
+    (video, video_mask), (text, text_mask) = make_video([4], 9), make_text([2], 11)
+    padded = model.reranker(
+        model.video_encoder(video, video_mask), model.text_encoder(text, text_mask), similarity
+    )
+    short = model.reranker(
+        model.video_encoder(video[:, :4], video_mask[:, :4]),
+        model.text_encoder(text[:, :2], text_mask[:, :2]),
+        similarity,
+    )
+    torch.testing.assert_close(padded, short)
+
+
+def test_hard_candidates_come_from_like_videos_first():
+    similarity = torch.tensor(
+        [[0.9, 0.1, 0.8, 0.5], [0.2, 0.9, 0.3, 0.1], [0.0, 0.1, 0.9, 0.7], [0.3, 0.2, 0.1, 0.9]]
+    )
+    alike = torch.eye(4)
+    alike[0, 1] = alike[0, 3] = 0.6
+    candidates = hard_candidates(similarity, alike, num_negatives=3, threshold=0.5)
+    assert candidates[0].tolist() == [0, 3, 1, -1]  # like videos, the better match first
+    assert candidates[1].tolist() == [1, 2, -1, -1]  # none is like: its best match alone
+    assert candidates[:, 0].tolist() == [0, 1, 2, 3]
+
+
+def test_a_batch_of_one_has_no_negatives():
+    candidates = hard_candidates(torch.ones(1, 1), torch.ones(1, 1), 3, 0.5)
+    assert candidates.tolist() == [[0]]
+
+
+def test_loss_equals_a_softmax_over_each_row():
+    model = make_model(CONFIG)
+    video, text = encode(model, [3, 9, 5], [5, 1, 11])
+    similarity = model.pool(text) @ model.pool(video).T
+    candidates = torch.tensor([[0, 2, 1], [1, 0, -1], [2, -1, -1]])
+    loss = reranking_loss(model.reranker, video, text, similarity, candidates, 0.5)
+    expected = 0.0
+    for row, columns in enumerate(candidates.tolist()):
+        scores = torch.stack(
+            [
+                model.reranker(
+                    *(
+                        type(e)(e.hidden[i, None], e.mask[i, None])
+                        for e, i in ((video, column), (text, row))
+                    ),
+                    similarity[row, column, None],
+                ).squeeze()
+                for column in columns
+                if column >= 0
+            ]
+        )
+        expected -= (scores / 0.5).log_softmax(dim=0)[0] / 3
+    torch.testing.assert_close(loss, expected)
+
+
+def test_it_learns_what_a_dot_product_of_pools_was_not_told():
+    torch.manual_seed(0)
+    model = make_model(CONFIG)
+    with torch.no_grad():
+        video, text = encode(model, [9, 8, 7, 6], [11, 10, 9, 8])
+    similarity = torch.zeros(4, 4)
+    candidates = hard_candidates(similarity, torch.ones(4, 4), 3, 0.5)
+    optimizer = torch.optim.Adam(model.reranker.parameters(), lr=1e-2)
+    for _ in range(60):
+        loss = reranking_loss(model.reranker, video, text, similarity, candidates)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.05
+
+
+@pytest.mark.parametrize("top_k", [1, 3, 9])
+def test_rerank_reorders_the_top_and_nothing_else(top_k):
+    generator = torch.Generator().manual_seed(0)
+    similarity = torch.rand(5, 7, generator=generator)
+    truth = torch.rand(5, 7, generator=generator)
+    result = rerank(similarity, lambda rows, columns: truth[rows, columns], top_k)
+    for row in range(5):
+        best = similarity[row].argsort(descending=True)
+        top, rest = best[:top_k], best[top_k:]
+        expected = top[truth[row, top].argsort(descending=True)].tolist() + rest.tolist()
+        assert result[row].argsort(descending=True).tolist() == expected
+        torch.testing.assert_close(result[row].sort().values, similarity[row].sort().values)
