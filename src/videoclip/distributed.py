@@ -71,15 +71,20 @@ class World:
         """
         if self.size == 1:
             return rows.detach()
-        counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(self.size)]
-        dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+        counts = self._counts(len(rows))
         # Collectives want equal shapes: pad to the longest, cut afterwards.
-        longest = int(torch.stack(counts).max())
-        padded = rows.new_zeros(longest, *rows.shape[1:])
+        padded = rows.new_zeros(max(counts), *rows.shape[1:])
         padded[: len(rows)] = rows.detach()
         parts = [torch.empty_like(padded) for _ in range(self.size)]
         dist.all_gather(parts, padded)
-        return torch.cat([part[: int(n)] for part, n in zip(parts, counts, strict=True)])
+        return torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)])
+
+    def own_rows(self, count: int) -> slice:
+        """Return where this process's `count` rows stand among the gathered ones."""
+        if self.size == 1:
+            return slice(0, count)
+        counts = self._counts(count)
+        return slice(sum(counts[: self.rank]), sum(counts[: self.rank + 1]))
 
     def gather_with_gradient(self, rows: Tensor) -> Tensor:
         """Return every process's rows (B_r, E) as one (sum of B_r, E), differentiably.
@@ -93,16 +98,20 @@ class World:
         gathered: Tensor = _GatherWithGradient.apply(rows, self)  # type: ignore[no-untyped-call]
         return gathered
 
+    def _counts(self, count: int) -> list[int]:
+        """Return every process's `count`, in order of rank."""
+        counts = [torch.zeros(1, dtype=torch.int64, device=self.device) for _ in range(self.size)]
+        dist.all_gather(counts, torch.tensor([count], device=self.device))
+        return [int(n) for n in counts]
+
 
 class _GatherWithGradient(torch.autograd.Function):
     """`World.gather_rows` whose backward sums over processes and hands back the own rows."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, world: World) -> Tensor:
-        gathered = world.gather_rows(rows)
-        counts = world.gather_rows(torch.tensor([len(rows)], device=rows.device)).tolist()
-        ctx.own = slice(sum(counts[: world.rank]), sum(counts[: world.rank + 1]))
-        return gathered
+        ctx.own = world.own_rows(len(rows))
+        return world.gather_rows(rows)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:

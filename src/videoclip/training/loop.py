@@ -1,0 +1,195 @@
+"""The training loop: forward, backward, clip, step, log, save."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from videoclip.config import PretrainConfig
+from videoclip.data.batch import Batch
+from videoclip.distributed import World
+from videoclip.errors import VideoCLIPError
+from videoclip.model.videoclip import VideoCLIP
+from videoclip.training.checkpoint import Position
+from videoclip.training.objective import Objective
+from videoclip.training.optim import build_optimizer, clip_gradients, freeze, learning_rate
+from videoclip.training.speed import step_flops
+
+__all__ = ["Step", "Trainer", "train_epoch"]
+
+LOWEST_TEMPERATURE = 0.01
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one update was like; its fields are the keys of log.jsonl.
+
+    Attributes:
+        loss: Mean over processes, before the update.
+        lr: Learning rate.
+        grad_norm: Norm of the gradient before clipping.
+        temperature: What similarities were divided by.
+        num_pairs: Clip pairs, of all processes.
+        num_tokens: Real positions of both towers with their special ones, of all processes.
+        flops: Floating-point operations on them, of all processes.
+        seconds: Wall time, waiting for data included.
+        wait_share: Share of it spent waiting for data.
+    """
+
+    loss: float
+    lr: float
+    grad_norm: float
+    temperature: float
+    num_pairs: int
+    num_tokens: int
+    flops: int
+    seconds: float = 0.0
+    wait_share: float = 0.0
+
+
+class Trainer:
+    """A model with its optimiser, somewhere in a run.
+
+    Args:
+        model: Moved to the world's device; what is to be frozen is frozen.
+        config: The run.
+        world: The processes.
+        run_length: Updates of the whole run, for the schedule.
+        precision: `fp32`, or `bf16` for autocast.
+    """
+
+    def __init__(
+        self,
+        model: VideoCLIP,
+        config: PretrainConfig,
+        world: World,
+        run_length: int,
+        precision: str = "fp32",
+    ) -> None:
+        freeze(model, config.frozen)
+        self.model = model.to(world.device)
+        self._train_mode()
+        self.config, self.world, self.run_length = config, world, run_length
+        self.objective = Objective(
+            model,
+            config.loss,
+            world,
+            chunk_pairs=config.chunk_pairs,
+            precision=precision,
+            seed=config.seed,
+        )
+        self.optimizer = build_optimizer(model, config.optim)
+        self.position = Position()
+
+    def step(self, batch: Batch) -> Step:
+        """Perform one update.
+
+        Raises:
+            VideoCLIPError: If loss or gradient is not finite; the weights are as before.
+        """
+        update, optim = self.position.update, self.config.optim
+        lr = learning_rate(update, optim, self.run_length)
+        temperature = float(self.model.temperature)
+
+        self.optimizer.zero_grad()
+        loss = self.objective.backward(batch.to(self.world.device, non_blocking=True), update)
+        grad_norm = clip_gradients(self.model.parameters(), optim.clip_norm)
+        report = self._report(batch, float(loss), lr, grad_norm, temperature)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        if self.model.config.learn_temperature:
+            # Without a floor the softmax can sharpen for ever. Source: CLIP (arXiv 2103.00020).
+            self.model.log_temperature.data.clamp_(min=math.log(LOWEST_TEMPERATURE))
+
+        self.position = replace(self.position, update=update + 1, step=self.position.step + 1)
+        return report
+
+    @torch.no_grad()
+    def validation_loss(self, batches: Iterator[Batch]) -> float:
+        """Return the mean loss of batches without dropout, over all processes."""
+        self.model.eval()
+        losses = [float(self.objective.loss(b.to(self.world.device))) for b in batches]
+        self._train_mode()
+        return self.world.mean({"loss": sum(losses) / len(losses)})["loss"]
+
+    def _report(
+        self, batch: Batch, loss: float, lr: float, grad_norm: float, temperature: float
+    ) -> Step:
+        tokens = int(batch.video_mask.sum() + batch.text_mask.sum()) + 2 * (
+            len(batch.video) + len(batch.text)
+        )
+        flops = step_flops(self.model.config, batch, self._passes(len(batch)))
+        mean = self.world.mean(
+            {"loss": loss, "pairs": len(batch), "tokens": tokens, "flops": flops}
+        )
+        if not math.isfinite(mean["loss"]) or not math.isfinite(grad_norm):
+            raise VideoCLIPError(
+                f"update {self.position.update + 1}: the loss is {mean['loss']:g} and the "
+                f"gradient's norm {grad_norm:g}; stopped before the weights changed. Continue "
+                "from the last checkpoint with a lower optim.lr or precision fp32 in a new run"
+            )
+        size = self.world.size
+        return Step(
+            loss=mean["loss"],
+            lr=lr,
+            grad_norm=grad_norm,
+            temperature=temperature,
+            num_pairs=round(mean["pairs"] * size),
+            num_tokens=round(mean["tokens"] * size),
+            flops=round(mean["flops"] * size),
+        )
+
+    def _towers(self) -> list[tuple[nn.Module, bool]]:
+        """The video and the text tower, each with whether anything in it is trained."""
+        towers = (self.model.video_encoder, self.model.text_encoder)
+        return [(tower, any(p.requires_grad for p in tower.parameters())) for tower in towers]
+
+    def _train_mode(self) -> None:
+        """Dropout where something is learned; a frozen tower always says the same."""
+        for tower, trained in self._towers():
+            tower.train(trained)
+
+    def _passes(self, num_pairs: int) -> tuple[int, int]:
+        """How often each tower is run in a step of this many pairs, see `step_flops`."""
+        again = int(0 < self.config.chunk_pairs < num_pairs)
+        video, text = (3 + again if trained else 1 + again for _, trained in self._towers())
+        return video, text
+
+
+def train_epoch(
+    trainer: Trainer,
+    batches: Iterator[Batch],
+    *,
+    log: Callable[[dict[str, Any]], None],
+    save: Callable[[], None],
+    num_steps: int,
+) -> None:
+    """Train on the rest of an epoch.
+
+    Args:
+        trainer: Standing somewhere in the epoch.
+        batches: The batches from there on.
+        log: Takes a line for each update.
+        save: Saves a checkpoint; called every `save_every_updates`, though not at the very end.
+        num_steps: Updates of the whole epoch.
+    """
+    while trainer.position.step < num_steps:
+        started = time.perf_counter()
+        batch = next(batches)
+        waited = time.perf_counter() - started
+        step = trainer.step(batch)
+        seconds = time.perf_counter() - started
+        step = replace(step, seconds=seconds, wait_share=waited / seconds)
+
+        position = trainer.position
+        log({"update": position.update, "epoch": position.epoch, **asdict(step)})
+        at_the_end = position.step == num_steps
+        if position.update % trainer.config.save_every_updates == 0 and not at_the_end:
+            save()

@@ -1,0 +1,204 @@
+"""From a batch to gradients: both towers, the loss, and batches larger than memory.
+
+The loss reads nothing but what `Towers` returns, so that gradients flow through one door: DDP
+watches it, autocast covers it, and gradient caching cuts there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from videoclip.config import LossConfig
+from videoclip.data.batch import Batch
+from videoclip.distributed import World
+from videoclip.model.losses import contrastive_loss, mil_nce_loss, sigmoid_loss
+from videoclip.model.videoclip import VideoCLIP
+
+__all__ = ["Objective", "Outputs", "Towers", "pair_loss", "split"]
+
+
+class Outputs(NamedTuple):
+    """Everything the loss needs from a model.
+
+    Attributes:
+        video: (B, E) float32 embeddings.
+        text: (C * B, E) float32 embeddings, C candidates a video with MIL-NCE, else one.
+        temperature: Scalar.
+        bias: Scalar added to the logits, read by the sigmoid loss.
+    """
+
+    video: Tensor
+    text: Tensor
+    temperature: Tensor
+    bias: Tensor
+
+
+class Towers(nn.Module):
+    """Both towers and the learned scalars in one forward pass."""
+
+    def __init__(self, model: VideoCLIP) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, video: Tensor, video_mask: Tensor, text: Tensor, text_mask: Tensor
+    ) -> Outputs:
+        """Embed the four tensors of a `Batch`."""
+        bias = self.model.logit_bias if self.model.config.learn_logit_bias else 0.0
+        return Outputs(
+            self.model.encode_video(video, video_mask).float(),
+            self.model.encode_text(text, text_mask).float(),
+            torch.as_tensor(self.model.temperature, device=video.device),
+            torch.as_tensor(bias, device=video.device),
+        )
+
+
+def pair_loss(outputs: Outputs, config: LossConfig, world: World) -> Tensor:
+    """Return this process's share of the loss; its mean over processes is the loss of the step.
+
+    Args:
+        outputs: Of the own batch.
+        config: Which loss, and whether the other processes' rows are negatives too.
+        world: The processes.
+    """
+    video, text, temperature, bias = outputs
+    all_video, all_text, own = video, text, slice(0, len(video))
+    if config.negatives == "global":
+        all_video, all_text = world.gather_with_gradient(video), world.gather_with_gradient(text)
+        own = world.own_rows(len(video))
+    if config.kind == "mil_nce":
+        candidates = all_text.view(len(all_video), -1, all_text.shape[1])  # (M, C, E)
+        return mil_nce_loss(all_video, candidates, temperature)
+    if config.kind == "sigmoid":
+        return sigmoid_loss(all_video, all_text, temperature, bias)
+    loss = contrastive_loss(
+        video,
+        text,
+        temperature,
+        direction="both" if config.kind == "infonce" else config.kind,
+        all_video=all_video,
+        all_text=all_text,
+        first_row=own.start,
+        soft_target_share=config.soft_target_share,
+    )
+    # Own rows against all: where a process has more rows than others, its mean counts for more.
+    num_processes = world.size if config.negatives == "global" else 1
+    return loss * (len(video) * num_processes / len(all_video))
+
+
+class Objective:
+    """Computes the loss of a batch and adds its gradients to the model's.
+
+    Args:
+        model: In training mode already, on the world's device, its frozen parameters frozen.
+        config: The loss.
+        world: The processes, whose gradients are averaged.
+        chunk_pairs: Pairs whose activations are held at once; 0: the whole batch. The gradients
+            are those of the whole batch whatever it is.
+        precision: `fp32`, or `bf16` for autocast.
+        seed: With `update` it decides all dropout, so that no generator has to be saved.
+    """
+
+    def __init__(
+        self,
+        model: VideoCLIP,
+        config: LossConfig,
+        world: World,
+        *,
+        chunk_pairs: int = 0,
+        precision: str = "fp32",
+        seed: int = 0,
+    ) -> None:
+        self._towers: nn.Module = Towers(model)
+        if world.size > 1:
+            self._towers = DistributedDataParallel(
+                self._towers, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
+        self._config, self._world, self._seed = config, world, seed
+        self._chunk_pairs, self.precision = chunk_pairs, precision
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return this process's loss of a batch on its device, without gradients."""
+        with torch.no_grad():
+            return pair_loss(self._embed(batch), self._config, self._world)
+
+    def backward(self, batch: Batch, update: int) -> Tensor:
+        """Add the gradients of a batch and return this process's loss, detached.
+
+        With chunks: embed all of them without keeping activations; differentiate the loss with
+        respect to the embeddings; embed each chunk again, with the same dropout, and send its
+        rows of that gradient back. Source: gradient caching (arXiv 2101.06983).
+        """
+        if not 0 < self._chunk_pairs < len(batch):
+            self._reseed(update, 0)
+            loss = pair_loss(self._embed(batch), self._config, self._world)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss.detach()
+
+        chunks = list(split(batch, self._chunk_pairs))
+        with torch.no_grad():
+            parts = []
+            for i, chunk in enumerate(chunks):
+                self._reseed(update, i)
+                parts.append(self._embed(chunk))
+        whole = Outputs(
+            torch.cat([part.video for part in parts]),
+            torch.cat([part.text for part in parts]),
+            *parts[0][2:],
+        )
+        leaves = Outputs(*(x.detach().requires_grad_() for x in whole))
+        loss = pair_loss(leaves, self._config, self._world)
+        loss.backward()  # type: ignore[no-untyped-call]
+
+        gradients = [torch.zeros_like(x) if x.grad is None else x.grad for x in leaves]
+        videos = torch.split(gradients[0], [len(part.video) for part in parts])
+        texts = torch.split(gradients[1], [len(part.text) for part in parts])
+        for i, (chunk, *rows) in enumerate(zip(chunks, videos, texts, strict=True)):
+            last = i == len(chunks) - 1
+            if last:  # The scalars are the same in every chunk: theirs go back once.
+                rows += gradients[2:]
+            self._reseed(update, i)
+            with nullcontext() if last else self._no_sync():
+                again = zip(self._embed(chunk), rows, strict=False)
+                wanted = [(x, g) for x, g in again if x.requires_grad]
+                torch.autograd.backward([x for x, _ in wanted], [g for _, g in wanted])
+        return loss.detach()
+
+    def _embed(self, batch: Batch) -> Outputs:
+        with torch.autocast(
+            self._world.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"
+        ):
+            outputs: Outputs = self._towers(
+                batch.video, batch.video_mask, batch.text, batch.text_mask
+            )
+        return outputs
+
+    def _no_sync(self) -> AbstractContextManager[None]:
+        """Leave the averaging over processes to the last chunk."""
+        if isinstance(self._towers, DistributedDataParallel):
+            return self._towers.no_sync()
+        return nullcontext()
+
+    def _reseed(self, update: int, chunk: int) -> None:
+        """Make this chunk's dropout a function of where the run stands."""
+        entropy = np.random.SeedSequence([self._seed, update, self._world.rank, chunk])
+        torch.manual_seed(int(entropy.generate_state(1)[0]))
+
+
+def split(batch: Batch, num_pairs: int) -> Iterator[Batch]:
+    """Cut a batch into batches of at most `num_pairs` pairs, each with its candidate texts."""
+    candidates = len(batch.text) // len(batch)
+    yield from map(
+        Batch,
+        torch.split(batch.video, num_pairs),
+        torch.split(batch.video_mask, num_pairs),
+        torch.split(batch.text, num_pairs * candidates),
+        torch.split(batch.text_mask, num_pairs * candidates),
+    )

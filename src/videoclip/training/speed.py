@@ -1,0 +1,86 @@
+"""How fast a device multiplies, how much a step asks of it, and whether bf16 pays there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from videoclip.config import LossConfig, ModelConfig
+from videoclip.data.batch import Batch
+from videoclip.distributed import World
+from videoclip.model.videoclip import VideoCLIP
+from videoclip.training.objective import Objective, split
+
+__all__ = ["bf16_pays", "matmul_peak", "step_flops"]
+
+BF16_GAIN = 1.15
+"""What bf16 must gain to be worth its rounding."""
+SAMPLE_PAIRS = 8
+
+
+def step_flops(config: ModelConfig, batch: Batch, passes: tuple[int, int] = (3, 3)) -> int:
+    """Return the floating-point operations a step needs on the real positions of a batch.
+
+    Args:
+        config: Sizes.
+        batch: The clip pairs.
+        passes: How often the video and the text tower are run: 1 forward and 2 backward, 4 with
+            gradient caching, 1 where frozen.
+
+    Counts the matrix products, a multiplication and an addition each; padding counts for nothing.
+    """
+    video_passes, text_passes = passes
+    width = config.hidden_size
+    mlp = 2 * int(batch.video_mask.sum()) * width * (config.feature_dim + width)
+    video = mlp + _encoder_flops(config, config.num_video_layers, batch.video_mask)
+    text = _encoder_flops(config, config.num_text_layers, batch.text_mask)
+    return video_passes * video + text_passes * text
+
+
+def _encoder_flops(config: ModelConfig, num_layers: int, mask: Tensor) -> int:
+    lengths = mask.sum(dim=1) + 2  # with [CLS] and [SEP]
+    width = config.hidden_size
+    per_token = 2 * (4 * width * width + 2 * width * config.intermediate_size)
+    attention = 4 * width * int(lengths.square().sum())
+    return num_layers * (per_token * int(lengths.sum()) + attention)
+
+
+def matmul_peak(device: torch.device, precision: str) -> float:
+    """Measure floating-point operations per second of a large square matrix product."""
+    size = 8192 if device.type == "cuda" else 1024
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    return 2 * size**3 / _seconds(lambda: a @ b, device)
+
+
+def bf16_pays(model: VideoCLIP, batch: Batch, loss: LossConfig, device: torch.device) -> bool:
+    """Measure whether a step under bf16 autocast is clearly quicker, on a few pairs of a batch.
+
+    The model's gradients are dropped; nothing else changes.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    sample = next(split(batch, SAMPLE_PAIRS)).to(device)
+
+    def seconds(precision: str) -> float:
+        objective = Objective(model, loss, World(device=device), precision=precision)
+        return _seconds(lambda: objective.backward(sample, 0), device, repeats=2)
+
+    pays = seconds("fp32") > BF16_GAIN * seconds("bf16")
+    model.zero_grad()
+    return pays
+
+
+def _seconds(work: Callable[[], object], device: torch.device, repeats: int = 4) -> float:
+    """Return the shortest time `work` took, after one unmeasured go."""
+    times = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - started)
+    return min(times[1:])
