@@ -1,0 +1,32 @@
+"""ActivityNet Captions: paragraphs on whole videos; paragraph-to-video retrieval.
+
+Files: val_1.json, val_2.json, train.json: {"v_<id>": {duration, timestamps, sentences}}.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from videoclip.benchmarks.examples import RetrievalExample
+from videoclip.benchmarks.files import Record, find_file, read_json
+
+__all__ = ["read_activitynet_paragraphs"]
+
+
+def read_activitynet_paragraphs(path: Path, name: str = "val_1.json") -> list[RetrievalExample]:
+    """Join the sentences of each video to one text, in the order of the file.
+
+    Args:
+        path: The file, or its folder.
+        name: Of the file to look for in a folder; `val_1.json` is the usual test.
+    """
+    found = find_file(path, name)
+    examples = []
+    for video_id, values in Record(read_json(found), found).values.items():
+        video = Record(values, found, f"video '{video_id}'")
+        sentences, times = video.items("sentences"), video.items("timestamps")
+        if len(sentences) != len(times):
+            raise video.error(f"{len(sentences)} sentences but {len(times)} timestamps")
+        texts = [Record({"s": s}, found, video.where).text("s") for s in sentences]
+        examples.append(RetrievalExample(video_id, " ".join(texts)))
+    return examples

@@ -1,0 +1,40 @@
+"""Charades-STA: a sentence and the one moment of a video that shows it.
+
+Files: charades_sta_test.txt, charades_sta_train.txt with lines "VIDEO start end##sentence".
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from videoclip.benchmarks.examples import MomentExample
+from videoclip.benchmarks.files import Record, find_file, read_lines
+from videoclip.errors import DataError
+
+__all__ = ["read_charades"]
+
+
+def read_charades(path: Path, name: str = "charades_sta_test.txt") -> list[MomentExample]:
+    """Read sentences in the order of the file; `example_id` is the line.
+
+    A few spans of the training file are written end first; they are turned round.
+
+    Args:
+        path: The file, or its folder.
+        name: Of the file to look for in a folder.
+    """
+    found = find_file(path, name)
+    examples = []
+    for line, text in read_lines(found):
+        left, mark, sentence = text.partition("##")
+        parts = left.split()
+        if not mark or len(parts) != 3:
+            raise DataError("expected 'VIDEO start end##sentence': mend the line", found, line)
+        row = Record(
+            {"video": parts[0], "start": parts[1], "end": parts[2], "sentence": sentence},
+            found,
+            line=line,
+        )
+        span = row.span(sorted((row.number("start"), row.number("end"))), allow_empty=True)
+        examples.append(MomentExample(str(line), row.text("video"), row.text("sentence"), (span,)))
+    return examples

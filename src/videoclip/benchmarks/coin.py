@@ -1,0 +1,130 @@
+"""COIN: instruction videos whose seconds carry one of 778 step labels, or none.
+
+Files: COIN.json and, where it is, taxonomy.xlsx, which names all labels. Labels are known by their
+id, not their text: 778 ids share 749 texts. The official test videos say "testing", though the
+README of the benchmark says "validation".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from videoclip.benchmarks.examples import LabelledVideo, Segment
+from videoclip.benchmarks.files import Record, find_file, read_json, reject_repeats
+from videoclip.benchmarks.spreadsheet import read_sheets
+from videoclip.errors import DataError
+
+__all__ = ["Coin", "read_coin", "read_taxonomy"]
+
+SUBSETS = {"train": ("training",), "test": ("testing", "validation")}
+
+
+@dataclass(frozen=True)
+class Coin:
+    """Videos of one split, and the texts of all labels.
+
+    Attributes:
+        labels: Text of label id i at index i - 1; texts repeat.
+        videos: In the order of the file.
+    """
+
+    labels: tuple[str, ...]
+    videos: tuple[LabelledVideo, ...]
+
+
+def read_coin(
+    path: Path, split: Literal["train", "test"] = "test", taxonomy: Path | None = None
+) -> Coin:
+    """Read the videos of a split.
+
+    Args:
+        path: COIN.json (or its folder): {"database": {id: video}}, or a list of such tables.
+        split: "test" is what the file calls testing.
+        taxonomy: taxonomy.xlsx; by default the one beside the file, if there is one. Without it
+            labels are those that occur in the whole file.
+
+    Raises:
+        DataError: If a label has two texts, or ids up to the largest one are missing.
+    """
+    found = find_file(path, "COIN.json")
+    records = _records(found)
+    beside = found.parent / "taxonomy.xlsx"
+    labels = _labels_in_use(records, found)
+    if taxonomy is not None or beside.is_file():
+        source = taxonomy or beside
+        named = read_taxonomy(source)
+        for label, text in labels.items():
+            if named.get(label) != text:
+                raise DataError(f"label {label} is {named.get(label)!r}, not {text!r}", source)
+        labels = named
+    if missing := sorted(set(range(1, max(labels, default=0) + 1)) - set(labels)):
+        raise DataError(
+            f"labels {missing[:5]} ({len(missing)} in all) never occur: put taxonomy.xlsx beside",
+            found,
+        )
+    return Coin(
+        tuple(labels[i] for i in sorted(labels)),
+        tuple(_video(r) for r in records if r.text("subset") in SUBSETS[split]),
+    )
+
+
+def read_taxonomy(path: Path) -> dict[int, str]:
+    """Read taxonomy.xlsx: texts by label id (Action Id 1 to 778)."""
+    for rows in read_sheets(path):
+        header = {text: column for column, text in rows[0].items()} if rows else {}
+        if {"Action Id", "Action Label"} <= set(header):
+            records = [
+                Record({name: row.get(column) for name, column in header.items()}, path, f"row {i}")
+                for i, row in enumerate(rows[1:], start=2)
+            ]
+            ids = [record.integer("Action Id") for record in records]
+            reject_repeats(ids, records, "Action Id")
+            return {i: r.text("Action Label") for i, r in zip(ids, records, strict=True)}
+    raise DataError("no sheet with columns 'Action Id' and 'Action Label': wrong file?", path)
+
+
+def _records(path: Path) -> list[Record]:
+    top: Any = read_json(path)
+    if isinstance(top, dict):
+        tables = [Record(top, path).table("database")]
+    else:
+        tables = [Record(v, path, f"item {i}").values for i, v in enumerate(top)]
+    records = [
+        Record({**Record(v, path, key).values, "video_id": key}, path, f"video '{key}'")
+        for table in tables
+        for key, v in table.items()
+    ]
+    reject_repeats([r.text("video_id") for r in records], records, "video")
+    return records
+
+
+def _annotations(video: Record) -> list[Record]:
+    rows = video.items("annotation")
+    return [Record(row, video.path, f"{video.where}, segment {i}") for i, row in enumerate(rows)]
+
+
+def _labels_in_use(videos: list[Record], path: Path) -> dict[int, str]:
+    labels: dict[int, str] = {}
+    for row in (row for video in videos for row in _annotations(video)):
+        label, text = row.integer("id"), row.text("label")
+        if label < 1:
+            raise row.error(f"label ids begin at 1, got {label}")
+        if labels.setdefault(label, text) != text:
+            raise row.error(f"label {label} is {labels[label]!r} elsewhere, {text!r} here")
+    if not labels:
+        raise DataError("no labelled segment at all; is it this file?", path)
+    return labels
+
+
+def _video(record: Record) -> LabelledVideo:
+    return LabelledVideo(
+        record.text("video_id"),
+        record.number("duration"),
+        tuple(
+            Segment(*row.span(row.items("segment")), row.integer("id"))
+            for row in _annotations(record)
+        ),
+        record.text("class"),
+    )

@@ -1,0 +1,142 @@
+"""CrossTask: videos of known tasks, and where the ordered steps of the task happen.
+
+Files of the release folder: tasks_primary.txt, videos.csv, videos_val.csv and annotations/
+(<task>_<video>.csv). Video ids may hold underscores; one video may belong to several tasks.
+Related tasks have no annotation and are not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from videoclip.benchmarks.examples import Segment, StepVideo, Task
+from videoclip.benchmarks.files import find_file, read_rows, reject_repeats
+from videoclip.errors import DataError
+
+__all__ = ["CrossTask", "read_crosstask", "read_tasks", "read_video_keys", "released_split"]
+
+TRAIN_VIDEOS_PER_TASK = 30
+BLOCK_LINES = 6
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class CrossTask:
+    """The annotated videos of the primary tasks.
+
+    Attributes:
+        tasks: By id, in the order of the file.
+        videos: In the order of videos.csv.
+        validation: (task_id, video_id) of the official validation videos.
+    """
+
+    tasks: dict[str, Task]
+    videos: tuple[StepVideo, ...]
+    validation: frozenset[Key]
+
+
+def read_crosstask(folder: Path) -> CrossTask:
+    """Read the release folder, or the folder that holds it.
+
+    Raises:
+        DataError: If an annotation names a step that its task does not have, or belongs to no
+            video of videos.csv.
+    """
+    if (folder / "crosstask_release").is_dir():
+        folder = folder / "crosstask_release"
+    tasks = read_tasks(find_file(folder, "tasks_primary.txt"))
+    listed = read_video_keys(find_file(folder, "videos.csv"))
+    annotations = folder / "annotations"
+    if not annotations.is_dir():
+        raise DataError("no such folder: unpack the whole crosstask_release", annotations)
+    files = {_key(path): path for path in sorted(annotations.glob("*.csv"))}
+    if strange := sorted(set(files) - set(listed)):
+        raise DataError("belongs to no video of videos.csv: remove it", files[strange[0]])
+    return CrossTask(
+        tasks,
+        tuple(
+            StepVideo(video_id, tasks[task_id], _segments(files[task_id, video_id], tasks[task_id]))
+            for task_id, video_id in listed
+            if task_id in tasks and (task_id, video_id) in files
+        ),
+        frozenset(read_video_keys(find_file(folder, "videos_val.csv"))),
+    )
+
+
+def read_tasks(path: Path) -> dict[str, Task]:
+    """Read tasks_primary.txt: blocks of id, title, URL, number of steps, steps, blank line."""
+    if not path.is_file():
+        raise DataError("no such file: check the path", path)
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    while lines and not lines[-1]:
+        lines.pop()
+    tasks: dict[str, Task] = {}
+    for first in range(0, len(lines), BLOCK_LINES):
+        block = lines[first : first + BLOCK_LINES]
+        if len(block) < BLOCK_LINES - 1 or "".join(block[BLOCK_LINES - 1 :]):
+            raise DataError("a task needs five lines and a blank one", path, first + 1)
+        task_id, title, _, num_steps, steps = block[: BLOCK_LINES - 1]
+        names = tuple(step.strip() for step in steps.split(","))
+        if num_steps != str(len(names)) or not all(names):
+            raise DataError(f"{len(names)} steps where {num_steps} are said", path, first + 5)
+        if task_id in tasks:
+            raise DataError(f"task {task_id} occurs twice: remove one of them", path, first + 1)
+        tasks[task_id] = Task(task_id, title, names)
+    return tasks
+
+
+def read_video_keys(path: Path) -> list[Key]:
+    """Read (task_id, video_id) pairs from videos.csv or videos_val.csv, which have no header."""
+    rows = list(read_rows(path, names=("task_id", "video_id", "url")))
+    keys = [(row.text("task_id"), row.text("video_id")) for row in rows]
+    reject_repeats(keys, rows, "task and video")
+    return keys
+
+
+def released_split(
+    videos: Iterable[StepVideo], validation: Collection[Key], available: Collection[str]
+) -> tuple[list[StepVideo], list[StepVideo]]:
+    """Split videos into training and test as released: 30 random training videos a task.
+
+    The split depends on which videos one has: those without features are dropped before the draw.
+
+    Args:
+        videos: In the order of videos.csv.
+        validation: Keys of validation videos, in neither part.
+        available: Video ids with features.
+
+    Source: the CrossTask release (numpy seed 0, tasks in order of first appearance).
+    """
+    groups: dict[str, list[StepVideo]] = {}
+    for video in videos:
+        if video.video_id in available and (video.task.task_id, video.video_id) not in validation:
+            groups.setdefault(video.task.task_id, []).append(video)
+    legacy = np.random.RandomState(0)  # the generator of the draw to repeat
+    train: list[StepVideo] = []
+    test: list[StepVideo] = []
+    for group in groups.values():
+        chosen: set[int] = set()
+        if len(group) > TRAIN_VIDEOS_PER_TASK:
+            chosen = set(legacy.choice(len(group), TRAIN_VIDEOS_PER_TASK, replace=False).tolist())
+        train += [video for i, video in enumerate(group) if i in chosen]
+        test += [video for i, video in enumerate(group) if i not in chosen]
+    return train, test
+
+
+def _key(path: Path) -> Key:
+    task_id, _, video_id = path.stem.partition("_")
+    return task_id, video_id
+
+
+def _segments(path: Path, task: Task) -> tuple[Segment, ...]:
+    segments = []
+    for row in read_rows(path, names=("step", "start", "end")):
+        step = row.integer("step")
+        if not 1 <= step <= len(task.steps):
+            raise row.error(f"step {step}, but task {task.task_id} has {len(task.steps)}")
+        segments.append(Segment(*row.span([row.number("start"), row.number("end")]), step - 1))
+    return tuple(segments)

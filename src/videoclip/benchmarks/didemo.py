@@ -1,0 +1,76 @@
+"""DiDeMo: sentences and where in a short video they happen, or paragraphs and whole videos.
+
+Two benchmarks on the same files (test_data.json, val_data.json), never to be compared: finding the
+moment of each of 4,021 sentences, as the paper does, and finding the video by all its sentences.
+
+`times` are inclusive indices of five-second chunks: [1, 1] is 5 to 10 s. One video is spelled with
+several extensions, or a bare dot, in the same file: its id is the name without extension.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from videoclip.benchmarks.examples import MomentExample, RetrievalExample
+from videoclip.benchmarks.files import Record, find_file, read_json, reject_repeats
+from videoclip.errors import DataError
+
+__all__ = ["read_didemo_moments", "read_didemo_paragraphs"]
+
+CHUNK_SECONDS = 5
+NUM_CHUNKS = 6
+
+
+def read_didemo_moments(path: Path, name: str = "test_data.json") -> list[MomentExample]:
+    """Read every sentence with the moment each annotator marked, in the order of the file.
+
+    Args:
+        path: The file, or its folder.
+        name: Of the file to look for in a folder.
+    """
+    return [
+        MomentExample(
+            str(record.integer("annotation_id")),
+            _video_id(record),
+            record.text("description"),
+            _moments(record),
+            float(CHUNK_SECONDS * record.integer("num_segments")),
+        )
+        for record in _records(find_file(path, name))
+    ]
+
+
+def read_didemo_paragraphs(path: Path, name: str = "test_data.json") -> list[RetrievalExample]:
+    """Join the sentences of each video, in the order of the file, to one text for the whole."""
+    sentences: dict[str, list[str]] = {}
+    for record in _records(find_file(path, name)):
+        sentences.setdefault(_video_id(record), []).append(record.text("description"))
+    return [RetrievalExample(video_id, " ".join(texts)) for video_id, texts in sentences.items()]
+
+
+def _records(path: Path) -> list[Record]:
+    rows = read_json(path)
+    if not isinstance(rows, list):
+        raise DataError("expected a list of sentences; is it this file?", path)
+    records = [Record(row, path, f"sentence {i}") for i, row in enumerate(rows)]
+    reject_repeats([r.integer("annotation_id") for r in records], records, "annotation_id")
+    return records
+
+
+def _video_id(record: Record) -> str:
+    name = record.text("video")
+    return name.rpartition(".")[0] or name
+
+
+def _moments(record: Record) -> tuple[tuple[float, float], ...]:
+    moments = record.items("times")
+    for moment in moments:
+        chunks = range(NUM_CHUNKS)
+        right = isinstance(moment, list) and len(moment) == 2 and all(m in chunks for m in moment)
+        if not right or moment[0] > moment[1]:
+            raise record.error(f"times must be pairs of chunks 0..{NUM_CHUNKS - 1}, got {moment!r}")
+    if not moments:
+        raise record.error("no annotator marked a moment: remove the row")
+    return tuple(
+        (float(first * CHUNK_SECONDS), float((last + 1) * CHUNK_SECONDS)) for first, last in moments
+    )

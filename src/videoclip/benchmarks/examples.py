@@ -1,0 +1,140 @@
+"""What a benchmark asks, whatever file it came from: the rows that all readers return.
+
+Times are seconds, spans half open; a `video_id` is the key of the video's features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = [
+    "LabelledVideo",
+    "MomentExample",
+    "MultipleChoiceExample",
+    "RetrievalExample",
+    "Segment",
+    "StepVideo",
+    "Task",
+]
+
+
+@dataclass(frozen=True)
+class RetrievalExample:
+    """A text that one clip shows: find either by the other.
+
+    Attributes:
+        video_id: Video of the clip.
+        text: A sentence, or a paragraph on the whole video.
+        start: Start of the clip, or None for the whole video.
+        end: End of the clip, or None for the whole video.
+    """
+
+    video_id: str
+    text: str
+    start: float | None = None
+    end: float | None = None
+
+
+@dataclass(frozen=True)
+class MultipleChoiceExample:
+    """A video, perhaps a question, and several texts of which one is right.
+
+    Attributes:
+        example_id: Unique in its file.
+        video_id: The video.
+        choices: Texts to choose from.
+        answer: Index of the right one.
+        question: Empty where the choices speak for themselves.
+        kind: The benchmark's own kind of question, or empty.
+    """
+
+    example_id: str
+    video_id: str
+    choices: tuple[str, ...]
+    answer: int
+    question: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class MomentExample:
+    """A text and the spans of one video that show it.
+
+    Attributes:
+        example_id: Unique in its file.
+        video_id: The video.
+        text: The sentence.
+        moments: Spans (start, end): every one that shows the text, or one an annotator (DiDeMo).
+            Empty where the benchmark keeps them to itself.
+        duration: Length of the video, or None where the file does not say.
+    """
+
+    example_id: str
+    video_id: str
+    text: str
+    moments: tuple[tuple[float, float], ...]
+    duration: float | None = None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A span of a video and the label of what happens in it.
+
+    Attributes:
+        start: Start.
+        end: End.
+        label: Index of a step of the task (from 0), or a label id (from 1; 0 is background).
+    """
+
+    start: float
+    end: float
+    label: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """A thing to do and its steps, in order.
+
+    Attributes:
+        task_id: The benchmark's id.
+        title: For instance "Make Pancakes".
+        steps: Texts of the steps.
+    """
+
+    task_id: str
+    title: str
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StepVideo:
+    """A video of a known task, and where its steps happen.
+
+    One video may show several tasks: (task_id, video_id) is the key.
+
+    Attributes:
+        video_id: The video.
+        task: What is done in it.
+        segments: In the order of the file; `label` indexes `task.steps`.
+    """
+
+    video_id: str
+    task: Task
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True)
+class LabelledVideo:
+    """A video whose every moment has one of a benchmark's labels, or is background.
+
+    Attributes:
+        video_id: The video.
+        duration: Its length.
+        segments: In the order of the file, where later ones overwrite; `label` is an id from 1.
+        task: The benchmark's name for what is done.
+    """
+
+    video_id: str
+    duration: float
+    segments: tuple[Segment, ...]
+    task: str = ""

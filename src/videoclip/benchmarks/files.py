@@ -1,0 +1,268 @@
+"""Annotation files at the door: found, opened, parsed and checked, with errors that name the row.
+
+A reader asks a `Record` for typed fields; whatever is missing or of another type becomes one line
+that says file, row and remedy.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zipfile
+from collections.abc import Hashable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO, TypeVar
+
+from videoclip.errors import DataError
+
+__all__ = [
+    "Record",
+    "find_file",
+    "open_text",
+    "read_json",
+    "read_json_lines",
+    "read_lines",
+    "read_rows",
+    "reject_repeats",
+]
+
+ItemT = TypeVar("ItemT", bound=Hashable)
+
+
+class Record:
+    """One row, line or entry of an annotation file.
+
+    Args:
+        values: Its parsed value, a mapping for anything but a wrong file.
+        path: The file.
+        where: What to call the entry in messages, for instance "video 'xHr8X2Wpmno'".
+        line: Its line from 1, where lines mean something.
+    """
+
+    def __init__(self, values: Any, path: Path, where: str = "", line: int | None = None) -> None:
+        self.path, self.where, self.line = path, where, line
+        if not isinstance(values, dict):
+            raise self.error(
+                f"expected a table of fields, got {_shorten(values)}; is it this file?"
+            )
+        self.values = values
+
+    def error(self, message: str) -> DataError:
+        """Return the error that `message` describes, at this place."""
+        prefix = f"{self.where}: " if self.where else ""
+        return DataError(prefix + message, self.path, self.line)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.values
+
+    def _get(self, name: str, kinds: type | tuple[type, ...], what: str) -> Any:
+        if name not in self.values:
+            known = ", ".join(map(str, self.values))
+            raise self.error(f"no field '{name}' (there are: {_shorten(known)}); is it this file?")
+        value = self.values[name]
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            raise self.error(f"'{name}' must be {what}, got {_shorten(value)}: mend the row")
+        return value
+
+    def text(self, name: str) -> str:
+        """Return a field that holds words, stripped; blank is an error."""
+        value: str = self._get(name, str, "a text").strip()
+        if not value:
+            raise self.error(f"'{name}' is blank: mend or remove the row")
+        return value
+
+    def number(self, name: str) -> float:
+        """Return a finite number, also from a column of text."""
+        value = self._get(name, (int, float, str), "a number")
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
+        if not abs(number) < float("inf"):
+            raise self.error(f"'{name}' must be a number, got {_shorten(value)}: mend the row")
+        return number
+
+    def integer(self, name: str) -> int:
+        """Return a whole number, also from a column of text."""
+        number = self.number(name)
+        if number != int(number):
+            raise self.error(f"'{name}' must be a whole number, got {number:g}: mend the row")
+        return int(number)
+
+    def choice(self, name: str, num_choices: int) -> int:
+        """Return an index in [0, num_choices)."""
+        index = self.integer(name)
+        if not 0 <= index < num_choices:
+            raise self.error(f"'{name}' must be in 0..{num_choices - 1}, got {index}")
+        return index
+
+    def items(self, name: str) -> list[Any]:
+        """Return a list."""
+        value: list[Any] = self._get(name, list, "a list")
+        return value
+
+    def table(self, name: str) -> dict[str, Any]:
+        """Return a mapping."""
+        value: dict[str, Any] = self._get(name, dict, "a table of fields")
+        return value
+
+    def span(self, value: Any, *, allow_empty: bool = False) -> tuple[float, float]:
+        """Check a [start, end] pair in seconds."""
+        right = isinstance(value, (list, tuple)) and len(value) == 2
+        right = right and all(isinstance(v, (int, float)) for v in value)
+        if not right or not 0 <= value[0] <= value[1] or (value[0] == value[1] and not allow_empty):
+            raise self.error(
+                f"a span must be [start, end] with 0 <= start < end, got {_shorten(value)}"
+            )
+        return float(value[0]), float(value[1])
+
+
+def find_file(path: Path, *names: str) -> Path:
+    """Return the annotation file itself, or the first of some names found in a folder.
+
+    Each name is also looked for with .gz, as large files are often kept.
+
+    Raises:
+        DataError: If there is none of them.
+    """
+    if path.is_file():
+        return path
+    for name in names:
+        for candidate in (path / name, path / f"{name}.gz"):
+            if candidate.is_file():
+                return candidate
+    if not path.exists():
+        raise DataError("no such file or folder", path)
+    raise DataError(f"no {' or '.join(names)} in this folder: put it there, or name the file", path)
+
+
+def open_text(path: Path) -> TextIO:
+    """Open a plain, gzipped or zipped (one .json inside) annotation file as UTF-8.
+
+    Raises:
+        DataError: If it is missing or is not such an archive.
+    """
+    if not path.is_file():
+        raise DataError("no such file: check the path", path)
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    if path.suffix == ".zip":
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = [n for n in archive.namelist() if n.endswith(".json")]
+                if len(members) != 1:
+                    raise DataError(f"holds {len(members)} .json files: unpack it", path)
+                return io.StringIO(archive.read(members[0]).decode("utf-8-sig"))
+        except zipfile.BadZipFile as error:
+            raise DataError("not a whole zip archive: download it again", path) from error
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _read(path: Path) -> str:
+    try:
+        with open_text(path) as file:
+            return file.read()
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise DataError("not a whole gzip file: download it again", path) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"not UTF-8 text (byte {error.start}): is it this file?", path) from error
+
+
+def read_json(path: Path) -> Any:
+    """Parse a whole JSON file, in which no table may have a key twice.
+
+    Raises:
+        DataError: With the line where it breaks off.
+    """
+    return _parse(_read(path), path)
+
+
+def _parse(text: str, path: Path, line: int | None = None) -> Any:
+    def table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise DataError(f"'{twice}' occurs twice: remove one of them", path, line)
+        return result
+
+    try:
+        return json.loads(text, object_pairs_hook=table)
+    except json.JSONDecodeError as error:
+        what = "breaks off" if error.pos >= len(text.rstrip()) - 1 else f"not JSON ({error.msg})"
+        raise DataError(
+            f"{what} at column {error.colno}: download it again", path, line or error.lineno
+        ) from error
+
+
+def read_json_lines(path: Path) -> Iterator[Record]:
+    """Parse a file with one JSON table a line; blank lines are skipped."""
+    for line, text in read_lines(path):
+        yield Record(_parse(text, path, line), path, line=line)
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (line from 1, text without surrounding blanks) of the lines that are not blank."""
+    for line, text in enumerate(io.StringIO(_read(path)), start=1):
+        if text.strip():
+            yield line, text.strip()
+
+
+def read_rows(
+    path: Path, columns: Sequence[str] = (), *, names: Sequence[str] = (), delimiter: str = ","
+) -> Iterator[Record]:
+    """Parse a table whose columns are found by name.
+
+    Args:
+        path: The file.
+        columns: Columns that must be in its header; others may be, in any order.
+        names: Names of all columns, for a file without header.
+        delimiter: Between fields.
+
+    Raises:
+        DataError: At a row with too few or too many fields.
+    """
+    reader = csv.reader(io.StringIO(_read(path), newline=""), delimiter=delimiter, strict=True)
+    try:
+        header = list(names) or [name.strip() for name in next(reader, [])]
+        if missing := [name for name in columns if name not in header]:
+            raise DataError(
+                f"no column {' or '.join(repr(name) for name in missing)} in the header "
+                f"{_shorten(','.join(header))}; is it this file?",
+                path,
+                1,
+            )
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise DataError(
+                    f"{len(row)} of {len(header)} fields: mend or remove the row",
+                    path,
+                    reader.line_num,
+                )
+            yield Record(dict(zip(header, row, strict=True)), path, line=reader.line_num)
+    except csv.Error as error:
+        raise DataError(f"not a table ({error}): mend the row", path, reader.line_num) from error
+
+
+def reject_repeats(keys: Sequence[ItemT], records: Sequence[Record], what: str) -> None:
+    """Raise a DataError at the first record whose key an earlier one has.
+
+    Args:
+        keys: Key of each record.
+        records: Where the keys are from.
+        what: What the key is called in the message.
+    """
+    seen: set[ItemT] = set()
+    for key, record in zip(keys, records, strict=True):
+        if key in seen:
+            raise record.error(f"{what} {key!r} occurs twice: remove one of them")
+        seen.add(key)
+
+
+def _shorten(value: Any, longest: int = 60) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return repr(value) if len(text) <= longest else f"'{text[: longest - 3]}...'"

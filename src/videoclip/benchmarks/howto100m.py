@@ -1,0 +1,145 @@
+"""HowTo100M: which videos there are, what they are about, and what is said in them.
+
+Files: HowTo100M_v1.csv (video_id, category_1, category_2, rank, task_id), task_ids.csv (tab
+separated in spite of its name, no header), caption.json and raw_caption.json (gigabytes, hence
+streamed), lists of video ids.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from videoclip.benchmarks.files import Record, open_text, read_lines, read_rows, reject_repeats
+from videoclip.data.subtitles import Cue
+from videoclip.errors import DataError
+
+__all__ = ["HowToVideo", "read_captions", "read_task_titles", "read_video_ids", "read_videos"]
+
+CHARACTERS_AT_ONCE = 1 << 20
+
+
+@dataclass(frozen=True)
+class HowToVideo:
+    """One video of the collection.
+
+    Attributes:
+        video_id: YouTube id.
+        category_1: For instance "Cars & Other Vehicles".
+        category_2: Its subcategory; empty where the file has none.
+        rank: Place in the results of the search that found it.
+        task_id: Task it was searched for; see `read_task_titles`.
+    """
+
+    video_id: str
+    category_1: str
+    category_2: str
+    rank: int
+    task_id: int
+
+
+def read_videos(path: Path) -> list[HowToVideo]:
+    """Read HowTo100M_v1.csv."""
+    columns = ("video_id", "category_1", "category_2", "rank", "task_id")
+    return [
+        HowToVideo(
+            row.text("video_id"),
+            row.values["category_1"].strip(),
+            row.values["category_2"].strip(),
+            row.integer("rank"),
+            row.integer("task_id"),
+        )
+        for row in read_rows(path, columns)
+    ]
+
+
+def read_task_titles(path: Path) -> dict[int, str]:
+    """Read task_ids.csv: titles by task id."""
+    rows = list(read_rows(path, names=("id", "title"), delimiter="\t"))
+    ids = [row.integer("id") for row in rows]
+    reject_repeats(ids, rows, "task")
+    return {task_id: row.text("title") for task_id, row in zip(ids, rows, strict=True)}
+
+
+def read_video_ids(path: Path) -> list[str]:
+    """Read a list with one video id a line; an id may begin with '-' or '_'."""
+    lines = list(read_lines(path))
+    ids = [text for _, text in lines]
+    reject_repeats(ids, [Record({}, path, line=line) for line, _ in lines], "video")
+    return ids
+
+
+def read_captions(path: Path) -> Iterator[tuple[str, list[Cue]]]:
+    """Stream (video_id, cues) from caption.json or raw_caption.json, one video in memory at a time.
+
+    Items that are not text (the files have NaN) or blank are left out, newlines become spaces.
+    Cues may overlap and are in the order of the file.
+
+    Raises:
+        DataError: If a video's three lists do not fit together, or the file breaks off.
+    """
+    for video_id, value in _stream_table(path):
+        record = Record(value, path, f"video '{video_id}'")
+        starts, ends, texts = (record.items(name) for name in ("start", "end", "text"))
+        if not len(starts) == len(ends) == len(texts):
+            raise record.error(
+                f"{len(starts)} starts, {len(ends)} ends and {len(texts)} texts: download it again"
+            )
+        yield (
+            video_id,
+            [
+                Cue(*record.span([start, end], allow_empty=True), " ".join(text.split()))
+                for start, end, text in zip(starts, ends, texts, strict=True)
+                if isinstance(text, str) and text.strip()
+            ],
+        )
+
+
+def _stream_table(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield the entries of a JSON table without holding more than one of them."""
+    decoder = json.JSONDecoder()
+    with open_text(path) as file:
+        buffer, at_end = "", False
+
+        def parse_front(expected: str) -> Any:
+            """Take one JSON value off the buffer, reading on until it is whole."""
+            nonlocal buffer, at_end
+            while True:
+                buffer = buffer.lstrip()
+                try:
+                    if buffer and buffer[0] in expected:
+                        value, length = decoder.raw_decode(buffer)
+                        buffer = buffer[length:]
+                        return value
+                    if buffer:
+                        raise DataError(f"expected {expected!r}, got {buffer[:20]!r}", path)
+                except json.JSONDecodeError:
+                    pass  # not whole yet
+                if at_end:
+                    raise DataError(f"breaks off at {buffer[:40]!r}: download it again", path)
+                more = file.read(CHARACTERS_AT_ONCE)
+                at_end = not more
+                buffer += more
+
+        def take(expected: str) -> str:
+            """Take one punctuation mark off the buffer."""
+            nonlocal buffer, at_end
+            while not (buffer := buffer.lstrip()) and not at_end:
+                more = file.read(CHARACTERS_AT_ONCE)
+                at_end = not more
+                buffer += more
+            mark, buffer = buffer[:1], buffer[1:]
+            if not mark or mark not in expected:
+                raise DataError(f"expected one of {expected!r}, got {mark!r}: is it whole?", path)
+            return mark
+
+        take("{")
+        while True:
+            key = parse_front('"')
+            take(":")
+            yield key, parse_front("{")
+            if take(",}") == "}":
+                return

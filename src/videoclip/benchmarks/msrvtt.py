@@ -1,0 +1,113 @@
+"""MSR-VTT: short videos with twenty captions each; text-to-video retrieval.
+
+Files: MSRVTT_JSFUSION_test.csv (1k-A), MSRVTT_train.9k.csv and other lists of video ids,
+MSRVTT_data.json or the official *_videodatainfo.json (also zipped).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from videoclip.benchmarks.examples import RetrievalExample
+from videoclip.benchmarks.files import Record, find_file, read_json, read_rows, reject_repeats
+from videoclip.errors import DataError
+
+__all__ = [
+    "SPLITS",
+    "CaptionedVideo",
+    "read_msrvtt_1k",
+    "read_msrvtt_captions",
+    "read_msrvtt_pairs",
+    "read_msrvtt_video_list",
+]
+
+SPLITS = ("train", "validate", "test")
+
+
+@dataclass(frozen=True)
+class CaptionedVideo:
+    """A video of MSR-VTT.
+
+    Attributes:
+        video_id: For instance "video9770".
+        split: The official one, of `SPLITS`.
+        category: 0 to 19.
+        captions: Usually 20.
+        caption_ids: `sen_id` of each caption.
+    """
+
+    video_id: str
+    split: str
+    category: int
+    captions: tuple[str, ...]
+    caption_ids: tuple[int, ...]
+
+
+def read_msrvtt_1k(path: Path) -> list[RetrievalExample]:
+    """Read the 1,000 pairs of the 1k-A test; some sentences are edited captions."""
+    found = find_file(path, "MSRVTT_JSFUSION_test.csv")
+    rows = list(read_rows(found, ("key", "vid_key", "video_id", "sentence")))
+    reject_repeats([row.text("key") for row in rows], rows, "key")
+    for row in rows:
+        if row.text("vid_key").replace("msr", "video") != row.text("video_id"):
+            raise row.error(f"{row.text('vid_key')} is not {row.text('video_id')}: mend the row")
+    return [RetrievalExample(row.text("video_id"), row.text("sentence")) for row in rows]
+
+
+def read_msrvtt_video_list(path: Path) -> list[str]:
+    """Read a list of video ids with the one column `video_id`."""
+    rows = list(read_rows(path, ("video_id",)))
+    ids = [row.text("video_id") for row in rows]
+    reject_repeats(ids, rows, "video")
+    return ids
+
+
+def read_msrvtt_captions(path: Path) -> list[CaptionedVideo]:
+    """Read MSRVTT_data.json or an official videodatainfo file.
+
+    Raises:
+        DataError: If a sentence belongs to no video, or a video has none.
+    """
+    top = Record(read_json(path), path)
+    videos = [Record(v, path, f"video {i}") for i, v in enumerate(top.items("videos"))]
+    reject_repeats([v.text("video_id") for v in videos], videos, "video")
+    captions: dict[str, list[tuple[int, str]]] = {v.text("video_id"): [] for v in videos}
+    sentences = [Record(s, path, f"sentence {i}") for i, s in enumerate(top.items("sentences"))]
+    reject_repeats([s.integer("sen_id") for s in sentences], sentences, "sen_id")
+    for sentence in sentences:
+        if sentence.text("video_id") not in captions:
+            raise sentence.error(f"no video '{sentence.text('video_id')}' in this file")
+        captions[sentence.text("video_id")].append(
+            (sentence.integer("sen_id"), sentence.text("caption"))
+        )
+    result = []
+    for video in videos:
+        split, own = video.text("split"), captions[video.text("video_id")]
+        if split not in SPLITS:
+            raise video.error(f"split must be one of {', '.join(SPLITS)}, got '{split}'")
+        if not own:
+            raise video.error("has no sentence: download the file again")
+        ids, texts = zip(*own, strict=True)
+        result.append(
+            CaptionedVideo(video.text("video_id"), split, video.integer("category"), texts, ids)
+        )
+    return result
+
+
+def read_msrvtt_pairs(captions: Path, video_ids: list[str]) -> list[RetrievalExample]:
+    """Return every caption of some videos, for training or for the full test of 59,800 sentences.
+
+    Args:
+        captions: File for `read_msrvtt_captions`.
+        video_ids: For instance the 9k list.
+
+    Raises:
+        DataError: If the file lacks one of the videos.
+    """
+    videos = {video.video_id: video for video in read_msrvtt_captions(captions)}
+    if unknown := [video_id for video_id in video_ids if video_id not in videos]:
+        raise DataError(
+            f"no '{unknown[0]}' ({len(unknown)} videos missing): wrong split?", captions
+        )
+    return [RetrievalExample(v, text) for v in video_ids for text in videos[v].captions]

@@ -1,0 +1,40 @@
+"""NExT-QA: questions on why, how and when, with five answers to choose from.
+
+Files: val.csv (`video,frame_count,width,height,question,answer,qid,type,a0..a4`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from videoclip.benchmarks.examples import MultipleChoiceExample
+from videoclip.benchmarks.files import find_file, read_rows, reject_repeats
+
+__all__ = ["read_nextqa"]
+
+NUM_CHOICES = 5
+CHOICE_COLUMNS = tuple(f"a{i}" for i in range(NUM_CHOICES))
+
+
+def read_nextqa(path: Path, name: str = "val.csv") -> list[MultipleChoiceExample]:
+    """Read questions in the order of the file; `kind` is for instance CH (causal how).
+
+    Args:
+        path: The file, or its folder.
+        name: Of the file to look for in a folder.
+    """
+    columns = ("video", "question", "answer", "qid", "type", *CHOICE_COLUMNS)
+    rows = list(read_rows(find_file(path, name), columns))
+    ids = [f"{row.text('video')}_{row.text('qid')}" for row in rows]
+    reject_repeats(ids, rows, "question")
+    return [
+        MultipleChoiceExample(
+            example_id,
+            row.text("video"),
+            tuple(row.text(column) for column in CHOICE_COLUMNS),
+            row.choice("answer", NUM_CHOICES),
+            row.text("question"),
+            row.text("type"),
+        )
+        for example_id, row in zip(ids, rows, strict=True)
+    ]

@@ -1,0 +1,36 @@
+"""QVHighlights: queries and all the moments of a 150-second video that show them.
+
+Files: highlight_val_release.jsonl and others; the released test file has no answers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from videoclip.benchmarks.examples import MomentExample
+from videoclip.benchmarks.files import find_file, read_json_lines, reject_repeats
+
+__all__ = ["read_qvhighlights"]
+
+
+def read_qvhighlights(path: Path, name: str = "highlight_val_release.jsonl") -> list[MomentExample]:
+    """Read queries in the order of the file; `moments` is empty where the file has none.
+
+    Args:
+        path: The file, or its folder.
+        name: Of the file to look for in a folder.
+    """
+    rows = list(read_json_lines(find_file(path, name)))
+    reject_repeats([row.integer("qid") for row in rows], rows, "qid")
+    return [
+        MomentExample(
+            str(row.integer("qid")),
+            row.text("vid"),
+            row.text("query"),
+            tuple(row.span(s) for s in row.items("relevant_windows"))
+            if "relevant_windows" in row
+            else (),
+            row.number("duration"),
+        )
+        for row in rows
+    ]

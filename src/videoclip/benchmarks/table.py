@@ -1,0 +1,41 @@
+"""A benchmark of one's own: a CSV or JSON-lines file with the fields `video,start,end,text`.
+
+    video,start,end,text             {"video": "kitchen", "start": 12.5, "end": 18, "text": "chop"}
+    kitchen,12.5,18,chop             {"video": "garden", "text": "plant the seeds"}
+    garden,,,plant the seeds
+
+`video` is the id of the video's features (its file name without extension); start and end are
+seconds, both absent or empty for the whole video. Further columns are ignored.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from videoclip.benchmarks.examples import RetrievalExample
+from videoclip.benchmarks.files import Record, read_json_lines, read_rows
+
+__all__ = ["read_table"]
+
+
+def read_table(path: Path) -> list[RetrievalExample]:
+    """Read the rows in order.
+
+    Raises:
+        DataError: If the file is neither form, or a row has no text or half a span.
+    """
+    if path.is_dir():
+        raise Record({}, path).error("is a folder: name the .csv or .jsonl file in it")
+    if ".jsonl" in path.suffixes:
+        rows = read_json_lines(path)
+    else:
+        rows = read_rows(path, ("video", "text"))
+    return [_example(row) for row in rows]
+
+
+def _example(row: Record) -> RetrievalExample:
+    given = [name for name in ("start", "end") if row.values.get(name) not in (None, "")]
+    if len(given) == 1:
+        raise row.error(f"only '{given[0]}' is given: give start and end, or neither")
+    start, end = row.span([row.number(name) for name in given]) if given else (None, None)
+    return RetrievalExample(row.text("video"), row.text("text"), start, end)

@@ -1,0 +1,139 @@
+"""YouCook2: clips of recipes and the sentences that describe them; text-to-clip retrieval.
+
+Files, any of: youcookii_annotations_trainval.json; validation_youcook.csv, the 3,350 clips of
+MIL-NCE; youcook_val.pkl, the 3,305 clips of HowTo100M that the paper uses, which says only which
+clips and needs the JSON file beside it.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any, Literal
+
+from videoclip.benchmarks.examples import RetrievalExample
+from videoclip.benchmarks.files import Record, find_file, read_json, read_rows
+from videoclip.errors import DataError
+
+__all__ = ["read_youcook2", "read_youcook2_csv", "read_youcook2_json", "read_youcook2_pickle"]
+
+JSON_NAME = "youcookii_annotations_trainval.json"
+SAFE_GLOBALS = frozenset(
+    (module, name)
+    for module, names in {
+        "numpy": ("ndarray", "dtype"),
+        "numpy.core.multiarray": ("_reconstruct", "scalar"),
+        "numpy._core.multiarray": ("_reconstruct", "scalar"),
+        "_codecs": ("encode",),
+    }.items()
+    for name in names
+)
+"""All a pickle of lists, dicts, numbers, strings and arrays needs; anything else is refused."""
+
+
+def read_youcook2(path: Path) -> list[RetrievalExample]:
+    """Read the validation clips from the best file of a folder: pickle, CSV, then JSON."""
+    found = find_file(path, "youcook_val.pkl", "validation_youcook.csv", JSON_NAME)
+    if found.suffix == ".pkl":
+        return read_youcook2_pickle(found, found.parent / JSON_NAME)
+    if found.suffix == ".csv":
+        return read_youcook2_csv(found)
+    return read_youcook2_json(found)
+
+
+def read_youcook2_json(
+    path: Path, split: Literal["train", "val"] = "val"
+) -> list[RetrievalExample]:
+    """Read every clip of a split, in the order of the file.
+
+    Raises:
+        DataError: If a span ends after its video or ids are not 0, 1, 2, ...
+    """
+    subset = {"train": "training", "val": "validation"}[split]
+    return [
+        example
+        for record in _videos(path)
+        if record.text("subset") == subset
+        for example in _clips(record)
+    ]
+
+
+def _videos(path: Path) -> list[Record]:
+    database = Record(read_json(path), path).table("database")
+    return [
+        Record({**Record(v, path, key).values, "video_id": key}, path, f"video '{key}'")
+        for key, v in database.items()
+    ]
+
+
+def _clips(video: Record) -> list[RetrievalExample]:
+    clips = []
+    for i, values in enumerate(video.items("annotations")):
+        row = Record(values, video.path, f"{video.where}, annotation {i}")
+        start, end = row.span(row.items("segment"))
+        if end > video.number("duration"):
+            raise row.error(f"segment ends at {end:g} s, after the video: mend the row")
+        if row.integer("id") != i:
+            raise row.error(f"id {row.integer('id')} is out of order: download the file again")
+        clips.append(RetrievalExample(video.text("video_id"), row.text("sentence"), start, end))
+    return clips
+
+
+def read_youcook2_csv(path: Path) -> list[RetrievalExample]:
+    """Read validation_youcook.csv, whose `end` column stands before `start`.
+
+    One span may occur twice with two texts.
+    """
+    rows = read_rows(path, ("video_id", "start", "end", "text"))
+    return [
+        RetrievalExample(
+            row.text("video_id"),
+            row.text("text"),
+            *row.span([row.number("start"), row.number("end")]),
+        )
+        for row in rows
+    ]
+
+
+def read_youcook2_pickle(path: Path, annotations: Path) -> list[RetrievalExample]:
+    """Read the clips that a released pickle names; spans and sentences come from the JSON file.
+
+    Args:
+        path: List of dicts with `id` "<video_id>_<clip index>"; video ids may hold underscores.
+        annotations: youcookii_annotations_trainval.json.
+
+    Raises:
+        DataError: If the pickle holds anything but lists, dicts, numbers, texts and arrays, or
+            names a clip that the JSON file does not have.
+    """
+    clips = {v.text("video_id"): _clips(v) for v in _videos(annotations)}
+    examples = []
+    for i, values in enumerate(_load_plain_pickle(path)):
+        row = Record(values, path, f"item {i}")
+        video_id, _, index = row.text("id").rpartition("_")
+        if not index.isdecimal() or int(index) >= len(clips.get(video_id, [])):
+            raise row.error(f"clip '{row.text('id')}' is not in {annotations.name}: wrong file?")
+        examples.append(clips[video_id][int(index)])
+    return examples
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Builds plain data and arrays; refuses every other name, so that no code can run."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in SAFE_GLOBALS:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return super().find_class(module, name)
+
+
+def _load_plain_pickle(path: Path) -> list[Any]:
+    if not path.is_file():
+        raise DataError("no such file: check the path", path)
+    try:
+        items = _PlainUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"not a pickle of plain data ({error}): do not trust it", path) from error
+    if not isinstance(items, list):
+        raise DataError(f"holds a {type(items).__name__}, not a list of clips: wrong file?", path)
+    return items

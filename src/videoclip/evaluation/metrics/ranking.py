@@ -1,0 +1,141 @@
+"""Retrieval and multiple choice: similarities in, ranks and accuracies out.
+
+A query's right candidate is beaten by `greater` wrong ones and level with `ties` (itself counted).
+Everything else follows from these two counts:
+
+    similarity of one query      0.9  0.7  0.7  0.2       the right candidate is the third
+    greater, ties                1, 2                     so its rank is 2 or 3, each half the time
+    recall at 1, 2, 3            0, 1/2, 1
+    expected rank                2.5
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "Ranks",
+    "choice_credit",
+    "dual_softmax",
+    "expected_rank",
+    "rank_queries",
+    "recall_at",
+    "released_choice_credit",
+    "released_rank_entries",
+]
+
+FloatArray = NDArray[np.floating]
+ROWS_AT_ONCE = 2048
+"""Queries compared with all candidates at once, so that memory stays small for any number."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Where the right candidate of each query stands.
+
+    Attributes:
+        greater: (N,) wrong candidates more similar than the best right one.
+        ties: (N,) candidates exactly as similar as the best right one, which counts itself; the
+            other right ones do not count.
+    """
+
+    greater: NDArray[np.int64]
+    ties: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.greater)
+
+
+def rank_queries(
+    similarity: FloatArray,
+    query_groups: NDArray[np.int64] | None = None,
+    candidate_groups: NDArray[np.int64] | None = None,
+) -> Ranks:
+    """Compare each query's best right candidate with all wrong ones.
+
+    Args:
+        similarity: (N, M), queries by candidates.
+        query_groups: (N,) a candidate is right for the queries of its own group; by default query
+            i belongs to candidate i.
+        candidate_groups: (M,) groups of the candidates.
+    """
+    num_queries, num_candidates = similarity.shape
+    rows = np.arange(num_queries) if query_groups is None else np.asarray(query_groups)
+    columns = np.arange(num_candidates) if candidate_groups is None else candidate_groups
+    greater = np.empty(num_queries, np.int64)
+    ties = np.empty(num_queries, np.int64)
+    for start in range(0, num_queries, ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        right = rows[part, None] == columns[None, :]  # (rows, M)
+        assert right.any(axis=1).all(), "every query needs a right candidate"
+        best = np.where(right, similarity[part], -np.inf).max(axis=1, keepdims=True)
+        wrong = np.where(right, -np.inf, similarity[part])
+        greater[part] = (wrong > best).sum(axis=1)
+        ties[part] = (wrong == best).sum(axis=1) + 1
+    return Ranks(greater, ties)
+
+
+def recall_at(ranks: Ranks, k: int) -> NDArray[np.float64]:
+    """Return (N,) the probability that each right candidate is among the first k.
+
+    Ties are broken at random, in expectation: a model that finds everything equally similar scores
+    chance, whatever the order of the files. Source: deviation from the released rule
+    (`released_rank_entries`), which counts a tie once for every place it may take.
+    """
+    return np.clip((k - ranks.greater) / ranks.ties, 0.0, 1.0)
+
+
+def expected_rank(ranks: Ranks) -> NDArray[np.float64]:
+    """Return (N,) ranks from 1, the middle one where there are ties."""
+    return ranks.greater + (ranks.ties + 1) / 2
+
+
+def released_rank_entries(ranks: Ranks) -> NDArray[np.int64]:
+    """Return every place, from 0, that a right candidate may take: more than N if there are ties.
+
+    Source: the released evaluation, where R@k is the share of entries below k and the median rank
+    is their median plus 1.
+    """
+    first = np.repeat(ranks.greater, ranks.ties)
+    within = np.arange(ranks.ties.sum()) - np.repeat(np.cumsum(ranks.ties) - ranks.ties, ranks.ties)
+    entries: NDArray[np.int64] = first + within
+    return entries
+
+
+def dual_softmax(similarity: FloatArray, temperature: float) -> FloatArray:
+    """Weigh each similarity by the share its query has among all queries of that candidate.
+
+    It uses the whole test set at once, hence lifts published numbers; never on by default.
+
+    Args:
+        similarity: (N, M), queries by candidates.
+        temperature: Divides similarities before the softmax over queries.
+    """
+    logits = similarity / temperature
+    share = np.exp(logits - logits.max(axis=0, keepdims=True))
+    weighted: FloatArray = similarity * (share / share.sum(axis=0, keepdims=True))
+    return weighted
+
+
+def choice_credit(similarity: FloatArray, answers: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return (N,) 1 where the answer is the most similar choice, 1/n where n choices tie for it.
+
+    Args:
+        similarity: (N, C); -inf marks a choice that an example does not have.
+        answers: (N,) index of the right choice.
+    """
+    best = similarity == similarity.max(axis=1, keepdims=True)  # (N, C)
+    right = np.take_along_axis(best, answers[:, None], axis=1)[:, 0]
+    return np.asarray(right / best.sum(axis=1))
+
+
+def released_choice_credit(
+    similarity: FloatArray, answers: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return (N,) 1 where the answer is the last of the most similar choices, as released."""
+    last = similarity.shape[1] - 1 - similarity[:, ::-1].argmax(axis=1)
+    credit: NDArray[np.float64] = (last == answers).astype(np.float64)
+    return credit
