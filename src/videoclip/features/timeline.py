@@ -41,8 +41,8 @@ class Timeline:
         stamps: (N,) int64 time at which each picture appears, in units of `time_base`.
         is_key: (N,) bool, whether decoding can start there.
         is_shown: (N,) bool, False where an edit list hides the picture.
-        has_stamps: Whether the stamps are presentation times; if not (some AVI files), they are
-            decoding times, and the i-th decoded picture is shown at the i-th of them.
+        has_stamps: Whether the stamps belong to their packets. If not (AVI, careless muxers), they
+            are right as a whole, and the i-th picture to leave the decoder is shown at the i-th.
         time_base: Seconds per unit.
         origin: Stamp of second 0, where a player starts: the start of the container.
         duration: Seconds from second 0 to the end of the last picture.
@@ -63,8 +63,8 @@ class Timeline:
 
     def seconds(self, stamps: npt.NDArray[np.int64] | int) -> npt.NDArray[np.float64]:
         """Return stamps as seconds from the start of the video."""
-        shifted = (np.asarray(stamps) - float(self.origin)) * self.time_base.numerator
-        return np.asarray(shifted / self.time_base.denominator, dtype=np.float64)
+        shifted = np.asarray(stamps, dtype=np.float64) - float(self.origin)
+        return shifted * self.time_base.numerator / self.time_base.denominator
 
     def shown_at(self, times: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         """Return the stamp of the picture on screen at each time; before the first, the first."""
@@ -134,7 +134,11 @@ def plan_packets(
 
 
 def read_timeline(
-    packets: Iterable[Any], time_base: Fraction, origin: Fraction | None, frame_rate: float
+    packets: Iterable[Any],
+    time_base: Fraction,
+    origin: Fraction | None,
+    frame_rate: float,
+    reorders: bool,
 ) -> Timeline | None:
     """Collect the timeline of a stream from its demuxed packets.
 
@@ -143,6 +147,7 @@ def read_timeline(
         time_base: Seconds per unit of their stamps.
         origin: Stamp of second 0; None: the first picture.
         frame_rate: Pictures per second, for streams whose packets have no duration.
+        reorders: Whether the decoder may show pictures in another order than they are stored.
 
     Returns:
         The timeline, or None if no picture is ever shown.
@@ -153,7 +158,8 @@ def read_timeline(
     if not any(is_shown for *_, is_shown in rows):
         return None
     pts, dts, lengths, is_key, is_shown = (list(column) for column in zip(*rows))
-    has_stamps = None not in pts
+    # Equal times of decoding and showing in a stream that reorders cannot be true of each packet.
+    has_stamps = None not in pts and not (reorders and pts == dts)
     stamps = np.array(pts if has_stamps else _without_gaps(dts), dtype=np.int64)
     shown = np.array(is_shown, dtype=np.bool_)
     first = Fraction(int(stamps[shown].min())) if origin is None else origin

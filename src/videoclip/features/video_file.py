@@ -69,7 +69,13 @@ def find_timeline(path: Path) -> Timeline:
         origin = None
         if container.start_time is not None:
             origin = Fraction(container.start_time, MICROSECONDS) / stream.time_base
-        timeline = read_timeline(container.demux(stream), stream.time_base, origin, frame_rate)
+        timeline = read_timeline(
+            container.demux(stream),
+            stream.time_base,
+            origin,
+            frame_rate,
+            reorders=stream.codec_context.has_b_frames,
+        )
         promised = _promised_duration(container)
     if timeline is None:
         raise DecodeError("there are no pictures in it (0 frames)", path)
@@ -111,7 +117,7 @@ def decode_pictures(
         for position, frame in enumerate(frames):
             if timeline.has_stamps and frame.pts is not None:
                 stamp = int(frame.pts)
-            else:  # AVI: pictures come in order, each at the next time of the grid
+            else:  # pictures come in order, each at the next time there is
                 stamp = int(timeline.shown[min(position, len(timeline.shown) - 1)])
             if latest is None or stamp >= latest:
                 latest = stamp
