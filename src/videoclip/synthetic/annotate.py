@@ -1,51 +1,317 @@
 """The truth about a world, in the formats of the benchmarks, so that their readers evaluate it.
 
-Formats: YouCook2, MSR-VTT (captions and multiple choice), DiDeMo, COIN, CrossTask and
-HowTo100M, as published; and one plain table with everything. All is text made from the scenario
-alone, byte for byte the same every time.
+    steps.csv      every step with everything known about it; also a plain `video,start,end,text`
+    train.csv, test.csv                 the same rows by split
+    train_list.txt, test_list.txt       video ids by split
+    youcook2/  msrvtt/  msrvtt_mc/  didemo/  coin/  crosstask/  howto100m/     as published
+
+All is made from the scenarios alone. Training videos are "training" or "train" everywhere, test
+videos "validation", "testing" or "test" as each benchmark has it.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
 
 from videoclip.synthetic.alphabet import OPPOSITE
+from videoclip.synthetic.narrate import narrate
 from videoclip.synthetic.phrases import describe, label
-from videoclip.synthetic.world import World, WorldVideo, generator
+from videoclip.synthetic.world import ShownStep, World, WorldVideo, generator
 
-__all__ = ["truth"]
+__all__ = ["sentences", "truth"]
+
+Row = Sequence[object]
+
+_CHUNK_SECONDS = 5
+_NUM_CHUNKS = 6
+_NUM_ANNOTATORS = 4
+_NUM_CAPTIONS = 20
+_NUM_CHOICES = 5
+_CAPTIONED_SECONDS = 30.0  # captions speak of this much: MSR-VTT models see the first 32 s
+_NUM_DECOY_VIDEOS = 10_000
 
 
 def truth(world: World, videos: Sequence[WorldVideo]) -> dict[str, str]:
-    """Return every annotation file of these videos: path below `annotations/` -> text."""
-    return {"steps.csv": _steps(world, videos)}
+    """Return every annotation file of some videos: path below `annotations/` -> text."""
+    train = [v for v in videos if v.split == "train"]
+    test = [v for v in videos if v.split == "test"]
+    return {
+        "steps.csv": _steps(world, videos),
+        "train.csv": _steps(world, train),
+        "test.csv": _steps(world, test),
+        "train_list.txt": _lines(v.video_id for v in train),
+        "test_list.txt": _lines(v.video_id for v in test),
+        **_youcook2(world, train, test),
+        **_msrvtt(world, train, test),
+        "didemo/train_data.json": _didemo(world, train),
+        "didemo/test_data.json": _didemo(world, test),
+        "coin/COIN.json": _coin(videos),
+        **_crosstask(world, videos, train),
+        **_howto100m(world, videos, train, test),
+    }
 
 
-def _table(rows: Iterable[Sequence[object]], delimiter: str = ",") -> str:
+def sentences(world: World, video: WorldVideo) -> tuple[str, ...]:
+    """Return a person's description of each shown step, in other words than the narration's."""
+    rng = generator(world.config.seed, "sentences", video.index)
+    return tuple(describe(s.step, rng, s.size, video.task.place) for s in video.shown)
+
+
+def _table(rows: Iterable[Row], delimiter: str = ",") -> str:
     text = io.StringIO()
     csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
+def _lines(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1) + "\n"
+
+
+def _url(video: WorldVideo) -> str:
+    return f"videos/{video.video_id}.mp4"
+
+
 def _steps(world: World, videos: Sequence[WorldVideo]) -> str:
     header = (
         "video", "start", "end", "text", "split", "label", "opposite", "action", "colour",
-        "pattern", "shape", "size", "place", "held_out", "step", "task", "new_task",
+        "pattern", "shape", "size", "place", "held_out", "step", "task", "new_task", "twin_of",
     )  # fmt: skip
-    rows: list[Sequence[object]] = [header]
+    rows: list[Row] = [header]
     for video in videos:
-        rng = generator(world.config.seed, "steps.csv", video.index)
-        for shown in video.shown:
-            step, task = shown.step, video.task
-            text = describe(step, rng, shown.size, task.place)
+        task = video.task
+        for shown, text in zip(video.shown, sentences(world, video), strict=True):
+            step = shown.step
+            opposite = label(replace(step, action=OPPOSITE[step.action]))
+            twin_of = "" if video.root == video.index else f"video{video.root:05d}"
             rows.append(
                 (
                     video.video_id, shown.start, shown.end, text, video.split, label(step),
-                    OPPOSITE[step.action], step.action, step.colour, step.pattern, step.shape,
-                    shown.size, task.place, int(step.held_out), step.step_id, task.task_id,
-                    int(task.new),
+                    opposite, step.action, step.colour, step.pattern, step.shape, shown.size,
+                    task.place, int(step.held_out), step.step_id, task.task_id, int(task.new),
+                    twin_of,
                 )
             )  # fmt: skip
     return _table(rows)
+
+
+def _youcook2(
+    world: World, train: Sequence[WorldVideo], test: Sequence[WorldVideo]
+) -> dict[str, str]:
+    database, rows = {}, []
+    for video in (*train, *test):
+        recipe = str(video.task.task_id)
+        annotations: list[dict[str, Any]] = []
+        for shown, sentence in zip(video.shown, sentences(world, video), strict=True):
+            start = int(shown.start)
+            end = max(start + 1, min(round(shown.end), int(video.duration)))
+            annotations.append(
+                {"segment": [start, end], "id": len(annotations), "sentence": sentence}
+            )
+            if video.split == "test":
+                rows.append((end, start, recipe, sentence, video.video_id))
+        database[video.video_id] = {
+            "duration": video.duration,
+            "subset": "training" if video.split == "train" else "validation",
+            "recipe_type": recipe,
+            "annotations": annotations,
+            "video_url": _url(video),
+        }
+    return {
+        "youcook2/youcookii_annotations_trainval.json": _json({"database": database}),
+        "youcook2/validation_youcook.csv": _table(
+            [("end", "start", "task", "text", "video_id"), *rows]
+        ),
+    }
+
+
+def _captioned(video: WorldVideo) -> tuple[ShownStep, ...]:
+    """Return the steps of the beginning, which captions of the whole video speak of."""
+    early = tuple(s for s in video.shown if s.start + 3 <= _CAPTIONED_SECONDS)
+    return early or video.shown[:1]
+
+
+def _caption(video: WorldVideo, steps: Sequence[ShownStep], rng: np.random.Generator) -> str:
+    return " and then ".join(describe(s.step, rng, s.size, video.task.place) for s in steps)
+
+
+def _msrvtt(
+    world: World, train: Sequence[WorldVideo], test: Sequence[WorldVideo]
+) -> dict[str, str]:
+    entries, captions = [], []
+    pairs: list[Row] = [("key", "vid_key", "video_id", "sentence")]
+    choices: list[Row] = [("key", "vid_key", *(f"a{i + 1}" for i in range(_NUM_CHOICES)), "answer")]
+    questions: list[dict[str, Any]] = []
+    for video in (*train, *test):
+        rng = generator(world.config.seed, "msrvtt", video.index)
+        steps = _captioned(video)
+        entries.append(
+            {
+                "category": video.task.task_id % 20,
+                "url": _url(video),
+                "video_id": video.video_id,
+                "start time": 0.0,
+                "end time": video.duration,
+                "split": video.split,
+                "id": video.index,
+            }
+        )
+        for number in range(_NUM_CAPTIONS):
+            sen_id = video.index * _NUM_CAPTIONS + number
+            caption = _caption(video, steps, rng)
+            captions.append({"caption": caption, "video_id": video.video_id, "sen_id": sen_id})
+        if video.split == "train":
+            continue
+        key = video.video_id.replace("video", "msr")
+        pairs.append((f"ret{len(pairs) - 1}", key, video.video_id, _caption(video, steps, rng)))
+        options = [_caption(video, steps, rng), *_decoys(world, video, rng)]
+        order = rng.permutation(_NUM_CHOICES).tolist()
+        answer, mixed = order.index(0), [options[i] for i in order]
+        question = f"mc{len(questions)}"
+        choices.append((question, key, *mixed, answer))
+        questions.append(
+            {
+                "qid": question,
+                "clip_name": video.video_id,
+                "title": f"msr{video.index * _NUM_CAPTIONS}",
+                "answer": str(answer),
+                "options": mixed,
+            }
+        )
+    info = {"description": "a synthetic world", "version": "1.0"}
+    return {
+        "msrvtt/MSRVTT_data.json": _json({"info": info, "videos": entries, "sentences": captions}),
+        "msrvtt/MSRVTT_train.9k.csv": _lines(["video_id", *(v.video_id for v in train)]),
+        "msrvtt/MSRVTT_JSFUSION_test.csv": _table(pairs),
+        "msrvtt_mc/MSR_MC_test.csv": _table(choices, delimiter="\t"),
+        "msrvtt_mc/msrvtt_multi_choice_qa.jsonl": _lines(json.dumps(q) for q in questions),
+    }
+
+
+def _decoys(world: World, video: WorldVideo, rng: np.random.Generator) -> list[str]:
+    """Return captions of other test videos of the world, written or not, that share no step."""
+    own = {s.step.step_id for s in video.shown}
+    found: list[str] = []
+    while len(found) < _NUM_CHOICES - 1:
+        other = world.video(int(rng.integers(_NUM_DECOY_VIDEOS)))
+        if other.split == "test" and not own & {s.step.step_id for s in other.shown}:
+            found.append(_caption(other, _captioned(other), rng))
+    return found
+
+
+def _didemo(world: World, videos: Sequence[WorldVideo]) -> str:
+    """Describe moments of the first 30 seconds, as four annotators mark them."""
+    records: list[dict[str, Any]] = []
+    for video in videos:
+        rng = generator(world.config.seed, "didemo", video.index)
+        chunks = min(_NUM_CHUNKS, int(np.ceil(video.duration / _CHUNK_SECONDS)))
+        for shown, sentence in zip(video.shown, sentences(world, video), strict=True):
+            first = round(shown.start / _CHUNK_SECONDS)
+            last = max(first, round(shown.end / _CHUNK_SECONDS) - 1)
+            if first >= chunks:
+                continue
+            slips = rng.choice([-1, 0, 1], size=(_NUM_ANNOTATORS, 2), p=[0.1, 0.8, 0.1])
+            marked = np.clip(np.asarray([first, last]) + slips, 0, chunks - 1)
+            records.append(
+                {
+                    "num_segments": chunks,
+                    "description": sentence,
+                    "dl_link": _url(video),
+                    "times": [[int(a), int(max(a, b))] for a, b in marked],
+                    "video": f"{video.video_id}.mp4",
+                    "annotation_id": len(records),
+                }
+            )
+    return _json(records)
+
+
+def _coin(videos: Sequence[WorldVideo]) -> str:
+    """Label every step; ids run from 1 without holes over the steps that occur."""
+    steps = {s.step.step_id: s.step for v in videos for s in v.shown}
+    ids = {step_id: str(i) for i, step_id in enumerate(sorted(steps), start=1)}
+    database = {
+        video.video_id: {
+            "duration": video.duration,
+            "class": video.task.title.title().replace(" ", ""),
+            "video_url": _url(video),
+            "start": 0.0,
+            "annotation": [
+                {
+                    "id": ids[s.step.step_id],
+                    "segment": [s.start, s.end],
+                    "label": label(s.step),
+                }
+                for s in video.shown
+            ],
+            "subset": "training" if video.split == "train" else "testing",
+            "end": video.duration,
+            "recipe_type": video.task.task_id,
+        }
+        for video in videos
+    }
+    return _json({"database": database})
+
+
+def _crosstask(
+    world: World, videos: Sequence[WorldVideo], train: Sequence[WorldVideo]
+) -> dict[str, str]:
+    """List steps by task. The protocol leaves validation videos out: here, those of training."""
+    present = {video.task.task_id for video in videos}
+    blocks: dict[bool, list[str]] = {True: [], False: []}
+    for task in world.tasks:
+        steps = ",".join(label(step) for step in task.steps)
+        block = (
+            str(task.task_id),
+            task.title,
+            f"tasks/{task.task_id}",
+            str(len(task.steps)),
+            steps,
+        )
+        blocks[task.task_id in present].append(_lines([*block, ""]))
+    files = {
+        "crosstask/tasks_primary.txt": "".join(blocks[True]),
+        "crosstask/tasks_related.txt": "".join(blocks[False]),
+        "crosstask/videos.csv": _table((v.task.task_id, v.video_id, _url(v)) for v in videos),
+        "crosstask/videos_val.csv": _table((v.task.task_id, v.video_id, _url(v)) for v in train),
+    }
+    for video in videos:
+        name = f"crosstask/annotations/{video.task.task_id}_{video.video_id}.csv"
+        number = {step.step_id: i for i, step in enumerate(video.task.steps, start=1)}
+        files[name] = _table((number[s.step.step_id], s.start, s.end) for s in video.shown)
+    return files
+
+
+def _howto100m(
+    world: World,
+    videos: Sequence[WorldVideo],
+    train: Sequence[WorldVideo],
+    test: Sequence[WorldVideo],
+) -> dict[str, str]:
+    captions = {}
+    for video in videos:
+        cues = narrate(video, world)
+        captions[video.video_id] = {
+            "start": [cue.start for cue in cues],
+            "end": [cue.end for cue in cues],
+            "text": [cue.text for cue in cues],
+        }
+    rows = [(v.video_id, "Toys", v.task.place, v.index, v.task.task_id) for v in videos]
+    return {
+        "howto100m/raw_caption.json": json.dumps(captions) + "\n",
+        "howto100m/HowTo100M_v1.csv": _table(
+            [("video_id", "category_1", "category_2", "rank", "task_id"), *rows]
+        ),
+        "howto100m/task_ids.csv": _table(((t.task_id, t.title) for t in world.tasks), "\t"),
+        "howto100m/how2_s3d_train.lst": _lines(v.video_id for v in train),
+        "howto100m/how2_s3d_val.lst": _lines(v.video_id for v in test),
+    }

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["Floats", "outline"]
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 
 
 def _around(angles: list[float], radii: list[float]) -> Floats:
     """Return corners at angles in degrees clockwise from the top, (corners, 2)."""
     turned = np.radians(np.asarray(angles, np.float32) - 90)
-    corners = np.stack([np.cos(turned), np.sin(turned)], axis=1)
+    corners: Floats = np.stack([np.cos(turned), np.sin(turned)], axis=1)
     return corners * np.asarray(radii, np.float32)[:, None]
 
 
@@ -24,7 +26,7 @@ def _heart() -> Floats:
 
 
 _POLYGONS: dict[str, Floats] = {
-    "triangle": _around([0, 120, 240], [1.15] * 3) - np.float32([0, 0.12]),
+    "triangle": _around([0, 120, 240], [1.15] * 3) - np.asarray([0, 0.12], np.float32),
     "star": _around([36.0 * i for i in range(10)], [1.1, 0.46] * 5),
     "heart": _heart(),
 }
@@ -42,7 +44,7 @@ def outline(shape: str, x: Floats, y: Floats) -> Floats:
         return _polygon(x, y, _POLYGONS[shape])
     far = np.hypot(x, y)
     across, along = np.abs(x), np.abs(y)
-    distances = {
+    distances: dict[str, Floats] = {
         "ball": far - 0.92,
         "box": np.maximum(across, along) - 0.8,
         "ring": np.abs(far - 0.7) - 0.26,

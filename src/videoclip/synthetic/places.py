@@ -19,7 +19,8 @@ def _noise(rng: np.random.Generator, size: int, cell: int) -> Floats:
     share = (at - low)[:, None]
     rows = knots[low] * (1 - share) + knots[low + 1] * share
     columns = rows.T[low] * (1 - share) + rows.T[low + 1] * share
-    return (columns.T * 1.4).astype(np.float32)
+    blobs: Floats = 1.4 * columns.T
+    return blobs
 
 
 def place_texture(place: str, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:

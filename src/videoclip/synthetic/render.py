@@ -7,6 +7,7 @@ an action and of its opposite are equally likely, and only their order tells the
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -65,7 +66,8 @@ class Scene:
         ]
         width, height = rng.uniform((0.06, 0.3), (0.1, 0.5))
         self._post = post(round(self._part(width)), round(self._part(height)))
-        self._post_at = self._part(rng.uniform(0.15, 0.85)), self._part(rng.uniform(0.3, 1.0))
+        side = 0.5 + (-1, 1)[int(rng.integers(2))] * rng.uniform(0.2, 0.4)
+        self._post_at = self._part(side), self._part(rng.uniform(0.3, 0.9))
 
     def _part(self, share: float) -> float:
         return share * self.size
@@ -152,7 +154,7 @@ def frames(video: WorldVideo, config: WorldConfig, per_second: float = 1.0) -> F
     Frame `k` is the picture at `(k + 0.5) / per_second` seconds, the middle of its interval.
     """
     scene = Scene(video, config)
-    count = max(1, int(video.duration * per_second))
+    count = max(1, math.ceil(video.duration * per_second - 0.5))
     return np.stack([scene.at((k + 0.5) / per_second) for k in range(count)])
 
 
@@ -170,9 +172,9 @@ def frame_times(video: WorldVideo, config: WorldConfig) -> NDArray[np.int64]:
     wavers = rng.random() < 0.1
     count = max(1, int(video.duration * rate))
     steps = np.arange(count) + (rng.uniform(-0.3, 0.3, count) if wavers else 0.0)
-    times = (start + steps / float(rate)) * _TICKS_PER_SECOND
-    times -= min(0, times[0])
-    return np.rint(times).astype(np.int64)
+    seconds = start + steps / float(rate)
+    ticks: NDArray[np.int64] = np.rint(seconds * _TICKS_PER_SECOND).astype(np.int64)
+    return np.maximum(ticks, 0)
 
 
 def write_video(video: WorldVideo, config: WorldConfig, path: Path) -> None:
@@ -197,6 +199,7 @@ def write_video(video: WorldVideo, config: WorldConfig, path: Path) -> None:
 
 def _pictures(scene: Scene, times: Sequence[int]) -> Iterator[av.VideoFrame]:
     for ticks in times:
-        picture = av.VideoFrame.from_ndarray(scene.at(ticks / _TICKS_PER_SECOND), format="rgb24")
+        seconds = (ticks - times[0]) / _TICKS_PER_SECOND  # a player starts at the first picture
+        picture = av.VideoFrame.from_ndarray(scene.at(seconds), format="rgb24")
         picture.pts, picture.time_base = ticks, Fraction(1, _TICKS_PER_SECOND)
         yield picture

@@ -85,12 +85,13 @@ def _grid(radius: float, margin: int) -> tuple[Floats, Floats]:
 
 def _marks(pattern: str, x: Floats, y: Floats, radius: float) -> Floats:
     """Return where the second colour of a pattern lies, from 0 to 1."""
-    waves = {
+    waves: dict[str, Floats] = {
         "plain": np.full_like(x, -np.inf),
         "striped": np.sin((x + y) * 6),
         "spotted": np.sin(x * 6.5) * np.sin(y * 6.5) * 2 - 0.7,
     }
-    return np.clip(waves[pattern] * (radius / 4) + 0.5, 0, 1)
+    marks: Floats = np.clip(waves[pattern] * (radius / 4) + 0.5, 0, 1)
+    return marks
 
 
 @lru_cache(maxsize=8192)
@@ -100,14 +101,14 @@ def sprite(colour: str, pattern: str, shape: str, radius: int) -> Sprite:
     edge = outline(shape, x, y)
     solid = np.clip(0.5 - edge * radius, 0, 1)  # one pixel of soft edge
     marks = _marks(pattern, x, y, radius)[..., None]
-    base, second = np.float32(_PALETTE[colour]), np.float32(_SECOND[colour])
+    base, second = (np.asarray(table[colour], np.float32) for table in (_PALETTE, _SECOND))
     albedo = base * (1 - marks) + second * marks  # (h, w, 3)
     gleam = 0.35 * np.exp(-((x + 0.35) ** 2 + (y + 0.4) ** 2) * 6)
     rim = np.clip(-edge * radius / 2, 0, 1)  # darker towards the edge
     light = (1 - 0.2 * (x + y) + gleam) * (0.45 + 0.55 * rim)
     lit = np.clip(albedo * light[..., None], 0, 255)
     shadow = 0.4 * np.clip(0.5 - outline(shape, x - 0.18, y - 0.18) * radius / 2, 0, 1)
-    return _sprite(lit, solid, solid + (1 - solid) * shadow)
+    return _sprite(lit, solid, shadow)
 
 
 @lru_cache(maxsize=256)
@@ -116,7 +117,7 @@ def lid(radius: int) -> Sprite:
     x, y = _grid(radius, margin=0)
     cells = (np.floor(x * 2.5) + np.floor(y * 2.5)) % 2
     grey = (96 + 84 * cells) * (1 - 0.12 * y)
-    return _sprite(grey[..., None] * np.float32([1, 0.95, 0.85]), np.ones_like(x), np.ones_like(x))
+    return _sprite(grey[..., None] * np.asarray([1, 0.95, 0.85]), np.ones_like(x))
 
 
 @lru_cache(maxsize=256)
@@ -124,14 +125,13 @@ def post(width: int, height: int) -> Sprite:
     """Return a round concrete post to stand in front of everything."""
     x = np.linspace(-1, 1, width, dtype=np.float32)
     grey = (128 - 50 * x - 40 * x * x) * np.ones((height, 1), np.float32)  # (h, w)
-    return _sprite(
-        grey[..., None] * np.float32([1, 1, 1.04]), np.ones_like(grey), np.ones_like(grey)
-    )
+    return _sprite(grey[..., None] * np.asarray([1, 1, 1.04]), np.ones_like(grey))
 
 
-def _sprite(lit: Floats, solid: Floats, opacity: Floats) -> Sprite:
-    """Build a sprite of (h, w, 3) colours, opaque where `solid`; the rest of `opacity` is black."""
+def _sprite(lit: Floats, solid: Floats, shadow: Floats | float = 0.0) -> Sprite:
+    """Build a sprite of (h, w, 3) colours, opaque where `solid`, over a black `shadow`."""
+    clear = (1 - solid) * (1 - shadow)
     return Sprite(
         np.rint(lit * solid[..., None] * 255).astype(np.uint16),
-        np.rint((1 - opacity[..., None]) * 255).astype(np.uint16),
+        np.rint(clear[..., None] * 255).astype(np.uint16),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -86,10 +87,7 @@ def write_world(
         done += 1
         if progress:
             progress(done, num_videos)
-    for name, text in truth(world, videos).items():
-        path = folder / "annotations" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_text(path, text)
+    _write_truth(folder, truth(world, videos))
     shown = [s for v in videos for s in v.shown]
     return WorldSummary(
         folder=folder,
@@ -151,6 +149,17 @@ def _write_one(folder: Path, config: WorldConfig, index: int) -> None:
     path = _video_path(folder, video.video_id)
     _write_text(path.with_suffix(".vtt"), webvtt(narrate(video, world), config.rolling_captions))
     write_video(video, config, path)
+
+
+def _write_truth(folder: Path, files: dict[str, str]) -> None:
+    """Write all annotations aside and put them in the place of the old ones."""
+    aside = folder / f".annotations.{os.getpid()}.part"
+    for name, text in files.items():
+        path = aside / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="")
+    shutil.rmtree(folder / "annotations", ignore_errors=True)
+    aside.replace(folder / "annotations")
 
 
 def _video_path(folder: Path, video_id: str) -> Path:
