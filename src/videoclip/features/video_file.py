@@ -191,8 +191,8 @@ def _reason(path: Path, error: Exception) -> str:
         return "there is no such file"
     if isinstance(error, PermissionError):
         return "no permission to read it"
-    if path.is_dir():
-        return "it is a folder, not a video"
+    if path.is_dir():  # how `find_videos` lists one
+        return "there are no videos in this folder"
     if path.is_file() and path.stat().st_size == 0:
         return "it is empty (0 bytes)"
     detail = getattr(error, "strerror", None) or type(error).__name__
