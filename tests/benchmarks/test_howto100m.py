@@ -1,0 +1,83 @@
+"""HowTo100M's files, made up."""
+
+import pytest
+
+from videoclip.benchmarks import howto100m
+from videoclip.data.subtitles import Cue
+from videoclip.errors import DataError
+
+
+def test_videos_may_have_no_subcategory(write):
+    path = write(
+        "HowTo100M_v1.csv",
+        "video_id,category_1,category_2,rank,task_id\n"
+        "-a_b,Cars & Other Vehicles,Motorcycles,27,52907\n"
+        "_c-d,Food and Entertaining,,3,0\n",
+    )
+    videos = howto100m.read_videos(path)
+    assert videos[0] == howto100m.HowToVideo(
+        "-a_b", "Cars & Other Vehicles", "Motorcycles", 27, 52907
+    )
+    assert videos[1].category_2 == ""
+
+
+def test_task_titles_have_tabs_and_no_header(write):
+    path = write("task_ids.csv", "0\tMake a Mexican Bean Toast\n52907\tPaint, then dry\n")
+    assert howto100m.read_task_titles(path) == {
+        0: "Make a Mexican Bean Toast",
+        52907: "Paint, then dry",
+    }
+    with pytest.raises(DataError, match=r"task_ids\.csv:1: 1 of 2 fields"):
+        howto100m.read_task_titles(write("task_ids.csv", "0,Make a Toast\n"))
+    with pytest.raises(DataError, match=r":2: task 0 occurs twice"):
+        howto100m.read_task_titles(write("task_ids.csv", "0\ta\n0\tb\n"))
+
+
+def test_video_lists(write):
+    assert howto100m.read_video_ids(write("val.lst", "-a\n_b\n")) == ["-a", "_b"]
+    with pytest.raises(DataError, match=r"val\.lst:3: video '-a' occurs twice"):
+        howto100m.read_video_ids(write("val.lst", "-a\n_b\n-a\n"))
+
+
+CAPTIONS = {
+    "one": {
+        "start": [0.5, 2, 3, 4, 5],
+        "end": [3.0, 4, 5, 6, 6.5],
+        "text": ["hello\nthere", float("nan"), "  ", None, "a } b ] \\ é"],
+    },
+    "none": {"start": [], "end": [], "text": []},
+    "_t-o": {"start": [1.0], "end": [1.0], "text": ["overlap"]},
+}
+
+
+@pytest.mark.parametrize("characters", [1, 7, 64, 1 << 20])
+def test_captions_are_streamed_whatever_the_piece(write, monkeypatch, characters):
+    monkeypatch.setattr(howto100m, "CHARACTERS_AT_ONCE", characters)
+    got = dict(howto100m.read_captions(write("raw_caption.json", CAPTIONS)))
+    assert got == {
+        "one": [Cue(0.5, 3.0, "hello there"), Cue(5.0, 6.5, "a } b ] \\ é")],
+        "none": [],
+        "_t-o": [Cue(1.0, 1.0, "overlap")],
+    }
+
+
+@pytest.mark.parametrize("cut", [0, 1, 5, 30, 60, 200, -1])
+def test_captions_that_break_off(write, cut):
+    whole = write("raw_caption.json", CAPTIONS).read_text()
+    with pytest.raises(DataError, match=r"raw_caption\.json: "):
+        list(howto100m.read_captions(write("raw_caption.json", whole[:cut])))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1]", "expected one of '{', got '\\['"),
+        ('{"a": [1]}', "expected '{', got"),
+        ("{1: {}}", "expected '\"', got"),
+        ('{"a": {"start": [1], "end": [2], "text": []}}', "video 'a': 1 starts, 1 ends and 0"),
+        ('{"a": {"start": [3], "end": [2], "text": ["x"]}}', "video 'a': a span must be"),
+    ],
+)
+def test_other_files_are_not_captions(write, content, message):
+    with pytest.raises(DataError, match=message):
+        list(howto100m.read_captions(write("raw_caption.json", content)))
