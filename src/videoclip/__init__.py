@@ -1,3 +1,66 @@
-"""Learn what happens in videos from their own narration; then search, localise, segment, answer."""
+"""Learn what happens in videos from their own narration; then search, localise, segment, answer.
+
+The public names below are imported when they are first used, so that `import videoclip` and
+`videoclip --help` do not wait for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from videoclip.config import ModelConfig, PretrainConfig
+    from videoclip.data.feature_store import FeatureStore
+    from videoclip.data.subtitles import read_subtitles
+    from videoclip.embedding import Embedder
+    from videoclip.errors import VideoCLIPError
+    from videoclip.evaluation import evaluate
+    from videoclip.features.extract import extract_features
+    from videoclip.model.losses import contrastive_loss
+    from videoclip.model.videoclip import VideoCLIP
+    from videoclip.training.pretrain import pretrain
+
+_HOMES = {
+    "Embedder": "videoclip.embedding",
+    "FeatureStore": "videoclip.data.feature_store",
+    "ModelConfig": "videoclip.config",
+    "PretrainConfig": "videoclip.config",
+    "VideoCLIP": "videoclip.model.videoclip",
+    "VideoCLIPError": "videoclip.errors",
+    "contrastive_loss": "videoclip.model.losses",
+    "evaluate": "videoclip.evaluation",
+    "extract_features": "videoclip.features.extract",
+    "pretrain": "videoclip.training.pretrain",
+    "read_subtitles": "videoclip.data.subtitles",
+}
+
+__all__ = [
+    "Embedder",
+    "FeatureStore",
+    "ModelConfig",
+    "PretrainConfig",
+    "VideoCLIP",
+    "VideoCLIPError",
+    "contrastive_loss",
+    "evaluate",
+    "extract_features",
+    "pretrain",
+    "read_subtitles",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its home (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'videoclip' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,29 @@
+# Every target sets up .venv by itself from requirements.lock, and is quick when it is there already.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all check bench clean
+
+BIN := .venv/bin
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install the pinned requirements into .venv
+	@./setup.sh
+
+demo: setup ## the whole story in minutes: learn from narrated videos, find moments, write demo/report.html
+	@$(BIN)/videoclip demo
+
+test: setup ## the fast tests, with coverage
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not browser and not gpu" --cov --cov-fail-under=90
+
+test-all: setup ## every test this machine can run
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+check: setup ## style, types and the floors
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+bench: setup ## measure speed and memory side by side; writes bench/results/*.json
+	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean: ## remove .venv, caches and the demo
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis demo bench/results
