@@ -1,5 +1,6 @@
 """Two gloo processes against one: gathered rows, their gradients, and the small messages."""
 
+import os
 import socket
 
 import pytest
@@ -36,9 +37,8 @@ def free_port():
         return s.getsockname()[1]
 
 
-def two_ranks(rank, port, results):
-    import os
-
+def set_rank(rank, port):
+    """Pretend to be one of two processes torchrun started."""
     os.environ |= {
         "WORLD_SIZE": "2",
         "RANK": str(rank),
@@ -46,6 +46,10 @@ def two_ranks(rank, port, results):
         "MASTER_PORT": str(port),
     }
     torch.set_num_threads(1)
+
+
+def two_ranks(rank, port, results):
+    set_rank(rank, port)
     with joined("cpu") as world:
         own = slice(sum(ROWS[:rank]), sum(ROWS[: rank + 1]))
         inputs = all_inputs()[:, own]

@@ -292,6 +292,15 @@ class PretrainConfig:
             (self.loss.kind == "mil_nce") == (self.clips.strategy == "mil_nce"),
             "loss.kind 'mil_nce' and clips.strategy 'mil_nce' go together",
         )
+        _check(
+            not self.model.learn_logit_bias or self.loss.kind == "sigmoid",
+            "model.learn_logit_bias is for loss.kind 'sigmoid'",
+        )
+        _check(
+            not (self.model.num_cross_layers and (self.chunk_pairs or self.loss.kind == "mil_nce")),
+            "a re-ranker (model.num_cross_layers) compares the pairs of a whole batch: set "
+            "chunk_pairs to 0 and do not use loss.kind 'mil_nce'",
+        )
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -13,12 +13,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from videoclip.config import LossConfig
 from videoclip.data.batch import Batch
 from videoclip.distributed import World
+from videoclip.model.encoders import Encoded
 from videoclip.model.losses import contrastive_loss, mil_nce_loss, sigmoid_loss
+from videoclip.model.reranker import hard_candidates, reranking_loss
 from videoclip.model.videoclip import VideoCLIP
 
 __all__ = ["Objective", "Outputs", "Towers", "pair_loss", "split"]
@@ -32,31 +35,64 @@ class Outputs(NamedTuple):
         text: (C * B, E) float32 embeddings, C candidates a video with MIL-NCE, else one.
         temperature: Scalar.
         bias: Scalar added to the logits, read by the sigmoid loss.
+        reranking: Scalar, the re-ranker's loss among the pairs of this pass; 0 without one.
     """
 
     video: Tensor
     text: Tensor
     temperature: Tensor
     bias: Tensor
+    reranking: Tensor
 
 
 class Towers(nn.Module):
-    """Both towers and the learned scalars in one forward pass."""
+    """Both towers, the learned scalars and the re-ranker in one forward pass."""
 
-    def __init__(self, model: VideoCLIP) -> None:
+    def __init__(self, model: VideoCLIP, config: LossConfig) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.config = model, config
 
     def forward(
         self, video: Tensor, video_mask: Tensor, text: Tensor, text_mask: Tensor
     ) -> Outputs:
         """Embed the four tensors of a `Batch`."""
-        bias = self.model.logit_bias if self.model.config.learn_logit_bias else 0.0
+        model, reranking = self.model, torch.zeros((), device=video.device)
+        if model.config.num_cross_layers:
+            encoded = model.video_encoder(video, video_mask), model.text_encoder(text, text_mask)
+            videos, texts = map(model.pool, encoded)
+            reranking = self._reranking_loss(*encoded, videos, texts)
+        else:
+            videos, texts = (
+                model.encode_video(video, video_mask),
+                model.encode_text(text, text_mask),
+            )
+        bias = model.logit_bias if model.config.learn_logit_bias else 0.0
         return Outputs(
-            self.model.encode_video(video, video_mask).float(),
-            self.model.encode_text(text, text_mask).float(),
-            torch.as_tensor(self.model.temperature, device=video.device),
+            videos.float(),
+            texts.float(),
+            torch.as_tensor(model.temperature, device=video.device),
             torch.as_tensor(bias, device=video.device),
+            reranking,
+        )
+
+    def _reranking_loss(
+        self, video: Encoded, text: Encoded, videos: Tensor, texts: Tensor
+    ) -> Tensor:
+        """The re-ranker's loss among the pairs the towers find hard."""
+        directions, similarity = F.normalize(videos, dim=-1), self.model.similarity(texts, videos)
+        candidates = hard_candidates(
+            similarity,
+            directions @ directions.T,
+            self.config.num_hard_negatives,
+            self.config.hard_similarity,
+        )
+        return reranking_loss(
+            self.model.reranker,
+            video,
+            text,
+            similarity,
+            candidates,
+            self.config.reranking_temperature,
         )
 
 
@@ -68,16 +104,16 @@ def pair_loss(outputs: Outputs, config: LossConfig, world: World) -> Tensor:
         config: Which loss, and whether the other processes' rows are negatives too.
         world: The processes.
     """
-    video, text, temperature, bias = outputs
+    video, text, temperature, bias, reranking = outputs
     all_video, all_text, own = video, text, slice(0, len(video))
     if config.negatives == "global":
         all_video, all_text = world.gather_with_gradient(video), world.gather_with_gradient(text)
         own = world.own_rows(len(video))
     if config.kind == "mil_nce":
         candidates = all_text.view(len(all_video), -1, all_text.shape[1])  # (M, C, E)
-        return mil_nce_loss(all_video, candidates, temperature)
+        return mil_nce_loss(all_video, candidates, temperature) + reranking
     if config.kind == "sigmoid":
-        return sigmoid_loss(all_video, all_text, temperature, bias)
+        return sigmoid_loss(all_video, all_text, temperature, bias) + reranking
     loss = contrastive_loss(
         video,
         text,
@@ -90,7 +126,7 @@ def pair_loss(outputs: Outputs, config: LossConfig, world: World) -> Tensor:
     )
     # Own rows against all: where a process has more rows than others, its mean counts for more.
     num_processes = world.size if config.negatives == "global" else 1
-    return loss * (len(video) * num_processes / len(all_video))
+    return loss * (len(video) * num_processes / len(all_video)) + reranking
 
 
 class Objective:
@@ -116,11 +152,9 @@ class Objective:
         precision: str = "fp32",
         seed: int = 0,
     ) -> None:
-        self._towers: nn.Module = Towers(model)
+        self._towers: nn.Module = Towers(model, config)
         if world.size > 1:
-            self._towers = DistributedDataParallel(
-                self._towers, broadcast_buffers=False, gradient_as_bucket_view=True
-            )
+            self._towers = DistributedDataParallel(self._towers, gradient_as_bucket_view=True)
         self._config, self._world, self._seed = config, world, seed
         self._chunk_pairs, self.precision = chunk_pairs, precision
 
@@ -157,17 +191,18 @@ class Objective:
         loss = pair_loss(leaves, self._config, self._world)
         loss.backward()  # type: ignore[no-untyped-call]
 
-        gradients = [torch.zeros_like(x) if x.grad is None else x.grad for x in leaves]
+        gradients = [x.grad for x in leaves]
+        assert gradients[0] is not None and gradients[1] is not None
         videos = torch.split(gradients[0], [len(part.video) for part in parts])
         texts = torch.split(gradients[1], [len(part.text) for part in parts])
-        for i, (chunk, *rows) in enumerate(zip(chunks, videos, texts, strict=True)):
+        for i, (chunk, video, text) in enumerate(zip(chunks, videos, texts, strict=True)):
             last = i == len(chunks) - 1
-            if last:  # The scalars are the same in every chunk: theirs go back once.
-                rows += gradients[2:]
+            # The scalars are the same in every chunk: theirs go back once.
+            rows = [video, text, *(gradients[2:] if last else ())]
             self._reseed(update, i)
             with nullcontext() if last else self._no_sync():
                 again = zip(self._embed(chunk), rows, strict=False)
-                wanted = [(x, g) for x, g in again if x.requires_grad]
+                wanted = [(x, g) for x, g in again if x.requires_grad and g is not None]
                 torch.autograd.backward([x for x, _ in wanted], [g for _, g in wanted])
         return loss.detach()
 

@@ -1,0 +1,183 @@
+"""Gradient caching against the big batch, the loss kinds, and two processes against one."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import multiprocessing
+
+from tests.model.tiny_models import TINY, make_model, make_text, make_video
+from tests.test_distributed import free_port, set_rank
+from videoclip.config import LossConfig
+from videoclip.data.batch import Batch
+from videoclip.distributed import World, joined
+from videoclip.errors import ConfigError
+from videoclip.model.losses import contrastive_loss, mil_nce_loss, sigmoid_loss
+from videoclip.training.objective import Objective, split
+
+LEARNED = replace(TINY, normalize=True, temperature=0.2, learn_temperature=True)
+VIDEO_LENGTHS, TEXT_LENGTHS = [9, 1, 4, 7, 3, 5, 2], [3, 0, 11, 5, 8, 1, 6]
+
+
+def make_batch(candidates=1):
+    texts = TEXT_LENGTHS * candidates
+    return Batch(*make_video(VIDEO_LENGTHS, 9), *make_text(texts, 11))
+
+
+def learned(kind):
+    return make_model(replace(LEARNED, learn_logit_bias=kind == "sigmoid"))
+
+
+def gradients(model):
+    found = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    for p in model.parameters():
+        p.grad = None
+    return found
+
+
+def assert_same(ours, expected, tolerance=1e-5):
+    assert ours.keys() == expected.keys()
+    for name, gradient in ours.items():
+        scale = float(expected[name].abs().max()) + 1e-8
+        torch.testing.assert_close(
+            gradient, expected[name], rtol=0, atol=tolerance * max(scale, 1e-3), msg=name
+        )
+
+
+@pytest.mark.parametrize("chunk_pairs", [1, 2, 3, 6])
+@pytest.mark.parametrize("kind", ["infonce", "sigmoid", "text_to_video", "mil_nce"])
+def test_chunks_give_the_gradient_of_the_whole_batch(kind, chunk_pairs):
+    batch = make_batch(candidates=2 if kind == "mil_nce" else 1)
+    model, config = learned(kind), LossConfig(kind=kind)
+    whole = Objective(model, config, World()).backward(batch, 0)
+    expected = gradients(model)
+    chunked = Objective(model, config, World(), chunk_pairs=chunk_pairs).backward(batch, 0)
+    assert chunked.item() == pytest.approx(whole.item(), rel=1e-6)
+    assert "log_temperature" in expected
+    assert_same(gradients(model), expected)
+
+
+def test_chunks_drop_the_same_positions_in_both_passes():
+    """The naive twin keeps the graph of every chunk and differentiates the loss of all."""
+    model = make_model(replace(LEARNED, dropout=0.5)).train()
+    batch, config = make_batch(), LossConfig()
+    loss = Objective(model, config, World(), chunk_pairs=3, seed=5).backward(batch, 7)
+    ours = gradients(model)
+    objective = Objective(model, config, World(), seed=5)
+    parts = []
+    for i, chunk in enumerate(split(batch, 3)):
+        objective._reseed(7, i)
+        parts.append(objective._embed(chunk))
+    naive = contrastive_loss(
+        torch.cat([p.video for p in parts]), torch.cat([p.text for p in parts]), model.temperature
+    )
+    naive.backward()
+    assert loss.item() == pytest.approx(naive.item(), rel=1e-6)
+    assert_same(ours, gradients(model))
+
+
+def test_dropout_follows_from_seed_and_update_alone():
+    model = make_model(replace(TINY, dropout=0.5)).train()
+    losses = []
+    for seed, update in [(1, 1), (1, 2), (2, 1), (1, 1)]:
+        objective = Objective(model, LossConfig(), World(), seed=seed)
+        losses.append(objective.backward(make_batch(), update).item())
+        torch.rand(3)
+    assert losses[0] == losses[3] and len(set(losses)) == 3
+
+
+@pytest.mark.parametrize("kind", ["infonce", "video_to_text", "text_to_video", "sigmoid"])
+def test_each_kind_is_its_loss(kind):
+    model, batch = learned(kind), make_batch()
+    outputs = [
+        model.encode_video(batch.video, batch.video_mask),
+        model.encode_text(batch.text, batch.text_mask),
+        model.temperature,
+    ]
+    if kind == "sigmoid":
+        expected = sigmoid_loss(*outputs, model.logit_bias)
+    else:
+        expected = contrastive_loss(*outputs, direction="both" if kind == "infonce" else kind)
+    loss = Objective(model, LossConfig(kind=kind), World()).loss(batch)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6) and not loss.requires_grad
+
+
+def test_mil_nce_texts_are_candidates_of_their_video():
+    model, batch = make_model(TINY), make_batch(candidates=3)
+    text = model.encode_text(batch.text, batch.text_mask).view(len(batch), 3, -1)
+    expected = mil_nce_loss(model.encode_video(batch.video, batch.video_mask), text)
+    loss = Objective(model, LossConfig(kind="mil_nce"), World()).loss(batch)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    first = next(split(batch, 2))
+    assert torch.equal(first.text, batch.text[:6])
+
+
+def test_a_reranker_is_trained_beside_the_towers():
+    model = make_model(replace(TINY, num_cross_layers=1))
+    towers_alone = Objective(make_model(TINY), LossConfig(), World())
+    objective = Objective(model, LossConfig(), World())
+    assert objective.backward(make_batch(), 0) > towers_alone.loss(make_batch())
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_bf16_stays_near_fp32():
+    model, batch = make_model(LEARNED), make_batch()
+    exact = Objective(model, LossConfig(), World()).loss(batch)
+    rounded = Objective(model, LossConfig(), World(), precision="bf16").loss(batch)
+    assert 0 < abs(rounded.item() - exact.item()) < 0.1
+
+
+def two_ranks(rank, port, results):
+    set_rank(rank, port)
+    own = slice(0, 3) if rank == 0 else slice(3, 7)
+    batch = Batch(*(t[own] for t in make_batch()._tensors()))
+    answers = {}
+    with joined("cpu") as world:
+        for kind in ("infonce", "sigmoid"):
+            for chunk_pairs in (0, 2):
+                model = learned(kind)
+                config = LossConfig(kind=kind, negatives="global")
+                objective = Objective(model, config, world, chunk_pairs=chunk_pairs)
+                loss = float(objective.backward(batch, 0))
+                answers[f"{kind} {chunk_pairs}"] = {
+                    "loss": world.mean({"loss": loss})["loss"],
+                    "gradients": gradients(model),
+                }
+        torch.save(answers, f"{results}/{rank}.pt")
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    results = tmp_path_factory.mktemp("ranks")
+    multiprocessing.start_processes(
+        two_ranks, args=(free_port(), str(results)), nprocs=2, start_method="fork"
+    )
+    return [torch.load(results / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.parametrize("chunk_pairs", [0, 2])
+@pytest.mark.parametrize("kind", ["infonce", "sigmoid"])
+def test_global_negatives_on_two_processes_are_one_big_batch(answers, kind, chunk_pairs):
+    model = learned(kind)
+    loss = Objective(model, LossConfig(kind=kind), World()).backward(make_batch(), 0)
+    expected = gradients(model)
+    for answer in answers:
+        part = answer[f"{kind} {chunk_pairs}"]
+        assert part["loss"] == pytest.approx(loss.item(), rel=1e-6)
+        assert_same(part["gradients"], expected)
+
+
+def test_soft_targets_want_local_negatives():
+    from videoclip.training.objective import Outputs, pair_loss
+
+    class TwoRanks(World):
+        def gather_with_gradient(self, rows):
+            return torch.cat([rows, rows])
+
+        def own_rows(self, count):
+            return slice(0, count)
+
+    rows, scalar = torch.eye(3), torch.tensor(1.0)
+    config = LossConfig(negatives="global", soft_target_share=0.1)
+    with pytest.raises(ConfigError, match="local"):
+        pair_loss(Outputs(rows, rows, scalar, scalar, scalar), config, TwoRanks(0, 2))
