@@ -1,14 +1,12 @@
 """Two gloo processes against one: gathered rows, their gradients, and the small messages."""
 
-import os
-import socket
-
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import multiprocessing, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from tests.two_ranks import on_two_ranks
 from videoclip.distributed import World, joined, start
 from videoclip.errors import ConfigError
 
@@ -31,51 +29,27 @@ def all_inputs():
     return torch.randn(2, sum(ROWS), 6, generator=generator, dtype=torch.float64)
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def set_rank(rank, port):
-    """Pretend to be one of two processes torchrun started."""
-    os.environ |= {
-        "WORLD_SIZE": "2",
-        "RANK": str(rank),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+def rank_answers(world):
+    own = slice(sum(ROWS[: world.rank]), sum(ROWS[: world.rank + 1]))
+    model = DistributedDataParallel(tower())
+    video, text = model(all_inputs()[:, own]).unbind()
+    loss = info_nce(world.gather_with_gradient(video), world.gather_with_gradient(text))
+    loss.backward()
+    world.barrier()
+    return {
+        "gradients": [p.grad for p in model.parameters()],
+        "loss": loss.item(),
+        "rows": world.gather_rows(torch.full((world.rank, 2), world.rank)),  # none from rank 0
+        "own": [world.own_rows(world.rank + 2).start, world.own_rows(world.rank + 2).stop],
+        "broadcast": world.broadcast({"from": world.rank}),
+        "mean": world.mean({"a": float(world.rank), "b": 4.0}),
+        "main": world.on_main,
     }
-    torch.set_num_threads(1)
-
-
-def two_ranks(rank, port, results):
-    set_rank(rank, port)
-    with joined("cpu") as world:
-        own = slice(sum(ROWS[:rank]), sum(ROWS[: rank + 1]))
-        inputs = all_inputs()[:, own]
-        model = DistributedDataParallel(tower())
-        video, text = model(inputs).unbind()
-        loss = info_nce(world.gather_with_gradient(video), world.gather_with_gradient(text))
-        loss.backward()
-        answers = {
-            "gradients": [p.grad for p in model.parameters()],
-            "loss": loss.item(),
-            "rows": world.gather_rows(torch.full((rank, 2), rank)),  # none from rank 0
-            "broadcast": world.broadcast({"from": rank}),
-            "mean": world.mean({"a": float(rank), "b": 4.0}),
-            "main": world.on_main,
-        }
-        world.barrier()
-        torch.save(answers, f"{results}/{rank}.pt")
 
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory):
-    results = tmp_path_factory.mktemp("ranks")
-    multiprocessing.start_processes(  # forked: importing torch again takes seconds
-        two_ranks, args=(free_port(), str(results)), nprocs=2, start_method="fork"
-    )
-    return [torch.load(results / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    return on_two_ranks(rank_answers, tmp_path_factory.mktemp("ranks"))
 
 
 def test_the_global_gradient_on_two_ranks_is_the_big_batch_gradient(answers):
@@ -93,6 +67,7 @@ def test_messages_arrive_everywhere(answers):
         assert answer["rows"].tolist() == [[1, 1]]
         assert answer["broadcast"] == {"from": 0}
         assert answer["mean"] == {"a": 0.5, "b": 4.0}
+    assert [answer["own"] for answer in answers] == [[0, 2], [2, 5]]
     assert [answer["main"] for answer in answers] == [True, False]
 
 
@@ -104,6 +79,7 @@ def test_alone_everything_is_the_identity(monkeypatch):
         assert world.gather_with_gradient(rows) is rows
         assert not world.gather_rows(rows).requires_grad
         assert world.broadcast("x") == "x" and world.mean({"a": 1.0}) == {"a": 1.0}
+        assert world.own_rows(3) == slice(0, 3)
         world.barrier()
 
 

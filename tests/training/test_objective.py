@@ -4,13 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import multiprocessing
 
 from tests.model.tiny_models import TINY, make_model, make_text, make_video
-from tests.test_distributed import free_port, set_rank
+from tests.two_ranks import on_two_ranks
 from videoclip.config import LossConfig
 from videoclip.data.batch import Batch
-from videoclip.distributed import World, joined
+from videoclip.distributed import World
 from videoclip.errors import ConfigError
 from videoclip.model.losses import contrastive_loss, mil_nce_loss, sigmoid_loss
 from videoclip.training.objective import Objective, split
@@ -127,32 +126,25 @@ def test_bf16_stays_near_fp32():
     assert 0 < abs(rounded.item() - exact.item()) < 0.1
 
 
-def two_ranks(rank, port, results):
-    set_rank(rank, port)
-    own = slice(0, 3) if rank == 0 else slice(3, 7)
+def rank_answers(world):
+    own = slice(0, 3) if world.on_main else slice(3, 7)
     batch = Batch(*(t[own] for t in make_batch()._tensors()))
     answers = {}
-    with joined("cpu") as world:
-        for kind in ("infonce", "sigmoid"):
-            for chunk_pairs in (0, 2):
-                model = learned(kind)
-                config = LossConfig(kind=kind, negatives="global")
-                objective = Objective(model, config, world, chunk_pairs=chunk_pairs)
-                loss = float(objective.backward(batch, 0))
-                answers[f"{kind} {chunk_pairs}"] = {
-                    "loss": world.mean({"loss": loss})["loss"],
-                    "gradients": gradients(model),
-                }
-        torch.save(answers, f"{results}/{rank}.pt")
+    for kind in ("infonce", "sigmoid"):
+        for chunk_pairs in (0, 2):
+            model, config = learned(kind), LossConfig(kind=kind, negatives="global")
+            objective = Objective(model, config, world, chunk_pairs=chunk_pairs)
+            loss = float(objective.backward(batch, 0))
+            answers[f"{kind} {chunk_pairs}"] = {
+                "loss": world.mean({"loss": loss})["loss"],
+                "gradients": gradients(model),
+            }
+    return answers
 
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory):
-    results = tmp_path_factory.mktemp("ranks")
-    multiprocessing.start_processes(
-        two_ranks, args=(free_port(), str(results)), nprocs=2, start_method="fork"
-    )
-    return [torch.load(results / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    return on_two_ranks(rank_answers, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("chunk_pairs", [0, 2])
