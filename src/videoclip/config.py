@@ -18,6 +18,7 @@ from videoclip.errors import ConfigError
 
 __all__ = [
     "ClipConfig",
+    "EvaluateConfig",
     "LossConfig",
     "ModelConfig",
     "OptimConfig",
@@ -183,6 +184,8 @@ class PlanConfig:
     clips_per_vector: int = 16
     drop_nearest: int = 0
     """`mined`: nearest neighbours left out of a batch as likely false negatives."""
+    max_similarity: float = 1.0
+    """`mined`: videos whose vectors have a higher cosine never share a batch; 1: no limit."""
 
     def __post_init__(self) -> None:
         _check(self.videos_per_batch > 0, "plan.videos_per_batch must be positive")
@@ -191,6 +194,7 @@ class PlanConfig:
             "plan.num_candidates must be at least plan.videos_per_batch",
         )
         _check(self.drop_nearest >= 0, "plan.drop_nearest must not be negative")
+        _check(-1.0 <= self.max_similarity <= 1.0, "plan.max_similarity must be in [-1, 1]")
         _check(self.clips_per_vector > 0, "plan.clips_per_vector must be positive")
 
 
@@ -300,6 +304,42 @@ class PretrainConfig:
             not (self.model.num_cross_layers and (self.chunk_pairs or self.loss.kind == "mil_nce")),
             "a re-ranker (model.num_cross_layers) compares the pairs of a whole batch: set "
             "chunk_pairs to 0 and do not use loss.kind 'mil_nce'",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """How a benchmark is scored; what a protocol used is printed with its numbers."""
+
+    clip_seconds: float = 32.0
+    """Retrieval and questions see this much of each clip, from its start, as released; 0: all of
+    it, as the mean of its pieces."""
+    ties: Literal["unbiased", "released"] = "unbiased"
+    """`unbiased`: equal similarities count as if in random order; `released`: each place a tie may
+    take is an entry of its own."""
+    dual_softmax: float = 0.0
+    """Temperature of a softmax over all test queries, which lifts retrieval; 0: none."""
+    background: Literal["fitted", "balanced", "released"] = "fitted"
+    """Threshold below which a second is background: best frame accuracy on training videos; best
+    mean accuracy of foreground and background there; or the largest label-label similarity."""
+    fitting_videos: int = 300
+    """Training videos, drawn at random, that a fitted threshold is chosen on."""
+    exactly_one: bool = True
+    """Each step of a task takes exactly one second, as released; otherwise a run of them."""
+    attend_cls: bool = False
+    """Whether seconds may attend to [CLS] in localisation and segmentation; not as released."""
+    num_resamples: int = 1000
+    """Bootstrap resamples of the test videos for the 95 % intervals."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self.clip_seconds >= 0, "clip_seconds must not be negative")
+        _check(self.dual_softmax >= 0, "dual_softmax must not be negative")
+        _check(self.fitting_videos > 0, "fitting_videos must be positive")
+        _check(self.num_resamples > 0, "num_resamples must be positive")
+        _check(
+            not (self.dual_softmax and self.ties == "released"),
+            "dual_softmax and ties 'released' exclude each other: the release has none",
         )
 
 

@@ -167,7 +167,9 @@ class Embedder:
         chunks = list(self.backbone.features_for(Path(path)))
         return self.embed_features(np.concatenate(chunks))
 
-    def embed_features(self, features: NDArray[np.floating]) -> VideoEmbedding:
+    def embed_features(
+        self, features: NDArray[np.floating], *, attend_cls: bool = True
+    ) -> VideoEmbedding:
         """Embed the features of one video second by second.
 
         Windows of the model's longest clip, half overlapping, are embedded in context and their
@@ -175,6 +177,7 @@ class Embedder:
 
         Args:
             features: (T, D), at least one.
+            attend_cls: False hides [CLS], as the released step localisation does.
 
         Raises:
             DataError: If there are none, or one is not finite.
@@ -187,7 +190,9 @@ class Embedder:
             batch = starts[first : first + self.batch_size]
             video, mask = pad_features([features[s : s + window] for s in batch])
             with torch.inference_mode():
-                encoded = self.model.video_tokens(video.to(self.device), mask.to(self.device))
+                encoded = self.model.video_tokens(
+                    video.to(self.device), mask.to(self.device), attend_cls=attend_cls
+                )
             for start, tokens, real in zip(batch, encoded.cpu().numpy(), mask.numpy(), strict=True):
                 total[start : start + real.sum()] += tokens[real]
         counts = np.zeros(len(features), dtype=np.float32)
