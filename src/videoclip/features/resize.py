@@ -1,4 +1,4 @@
-"""How a picture of any size becomes one of the size a backbone wants: three small rules."""
+"""How a picture of any size becomes one of the size a backbone wants: four small rules."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from videoclip.errors import ConfigError
 
-__all__ = ["CentreCrop", "Fit", "Interpolation", "Resize", "Squash"]
+__all__ = ["CentreCrop", "Fit", "Interpolation", "Resize", "ShorterSide", "Squash"]
 
 Interpolation: TypeAlias = Literal["area", "bilinear", "bicubic", "lanczos"]
 """Scaling filter; `area` averages over what a pixel covers, which is right for shrinking."""
@@ -84,7 +84,27 @@ class Fit:
         return None
 
 
-Resize: TypeAlias = Squash | CentreCrop | Fit
+@dataclass(frozen=True)
+class ShorterSide:
+    """Scale the shorter side to `size` pixels; keep the aspect and all of the picture."""
+
+    size: int
+    interpolation: Interpolation = "area"
+
+    def __post_init__(self) -> None:
+        _check_sizes(self.size)
+
+    def scaled(self, width: int, height: int) -> tuple[int, int]:
+        """Return the size (width, height) a picture of the given size is scaled to."""
+        return CentreCrop(self.size, self.size).scaled(width, height)
+
+    @property
+    def crop(self) -> int | None:
+        """Side of the centre square cut from the scaled picture; None: all of it."""
+        return None
+
+
+Resize: TypeAlias = Squash | CentreCrop | Fit | ShorterSide
 """Any of the rules; sizes are of the picture as shown: turned upright, with square pixels."""
 
 

@@ -25,11 +25,13 @@ __all__ = ["Action", "Timeline", "num_samples", "plan_packets", "read_timeline",
 class Action(IntEnum):
     """What to do with one packet."""
 
-    DROP = 0
-    """Nothing wanted depends on it: do not show it to the decoder."""
-    REFERENCE = 1
+    REST = 0
+    """Withhold it, and everything up to the next keyframe: nothing wanted is there."""
+    SKIP = 1
+    """Withhold it alone: nothing that follows refers to it."""
+    REFERENCE = 2
     """Decode it only if other pictures refer to it."""
-    DECODE = 2
+    DECODE = 3
     """A picture that was asked for."""
 
 
@@ -101,9 +103,9 @@ def plan_packets(
 ) -> npt.NDArray[np.int8]:
     """Decide what to do with each packet so that all wanted pictures come out unharmed.
 
-    Between two keyframes, packets after the last wanted one are dropped. Pictures stored after a
-    keyframe but shown before it may refer to the group before; when one of them is wanted, that
-    group is kept to its end, else they are dropped with the tail that they might need.
+    The decoder rests from the last wanted packet before a keyframe to the keyframe. Pictures stored
+    after a keyframe but shown before it may refer to pictures before it, and nothing later refers
+    to them. If one of them is wanted, the group before is kept to its end; else they are skipped.
 
     Args:
         stamps: (N,) presentation times, in stored order.
@@ -120,16 +122,17 @@ def plan_packets(
     if not len(starts):
         return actions
     bounds = [*starts.tolist(), len(stamps)]
-    needs_tail = False  # whether the group after the one at hand refers back to it
+    needs_tail = False  # whether the group that follows refers back to the one at hand
     for start, stop in zip(reversed(bounds[:-1]), reversed(bounds[1:])):
+        group, group_wanted = actions[start:stop], is_wanted[start:stop]
         leading = stamps[start:stop] < stamps[start]
-        inside = np.flatnonzero(is_wanted[start:stop])
+        refers_back = bool((leading & group_wanted).any())
+        if not refers_back:
+            group[leading] = Action.SKIP
         if not needs_tail:
-            last = int(inside[-1]) + 1 if len(inside) else 0
-            actions[start + last : stop] = Action.DROP
-        needs_tail = bool((leading & is_wanted[start:stop]).any())
-        if not needs_tail:
-            actions[start:stop][leading] = Action.DROP
+            last = np.flatnonzero(group_wanted)[-1:] + 1
+            group[int(last.sum()) :] = Action.REST
+        needs_tail = refers_back
     return actions
 
 
@@ -158,13 +161,13 @@ def read_timeline(
     if not any(is_shown for *_, is_shown in rows):
         return None
     pts, dts, lengths, is_key, is_shown = (list(column) for column in zip(*rows))
-    # Equal times of decoding and showing in a stream that reorders cannot be true of each packet.
-    has_stamps = None not in pts and not (reorders and pts == dts)
-    stamps = np.array(pts if has_stamps else _without_gaps(dts), dtype=np.int64)
+    step = 1 / (Fraction(frame_rate) * time_base)
+    has_stamps = None not in pts and not (reorders and _keeps_order(pts, dts))
+    stamps = np.array(pts if None not in pts else _without_gaps(dts, step), dtype=np.int64)
     shown = np.array(is_shown, dtype=np.bool_)
-    first = Fraction(int(stamps[shown].min())) if origin is None else origin
     last = int(np.where(shown, stamps, stamps.min()).argmax())
-    length = lengths[last] * time_base if lengths[last] else 1 / Fraction(frame_rate)
+    end = int(stamps[last]) + (lengths[last] or step)
+    first = Fraction(int(stamps[shown].min())) if origin is None else origin
     return Timeline(
         stamps=stamps,
         is_key=np.array(is_key, dtype=np.bool_),
@@ -172,14 +175,20 @@ def read_timeline(
         has_stamps=has_stamps,
         time_base=time_base,
         origin=first,
-        duration=float((int(stamps[last]) - first) * time_base + length),
+        duration=float((end - first) * time_base),
     )
 
 
-def _without_gaps(stamps: list[int | None]) -> list[int]:
-    """Give packets without any time the one before theirs; at the start, 0."""
-    filled, latest = [], 0
+def _keeps_order(pts: list[int], dts: list[int | None]) -> bool:
+    """Whether showing lags decoding by a constant: untrue of a stream that reorders pictures."""
+    return len({shown - decoded for shown, decoded in zip(pts, dts) if decoded is not None}) == 1
+
+
+def _without_gaps(stamps: list[int | None], step: Fraction) -> list[int]:
+    """Give packets without a time the one that follows from the packet before; at first, 0."""
+    filled: list[int] = []
+    following = Fraction(0)
     for stamp in stamps:
-        latest = latest if stamp is None else stamp
-        filled.append(latest)
+        filled.append(round(following) if stamp is None else stamp)
+        following = step + (following if stamp is None else stamp)
     return filled

@@ -79,8 +79,10 @@ def find_timeline(path: Path) -> Timeline:
         promised = _promised_duration(container)
     if timeline is None:
         raise DecodeError("there are no pictures in it (0 frames)", path)
-    if timeline.duration < _least(promised):
-        ends = max(timeline.duration, _end_of_all_streams(path))
+    # Some containers count their duration from stamp 0, others from the first.
+    skipped = max(0.0, float(timeline.origin * timeline.time_base))
+    if timeline.duration + skipped < _least(promised):
+        ends = skipped + max(timeline.duration, _end_of_all_streams(path))
         if ends < _least(promised):
             raise DecodeError(
                 f"it ends after {ends:.1f} of {promised:.1f} s and seems cut off; "
@@ -139,11 +141,11 @@ def _decode(
         if packet.size and position < len(actions):
             action = Action(actions[position])
             position += 1
-        if resting and (action is Action.DROP or not packet.size):
+        if action is Action.SKIP or (resting and (action is Action.REST or not packet.size)):
             continue
         if resting:
             codec.flush_buffers()
-        resting = action is Action.DROP
+        resting = action is Action.REST
         codec.skip_frame = idle if action is Action.REFERENCE else "DEFAULT"
         try:
             # Before the decoder rests it hands out what it holds back for reordering.
@@ -152,7 +154,9 @@ def _decode(
             num_broken += 1
             if num_broken > MAX_BROKEN_SHARE * len(actions):
                 raise DecodeError(
-                    f"{num_broken} of its first {position} pictures are damaged", path
+                    f"{num_broken} of its first {position} pictures are damaged; "
+                    "copy or download it again",
+                    path,
                 ) from error
 
 
