@@ -32,6 +32,7 @@ Row = Sequence[object]
 _CHUNK_SECONDS = 5
 _NUM_CHUNKS = 6
 _NUM_ANNOTATORS = 4
+_LEAST_SECONDS = 2.0  # of a step must be in some chunk for anyone to mark it
 _NUM_CAPTIONS = 20
 _NUM_CHOICES = 5
 _CAPTIONED_SECONDS = 30.0  # captions speak of this much: MSR-VTT models see the first 32 s
@@ -216,10 +217,12 @@ def _didemo(world: World, videos: Sequence[WorldVideo]) -> str:
         rng = generator(world.config.seed, "didemo", video.index)
         chunks = min(_NUM_CHUNKS, int(np.ceil(video.duration / _CHUNK_SECONDS)))
         for shown, sentence in zip(video.shown, sentences(world, video), strict=True):
-            first = round(shown.start / _CHUNK_SECONDS)
-            last = max(first, round(shown.end / _CHUNK_SECONDS) - 1)
-            if first >= chunks:
+            edges = np.arange(chunks) * _CHUNK_SECONDS
+            inside = np.minimum(shown.end, edges + _CHUNK_SECONDS) - np.maximum(shown.start, edges)
+            if inside.max() < _LEAST_SECONDS:
                 continue
+            covered = np.flatnonzero(inside >= min(inside.max(), _CHUNK_SECONDS / 2))
+            first, last = covered[0], covered[-1]
             slips = rng.choice([-1, 0, 1], size=(_NUM_ANNOTATORS, 2), p=[0.1, 0.8, 0.1])
             marked = np.clip(np.asarray([first, last]) + slips, 0, chunks - 1)
             records.append(

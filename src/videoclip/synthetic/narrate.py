@@ -20,6 +20,7 @@ _WORDS_PER_SECOND = 2.4
 _SHORTEST_CUE_SECONDS = 1.0
 _LONG_STEP_SECONDS = 9.0
 _MAX_LINE_CHARACTERS = 32
+_CLEAR_SECONDS = 0.3  # after a longer pause rolling captions begin on an empty screen
 
 _OPENINGS = (
     "now", "so now", "and then", "next", "okay", "all right", "after that", "go ahead and",
@@ -137,8 +138,10 @@ def webvtt(cues: Sequence[SpokenCue], rolling: bool = True) -> str:
         blocks += [f"{_clock(c.start)} --> {_clock(c.end)}\n{c.text}\n" for c in cues]
         return "\n".join(blocks)
     settings = "align:start position:0%"
-    before = " "
+    before, shown_until = " ", 0.0
     for start, end, words in _lines(cues):
+        if start - shown_until > _CLEAR_SECONDS:
+            before = " "
         times = np.linspace(start, end, len(words) + 1)
         timed = words[0] + "".join(
             f"<{_clock(t)}><c> {word}</c>" for t, word in zip(times[1:-1], words[1:], strict=True)
@@ -147,7 +150,7 @@ def webvtt(cues: Sequence[SpokenCue], rolling: bool = True) -> str:
         turn = end - 0.01
         blocks.append(f"{_clock(start)} --> {_clock(turn)} {settings}\n{before}\n{timed}\n")
         blocks.append(f"{_clock(turn)} --> {_clock(end)} {settings}\n{line}\n \n")
-        before = line
+        before, shown_until = line, end
     return "\n".join(blocks)
 
 

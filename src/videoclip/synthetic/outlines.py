@@ -26,7 +26,7 @@ def _heart() -> Floats:
 
 
 _POLYGONS: dict[str, Floats] = {
-    "triangle": _around([0, 120, 240], [1.15] * 3) - np.asarray([0, 0.12], np.float32),
+    "triangle": _around([0, 120, 240], [1.15] * 3) + np.asarray([0, 0.2], np.float32),
     "star": _around([36.0 * i for i in range(10)], [1.1, 0.46] * 5),
     "heart": _heart(),
 }

@@ -23,7 +23,7 @@ from videoclip.synthetic.places import place_texture
 from videoclip.synthetic.sprites import lid, paste, post, sprite
 from videoclip.synthetic.world import ShownStep, WorldConfig, WorldVideo, generator
 
-__all__ = ["Scene", "frame_times", "frames", "write_video"]
+__all__ = ["Scene", "frame_times", "frames", "progress", "write_video"]
 
 Frame = NDArray[np.uint8]
 
@@ -59,7 +59,6 @@ class Scene:
         self._margin = config.pixels // 16
         self._background = place_texture(video.task.place, self.size + 2 * self._margin, rng)
         self._sway = jitter.uniform((0.05, 0.05, 0, 0), (0.16, 0.16, 6.3, 6.3))
-        self._stages = [self._stage(shown, rng, jitter) for shown in video.shown]
         self._idle = [
             (sprite(d.colour, d.pattern, d.shape, round(self._part(rng.uniform(0.06, 0.09)))), d)
             for d in video.distractors
@@ -68,6 +67,7 @@ class Scene:
         self._post = post(round(self._part(width)), round(self._part(height)))
         side = 0.5 + (-1, 1)[int(rng.integers(2))] * rng.uniform(0.2, 0.4)
         self._post_at = self._part(side), self._part(rng.uniform(0.3, 0.9))
+        self._stages = [self._stage(shown, rng, jitter) for shown in video.shown]
 
     def _part(self, share: float) -> float:
         return share * self.size
@@ -108,9 +108,8 @@ class Scene:
         self, frame: Frame, shown: ShownStep, stage: _Stage, seconds: float, dx: int, dy: int
     ) -> None:
         step = shown.step
-        path, forwards = ACTIONS[step.action]
-        runs = (seconds - shown.start) / (shown.end - shown.start) * stage.cycles
-        p = runs % 1.0 if forwards else 1.0 - runs % 1.0
+        path, _ = ACTIONS[step.action]
+        p = progress(shown, stage.cycles, seconds)
         x, y, r = stage.x - dx, stage.y - dy, stage.radius
         away = (2 * p - 1) * stage.reach
 
@@ -146,6 +145,17 @@ class Scene:
                 paste(frame, lid(round(1.15 * r)), x, y - (1 - p) * 2.4 * r)
             case _:
                 raise AssertionError(f"no path {path}")
+
+
+def progress(shown: ShownStep, cycles: int, seconds: float) -> float:
+    """Return where on its path a step is, 0 to 1: `cycles` whole runs in the span of the step.
+
+    Whole runs visit every part of the path equally often in either direction, so one frame of an
+    action says nothing that a frame of its opposite does not.
+    """
+    run = (seconds - shown.start) / (shown.end - shown.start) * cycles % 1.0
+    _, forwards = ACTIONS[shown.step.action]
+    return run if forwards else 1.0 - run
 
 
 def frames(video: WorldVideo, config: WorldConfig, per_second: float = 1.0) -> Frame:

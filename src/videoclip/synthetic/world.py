@@ -10,7 +10,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -34,6 +33,8 @@ T = TypeVar("T")
 Split = Literal["train", "test"]
 
 _MAX_SHARE_OF_STEPS = 0.5  # beyond this, drawing distinct steps at random would crawl
+
+_TWIN_TRIES = 64  # draws of an earlier video before a video without a like becomes its own
 
 
 def generator(seed: int, purpose: str, index: int = 0) -> np.random.Generator:
@@ -208,7 +209,13 @@ class World:
             self._draw_task(rng, task_id, seen, new)
             for task_id in range(config.num_tasks + config.num_new_tasks)
         )
-        self.video = lru_cache(maxsize=4096)(self._video)
+        self._videos: dict[int, WorldVideo] = {}
+
+    def video(self, index: int) -> WorldVideo:
+        """Return the scenario of video `index`; there is no last one."""
+        if index not in self._videos:
+            self._videos[index] = self._draw_video(index)
+        return self._videos[index]
 
     def _is_held_out(self, action: str, colour: str, shape: str) -> bool:
         return (action, shape) in self.held_out_actions or (colour, shape) in self.held_out_colours
@@ -248,12 +255,13 @@ class World:
 
     def _root(self, index: int) -> int:
         rng = generator(self.config.seed, "twin", index)
-        if index == 0 or rng.random() >= self.config.twin_share:
-            return index
-        earlier = [i for i in range(index) if self.split(i) == self.split(index)]
-        return self._root(_pick(rng, earlier)) if earlier else index
+        if index > 0 and rng.random() < self.config.twin_share:
+            for other in rng.integers(index, size=_TWIN_TRIES).tolist():
+                if self.split(other) == self.split(index):
+                    return self._root(other)
+        return index
 
-    def _video(self, index: int) -> WorldVideo:
+    def _draw_video(self, index: int) -> WorldVideo:
         root = self._root(index)
         config, split = self.config, self.split(index)
         rng = generator(config.seed, "scenario", root)
