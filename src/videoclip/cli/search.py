@@ -1,0 +1,156 @@
+"""`videoclip search`: find moments in a library from words."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from videoclip.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from videoclip.library.results import Moment
+    from videoclip.library.videolibrary import VideoLibrary
+
+__all__ = ["Search"]
+
+NOTHING = "nothing here looks like that; the nearest are:"
+
+
+@dataclass(frozen=True)
+class Search:
+    """Find the moments of a library that show, or speak of, what a query says.
+
+    Each moment has a confidence, measured against what unrelated queries find in this library;
+    where nothing matches it says so.
+    """
+
+    query: Annotated[str, tyro.conf.Positional] = ""
+    """What to look for, in words."""
+    library: Path = Path("library")
+    """Folder made by `videoclip index`."""
+    top_k: Annotated[int, tyro.conf.arg(aliases=("-k",))] = 10
+    """Moments to show for each query."""
+    offset: int = 0
+    """Moments to leave out before them: the next page of 10 begins at 10."""
+    where: str | None = None
+    """Filter on videos: "duration > 60 and camera = 'left'"; path, duration, width, height, size,
+    frame_rate, narration, added, modified and your own metadata; = != < > like in is null."""
+    vision: float = 1.0
+    """Weight of what is seen; 0 searches the narration alone."""
+    speech: float = 1.0
+    """Weight of what is said; 0 searches the pictures alone."""
+    like: Path | None = None
+    """A clip or picture to search by, instead of words."""
+    queries: Path | None = None
+    """File of queries, one a line, answered in one pass; "-" reads them from standard input."""
+    model: str | None = None
+    """Model to search with; by default the one the library was made with."""
+    require_match: bool = False
+    """Exit with status 3 if nothing matches."""
+    thumbnails: Path | None = None
+    """Folder to write a picture of each moment to."""
+    json: bool = False
+    """Print moments as JSON."""
+    csv: bool = False
+    """Print moments as CSV."""
+    paths: bool = False
+    """Print only the paths of the videos, once each, for a pipe."""
+    device: str = "cpu"
+    """Torch device."""
+
+    def run(self) -> int:
+        """Search and print moments, best first."""
+        from videoclip.embedding import Embedder
+        from videoclip.library.videolibrary import VideoLibrary, model_of
+
+        queries = self._queries()
+        model = self.model or model_of(self.library) or "starter"
+        with VideoLibrary(
+            self.library, Embedder.from_pretrained(model, self.device), model=model
+        ) as library:
+            answers = self._answers(library, queries)
+        if self.thumbnails:
+            _write_thumbnails(self.thumbnails, answers)
+        self._print(queries, answers)
+        matched = any(moment.confidence != "none" for moments in answers for moment in moments)
+        return 3 if self.require_match and not matched else 0
+
+    def _queries(self) -> list[str]:
+        given = [bool(self.query), self.like is not None, self.queries is not None]
+        if sum(given) != 1:
+            raise ConfigError("give one of: a query in words, --like FILE, --queries FILE")
+        if self.queries is None:
+            return [self.query]
+        try:
+            text = sys.stdin.read() if str(self.queries) == "-" else self.queries.read_text("utf-8")
+        except OSError as error:
+            raise DataError(f"cannot be read ({error.strerror})", self.queries) from error
+        queries = [line.strip() for line in text.splitlines() if line.strip()]
+        if not queries:
+            raise DataError("no queries in it; write one a line", self.queries)
+        return queries
+
+    def _answers(self, library: VideoLibrary, queries: list[str]) -> list[list[Moment]]:
+        from videoclip.library.search import SearchOptions
+
+        options = SearchOptions(
+            top_k=self.top_k, offset=self.offset, vision=self.vision, speech=self.speech
+        )
+        if self.like is not None:
+            return [library.search_like(self.like, options, where=self.where)]
+        return library.search_many(queries, options, where=self.where)
+
+    def _print(self, queries: list[str], answers: list[list[Moment]]) -> None:
+        if self.json:
+            rows = [
+                {"query": query, "moments": [moment.as_dict() for moment in moments]}
+                for query, moments in zip(queries, answers, strict=True)
+            ]
+            print(json.dumps(rows if self.queries else rows[0]["moments"], indent=2))
+        elif self.csv:
+            _print_csv(queries, answers)
+        elif self.paths:
+            for path in dict.fromkeys(m.path for moments in answers for m in moments):
+                print(path)
+        else:
+            for query, moments in zip(queries, answers, strict=True):
+                if len(queries) > 1:
+                    print(f"\n{query}")
+                _print_table(moments)
+
+
+def _print_csv(queries: list[str], answers: list[list[Moment]]) -> None:
+    writer = None
+    for query, moments in zip(queries, answers, strict=True):
+        for moment in moments:
+            row = {"query": query, **moment.as_dict()}
+            if writer is None:
+                writer = csv.DictWriter(sys.stdout, list(row), lineterminator="\n")
+                writer.writeheader()
+            writer.writerow(row)
+
+
+def _print_table(moments: list[Moment]) -> None:
+    from videoclip.library.results import clock
+
+    if all(moment.confidence == "none" for moment in moments):
+        print(NOTHING if moments else "nothing here", file=sys.stderr)
+    for moment in moments:
+        span = f"{clock(moment.start)}-{clock(moment.end)}"
+        words = f"  “{moment.words:.60}”" if moment.words else ""
+        print(f"{moment.confidence:>6}  {moment.similarity:6.3f}  {span:>17}  {moment.path}{words}")
+
+
+def _write_thumbnails(folder: Path, answers: list[list[Moment]]) -> None:
+    from videoclip.library.frames import write_thumbnail
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for moments in answers:
+        for moment in moments:
+            write_thumbnail(moment, folder)

@@ -1,0 +1,90 @@
+"""From overlapping hits to moments: windows vote for the seconds they cover.
+
+A moment's true borders lie between those of the windows that hit it. So every window votes for
+each of its seconds with its weight, how far it stands above the background, and a moment is the
+run of seconds around the best hit that keeps half of the peak's votes. Short windows sharpen the
+borders, long ones bridge gaps; nothing is learned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["MergedSpan", "merge_hits"]
+
+KEPT_SHARE = 0.5
+"""Share of the peak's votes a second needs to belong to a moment."""
+
+FloatArray = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class MergedSpan:
+    """One moment of one video.
+
+    Attributes:
+        start: Seconds.
+        end: Seconds, exclusive.
+        best: The second in the middle of the stretch with most votes.
+        similarity: Of the best hit.
+        hit: Row of that hit in what was merged.
+    """
+
+    start: float
+    end: float
+    best: float
+    similarity: float
+    hit: int
+
+
+def merge_hits(
+    spans: FloatArray, similarities: FloatArray, weights: FloatArray, most: int | None = None
+) -> list[MergedSpan]:
+    """Merge overlapping hits of one video into moments that do not overlap much.
+
+    The most similar hit left is the seed of the next moment; hits that share at least half of the
+    shorter of the two with a moment are used up by it.
+
+    Args:
+        spans: (W, 2) seconds, half open.
+        similarities: (W,) of each, by which moments are ranked.
+        weights: (W,) positive votes of each.
+        most: Stop after this many moments; None: all of them.
+
+    Returns:
+        Moments, best first.
+    """
+    left = np.argsort(-similarities, kind="stable")
+    found: list[MergedSpan] = []
+    while len(left) and (most is None or len(found) < most):
+        seed = int(left[0])
+        starts, ends = spans[left].T
+        start, end, best = _voted_span(starts, ends, weights[left], spans[seed])
+        found.append(MergedSpan(start, end, best, float(similarities[seed]), seed))
+        shared = np.minimum(ends, end) - np.maximum(starts, start)
+        used = shared >= 0.5 * np.minimum(ends - starts, end - start)
+        used[0] = True  # however the votes fell, the loop goes on
+        left = left[~used]
+    return found
+
+
+def _voted_span(
+    starts: FloatArray, ends: FloatArray, weights: FloatArray, seed: FloatArray
+) -> tuple[float, float, float]:
+    """Start, end and best second of the run of well-voted seconds in and around the seed."""
+    borders = np.unique(np.concatenate((starts, ends)))  # K + 1 borders of K elementary stretches
+    change = np.zeros(len(borders))
+    np.add.at(change, np.searchsorted(borders, starts), weights)
+    np.add.at(change, np.searchsorted(borders, ends), -weights)
+    votes = np.cumsum(change)[:-1]  # (K,)
+    first, last = np.searchsorted(borders, seed)
+    peak = int(first + np.argmax(votes[first:last]))
+    weak = np.flatnonzero(votes < KEPT_SHARE * votes[peak])
+    after = int(np.searchsorted(weak, peak))
+    begin = weak[after - 1] + 1 if after else 0
+    stop = weak[after] if after < len(weak) else len(votes)
+    best = 0.5 * (borders[peak] + borders[peak + 1])
+    return float(borders[begin]), float(borders[stop]), float(best)

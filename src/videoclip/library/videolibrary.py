@@ -1,0 +1,379 @@
+"""VideoLibrary: a folder that answers where, in one's own videos, something can be seen or heard.
+
+catalog.sqlite     what is known of the videos, their narration and metadata (`catalog`)
+vectors-N.f16      embeddings of their windows, one float16 matrix (`vectors`)
+background.npy     embeddings of unrelated queries, which confidence is measured by
+features-*/        frozen features of the videos decoded so far, by content
+lock, claims/      what writing processes take turns by
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock
+
+from videoclip.config import from_dict, to_dict
+from videoclip.data.feature_store import FeatureStore
+from videoclip.embedding import Embedder, check_features
+from videoclip.errors import IndexMismatchError
+from videoclip.library.catalog import Catalog, IndexedVideo
+from videoclip.library.confidence import (
+    UNRELATED_QUERIES,
+    Background,
+    Thresholds,
+    measure_background,
+)
+from videoclip.library.indexing import Indexer, Progress
+from videoclip.library.metadata import read_metadata
+from videoclip.library.results import Moment, UpdateReport
+from videoclip.library.search import SearchOptions, View, find_moments
+from videoclip.library.snapshot import Snapshot
+from videoclip.library.vectors import MatrixStore
+from videoclip.library.where import parse_where
+from videoclip.library.windows import WindowConfig
+
+__all__ = ["VideoLibrary", "is_library", "model_of"]
+
+FloatArray = npt.NDArray[np.float32]
+CATALOG = "catalog.sqlite"
+COMPACT_FROM = 10_000
+"""Rows without an owner that are put up with, unless they are more than those with one."""
+
+
+def is_library(folder: Path | str) -> bool:
+    """Whether there is a library in a folder."""
+    return (Path(folder) / CATALOG).is_file()
+
+
+def model_of(folder: Path | str) -> str:
+    """The model a library says it was made with, as `Embedder.from_pretrained` takes it.
+
+    Raises:
+        DataError: If there is no library.
+    """
+    catalog = Catalog(Path(folder) / CATALOG, must_exist=True)
+    try:
+        return catalog.facts().get("model", "")
+    finally:
+        catalog.close()
+
+
+class VideoLibrary:
+    """A folder with the moments of one's own videos.
+
+    Searching is safe from several threads, and while this or other processes update.
+
+    Args:
+        folder: The library; made where there is none.
+        embedder: The model it is made and searched with.
+        windows: Lengths to embed; of a new library only.
+        model: What to tell `model_of`, for those who open the library later.
+        rebuild: Start anew where the library belongs to another model; features computed by the
+            same backbone are used again, so that nothing is decoded.
+
+    Raises:
+        IndexMismatchError: If the library was made by another model.
+        DataError: If it is damaged.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        embedder: Embedder,
+        *,
+        windows: WindowConfig | None = None,
+        model: str = "",
+        rebuild: bool = False,
+    ) -> None:
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._embedder = embedder
+        self._lock = FileLock(self.folder / "lock")
+        self._catalog = Catalog(self.folder / CATALOG)
+        try:
+            with self._lock:
+                self._settle(windows or WindowConfig(), model, rebuild)
+        except BaseException:
+            self._catalog.close()
+            raise
+        self._windows = from_dict(WindowConfig, json.loads(self._catalog.facts()["windows"]))
+        self._vectors: MatrixStore | None = None
+        self._seen: tuple[tuple[int, int], View] | None = None
+
+    def _settle(self, windows: WindowConfig, model: str, rebuild: bool) -> None:
+        """Make sure that the library is of this model; the lock is held."""
+        config = self._embedder.config
+        wanted = {
+            "fingerprint": self._embedder.fingerprint,
+            "dim": str(config.hidden_size),
+            "features_per_second": repr(config.features_per_second),
+        }
+        facts = self._catalog.facts()
+        differing = [name for name, value in wanted.items() if facts.get(name) != value]
+        if facts and differing and not rebuild:
+            raise IndexMismatchError(
+                f"{self.folder}: made by model '{facts.get('model') or 'unknown'}', not by this "
+                f"one ({differing[0]} {facts.get(differing[0])}, here {wanted[differing[0]]}): "
+                f"search it with that model, or rebuild it with `videoclip index VIDEOS "
+                f"--library {self.folder} --model {model or 'MODEL'} --rebuild`"
+            )
+        if facts and not rebuild:
+            return
+        generation = int(facts.get("generation", "-1")) + 1
+        unrelated = self._embedder.embed_text(UNRELATED_QUERIES)
+        np.save(self.folder / f"background-{generation}.npy", unrelated)
+        with self._catalog.writing():
+            self._catalog.remove(video.id for video in self._catalog.videos())
+            self._catalog.set_facts(
+                {
+                    **wanted,
+                    "model": model,
+                    "windows": json.dumps(to_dict(windows)),
+                    "generation": str(generation),
+                    "vectors": f"vectors-{generation}.f16",
+                    "unrelated": f"background-{generation}.npy",
+                }
+            )
+
+    # --- what is in it
+
+    def __len__(self) -> int:
+        return len(self._catalog.videos())
+
+    def __repr__(self) -> str:
+        """Say what it holds."""
+        view = self._view()
+        hours = sum(video.duration for video in view.snapshot.videos) / 3600
+        return (
+            f"VideoLibrary({str(self.folder)!r}, {len(view.snapshot.videos)} videos, "
+            f"{hours:.1f} h, {view.snapshot.num_live} windows)"
+        )
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """What strengths count as high, medium and low confidence."""
+        return self._view().thresholds
+
+    @thresholds.setter
+    def thresholds(self, thresholds: Thresholds) -> None:
+        with self._lock, self._catalog.writing():
+            self._catalog.set_facts({"thresholds": json.dumps(to_dict(thresholds))})
+
+    def videos(self, where: str | None = None) -> list[IndexedVideo]:
+        """List the videos, or those that satisfy a filter (`where`), in order of path."""
+        condition = parse_where(where, self._catalog.metadata_keys()) if where else None
+        return sorted(self._catalog.videos(condition), key=lambda video: video.path)
+
+    def metadata(self, path: Path | str) -> dict[str, str | float | None]:
+        """The user's metadata of a video."""
+        video = self._catalog.find(str(Path(path).absolute()))
+        return self._catalog.metadata(video.id) if video else {}
+
+    def close(self) -> None:
+        """Close the files."""
+        self._catalog.close()
+
+    def __enter__(self) -> VideoLibrary:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # --- keeping it up to date
+
+    def update(
+        self,
+        paths: Iterable[Path | str] | Path | str,
+        *,
+        prune: bool = False,
+        metadata: Path | str | None = None,
+        features: FeatureStore | None = None,
+        whole_hash: bool = False,
+        num_workers: int = 0,
+        progress: Progress | None = None,
+    ) -> UpdateReport:
+        """Add new and changed videos and leave the others alone.
+
+        A video that cannot be read stands in the report and stops nothing. Interrupted, the same
+        call goes on where it was; several processes may update one library at once.
+
+        Args:
+            paths: Videos and folders of videos.
+            prune: Drop videos under these paths whose file is gone.
+            metadata: CSV or JSON of the user's own columns; see `read_metadata`.
+            features: Features extracted before (`extract_features`), used instead of decoding.
+            whole_hash: Compare whole contents, not the ends of files only.
+            num_workers: Processes that decode videos, spawned: a script that asks for them guards
+                its entry point with `if __name__ == "__main__"`. Below 2, this process decodes.
+            progress: Called with videos done, videos to do, and the path done last.
+
+        Raises:
+            DataError: If the metadata cannot be read.
+            IndexMismatchError: If the features are not those of the model's backbone.
+        """
+        if features is not None:
+            check_features(self._embedder.config, features.spec)
+        indexer = Indexer(
+            folder=self.folder,
+            lock=self._lock,
+            catalog=self._catalog,
+            open_vectors=self._open_vectors,
+            windows=self._windows,
+            embedder=self._embedder,
+            given=features,
+            whole_hash=whole_hash,
+            num_workers=num_workers,
+        )
+        table = read_metadata(metadata) if metadata is not None else {}
+        given = [paths] if isinstance(paths, (str, Path)) else list(paths)
+        report = indexer.update(given, prune, table, progress or _silent)
+        self._measure_background()
+        snapshot = self._view().snapshot
+        if snapshot.num_rows - snapshot.num_live > max(COMPACT_FROM, snapshot.num_live):
+            self.compact()
+        return report
+
+    def compact(self) -> None:
+        """Write the vectors anew without the rows that no video owns.
+
+        Readers go on with the old file, which stays until the next compaction: by then nobody can
+        be about to open it.
+        """
+        with self._lock:
+            facts = self._catalog.facts()
+            snapshot = self._view().snapshot
+            generation = int(facts["generation"]) + 1
+            old, new = self._open_vectors(), self.folder / f"vectors-{generation}.f16"
+            old.rewrite(new, snapshot.ranges())
+            with self._catalog.writing():
+                first_row = 0
+                for video in snapshot.videos:
+                    self._catalog.set_first_row(video.id, first_row)
+                    first_row += video.num_windows
+                self._catalog.set_facts({"generation": str(generation), "vectors": new.name})
+            for file in self.folder.glob("vectors-*.f16"):
+                if file not in (old.path, new):
+                    file.unlink()
+
+    # --- answering
+
+    def search(
+        self,
+        query: str,
+        top_k: int = 10,
+        *,
+        where: str | None = None,
+        offset: int = 0,
+        vision: float = 1.0,
+        speech: float = 1.0,
+    ) -> list[Moment]:
+        """Find the moments that show what a query says, or in which it is spoken of.
+
+        Args:
+            query: Free text.
+            top_k: Moments to return.
+            where: Filter on videos, as "duration > 60 and camera = 'left'".
+            offset: Moments to leave out before them, for paging.
+            vision: Weight of what is seen.
+            speech: Weight of what is said.
+
+        Returns:
+            Moments, best first; confidence "none" where nothing in the library matches.
+
+        Raises:
+            ConfigError: If the filter cannot be read.
+            DataError: If the query has no words.
+        """
+        options = SearchOptions(top_k=top_k, offset=offset, vision=vision, speech=speech)
+        return self.search_many([query], options, where=where)[0]
+
+    def search_many(
+        self,
+        queries: Sequence[str],
+        options: SearchOptions | None = None,
+        *,
+        where: str | None = None,
+    ) -> list[list[Moment]]:
+        """Answer several queries in one pass over the library; see `search`."""
+        vectors = self._embedder.embed_text(list(queries))
+        return self._answer(list(queries), vectors, options or SearchOptions(), where)
+
+    def search_like(
+        self,
+        path: Path | str,
+        options: SearchOptions | None = None,
+        *,
+        where: str | None = None,
+    ) -> list[Moment]:
+        """Find the moments that look like a clip or a picture.
+
+        Raises:
+            DecodeError: If it cannot be read.
+        """
+        features = np.concatenate(list(self._embedder.backbone.features_for(Path(path))))
+        vector = self._embedder.embed_windows(features, [(0, len(features))])  # (1, E)
+        return self._answer([""], vector, options or SearchOptions(), where)[0]
+
+    def _answer(
+        self, texts: Sequence[str], vectors: FloatArray, options: SearchOptions, where: str | None
+    ) -> list[list[Moment]]:
+        condition = parse_where(where, self._catalog.metadata_keys()) if where else None
+        view = self._view()
+        keys = self._catalog.keys(condition) if condition else None
+        similarities, rows = view.store.search(
+            vectors, options.num_hits, view.snapshot.num_rows, view.snapshot.allowed(keys)
+        )
+        return [
+            find_moments(view, vectors[i], (similarities[i], rows[i]), options, text, condition)
+            for i, text in enumerate(texts)
+        ]
+
+    # --- what answers are read from
+
+    def _view(self) -> View:
+        """The library as it is now; read again only after somebody has committed."""
+        version = self._catalog.version
+        if self._seen is None or self._seen[0] != version:
+            with self._catalog.reading():
+                version = self._catalog.version
+                facts, videos = self._catalog.facts(), self._catalog.videos()
+            rate = float(facts["features_per_second"])
+            view = View(
+                catalog=self._catalog,
+                store=self._open_vectors(),
+                snapshot=Snapshot(videos, rate, self._windows),
+                background=Background(
+                    np.load(self.folder / facts["unrelated"]),
+                    *json.loads(facts.get("background", "[0.0, 1.0]")),
+                ),
+                thresholds=from_dict(Thresholds, json.loads(facts.get("thresholds", "{}"))),
+            )
+            self._seen = version, view
+        return self._seen[1]
+
+    def _open_vectors(self) -> MatrixStore:
+        """The vector file the catalogue names now."""
+        facts = self._catalog.facts()
+        path = self.folder / facts["vectors"]
+        if self._vectors is None or self._vectors.path != path:
+            self._vectors = MatrixStore(path, int(facts["dim"]))
+        return self._vectors
+
+    def _measure_background(self) -> None:
+        """Measure what unrelated queries reach in the library as it is now, and record it."""
+        view = self._view()
+        vectors = (view.store.read(first, count) for first, count in view.snapshot.ranges())
+        measured = measure_background(view.background.queries, vectors)
+        fact = json.dumps([measured.median, measured.spread])
+        if fact != self._catalog.facts().get("background"):
+            with self._lock, self._catalog.writing():
+                self._catalog.set_facts({"background": fact})
+
+
+def _silent(done: int, total: int, path: str) -> None:
+    """Tell nobody."""

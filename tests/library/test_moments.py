@@ -1,0 +1,87 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from videoclip.library.moments import KEPT_SHARE, merge_hits
+from videoclip.library.windows import window_spans
+
+
+def naive_merge(spans, similarities, weights):
+    """The same rule on a grid of half seconds, written out."""
+    left = sorted(range(len(spans)), key=lambda i: -similarities[i])
+    moments = []
+    while left:
+        seed = left[0]
+        grid = np.zeros(2 * int(max(end for _, end in spans)))
+        covered = np.zeros(len(grid), dtype=bool)
+        for i in left:
+            cells = slice(int(2 * spans[i][0]), int(2 * spans[i][1]))
+            grid[cells] += weights[i]
+            covered[cells] = True
+        cells = range(int(2 * spans[seed][0]), int(2 * spans[seed][1]))
+        peak = max(cells, key=lambda cell: (round(grid[cell], 9), -cell))
+        first = last = peak
+        least = KEPT_SHARE * grid[peak] - 1e-9
+        borders = {int(2 * t) for i in left for t in spans[i]}
+        inside = range(min(borders), max(borders))
+        while first - 1 in inside and grid[first - 1] >= least:
+            first -= 1
+        while last + 1 in inside and grid[last + 1] >= least:
+            last += 1
+        start, end = first / 2, (last + 1) / 2
+        moments.append((start, end, similarities[seed]))
+        rest = []
+        for i in left[1:]:
+            shared = min(spans[i][1], end) - max(spans[i][0], start)
+            if shared < 0.5 * min(spans[i][1] - spans[i][0], end - start):
+                rest.append(i)
+        left = rest
+    return moments
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 40), st.sampled_from([4, 8, 16]), st.integers(1, 64)),
+        min_size=1,
+        max_size=25,
+    )
+)
+def test_equals_the_naive_twin(hits):
+    spans = np.array([(start, start + length) for start, length, _ in hits], dtype=float)
+    # Weights of eighths add up exactly, so that both see the same ties.
+    weights = np.array([weight for *_, weight in hits]) / 8
+    similarities = weights + 0.001 * np.arange(len(hits))
+    found = [(m.start, m.end, m.similarity) for m in merge_hits(spans, similarities, weights)]
+    assert found == naive_merge(spans.tolist(), similarities.tolist(), weights.tolist())
+
+
+def test_an_event_between_window_borders_is_found_closely():
+    spans = window_spans(120, 1.0).astype(float)
+    inside = np.minimum(spans[:, 1], 57) - np.maximum(spans[:, 0], 41)
+    similarities = np.maximum(inside, 0) / (spans[:, 1] - spans[:, 0])
+    best = merge_hits(spans, similarities, np.maximum(similarities, 0.001), most=1)[0]
+    assert 38 <= best.start <= 42 and 56 <= best.end <= 60
+    assert 41 <= best.best < 57
+
+
+def test_two_events_stay_two():
+    spans = window_spans(100, 1.0).astype(float)
+    truth = np.zeros(100)
+    truth[10:18], truth[60:80] = 1.0, 0.8
+    similarities = np.array([truth[int(a) : int(b)].mean() for a, b in spans])
+    first, second = merge_hits(spans, similarities, similarities + 0.001, most=2)
+    assert first.start < 18 and first.end > 10 and first.similarity > second.similarity
+    assert second.start < 80 and second.end > 60
+    assert first.end <= second.start
+
+
+@given(st.integers(1, 400), st.integers(0, 2**32 - 1))
+def test_moments_are_ordered_inside_the_video_and_hold_their_best_second(num_seconds, seed):
+    spans = window_spans(num_seconds, 1.0).astype(float)
+    similarities = np.random.default_rng(seed).normal(size=len(spans))
+    moments = merge_hits(spans, similarities, np.maximum(similarities, 0.001))
+    values = [m.similarity for m in moments]
+    assert values == sorted(values, reverse=True)
+    assert all(0 <= m.start <= m.best <= m.end <= num_seconds for m in moments)
+    assert all(m.start < m.end for m in moments)
+    assert len({m.hit for m in moments}) == len(moments)
