@@ -1,0 +1,205 @@
+"""Image models of every kind, tiny and random, as backbones."""
+
+import json
+import pickle
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from videoclip.errors import CheckpointError, ConfigError, MissingExtraError
+from videoclip.features.backbones import Backbone, image, load_backbone
+from videoclip.features.backbones.image import Preprocessing
+from videoclip.features.decode import sample_frames
+from videoclip.features.resize import CentreCrop, Squash
+
+transformers = pytest.importorskip("transformers")
+
+CLIP_PROCESSOR = {
+    "size": {"shortest_edge": 32},
+    "do_center_crop": True,
+    "crop_size": {"height": 32, "width": 32},
+    "image_mean": [0.48, 0.46, 0.41],
+    "image_std": [0.27, 0.26, 0.28],
+    "resample": 3,
+}
+SQUARE_PROCESSOR = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3} | {
+    "image_std": [0.5] * 3,
+    "resample": 2,
+}
+LAYERS = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+VISION = LAYERS | {"intermediate_size": 24, "image_size": 32, "patch_size": 16}
+TEXT = LAYERS | {"intermediate_size": 24, "vocab_size": 40, "max_position_embeddings": 8}
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cut", "the", "onion", "stir"]
+
+
+def clip():
+    config = transformers.CLIPConfig(
+        text_config=TEXT | {"eos_token_id": 3}, vision_config=VISION, projection_dim=12
+    )
+    return transformers.CLIPModel(config), CLIP_PROCESSOR, 12
+
+
+def siglip():
+    config = transformers.SiglipConfig(text_config=TEXT, vision_config=VISION)
+    return transformers.SiglipModel(config), SQUARE_PROCESSOR, 16
+
+
+def vit():
+    return transformers.ViTModel(transformers.ViTConfig(**VISION)), SQUARE_PROCESSOR, 16
+
+
+def dinov2():
+    config = transformers.Dinov2Config(**(LAYERS | {"image_size": 32, "patch_size": 16}))
+    return transformers.Dinov2Model(config), CLIP_PROCESSOR, 16
+
+
+def resnet():
+    config = transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 12, 16, 20], depths=[1, 1, 1, 1]
+    )
+    processor = {"size": {"shortest_edge": 28}, "crop_pct": 0.875, "resample": 3}
+    processor |= {"image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+    return transformers.ResNetModel(config), processor, 20
+
+
+MODELS = {"clip": clip, "siglip": siglip, "vit": vit, "dinov2": dinov2, "resnet": resnet}
+
+
+def save(model, processor, folder):
+    model.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    vocabulary = {word: i for i, word in enumerate(WORDS)}
+    transformers.BertTokenizer(vocab=vocabulary).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=list(MODELS))
+def saved(request, tmp_path_factory):
+    torch.manual_seed(0)
+    model, processor, dim = MODELS[request.param]()
+    folder = save(model.eval(), processor, tmp_path_factory.mktemp(request.param))
+    return model, folder, dim
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory):
+    torch.manual_seed(0)
+    model, processor, _ = clip()
+    return save(model.eval(), processor, tmp_path_factory.mktemp("clip"))
+
+
+def test_every_kind_gives_one_unit_vector_for_a_frame(saved, video):
+    model, folder, dim = saved
+    backbone = load_backbone(f"image:{folder}")
+    assert isinstance(backbone, Backbone)
+    assert backbone.spec.backbone == backbone.name == f"image:{folder}"
+    assert (backbone.spec.dim, backbone.spec.normalized) == (dim, True)
+    assert backbone.spec.features_per_second == 1.0
+
+    features = np.concatenate(list(backbone.features_for(video)))
+    rule = backbone.preprocessing.resize
+    frames = np.stack([frame.rgb(rule) for frame in sample_frames(video, 1.0)])
+    assert features.shape == (len(frames), dim)
+    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
+
+    settings = json.loads((folder / "preprocessor_config.json").read_text())
+    mean, deviation = np.array(settings["image_mean"]), np.array(settings["image_std"])
+    naive = torch.from_numpy(((frames / 255 - mean) / deviation).transpose(0, 3, 1, 2)).float()
+    with torch.inference_mode():
+        if hasattr(model, "get_image_features"):
+            pooled = model.get_image_features(pixel_values=naive).pooler_output
+        else:
+            pooled = model(pixel_values=naive).pooler_output.flatten(1)
+    naive = pooled / pooled.norm(dim=1, keepdim=True)
+    np.testing.assert_allclose(features, naive, atol=1e-5)
+
+
+def test_words_meet_frames_where_the_model_has_a_text_side(saved):
+    model, folder, dim = saved
+    backbone = load_backbone(f"image:{folder}")
+    if not hasattr(model, "get_text_features"):
+        with pytest.raises(ConfigError, match="knows no words"):
+            backbone.embed_text(["cut the onion"])
+        return
+    both = backbone.embed_text(["cut the onion", "stir"])
+    assert both.shape == (2, dim)
+    np.testing.assert_allclose(np.linalg.norm(both, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(backbone.embed_text(["stir"])[0], both[1], atol=1e-5)
+    assert backbone.embed_text(["stir " * 50]).shape == (1, dim)
+
+
+def test_it_pickles_as_its_source(clip_folder):
+    backbone = image.load(str(clip_folder))
+    data = pickle.dumps(backbone)
+    assert len(data) < 1000
+    assert pickle.loads(data).spec == backbone.spec
+
+
+def test_an_untrained_pooler_is_not_used(tmp_path):
+    torch.manual_seed(0)
+    model = transformers.ViTForImageClassification(transformers.ViTConfig(**VISION)).eval()
+    save(model, SQUARE_PROCESSOR, tmp_path)
+    backbone = image.load(str(tmp_path))
+    assert not backbone.has_pooler
+    frames = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3), dtype=np.uint8)
+    with torch.inference_mode():
+        pixels = backbone.preprocessing(frames)
+        state = model.vit(pixel_values=pixels).last_hidden_state[:, 0]
+    naive = state / state.norm(dim=1, keepdim=True)
+    np.testing.assert_allclose(backbone.embed_frames(frames), naive, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "rule"),
+    [
+        ({"size": 224}, Squash(224, 224, "bicubic")),
+        ({"size": 224, "crop_size": 200, "resample": 2}, CentreCrop(224, 200, "bilinear")),
+        ({"size": {"height": 20, "width": 30}, "do_center_crop": None}, Squash(30, 20, "bicubic")),
+        ({"size": {"shortest_edge": 256}}, CentreCrop(256, 256, "bicubic")),
+        ({"size": {"shortest_edge": 224}, "crop_pct": 0.875}, CentreCrop(256, 224, "bicubic")),
+        ({"size": {"shortest_edge": 384}, "crop_pct": 0.875}, Squash(384, 384, "bicubic")),
+    ],
+)
+def test_every_way_of_storing_a_size_is_understood(settings, rule):
+    found = Preprocessing.from_processor(
+        settings | {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
+    )
+    assert found.resize == rule
+
+
+def test_processors_that_do_not_normalise_leave_values_alone():
+    settings = {"size": 4, "do_normalize": False, "do_rescale": False}
+    frames = np.arange(48, dtype=np.uint8).reshape(1, 4, 4, 3)
+    values = Preprocessing.from_processor(settings)(frames)
+    np.testing.assert_array_equal(values[0].permute(1, 2, 0), frames[0])
+
+
+def test_what_is_no_image_model_is_refused_in_one_line(clip_folder, tmp_path):
+    text_model = transformers.BertModel(transformers.BertConfig(**TEXT))
+    (tmp_path / "text").mkdir()
+    save(text_model, SQUARE_PROCESSOR, tmp_path / "text")
+    (tmp_path / "half").mkdir()
+    half = transformers.ViTModel(transformers.ViTConfig(**VISION))
+    weights = {k: v for k, v in half.state_dict().items() if "layernorm" not in k}
+    half.save_pretrained(tmp_path / "half", state_dict=weights)
+    (tmp_path / "half" / "preprocessor_config.json").write_text(json.dumps(SQUARE_PROCESSOR))
+    (tmp_path / "bare").mkdir()
+    for name, reason in (("text", ""), ("half", "lacks"), ("bare", ""), ("absent", "")):
+        with pytest.raises(
+            CheckpointError, match=f"{name}' is no usable image model.*{reason}"
+        ) as e:
+            image.load(str(tmp_path / name))
+        assert "\n" not in str(e.value)
+
+
+def test_the_model_must_be_named():
+    with pytest.raises(ConfigError, match="image:microsoft/resnet-50"):
+        load_backbone("image")
+
+
+def test_the_extra_is_named_where_it_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(MissingExtraError, match=r"videoclip\[hf\]"):
+        load_backbone("image:microsoft/resnet-50")
