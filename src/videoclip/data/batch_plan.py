@@ -1,0 +1,206 @@
+"""Batch plans: which videos share a batch, decided once per epoch.
+
+A plan is a list of groups of videos. What each kind promises of one epoch:
+
+    consecutive  every video exactly once, neighbours in the corpus together
+    shuffled     every video exactly once, at random
+    retrieval    V // k groups of k different videos near a seed; no seed twice, yet another video
+                 may come several times or not at all (the method, as released)
+    mined        every video exactly once, groups of mutual neighbours without the very nearest
+
+Only the last group of a plan may be smaller than k. Plans follow from the vectors, the seed and the
+epoch alone; one process makes a plan and shares it with the others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.random import Generator
+
+from videoclip.config import PlanConfig
+from videoclip.data.mined_plan import mined_groups
+from videoclip.data.neighbours import nearest
+from videoclip.errors import ConfigError, DataError
+
+__all__ = [
+    "BatchPlan",
+    "consecutive_plan",
+    "make_plan",
+    "mined_plan",
+    "needs_vectors",
+    "retrieval_plan",
+    "sample_groups",
+    "shuffled_plan",
+    "video_vectors",
+]
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """The batches of one epoch.
+
+    Attributes:
+        groups: For each batch the indices of its videos in the corpus; none is empty.
+    """
+
+    groups: tuple[tuple[int, ...], ...]
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return len(self.groups)
+
+    def save(self, path: Path | str) -> None:
+        """Write the plan as JSON; an existing file is replaced whole or not at all."""
+        path = Path(path)
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        with aside.open("w", encoding="utf-8") as file:
+            json.dump({"groups": self.groups}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+
+    @classmethod
+    def load(cls, path: Path | str) -> BatchPlan:
+        """Read a saved plan.
+
+        Raises:
+            DataError: If the file is missing or is not a plan.
+        """
+        try:
+            groups = json.loads(Path(path).read_text(encoding="utf-8"))["groups"]
+            plan = cls(tuple(tuple(map(int, group)) for group in groups))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise DataError("is not a batch plan; delete it to make a new one", path) from error
+        return plan
+
+
+def make_plan(
+    config: PlanConfig,
+    num_videos: int,
+    *,
+    seed: int,
+    epoch: int,
+    vectors: np.ndarray | None = None,
+    device: torch.device | str = "cpu",
+) -> BatchPlan:
+    """Make the plan of an epoch; the same arguments give the same plan.
+
+    Args:
+        config: Which kind, and its sizes.
+        num_videos: Number of videos V.
+        seed: Seed of the run.
+        epoch: Epoch, from 1.
+        vectors: (V, E) float32, see `video_vectors`; wanted if `needs_vectors(config, epoch)`.
+        device: Where neighbours are searched.
+
+    Raises:
+        ConfigError: If the vectors are missing, of another number or not finite.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    if config.kind == "consecutive":
+        return consecutive_plan(num_videos, config.videos_per_batch)
+    if not needs_vectors(config, epoch):
+        return shuffled_plan(num_videos, config.videos_per_batch, rng)
+    if vectors is None or len(vectors) != num_videos:
+        found = "none" if vectors is None else str(len(vectors))
+        raise ConfigError(
+            f"plan.kind '{config.kind}' needs {num_videos} video vectors, got {found}"
+        )
+    if not np.isfinite(vectors).all():
+        raise ConfigError("the video vectors of the batch plan are not all finite numbers")
+    if config.kind == "mined":
+        return mined_plan(vectors, config, rng, device)
+    return retrieval_plan(vectors, config, rng, device)
+
+
+def needs_vectors(config: PlanConfig, epoch: int) -> bool:
+    """Whether the plan of an epoch, from 1, is made from video vectors."""
+    return config.kind in ("retrieval", "mined") and epoch >= config.first_epoch
+
+
+def consecutive_plan(num_videos: int, videos_per_batch: int) -> BatchPlan:
+    """Group videos in the order of the corpus. Source: the released code, before any retrieval."""
+    return BatchPlan(_groups(np.arange(num_videos), videos_per_batch))
+
+
+def shuffled_plan(num_videos: int, videos_per_batch: int, rng: Generator) -> BatchPlan:
+    """Group videos at random."""
+    return BatchPlan(_groups(rng.permutation(num_videos), videos_per_batch))
+
+
+def retrieval_plan(
+    vectors: np.ndarray, config: PlanConfig, rng: Generator, device: torch.device | str = "cpu"
+) -> BatchPlan:
+    """Fill each batch with videos near a random seed.
+
+    `num_candidates` of 2k is the method (a sample of the candidates, the seed may drop out);
+    `num_candidates` equal to k is its "retrieve k" ablation (the seed and its nearest).
+
+    Source: paper, section 3.3. Deviation: the search is exact and over all videos, where the
+    release probes one cell of an inverted file over each process's own share.
+    """
+    num_videos, size = len(vectors), config.videos_per_batch
+    seeds = rng.choice(num_videos, max(1, num_videos // size), replace=False)
+    return sample_groups(seeds, nearest(vectors, seeds, config.num_candidates, device), size, rng)
+
+
+def sample_groups(
+    seeds: np.ndarray, neighbours: Iterable[np.ndarray], videos_per_batch: int, rng: Generator
+) -> BatchPlan:
+    """Draw a group from each seed's candidates: itself and what it found.
+
+    Args:
+        seeds: (G,) one per group.
+        neighbours: For each seed the indices it found, the nearest first, itself among them.
+        videos_per_batch: Largest group.
+        rng: Source of the samples.
+    """
+    groups = []
+    for seed, found in zip(seeds, neighbours, strict=True):
+        candidates = np.concatenate([[seed], found[found != seed]])[: len(found)]
+        if len(candidates) > videos_per_batch:
+            candidates = rng.choice(candidates, videos_per_batch, replace=False)
+        groups.append(tuple(candidates.tolist()))
+    return BatchPlan(tuple(groups))
+
+
+def mined_plan(
+    vectors: np.ndarray, config: PlanConfig, rng: Generator, device: torch.device | str = "cpu"
+) -> BatchPlan:
+    """Fill batches with mutual neighbours, each video once; see `mined_groups`."""
+    groups = mined_groups(
+        vectors,
+        config.videos_per_batch,
+        drop_nearest=config.drop_nearest,
+        max_similarity=config.max_similarity,
+        rng=rng,
+        device=device,
+    )
+    return BatchPlan(tuple(tuple(group.tolist()) for group in groups))
+
+
+def video_vectors(video: np.ndarray, text: np.ndarray) -> np.ndarray:
+    """Average a video's clip pairs into the one vector that stands for it.
+
+    Args:
+        video: (V, C, E) embeddings of C video clips of each video.
+        text: (V, C, E) embeddings of their texts.
+
+    Returns:
+        (V, E) float32.
+
+    Source: paper, section 3.3.
+    """
+    mean: np.ndarray = ((video + text) / 2).mean(axis=1, dtype=np.float32)
+    return mean
+
+
+def _groups(order: np.ndarray, size: int) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(order[i : i + size].tolist()) for i in range(0, len(order), size))
