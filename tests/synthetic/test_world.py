@@ -87,6 +87,19 @@ def test_steps_are_shared_between_tasks():
     assert [s.step_id for s in world.steps] == list(range(len(world.steps)))
 
 
+def test_every_task_has_an_undoing_that_shows_the_same_frames_in_another_order():
+    world = World(WorldConfig(num_tasks=10, num_new_tasks=4))
+    for task, undoing in zip(world.tasks[::2], world.tasks[1::2], strict=True):
+        assert (task.place, task.new) == (undoing.place, undoing.new)
+        assert [world.opposite(s) for s in task.steps] == list(reversed(undoing.steps))
+        for step in task.steps:
+            opposite = world.opposite(step)
+            assert opposite.action == OPPOSITE[step.action]
+            assert (opposite.colour, opposite.pattern, opposite.shape, opposite.held_out) == (
+                step.colour, step.pattern, step.shape, step.held_out,
+            )  # fmt: skip
+
+
 def test_twins_are_near_equal_and_only_where_asked_for():
     alone = World(WorldConfig())
     assert all(alone.video(i).root == i for i in range(100))
@@ -114,7 +127,8 @@ def test_configuration_survives_a_file():
         ({"gap_seconds": (0.0, 4.0)}, "gap_seconds"),
         ({"twin_share": 1.5}, r"twin_share must be in \[0, 1\]"),
         ({"off_topic_share": 1.0}, r"off_topic_share must be in \[0, 1\)"),
-        ({"num_steps": 5}, r"num_steps must be in \[9, "),
+        ({"num_steps": 16}, r"num_steps must be in \[18, "),
+        ({"num_steps": 25}, "num_steps must be even and positive, got 25"),
         ({"num_tasks": 0}, "num_tasks"),
         ({"num_new_tasks": 0}, "num_new_tasks"),
         ({"seed": -1}, "seed"),

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from videoclip.synthetic.world import WorldConfig
+from videoclip.synthetic.settings import WorldConfig
 
 __all__ = ["Synth"]
 

@@ -15,15 +15,14 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from videoclip.synthetic.alphabet import OPPOSITE
 from videoclip.synthetic.narrate import narrate
 from videoclip.synthetic.phrases import describe, label
-from videoclip.synthetic.world import ShownStep, World, WorldVideo, generator
+from videoclip.synthetic.settings import generator
+from videoclip.synthetic.world import ShownStep, World, WorldVideo
 
 __all__ = ["sentences", "truth"]
 
@@ -93,7 +92,7 @@ def _steps(world: World, videos: Sequence[WorldVideo]) -> str:
         task = video.task
         for shown, text in zip(video.shown, sentences(world, video), strict=True):
             step = shown.step
-            opposite = label(replace(step, action=OPPOSITE[step.action]))
+            opposite = label(world.opposite(step))
             twin_of = "" if video.root == video.index else f"video{video.root:05d}"
             rows.append(
                 (

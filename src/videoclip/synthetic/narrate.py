@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from videoclip.synthetic.phrases import describe
-from videoclip.synthetic.world import World, WorldVideo, generator
+from videoclip.synthetic.settings import generator
+from videoclip.synthetic.world import World, WorldVideo
 
 __all__ = ["SpokenCue", "narrate", "webvtt"]
 

@@ -98,7 +98,7 @@ _PLACE_WORDS: dict[str, tuple[str, ...]] = {
     "wall": ("in front of the brick wall", "by the bricks"),
     "sand": ("on the sand", "at the beach"),
     "water": ("over the water", "on the waves"),
-    "snow": ("in the snow", "out in the white snow"),
+    "snow": ("in the snow", "out in the snow"),
     "night": ("under the night sky", "in the dark"),
     "tiles": ("on the tiles", "on the tiled floor"),
 }

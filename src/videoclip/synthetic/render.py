@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from videoclip.synthetic.alphabet import ACTIONS
 from videoclip.synthetic.places import place_texture
+from videoclip.synthetic.settings import WorldConfig, generator
 from videoclip.synthetic.sprites import lid, paste, post, sprite
-from videoclip.synthetic.world import ShownStep, WorldConfig, WorldVideo, generator
+from videoclip.synthetic.world import ShownStep, WorldVideo
 
 __all__ = ["Scene", "frame_times", "frames", "progress", "write_video"]
 

@@ -7,15 +7,14 @@ nothing. Nothing here is drawn or said; `render` and `narrate` do that from thes
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import numpy as np
 
-from videoclip.errors import ConfigError
-from videoclip.synthetic.alphabet import ACTIONS, COLOURS, PATTERNS, PLACES, SHAPES
+from videoclip.synthetic.alphabet import ACTIONS, COLOURS, OPPOSITE, PATTERNS, PLACES, SHAPES
+from videoclip.synthetic.settings import WorldConfig, generator
 
 __all__ = [
     "Distractor",
@@ -26,94 +25,13 @@ __all__ = [
     "World",
     "WorldConfig",
     "WorldVideo",
-    "generator",
 ]
 
 T = TypeVar("T")
 Split = Literal["train", "test"]
 
-_MAX_SHARE_OF_STEPS = 0.5  # beyond this, drawing distinct steps at random would crawl
-
 _TWIN_TRIES = 64  # draws of an earlier video before a video without a like becomes its own
-
-
-def generator(seed: int, purpose: str, index: int = 0) -> np.random.Generator:
-    """Return the stream of random numbers that belongs to one purpose and one video."""
-    return np.random.default_rng([seed, zlib.crc32(purpose.encode()), index])
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorldConfig:
-    """Everything that decides a world. Two worlds of the same configuration are the same world."""
-
-    seed: int = 0
-    num_tasks: int = 120
-    """Tasks of the training videos. Few tasks make many videos alike; many make near-misses."""
-    num_new_tasks: int = 30
-    """Tasks of test videos alone; about half of their steps are held-out combinations."""
-    num_steps: int = 300
-    """Steps that the tasks draw from, and so share."""
-    steps_per_task: tuple[int, int] = (5, 9)
-    """Fewest and most steps of a task."""
-    steps_per_video: tuple[int, int] = (3, 6)
-    """Fewest and most steps of its task that a video shows, always in the task's order."""
-    twin_share: float = 0.0
-    """Share of videos that repeat the scenario of an earlier one of their split: same steps and
-    scene, other narration and slightly other timing. The knob for near-duplicates."""
-    test_share: float = 0.2
-    """Share of videos in the test split; they are spread evenly over the indices."""
-    new_task_share: float = 0.5
-    """Share of test videos that follow a task never seen in training."""
-    step_seconds: tuple[float, float] = (4.0, 20.0)
-    """Shortest and longest step, in seconds; log-normal between them, median about 8."""
-    gap_seconds: tuple[float, float] = (1.0, 8.0)
-    """Shortest and longest background stretch before, between and after steps, in seconds."""
-    max_distractors: int = 3
-    """Idle objects in a scene, 1 to this many."""
-
-    lead_seconds: float = 2.0
-    """How long speech runs ahead of the picture on average, in seconds."""
-    lead_sd_seconds: float = 4.0
-    """Standard deviation of that, in seconds."""
-    unspoken_share: float = 0.2
-    """Share of the shown steps that nobody mentions."""
-    off_topic_share: float = 0.2
-    """Share of cues about nothing shown: chatter, or a step that does not happen."""
-    rolling_captions: bool = True
-    """Write .vtt as video sites do: two lines that roll, each said twice, with word timings."""
-
-    pixels: int = 128
-    """Width and height of the picture; even."""
-    frames_per_second: int = 10
-    """Nominal frame rate; most files have 1000/1001 of it, as cameras do."""
-
-    def __post_init__(self) -> None:
-        most = int(len(ACTIONS) * len(COLOURS) * len(SHAPES) * len(PATTERNS) * _MAX_SHARE_OF_STEPS)
-        for name in ("steps_per_task", "steps_per_video", "step_seconds", "gap_seconds"):
-            low, high = getattr(self, name)
-            _check(0 < low <= high, f"world.{name} must be a positive range, got {low} to {high}")
-        for name in ("twin_share", "test_share", "new_task_share", "unspoken_share"):
-            _check(0 <= getattr(self, name) <= 1, f"world.{name} must be in [0, 1]")
-        _check(0 <= self.off_topic_share < 1, "world.off_topic_share must be in [0, 1)")
-        _check(self.seed >= 0, "world.seed must not be negative")
-        _check(self.num_tasks > 0, "world.num_tasks must be positive")
-        _check(self.num_new_tasks > 0, "world.num_new_tasks must be positive")
-        _check(
-            self.steps_per_task[1] <= self.num_steps <= most,
-            f"world.num_steps must be in [{self.steps_per_task[1]}, {most}]",
-        )
-        _check(self.lead_sd_seconds >= 0, "world.lead_sd_seconds must not be negative")
-        _check(self.max_distractors > 0, "world.max_distractors must be positive")
-        _check(
-            self.pixels >= 32 and self.pixels % 2 == 0,
-            f"world.pixels must be even and at least 32, got {self.pixels}",
-        )
-        _check(self.frames_per_second > 0, "world.frames_per_second must be positive")
-
-
-def _check(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)
+_MAX_NEW_STEPS = 200
 
 
 @dataclass(frozen=True)
@@ -195,20 +113,25 @@ class World:
     def __init__(self, config: WorldConfig) -> None:
         self.config = config
         rng = generator(config.seed, "world")
-        # Two actions and one colour per shape: every action, colour and shape is still seen often.
-        actions = rng.permutation(list(ACTIONS)).tolist()
+        # One path and one colour per shape: every path, colour and shape is still seen often.
+        paths = rng.permutation(sorted({path for path, _ in ACTIONS.values()})).tolist()
         colours = rng.permutation(list(COLOURS)).tolist()
-        self.held_out_actions = frozenset(zip(actions, SHAPES * 2, strict=True))
-        self.held_out_colours = frozenset(zip(colours, SHAPES, strict=True))
-        seen = self._draw_steps(rng, config.num_steps, held_out=False, first_id=0)
-        new_steps = config.num_new_tasks * config.steps_per_task[0] // 2
-        new_steps = min(max(new_steps, 2), 200)
-        new = self._draw_steps(rng, new_steps, held_out=True, first_id=len(seen))
-        self.steps: tuple[Step, ...] = (*seen, *new)
-        self.tasks: tuple[Task, ...] = tuple(
-            self._draw_task(rng, task_id, seen, new)
-            for task_id in range(config.num_tasks + config.num_new_tasks)
+        unseen_paths = set(zip(paths, SHAPES, strict=True))
+        self.held_out_actions = frozenset(
+            (action, shape)
+            for action, (path, _) in ACTIONS.items()
+            for shape in SHAPES
+            if (path, shape) in unseen_paths
         )
+        self.held_out_colours = frozenset(zip(colours, SHAPES, strict=True))
+        num_new = min(config.num_new_tasks * config.steps_per_task[1] // 2, _MAX_NEW_STEPS)
+        seen = self._draw_steps(rng, config.num_steps, held_out=False, first_id=0)
+        new = self._draw_steps(rng, num_new, held_out=True, first_id=config.num_steps)
+        self.steps: tuple[Step, ...] = (*seen, *new)
+        tasks: list[Task] = []
+        while len(tasks) < config.num_tasks + config.num_new_tasks:
+            tasks += self._draw_tasks(rng, len(tasks), seen, new)
+        self.tasks: tuple[Task, ...] = tuple(tasks)
         self._videos: dict[int, WorldVideo] = {}
 
     def video(self, index: int) -> WorldVideo:
@@ -223,30 +146,37 @@ class World:
     def _draw_steps(
         self, rng: np.random.Generator, count: int, held_out: bool, first_id: int
     ) -> list[Step]:
+        """Draw `count` steps; each of an even id is followed by its opposite."""
         steps: dict[tuple[str, str, str, str], Step] = {}
         while len(steps) < count:
-            action, colour, shape = (
-                _pick(rng, names) for names in (tuple(ACTIONS), COLOURS, SHAPES)
-            )
-            pattern = _pick_pattern(rng)
+            action, colour = _pick(rng, list(ACTIONS)), _pick(rng, COLOURS)
+            shape, pattern = _pick(rng, SHAPES), _pick_pattern(rng)
             if self._is_held_out(action, colour, shape) == held_out:
-                step = Step(first_id + len(steps), action, colour, pattern, shape, held_out)
-                steps.setdefault((action, colour, pattern, shape), step)
+                for way in (action, OPPOSITE[action]):
+                    step = Step(first_id + len(steps), way, colour, pattern, shape, held_out)
+                    steps.setdefault((way, colour, pattern, shape), step)
         return list(steps.values())
 
-    def _draw_task(
+    def opposite(self, step: Step) -> Step:
+        """Return the step that undoes a step."""
+        return self.steps[step.step_id ^ 1]
+
+    def _draw_tasks(
         self, rng: np.random.Generator, task_id: int, seen: list[Step], new: list[Step]
-    ) -> Task:
+    ) -> tuple[Task, Task]:
+        """Draw a task and its undoing, so that no object, place or neighbour tells which it is."""
         is_new = task_id >= self.config.num_tasks
         low, high = self.config.steps_per_task
-        steps = _sample(rng, seen, int(rng.integers(low, high + 1)))
+        steps = _sample_ways(rng, seen, int(rng.integers(low, high + 1)))
         if is_new:  # every other step becomes a combination nobody has seen
-            unseen = _sample(rng, new, min(len(new), (len(steps) + 1) // 2))
-            steps[0 : 2 * len(unseen) : 2] = unseen
-        hero = steps[0]
+            steps[::2] = _sample_ways(rng, new, len(steps[::2]))
         place = _pick(rng, PLACES)
-        title = f"Play with the {hero.colour} {hero.shape} on the {place} {task_id}"
-        return Task(task_id, title, place, tuple(steps), is_new)
+        hero = f"the {steps[0].colour} {steps[0].shape} on the {place}"
+        undoing = tuple(self.opposite(step) for step in reversed(steps))
+        return (
+            Task(task_id, f"Set up {hero} {task_id}", place, tuple(steps), is_new),
+            Task(task_id + 1, f"Put away {hero} {task_id + 1}", place, undoing, is_new),
+        )
 
     def split(self, index: int) -> Split:
         """Return the split of video `index`; test videos are spread evenly."""
@@ -309,6 +239,12 @@ def _pick(rng: np.random.Generator, values: Sequence[T]) -> T:
 
 def _sample(rng: np.random.Generator, values: Sequence[T], count: int) -> list[T]:
     return [values[i] for i in rng.choice(len(values), size=count, replace=False)]
+
+
+def _sample_ways(rng: np.random.Generator, steps: Sequence[Step], count: int) -> list[Step]:
+    """Draw steps no two of which are equal or opposite."""
+    pairs = rng.choice(len(steps) // 2, size=count, replace=False)
+    return [steps[2 * pair + int(rng.integers(2))] for pair in pairs.tolist()]
 
 
 def _pick_pattern(rng: np.random.Generator) -> str:

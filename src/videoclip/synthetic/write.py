@@ -21,7 +21,8 @@ from videoclip.errors import ConfigError, DataError
 from videoclip.synthetic.annotate import truth
 from videoclip.synthetic.narrate import narrate, webvtt
 from videoclip.synthetic.render import write_video
-from videoclip.synthetic.world import World, WorldConfig
+from videoclip.synthetic.settings import WorldConfig
+from videoclip.synthetic.world import World
 
 __all__ = ["WorldSummary", "read_world", "write_world"]
 
