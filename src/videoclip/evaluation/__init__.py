@@ -1,1 +1,66 @@
-"""Protocols, metrics and reports."""
+"""Numbers on benchmarks: neutral examples, embedded once, scored by pure metrics."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from videoclip.config import EvaluateConfig
+from videoclip.data.feature_store import FeatureStore
+from videoclip.embedding import Embedder
+from videoclip.errors import ConfigError
+from videoclip.evaluation.clips import Progress
+from videoclip.evaluation.providers import EmbedderProvider, FrameProvider, Provider
+from videoclip.evaluation.published import PUBLISHED
+from videoclip.evaluation.registry import BENCHMARKS
+from videoclip.evaluation.result import Result
+
+__all__ = ["FRAMES", "Result", "evaluate"]
+
+FRAMES = "frames"
+"""Name of the baseline that embeds frames with the backbone alone."""
+
+
+def evaluate(
+    benchmark: str,
+    model: Path | str | Embedder | Provider,
+    features: Path | str | FeatureStore,
+    annotations: Path | str,
+    config: EvaluateConfig | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Score a model on a benchmark.
+
+    Args:
+        benchmark: A name in `BENCHMARKS`; "csv" for a table of one's own.
+        model: A model folder or hub id, "starter", "frames" (the backbone alone), an Embedder, or
+            anything that offers what a `Provider` does.
+        features: Store with the features of the benchmark's videos.
+        annotations: Folder with the benchmark's own files, or the file.
+        config: How to score.
+        progress: Told how many videos are done, of how many.
+
+    Raises:
+        ConfigError: If there is no such benchmark.
+        DataError: If an annotation file is missing or broken, or no video has features.
+        IndexMismatchError: If the features are not of the kind the model takes.
+    """
+    if benchmark not in BENCHMARKS:
+        near = difflib.get_close_matches(benchmark, BENCHMARKS, n=1)
+        hint = f"perhaps you meant '{near[0]}'; " if near else ""
+        raise ConfigError(f"unknown benchmark '{benchmark}'; {hint}known: {', '.join(BENCHMARKS)}")
+    store = features if isinstance(features, FeatureStore) else FeatureStore.open(features)
+    provider = _provider(model, store)
+    provider.check(store.spec)
+    outcome = BENCHMARKS[benchmark].run(
+        Path(annotations), provider, store, config or EvaluateConfig(), progress
+    )
+    return Result(benchmark, provider.name, outcome, PUBLISHED.get(benchmark, ()))
+
+
+def _provider(model: Path | str | Embedder | Provider, store: FeatureStore) -> Provider:
+    if isinstance(model, (Path, str)):
+        if str(model) == FRAMES:
+            return FrameProvider(store.spec.backbone)
+        model = Embedder.from_pretrained(model)
+    return EmbedderProvider(model) if isinstance(model, Embedder) else model

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 __all__ = [
     "CHUNK_SECONDS",
     "MOMENTS",
+    "MOMENT_IOU",
+    "NUM_COUNTED",
     "average_precision",
     "didemo_agreement",
     "didemo_ranking",
@@ -46,7 +48,8 @@ def span_iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float
 
 
 _CHUNKS = np.array([(first, last + 1) for first, last in MOMENTS], dtype=np.float64)
-_MOMENT_IOU = span_iou(_CHUNKS, _CHUNKS)  # (21, 21)
+MOMENT_IOU = span_iou(_CHUNKS, _CHUNKS)
+"""(21, 21) overlap ratios of the candidates."""
 
 
 def moment_index(first: int, last: int) -> int:
@@ -92,7 +95,7 @@ def didemo_agreement(
     place[ranking] = np.arange(1, len(ranking) + 1)
     ranks = np.sort(place[marked])[:NUM_COUNTED]
     known = ranks[np.isfinite(ranks)]
-    overlaps = np.sort(_MOMENT_IOU[ranking[0], marked])[-NUM_COUNTED:]
+    overlaps = np.sort(MOMENT_IOU[ranking[0], marked])[-NUM_COUNTED:]
     return float(known.mean()) if len(known) else float("inf"), float(overlaps.mean())
 
 

@@ -1,0 +1,114 @@
+"""From annotated spans to rows of a feature store, and to embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from videoclip.data.feature_store import FeatureStore
+from videoclip.errors import DataError
+from videoclip.evaluation.metrics.windows import frame_span
+from videoclip.evaluation.outcome import Missing
+from videoclip.evaluation.providers import Provider
+
+__all__ = ["Clip", "Progress", "embed_clips", "embed_texts", "find_clip", "with_features"]
+
+CLIPS_AT_ONCE = 256
+Progress = Callable[[int, int], None]
+"""Called with how many videos are done, and of how many."""
+
+
+class _OfVideo(Protocol):
+    @property
+    def video_id(self) -> str: ...
+
+
+ExampleT = TypeVar("ExampleT", bound=_OfVideo)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Rows [first, last) of a video's features."""
+
+    video_id: str
+    first: int
+    last: int
+
+
+def with_features(
+    examples: Iterable[ExampleT], store: FeatureStore
+) -> tuple[list[ExampleT], list[Missing]]:
+    """Separate examples whose video has features from videos that have none.
+
+    Raises:
+        DataError: If none has, which means that the store is of other videos.
+    """
+    present, missing = [], {}
+    example = None
+    for example in examples:
+        if example.video_id in store:
+            present.append(example)
+        else:
+            missing[example.video_id] = Missing(example.video_id, "no features")
+    if not present:
+        wanted = f"such as '{example.video_id}'" if example else "but the annotations are empty"
+        raise DataError(
+            f"no features of any video of the benchmark, {wanted}: extract them first", store.folder
+        )
+    return present, list(missing.values())
+
+
+def find_clip(
+    store: FeatureStore,
+    video_id: str,
+    start: float | None,
+    end: float | None,
+    clip_seconds: float = 0.0,
+) -> Clip | None:
+    """Return the rows of a span, or None if the features end before it begins.
+
+    Args:
+        store: It has the video.
+        video_id: The video.
+        start: Start of the span; None for the video's own.
+        end: End of the span; None for the video's own.
+        clip_seconds: Longest part, from the start, that is taken; 0 for all of it.
+    """
+    rate, num_features = store.spec.features_per_second, store.num_features(video_id)
+    first, last = frame_span(
+        start or 0.0, num_features / rate if end is None else end, num_features, rate
+    )
+    if clip_seconds:
+        last = min(last, first + max(1, round(clip_seconds * rate)))
+    return Clip(video_id, first, last) if last > first else None
+
+
+def embed_clips(
+    provider: Provider,
+    store: FeatureStore,
+    clips: Sequence[Clip],
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Embed clips: (M, E)."""
+    parts = []
+    for begin in range(0, len(clips), CLIPS_AT_ONCE):
+        some = clips[begin : begin + CLIPS_AT_ONCE]
+        # Windows are embedded one by one, so that clips of different videos may stand in a row.
+        rows = store.read_windows([(clip.video_id, clip.first, clip.last) for clip in some])
+        ends = np.cumsum([len(r) for r in rows]).tolist()
+        parts.append(provider.embed_windows(np.concatenate(rows), list(zip([0, *ends], ends))))
+        if progress:
+            progress(begin + len(some), len(clips))
+    return np.concatenate(parts)
+
+
+def embed_texts(
+    provider: Provider, texts: Sequence[str]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Embed each different text once: (U, E), and (N,) the row of each text."""
+    place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    return provider.embed_text(list(place)), np.array([place[text] for text in texts])

@@ -1,0 +1,209 @@
+"""Retrieval: find the clip by its text, and the text by its clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from videoclip.benchmarks.examples import RetrievalExample
+from videoclip.config import EvaluateConfig
+from videoclip.data.feature_store import FeatureStore
+from videoclip.errors import DataError
+from videoclip.evaluation import clips as clip_rows
+from videoclip.evaluation.baselines import chance_ranks
+from videoclip.evaluation.metrics import ranking
+from videoclip.evaluation.outcome import (
+    Comparison,
+    Histogram,
+    Measure,
+    Missing,
+    Outcome,
+    Statistic,
+    measure,
+)
+from videoclip.evaluation.providers import Provider
+
+__all__ = ["evaluate_retrieval"]
+
+CUTOFFS = (1, 5, 10)
+RANK_EDGES = (1, 2, 3, 6, 11, 21, 51, 101, 501, 1001, 10001, 100001)
+NUM_BINS = 40
+PLOTTED_QUERIES = 1000
+
+
+def evaluate_retrieval(
+    examples: Sequence[RetrievalExample],
+    provider: Provider,
+    store: FeatureStore,
+    config: EvaluateConfig,
+    progress: clip_rows.Progress | None = None,
+) -> Outcome:
+    """Rank all clips for each text, and all texts for each clip.
+
+    Every different clip is one candidate. With `ties="released"` candidates are the clips of the
+    examples one by one, as released, and the right one of example i is i.
+    """
+    present, missing = clip_rows.with_features(examples, store)
+    found = [
+        clip_rows.find_clip(store, e.video_id, e.start, e.end, config.clip_seconds) for e in present
+    ]
+    missing += [
+        Missing(e.video_id, f"features end before {e.start:g} s")
+        for e, clip in zip(present, found, strict=True)
+        if clip is None
+    ]
+    kept = [(e, clip) for e, clip in zip(present, found, strict=True) if clip is not None]
+    if not kept:
+        raise DataError("every clip begins after the end of its features", store.folder)
+    videos = [example.video_id for example, _ in kept]
+    places = {clip: i for i, clip in enumerate(dict.fromkeys(clip for _, clip in kept))}
+    clip_of = np.array([places[clip] for _, clip in kept])
+
+    video = clip_rows.embed_clips(provider, store, list(places), progress)
+    text, text_of = clip_rows.embed_texts(provider, [example.text for example, _ in kept])
+    similarity = (text @ video.T)[text_of]  # (N, M)
+
+    if config.ties == "released":
+        outcome = _released(similarity[:, clip_of], videos, config)
+    else:
+        outcome = _both_ways(similarity, clip_of, videos, config)
+    measures, forward = outcome
+    counts = np.bincount(clip_of)
+    rank = ranking.expected_rank(forward)
+    return Outcome(
+        protocol="text-to-video and video-to-text retrieval over the whole test set",
+        settings={
+            "clip": f"first {config.clip_seconds:g} s" if config.clip_seconds else "whole",
+            "ties": config.ties,
+            "dual softmax": config.dual_softmax or "off",
+            "texts": len(kept),
+            "clips": len(places),
+        },
+        measures=measures,
+        baselines=(
+            Comparison(
+                "random",
+                _chance("text-to-video", np.ones(len(kept), np.int64), len(places))
+                | _chance("video-to-text", counts, len(kept)),
+            ),
+        ),
+        num_examples=len(kept),
+        num_videos=len(set(videos)),
+        missing=tuple(missing),
+        rows=tuple(
+            {
+                "video_id": clip.video_id,
+                "start": clip.first / store.spec.features_per_second,
+                "end": clip.last / store.spec.features_per_second,
+                "text": example.text,
+                "rank": float(rank[i]),
+                "similarity": float(similarity[i, clip_of[i]]),
+            }
+            for i, (example, clip) in enumerate(kept)
+        ),
+        plots=(_rank_plot(rank, len(places)), _similarity_plot(similarity, clip_of)),
+    )
+
+
+def _both_ways(
+    similarity: NDArray[np.float32],
+    clip_of: NDArray[np.int64],
+    videos: Sequence[str],
+    config: EvaluateConfig,
+) -> tuple[tuple[Measure, ...], ranking.Ranks]:
+    """Our rule: every different clip once, ties in random order, both directions."""
+    num_clips = similarity.shape[1]
+    first_text = np.unique(clip_of, return_index=True)[1]
+    measures: list[Measure] = []
+    directions = []
+    for name, values, queries, candidates, owners in (
+        ("text-to-video", similarity, clip_of, np.arange(num_clips), videos),
+        (
+            "video-to-text",
+            similarity.T,
+            np.arange(num_clips),
+            clip_of,
+            [videos[i] for i in first_text],
+        ),
+    ):
+        if config.dual_softmax:
+            values = ranking.dual_softmax(values, config.dual_softmax)
+        ranks = ranking.rank_queries(values, queries, candidates)
+        directions.append(ranks)
+        measures += [
+            measure(f"{name} R@{k}", _mean(ranking.recall_at(ranks, k)), owners, config)
+            for k in CUTOFFS
+        ]
+        rank = ranking.expected_rank(ranks)
+        measures += [
+            measure(f"{name} MedR", _median(rank), owners, config, is_share=False),
+            measure(f"{name} MeanR", _mean(rank), owners, config, is_share=False),
+        ]
+    return tuple(measures), directions[0]
+
+
+def _released(
+    similarity: NDArray[np.float32], videos: Sequence[str], config: EvaluateConfig
+) -> tuple[tuple[Measure, ...], ranking.Ranks]:
+    """The released rule: (N, N), text to video only, every tied place an entry."""
+    ranks = ranking.rank_queries(similarity)
+
+    def entries(items: NDArray[np.int64]) -> NDArray[np.int64]:
+        some = ranking.Ranks(ranks.greater[items], ranks.ties[items])
+        return ranking.released_rank_entries(some)
+
+    def recall(k: int) -> Measure:
+        name = f"text-to-video R@{k}"
+        return measure(name, lambda items: float((entries(items) < k).mean()), videos, config)
+
+    median = measure(
+        "text-to-video MedR",
+        lambda items: float(np.median(entries(items)) + 1),
+        videos,
+        config,
+        is_share=False,
+    )
+    return (*(recall(k) for k in CUTOFFS), median), ranks
+
+
+def _mean(values: NDArray[np.float64]) -> Statistic:
+    return lambda items: float(values[items].mean())
+
+
+def _median(values: NDArray[np.float64]) -> Statistic:
+    return lambda items: float(np.median(values[items]))
+
+
+def _chance(name: str, num_right: NDArray[np.int64], num_candidates: int) -> dict[str, float]:
+    within = chance_ranks(num_right, num_candidates)
+    return {
+        **{f"{name} R@{k}": float(within[min(k, num_candidates) - 1]) for k in CUTOFFS},
+        f"{name} MedR": float(np.searchsorted(within, 0.5) + 1),
+        f"{name} MeanR": float(num_candidates - within[:-1].sum()),
+    }
+
+
+def _rank_plot(rank: NDArray[np.float64], num_candidates: int) -> Histogram:
+    inside = tuple(edge for edge in RANK_EDGES if edge <= num_candidates)
+    edges = (*inside, num_candidates + 1)
+    counts = np.histogram(rank, edges)[0]
+    return Histogram("Rank of the right clip", "rank", edges, {"texts": tuple(counts.tolist())})
+
+
+def _similarity_plot(similarity: NDArray[np.float32], clip_of: NDArray[np.int64]) -> Histogram:
+    some = np.unique(np.linspace(0, len(clip_of) - 1, PLOTTED_QUERIES).astype(int))
+    right = similarity[some, clip_of[some]]
+    edges = np.linspace(similarity[some].min(), similarity[some].max() + 1e-6, NUM_BINS + 1)
+    of_right = np.histogram(right, edges)[0]
+    of_other = np.histogram(similarity[some], edges)[0] - of_right
+    return Histogram(
+        "Similarity of texts with clips",
+        "similarity",
+        tuple(edges.tolist()),
+        {
+            "right pairs": tuple(of_right.tolist()),
+            "other pairs": tuple(of_other.tolist()),
+        },
+    )

@@ -1,0 +1,135 @@
+"""Multiple choice: the text most similar to the video is the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from videoclip.benchmarks.examples import MultipleChoiceExample
+from videoclip.config import EvaluateConfig
+from videoclip.data.feature_store import FeatureStore
+from videoclip.evaluation.clips import (
+    Clip,
+    Progress,
+    embed_clips,
+    embed_texts,
+    find_clip,
+    with_features,
+)
+from videoclip.evaluation.metrics import ranking
+from videoclip.evaluation.outcome import Bars, Comparison, Confusion, Measure, Outcome, measure
+from videoclip.evaluation.providers import Provider
+
+__all__ = ["choice_similarity", "evaluate_multiple_choice"]
+
+
+def evaluate_multiple_choice(
+    examples: Sequence[MultipleChoiceExample],
+    provider: Provider,
+    store: FeatureStore,
+    config: EvaluateConfig,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Answer each question by similarity; a question is put before each of its choices."""
+    present, missing = with_features(examples, store)
+    similarity = choice_similarity(present, provider, store, config, progress)
+    answers = np.array([example.answer for example in present])
+    credit = (
+        ranking.released_choice_credit(similarity, answers)
+        if config.ties == "released"
+        else ranking.choice_credit(similarity, answers)
+    )
+    predicted = similarity.argmax(axis=1)
+    videos = [example.video_id for example in present]
+    kinds = sorted({example.kind for example in present} - {""})
+
+    def accuracy(name: str, chosen: NDArray[np.bool_]) -> Measure:
+        own = credit[chosen]
+        owners = [video for video, mine in zip(videos, chosen, strict=True) if mine]
+        return measure(name, lambda items: float(own[items].mean()), owners, config)
+
+    of_kind = {kind: np.array([e.kind == kind for e in present]) for kind in kinds}
+    everything = np.ones(len(present), dtype=bool)
+    return Outcome(
+        protocol="multiple choice by similarity of text and video",
+        settings={
+            "clip": f"first {config.clip_seconds:g} s" if config.clip_seconds else "whole",
+            "ties": config.ties,
+            "questions": len(present),
+        },
+        measures=(
+            accuracy("accuracy", everything),
+            *(accuracy(f"accuracy {kind}", chosen) for kind, chosen in of_kind.items()),
+        ),
+        baselines=_baselines(present),
+        num_examples=len(present),
+        num_videos=len(set(videos)),
+        missing=tuple(missing),
+        rows=tuple(
+            {
+                "example_id": example.example_id,
+                "video_id": example.video_id,
+                "question": example.question,
+                "answer": example.choices[example.answer],
+                "predicted": example.choices[choice],
+                "right": bool(credit[i] == 1),
+            }
+            for i, (example, choice) in enumerate(zip(present, predicted, strict=True))
+        ),
+        plots=(
+            _confusion(answers, predicted, similarity.shape[1]),
+            *([_bars(of_kind, credit)] if kinds else []),
+        ),
+    )
+
+
+def choice_similarity(
+    examples: Sequence[MultipleChoiceExample],
+    provider: Provider,
+    store: FeatureStore,
+    config: EvaluateConfig,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Compare videos with their choices: (N, C), -inf where an example has fewer choices."""
+    found = [find_clip(store, e.video_id, None, None, config.clip_seconds) for e in examples]
+    clips = [clip for clip in found if clip is not None]
+    assert len(clips) == len(examples), "a stored video has features"
+    place: dict[Clip, int] = {clip: i for i, clip in enumerate(dict.fromkeys(clips))}
+    video = embed_clips(provider, store, list(place), progress)
+    texts = [f"{e.question} {choice}".strip() for e in examples for choice in e.choices]
+    text, text_of = embed_texts(provider, texts)
+    counts = np.array([len(e.choices) for e in examples])
+    similarity = np.full((len(examples), counts.max()), -np.inf, dtype=np.float32)
+    owner = np.repeat(np.arange(len(examples)), counts)
+    column = np.arange(len(texts)) - np.repeat(np.cumsum(counts) - counts, counts)
+    clip_of = np.array([place[clip] for clip in clips])
+    # Pair by pair, so that equal texts get exactly equal similarities.
+    similarity[owner, column] = (text[text_of] * video[clip_of[owner]]).sum(axis=1)
+    return similarity
+
+
+def _baselines(examples: Sequence[MultipleChoiceExample]) -> tuple[Comparison, ...]:
+    chance = np.mean([1 / len(e.choices) for e in examples])
+    majority = np.bincount([e.answer for e in examples]).max() / len(examples)
+    longest = np.mean([np.argmax([len(c) for c in e.choices]) == e.answer for e in examples])
+    return (
+        Comparison("random", {"accuracy": float(chance)}),
+        Comparison("always the same place", {"accuracy": float(majority)}, "the best one here"),
+        Comparison("longest choice", {"accuracy": float(longest)}),
+    )
+
+
+def _confusion(
+    answers: NDArray[np.int64], predicted: NDArray[np.int64], num_choices: int
+) -> Confusion:
+    counts = np.zeros((num_choices, num_choices), dtype=int)
+    np.add.at(counts, (answers, predicted), 1)
+    labels = tuple(f"choice {i + 1}" for i in range(num_choices))
+    return Confusion("Place of the answer", labels, tuple(map(tuple, counts.tolist())))
+
+
+def _bars(of_kind: dict[str, NDArray[np.bool_]], credit: NDArray[np.float64]) -> Bars:
+    values = tuple(float(credit[chosen].mean()) for chosen in of_kind.values())
+    return Bars("Accuracy by kind of question", tuple(of_kind), values)
