@@ -7,7 +7,7 @@ import os
 import pytest
 
 from videoclip.errors import CheckpointError, ConfigError
-from videoclip.training.run import RunFolder, differences, write_folder, write_json
+from videoclip.training.run import RunFolder, differences, read_log, write_folder, write_json
 
 CONFIG = {"epochs": 2, "optim": {"lr": 1e-4}, "num_workers": 0}
 
@@ -97,7 +97,7 @@ def test_the_log_goes_back_to_the_checkpoint_and_forgets_a_torn_line(tmp_path):
     with opened(tmp_path) as run:
         run.rewind_log(2)
         run.log({"update": 3, "again": True})
-        assert run.read_log() == [{"update": 1}, {"update": 2}, {"update": 3, "again": True}]
+        assert read_log(tmp_path) == [{"update": 1}, {"update": 2}, {"update": 3, "again": True}]
 
 
 def test_differences_are_dotted_and_include_what_is_missing():

@@ -28,16 +28,16 @@ LOWEST_TEMPERATURE = 0.01
 
 @dataclass(frozen=True)
 class Step:
-    """What one update was like; its fields are the keys of log.jsonl.
+    """What one update was like, over all processes.
 
     Attributes:
-        loss: Mean over processes, before the update.
+        loss: Mean, before the update.
         lr: Learning rate.
         grad_norm: Norm of the gradient before clipping.
         temperature: What similarities were divided by.
-        num_pairs: Clip pairs, of all processes.
-        num_tokens: Real positions of both towers with their special ones, of all processes.
-        flops: Floating-point operations on them, of all processes.
+        num_pairs: Clip pairs.
+        num_tokens: Real positions of both towers, special ones included.
+        flops: Floating-point operations on them.
         seconds: Wall time, waiting for data included.
         wait_share: Share of it spent waiting for data.
     """
@@ -51,6 +51,14 @@ class Step:
     flops: int
     seconds: float = 0.0
     wait_share: float = 0.0
+
+    def entry(self) -> dict[str, float]:
+        """Return the line of log.jsonl, with amounts as rates."""
+        entry = asdict(self)
+        for amount in ("num_pairs", "num_tokens", "flops"):
+            rate = amount.removeprefix("num_") + "_per_second"
+            entry[rate] = round(entry.pop(amount) / self.seconds, 1)
+        return entry
 
 
 class Trainer:
@@ -74,7 +82,7 @@ class Trainer:
     ) -> None:
         freeze(model, config.frozen)
         self.model = model.to(world.device)
-        self._train_mode()
+        self.train_mode()
         self.config, self.world, self.run_length = config, world, run_length
         self.objective = Objective(
             model,
@@ -95,7 +103,7 @@ class Trainer:
         """
         update, optim = self.position.update, self.config.optim
         lr = learning_rate(update, optim, self.run_length)
-        temperature = float(self.model.temperature)
+        temperature = float(torch.as_tensor(self.model.temperature).detach())
 
         self.optimizer.zero_grad()
         loss = self.objective.backward(batch.to(self.world.device, non_blocking=True), update)
@@ -111,13 +119,13 @@ class Trainer:
         self.position = replace(self.position, update=update + 1, step=self.position.step + 1)
         return report
 
-    @torch.no_grad()
     def validation_loss(self, batches: Iterator[Batch]) -> float:
-        """Return the mean loss of batches without dropout, over all processes."""
+        """Return the mean loss of all processes' batches, in eval mode."""
         self.model.eval()
-        losses = [float(self.objective.loss(b.to(self.world.device))) for b in batches]
-        self._train_mode()
-        return self.world.mean({"loss": sum(losses) / len(losses)})["loss"]
+        losses = [float(self.objective.loss(batch.to(self.world.device))) for batch in batches]
+        self.train_mode()
+        mean = self.world.mean({"loss": sum(losses), "count": len(losses)})
+        return mean["loss"] / mean["count"]
 
     def _report(
         self, batch: Batch, loss: float, lr: float, grad_norm: float, temperature: float
@@ -151,7 +159,7 @@ class Trainer:
         towers = (self.model.video_encoder, self.model.text_encoder)
         return [(tower, any(p.requires_grad for p in tower.parameters())) for tower in towers]
 
-    def _train_mode(self) -> None:
+    def train_mode(self) -> None:
         """Dropout where something is learned; a frozen tower always says the same."""
         for tower, trained in self._towers():
             tower.train(trained)
@@ -189,7 +197,7 @@ def train_epoch(
         step = replace(step, seconds=seconds, wait_share=waited / seconds)
 
         position = trainer.position
-        log({"update": position.update, "epoch": position.epoch, **asdict(step)})
+        log({"update": position.update, "epoch": position.epoch, **step.entry()})
         at_the_end = position.step == num_steps
         if position.update % trainer.config.save_every_updates == 0 and not at_the_end:
             save()

@@ -106,7 +106,7 @@ def pair_loss(outputs: Outputs, config: LossConfig, world: World) -> Tensor:
     """
     video, text, temperature, bias, reranking = outputs
     all_video, all_text, own = video, text, slice(0, len(video))
-    if config.negatives == "global":
+    if config.negatives == "global" and world.size > 1:
         all_video, all_text = world.gather_with_gradient(video), world.gather_with_gradient(text)
         own = world.own_rows(len(video))
     if config.kind == "mil_nce":
@@ -125,7 +125,7 @@ def pair_loss(outputs: Outputs, config: LossConfig, world: World) -> Tensor:
         soft_target_share=config.soft_target_share,
     )
     # Own rows against all: where a process has more rows than others, its mean counts for more.
-    num_processes = world.size if config.negatives == "global" else 1
+    num_processes = 1 if all_video is video else world.size
     return loss * (len(video) * num_processes / len(all_video)) + reranking
 
 
@@ -152,16 +152,22 @@ class Objective:
         precision: str = "fp32",
         seed: int = 0,
     ) -> None:
-        self._towers: nn.Module = Towers(model, config)
+        self._towers = Towers(model, config)
+        self._synced: nn.Module = self._towers
         if world.size > 1:
-            self._towers = DistributedDataParallel(self._towers, gradient_as_bucket_view=True)
+            self._synced = DistributedDataParallel(self._towers, gradient_as_bucket_view=True)
         self._config, self._world, self._seed = config, world, seed
         self._chunk_pairs, self.precision = chunk_pairs, precision
 
+    @torch.no_grad()
+    def embed(self, batch: Batch) -> Outputs:
+        """Return what the towers say of a batch on the own device, without gradients."""
+        return self._forward(self._towers, batch)
+
+    @torch.no_grad()
     def loss(self, batch: Batch) -> Tensor:
-        """Return this process's loss of a batch on its device, without gradients."""
-        with torch.no_grad():
-            return pair_loss(self._embed(batch), self._config, self._world)
+        """Return the loss of a batch on the own device, without gradients or other processes."""
+        return pair_loss(self.embed(batch), self._config, World())
 
     def backward(self, batch: Batch, update: int) -> Tensor:
         """Add the gradients of a batch and return this process's loss, detached.
@@ -172,16 +178,15 @@ class Objective:
         """
         if not 0 < self._chunk_pairs < len(batch):
             self._reseed(update, 0)
-            loss = pair_loss(self._embed(batch), self._config, self._world)
+            loss = pair_loss(self._forward(self._synced, batch), self._config, self._world)
             loss.backward()  # type: ignore[no-untyped-call]
             return loss.detach()
 
         chunks = list(split(batch, self._chunk_pairs))
-        with torch.no_grad():
-            parts = []
-            for i, chunk in enumerate(chunks):
-                self._reseed(update, i)
-                parts.append(self._embed(chunk))
+        parts = []
+        for i, chunk in enumerate(chunks):
+            self._reseed(update, i)
+            parts.append(self.embed(chunk))
         whole = Outputs(
             torch.cat([part.video for part in parts]),
             torch.cat([part.text for part in parts]),
@@ -201,24 +206,22 @@ class Objective:
             rows = [video, text, *(gradients[2:] if last else ())]
             self._reseed(update, i)
             with nullcontext() if last else self._no_sync():
-                again = zip(self._embed(chunk), rows, strict=False)
+                again = zip(self._forward(self._synced, chunk), rows, strict=False)
                 wanted = [(x, g) for x, g in again if x.requires_grad and g is not None]
                 torch.autograd.backward([x for x, _ in wanted], [g for _, g in wanted])
         return loss.detach()
 
-    def _embed(self, batch: Batch) -> Outputs:
+    def _forward(self, towers: nn.Module, batch: Batch) -> Outputs:
         with torch.autocast(
             self._world.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"
         ):
-            outputs: Outputs = self._towers(
-                batch.video, batch.video_mask, batch.text, batch.text_mask
-            )
+            outputs: Outputs = towers(batch.video, batch.video_mask, batch.text, batch.text_mask)
         return outputs
 
     def _no_sync(self) -> AbstractContextManager[None]:
         """Leave the averaging over processes to the last chunk."""
-        if isinstance(self._towers, DistributedDataParallel):
-            return self._towers.no_sync()
+        if isinstance(self._synced, DistributedDataParallel):
+            return self._synced.no_sync()
         return nullcontext()
 
     def _reseed(self, update: int, chunk: int) -> None:

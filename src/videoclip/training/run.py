@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 
 from videoclip.errors import CheckpointError, ConfigError
 
-__all__ = ["Checkpoint", "RunFolder", "differences", "write_folder", "write_json"]
+__all__ = ["Checkpoint", "RunFolder", "differences", "read_log", "write_folder", "write_json"]
 
 COMPLETE = "COMPLETE"
 # Settings that change how fast or how safely a run goes, never where it arrives.
@@ -110,19 +110,9 @@ class RunFolder:
         self._log.write(json.dumps(entry) + "\n")
         self._log.flush()
 
-    def read_log(self) -> list[dict[str, Any]]:
-        """Return the lines of log.jsonl; one that was cut short by a crash is left out."""
-        path, entries = self.path / "log.jsonl", []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-            try:
-                entries.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-        return entries
-
     def rewind_log(self, update: int) -> None:
         """Forget what was logged after `update`: it is about to be done again."""
-        kept = [entry for entry in self.read_log() if entry["update"] <= update]
+        kept = [entry for entry in read_log(self.path) if entry["update"] <= update]
         _write(self.path / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in kept))
 
     def checkpoints(self) -> list[Checkpoint]:
@@ -211,6 +201,17 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "")
         elif before != after:
             lines.append(f"{where}{key}: {json.dumps(before)} -> {json.dumps(after)}")
     return lines
+
+
+def read_log(folder: Path | str) -> list[dict[str, Any]]:
+    """Return the lines of a run's log.jsonl; one that a crash cut short is left out."""
+    path, entries = Path(folder) / "log.jsonl", []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return entries
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:

@@ -1,0 +1,232 @@
+"""Pre-training as a whole: it learns, continues where it was, and refuses what it should."""
+
+import errno
+import json
+import os
+import random
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import multiprocessing
+
+from tests.training.tiny_corpus import THINGS, TinyCorpus, tiny_config
+from tests.two_ranks import on_two_ranks
+from videoclip.config import LossConfig, PlanConfig
+from videoclip.distributed import World
+from videoclip.embedding import Embedder
+from videoclip.errors import CheckpointError, ConfigError, IndexMismatchError, VideoCLIPError
+from videoclip.model.videoclip import VideoCLIP
+from videoclip.training.pretrain import pretrain
+from videoclip.training.run import read_log
+
+RETRIEVAL = PlanConfig(
+    kind="retrieval", videos_per_batch=3, num_candidates=6, first_epoch=2, clips_per_vector=2
+)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return TinyCorpus(tmp_path_factory.mktemp("store"))
+
+
+def recall(corpus):
+    """How often a thing's name finds the video about it first."""
+
+    def evaluate(embedder):
+        names = embedder.embed_text(list(THINGS))
+        videos = [
+            embedder.embed_windows(corpus.store.read(v.video_id), [(0, 8)])[0]
+            for v in corpus.videos
+        ]
+        found = (names @ np.stack(videos).T).argmax(axis=1)
+        return {"R@1": float((found == np.arange(len(THINGS))).mean())}
+
+    return evaluate
+
+
+def weights(folder):
+    return (folder / "model" / "model.safetensors").read_bytes()
+
+
+def losses(folder):
+    return [entry["loss"] for entry in read_log(folder) if "loss" in entry]
+
+
+def test_a_dozen_videos_are_learned_by_heart(corpus, tmp_path):
+    config = tiny_config(epochs=40)
+    config = replace(
+        config,
+        clips=replace(config.clips, clips_per_video=1),
+        plan=PlanConfig(kind="shuffled", videos_per_batch=12, num_candidates=12),
+        optim=replace(config.optim, lr=5e-3),
+    )
+    result = pretrain(config, corpus, tmp_path, evaluate=recall(corpus), shown=False)
+    assert result.before["R@1"] < 0.5 and result.after["R@1"] == 1.0
+    assert result.num_updates == 40 and result.loss < 0.1
+    assert recall(corpus)(Embedder.from_pretrained(result.model_folder)) == result.after
+    # Once more: nothing is left to do, and the answer is the same.
+    again = pretrain(config, corpus, tmp_path, evaluate=lambda _: {"R@1": -1.0}, shown=False)
+    assert again == result
+
+
+def test_the_log_has_a_line_for_each_update(corpus, tmp_path, capsys):
+    result = pretrain(tiny_config(validation_videos=4), corpus, tmp_path)
+    log = read_log(tmp_path)
+    steps = [entry for entry in log if "loss" in entry]
+    assert [entry["update"] for entry in steps] == [1, 2, 3, 4]
+    assert {"lr", "grad_norm", "pairs_per_second", "tokens_per_second", "flops_per_second",
+            "peak_share", "wait_share"} < steps[0].keys()  # fmt: skip
+    assert log[-1]["validation_loss"] == result.validation_loss
+    output = capsys.readouterr()
+    assert output.out == "" and "GFLOP/s" in output.err and "validation loss" in output.err
+
+
+@pytest.mark.parametrize("kind", ["consecutive", "retrieval", "mined"])
+def test_every_kind_of_plan_is_kept_and_counts_the_updates(corpus, tmp_path, kind):
+    config = tiny_config(plan=replace(RETRIEVAL, kind=kind, videos_per_batch=5))
+    result = pretrain(config, corpus, tmp_path, shown=False)
+    plans = [json.loads(path.read_text())["groups"] for path in sorted(tmp_path.glob("plans/*"))]
+    assert result.num_updates == sum(map(len, plans)) == (5 if kind == "retrieval" else 6)
+
+
+def unbroken(config, corpus, folder):
+    pretrain(config, corpus, folder, shown=False)
+    return weights(folder)
+
+
+@pytest.mark.parametrize("chunk_pairs", [0, 4])
+def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_bits(corpus, tmp_path, chunk_pairs):
+    config = tiny_config(
+        epochs=6,
+        plan=RETRIEVAL,
+        save_every_updates=2,
+        validation_videos=2,
+        chunk_pairs=chunk_pairs,
+    )
+    expected = unbroken(config, corpus, tmp_path / "unbroken")
+    fork, patience = multiprocessing.get_context("fork"), random.Random()
+    kills, moments = 0, [patience.uniform(0.1, 0.8) for _ in range(4)]
+    for moment in (*moments, None):
+        child = fork.Process(
+            target=pretrain, args=(config, corpus, tmp_path / "run"), kwargs={"shown": False}
+        )
+        child.start()
+        child.join(moment)
+        if child.exitcode is None:
+            os.kill(child.pid, signal.SIGKILL)
+            kills += 1
+        child.join()
+    assert kills > 0 and child.exitcode == 0
+    assert weights(tmp_path / "run") == expected
+    assert losses(tmp_path / "run") == losses(tmp_path / "unbroken")
+
+
+def test_workers_change_nothing(corpus, tmp_path):
+    alone = unbroken(tiny_config(), corpus, tmp_path / "alone")
+    assert unbroken(tiny_config(num_workers=2), corpus, tmp_path / "workers") == alone
+
+
+def test_other_settings_data_or_start_are_refused(corpus, tmp_path):
+    config = tiny_config()
+    pretrain(config, corpus, tmp_path, shown=False)
+    with pytest.raises(ConfigError, match=r"optim.lr: 0.003 -> 0.1"):
+        pretrain(replace(config, optim=replace(config.optim, lr=0.1)), corpus, tmp_path)
+    other = TinyCorpus(corpus.store.folder, num_videos=11)
+    with pytest.raises(ConfigError, match=r"data.fingerprint.*data.videos: 12 -> 11"):
+        pretrain(config, other, tmp_path)
+    with pytest.raises(ConfigError, match="start"):
+        pretrain(config, corpus, tmp_path, start=VideoCLIP(config.model))
+    with pytest.raises(ConfigError, match="processes: 1 -> 2"):
+        pretrain(config, corpus, tmp_path, world=World(0, 2))
+
+
+def test_a_given_model_is_where_training_starts(corpus, tmp_path):
+    config = tiny_config(frozen=("text_encoder.",))
+    start = VideoCLIP(config.model)
+    words = start.text_encoder.bert.word_embeddings.weight.clone()
+    look = start.video_encoder.mlp.linear1.weight.clone()
+    result = pretrain(config, corpus, tmp_path, start=start, shown=False)
+    trained = VideoCLIP.from_pretrained(result.model_folder)
+    assert torch.equal(trained.text_encoder.bert.word_embeddings.weight, words)
+    assert not torch.equal(trained.video_encoder.mlp.linear1.weight, look)
+    with pytest.raises(ConfigError, match="other settings"):
+        other = VideoCLIP(replace(config.model, hidden_size=16))
+        pretrain(config, corpus, tmp_path / "other", start=other)
+
+
+def test_features_of_another_kind_are_refused_before_anything_is_written(corpus, tmp_path):
+    config = tiny_config()
+    config = replace(config, model=replace(config.model, backbone="s3d"))
+    with pytest.raises(IndexMismatchError, match="s3d"):
+        pretrain(config, corpus, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_holding_out_everything_is_refused(corpus, tmp_path):
+    with pytest.raises(ConfigError, match=r"validation_videos \(12\)"):
+        pretrain(tiny_config(validation_videos=12), corpus, tmp_path)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_checkpoint(corpus, tmp_path):
+    config = tiny_config(save_every_updates=1)
+    broken = VideoCLIP(config.model)
+    with torch.no_grad():
+        broken.video_encoder.mlp.linear1.weight[0, 0] = float("nan")
+    with pytest.raises(VideoCLIPError, match=r"update 1: the loss is nan.*optim\.lr"):
+        pretrain(config, corpus, tmp_path, start=broken, shown=False)
+    assert not list(tmp_path.glob("checkpoints/*"))
+
+
+def test_a_full_disk_stops_the_run_and_the_same_call_continues(corpus, tmp_path, monkeypatch):
+    config = tiny_config(save_every_updates=1)
+    expected = unbroken(config, corpus, tmp_path / "unbroken")
+    save, calls = VideoCLIP.save_pretrained, []
+
+    def third_is_full(model, folder):
+        calls.append(folder)
+        if len(calls) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(model, folder)
+
+    monkeypatch.setattr(VideoCLIP, "save_pretrained", third_is_full)
+    with pytest.raises(CheckpointError, match=r"No space left.*update 2 is intact"):
+        pretrain(config, corpus, tmp_path / "run", shown=False)
+    assert unbroken(config, corpus, tmp_path / "run") == expected
+
+
+def test_two_processes_learn_together_and_continue_together(corpus, tmp_path):
+    config = tiny_config(
+        epochs=4,
+        plan=replace(RETRIEVAL, videos_per_batch=2, num_candidates=4),
+        loss=LossConfig(negatives="global"),
+        validation_videos=2,
+        save_every_updates=3,
+    )
+
+    def work(world):
+        result = pretrain(config, corpus, tmp_path / "run", world=world, shown=False)
+        return {"loss": result.loss, "updates": result.num_updates}
+
+    answers = on_two_ranks(work, tmp_path)
+    assert answers[0]["updates"] == 8  # five batches an epoch make two steps of two
+    first = weights(tmp_path / "run")
+    newest = max((tmp_path / "run" / "checkpoints").iterdir(), key=lambda path: path.name)
+    (newest / "COMPLETE").unlink()
+    on_two_ranks(work, tmp_path)
+    assert weights(tmp_path / "run") == first
+
+
+def test_more_processes_than_batches_are_refused(corpus, tmp_path):
+    with pytest.raises(ConfigError, match=r"2 batches .* 3 processes"):
+        pretrain(tiny_config(), corpus, tmp_path, world=World(0, 3))
+
+
+def test_bf16_is_measured_once_and_remembered(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("videoclip.training.pretrain.bf16_pays", lambda *_: True)
+    pretrain(tiny_config(precision="auto"), corpus, tmp_path, shown=False)
+    assert json.loads((tmp_path / "facts.json").read_text())["precision"] == "bf16"
+    monkeypatch.setattr("videoclip.training.pretrain.bf16_pays", None)
+    pretrain(tiny_config(precision="auto"), corpus, tmp_path, shown=False)  # not measured again

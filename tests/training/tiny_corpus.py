@@ -1,0 +1,107 @@
+"""A dozen made-up narrated videos: each is about one thing, shown and said all the time."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from videoclip.config import ClipConfig, ModelConfig, OptimConfig, PlanConfig, PretrainConfig
+from videoclip.data.clips import Narration
+from videoclip.data.feature_store import FeatureSpec, FeatureStore
+from videoclip.data.tokenizer import Tokenizer
+
+DIM = 16
+SPEC = FeatureSpec(
+    dim=DIM, features_per_second=1.0, backbone="made-up", normalized=False, fingerprint="0"
+)
+THINGS = (
+    "egg",
+    "pan",
+    "oil",
+    "salt",
+    "rice",
+    "fish",
+    "soup",
+    "cake",
+    "leaf",
+    "bread",
+    "tea",
+    "ice",
+)
+
+
+def tokenizer():
+    return Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *THINGS, "the", "now"])
+
+
+class TinyCorpus:
+    """What `pretrain` asks of a corpus, made in memory but for the features."""
+
+    def __init__(self, folder, num_videos=12, seed=0):
+        rng = np.random.default_rng(seed)
+        looks = rng.normal(size=(len(THINGS), DIM))
+        self.tokenizer = tokenizer()
+        self.store = FeatureStore.open_or_create(folder, SPEC)
+        self.fingerprint = f"tiny-{num_videos}-{seed}"
+        self.videos = []
+        for i in range(num_videos):
+            thing = i % len(THINGS)
+            seconds = int(rng.integers(20, 40))
+            name = f"{THINGS[thing]}-{i}"
+            if name not in self.store:
+                features = looks[thing] + 0.3 * rng.normal(size=(seconds, DIM))
+                self.store.append(name, features.astype(np.float16))
+            starts = np.arange(0.0, seconds - 4, 4.0)
+            words = self.tokenizer.encode(f"now the {THINGS[thing]} the {THINGS[thing]}")
+            narration = Narration(
+                starts, starts + 3.5, tuple(np.array(words, np.int32) for _ in starts)
+            )
+            self.videos.append(SimpleNamespace(video_id=name, narration=narration))
+
+    def __len__(self):
+        return len(self.videos)
+
+    def __getitem__(self, index):
+        return self.videos[index]
+
+
+def tiny_config(**changes):
+    model = ModelConfig(
+        feature_dim=DIM,
+        backbone="made-up",
+        normalized_features=False,
+        hidden_size=32,
+        num_video_layers=1,
+        num_text_layers=1,
+        num_heads=2,
+        intermediate_size=64,
+        dropout=0.1,
+        vocab_size=len(THINGS) + 6,
+        max_positions=40,
+        cls_id=2,
+        sep_id=3,
+        max_video_tokens=8,
+        max_text_tokens=16,
+        normalize=True,
+        temperature=0.1,
+        learn_temperature=True,
+    )
+    clips = ClipConfig(
+        clips_per_video=2,
+        min_text_tokens=3,
+        max_text_tokens=10,
+        text_capacity=16,
+        min_video_seconds=2,
+        max_video_seconds=8,
+    )
+    defaults = {
+        "name": "test",
+        "model": model,
+        "clips": clips,
+        "plan": PlanConfig(kind="shuffled", videos_per_batch=6, num_candidates=8),
+        "optim": OptimConfig(
+            optimizer="adamw", lr=3e-3, warmup_updates=4, total_updates=0, schedule="cosine"
+        ),
+        "epochs": 2,
+        "precision": "fp32",
+    }
+    return PretrainConfig(**{**defaults, **changes})
