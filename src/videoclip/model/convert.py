@@ -1,0 +1,299 @@
+"""Weights of others as our models: released VideoCLIP checkpoints, and BERT to start from.
+
+Every tensor is renamed by the tables below, checked by name and shape, and none is left over but
+those named as unused. Sizes come from the shapes; what shapes do not tell is taken from the
+published models where they leave no doubt, and asked for elsewhere.
+
+Source: the published names, which are those of every BERT checkpoint.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from videoclip.config import ModelConfig
+from videoclip.data.weights import check_shapes, shapes_of
+from videoclip.errors import CheckpointError, ConfigError
+from videoclip.model.transformer import BERT_NORM_EPS
+from videoclip.model.videoclip import VideoCLIP
+
+__all__ = ["Unsaid", "from_bert", "from_released", "kind_of"]
+
+# What we call a module: what a checkpoint calls it. Several of theirs are stacked in this order.
+Names = Mapping[str, tuple[str, ...]]
+
+EMBEDDING_NAMES: Names = {
+    "word_embeddings": ("embeddings.word_embeddings",),
+    "position_embeddings": ("embeddings.position_embeddings",),
+    "type_embeddings": ("embeddings.token_type_embeddings",),
+    "embedding_norm": ("embeddings.LayerNorm",),
+}
+LAYER_NAMES: Names = {
+    "qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
+    "attention_out": ("attention.output.dense",),
+    "attention_norm": ("attention.output.LayerNorm",),
+    "feed_in": ("intermediate.dense",),
+    "feed_out": ("output.dense",),
+    "feed_norm": ("output.LayerNorm",),
+}
+VIDEO_MLP_NAMES: Names = {
+    "linear1": ("videomlp.linear1",),
+    "norm": ("videomlp.LayerNorm",),
+    "linear2": ("videomlp.linear2",),
+}
+
+PREFIX = "mmmodel."
+"""Before every name of a released checkpoint, in some of the files."""
+HEAD = "video_encoder.classifier."
+"""Head of a model fine-tuned for action segmentation."""
+UNUSED = re.compile(r"(.*\.)?(pooler\.dense\.(weight|bias)|embeddings\.position_ids)")
+"""Loaded by the released code and never used: its embeddings are means, positions are counted."""
+BERT_HEADS = re.compile(r"(cls|classifier|qa_outputs)\..*")
+"""Heads of BERT's own training and of tasks, which a tower has no use for."""
+
+VIDEO_WORDS = "video_encoder.bert.word_embeddings.weight"
+"""Of their whole word table, the rows [CLS] and [SEP]: the video tower reads no others."""
+
+NUM_HEADS = {768: 12, 1024: 16}
+"""Attention heads of bert-base and bert-large, by width."""
+BERT_IDS = {30522: {"pad_id": 0, "cls_id": 101, "sep_id": 102}}
+"""Special ids of bert-*-uncased, by size of the vocabulary."""
+
+
+@dataclass(frozen=True)
+class Unsaid:
+    """What shapes do not tell; None: as in bert-base and bert-large, or an error.
+
+    Attributes:
+        num_heads: Attention heads.
+        pad_id: Id of [PAD].
+        cls_id: Id of [CLS].
+        sep_id: Id of [SEP].
+        max_video_tokens: Longest clip; the [SEP] behind a clip stands at the position after it.
+        max_text_tokens: Longest text, without special tokens.
+    """
+
+    num_heads: int | None = None
+    pad_id: int | None = None
+    cls_id: int | None = None
+    sep_id: int | None = None
+    max_video_tokens: int = 32
+    max_text_tokens: int = 61
+
+    def settings(self, hidden_size: int, vocab_size: int) -> dict[str, Any]:
+        """Return all of it as settings of a model of these sizes.
+
+        Raises:
+            ConfigError: If something must be said; the message names the option.
+        """
+        said = {name: value for name, value in vars(self).items() if value is not None}
+        known = {"num_heads": NUM_HEADS.get(hidden_size), **BERT_IDS.get(vocab_size, {})}
+        settings = {**{name: value for name, value in known.items() if value is not None}, **said}
+        for name in ("num_heads", "pad_id", "cls_id", "sep_id"):
+            if name not in settings:
+                option = "--num-heads" if name == "num_heads" else f"--vocab or --{name[:3]}-id"
+                raise ConfigError(
+                    f"weights of width {hidden_size} for {vocab_size} word pieces do not tell "
+                    f"{name}: give {option}"
+                )
+        return settings
+
+
+def kind_of(names: Iterable[str]) -> str:
+    """Say what weights are by their names: "videoclip", "s3d", "bert", or "" if unknown."""
+    names = [name.removeprefix(PREFIX) for name in names]
+    if any(name.startswith(("video_encoder.", "mm_encoder.")) for name in names):
+        return "videoclip"
+    if any(name.startswith("mixed_5c.") for name in names):
+        return "s3d"
+    if any(name.endswith("embeddings.word_embeddings.weight") for name in names):
+        return "bert"
+    return ""
+
+
+def from_released(
+    weights: Mapping[str, Tensor], unsaid: Unsaid, where: Path | str
+) -> tuple[VideoCLIP, dict[str, Tensor]]:
+    """Build a model from a released VideoCLIP checkpoint, two towers or one shared.
+
+    Args:
+        weights: By their published names, with or without the prefix `mmmodel.`.
+        unsaid: What the shapes do not tell.
+        where: Their file, for messages.
+
+    Returns:
+        The model; and `weight` (K, H) and `bias` (K,) of the head of a model fine-tuned for action
+        segmentation, empty for all others.
+
+    Raises:
+        CheckpointError: Naming tensors that are missing, unexpected or of another shape.
+        ConfigError: If the shapes do not tell something that was left unsaid.
+    """
+    weights = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}
+    weights = {name: tensor for name, tensor in weights.items() if not UNUSED.fullmatch(name)}
+    head = {n.removeprefix(HEAD): weights.pop(n) for n in list(weights) if n.startswith(HEAD)}
+    shared = any(name.startswith("mm_encoder.") for name in weights)
+    video, text = (
+        ("mm_encoder.", "mm_encoder.bert.") if shared else ("video_encoder.", "text_encoder.")
+    )
+
+    sizes = _bert_sizes(weights, text, where)
+    config = ModelConfig(
+        **sizes,
+        **unsaid.settings(sizes["hidden_size"], sizes["vocab_size"]),
+        feature_dim=_shape(weights, f"{video}videomlp.linear1.weight", where)[-1],
+        num_video_layers=_num_layers(weights, f"{video}bert."),
+        num_text_layers=_num_layers(weights, text),
+        shared_encoder=shared,
+    )
+    names = {
+        **_renamed(VIDEO_MLP_NAMES, "video_encoder.mlp.", video),
+        **_bert_names("video_encoder.bert.", f"{video}bert.", config.num_video_layers),
+        **_bert_names("text_encoder.bert.", text, config.num_text_layers),
+    }
+    model = VideoCLIP(config)
+    _fill(model, weights, names, where)
+    return model, head
+
+
+def from_bert(
+    weights: Mapping[str, Tensor],
+    settings: Mapping[str, Any],
+    config: ModelConfig,
+    where: Path | str,
+    *,
+    seed: int = 0,
+) -> VideoCLIP:
+    """Build a model to train from a BERT: its layers in both towers, a fresh video MLP before them.
+
+    The video tower takes the first `config.num_video_layers` layers, or all if there are fewer.
+
+    Args:
+        weights: By the names of `transformers`, with or without the prefix `bert.`.
+        settings: Its `config.json`.
+        config: The model wanted, but for sizes that the BERT dictates.
+        where: Its folder, for messages.
+        seed: Of the video MLP's random weights.
+
+    Raises:
+        CheckpointError: If it is no BERT, or naming tensors that are missing, unexpected or of
+            another shape.
+        ConfigError: If the model wanted does not fit these sizes.
+
+    Source: paper, section 4.1 (both encoders start from bert-base-uncased).
+    """
+    _check_is_bert(settings, where)
+    plain = {
+        re.sub(r"gamma$", "weight", re.sub(r"beta$", "bias", n)): w for n, w in weights.items()
+    }
+    plain = {name.removeprefix("bert."): tensor for name, tensor in plain.items()}
+    plain = {n: w for n, w in plain.items() if not (UNUSED.fullmatch(n) or BERT_HEADS.fullmatch(n))}
+    num_layers = _num_layers(plain, "")
+    config = replace(
+        config,
+        **_bert_sizes(plain, "", where),
+        num_heads=settings["num_attention_heads"],
+        num_video_layers=min(config.num_video_layers, num_layers),
+        num_text_layers=num_layers,
+    )
+    names = {
+        **_bert_names("video_encoder.bert.", "", config.num_video_layers),
+        **_bert_names("text_encoder.bert.", "", num_layers),
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = VideoCLIP(config)
+    _fill(model, plain, names, where)
+    return model
+
+
+def _fill(model: VideoCLIP, weights: Mapping[str, Tensor], names: Names, where: Path | str) -> None:
+    """Put renamed weights into a model; all must be used, and fit."""
+    state = model.state_dict()
+    wanted = {}
+    for ours, theirs in names.items():
+        rows, *columns = state[ours].shape
+        if ours == VIDEO_WORDS:
+            rows = model.config.vocab_size
+        wanted.update({name: (rows // len(theirs), *columns) for name in theirs})
+    check_shapes(shapes_of(weights), wanted, where)
+    for ours, theirs in names.items():
+        tensor = torch.cat([weights[name] for name in theirs])
+        if ours == VIDEO_WORDS and len(state[ours]) < len(tensor):
+            tensor = tensor[[model.config.cls_id, model.config.sep_id]]
+        state[ours].copy_(tensor)
+
+
+def _bert_names(ours: str, theirs: str, num_layers: int) -> dict[str, tuple[str, ...]]:
+    """Names of a tower's parameters: ours, and where theirs are."""
+    names = _renamed(EMBEDDING_NAMES, ours, theirs)
+    for i in range(num_layers):
+        names |= _renamed(LAYER_NAMES, f"{ours}layers.{i}.", f"{theirs}encoder.layer.{i}.")
+    return names
+
+
+def _renamed(modules: Names, ours: str, theirs: str) -> dict[str, tuple[str, ...]]:
+    """Names of the parameters of modules, behind our and their prefix."""
+    return {
+        f"{ours}{module}.{kind}": tuple(f"{theirs}{name}.{kind}" for name in names)
+        for module, names in modules.items()
+        for kind in ("weight", "bias")
+        if kind == "weight" or not module.endswith("embeddings")
+    }
+
+
+def _bert_sizes(weights: Mapping[str, Tensor], prefix: str, where: Path | str) -> dict[str, Any]:
+    """Sizes of a BERT, read off three of its tensors."""
+    vocab_size, hidden_size = _shape(weights, f"{prefix}embeddings.word_embeddings.weight", where)
+    positions = _shape(weights, f"{prefix}embeddings.position_embeddings.weight", where)
+    feed_in = _shape(weights, f"{prefix}encoder.layer.0.intermediate.dense.weight", where)
+    return {
+        "vocab_size": vocab_size,
+        "hidden_size": hidden_size,
+        "max_positions": positions[0],
+        "intermediate_size": feed_in[0],
+    }
+
+
+def _shape(weights: Mapping[str, Tensor], name: str, where: Path | str) -> tuple[int, int]:
+    """Shape of a matrix that must be there."""
+    if name not in weights:
+        check_shapes(shapes_of(weights), {**shapes_of(weights), name: ()}, where)
+    shape = tuple(weights[name].shape)
+    if len(shape) != 2 or 0 in shape:
+        raise CheckpointError(
+            f"{where} is damaged: '{name}' is {shape}, not a matrix; get it again"
+        )
+    return shape[0], shape[1]
+
+
+def _num_layers(weights: Mapping[str, Tensor], prefix: str) -> int:
+    """Number of layers, counted by their highest number; a gap shows as missing tensors."""
+    pattern = re.compile(re.escape(prefix) + r"encoder\.layer\.(\d+)\..*")
+    found = [int(match[1]) for name in weights if (match := pattern.fullmatch(name))]
+    return max(found, default=-1) + 1
+
+
+def _check_is_bert(settings: Mapping[str, Any], where: Path | str) -> None:
+    """Make sure that a BERT computes what our towers compute."""
+    wanted = {
+        "model_type": "bert",
+        "hidden_act": "gelu",
+        "layer_norm_eps": BERT_NORM_EPS,
+        "position_embedding_type": "absolute",
+    }
+    for name, value in wanted.items():
+        if settings.get(name, value) != value:
+            raise CheckpointError(
+                f"{where} is no plain BERT ({name} is {settings[name]!r}, not {value!r}): its "
+                "weights would compute something else here"
+            )
+    if not isinstance(settings.get("num_attention_heads"), int):
+        raise CheckpointError(f"{where}: config.json does not tell num_attention_heads")

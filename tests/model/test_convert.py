@@ -1,0 +1,277 @@
+"""Weights of others become our models: same numbers, nothing missing, nothing left over."""
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.model.tiny_models import TINY
+from videoclip.data.weights import read_weights
+from videoclip.errors import CheckpointError, ConfigError
+from videoclip.model.convert import Unsaid, from_bert, from_released, kind_of
+
+PARITY = 1e-5
+
+
+def unsaid(sizes):
+    """What a golden model's shapes do not tell."""
+    return Unsaid(
+        num_heads=sizes["heads"],
+        pad_id=0,
+        cls_id=1,
+        sep_id=2,
+        max_video_tokens=sizes["max_video_len"],
+        max_text_tokens=sizes["max_len"] - sizes["max_video_len"] - 3,
+    )
+
+
+@pytest.fixture(scope="module")
+def released(shared):
+    """Function of a golden model's name: its weights and what is to be said of it."""
+    folder = shared / "golden/model_small"
+    sizes = json.loads((folder / "configs.json").read_text())
+
+    def read(name):
+        return load_file(folder / f"{name}.safetensors"), unsaid(sizes[name])
+
+    return read
+
+
+def batch_of(case):
+    """Our batch from a released one: word ids without [CLS] [SEP] .. [SEP]."""
+    text = torch.from_numpy(case["in_caps"])[:, 2:-1]
+    num_words = torch.from_numpy(case["in_cmasks"]).sum(1) - 3
+    text_mask = torch.arange(text.shape[1]) < num_words[:, None]
+    video, video_mask = torch.from_numpy(case["in_vfeats"]), torch.from_numpy(case["in_vmasks"])
+    return video, video_mask, text, text_mask
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [
+        ("A", "A1_mixed_lengths"),
+        ("A", "A2_all_full"),
+        ("B", "B1_junk_in_padding"),
+        ("B", "B2_short_video_tensor"),
+        ("S", "S_share"),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "mmmodel."])
+def test_a_converted_model_embeds_as_the_release(released, shared, name, case, prefix):
+    weights, said = released(name)
+    weights = {prefix + key: tensor for key, tensor in weights.items()}
+    model, head = from_released(weights, said, "file")
+    assert head == {}
+    case = np.load(shared / f"golden/model_small/{case}.npz")
+    video, video_mask, text, text_mask = batch_of(case)
+    with torch.inference_mode():
+        ours = model.eval().encode_video(video, video_mask), model.encode_text(text, text_mask)
+    np.testing.assert_allclose(ours[0], case["out_pooled_video"], rtol=0, atol=PARITY)
+    np.testing.assert_allclose(ours[1], case["out_pooled_text"], rtol=0, atol=PARITY)
+
+
+@pytest.mark.parity
+def test_the_head_of_a_fine_tuned_model_is_kept_apart(released, shared):
+    weights, said = released("B")
+    theirs = load_file(shared / "golden/model_small/B3_segmentation_head.safetensors")
+    _, head = from_released(weights | theirs, said, "file")
+    case = np.load(shared / "golden/model_small/B3_action_segmentation.npz")
+    model, _ = from_released(weights, said, "file")
+    video, video_mask = torch.from_numpy(case["in_vfeats"]), torch.from_numpy(case["in_vmasks"])
+    with torch.inference_mode():
+        tokens = model.eval().video_tokens(video, video_mask, attend_cls=False)
+        logits = tokens @ head["weight"].T + head["bias"]
+    np.testing.assert_allclose(
+        logits[video_mask], case["out_logits"][case["in_vmasks"]], rtol=0, atol=PARITY
+    )
+
+
+@pytest.mark.parity
+def test_a_fairseq_file_gives_the_same_model(released, tmp_path):
+    weights, said = released("A")
+    half = {f"mmmodel.{k}": w.half() if w.is_floating_point() else w for k, w in weights.items()}
+    content = {
+        "args": argparse.Namespace(lr=[5e-5]),
+        "model": half,
+        "optimizer_history": [{"num_updates": 3}],
+        "extra_state": {"epoch": 25},
+        "last_optimizer_state": {"state": {0: {"exp_avg": torch.zeros(4)}}},
+    }
+    path = tmp_path / "checkpoint_best.pt"
+    for zipped in (True, False):
+        torch.save(content, path, _use_new_zipfile_serialization=zipped)
+        model, _ = from_released(read_weights(path), said, path)
+        whole, _ = from_released(weights, said, path)
+        for (name, ours), theirs in zip(
+            model.state_dict().items(), whole.state_dict().values(), strict=True
+        ):
+            assert ours.dtype == torch.float32
+            assert torch.equal(ours, theirs.half().float()), name
+
+
+@pytest.mark.parity
+def test_the_published_names_are_all_known(shared):
+    path = shared / "golden/model_small/full_size_state_dict_keys.json"
+    entries = json.loads(path.read_text())["entries"]
+    narrow = {768: 24, 3072: 48, 30522: 110, 512: 96}
+    weights = {
+        name: torch.zeros([narrow.get(size, size) for size in shape])
+        for name, (shape, _) in entries.items()
+    }
+    assert kind_of(weights) == "videoclip"
+    model, _ = from_released(weights, Unsaid(2, 0, 101, 102), "file")
+    config = model.config
+    assert (config.num_video_layers, config.num_text_layers) == (6, 12)
+    assert (config.hidden_size, config.intermediate_size, config.feature_dim) == (24, 48, 96)
+    assert not any(parameter.any() for parameter in model.parameters())
+
+
+def test_what_every_bert_base_has_need_not_be_said():
+    settings = Unsaid().settings(768, 30522)
+    assert settings == vars(Unsaid(12, 0, 101, 102))
+    assert Unsaid(num_heads=8).settings(768, 30522)["num_heads"] == 8
+
+
+def remove(weights):
+    del weights["video_encoder.bert.encoder.layer.1.attention.self.key.bias"]
+
+
+def remove_a_whole_layer(weights):
+    for name in [n for n in weights if n.startswith("text_encoder.encoder.layer.1.")]:
+        del weights[name]
+
+
+def reshape(weights):
+    weights["text_encoder.encoder.layer.0.attention.self.key.weight"] = torch.zeros(64, 63)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (remove, "missing: 'video_encoder.bert.encoder.layer.1.attention.self.key.bias'"),
+        (remove_a_whole_layer, r"missing: 'text_encoder.encoder.layer.1.* and 13 more"),
+        (reshape, r"'text_encoder.*key.weight' is \(64, 63\), not \(64, 64\)"),
+        (lambda w: w.update(extra=torch.zeros(1)), "unexpected: 'extra'"),
+        (lambda w: w.pop("video_encoder.videomlp.linear1.weight"), "missing: .*linear1.weight"),
+        (
+            lambda w: w.update({"video_encoder.videomlp.linear1.weight": torch.zeros(4)}),
+            r"'video_encoder.videomlp.linear1.weight' is \(4,\), not a matrix",
+        ),
+        (
+            lambda w: w.pop("text_encoder.embeddings.word_embeddings.weight"),
+            "missing: 'text_encoder.embeddings.word_embeddings.weight'",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(released, change, message):
+    weights, said = released("A")
+    change(weights)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        from_released(weights, said, "the/file.pt")
+    assert "the/file.pt" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(
+    ("said", "option"),
+    [
+        (Unsaid(pad_id=0, cls_id=1, sep_id=2), "--num-heads"),
+        (Unsaid(num_heads=4, pad_id=0, sep_id=2), "--vocab or --cls-id"),
+    ],
+)
+def test_what_shapes_do_not_tell_is_asked_for(released, said, option):
+    weights, _ = released("A")
+    with pytest.raises(ConfigError, match=option):
+        from_released(weights, said, "file")
+
+
+def test_kinds_are_told_by_names():
+    assert kind_of(["mmmodel.mm_encoder.videomlp.linear1.weight"]) == "videoclip"
+    assert kind_of(["conv1.conv1.weight", "mixed_5c.conv_b0.conv1.weight"]) == "s3d"
+    assert kind_of(["bert.embeddings.word_embeddings.weight"]) == "bert"
+    assert kind_of(["embeddings.word_embeddings.weight"]) == "bert"
+    assert kind_of(["weight"]) == ""
+
+
+@pytest.fixture(scope="module")
+def bert():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        vocab_size=50,
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=24,
+        max_position_embeddings=40,
+        hidden_dropout_prob=0.0,
+        attn_implementation="eager",
+    )
+    torch.manual_seed(0)
+    model = transformers.BertModel(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+    return model.eval()
+
+
+@pytest.mark.parametrize("style", ["plain", "prefixed with heads", "old names"])
+def test_a_bert_becomes_both_towers(bert, style):
+    weights = dict(bert.state_dict())
+    if style != "plain":
+        weights = {f"bert.{name}": tensor for name, tensor in weights.items()}
+        weights["cls.predictions.bias"] = torch.zeros(50)
+    if style == "old names":
+        new, old = ("LayerNorm.weight", "LayerNorm.bias"), ("LayerNorm.gamma", "LayerNorm.beta")
+        for now, then in zip(new, old, strict=True):
+            weights = {name.replace(now, then): tensor for name, tensor in weights.items()}
+    model = from_bert(weights, bert.config.to_dict(), TINY, "folder").eval()
+    assert model.config.num_heads == 4
+    assert (model.config.num_video_layers, model.config.num_text_layers) == (2, 3)
+
+    words = torch.tensor([[7, 8, 9, 10]])
+    packed = torch.tensor([[TINY.cls_id, 7, 8, 9, 10, TINY.sep_id]])
+    with torch.inference_mode():
+        ours = model.text_encoder(words, torch.ones_like(words, dtype=torch.bool)).hidden
+        theirs = bert(packed).last_hidden_state
+    torch.testing.assert_close(ours, theirs, atol=PARITY, rtol=0)
+    video = model.video_encoder.bert
+    assert torch.equal(video.word_embeddings.weight, bert.embeddings.word_embeddings.weight[1:3])
+    for ours, theirs in zip(video.layers, bert.encoder.layer[:2], strict=True):
+        assert torch.equal(ours.feed_in.weight, theirs.intermediate.dense.weight)
+
+
+def test_a_shallow_bert_gives_all_its_layers_and_the_seed_the_rest(bert):
+    weights = {n: w for n, w in bert.state_dict().items() if ".layer.1." not in n}
+    weights = {n: w for n, w in weights.items() if ".layer.2." not in n}
+    models = [from_bert(weights, bert.config.to_dict(), TINY, "folder", seed=s) for s in (1, 1, 2)]
+    assert models[0].config.num_video_layers == models[0].config.num_text_layers == 1
+    first, again, other = (model.video_encoder.mlp.linear1.weight for model in models)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model_type": "roberta"}, "model_type is 'roberta', not 'bert'"),
+        ({"hidden_act": "relu"}, "hidden_act is 'relu'"),
+        ({"layer_norm_eps": 1e-5}, "layer_norm_eps"),
+        ({"num_attention_heads": None}, "num_attention_heads"),
+    ],
+)
+def test_another_kind_of_transformer_is_refused(bert, settings, message):
+    with pytest.raises(CheckpointError, match=message):
+        from_bert(bert.state_dict(), bert.config.to_dict() | settings, TINY, "folder")
+
+
+def test_a_bert_without_some_weights_is_refused(bert):
+    weights = dict(bert.state_dict())
+    del weights["encoder.layer.0.output.dense.bias"]
+    with pytest.raises(CheckpointError, match=r"missing: 'encoder.layer.0.output.dense.bias'"):
+        from_bert(weights, bert.config.to_dict(), TINY, "folder")
