@@ -81,5 +81,7 @@ def read_checkpoint(folder: Path, model: VideoCLIP, optimizer: torch.optim.Optim
     for key, tensor in moments.items():
         index, name = key.split(".")
         state.setdefault(int(index), {})[name] = tensor
+    for group in trainer["param_groups"]:
+        group["betas"] = tuple(group["betas"])
     optimizer.load_state_dict({"state": state, "param_groups": trainer["param_groups"]})
     return Position(**trainer["position"])

@@ -1,0 +1,52 @@
+"""Counted operations against torch's own counter, and the choice of precision."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.model.tiny_models import TINY, make_model, make_text, make_video
+from videoclip.config import LossConfig
+from videoclip.data.batch import Batch
+from videoclip.training import speed
+from videoclip.training.speed import bf16_pays, matmul_peak, step_flops
+
+
+def test_flops_of_full_clips_are_what_torch_counts():
+    batch = Batch(*make_video([9] * 4, 9), *make_text([11] * 4, 11))
+    model = make_model(TINY)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.encode_video(batch.video, batch.video_mask)
+        model.encode_text(batch.text, batch.text_mask)
+    pooling = 2 * 4 * (11 + 13) * TINY.hidden_size
+    # On a CPU the counter does not know attention: two products of (L, H) and (H, L), two layers.
+    attention = 2 * 4 * 4 * (11**2 + 13**2) * TINY.hidden_size
+    counted = counter.get_total_flops() - pooling + attention
+    assert step_flops(TINY, batch, passes=(1, 1)) == counted
+
+
+def test_padding_costs_nothing_and_frozen_towers_little():
+    short = Batch(*make_video([3, 2], 9), *make_text([4, 1], 11))
+    tight = Batch(*make_video([3, 2], 3), *make_text([4, 1], 4))
+    assert step_flops(TINY, short) == step_flops(TINY, tight)
+    assert step_flops(TINY, short) == 3 * step_flops(TINY, short, passes=(1, 1))
+    assert step_flops(TINY, short, passes=(3, 1)) < step_flops(TINY, short)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_peak_is_a_plausible_rate(precision):
+    assert 1e8 < matmul_peak(torch.device("cpu"), precision) < 1e15
+
+
+@pytest.mark.parametrize(("bf16_seconds", "pays"), [(0.5, True), (0.95, False)])
+def test_bf16_must_pay_clearly(monkeypatch, bf16_seconds, pays):
+    seconds = iter([1.0, bf16_seconds])
+
+    def timed(work, device, repeats):
+        work()
+        return next(seconds)
+
+    monkeypatch.setattr(speed, "_seconds", timed)
+    model = make_model(TINY).train()
+    batch = Batch(*make_video([9] * 12, 9), *make_text([11] * 12, 11))
+    assert bf16_pays(model, batch, LossConfig(), torch.device("cpu")) is pays
+    assert all(p.grad is None for p in model.parameters())
