@@ -21,7 +21,7 @@ from av.video.reformatter import VideoReformatter
 from videoclip.errors import ConfigError
 from videoclip.features.resize import Resize, Squash
 from videoclip.features.timeline import Timeline, sample_times
-from videoclip.features.video_file import decode_pictures, find_timeline
+from videoclip.features.video_file import decode_near, decode_pictures, find_timeline
 
 __all__ = ["Frame", "Mode", "VideoInfo", "grab_frame", "probe", "sample_frames"]
 
@@ -167,18 +167,24 @@ def grab_frame(
 ) -> npt.NDArray[np.uint8]:
     """Return the picture on screen at a time as (height, width, 3) RGB, for a thumbnail.
 
+    In MP4 and Matroska files it seeks, so that an hour costs no more than a minute; others are
+    read through up to the end, but decoded only where needed.
+
     Args:
         path: The video file.
-        time: Seconds; a time beyond the end gives the last picture.
+        time: Seconds; beyond the end, the last picture.
         resize: How to scale it; `Fit(320)` suits thumbnails.
-        mode: `fast` takes the nearest keyframe.
+        mode: `fast` takes a keyframe near by.
 
     Raises:
         DecodeError: If the video cannot be read.
     """
-    path = Path(path)
-    timeline = find_timeline(path)
-    return next(_frames(path, timeline, np.array([time]), mode)).rgb(resize)
+    path, time = Path(path), max(0.0, time)
+    near = decode_near(path, time, exact=mode == "exact")
+    if near is None:
+        return next(_frames(path, find_timeline(path), np.array([time]), mode)).rgb(resize)
+    decoded, pixel_aspect = near
+    return _Picture(decoded, pixel_aspect, {}).rgb(resize)
 
 
 def _frames(

@@ -66,7 +66,8 @@ class Timeline:
     def seconds(self, stamps: npt.NDArray[np.int64] | int) -> npt.NDArray[np.float64]:
         """Return stamps as seconds from the start of the video."""
         shifted = np.asarray(stamps, dtype=np.float64) - float(self.origin)
-        return shifted * self.time_base.numerator / self.time_base.denominator
+        seconds: npt.NDArray[np.float64] = shifted * float(self.time_base)
+        return seconds
 
     def shown_at(self, times: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         """Return the stamp of the picture on screen at each time; before the first, the first."""

@@ -20,10 +20,13 @@ from av.stream import Discard, Disposition
 from videoclip.errors import DecodeError
 from videoclip.features.timeline import Action, Timeline, plan_packets, read_timeline
 
-__all__ = ["decode_pictures", "find_timeline", "open_video"]
+__all__ = ["decode_near", "decode_pictures", "find_timeline", "open_video"]
 
 SKIPS_EXACTLY = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
 """Decoders that can leave out pictures nobody refers to without touching any other (tested)."""
+
+SEEKS_EXACTLY = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
+"""Containers with an index of keyframes and true times, by FFmpeg's names."""
 
 MAX_BROKEN_SHARE = 0.1
 """Share of packets that may fail to decode before a video counts as unreadable."""
@@ -128,6 +131,37 @@ def decode_pictures(
         raise DecodeError("none of its pictures can be decoded; it is damaged", path)
 
 
+def decode_near(path: Path, seconds: float, *, exact: bool) -> tuple[Any, Fraction] | None:
+    """Seek to a time and decode no more than it takes to show its picture.
+
+    Args:
+        path: The video file.
+        seconds: When; beyond the end, the last picture.
+        exact: Whether to go on from the keyframe before to the picture on screen.
+
+    Returns:
+        PyAV frame and pixel aspect ratio; None if the container has no index to seek by.
+
+    Raises:
+        DecodeError: If there is no such picture.
+    """
+    with open_video(path) as (container, stream):
+        if container.format.name not in SEEKS_EXACTLY:
+            return None
+        start = Fraction(container.start_time or 0, MICROSECONDS)
+        target = (start + Fraction(seconds)) / stream.time_base
+        container.seek(int(target), stream=stream)
+        shown = None
+        no_plan = np.zeros(0, dtype=np.int8)
+        for frame in _decode(container, stream, no_plan, path):
+            if shown is not None and (not exact or frame.pts > target):
+                break
+            shown = frame
+        if shown is None:
+            raise DecodeError("none of its pictures can be decoded; it is damaged", path)
+        return shown, stream.sample_aspect_ratio or Fraction(1)
+
+
 def _decode(
     container: Any, stream: Any, actions: npt.NDArray[np.int8], path: Path
 ) -> Iterator[Any]:
@@ -152,7 +186,7 @@ def _decode(
             yield from codec.decode(None) if resting else codec.decode(packet)
         except FFmpegError as error:
             num_broken += 1
-            if num_broken > MAX_BROKEN_SHARE * len(actions):
+            if num_broken > MAX_BROKEN_SHARE * len(actions) > 0:
                 raise DecodeError(
                     f"{num_broken} of its first {position} pictures are damaged; "
                     "copy or download it again",

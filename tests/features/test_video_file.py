@@ -1,0 +1,156 @@
+"""Bad input: each in one line that says what is wrong."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.make_video import number_shown, write_sound, write_video
+from videoclip.errors import DecodeError
+from videoclip.features.decode import grab_frame, probe, sample_frames
+from videoclip.features.video_file import open_video
+
+
+def why(path):
+    with pytest.raises(DecodeError) as caught:
+        list(sample_frames(path, 1.0))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(f"{path}: ")
+    return message.removeprefix(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("", "it is empty"),
+        ("not a video\n" * 50, "not a video, or damaged"),
+        ("#EXTM3U\n#EXTINF:10,\nhttp://127.0.0.1:9/x.ts\n", "not a video, or damaged"),
+        ("1\n00:00:01,000 --> 00:00:02,000\nhello\n", "no video in it"),
+    ],
+    ids=["empty", "text", "playlist", "subtitles"],
+)
+def test_a_text_file_named_mp4(tmp_path, content, reason):
+    path = tmp_path / "clip.mp4"
+    path.write_text(content)
+    assert reason in why(path)
+    with pytest.raises(DecodeError, match=reason):
+        grab_frame(path, 1.0)
+
+
+def test_sound_only(tmp_path):
+    assert why(write_sound(tmp_path / "clip.mp4")) == "there is only sound in it"
+
+
+def test_no_pictures(tmp_path):
+    assert "no video in it" in why(write_video(tmp_path / "clip.mp4", 0))
+
+
+def test_missing_link_folder(tmp_path):
+    assert why(tmp_path / "none.mp4") == "there is no such file"
+    link = tmp_path / "link.mp4"
+    link.symlink_to("gone/clip.mp4")
+    assert why(link) == "it is a link to gone/clip.mp4, which does not exist"
+    assert why(tmp_path) == "there are no videos in this folder"
+
+
+def test_no_permission(tmp_path):
+    """In a process of its own, as root may read everything."""
+    path = write_video(tmp_path / "clip.mp4", 3)
+    path.chmod(0)
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
+        if os.geteuid() == 0:
+            folder.chmod(0o755)
+    code = (
+        "import os, sys\n"
+        "from videoclip.features.decode import probe\n"
+        "from videoclip.errors import DecodeError\n"
+        "if os.geteuid() == 0: os.setuid(65534)\n"
+        "try: probe(sys.argv[1])\n"
+        "except DecodeError as error: print(error)"
+    )
+    result = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert result.stdout == f"{path}: no permission to read it\n", result.stderr
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "webm", "avi"])
+def test_cut_off(tmp_path, suffix):
+    codec = {"webm": "libvpx", "avi": "mpeg4"}.get(suffix, "libx264")
+    whole = write_video(tmp_path / f"whole.{suffix}", 100, codec=codec).read_bytes()
+    path = tmp_path / f"clip.{suffix}"
+    path.write_bytes(whole[: len(whole) // 2])
+    expected = "not a video, or damaged" if suffix == "mp4" else "0 s and seems cut off"
+    assert expected in why(path)
+
+
+def moov_first(path):
+    """Write an MP4 whose index comes first, as served on the web, and return its bytes."""
+    import av
+
+    plain = write_video(path.with_name("plain.mp4"), 100)
+    with (
+        av.open(str(plain)) as source,
+        av.open(str(path), "w", options={"movflags": "+faststart"}) as output,
+    ):
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                output.mux(packet)
+    return path.read_bytes()
+
+
+def test_cut_off_after_its_index(tmp_path):
+    path = tmp_path / "clip.mp4"
+    whole = moov_first(path)
+    path.write_bytes(whole[: len(whole) // 2])
+    assert "of 10.0 s and seems cut off; copy or download it again" in why(path)
+
+
+def test_a_few_damaged_pictures_are_bridged_and_many_are_not(tmp_path):
+    path = tmp_path / "clip.mp4"
+    whole = moov_first(path)
+    data = whole.index(b"mdat") + 8
+    path.write_bytes(whole[:-100] + bytes(100))
+    shown = [number_shown(frame.rgb()) for frame in sample_frames(path, 1.0)]
+    assert shown[:9] == [5, 15, 25, 35, 45, 55, 65, 75, 85]
+    path.write_bytes(whole[:data] + bytes(len(whole) - data))
+    assert "pictures are damaged; copy or download it again" in why(path)
+    with pytest.raises(DecodeError, match="damaged"):
+        grab_frame(path, 1.0)
+
+
+def test_random_bytes(tmp_path):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(np.random.default_rng(0).bytes(10_000))
+    assert "not a video, or damaged" in why(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["with space.mp4", "quo'te\".mp4", "emoji 😀.mp4", "a:b %03d [1].mp4", "x" * 240 + ".mp4"],
+)
+def test_names_of_every_kind(tmp_path, name):
+    write_video(tmp_path / "plain.mp4", 12).rename(tmp_path / name)
+    assert probe(tmp_path / name).num_frames == 12
+
+
+def test_a_name_that_is_not_utf8(tmp_path):
+    path = tmp_path / os.fsdecode(b"\xff.mp4")
+    write_video(tmp_path / "plain.mp4", 12).rename(path)
+    assert probe(path).num_frames == 12
+
+
+def test_ffmpeg_keeps_silent(tmp_path, capfd):
+    path = tmp_path / "clip.mp4"
+    whole = moov_first(path)
+    path.write_bytes(whole[: len(whole) // 2])
+    why(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_one_thread_decodes(tmp_path):
+    with open_video(write_video(tmp_path / "clip.mp4", 3)) as (_, stream):
+        assert stream.codec_context.thread_count == 1
