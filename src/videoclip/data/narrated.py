@@ -1,0 +1,266 @@
+"""Narrated videos: those that have both words and features, ready to draw clip pairs from.
+
+A corpus says which videos it had to leave out, and why.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, overload
+
+import numpy as np
+from numpy.random import Generator
+
+from videoclip.config import ClipConfig
+from videoclip.data.clips import (
+    ClipPair,
+    Narration,
+    candidate_tokens,
+    clip_tokens,
+    draw_clip_pair,
+)
+from videoclip.data.feature_spec import FeatureSpec
+from videoclip.data.subtitles import Cue, pair_subtitles, read_subtitles
+from videoclip.data.tokenizer import Tokenizer
+from videoclip.errors import DataError
+
+__all__ = [
+    "FeatureReader",
+    "NarratedCorpus",
+    "NarratedVideo",
+    "find_narrations",
+    "narrate",
+]
+
+MAX_CUE_CHARACTERS = 96
+MAX_CUE_TOKENS = 32
+"""Longer cues are cut, first in characters, then in word pieces. Source: the released data."""
+
+
+@dataclass(frozen=True)
+class NarratedVideo:
+    """One video and its words.
+
+    Attributes:
+        video_id: Its name in the store.
+        narration: Spans and word-piece ids of its cues.
+        texts: The words themselves, cue by cue; empty where only ids are known.
+    """
+
+    video_id: str
+    narration: Narration
+    texts: tuple[str, ...] = ()
+
+
+class FeatureReader(Protocol):
+    """Where a corpus reads features: a `FeatureStore` or released shards."""
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """What the features are."""
+        ...
+
+    @property
+    def video_ids(self) -> list[str]:
+        """Ids of all videos that have features."""
+        ...
+
+    def num_features(self, video_id: str) -> int:
+        """Return the number of features of a video."""
+        ...
+
+    def read_windows(self, windows: Sequence[tuple[str, int, int]]) -> list[np.ndarray]:
+        """Read rows [start, stop) of a video for each (video_id, start, stop), (rows, D)."""
+        ...
+
+
+class NarratedCorpus(Sequence[NarratedVideo]):
+    """Videos with words and features, in a fixed order; a `BatchPlan` holds their indices.
+
+    Attributes:
+        store: Where their features are.
+        left_out: Reason by video id for each video that is not in the corpus.
+    """
+
+    def __init__(
+        self,
+        videos: Sequence[NarratedVideo],
+        store: FeatureReader,
+        left_out: Mapping[str, str] | None = None,
+    ) -> None:
+        self._videos = videos
+        self.store = store
+        self.left_out = dict(left_out or {})
+
+    @classmethod
+    def from_captions(
+        cls, store: FeatureReader, captions: Mapping[str, Sequence[Cue]], tokenizer: Tokenizer
+    ) -> NarratedCorpus:
+        """Join a store with the cues of each video, in the order of `captions`.
+
+        Cues that begin after the last feature are left out, and videos with none left.
+        """
+        left_out: dict[str, str] = {}
+        kept: dict[str, list[Cue]] = {}
+        for video_id, cues in captions.items():
+            try:
+                num_features = store.num_features(video_id)
+            except DataError:
+                left_out[video_id] = "has no features; 'videoclip extract' computes them"
+                continue
+            duration = num_features / store.spec.features_per_second
+            inside = [cue for cue in cues if cue.start < duration]
+            if inside:
+                kept[video_id] = inside
+            elif cues:
+                left_out[video_id] = f"all its narration comes after its end ({duration:.0f} s)"
+            else:
+                left_out[video_id] = "has no words in its subtitles"
+        return cls(narrate(kept, tokenizer), store, left_out)
+
+    @classmethod
+    def from_folder(
+        cls, folder: Path | str, store: FeatureReader, tokenizer: Tokenizer
+    ) -> NarratedCorpus:
+        """Join the videos of a store with the subtitles found for them anywhere in a folder."""
+        captions: dict[str, Sequence[Cue]] = {}
+        left_out: dict[str, str] = {}
+        for video_id, path in find_narrations(folder, store.video_ids).items():
+            if path is None:
+                left_out[video_id] = "has no subtitles"
+                continue
+            try:
+                captions[video_id] = read_subtitles(path)
+            except DataError as error:
+                left_out[video_id] = str(error)
+        corpus = cls.from_captions(store, captions, tokenizer)
+        corpus.left_out |= left_out
+        return corpus
+
+    @property
+    def video_ids(self) -> list[str]:
+        """Ids in the order of the corpus."""
+        return [video.video_id for video in self._videos]
+
+    def __len__(self) -> int:
+        """Number of videos V."""
+        return len(self._videos)
+
+    @overload
+    def __getitem__(self, index: int) -> NarratedVideo: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[NarratedVideo]: ...
+    def __getitem__(self, index: int | slice) -> NarratedVideo | Sequence[NarratedVideo]:
+        """Return a video, or several as a plain sequence."""
+        return self._videos[index]
+
+    def __iter__(self) -> Iterator[NarratedVideo]:
+        return iter(self._videos)
+
+    def select(self, indices: Iterable[int]) -> NarratedCorpus:
+        """Return the corpus of some of the videos, in the order given."""
+        return NarratedCorpus([self._videos[i] for i in indices], self.store, self.left_out)
+
+    def split(self, num_held_out: int, seed: int) -> tuple[NarratedCorpus, NarratedCorpus]:
+        """Return the training and the held-out corpus: the last videos of a seeded shuffle.
+
+        Both keep the order of this corpus. The same seed holds out the same videos.
+
+        Raises:
+            DataError: If no video would be left to train on.
+        """
+        if num_held_out and num_held_out >= len(self):
+            raise DataError(
+                f"cannot hold out {num_held_out} of {len(self)} narrated videos; hold out fewer"
+            )
+        order = np.random.default_rng(seed).permutation(len(self))
+        border = len(self) - num_held_out
+        train, held_out = (sorted(part.tolist()) for part in np.split(order, [border]))
+        return self.select(train), self.select(held_out)
+
+    def draw(
+        self, index: int, config: ClipConfig, rng: Generator
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Draw `clips_per_video` clip pairs of a video: features (rows, D) and word-piece ids.
+
+        Not for MIL-NCE clips, which have several texts: see `draw_candidates`.
+        """
+        pairs, narration = self.draw_pairs(index, config, rng), self._videos[index].narration
+        texts = [clip_tokens(narration, pair, config.text_capacity) for pair in pairs]
+        return list(zip(self.read_clips(index, pairs), texts, strict=True))
+
+    def draw_candidates(
+        self, index: int, config: ClipConfig, rng: Generator
+    ) -> list[tuple[np.ndarray, list[np.ndarray]]]:
+        """Draw `clips_per_video` MIL-NCE clips: features and `num_candidates` texts of each."""
+        pairs, narration = self.draw_pairs(index, config, rng), self._videos[index].narration
+        texts = [candidate_tokens(narration, pair, config) for pair in pairs]
+        return list(zip(self.read_clips(index, pairs), texts, strict=True))
+
+    def draw_pairs(self, index: int, config: ClipConfig, rng: Generator) -> list[ClipPair]:
+        """Draw `clips_per_video` clip pairs of a video, without reading anything."""
+        narration, seconds = self._videos[index].narration, self.num_seconds(index)
+        return [
+            draw_clip_pair(narration, seconds, config, rng) for _ in range(config.clips_per_video)
+        ]
+
+    def num_seconds(self, index: int) -> int:
+        """Return the whole seconds of a video that have features; at least one."""
+        num_features = self.store.num_features(self._videos[index].video_id)
+        return max(1, math.floor(num_features / self.store.spec.features_per_second))
+
+    def read_clips(self, index: int, pairs: Iterable[ClipPair]) -> list[np.ndarray]:
+        """Read the features of a video's clips, (rows, D) float16 each, at least one row."""
+        video_id, rate = self._videos[index].video_id, self.store.spec.features_per_second
+        num_features = self.store.num_features(video_id)
+        windows = []
+        for pair in pairs:
+            start = math.floor(pair.video_start * rate)
+            num_rows = max(1, round((pair.video_end - pair.video_start) * rate))
+            windows.append((video_id, start, min(start + num_rows, num_features)))
+        return self.store.read_windows(windows)
+
+
+def narrate(
+    captions: Mapping[str, Sequence[Cue]],
+    tokenizer: Tokenizer,
+    *,
+    max_characters: int = MAX_CUE_CHARACTERS,
+    max_tokens: int = MAX_CUE_TOKENS,
+) -> list[NarratedVideo]:
+    """Turn the cues of each video into word pieces, cut as the released data is."""
+    texts = [cue.text[:max_characters] for cues in captions.values() for cue in cues]
+    ids = iter(tokenizer.encode_batch(texts))
+    videos = []
+    for video_id, cues in captions.items():
+        narration = Narration(
+            starts=np.array([cue.start for cue in cues], dtype=np.float64),
+            ends=np.array([cue.end for cue in cues], dtype=np.float64),
+            token_ids=tuple(np.array(next(ids)[:max_tokens], dtype=np.int32) for _ in cues),
+        )
+        videos.append(NarratedVideo(video_id, narration, tuple(cue.text for cue in cues)))
+    return videos
+
+
+def find_narrations(folder: Path | str, video_ids: Iterable[str]) -> dict[str, Path | None]:
+    """Find the subtitles of videos, by their ids, in a folder and all folders inside it.
+
+    An id with slashes ("camera-2/take") is looked for in folders that end like it. Where several
+    folders have subtitles of one name the first in sorted order is taken.
+    """
+    folders = sorted({path.parent for path in Path(folder).rglob("*") if path.is_file()})
+    found: dict[str, Path | None] = {}
+    for video_id in video_ids:
+        *parents, name = video_id.split("/")
+        # Any suffix will do: a video and its subtitles share what comes before it.
+        beside = [f / f"{name}.video" for f in folders if not parents or _ends_in(f, parents)]
+        paths = pair_subtitles(beside).values()
+        found[video_id] = next((path for path in paths if path is not None), None)
+    return found
+
+
+def _ends_in(folder: Path, parts: Sequence[str]) -> bool:
+    return folder.parts[-len(parts) :] == tuple(parts)

@@ -1,0 +1,187 @@
+"""HowTo100M as the authors prepared it: the captions' repeats removed, and the sharded files.
+
+A shard holds up to 4096 videos: their features in one array, their cues in two, each with the
+offsets at which videos begin. The arrays are mapped, not read, so a corpus larger than memory is
+fine; drawing many random clips is quicker from a `FeatureStore`.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from videoclip.data.clips import Narration
+from videoclip.data.feature_spec import FeatureSpec
+from videoclip.data.narrated import NarratedVideo
+from videoclip.data.subtitles import Cue
+from videoclip.errors import DataError
+
+__all__ = ["ShardFolder", "deduplicate_cues", "read_shard_ids"]
+
+
+class ShardFolder(Sequence[NarratedVideo]):
+    """Released shards as a sequence of narrated videos and as the place of their features.
+
+    `NarratedCorpus(shards, shards)` makes a corpus of it.
+
+    Args:
+        folder: Where the arrays lie.
+        split: Their first word, "train" or "val".
+        spec: What the features are; the files do not say.
+        ids: Video ids of each shard; default: those of `<split>_meta.pkl`.
+        captions: What stands before the names of the caption files.
+
+    Raises:
+        DataError: If a file is missing, broken or does not fit the others.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        split: str,
+        spec: FeatureSpec,
+        ids: Mapping[int, Sequence[str]] | None = None,
+        captions: str = "raw_caption_dedup.bert-base-uncased",
+    ) -> None:
+        self.folder = Path(folder)
+        self.spec = spec
+        self._split, self._captions = split, captions
+        ids = read_shard_ids(self.folder / f"{split}_meta.pkl") if ids is None else ids
+        self._arrays: dict[str, np.ndarray] = {}
+        self._places: dict[str, tuple[int, int]] = {}
+        for shard in sorted(ids):
+            for kind in ("features", "spans", "tokens"):
+                self._check(kind, shard, len(ids[shard]))
+            self._places |= {video_id: (shard, i) for i, video_id in enumerate(ids[shard])}
+        self.video_ids = list(self._places)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A mapped array would be pickled with all it holds; the other side maps it again.
+        return self.__dict__ | {"_arrays": {}}
+
+    def __len__(self) -> int:
+        """Number of videos."""
+        return len(self.video_ids)
+
+    @overload
+    def __getitem__(self, index: int) -> NarratedVideo: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[NarratedVideo]: ...
+    def __getitem__(self, index: int | slice) -> NarratedVideo | list[NarratedVideo]:
+        """Read a video's narration; its words are known by their ids alone."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        video_id = self.video_ids[index]
+        spans = self._rows("spans", video_id).astype(np.float64)  # (C, 2)
+        tokens = self._rows("tokens", video_id)  # (C, 32), filled up with -1
+        ids = tuple(np.array(row[row >= 0]) for row in tokens)
+        return NarratedVideo(video_id, Narration(spans[:, 0], spans[:, 1], ids))
+
+    def num_features(self, video_id: str) -> int:
+        """Return the number of features of a video."""
+        return len(self._rows("features", video_id))
+
+    def read_windows(self, windows: Sequence[tuple[str, int, int]]) -> list[np.ndarray]:
+        """Read rows [start, stop) of a video for each (video_id, start, stop), (rows, D)."""
+        return [np.array(self._rows("features", name)[a:b]) for name, a, b in windows]
+
+    def _rows(self, kind: str, video_id: str) -> np.ndarray:
+        if video_id not in self._places:
+            raise DataError(f"'{video_id}' is not in these shards", self.folder)
+        shard, index = self._places[video_id]
+        starts = self._array(kind, shard, "starts")
+        return self._array(kind, shard, "data")[starts[index] : starts[index + 1]]
+
+    def _array(self, kind: str, shard: int, part: str) -> np.ndarray:
+        prefix = {
+            "features": f"{self._split}_{shard}",
+            "spans": f"{self._captions}.{self._split}_{shard}.startends",
+            "tokens": f"{self._captions}.{self._split}_{shard}.caps_ids",
+        }[kind]
+        name = f"{prefix}_{part}.npy"
+        if name not in self._arrays:
+            path = self.folder / name
+            try:
+                self._arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError, EOFError) as error:
+                raise DataError(f"cannot read this shard ({error})", path) from error
+        return self._arrays[name]
+
+    def _check(self, kind: str, shard: int, num_videos: int) -> None:
+        starts, data = self._array(kind, shard, "starts"), self._array(kind, shard, "data")
+        width = {"features": self.spec.dim, "spans": 2, "tokens": data.shape[-1]}[kind]
+        fits = starts.shape == (num_videos + 1,) and (np.diff(starts) >= 0).all()
+        if not (fits and starts[0] == 0 and data.shape == (starts[-1], width)):
+            raise DataError(
+                f"the {kind} of shard {shard} do not fit its {num_videos} videos or width "
+                f"{width}; copy the shard again",
+                self.folder,
+            )
+
+
+def read_shard_ids(path: Path | str) -> dict[int, list[str]]:
+    """Read the released table of video ids by shard, a pickle, without running anything in it.
+
+    Raises:
+        DataError: If the file is missing or holds anything but numbers and lists of text.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            table = _PlainUnpickler(file).load()
+        return {int(shard): [str(video_id) for video_id in ids] for shard, ids in table.items()}
+    except (OSError, pickle.UnpicklingError, EOFError, AttributeError, TypeError) as error:
+        raise DataError(f"is not a table of shards ({error})", path) from error
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        """Refuse every class and function: a table of ids needs none."""
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def deduplicate_cues(cues: Iterable[Cue], coin: Callable[[], bool]) -> list[Cue]:
+    """Remove what each caption repeats of the one before it, as the released data does.
+
+    Args:
+        cues: Captions in order; blank ones are dropped.
+        coin: For each partial repeat, True leaves it with the earlier caption, False with the
+            later; for instance `lambda: rng.random() > 0.5`.
+
+    Source: the released preparation of HowTo100M. It finds overlaps letter by letter, so that an
+    accidental one is cut as well; `clean_cues` compares words and keeps what is said twice.
+    """
+    kept: list[Cue] = []
+    for cue in cues:
+        cue = replace(cue, text=cue.text.replace("\n", " ").strip())
+        if not cue.text:
+            continue
+        if not kept:
+            kept.append(cue)
+            continue
+        previous = kept.pop()
+        if previous.text.endswith(cue.text):
+            kept.append(replace(previous, end=max(previous.end, cue.end)))
+        elif cue.text.startswith(previous.text):
+            start, end = min(previous.start, cue.start), max(previous.end, cue.end)
+            kept.append(Cue(start, end, cue.text))
+        elif not (repeated := _shortest_overlap(previous.text, cue.text)):
+            kept += [previous, cue]
+        elif coin():
+            border = max(previous.end, cue.start)
+            kept.append(replace(previous, end=border))
+            kept.append(Cue(border, cue.end, cue.text[repeated:].strip()))
+        else:
+            before = previous.text[:-repeated].strip()
+            kept += [Cue(previous.start, min(previous.end, cue.start), before), cue]
+    return kept
+
+
+def _shortest_overlap(first: str, second: str) -> int:
+    """Return the length of the shortest beginning of `second` that `first` ends with, or 0."""
+    lengths = range(1, min(len(first), len(second)) + 1)
+    return next((n for n in lengths if first.endswith(second[:n])), 0)
