@@ -3,20 +3,17 @@
 import os
 import signal
 from dataclasses import replace
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tests.training.tiny_corpus import TinyCorpus, tiny_config
+from tests.training.tiny_corpus import tiny_config, tiny_corpus
 from videoclip.config import ClipConfig
 from videoclip.data.batch import collate
 from videoclip.data.clips import clip_tokens, draw_clip_pair
-from videoclip.errors import ConfigError, DataError, VideoCLIPError
-from videoclip.training.feed import Feed, Group, Purpose, generator, split_videos
+from videoclip.data.narrated import NarratedCorpus
+from videoclip.errors import DataError, VideoCLIPError
+from videoclip.training.feed import Feed, Group, Purpose, data_fingerprint, generator
 
 CONFIG = tiny_config()
 GROUPS = [Group([3, 1, 7], (1, Purpose.TRAINING, 1, place)) for place in range(5)]
@@ -24,11 +21,11 @@ GROUPS = [Group([3, 1, 7], (1, Purpose.TRAINING, 1, place)) for place in range(5
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    return TinyCorpus(tmp_path_factory.mktemp("store"))
+    return tiny_corpus(tmp_path_factory.mktemp("store"))
 
 
 def feed(corpus, clips=CONFIG.clips, num_workers=0):
-    return Feed(corpus, clips, CONFIG.model.max_video_tokens, 0, num_workers)
+    return Feed(corpus, clips, 0, num_workers)
 
 
 def equal(a, b):
@@ -70,35 +67,19 @@ def test_mil_nce_has_several_texts_a_clip(corpus):
     assert len(batch) == 6 and len(batch.text) == 18
 
 
-@given(rate=st.sampled_from([0.5, 0.7, 1.0, 2.0, 3.3]), num_rows=st.integers(1, 60))
-def test_clips_stay_within_features_of_any_rate(corpus, rate, num_rows):
-    rows = np.arange(num_rows, dtype=np.float16)[:, None].repeat(2, axis=1)
-    store = SimpleNamespace(
-        spec=SimpleNamespace(features_per_second=rate),
-        num_features=lambda _: num_rows,
-        read=lambda _, start, stop: rows[start:stop],
-    )
-    other = type("Other", (), {"store": store, "__getitem__": lambda _, i: corpus[i]})()
-    batch = feed(other).batch(Group([0], (0, Purpose.TRAINING)))
-    assert batch.video_mask.any(dim=1).all()
-    assert batch.video.shape[1] <= CONFIG.model.max_video_tokens
-    for clip, mask in zip(batch.video[..., 0], batch.video_mask, strict=True):
-        real = clip[mask]
-        assert torch.equal(real, torch.arange(real[0], real[0] + len(real)))
-
-
-class Trouble:
+class Trouble(NarratedCorpus):
     """A corpus that fails, or kills its reader, at one video."""
 
     def __init__(self, corpus, kill):
-        self.corpus, self.store, self.kill, self.home = corpus, corpus.store, kill, os.getpid()
+        super().__init__(list(corpus), corpus.store)
+        self.kill, self.home = kill, os.getpid()
 
-    def __getitem__(self, index):
+    def draw(self, index, config, rng):
         if index == 7 and self.kill and os.getpid() != self.home:
             os.kill(os.getpid(), signal.SIGKILL)
         if index == 7:
             raise DataError("these features are damaged", "store")
-        return self.corpus[index]
+        return super().draw(index, config, rng)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
@@ -114,17 +95,21 @@ def test_a_worker_that_dies_is_said_so(corpus):
         list(feed(Trouble(corpus, kill=True), num_workers=2).batches(GROUPS))
 
 
-@given(num_videos=st.integers(1, 40), held_out=st.integers(0, 39), seed=st.integers(0, 3))
-def test_the_split_parts_every_video(num_videos, held_out, seed):
-    if held_out >= num_videos:
-        with pytest.raises(ConfigError, match="validation_videos"):
-            split_videos(num_videos, held_out, seed)
-        return
-    training, rest = split_videos(num_videos, held_out, seed)
-    assert sorted(training + rest) == list(range(num_videos)) and len(rest) == held_out
-    assert (training, rest) == split_videos(num_videos, held_out, seed)
-
-
 def test_more_clips_make_a_bigger_batch(corpus):
     clips = replace(CONFIG.clips, clips_per_video=5)
     assert len(feed(corpus, clips).batch(GROUPS[0])) == 15
+
+
+def test_the_fingerprint_is_that_of_videos_features_and_words(corpus, tmp_path):
+    fingerprint = data_fingerprint(corpus)
+    assert fingerprint == data_fingerprint(tiny_corpus(tmp_path / "same"))
+    mute = replace(
+        corpus[0], narration=replace(corpus[0].narration, ends=corpus[0].narration.starts)
+    )
+    others = [
+        corpus.select(range(11)),
+        corpus.select([1, 0, *range(2, 12)]),
+        NarratedCorpus([mute, *corpus[1:]], corpus.store),
+        tiny_corpus(tmp_path / "other", seed=1),
+    ]
+    assert len({fingerprint, *map(data_fingerprint, others)}) == 5

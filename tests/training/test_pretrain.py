@@ -1,6 +1,7 @@
 """Pre-training as a whole: it learns, continues where it was, and refuses what it should."""
 
 import errno
+import functools
 import json
 import os
 import random
@@ -12,16 +13,23 @@ import pytest
 import torch
 from torch import multiprocessing
 
-from tests.training.tiny_corpus import THINGS, TinyCorpus, tiny_config
+from tests.training.tiny_corpus import THINGS, tiny_config, tiny_corpus, tokenizer
 from tests.two_ranks import on_two_ranks
 from videoclip.config import LossConfig, PlanConfig
 from videoclip.distributed import World
 from videoclip.embedding import Embedder
-from videoclip.errors import CheckpointError, ConfigError, IndexMismatchError, VideoCLIPError
+from videoclip.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    IndexMismatchError,
+    VideoCLIPError,
+)
 from videoclip.model.videoclip import VideoCLIP
-from videoclip.training.pretrain import pretrain
+from videoclip.training import pretrain as module
 from videoclip.training.run import read_log
 
+pretrain = functools.partial(module.pretrain, tokenizer=tokenizer())
 RETRIEVAL = PlanConfig(
     kind="retrieval", videos_per_batch=3, num_candidates=6, first_epoch=2, clips_per_vector=2
 )
@@ -29,7 +37,7 @@ RETRIEVAL = PlanConfig(
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    return TinyCorpus(tmp_path_factory.mktemp("store"))
+    return tiny_corpus(tmp_path_factory.mktemp("store"))
 
 
 def recall(corpus):
@@ -38,8 +46,7 @@ def recall(corpus):
     def evaluate(embedder):
         names = embedder.embed_text(list(THINGS))
         videos = [
-            embedder.embed_windows(corpus.store.read(v.video_id), [(0, 8)])[0]
-            for v in corpus.videos
+            embedder.embed_windows(corpus.store.read(v.video_id), [(0, 8)])[0] for v in corpus
         ]
         found = (names @ np.stack(videos).T).argmax(axis=1)
         return {"R@1": float((found == np.arange(len(THINGS))).mean())}
@@ -134,7 +141,7 @@ def test_other_settings_data_or_start_are_refused(corpus, tmp_path):
     pretrain(config, corpus, tmp_path, shown=False)
     with pytest.raises(ConfigError, match=r"optim.lr: 0.003 -> 0.1"):
         pretrain(replace(config, optim=replace(config.optim, lr=0.1)), corpus, tmp_path)
-    other = TinyCorpus(corpus.store.folder, num_videos=11)
+    other = tiny_corpus(corpus.store.folder, num_videos=11)
     with pytest.raises(ConfigError, match=r"data.fingerprint.*data.videos: 12 -> 11"):
         pretrain(config, other, tmp_path)
     with pytest.raises(ConfigError, match="start"):
@@ -166,7 +173,7 @@ def test_features_of_another_kind_are_refused_before_anything_is_written(corpus,
 
 
 def test_holding_out_everything_is_refused(corpus, tmp_path):
-    with pytest.raises(ConfigError, match=r"validation_videos \(12\)"):
+    with pytest.raises(DataError, match=r"hold out 12 of 12"):
         pretrain(tiny_config(validation_videos=12), corpus, tmp_path)
 
 

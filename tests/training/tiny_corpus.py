@@ -1,12 +1,11 @@
 """A dozen made-up narrated videos: each is about one thing, shown and said all the time."""
 
-from types import SimpleNamespace
-
 import numpy as np
 
 from videoclip.config import ClipConfig, ModelConfig, OptimConfig, PlanConfig, PretrainConfig
 from videoclip.data.clips import Narration
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
+from videoclip.data.narrated import NarratedCorpus, NarratedVideo
 from videoclip.data.tokenizer import Tokenizer
 
 DIM = 16
@@ -33,35 +32,23 @@ def tokenizer():
     return Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *THINGS, "the", "now"])
 
 
-class TinyCorpus:
-    """What `pretrain` asks of a corpus, made in memory but for the features."""
-
-    def __init__(self, folder, num_videos=12, seed=0):
-        rng = np.random.default_rng(seed)
-        looks = rng.normal(size=(len(THINGS), DIM))
-        self.tokenizer = tokenizer()
-        self.store = FeatureStore.open_or_create(folder, SPEC)
-        self.fingerprint = f"tiny-{num_videos}-{seed}"
-        self.videos = []
-        for i in range(num_videos):
-            thing = i % len(THINGS)
-            seconds = int(rng.integers(20, 40))
-            name = f"{THINGS[thing]}-{i}"
-            if name not in self.store:
-                features = looks[thing] + 0.3 * rng.normal(size=(seconds, DIM))
-                self.store.append(name, features.astype(np.float16))
-            starts = np.arange(0.0, seconds - 4, 4.0)
-            words = self.tokenizer.encode(f"now the {THINGS[thing]} the {THINGS[thing]}")
-            narration = Narration(
-                starts, starts + 3.5, tuple(np.array(words, np.int32) for _ in starts)
-            )
-            self.videos.append(SimpleNamespace(video_id=name, narration=narration))
-
-    def __len__(self):
-        return len(self.videos)
-
-    def __getitem__(self, index):
-        return self.videos[index]
+def tiny_corpus(folder, num_videos=12, seed=0):
+    """The videos, with their features in a store in `folder`."""
+    rng = np.random.default_rng(seed)
+    looks = rng.normal(size=(len(THINGS), DIM))
+    words, store, videos = tokenizer(), FeatureStore.open_or_create(folder, SPEC), []
+    for i in range(num_videos):
+        thing = i % len(THINGS)
+        seconds = int(rng.integers(20, 40))
+        name = f"{THINGS[thing]}-{i}"
+        features = looks[thing] + 0.3 * rng.normal(size=(seconds, DIM))
+        if name not in store:
+            store.append(name, features.astype(np.float16))
+        starts = np.arange(0.0, seconds - 4, 4.0)
+        ids = np.array(words.encode(f"now the {THINGS[thing]} the {THINGS[thing]}"), np.int32)
+        narration = Narration(starts, starts + 3.5, (ids,) * len(starts))
+        videos.append(NarratedVideo(name, narration))
+    return NarratedCorpus(videos, store)
 
 
 def tiny_config(**changes):

@@ -6,34 +6,31 @@ else, so that a position is all the state there is and the number of workers cha
 
 from __future__ import annotations
 
-import math
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from videoclip.config import ClipConfig
-from videoclip.data.batch import Batch, pad_features, pad_tokens
-from videoclip.data.clips import candidate_tokens, clip_tokens, draw_clip_pair
-from videoclip.errors import ConfigError, VideoCLIPError
+from videoclip.data.batch import Batch, collate, pad_features, pad_tokens
+from videoclip.data.narrated import NarratedCorpus
+from videoclip.errors import VideoCLIPError
 
-if TYPE_CHECKING:
-    from videoclip.data.narrated import NarratedCorpus
+__all__ = ["Feed", "Group", "Purpose", "data_fingerprint", "generator"]
 
-__all__ = ["Feed", "Group", "Purpose", "generator", "split_videos"]
+
+FINGERPRINT_VIDEOS = 4096
 
 
 class Purpose(IntEnum):
     """What randomness is for: one stream each, so that no use disturbs another."""
 
-    SPLIT = 0
-    PLAN = 1
-    TRAINING = 2
-    VECTORS = 3
-    VALIDATION = 4
+    TRAINING = 0
+    VECTORS = 1
+    VALIDATION = 2
 
 
 def generator(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:
@@ -41,20 +38,19 @@ def generator(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:
     return np.random.default_rng([seed, int(purpose), *place])
 
 
-def split_videos(num_videos: int, num_held_out: int, seed: int) -> tuple[list[int], list[int]]:
-    """Return the indices for training and those held out, each in the order of the corpus.
+def data_fingerprint(corpus: NarratedCorpus) -> str:
+    """Return a hex digest that changes with the videos, their features' kind or their words.
 
-    Raises:
-        ConfigError: If no video is left to train on.
+    Of a large corpus the words of some thousand videos are looked at, not all.
     """
-    if num_held_out >= num_videos:
-        raise ConfigError(
-            f"validation_videos ({num_held_out}) leaves none of {num_videos} videos to train on: "
-            "lower it or add videos"
-        )
-    order = generator(seed, Purpose.SPLIT).permutation(num_videos).tolist()
-    split = num_videos - num_held_out
-    return sorted(order[:split]), sorted(order[split:])
+    digest = hashlib.sha256(repr(corpus.store.spec).encode())
+    for video_id in corpus.video_ids:
+        digest.update(f"{video_id} {corpus.store.num_features(video_id)}\n".encode())
+    for index in range(0, len(corpus), 1 + len(corpus) // FINGERPRINT_VIDEOS):
+        narration = corpus[index].narration
+        for array in (narration.starts, narration.ends, *narration.token_ids):
+            digest.update(array.tobytes())
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,6 @@ class Feed:
     Args:
         corpus: Narrated videos with their features.
         clips: How clip pairs are drawn.
-        max_video_tokens: Longest video clip the model takes, in features.
         pad_id: Id that fills up short texts.
         num_workers: Processes that prepare batches ahead; 0: this one, when asked.
         pin_memory: Put batches where a GPU can fetch them by itself.
@@ -86,13 +81,12 @@ class Feed:
         self,
         corpus: NarratedCorpus,
         clips: ClipConfig,
-        max_video_tokens: int,
         pad_id: int,
         num_workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
         self._corpus, self._clips = corpus, clips
-        self._max_video_tokens, self._pad_id = max_video_tokens, pad_id
+        self._pad_id = pad_id
         self._num_workers, self._pin_memory = num_workers, pin_memory
 
     def batches(self, groups: Sequence[Group]) -> Iterator[Batch]:
@@ -125,41 +119,13 @@ class Feed:
 
     def batch(self, group: Group) -> Batch:
         """Make the batch of one group."""
-        rng = generator(*group.key)
-        features, texts = [], []
-        for video in group.videos:
-            for clip_features, clip_texts in self._clip_pairs(video, rng):
-                features.append(clip_features)
-                texts.extend(clip_texts)
-        return Batch(*pad_features(features), *pad_tokens(texts, self._pad_id))
-
-    def _clip_pairs(
-        self, index: int, rng: np.random.Generator
-    ) -> list[tuple[np.ndarray, list[np.ndarray]]]:
-        """Features and candidate texts of each clip pair drawn from one video."""
-        video, store, clips = self._corpus[index], self._corpus.store, self._clips
-        rate, num_rows = store.spec.features_per_second, store.num_features(video.video_id)
-        num_seconds = max(1, int(num_rows / rate))
-        pairs = [
-            draw_clip_pair(video.narration, num_seconds, clips, rng)
-            for _ in range(clips.clips_per_video)
-        ]
-        spans = []
-        for pair in pairs:
-            start = min(math.floor(pair.video_start * rate), num_rows - 1)
-            stop = max(start + 1, math.ceil(pair.video_end * rate))
-            spans.append((start, min(stop, start + self._max_video_tokens)))
-        # One read for all pairs of a video: on a cold disk a seek costs more than its seconds.
-        first = min(start for start, _ in spans)
-        rows = store.read(video.video_id, first, max(stop for _, stop in spans))
+        rng, corpus, clips = generator(*group.key), self._corpus, self._clips
         if clips.strategy == "mil_nce":
-            texts = [candidate_tokens(video.narration, pair, clips) for pair in pairs]
-        else:
-            texts = [[clip_tokens(video.narration, pair, clips.text_capacity)] for pair in pairs]
-        return [
-            (rows[start - first : stop - first], text)
-            for (start, stop), text in zip(spans, texts, strict=True)
-        ]
+            drawn = [p for i in group.videos for p in corpus.draw_candidates(i, clips, rng)]
+            features = pad_features([rows for rows, _ in drawn])
+            return Batch(*features, *pad_tokens([t for _, ts in drawn for t in ts], self._pad_id))
+        pairs = [pair for i in group.videos for pair in corpus.draw(i, clips, rng)]
+        return collate(pairs, self._pad_id)
 
 
 class _Batches(Dataset[Batch | VideoCLIPError]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +24,14 @@ def num_groups(config: PlanConfig, num_videos: int, epoch: int) -> int:
 
 
 def epoch_plan(
-    trainer: Trainer, feed: Feed, videos: Sequence[int], epoch: int, path: Path | None
+    trainer: Trainer, feed: Feed, num_videos: int, epoch: int, path: Path | None
 ) -> BatchPlan:
     """Return the plan of an epoch, the same in every process.
 
     Args:
         trainer: Whose model embeds the videos, where the kind of plan asks for it.
         feed: Draws the clip pairs that stand for a video.
-        videos: The training videos, which the plan counts from 0.
+        num_videos: Videos V the feed draws from.
         epoch: Epoch, from 1.
         path: Where the main process keeps it; one that is there already is used again.
     """
@@ -43,12 +42,12 @@ def epoch_plan(
         return kept
     vectors = None
     if needs_vectors(config, epoch):
-        vectors = embed_videos(trainer, feed, videos, epoch)
+        vectors = embed_videos(trainer, feed, num_videos, epoch)
     plan = None
     if path is not None:
         plan = make_plan(
             config,
-            len(videos),
+            num_videos,
             seed=trainer.config.seed,
             epoch=epoch,
             vectors=vectors,
@@ -60,7 +59,7 @@ def epoch_plan(
     return plan
 
 
-def embed_videos(trainer: Trainer, feed: Feed, videos: Sequence[int], epoch: int) -> np.ndarray:
+def embed_videos(trainer: Trainer, feed: Feed, num_videos: int, epoch: int) -> np.ndarray:
     """Return (V, E) float32, the mean embedding of clip pairs of each video, in every process.
 
     Each process embeds a share of the videos. Source: paper, section 3.3; the release embeds and
@@ -68,8 +67,8 @@ def embed_videos(trainer: Trainer, feed: Feed, videos: Sequence[int], epoch: int
     """
     seed, size, world = trainer.config.seed, trainer.config.plan.videos_per_batch, trainer.world
     groups = [
-        Group(videos[i : i + size], (seed, Purpose.VECTORS, epoch, i))
-        for i in range(0, len(videos), size)
+        Group(range(i, min(i + size, num_videos)), (seed, Purpose.VECTORS, epoch, i))
+        for i in range(0, num_videos, size)
     ]
     own = _share(groups, world)
     trainer.model.eval()

@@ -5,25 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from videoclip.config import ClipConfig, PretrainConfig, to_dict
+from videoclip.data.narrated import NarratedCorpus
+from videoclip.data.tokenizer import Tokenizer
 from videoclip.distributed import World
 from videoclip.embedding import Embedder, check_features
 from videoclip.errors import ConfigError
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.checkpoint import read_checkpoint, write_checkpoint, write_model_folder
-from videoclip.training.feed import Feed, Group, Purpose, split_videos
+from videoclip.training.feed import Feed, Group, Purpose, data_fingerprint
 from videoclip.training.loop import Trainer, train_epoch
 from videoclip.training.plans import epoch_plan, num_groups
 from videoclip.training.progress import ProgressLine
 from videoclip.training.run import RunFolder, read_log, write_folder
 from videoclip.training.speed import bf16_pays, matmul_peak
-
-if TYPE_CHECKING:
-    from videoclip.data.narrated import NarratedCorpus
 
 __all__ = ["PretrainResult", "pretrain"]
 
@@ -58,6 +57,7 @@ def pretrain(
     corpus: NarratedCorpus,
     folder: Path | str,
     *,
+    tokenizer: Tokenizer,
     start: VideoCLIP | None = None,
     evaluate: Callable[[Embedder], Evaluation] | None = None,
     world: World | None = None,
@@ -67,9 +67,10 @@ def pretrain(
 
     Args:
         config: The run.
-        corpus: Narrated videos, their features and the tokenizer their words went through.
+        corpus: Narrated videos with their features.
         folder: Run folder. If the run is there already it continues where it was saved last; on
             a CPU the weights end up bit-identical to those of an unbroken run.
+        tokenizer: What the words of the corpus went through; it is saved with the model.
         start: Model to start from, of `config.model`; random weights if absent.
         evaluate: Called on the main process before and after training, with the model in eval
             mode; its numbers go into the log and the result.
@@ -77,8 +78,8 @@ def pretrain(
         shown: Whether progress is written to stderr.
 
     Raises:
-        ConfigError: If the run was started with other settings or data, or nothing is left to
-            train on.
+        ConfigError: If the run was started with other settings or data.
+        DataError: If no video is left to train on.
         IndexMismatchError: If the features are not of the kind the model takes.
         VideoCLIPError: If the loss stops being finite.
 
@@ -87,12 +88,12 @@ def pretrain(
     world = world or World()
     devices = [world.device] if world.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        run = _Run(config, corpus, Path(folder), start, world, shown and world.on_main)
+        run = _Run(config, corpus, Path(folder), tokenizer, start, world)
         if not world.on_main:
-            return run.train(evaluate)
+            return run.train(evaluate, shown=False)
         settings, keep = to_dict(config), config.keep_checkpoints
         with RunFolder(run.folder, settings, run.facts, keep) as run.files:
-            return run.train(evaluate)
+            return run.train(evaluate, shown)
 
 
 class _Run:
@@ -103,29 +104,28 @@ class _Run:
         config: PretrainConfig,
         corpus: NarratedCorpus,
         folder: Path,
+        tokenizer: Tokenizer,
         start: VideoCLIP | None,
         world: World,
-        shown: bool,
     ) -> None:
         if start is not None and start.config != config.model:
             raise ConfigError("the model to start from has other settings than config.model")
         check_features(config.model, corpus.store.spec)
-        self.config, self.corpus, self.folder, self.world = config, corpus, folder, world
-        self.shown = shown
+        self.config, self.folder, self.tokenizer, self.world = config, folder, tokenizer, world
         self.files: RunFolder | None = None
-        self.training, self.held_out = split_videos(
-            len(corpus), config.validation_videos, config.seed
-        )
+        self.training, self.held_out = corpus.split(config.validation_videos, config.seed)
         torch.manual_seed(config.seed)
         self.model = start or VideoCLIP(config.model)
         embedder = self._embedder()  # checks that words and model belong together
         self.facts = {
-            "data": {"videos": len(corpus), "fingerprint": corpus.fingerprint},
+            "data": {"videos": len(corpus), "fingerprint": data_fingerprint(corpus)},
             "processes": world.size,
             "start": embedder.fingerprint if start else "random",
         }
 
-    def train(self, evaluate: Callable[[Embedder], Evaluation] | None) -> PretrainResult:
+    def train(
+        self, evaluate: Callable[[Embedder], Evaluation] | None, shown: bool
+    ) -> PretrainResult:
         """Train what is left of the run."""
         config, world, files = self.config, self.world, self.files
         epochs = range(1, config.epochs + 1)
@@ -141,7 +141,7 @@ class _Run:
             for tower in (self.model.video_encoder, self.model.text_encoder):
                 tower.bert.compile(dynamic=True)
 
-        with ProgressLine(run_length, trainer.position.update, self.shown) as line:
+        with ProgressLine(run_length, trainer.position.update, shown) as line:
             peak = world.size * matmul_peak(world.device, precision)
             line.say(
                 f"{precision} on {world.size} x {world.device}, which multiply at "
@@ -157,7 +157,7 @@ class _Run:
         if files:
             write_folder(
                 self.folder / "model",
-                lambda folder: write_model_folder(folder, self.model, self.corpus.tokenizer),
+                lambda folder: write_model_folder(folder, self.model, self.tokenizer),
             )
         world.barrier()
         return self._result(before, after)
@@ -170,14 +170,13 @@ class _Run:
             clips_per_video=config.plan.clips_per_vector,
         )
         path = files.plan_path(epoch) if files else None
-        plan = epoch_plan(trainer, self._feed(vector_clips), self.training, epoch, path)
+        plan = epoch_plan(
+            trainer, self._feed(self.training, vector_clips), len(self.training), epoch, path
+        )
         num_steps = self._num_steps(epoch)
         places = range(trainer.position.step * world.size, num_steps * world.size)
         own = [
-            Group(
-                [self.training[i] for i in plan.groups[place]],
-                (config.seed, Purpose.TRAINING, epoch, place),
-            )
+            Group(plan.groups[place], (config.seed, Purpose.TRAINING, epoch, place))
             for place in places[world.rank :: world.size]
         ]
 
@@ -188,7 +187,7 @@ class _Run:
 
         train_epoch(
             trainer,
-            self._feed(config.clips).batches(own),
+            self._feed(self.training, config.clips).batches(own),
             log=log,
             save=lambda: self._save(trainer),
             num_steps=num_steps,
@@ -214,13 +213,12 @@ class _Run:
 
     def _embedder(self) -> Embedder:
         """The model as it is now, in eval mode."""
-        return Embedder(self.model, self.corpus.tokenizer, self.world.device)
+        return Embedder(self.model, self.tokenizer, self.world.device)
 
-    def _feed(self, clips: ClipConfig) -> Feed:
+    def _feed(self, corpus: NarratedCorpus, clips: ClipConfig) -> Feed:
         return Feed(
-            self.corpus,
+            corpus,
             clips,
-            self.config.model.max_video_tokens,
             self.config.model.pad_id,
             self.config.num_workers,
             pin_memory=self.world.device.type == "cuda",
@@ -230,13 +228,13 @@ class _Run:
         """The loss of the same clip pairs of the held-out videos each time."""
         size, seed = self.config.plan.videos_per_batch, self.config.seed
         groups = [
-            Group(self.held_out[i : i + size], (seed, Purpose.VALIDATION, i))
+            Group(range(i, min(i + size, len(self.held_out))), (seed, Purpose.VALIDATION, i))
             for i in range(0, len(self.held_out), size)
         ]
         if not groups:
             return None
         own = groups[self.world.rank :: self.world.size]
-        return trainer.validation_loss(self._feed(self.config.clips).batches(own))
+        return trainer.validation_loss(self._feed(self.held_out, self.config.clips).batches(own))
 
     def _precision(self) -> str:
         """What the run began with, what is asked for, or what measures as quicker."""
@@ -245,10 +243,10 @@ class _Run:
         precision: str = self.files.facts.get("precision", self.config.precision)
         if precision == "auto":
             first = Group(
-                self.training[: self.config.plan.videos_per_batch],
+                range(min(len(self.training), self.config.plan.videos_per_batch)),
                 (self.config.seed, Purpose.TRAINING, 0, 0),
             )
-            batch = self._feed(self.config.clips).batch(first)
+            batch = self._feed(self.training, self.config.clips).batch(first)
             pays = bf16_pays(self.model.train(), batch, self.config.loss, self.world.device)
             precision = "bf16" if pays else "fp32"
         self.files.remember(precision=precision)
@@ -283,7 +281,7 @@ class _Run:
                 lambda folder: write_checkpoint(
                     folder,
                     self.model,
-                    self.corpus.tokenizer,
+                    self.tokenizer,
                     trainer.optimizer,
                     trainer.position,
                 ),
