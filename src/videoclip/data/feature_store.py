@@ -48,8 +48,9 @@ class FeatureStore:
         self._row_bytes = spec.dim * 2
         self._index = FeatureIndex(folder)
         self._handle = os.open(folder / "features.bin", os.O_RDONLY | os.O_CLOEXEC)
-        # Windows are drawn at random: read-ahead would fetch megabytes that nobody asked for.
-        os.posix_fadvise(self._handle, 0, 0, os.POSIX_FADV_RANDOM)
+        if hasattr(os, "posix_fadvise"):  # Linux
+            # Windows are drawn at random: read-ahead would fetch megabytes nobody asked for.
+            os.posix_fadvise(self._handle, 0, 0, os.POSIX_FADV_RANDOM)
         self._check_length()
 
     @classmethod

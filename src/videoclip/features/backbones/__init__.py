@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from videoclip.data.feature_store import FeatureSpec
-from videoclip.errors import ConfigError
+from videoclip.errors import CheckpointError, ConfigError
 
 __all__ = ["BACKBONES", "Backbone", "load_backbone"]
 
@@ -71,7 +71,7 @@ def load_backbone(name_or_folder: str | Path, device: str = "cpu") -> Backbone:
     name, colon, source = text.partition(":")
     config = Path(text) / "config.json"
     if name not in BACKBONES and config.is_file():
-        name, colon, source = str(json.loads(config.read_text()).get("backbone")), ":", text
+        name, colon, source = _name_in(config), ":", text
     if name not in BACKBONES:
         near = difflib.get_close_matches(name, BACKBONES, n=1)
         hint = f"perhaps you meant '{near[0]}'; " if near else ""
@@ -81,3 +81,13 @@ def load_backbone(name_or_folder: str | Path, device: str = "cpu") -> Backbone:
     backbone = module.load(source if colon else None, device)
     assert isinstance(backbone, Backbone)
     return backbone
+
+
+def _name_in(config: Path) -> str:
+    """Read which backbone a folder holds."""
+    try:
+        return str(json.loads(config.read_text(encoding="utf-8"))["backbone"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{config} does not name a backbone; an image model is named 'image:{config.parent}'"
+        ) from error

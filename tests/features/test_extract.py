@@ -1,0 +1,169 @@
+import os
+import signal
+import threading
+import time
+from multiprocessing import Pipe
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.features.toy_backbones import SPEC, MeanColour, Unpicklable
+from tests.make_video import write_video
+from videoclip.data.feature_store import FeatureSpec, FeatureStore
+from videoclip.errors import DataError, IndexMismatchError
+from videoclip.features import workers
+from videoclip.features.extract import extract_features, find_videos, name_videos
+from videoclip.features.workers import Computed, Failed, Stepped, compute_in_workers
+
+
+@pytest.fixture
+def store(tmp_path):
+    with FeatureStore.create(tmp_path / "store", SPEC) as store:
+        yield store
+
+
+@pytest.fixture
+def videos(tmp_path):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name, seconds in [("a", 2), ("b", 3), ("c", 1)]:
+        write_video(folder / f"{name}.mp4", seconds * 10)
+    return folder
+
+
+def test_folders_are_searched_and_files_taken_as_they_are(tmp_path):
+    for name in ["b.mp4", "a.MKV", "sub/c.webm", ".hidden.mp4", "notes.txt", "d.mp4/e.mov"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "dead.mp4").symlink_to("nowhere")
+    (tmp_path / "empty").mkdir()
+    found = find_videos([tmp_path, tmp_path / "notes.txt", str(tmp_path / "b.mp4")])
+    names = [str(path.relative_to(tmp_path)) for path in found]
+    assert names == ["a.MKV", "b.mp4", "d.mp4/e.mov", "dead.mp4", "sub/c.webm", "notes.txt"]
+    assert find_videos([tmp_path / "empty"]) == [tmp_path / "empty"]
+
+
+def test_ids_are_stems_unless_they_clash():
+    paths = ["v/a.mp4", "v/x/b.mp4", "v/y/b.mp4", "v/c.mp4", "v/c.mkv", "v/1/z/d.m", "v/2/z/d.m"]
+    assert list(name_videos([Path(path) for path in paths]).values()) == [
+        *("a", "x/b", "y/b", "c.mp4", "c.mkv", "1/z/d", "2/z/d"),
+    ]
+    assert name_videos([Path("a.b.mp4"), Path("a.b.mp4")]) == {Path("a.b.mp4"): "a.b"}
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_every_video_ends_in_the_store_or_in_the_list(store, videos, tmp_path, num_workers):
+    (videos / "text.mp4").write_text("not a video")
+    write_video(videos / "nan.mp4", 10)
+    (tmp_path / "empty").mkdir()
+    steps = []
+    report = extract_features(
+        [videos, tmp_path / "none.mp4", tmp_path / "empty"],
+        store,
+        MeanColour(),
+        num_workers=num_workers,
+        on_progress=steps.append,
+    )
+    assert sorted(report.done) == sorted(store.video_ids) == ["a", "b", "c"]
+    assert report.skipped == ()
+    assert report.video_seconds == 6.0
+    assert {path.name: reason for path, reason in report.failed.items()} == {
+        "text.mp4": "it is not a video, or damaged (Invalid data found when processing input)",
+        "nan.mp4": "cannot add 'nan': features that are not finite, or too large for float16",
+        "none.mp4": "there is no such file",
+        "empty": "there are no videos in this folder",
+    }
+    assert store.num_features("b") == 3
+    assert steps[0].num_finished == 0
+    assert (steps[-1].num_finished, steps[-1].num_videos) == (7, 7)
+    assert steps[-1].bytes_finished == steps[-1].bytes_total > 0
+    assert steps[-1].video_seconds == 7.0
+    again = extract_features([videos], store, MeanColour(), num_workers=0)
+    assert again.done == ()
+    assert sorted(again.skipped) == ["a", "b", "c"]
+
+
+def test_workers_compute_what_this_process_computes(store, videos, tmp_path):
+    extract_features([videos], store, MeanColour(), num_workers=0)
+    with FeatureStore.create(tmp_path / "other", SPEC) as other:
+        extract_features([videos], other, MeanColour())
+        for name in "abc":
+            np.testing.assert_array_equal(store.read(name), other.read(name))
+
+
+def test_a_killed_worker_costs_one_video(store, videos):
+    for name in ("killed", "bug"):
+        write_video(videos / f"{name}.mp4", 10)
+    report = extract_features([videos], store, MeanColour(), num_workers=2)
+    assert sorted(report.done) == ["a", "b", "c"]
+    assert {path.stem: reason for path, reason in report.failed.items()} == {
+        "killed": "its worker process died (SIGKILL; out of memory?)",
+        "bug": "its worker process died (exit status 3; its last words are above)",
+    }
+
+
+def test_workers_that_cannot_start_say_so(videos):
+    with pytest.raises(DataError, match="cannot start: call this under `if __name__"):
+        list(compute_in_workers(Unpicklable(), [videos / "a.mp4"], 1))
+
+
+def test_an_interrupt_stops_the_workers_and_keeps_what_is_done(store, videos):
+    write_video(videos / "slow.mp4", 10)
+
+    def interrupt(progress):
+        if progress.num_finished == 3:
+            raise KeyboardInterrupt
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        extract_features([videos], store, MeanColour(), num_workers=2, on_progress=interrupt)
+    assert time.monotonic() - started < 50
+    assert sorted(store.video_ids) == ["a", "b", "c"]
+    store.verify()
+
+
+def test_a_worker_serves_until_the_other_side_is_gone(videos, monkeypatch):
+    """The loop of a worker, here instead of in a process of its own."""
+    import pickle
+
+    ours, theirs = Pipe()
+    events = []
+
+    def drive():
+        assert ours.recv() is True
+        for path in (videos / "c.mp4", videos / "none.mp4"):
+            ours.send(path)
+            events.append(ours.recv())
+            while isinstance(events[-1], Stepped):
+                events.append(ours.recv())
+        ours.close()
+
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    driver = threading.Thread(target=drive)
+    driver.start()
+    workers._work(theirs, pickle.dumps(MeanColour()), 1)
+    driver.join()
+    stepped, computed, failed = events
+    assert stepped == Stepped(videos / "c.mp4", 1)
+    assert isinstance(computed, Computed)
+    assert computed.features.shape == (1, 3)
+    assert failed == Failed(videos / "none.mp4", "there is no such file")
+
+
+def test_another_backbone_is_refused(tmp_path, videos):
+    spec = FeatureSpec(3, 1.0, "colours", False, "2")
+    with (
+        FeatureStore.create(tmp_path / "store", spec) as store,
+        pytest.raises(IndexMismatchError, match="fingerprint '2', not '1'"),
+    ):
+        extract_features([videos], store, MeanColour())
+
+
+def test_a_full_disk_ends_it(store, videos, monkeypatch):
+    def full(handle, data, offset):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(DataError, match="No space left"):
+        extract_features([videos], store, MeanColour(), num_workers=0)
