@@ -87,8 +87,9 @@ class Convert:
     def _s3d(self, file: Path, weights: Mapping[str, Tensor], folder: Path) -> dict[str, Any]:
         from videoclip.features.backbones import s3d
 
+        network = s3d.build_network(weights, file)
         words = s3d.read_words(self.words or file.with_name("s3d_dict.npy"))
-        s3d.save(weights, words, folder)
+        s3d.save(network, words, folder)
         return {"num_parameters": _num_values(weights), "num_words": len(words)}
 
     def _videoclip(self, file: Path, weights: Mapping[str, Tensor], folder: Path) -> dict[str, Any]:

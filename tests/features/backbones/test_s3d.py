@@ -1,5 +1,6 @@
 """The S3D backbone: frames in, one unit vector a second out; words in, ids and vectors out."""
 
+import copy
 import pickle
 
 import numpy as np
@@ -19,7 +20,7 @@ def folder(network, facts, tmp_path_factory):
     weights = network.state_dict()
     weights[s3d.WORD_TABLE] = weights[s3d.WORD_TABLE][: len(facts["words"]) + 1].clone()
     folder = tmp_path_factory.mktemp("s3d")
-    s3d.save(weights, facts["words"], folder)
+    s3d.save(s3d.build_network(weights, folder), facts["words"], folder)
     return folder
 
 
@@ -68,8 +69,8 @@ def test_it_is_a_backbone_and_says_what_its_features_are(backbone, tmp_path):
     spec = backbone.spec
     assert (spec.backbone, spec.dim, spec.features_per_second) == ("s3d", 512, 1.0)
     assert spec.normalized
-    other = {name: tensor.clone() for name, tensor in backbone.network.state_dict().items()}
-    other["fc.bias"][0] += 1e-3
+    other = copy.deepcopy(backbone.network)
+    other.state_dict()["fc.bias"][0] += 1e-3
     s3d.save(other, list(backbone.word_ids), tmp_path)
     assert s3d.load(str(tmp_path)).spec.fingerprint != spec.fingerprint
 
@@ -99,6 +100,7 @@ def test_no_words_and_unknown_words_are_padding(backbone):
     [
         (lambda w: w.pop("fc.bias"), "missing: 'fc.bias'"),
         (lambda w: w.pop(s3d.WORD_TABLE), f"missing: '{s3d.WORD_TABLE}'"),
+        (lambda w: w.update({s3d.WORD_TABLE: torch.zeros(())}), "mis-shaped"),
         (lambda w: w.update(extra=torch.zeros(1)), "unexpected: 'extra'"),
         (lambda w: w.update({"fc.bias": torch.zeros(3)}), r"'fc.bias' is \(3,\), not \(512,\)"),
         (lambda w: w.update({"fc.bias": torch.full((512,), torch.nan)}), "NaN"),
@@ -131,3 +133,12 @@ def test_the_published_word_list_is_an_array_of_words(tmp_path):
     for name in ("numbers.npy", "objects.npy"):
         with pytest.raises(CheckpointError, match="no list of words"):
             s3d.read_words(tmp_path / name)
+
+
+def test_a_word_list_may_be_as_long_as_the_table_but_no_longer(backbone, tmp_path):
+    words = [f"w{i}" for i in range(21)]
+    s3d.save(backbone.network, words, tmp_path)
+    again = s3d.load(str(tmp_path))
+    assert s3d.word_ids(["w19 w20"], again.word_ids)[0, :2].tolist() == [20, 0]
+    with pytest.raises(CheckpointError, match="22 words do not fit a table of 21"):
+        s3d.save(backbone.network, [*words, "more"], tmp_path)

@@ -78,7 +78,9 @@ class S3DBackbone:
         self, network: S3D, words: Sequence[str], folder: Path, device: str = "cpu"
     ) -> None:
         self.network = network.to(device).eval()
-        self.word_ids = {word: i for i, word in enumerate(words, start=1)}
+        num_rows = network.text_module.word_embd.num_embeddings
+        # Row 0 is padding, so that a list as long as the table has a last word without a vector.
+        self.word_ids = {word: i for i, word in enumerate(words, start=1) if i < num_rows}
         self.folder = folder
         self.device = device
         preprocessing = (FRAMES_PER_SECOND, RESIZE, "unit length")
@@ -140,9 +142,10 @@ def load(source: str | None, device: str = "cpu") -> S3DBackbone:
             f"s3d_howto100m.pth FOLDER`, then set {FOLDER_VARIABLE}=FOLDER or name 's3d:FOLDER'"
         )
     folder = Path(source)
-    weights = read_weights(folder / WEIGHTS_FILE)
+    network = build_network(read_weights(folder / WEIGHTS_FILE), folder)
     words = read_words(folder / WORDS_FILE)
-    return S3DBackbone(build_network(weights, folder), words, folder, device)
+    _check_words(network, words, folder)
+    return S3DBackbone(network, words, folder, device)
 
 
 def build_network(weights: Mapping[str, Tensor], where: Path) -> S3D:
@@ -152,28 +155,28 @@ def build_network(weights: Mapping[str, Tensor], where: Path) -> S3D:
         CheckpointError: If a tensor is missing, unexpected or of another shape.
     """
     table = weights.get(WORD_TABLE)
-    network = S3D() if table is None else S3D(num_words=len(table))
+    network = S3D() if table is None or table.ndim != 2 else S3D(num_words=len(table))
     check_shapes(shapes_of(weights), shapes_of(network.state_dict()), where)
     network.load_state_dict(weights)
     return network
 
 
-def save(weights: Mapping[str, Tensor], words: Sequence[str], folder: Path) -> None:
-    """Write weights as a folder for `load`.
+def save(network: S3D, words: Sequence[str], folder: Path) -> None:
+    """Write a network as a folder for `load`.
 
     Args:
-        weights: As published: 537 tensors.
+        network: The weights.
         words: Words of the text branch, in the order of their ids from 1.
         folder: An existing folder.
 
     Raises:
-        CheckpointError: If a tensor is missing, unexpected or of another shape.
+        CheckpointError: If there are more words than the network has room for.
     """
-    build_network(weights, folder)
+    _check_words(network, words, folder)
     config = {"backbone": S3DBackbone.name, "num_words": len(words)}
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (folder / WORDS_FILE).write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
-    safetensors.torch.save_file(dict(weights), folder / WEIGHTS_FILE)
+    safetensors.torch.save_file(network.state_dict(), folder / WEIGHTS_FILE)
 
 
 def read_words(path: Path) -> list[str]:
@@ -188,9 +191,18 @@ def read_words(path: Path) -> list[str]:
             if words.ndim != 1 or words.dtype.kind != "U":
                 raise ValueError(f"an array of {words.dtype} in {words.ndim} dimensions")
             return [str(word) for word in words]
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} is no list of words ({error}): get it again") from None
+
+
+def _check_words(network: S3D, words: Sequence[str], folder: Path) -> None:
+    num_rows = network.text_module.word_embd.num_embeddings
+    if len(words) > num_rows:
+        raise CheckpointError(
+            f"{folder}: {len(words)} words do not fit a table of {num_rows}: use the list that came "
+            "with the weights"
+        )
 
 
 def word_ids(texts: Sequence[str], ids: Mapping[str, int]) -> Tensor:
