@@ -1,4 +1,4 @@
-"""What a library hands to a person: moments, and the report of an update."""
+"""What a person is handed: moments, timelines, answers, and the report of an update."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from videoclip.library.confidence import Confidence
 
-__all__ = ["Moment", "UpdateReport", "clock"]
+__all__ = ["Answer", "LabelledSpan", "Moment", "Timeline", "UpdateReport", "clock"]
 
 
 def clock(seconds: float) -> str:
@@ -70,6 +70,106 @@ class Moment:
 
 def _shortened(text: str, most: int = 40) -> str:
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+@dataclass(frozen=True)
+class LabelledSpan:
+    """A span of a video that shows what a label says.
+
+    Attributes:
+        label: The text.
+        start: Seconds.
+        end: Seconds, exclusive.
+        similarity: Of the text with the span, mean over its seconds.
+        strength: Of its best second over the video's background, in its spreads.
+        confidence: The word for it.
+    """
+
+    label: str
+    start: float
+    end: float
+    similarity: float
+    strength: float
+    confidence: Confidence
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What `segment` and `localize` found in a video.
+
+    Attributes:
+        path: The video.
+        duration: Seconds.
+        frame_rate: Of the video.
+        labels: All texts asked for, in their order.
+        spans: In order of time; the seconds between them are background.
+        threshold: Height from which on a second could belong to a label.
+    """
+
+    path: Path
+    duration: float
+    frame_rate: float
+    labels: tuple[str, ...]
+    spans: tuple[LabelledSpan, ...]
+    threshold: float
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Labels that were found nowhere."""
+        found = {span.label for span in self.spans}
+        return tuple(label for label in self.labels if label not in found)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "path": str(self.path), "missing": self.missing}
+
+    def __repr__(self) -> str:
+        """A line for each span, as a person would write a plan."""
+        head = f"Timeline({self.path.stem!r}, {clock(self.duration)}, threshold {self.threshold:g})"
+        lines = [
+            f"  {clock(span.start):>9}-{clock(span.end):<9} {span.confidence:>6}  {span.label}"
+            for span in self.spans
+        ]
+        if self.missing:
+            lines.append(f"  not found: {', '.join(self.missing)}")
+        return "\n".join([head, *lines])
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What `answer` chose.
+
+    Attributes:
+        path: The video.
+        question: As asked.
+        choices: As given.
+        chosen: Position of the chosen one.
+        similarities: Of each choice with the part of the video that suits it best.
+        probabilities: Their softmax at the model's temperature; add up to 1.
+        best: The second that suits the chosen answer best.
+    """
+
+    path: Path
+    question: str
+    choices: tuple[str, ...]
+    chosen: int
+    similarities: tuple[float, ...]
+    probabilities: tuple[float, ...]
+    best: float
+
+    @property
+    def text(self) -> str:
+        """The chosen answer."""
+        return self.choices[self.chosen]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "path": str(self.path), "text": self.text}
+
+    def __repr__(self) -> str:
+        """The answer and how sure it is."""
+        sure = self.probabilities[self.chosen]
+        return f"Answer({self.text!r}, {sure:.0%} of {len(self.choices)}, at {clock(self.best)})"
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,16 @@ BoolArray = npt.NDArray[np.bool_]
 
 BYTES = 2
 """Of one float16."""
-ROWS_PER_CHUNK = 4096
-"""Rows widened at a time for several queries; small enough for the processor's cache."""
+ROWS_PER_PRODUCT, ROWS_PER_BLOCK = 2048, 65536
+"""Rows multiplied with several queries at a time, so that they stay in the processor's cache, and
+rows whose similarities are looked through together."""
 SPARE_CANDIDATES = 64
-"""Fetched beyond k, so that rounding to half precision cannot cost a true neighbour its place."""
+"""Fetched beyond k, where rounding most often lets the true neighbours be."""
+HALF_DOUBT, BFLOAT_DOUBT = 2 * 2 * 2**-11, 2 * 3 * 2**-9
+"""How far two similarities, of vectors of length 1, can be apart in truth that rounding brings
+together: query and result are rounded to half precision; rows too to bfloat16."""
+LEAST = -3e38
+"""Below every similarity but that of a barred row, which is minus infinity."""
 
 
 class VectorStore(Protocol):
@@ -82,6 +88,7 @@ class MatrixStore:
         self.path = Path(path)
         self._dim = dim
         self._matrix = torch.empty((0, dim), dtype=torch.float16)
+        self._longest, self._num_measured = 0.0, 0
 
     @property
     def dim(self) -> int:
@@ -131,16 +138,22 @@ class MatrixStore:
             return np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
         wanted = torch.from_numpy(np.ascontiguousarray(queries, dtype=np.float32))  # (N, E)
         barred = None if allowed is None else torch.from_numpy(~allowed)
-        num_candidates = min(k + SPARE_CANDIDATES, num_allowed)
-        if len(wanted) == 1:
-            candidates = _search_one(matrix, wanted[0], num_candidates, barred)[None]
+        # Of unit length a query cannot overflow half precision; its length changes no order.
+        units = wanted / wanted.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        longest = self._longest_of(matrix)
+        if len(units) == 1:
+            candidates = [_search_one(matrix, units[0], k, barred, HALF_DOUBT * longest)]
         else:
-            candidates = _search_many(matrix, wanted, num_candidates, barred)
-        exact = torch.stack(
-            [matrix[rows].float() @ query for rows, query in zip(candidates, wanted, strict=True)]
-        )
-        best, order = exact.topk(k, dim=1)  # (N, k)
-        return best.numpy(), candidates.gather(1, order).numpy()
+            candidates = _search_many(matrix, units, k, barred, BFLOAT_DOUBT * longest)
+        similarities = np.empty((len(wanted), k), dtype=np.float32)
+        found = np.empty((len(wanted), k), dtype=np.int64)
+        for i, rows in enumerate(candidates):
+            parts = [
+                matrix[part].float() @ wanted[i] for part in torch.split(rows, ROWS_PER_PRODUCT)
+            ]
+            best, order = torch.cat(parts).topk(k)
+            similarities[i], found[i] = best.numpy(), rows[order].numpy()
+        return similarities, found
 
     def rewrite(self, path: Path | str, ranges: Iterable[tuple[int, int]]) -> MatrixStore:
         """Copy ranges (first row, number of rows) into a new file, for compaction."""
@@ -152,6 +165,14 @@ class MatrixStore:
             os.fsync(file.fileno())
         sync_folder(Path(path).parent)
         return MatrixStore(path, self._dim)
+
+    def _longest_of(self, matrix: torch.Tensor) -> float:
+        """Length of the longest row, which says how much rounding can do; each is read once."""
+        for first in range(self._num_measured, len(matrix), ROWS_PER_PRODUCT):
+            rows = matrix[first : first + ROWS_PER_PRODUCT].float()
+            self._longest = max(self._longest, float(rows.norm(dim=1).max()))
+        self._num_measured = max(self._num_measured, len(matrix))
+        return self._longest
 
     def _rows(self, count: int) -> torch.Tensor:
         """The first rows of the file, mapped; mapped again where it has grown since."""
@@ -170,33 +191,65 @@ class MatrixStore:
 
 
 def _search_one(
-    matrix: torch.Tensor, query: torch.Tensor, k: int, barred: torch.Tensor | None
+    matrix: torch.Tensor, unit: torch.Tensor, k: int, barred: torch.Tensor | None, doubt: float
 ) -> torch.Tensor:
-    """Rows (k,) of the highest half-precision similarities to one query (E,)."""
-    # Of unit length the query cannot overflow half precision; its length changes no order.
-    unit = (query / query.norm().clamp_min(1e-12)).half()
-    similarities: torch.Tensor = (matrix @ unit).float()  # (R,)
+    """Rows among which are the k most similar to one query (E,), from one half-precision pass."""
+    similarities: torch.Tensor = (matrix @ unit.half()).float()  # (R,)
     if barred is not None:
         similarities.masked_fill_(barred, -torch.inf)
-    return similarities.topk(k, sorted=False).indices
+    best, rows = similarities.topk(min(k + SPARE_CANDIDATES, len(matrix)))
+    least = max(float(best[k - 1]) - doubt, LEAST)
+    if best[-1] >= least:  # more are as close as rounding could make them: take them all
+        return (similarities >= least).nonzero()[:, 0]
+    return rows[best >= least]
 
 
 def _search_many(
-    matrix: torch.Tensor, queries: torch.Tensor, k: int, barred: torch.Tensor | None
-) -> torch.Tensor:
-    """Rows (N, k) of the highest similarities to each of several queries (N, E), in one pass."""
-    best = torch.full((len(queries), 0), -torch.inf)
-    rows = torch.empty((len(queries), 0), dtype=torch.int64)
-    for first in range(0, len(matrix), ROWS_PER_CHUNK):
-        chunk = matrix[first : first + ROWS_PER_CHUNK].float()
-        similarities = queries @ chunk.T  # (N, chunk)
+    matrix: torch.Tensor, units: torch.Tensor, k: int, barred: torch.Tensor | None, doubt: float
+) -> list[torch.Tensor]:
+    """Rows among which are the k most similar to each of several queries (N, E), in one pass.
+
+    Many queries are fastest as matrix products in bfloat16. Of each block only the rows above a
+    bound are remembered, which rises as better ones turn up.
+    """
+    narrow_units = units.bfloat16()  # (N, E)
+    wide = torch.empty(ROWS_PER_PRODUCT, matrix.shape[1])
+    narrow = wide.bfloat16()
+    block = torch.empty(len(units), min(ROWS_PER_BLOCK, len(matrix)))  # similarities
+    candidates = [_Candidates(k, doubt) for _ in units]
+    for first in range(0, len(matrix), ROWS_PER_BLOCK):
+        size = min(ROWS_PER_BLOCK, len(matrix) - first)
+        for start in range(0, size, ROWS_PER_PRODUCT):
+            rows = matrix[first + start : first + min(start + ROWS_PER_PRODUCT, size)]
+            # By way of float32: from float16 straight to bfloat16 torch is four times slower.
+            rounded = narrow[: len(rows)].copy_(wide[: len(rows)].copy_(rows))
+            block[:, start : start + len(rows)] = narrow_units @ rounded.T
         if barred is not None:
-            similarities.masked_fill_(barred[first : first + len(chunk)], -torch.inf)
-        merged = torch.cat((best, similarities), dim=1)
-        fresh = torch.arange(first, first + len(chunk)).expand(len(queries), -1)
-        best, order = merged.topk(min(k, merged.shape[1]), dim=1)
-        rows = torch.cat((rows, fresh), dim=1).gather(1, order)
-    return rows
+            block[:, :size].masked_fill_(barred[first : first + size], -torch.inf)
+        for similarities, found in zip(block[:, :size], candidates, strict=True):
+            found.add(similarities, first)
+    return [found.rows for found in candidates]
+
+
+class _Candidates:
+    """Rows that may be among the k most similar, however their similarities were rounded."""
+
+    def __init__(self, k: int, doubt: float) -> None:
+        self._k, self._doubt = k, doubt
+        self._least = LEAST
+        self._similarities = torch.empty(0)
+        self.rows = torch.empty(0, dtype=torch.int64)
+
+    def add(self, similarities: torch.Tensor, first: int) -> None:
+        """Look through the similarities of the rows from `first` on."""
+        new = (similarities >= self._least).nonzero()[:, 0]
+        self._similarities = torch.cat((self._similarities, similarities[new]))
+        self.rows = torch.cat((self.rows, new + first))
+        if len(new) and len(self.rows) > self._k:
+            kth = float(self._similarities.topk(self._k).values[-1])
+            self._least = max(kth - self._doubt, LEAST)
+            keep = self._similarities >= self._least
+            self._similarities, self.rows = self._similarities[keep], self.rows[keep]
 
 
 def sync_folder(folder: Path) -> None:

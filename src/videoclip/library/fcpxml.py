@@ -1,0 +1,82 @@
+"""FCPXML, which Final Cut Pro, Resolve and Premiere read: shots in order on one timeline."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from videoclip.library.timecode import FrameRate
+
+if TYPE_CHECKING:
+    from videoclip.library.export import Shot
+
+__all__ = ["to_fcpxml"]
+
+VERSION = "1.8"
+
+
+def to_fcpxml(shots: Sequence[Shot], rate: FrameRate, title: str = "videoclip") -> str:
+    """Write an event with one project that shows the shots one after the other.
+
+    All times are whole frames of the timeline, written as rational seconds, as the format wants.
+    """
+    step = 1 / rate.exact
+    root = ET.Element("fcpxml", version=VERSION)
+    resources = ET.SubElement(root, "resources")
+    ET.SubElement(resources, "format", id="r1", frameDuration=_time(step))
+    assets: dict[str, str] = {}
+    for shot in shots:
+        if shot.path not in assets:
+            assets[shot.path] = f"r{len(assets) + 2}"
+            ends = [other.end for other in shots if other.path == shot.path]
+            frames = rate.frames(max([shot.duration or 0.0, *ends]))
+            ET.SubElement(
+                resources,
+                "asset",
+                id=assets[shot.path],
+                name=Path(shot.path).stem,
+                src=Path(shot.path).absolute().as_uri(),
+                start="0s",
+                duration=_time(frames * step),
+                hasVideo="1",
+                format="r1",
+            )
+    event = ET.SubElement(ET.SubElement(root, "library"), "event", name=title)
+    project = ET.SubElement(event, "project", name=title)
+    code_format = "DF" if rate.is_drop else "NDF"
+    sequence = ET.SubElement(project, "sequence", format="r1", tcStart="0s", tcFormat=code_format)
+    spine = ET.SubElement(sequence, "spine")
+    at = 0
+    for shot in shots:
+        first = rate.frames(shot.start)
+        length = max(1, rate.frames(shot.end) - first)
+        clip = ET.SubElement(
+            spine,
+            "asset-clip",
+            name=shot.name or Path(shot.path).stem,
+            ref=assets[shot.path],
+            offset=_time(at * step),
+            start=_time(first * step),
+            duration=_time(length * step),
+            format="r1",
+            tcFormat=code_format,
+        )
+        if shot.confidence:
+            ET.SubElement(clip, "note").text = f"confidence: {shot.confidence}"
+        at += length
+    sequence.set("duration", _time(at * step))
+    ET.indent(root)
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE fcpxml>\n'
+        + ET.tostring(root, encoding="unicode")
+        + "\n"
+    )
+
+
+def _time(seconds: Fraction) -> str:
+    """Rational seconds, as 1001/30000s."""
+    whole = seconds.denominator == 1
+    return f"{seconds.numerator}s" if whole else f"{seconds.numerator}/{seconds.denominator}s"

@@ -1,0 +1,202 @@
+import json
+import xml.etree.ElementTree as ET
+from fractions import Fraction
+
+import opentimelineio as otio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from videoclip.data.subtitles import read_subtitles
+from videoclip.errors import ConfigError, DataError
+from videoclip.library.export import Shot, export_shots, read_shots, to_edl, to_webvtt
+from videoclip.library.timecode import FrameRate, find_rate
+
+RATES = {
+    "23.976": FrameRate(Fraction(24000, 1001)),
+    "24": FrameRate(Fraction(24)),
+    "25": FrameRate(Fraction(25)),
+    "29.97 drop": FrameRate(Fraction(30000, 1001), True),
+    "29.97": FrameRate(Fraction(30000, 1001)),
+    "30": FrameRate(Fraction(30)),
+    "50": FrameRate(Fraction(50)),
+    "59.94 drop": FrameRate(Fraction(60000, 1001), True),
+    "60": FrameRate(Fraction(60)),
+}
+SHOTS = [
+    Shot("/videos/ein Film.mp4", 61.5, 75.25, "chop <the> onion & cry", 25.0, 700.0, "high"),
+    Shot("/videos/b.mp4", 0.0, 4.0, "two\nlines", 25.0, 60.0, "low"),
+    Shot("/videos/ein Film.mp4", 599.9, 660.1, "", 25.0, 700.0),
+]
+
+
+def naive_drop_frame(frame, nominal):
+    """Count names one frame after the other, leaving out those that are dropped."""
+    hours = minutes = seconds = frames = 0
+    for _ in range(frame):
+        frames += 1
+        if frames == nominal:
+            frames, seconds = 0, seconds + 1
+        if seconds == 60:
+            seconds, minutes = 0, minutes + 1
+            if minutes % 10:
+                frames = nominal // 15
+        if minutes == 60:
+            minutes, hours = 0, hours + 1
+    return f"{hours:02d}:{minutes:02d}:{seconds:02d};{frames:02d}"
+
+
+@pytest.mark.parametrize("nominal", [30, 60])
+@pytest.mark.parametrize(
+    "frame", [0, 1, 1799, 1800, 3597, 3598, 17981, 17982, 17984, 36000, 107892]
+)
+def test_drop_frame_names_equal_counting(nominal, frame):
+    rate = FrameRate(Fraction(nominal * 1000, 1001), is_drop=True)
+    assert rate.timecode(frame) == naive_drop_frame(frame, nominal)
+
+
+@given(st.sampled_from(sorted(RATES)), st.integers(0, 24 * 3600 * 23))
+def test_timecode_equals_that_of_opentimelineio(name, frame):
+    rate = RATES[name]
+    time = otio.opentime.RationalTime(frame, float(rate.exact))
+    theirs = otio.opentime.to_timecode(time, float(rate.exact), rate.is_drop)
+    assert rate.timecode(frame) == theirs
+
+
+@pytest.mark.parametrize(
+    ("measured", "exact", "is_drop"),
+    [
+        (23.976, Fraction(24000, 1001), False),
+        (24.0, Fraction(24), False),
+        (29.96, Fraction(30000, 1001), True),
+        (30.001, Fraction(30), False),
+        (59.94, Fraction(60000, 1001), True),
+        (15.02, Fraction(15), False),
+        (0.3, Fraction(1), False),
+    ],
+)
+def test_measured_rates_are_taken_for_standard_ones(measured, exact, is_drop):
+    assert find_rate(measured) == FrameRate(exact, is_drop)
+
+
+def test_drop_frame_exists_at_two_rates_only():
+    with pytest.raises(ConfigError, match=r"29\.97 and 59\.94, not at 25"):
+        find_rate(25.0, is_drop=True)
+    assert not find_rate(29.97, is_drop=False).is_drop
+    with pytest.raises(ConfigError, match="positive"):
+        FrameRate(Fraction(0))
+
+
+def ranges_of(timeline):
+    clips = list(timeline.find_clips())
+    return [
+        (clip.source_range.start_time.to_seconds(), clip.source_range.duration.to_seconds())
+        for clip in clips
+    ]
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_an_edit_list_comes_back_from_opentimelineio(name):
+    rate = RATES[name]
+    text = to_edl(SHOTS, rate, "my cut")
+    timeline = otio.adapters.read_from_string(text, "cmx_3600", rate=float(rate.exact))
+    assert timeline.name == "my cut"
+    assert [clip.name for clip in timeline.find_clips()] == [
+        "ein Film.mp4",
+        "b.mp4",
+        "ein Film.mp4",
+    ]
+    frame = float(1 / rate.exact)
+    for shot, (start, duration) in zip(SHOTS, ranges_of(timeline), strict=True):
+        assert start == pytest.approx(shot.start, abs=0.51 * frame)
+        assert duration == pytest.approx(shot.end - shot.start, abs=1.01 * frame)
+    record = text.splitlines()[3].split()[-2]
+    assert record == ("01:00:00;00" if rate.is_drop else "01:00:00:00")
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_fcpxml_comes_back_from_opentimelineio(name):
+    rate = RATES[name]
+    text = export_shots(SHOTS, "fcpxml", "my cut", rate)
+    collection = otio.adapters.read_from_string(text, "fcpx_xml")
+    timeline = next(iter(collection.find_children(descended_from_type=otio.schema.Timeline)))
+    frame = 1 / int(rate.exact)  # the adapter counts in whole rates: 23 at 23.976
+    for shot, (start, duration) in zip(SHOTS, ranges_of(timeline), strict=True):
+        assert start == pytest.approx(shot.start, abs=1.6 * frame)
+        assert duration == pytest.approx(shot.end - shot.start, abs=1.6 * frame)
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_fcpxml_times_are_whole_frames_nearest_to_the_shots(name):
+    rate = RATES[name]
+    root = ET.fromstring(export_shots(SHOTS, "fcpxml", "my cut", rate))
+    at = Fraction(0)
+    for shot, clip in zip(SHOTS, root.iter("asset-clip"), strict=True):
+        start, length, offset = (
+            Fraction(clip.get(key).removesuffix("s")) for key in ("start", "duration", "offset")
+        )
+        assert all((time * rate.exact).denominator == 1 for time in (start, length, offset))
+        assert abs(start - Fraction(shot.start)) <= 1 / rate.exact / 2
+        assert abs(start + length - Fraction(shot.end)) <= 1 / rate.exact / 2
+        assert offset == at
+        at += length
+
+
+def test_webvtt_is_read_by_our_own_reader(tmp_path):
+    one = [shot for shot in SHOTS if "Film" in shot.path]
+    path = tmp_path / "chapters.vtt"
+    path.write_text(to_webvtt(one), encoding="utf-8")
+    cues = read_subtitles(path)
+    assert [(cue.start, cue.end) for cue in cues] == [(61.5, 75.25), (599.9, 660.1)]
+    assert [cue.text for cue in cues] == ["chop <the> onion & cry", "moment"]
+
+
+def test_youtube_chapters_begin_at_zero_and_last_ten_seconds():
+    shots = [Shot("v.mp4", t, t + 5, f"step {t}") for t in (12, 15, 40, 3700)]
+    text = export_shots(shots, "youtube")
+    assert text == "0:00 Intro\n0:12 step 12\n0:40 step 40\n1:01:40 step 3700\n"
+    assert export_shots([Shot("v.mp4", 4, 8, "a")], "youtube") == "0:00 a\n"
+
+
+def test_json_comes_back(tmp_path):
+    path = tmp_path / "shots.json"
+    path.write_text(export_shots(SHOTS, "json"))
+    assert read_shots(path) == SHOTS
+
+
+def test_csv_is_a_table():
+    lines = export_shots(SHOTS[:1], "csv").splitlines()
+    assert lines[0] == "path,start,end,name,confidence"
+    assert lines[1] == "/videos/ein Film.mp4,61.500,75.250,chop <the> onion & cry,high"
+
+
+def test_what_search_prints_can_be_read(tmp_path):
+    row = {"path": "a.mp4", "start": 1, "end": 2, "words": "hello", "frame_rate": None}
+    nested = [{"query": "a cat", "moments": [row]}]
+    path = tmp_path / "moments.json"
+    path.write_text(json.dumps(nested))
+    assert read_shots(path) == [Shot("a.mp4", 1.0, 2.0, "a cat")]
+    path.write_text(json.dumps([row]))
+    assert read_shots(path) == [Shot("a.mp4", 1.0, 2.0, "hello")]
+
+
+@pytest.mark.parametrize("text", ["{", '"hello"', '[{"path": "a", "start": "x", "end": 1}]', "[1]"])
+def test_other_json_is_refused(tmp_path, text):
+    path = tmp_path / "moments.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"moments\.json"):
+        read_shots(path)
+
+
+def test_what_a_format_cannot_hold_is_said():
+    with pytest.raises(DataError, match="about 2: choose with --video"):
+        export_shots(SHOTS, "vtt")
+    with pytest.raises(DataError, match="no moments"):
+        export_shots([], "csv")
+    mixed = [SHOTS[0], Shot("c.mp4", 0, 1, "", 30.0)]
+    with pytest.raises(DataError, match="25, 30: choose one with --rate"):
+        export_shots(mixed, "edl")
+    with pytest.raises(DataError, match="unknown: choose one"):
+        export_shots([Shot("c.mp4", 0, 1)], "edl")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_shots("/nowhere/moments.json")

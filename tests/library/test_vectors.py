@@ -1,0 +1,130 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from videoclip.errors import DataError
+from videoclip.library import vectors as vectors_module
+from videoclip.library.vectors import MatrixStore
+
+
+def naive_search(matrix, query, k, allowed):
+    similarities = matrix.astype(np.float16).astype(np.float64) @ query.astype(np.float64)
+    return np.sort(similarities[allowed])[::-1][:k]
+
+
+def filled(folder, matrix):
+    store = MatrixStore(folder / "v.f16", matrix.shape[1])
+    store.append(matrix)
+    return store
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    num_rows=st.integers(1, 400),
+    num_queries=st.integers(1, 4),
+    k=st.integers(1, 50),
+    scale=st.sampled_from([1e-3, 1.0, 30.0]),
+    spread=st.sampled_from([1.0, 1e-3]),
+    share=st.sampled_from([1.0, 0.5, 0.02]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_search_is_exact_however_close_the_rows_are(
+    tmp_path_factory, num_rows, num_queries, k, scale, spread, share, seed
+):
+    rng = np.random.default_rng(seed)
+    common = rng.normal(size=24)  # with a small spread all rows are nearly the same vector
+    matrix = (scale * (common + spread * rng.normal(size=(num_rows, 24)))).astype(np.float32)
+    queries = rng.normal(size=(num_queries, 24)).astype(np.float32) * 5
+    allowed = rng.random(num_rows) < share
+    store = filled(tmp_path_factory.mktemp("v"), matrix)
+    mask = None if share == 1.0 else allowed
+    allowed = np.ones(num_rows, bool) if mask is None else mask
+    similarities, rows = store.search(queries, k, num_rows, mask)
+    assert rows.shape == (num_queries, min(k, allowed.sum()))
+    for i, query in enumerate(queries):
+        assert allowed[rows[i]].all() and len(set(rows[i])) == rows.shape[1]
+        naive = naive_search(matrix, query, k, allowed)
+        np.testing.assert_allclose(similarities[i], naive, rtol=1e-4, atol=1e-4 * scale)
+
+
+def test_many_blocks_give_what_one_gives(tmp_path, monkeypatch):
+    rng = np.random.default_rng(3)
+    matrix = rng.normal(size=(1000, 16)).astype(np.float32)
+    queries = rng.normal(size=(5, 16)).astype(np.float32)
+    store = filled(tmp_path, matrix)
+    whole = store.search(queries, 7, 1000)
+    monkeypatch.setattr(vectors_module, "ROWS_PER_PRODUCT", 13)
+    monkeypatch.setattr(vectors_module, "ROWS_PER_BLOCK", 101)
+    pieces = store.search(queries, 7, 1000)
+    np.testing.assert_array_equal(whole[1], pieces[1])
+    one_by_one = [store.search(query[None], 7, 1000)[1][0] for query in queries]
+    np.testing.assert_array_equal(whole[1], one_by_one)
+
+
+def test_rows_beyond_the_known_ones_are_ignored(tmp_path):
+    store = filled(tmp_path, np.eye(4, dtype=np.float32))
+    similarities, rows = store.search(np.ones((1, 4), np.float32), 10, 2)
+    assert sorted(rows[0]) == [0, 1] and (similarities == 1).all()
+    assert store.search(np.ones((1, 4), np.float32), 3, 0)[1].shape == (1, 0)
+    assert store.search(np.ones((1, 4), np.float32), 3, 4, np.zeros(4, bool))[1].shape == (1, 0)
+
+
+def test_what_others_append_is_seen(tmp_path):
+    store = filled(tmp_path, np.eye(3, dtype=np.float32))
+    store.read(0, 3)
+    assert MatrixStore(store.path, 3).append(np.full((2, 3), 2.0, np.float32)) == 3
+    np.testing.assert_array_equal(store.read(3, 2), np.full((2, 3), 2.0))
+
+
+def test_a_broken_row_at_the_end_is_written_over(tmp_path):
+    store = filled(tmp_path, np.eye(3, dtype=np.float32))
+    with store.path.open("ab") as file:
+        file.write(b"12345")
+    assert store.num_rows == 3
+    assert store.append(np.full((1, 3), 7.0, np.float32)) == 3
+    np.testing.assert_array_equal(store.read(3, 1), [[7.0, 7.0, 7.0]])
+    assert store.path.stat().st_size == 4 * 3 * 2
+
+
+def test_what_does_not_fit_half_precision_is_refused(tmp_path):
+    store = filled(tmp_path, np.eye(3, dtype=np.float32))
+    for bad in (np.nan, np.inf, 1e6):
+        with pytest.raises(DataError, match="not finite"):
+            store.append(np.full((1, 3), bad, np.float32))
+    assert store.num_rows == 3
+
+
+def test_a_short_file_is_reported_with_what_to_do(tmp_path):
+    store = filled(tmp_path, np.eye(3, dtype=np.float32))
+    with pytest.raises(DataError, match=r"holds 3 of the 9 .*--rebuild"):
+        store.read(0, 9)
+
+
+def test_rewrite_keeps_only_the_ranges(tmp_path):
+    matrix = np.arange(30, dtype=np.float32).reshape(10, 3)
+    new = filled(tmp_path, matrix).rewrite(tmp_path / "new.f16", [(1, 2), (7, 3)])
+    np.testing.assert_array_equal(new.read(0, 5), matrix[[1, 2, 7, 8, 9]])
+
+
+def test_memory_stays_that_of_the_file(tmp_path):
+    """A search maps the file; it makes no copy of it."""
+    store = filled(tmp_path, np.zeros((1, 64), np.float32))
+    with store.path.open("ab") as file:
+        os.truncate(file.fileno(), 64 * 2 * 600_000)  # 77 MB
+    script = (
+        "import resource, sys, numpy as np\n"
+        "from videoclip.library.vectors import MatrixStore\n"
+        "store = MatrixStore(sys.argv[1], 64)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "store.search(np.ones((1, 64), np.float32), 10, 600_000)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(store.path)], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) / 1024 < 77 * 1.5
