@@ -200,8 +200,8 @@ def _check_words(network: S3D, words: Sequence[str], folder: Path) -> None:
     num_rows = network.text_module.word_embd.num_embeddings
     if len(words) > num_rows:
         raise CheckpointError(
-            f"{folder}: {len(words)} words do not fit a table of {num_rows}: use the list that came "
-            "with the weights"
+            f"{folder}: {len(words)} words do not fit a table of {num_rows}: use the list that "
+            "came with the weights"
         )
 
 
