@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.data import clip_twin
 from videoclip.config import ClipConfig
 from videoclip.data import clips
 from videoclip.data.clips import (
@@ -20,8 +21,6 @@ from videoclip.data.clips import (
     overlap_ratio,
 )
 from videoclip.errors import DataError
-
-from . import clip_twin
 
 STRATEGIES = ["overlapped", "aligned", "start", "mil_nce"]
 

@@ -15,7 +15,6 @@ epoch alone; one process makes a plan and shares it with the others.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from numpy.random import Generator
 from videoclip.config import PlanConfig
 from videoclip.data.mined_plan import mined_groups
 from videoclip.data.neighbours import nearest
+from videoclip.data.whole_file import write_whole
 from videoclip.errors import ConfigError, DataError
 
 __all__ = [
@@ -58,13 +58,7 @@ class BatchPlan:
 
     def save(self, path: Path | str) -> None:
         """Write the plan as JSON; an existing file is replaced whole or not at all."""
-        path = Path(path)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        with aside.open("w", encoding="utf-8") as file:
-            json.dump({"groups": self.groups}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
+        write_whole(Path(path), json.dumps({"groups": self.groups}))
 
     @classmethod
     def load(cls, path: Path | str) -> BatchPlan:

@@ -6,13 +6,13 @@ The vocabulary is one `vocab.txt`, a word piece per line, as it lies in every mo
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
+from videoclip.data.whole_file import write_whole
 from videoclip.errors import DataError
 
 __all__ = ["VOCAB_FILE", "Tokenizer"]
@@ -49,7 +49,7 @@ class Tokenizer:
         self.cls_id = ids["[CLS]"]
         self.sep_id = ids["[SEP]"]
         self.vocab_size = len(ids)
-        self.fingerprint = hashlib.sha256(_file_bytes(self.word_pieces)).hexdigest()[:16]
+        self.fingerprint = hashlib.sha256(_file_text(self.word_pieces).encode()).hexdigest()[:16]
 
         self._backend = tokenizers.Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
         self._backend.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -86,13 +86,7 @@ class Tokenizer:
 
     def save(self, folder: Path | str) -> None:
         """Write `vocab.txt` into a model folder; an old one is replaced whole or not at all."""
-        target = Path(folder) / VOCAB_FILE
-        aside = target.with_name(f".{VOCAB_FILE}.{os.getpid()}")
-        with aside.open("wb") as file:
-            file.write(_file_bytes(self.word_pieces))
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(target)
+        write_whole(Path(folder) / VOCAB_FILE, _file_text(self.word_pieces))
 
     def encode(self, text: str) -> list[int]:
         """Return the word-piece ids of a text, without [CLS] and [SEP]; uncut."""
@@ -110,5 +104,5 @@ class Tokenizer:
         return text
 
 
-def _file_bytes(word_pieces: Sequence[str]) -> bytes:
-    return "".join(f"{piece}\n" for piece in word_pieces).encode("utf-8")
+def _file_text(word_pieces: Sequence[str]) -> str:
+    return "".join(f"{piece}\n" for piece in word_pieces)

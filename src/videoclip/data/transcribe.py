@@ -1,0 +1,57 @@
+"""Speech to cues, by Whisper (extra `asr`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from videoclip.data.subtitles import Cue
+from videoclip.errors import ConfigError, DecodeError, MissingExtraError
+
+__all__ = ["Transcriber"]
+
+_MAX_SILENCE = 0.6
+"""Whisper invents words where nobody speaks; a segment more probably silent is dropped."""
+
+
+class Transcriber:
+    """A speech recogniser; load it once, call it for every video.
+
+    Args:
+        model: A folder with Whisper weights for CTranslate2, or a size ("tiny.en", "small") or hub
+            id, which is fetched from the network.
+        device: "cpu", "cuda" or "auto".
+
+    Raises:
+        MissingExtraError: Without the extra `asr`.
+        ConfigError: If there is no such model.
+    """
+
+    def __init__(self, model: str, device: str = "auto") -> None:
+        try:
+            from faster_whisper import WhisperModel
+        except ImportError as error:
+            raise MissingExtraError("speech recognition", "asr") from error
+        try:
+            self._model = WhisperModel(model, device=device, compute_type="default")
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ConfigError(f"cannot load the speech model '{model}': {reason}") from error
+
+    def __call__(self, video: Path | str) -> list[Cue]:
+        """Recognise what is said in a video; a segment of speech is a cue.
+
+        Raises:
+            DecodeError: If its sound cannot be read.
+        """
+        try:
+            # Spans of whole segments are loose; those of their first and last word are not.
+            segments, _ = self._model.transcribe(
+                str(video), vad_filter=True, word_timestamps=True, condition_on_previous_text=False
+            )
+            return [
+                Cue(segment.words[0].start, segment.words[-1].end, segment.text)
+                for segment in segments
+                if segment.words and segment.no_speech_prob <= _MAX_SILENCE
+            ]
+        except (OSError, RuntimeError, ValueError, IndexError) as error:
+            raise DecodeError(f"cannot transcribe it ({error})", video) from error

