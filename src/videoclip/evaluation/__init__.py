@@ -49,11 +49,13 @@ def evaluate(
         near = difflib.get_close_matches(benchmark, BENCHMARKS, n=1)
         hint = f"perhaps you meant '{near[0]}'; " if near else ""
         raise ConfigError(f"unknown benchmark '{benchmark}'; {hint}known: {', '.join(BENCHMARKS)}")
-    store = features if isinstance(features, FeatureStore) else FeatureStore.open(features)
-    provider = _provider(model, store)
-    provider.check(store.spec)
+    if not isinstance(features, FeatureStore):
+        with FeatureStore.open(features) as store:
+            return evaluate(benchmark, model, store, annotations, config, progress)
+    provider = _provider(model, features)
+    provider.check(features.spec)
     outcome = BENCHMARKS[benchmark].run(
-        Path(annotations), provider, store, config or EvaluateConfig(), progress
+        Path(annotations), provider, features, config or EvaluateConfig(), progress
     )
     return Result(benchmark, provider.name, outcome, PUBLISHED.get(benchmark, ()))
 

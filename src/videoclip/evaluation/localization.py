@@ -63,7 +63,8 @@ def step_assigner(
     """Return a function that finds the steps of one video, zero-shot.
 
     Similarities of seconds with step texts become log-probabilities over the task's steps, at the
-    model's temperature; the cheapest ordered assignment wins.
+    model's temperature; the cheapest ordered assignment wins. Where steps take runs of seconds, a
+    second must be likelier than chance to be worth it: otherwise background is always cheaper.
     """
     texts: dict[str, NDArray[np.float32]] = {}
 
@@ -74,7 +75,8 @@ def step_assigner(
         features = store.read(video.video_id)
         seconds = provider.embed_seconds(features, attend_cls=config.attend_cls)
         logits = seconds @ texts[task.task_id].T / provider.temperature  # (T, K)
-        return order_steps(-log_softmax(logits), exactly_one=config.exactly_one)
+        chance = 0.0 if config.exactly_one else np.log(len(task.steps))
+        return order_steps(-log_softmax(logits) - chance, exactly_one=config.exactly_one)
 
     return assign
 
@@ -117,7 +119,7 @@ def evaluate_steps(
                 "steps present": found[-1][1],
             }
         )
-        if done % max(1, len(videos) // NUM_TIMELINES) == 1 and len(plots) < NUM_TIMELINES:
+        if (done - 1) % max(1, len(videos) // NUM_TIMELINES) == 0 and len(plots) < NUM_TIMELINES:
             plots.append(_timeline(video, predicted, num_frames, rate))
         if progress:
             progress(done, len(videos))

@@ -30,7 +30,6 @@ __all__ = ["didemo_comparisons", "evaluate_didemo", "evaluate_moments", "propose
 
 DIDEMO_SECONDS = 32
 MAX_PROPOSALS = 10
-MAX_PROPOSAL_IOU = 0.5
 RECALL_IOUS = (0.5, 0.7)
 PRECISION_IOUS = tuple(np.round(np.arange(0.5, 1.0, 0.05), 2).tolist())
 NUM_TIMELINES = 6
@@ -169,7 +168,6 @@ def evaluate_moments(
         protocol="spans proposed for a sentence; the one that stands out most comes first",
         settings={
             "proposals": MAX_PROPOSALS,
-            "largest overlap of proposals": MAX_PROPOSAL_IOU,
             "attend to [CLS]": config.attend_cls,
             "sentences": len(present),
         },
@@ -219,14 +217,14 @@ def propose_moments(similarity: NDArray[np.floating]) -> NDArray[np.float64]:
         similarity: (T,) of each feature with the sentence.
 
     Returns:
-        (P, 2) ranges of features, best first, none overlapping another too much.
+        (P, 2) ranges of features, best first, none overlapping another.
     """
     num = len(similarity)
     above = np.concatenate(([0.0], np.cumsum(similarity - similarity.mean(), dtype=np.float64)))
     starts, ends = np.triu_indices(num + 1, k=1)
     worth = (above[ends] - above[starts]) / np.sqrt(ends - starts)
     spans = np.stack((starts, ends), axis=1).astype(np.float64)
-    picked = moments.suppress_overlaps(spans, worth, MAX_PROPOSAL_IOU, MAX_PROPOSALS)
+    picked = moments.suppress_overlaps(spans, worth, 0.0, MAX_PROPOSALS)
     return spans[picked]
 
 

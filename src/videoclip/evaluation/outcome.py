@@ -165,6 +165,9 @@ def measure(
 ) -> Measure:
     """Compute one number and its interval.
 
+    Where no video differs from the others (a share of 0 or 1), resamples cannot: the interval then
+    reaches as far as a binomial one would (Clopper and Pearson) with one trial a video.
+
     Args:
         name: Of the measure.
         statistic: From item indices to the number.
@@ -174,4 +177,9 @@ def measure(
     """
     rng = np.random.default_rng(config.seed)
     low, high = bootstrap_interval(statistic, videos, rng, config.num_resamples)
+    reach = 1 - 0.025 ** (1 / len(set(videos)))
+    if is_share and low == high == 0:
+        high = reach
+    if is_share and low == high == 1:
+        low = 1 - reach
     return Measure(name, float(statistic(np.arange(len(videos)))), low, high, is_share)

@@ -9,10 +9,12 @@ from videoclip.evaluation.outcome import Comparison, Measure, Outcome
 
 __all__ = ["Result"]
 
+LISTED_VIDEOS = 5
+
 
 @dataclass(frozen=True)
 class Result:
-    """What a model scored on a benchmark, beside trivial and published numbers.
+    """One evaluation; `str()` is its table.
 
     Attributes:
         benchmark: Its name in `BENCHMARKS`.
@@ -48,55 +50,57 @@ class Result:
             "missing": [{"video_id": m.video_id, "reason": m.reason} for m in outcome.missing],
         }
 
-    def __str__(self) -> str:
-        """Return a table: a row a measure, a column for us and for everything beside us."""
-        outcome = self.outcome
-        others = (*outcome.baselines, *self.published)
-        table = [["", "this model", "95 % interval", *(c.name for c in others)]]
-        table += [
-            [
-                m.name,
-                _shown(m, m.value),
-                f"{_shown(m, m.low)} .. {_shown(m, m.high)}",
-                *(_shown(m, c.values.get(m.name)) for c in others),
-            ]
-            for m in outcome.measures
+    def table(self) -> list[list[str]]:
+        """Return a header and a row a measure: ours, its interval, everything beside it."""
+        others = (*self.outcome.baselines, *self.published)
+        return [
+            ["", "this model", "95 % interval", *(c.name for c in others)],
+            *(
+                [
+                    m.name,
+                    _shown(m, m.value),
+                    f"{_shown(m, m.low)} .. {_shown(m, m.high)}",
+                    *(_shown(m, c.values.get(m.name)) for c in others),
+                ]
+                for m in self.outcome.measures
+            ),
         ]
+
+    def summary(self) -> str:
+        """Say which model, with which settings, on how much; and what was left out."""
+        outcome = self.outcome
+        settings = ", ".join(f"{name}: {_plain(value)}" for name, value in outcome.settings.items())
+        absent = list(dict.fromkeys(m.video_id for m in outcome.missing))
+        left_out = "none left out"
+        if absent:
+            more = "; --json lists all" if len(absent) > LISTED_VIDEOS else ""
+            left_out = f"{len(absent):,} left out ({', '.join(absent[:LISTED_VIDEOS])}{more})"
+        return (
+            f"{self.model}; {settings}; {outcome.num_examples:,} examples in "
+            f"{outcome.num_videos:,} videos, {left_out}"
+        )
+
+    def notes(self) -> list[str]:
+        """Return where the numbers beside ours are from."""
+        others = (*self.outcome.baselines, *self.published)
+        return [f"{c.name}: {c.note}" for c in others if c.note]
+
+    def __str__(self) -> str:
+        """Return the table with everything one has to know about it."""
+        table = self.table()
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = [
-            "  ".join(
-                cell.ljust(width) if i == 0 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
+            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
             for row in table
         ]
-        settings = ", ".join(f"{name}: {_plain(value)}" for name, value in outcome.settings.items())
-        notes = [f"{c.name}: {c.note}" for c in others if c.note]
-        return "\n".join(
-            [
-                f"{self.benchmark}: {outcome.protocol}",
-                f"{self.model}; {settings}",
-                f"{outcome.num_examples:,} examples in {outcome.num_videos:,} videos; "
-                f"{self._missing()}",
-                "",
-                *lines,
-                "",
-                *notes,
-            ]
-        ).rstrip()
-
-    def _missing(self) -> str:
-        ids = list(dict.fromkeys(m.video_id for m in self.outcome.missing))
-        if not ids:
-            return "none left out"
-        listed = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
-        return f"{len(ids):,} left out ({listed}; all, with reasons, with --json)"
+        head = f"{self.benchmark}: {self.outcome.protocol}"
+        return "\n".join([head, self.summary(), "", *lines, "", *self.notes()]).rstrip()
 
 
 def _shown(measure: Measure, value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{100 * value:.1f}" if measure.is_share else f"{value:.1f}"
+    return f"{100 * value if measure.is_share else value:.1f}"
 
 
 def _plain(value: Any) -> str:

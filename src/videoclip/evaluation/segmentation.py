@@ -154,7 +154,7 @@ def evaluate_labels(
                 "edit score": metrics.edit_score(predicted, true),
             }
         )
-        if done % max(1, len(videos) // NUM_TIMELINES) == 1 and len(plots) < NUM_TIMELINES:
+        if (done - 1) % max(1, len(videos) // NUM_TIMELINES) == 0 and len(plots) < NUM_TIMELINES:
             plots.append(_timeline(video, predicted, benchmark.labels, rate))
         if progress:
             progress(done, len(videos))

@@ -1,0 +1,162 @@
+"""Every benchmark from its files to its table, on random features and a tiny model."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.model.tiny_models import TINY, make_model
+from videoclip.benchmarks import coin, crosstask, didemo, msrvtt, youcook2
+from videoclip.config import EvaluateConfig
+from videoclip.data.tokenizer import Tokenizer
+from videoclip.embedding import Embedder
+from videoclip.errors import ConfigError, DataError, IndexMismatchError
+from videoclip.evaluation import BENCHMARKS, FRAMES, evaluate, providers
+
+CONFIG = EvaluateConfig(num_resamples=100)
+
+
+@pytest.fixture(scope="module")
+def embedder(shared):
+    config = replace(
+        TINY,
+        backbone="test",
+        vocab_size=30_522,
+        cls_id=101,
+        sep_id=102,
+        max_video_tokens=32,
+        max_text_tokens=61,
+        max_positions=64,
+        normalize=True,
+        temperature=0.05,
+    )
+    vocabulary = shared / "annotations" / "files" / "bert-base-uncased" / "vocab.txt"
+    return Embedder(make_model(config), Tokenizer.from_vocab(vocabulary))
+
+
+@pytest.fixture(scope="module")
+def real(shared):
+    return shared / "annotations" / "files"
+
+
+@pytest.fixture(scope="module")
+def excerpts(shared):
+    return shared / "annotations" / "excerpts"
+
+
+def assert_at_chance(result, *names):
+    """The interval around our number holds what chance gives."""
+    chance = result.outcome.baselines[0].values
+    for m in result.outcome.measures:
+        if not names or m.name in names:
+            assert m.low <= chance[m.name] <= m.high, m.name
+
+
+def test_msrvtt_1k_at_chance(real, random_store, embedder):
+    store = random_store({e.video_id: 12 for e in msrvtt.read_msrvtt_1k(real / "msrvtt")}, dim=12)
+    result = evaluate("msrvtt", embedder, store, real / "msrvtt", CONFIG)
+    assert (result.outcome.num_examples, result.outcome.missing) == (1_000, ())
+    assert_at_chance(result)
+    assert "VideoCLIP zero-shot" in str(result)
+
+
+def test_youcook2_at_chance(real, random_store, embedder):
+    clips = youcook2.read_youcook2(real / "youcook2")
+    lengths: dict[str, int] = {}
+    for clip in clips:
+        lengths[clip.video_id] = max(lengths.get(clip.video_id, 0), int(clip.end))
+    store = random_store(lengths, dim=12)
+    result = evaluate("youcook2", embedder, store, real / "youcook2", CONFIG)
+    assert (result.outcome.num_examples, result.outcome.settings["clips"]) == (3_350, 3_349)
+    assert_at_chance(result, *(f"text-to-video {m}" for m in ("R@1", "R@5", "R@10", "MeanR")))
+
+
+def test_didemo_paragraphs_at_chance(excerpts, random_store, embedder):
+    folder = excerpts / "didemo"
+    store = random_store({e.video_id: 30 for e in didemo.read_didemo_paragraphs(folder)}, dim=12)
+    result = evaluate("didemo_paragraph", embedder, store, folder, CONFIG)
+    assert_at_chance(result, "text-to-video R@1", "text-to-video R@5", "video-to-text R@1")
+    result = evaluate("didemo", embedder, store, folder, CONFIG)
+    assert result.outcome.num_examples == 650
+    assert [c.name for c in result.outcome.baselines] == ["random", "moment frequency prior"]
+
+
+def test_coin_says_when_a_prediction_is_empty(excerpts, random_store, embedder):
+    folder = excerpts / "coin"
+    videos = [v for split in ("train", "test") for v in coin.read_coin(folder, split).videos[:40]]
+    store = random_store({v.video_id: int(np.ceil(v.duration)) for v in videos}, dim=12)
+    result = evaluate("coin", embedder, store, folder, CONFIG)
+    assert result["frame accuracy"] == pytest.approx(
+        result.outcome.baselines[0].values["frame accuracy"], abs=0.02
+    )
+    assert result["predicted background"] > 0.98
+    assert result.outcome.num_videos == 40
+    assert len(result.outcome.missing) == 266 - 40
+
+
+def test_crosstask_at_chance(excerpts, random_store, embedder):
+    folder = excerpts / "crosstask"
+    videos = crosstask.read_crosstask(folder).videos
+    lengths = {v.video_id: int(max(s.end for s in v.segments)) + 5 for v in videos}
+    result = evaluate("crosstask", embedder, random_store(lengths, dim=12), folder, CONFIG)
+    assert result.outcome.num_videos == 180
+    assert 0.05 < result["average recall"] < 0.25
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "file"),
+    [
+        ("msrvtt_qa", "msrvtt_mc", "msrvtt_multi_choice_qa.jsonl"),
+        ("nextqa", "nextqa", "val.csv"),
+        ("qvhighlights", "qvhighlights", "highlight_val_release.jsonl"),
+        ("charades", "charades_sta", "charades_sta_test.txt"),
+        ("activitynet", "activitynet_captions", "val_1.json"),
+    ],
+)
+def test_the_others_run_to_their_end(excerpts, random_store, embedder, name, folder, file):
+    path = excerpts / folder / file
+    store = random_store({"stranger": 3}, dim=12)
+    with pytest.raises(DataError, match=r"no features of any video .*, such as '[^']+'") as refusal:
+        evaluate(name, embedder, store, path)
+    video_id = str(refusal.value).split("'")[1]
+    store.append(video_id, np.random.default_rng(0).normal(size=(20, 12)))
+    result = evaluate(name, embedder, store, path, CONFIG)
+    assert result.outcome.num_videos == 1
+    assert result.outcome.measures
+    assert json.dumps(result.to_dict())
+
+
+def test_a_table_of_ones_own(tmp_path, random_store, embedder):
+    store = random_store({"kitchen": 40, "garden": 9}, dim=12)
+    table = tmp_path / "own.csv"
+    table.write_text("video,start,end,text\nkitchen,3,9,chop\ngarden,,,plant\nkitchen,20,30,fry\n")
+    result = evaluate("csv", embedder, store.folder, table, CONFIG)
+    assert result.outcome.num_examples == 3
+    assert result.published == ()
+
+
+def test_what_cannot_be_evaluated(tmp_path, random_store, embedder, monkeypatch):
+    store = random_store({"kitchen": 5}, dim=8)
+    with pytest.raises(ConfigError, match="unknown benchmark 'youcook'; perhaps you meant"):
+        evaluate("youcook", embedder, store, tmp_path)
+    with pytest.raises(IndexMismatchError, match="width"):
+        evaluate("csv", embedder, store, tmp_path)
+    with pytest.raises(ConfigError, match="unknown backbone 'test'"):
+        evaluate("csv", FRAMES, store, tmp_path)
+    for name in BENCHMARKS:
+        with pytest.raises(DataError):
+            evaluate(name, AnyProvider(), store, tmp_path / "empty")
+
+
+class AnyProvider(providers.EmbedderProvider):
+    """Takes whatever features there are."""
+
+    name = "any"
+    temperature = 1.0
+
+    def __init__(self):
+        pass
+
+    def check(self, spec):
+        pass

@@ -1,0 +1,95 @@
+"""Moments where one knows where they are."""
+
+import numpy as np
+import pytest
+
+from videoclip.benchmarks import didemo
+from videoclip.benchmarks.examples import MomentExample
+from videoclip.config import EvaluateConfig
+from videoclip.errors import DataError
+from videoclip.evaluation.metrics.moments import span_iou
+from videoclip.evaluation.moment_retrieval import (
+    didemo_comparisons,
+    evaluate_didemo,
+    evaluate_moments,
+    propose_moments,
+)
+
+CONFIG = EvaluateConfig(num_resamples=20)
+SHOWN = ["cut"] * 5 + ["fry"] * 5 + ["pour"] * 20
+
+
+def marked(number, text, *spans, video_id="a"):
+    return MomentExample(str(number), video_id, text, spans, 30.0)
+
+
+def test_didemo_moments_that_are_shown_come_first(make_store, provider):
+    store = make_store({"a": SHOWN, "b": ["stir"] * 3})
+    examples = [
+        marked(1, "fry", *[(5.0, 10.0)] * 4),
+        marked(2, "cut", (0.0, 5.0), (0.0, 5.0), (0.0, 5.0), (25.0, 30.0)),
+        marked(3, "cut", *[(10.0, 15.0)] * 4),
+        marked(4, "stir", *[(0.0, 5.0)] * 4, video_id="b"),
+        marked(5, "stir", *[(0.0, 5.0)] * 4, video_id="absent"),
+    ]
+    outcome = evaluate_didemo(examples, examples[:1], provider, store, CONFIG)
+    got = {m.name: m.value for m in outcome.measures}
+    assert got == pytest.approx({"rank@1": 3 / 4, "rank@5": 3 / 4, "mIoU": 3 / 4})
+    assert [m.video_id for m in outcome.missing] == ["absent"]
+    assert outcome.rows[2]["IoU"] == 0.0
+    assert [c.name for c in outcome.baselines] == ["random", "moment frequency prior"]
+
+
+def test_didemo_needs_seconds(make_store, provider):
+    store = make_store({"a": SHOWN}, rate=2.0)
+    with pytest.raises(DataError, match="DiDeMo needs one feature a second, not 2"):
+        evaluate_didemo([marked(1, "fry", (5.0, 10.0))], None, provider, store, CONFIG)
+
+
+@pytest.mark.parity
+def test_didemo_without_a_model(shared):
+    folder = shared / "annotations" / "files" / "didemo"
+    test, val = (
+        didemo.read_didemo_moments(folder, f"{name}_data.json") for name in ("test", "val")
+    )
+    chance, prior = (c.values for c in didemo_comparisons(test, val))
+    # One random order, as the reference was made, is within half a point of what is expected.
+    assert chance == pytest.approx({"rank@1": 0.033, "rank@5": 0.220, "mIoU": 0.224}, abs=0.005)
+    assert prior == pytest.approx({"rank@1": 0.194, "rank@5": 0.681, "mIoU": 0.254}, abs=0.0005)
+
+
+def test_what_stands_out_is_proposed_first():
+    similarity = np.zeros(50)
+    similarity[20:28] = 1.0
+    similarity[40:43] = 0.5
+    spans = propose_moments(similarity)
+    assert spans[0].tolist() == [20, 28]
+    assert spans[1].tolist() == [40, 43]
+    assert (span_iou(spans, spans) == np.eye(len(spans))).all()
+
+
+def test_a_video_of_one_feature_is_its_own_moment():
+    assert propose_moments(np.array([0.3])).tolist() == [[0, 1]]
+
+
+def test_moments_of_any_length(make_store, provider):
+    store = make_store({"a": SHOWN, "b": ["nothing"] * 10 + ["stir"] * 2 + ["nothing"] * 8})
+    examples = [
+        marked(1, "fry", (5.0, 10.0)),
+        marked(2, "pour", (10.0, 30.0)),
+        marked(3, "stir", (10.0, 12.0), (1.0, 9.0), video_id="b"),
+        marked(4, "stir", (10.0, 12.0), video_id="absent"),
+    ]
+    outcome = evaluate_moments(examples, provider, store, CONFIG)
+    got = {m.name: m.value for m in outcome.measures}
+    assert got["R1@0.5"] == got["R1@0.7"] == got["mIoU"] == 1.0
+    assert 2 / 3 < got["mAP"] < 1.0
+    assert outcome.rows[2] | {"IoU": 1.0, "start": 10.0, "end": 12.0} == outcome.rows[2]
+    assert [c.name for c in outcome.baselines] == ["random spans", "whole video"]
+    assert outcome.baselines[1].values["R1@0.5"] == pytest.approx(1 / 3)
+    assert len(outcome.plots) == 3
+
+
+def test_annotations_without_answers(make_store, provider):
+    with pytest.raises(DataError, match="these annotations hold no moments"):
+        evaluate_moments([marked(1, "fry")], provider, make_store({"a": SHOWN}), CONFIG)

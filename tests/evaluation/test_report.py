@@ -1,0 +1,133 @@
+"""Tables, JSON, CSV and pages of a result."""
+
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from videoclip.errors import DataError
+from videoclip.evaluation.charts import draw
+from videoclip.evaluation.outcome import (
+    Bars,
+    Comparison,
+    Confusion,
+    Histogram,
+    Measure,
+    Missing,
+    Outcome,
+    Timeline,
+    Track,
+)
+from videoclip.evaluation.report import render_report, write_report, write_rows
+from videoclip.evaluation.result import Result
+
+PLOTS = (
+    Histogram("Ranks <1>", "rank", (1.0, 2.0, 5.0), {"texts": (3, 1)}),
+    Histogram("Spread", "similarity", tuple(range(41)), {"a": (1,) * 40, "b": (0,) * 40}),
+    Bars("Recall", ("Make Tea & Cake", "x" * 60), (0.25, 1.0)),
+    Confusion("Labels", ("background", "cut", "other"), ((5, 0, 1), (0, 0, 0))),
+    Timeline(
+        "One video",
+        20.0,
+        (
+            Track("true", ((0.0, 3.0, "cut <it>"), (4.0, 90.0, "fry"))),
+            Track("predicted", ((1.0, 2.0, "cut <it>"),)),
+        ),
+    ),
+    Timeline(
+        "Many", 9.0, (Track("true", tuple((i, i + 1.0, f"label {i}" * 3) for i in range(9))),)
+    ),
+)
+OUTCOME = Outcome(
+    protocol="a made-up test",
+    settings={"ties": "unbiased", "threshold": 0.123456789, "on": True, "off": False, "n": 7},
+    measures=(Measure("accuracy", 0.5, 0.25, 0.75), Measure("MedR", 3.0, 2.5, 4.0, is_share=False)),
+    baselines=(Comparison("random", {"accuracy": 0.1}, "by chance"),),
+    num_examples=1234,
+    num_videos=10,
+    missing=tuple(Missing(f"v{i}", "no features") for i in range(7)),
+    rows=({"video_id": "a, b", "rank": 1.0}, {"video_id": "c", "rank": 2.5}),
+    plots=PLOTS,
+)
+RESULT = Result("made-up", "model 123", OUTCOME, (Comparison("paper", {"MedR": 9.0}, "a paper"),))
+
+
+class Balanced(HTMLParser):
+    """Fails on a tag that is not closed."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.seen = [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.seen.append((tag, dict(attributes)))
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_table():
+    assert str(RESULT) == "\n".join(
+        [
+            "made-up: a made-up test",
+            "model 123; ties: unbiased, threshold: 0.123457, on: yes, off: no, n: 7; 1,234 examples"
+            " in 10 videos, 7 left out (v0, v1, v2, v3, v4; --json lists all)",
+            "",
+            "          this model  95 % interval  random  paper",
+            "accuracy        50.0   25.0 .. 75.0    10.0      -",
+            "MedR             3.0     2.5 .. 4.0       -    9.0",
+            "",
+            "random: by chance",
+            "paper: a paper",
+        ]
+    )
+    whole = replace(RESULT, outcome=replace(OUTCOME, missing=()))
+    assert "none left out" in str(whole)
+    assert RESULT["MedR"] == 3.0
+
+
+def test_json_has_everything():
+    values = json.loads(json.dumps(RESULT.to_dict()))
+    assert values["measures"]["accuracy"] == {"value": 0.5, "interval": [0.25, 0.75]}
+    assert values["baselines"] == {"random": {"accuracy": 0.1}}
+    assert values["published"] == {"paper": {"MedR": 9.0, "source": "a paper"}}
+    assert len(values["missing"]) == 7
+    assert values["settings"]["n"] == 7
+
+
+def test_the_page_stands_alone():
+    page = render_report(RESULT)
+    parser = Balanced()
+    parser.feed(page)
+    assert not parser.open
+    assert [tag for tag, _ in parser.seen].count("svg") == len(PLOTS)
+    assert not [a for _, a in parser.seen if "src" in a or "href" in a]
+    assert "cut &lt;it&gt;" in page and "<it>" not in page
+    assert "<li>v6: no features</li>" in page
+    assert "Videos left out" not in render_report(
+        replace(RESULT, outcome=replace(OUTCOME, missing=()))
+    )
+
+
+def test_bars_stay_inside_the_picture():
+    picture = draw(PLOTS[4])
+    parser = Balanced()
+    parser.feed(picture)
+    for tag, attributes in parser.seen:
+        if tag == "rect":
+            assert float(attributes["x"]) + float(attributes["width"]) <= 720.1
+
+
+def test_files(tmp_path):
+    write_rows(OUTCOME, tmp_path / "rows.csv")
+    assert (tmp_path / "rows.csv").read_text() == 'video_id,rank\n"a, b",1.0\nc,2.5\n'
+    write_rows(replace(OUTCOME, rows=()), tmp_path / "rows.csv")
+    assert (tmp_path / "rows.csv").read_text() == ""
+    write_report(RESULT, tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text() == render_report(RESULT)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "rows.csv"]
+    with pytest.raises(DataError, match=r"page\.html: cannot be written \(No such file"):
+        write_report(RESULT, tmp_path / "nowhere" / "page.html")

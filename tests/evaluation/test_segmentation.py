@@ -1,0 +1,95 @@
+"""Labels where one knows what is shown."""
+
+import numpy as np
+import pytest
+
+from videoclip.benchmarks.coin import Coin
+from videoclip.benchmarks.examples import LabelledVideo, Segment
+from videoclip.config import EvaluateConfig
+from videoclip.errors import DataError
+from videoclip.evaluation.segmentation import Labeller, evaluate_labels, zero_shot_labeller
+
+TEXTS = ("cut", "fry", "pour")
+CONFIG = EvaluateConfig(num_resamples=20)
+
+
+def video(video_id, *segments):
+    return LabelledVideo(video_id, 8.0, tuple(Segment(*s) for s in segments), "Cook")
+
+
+TRAIN = [video("train", (1, 3, 1), (4, 6, 2))]
+TEST = Coin(TEXTS, (video("test", (0, 3, 1), (4, 6, 2)), video("absent", (0, 1, 3))))
+
+
+@pytest.fixture
+def store(make_store):
+    return make_store(
+        {
+            "train": ["nothing", "cut", "cut", "nothing", "fry", "fry", "nothing", "nothing"],
+            "test": ["cut", "cut", "cut", "nothing", "fry", "fry", "nothing", "pour"],
+        }
+    )
+
+
+@pytest.mark.parametrize("background", ["fitted", "balanced"])
+def test_a_fitted_threshold_separates_background(store, provider, background):
+    config = EvaluateConfig(background=background, num_resamples=20)
+    labeller = zero_shot_labeller(TEXTS, TRAIN, provider, store, config)
+    assert labeller.label(TEST.videos[0]).tolist() == [1, 1, 1, 0, 2, 2, 0, 3]
+    outcome = evaluate_labels(TEST, labeller, store, config)
+    got = {m.name: m.value for m in outcome.measures}
+    assert got == pytest.approx(
+        {
+            "frame accuracy": 7 / 8,
+            "foreground accuracy": 1.0,
+            "segment F1@10": 4 / 5,
+            "segment F1@25": 4 / 5,
+            "segment F1@50": 4 / 5,
+            "edit score": 2 / 3,
+            "predicted background": 2 / 8,
+        }
+    )
+    empty = outcome.baselines[0].values
+    assert empty["frame accuracy"] == 3 / 8
+    assert empty["predicted background"] == 1.0
+    assert empty["foreground accuracy"] == empty["segment F1@10"] == empty["edit score"] == 0.0
+    assert outcome.settings["background"] == background
+    assert outcome.settings["videos the threshold is fitted on"] == 1
+    assert [m.video_id for m in outcome.missing] == ["absent"]
+
+
+def test_the_released_threshold_can_turn_everything_into_background(store, provider):
+    alike = ("cut fry", "fry pour", "pour")  # two labels as similar as a frame with its own
+    labeller = zero_shot_labeller(alike, [], provider, store, EvaluateConfig(background="released"))
+    assert labeller.settings["threshold"] == 1.0
+    assert labeller.label(TEST.videos[0]).tolist() == [0] * 8
+    outcome = evaluate_labels(TEST, labeller, store, CONFIG)
+    assert {m.name: m.value for m in outcome.measures}["predicted background"] == 1.0
+
+
+def test_a_threshold_needs_training_videos(store, provider):
+    with pytest.raises(DataError, match="no training video has features to fit"):
+        zero_shot_labeller(TEXTS, [video("gone")], provider, store, CONFIG)
+
+
+def test_no_more_training_videos_than_asked_for(make_store, provider):
+    shown = ["nothing", "cut", "cut", "nothing", "fry", "fry", "nothing", "nothing"]
+    store = make_store({f"v{i}": shown for i in range(5)})
+    training = [video(f"v{i}", (1, 3, 1), (4, 6, 2)) for i in range(5)]
+    config = EvaluateConfig(fitting_videos=2)
+    labeller = zero_shot_labeller(TEXTS, training, provider, store, config)
+    assert labeller.settings["videos the threshold is fitted on"] == 2
+
+
+def test_other_labellers_are_scored_alike(store):
+    told = []
+    labeller = Labeller(lambda video: np.array([1, 1, 1, 0, 2, 2, 0, 0]), {"head": "779 classes"})
+    outcome = evaluate_labels(TEST, labeller, store, CONFIG, lambda *done: told.append(done))
+    assert all(m.value == 1.0 for m in outcome.measures if m.name != "predicted background")
+    assert outcome.settings["head"] == "779 classes"
+    assert told == [(1, 1)]
+    confusion, timeline = outcome.plots
+    assert confusion.labels[:3] == ("background", "cut", "fry")
+    assert confusion.counts[1][1] == 3
+    assert np.sum(confusion.counts) == 8
+    assert timeline.tracks[1].spans == ((0.0, 3.0, "cut"), (4.0, 6.0, "fry"))

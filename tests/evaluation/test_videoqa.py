@@ -1,0 +1,49 @@
+"""Multiple choice where one knows the answers."""
+
+import numpy as np
+import pytest
+
+from videoclip.benchmarks.examples import MultipleChoiceExample
+from videoclip.config import EvaluateConfig
+from videoclip.evaluation.videoqa import choice_similarity, evaluate_multiple_choice
+
+EXAMPLES = [
+    MultipleChoiceExample("1", "a", ("cut", "fry", "pour"), 0, kind="easy"),
+    MultipleChoiceExample("2", "b", ("cut", "fry"), 1, "what with the pan", kind="easy"),
+    MultipleChoiceExample("3", "b", ("fry", "wash", "fry"), 2, kind="double"),
+    MultipleChoiceExample("4", "absent", ("cut", "fry"), 1),
+]
+CONFIG = EvaluateConfig(num_resamples=20)
+
+
+@pytest.fixture
+def store(make_store):
+    return make_store({"a": ["cut"], "b": ["fry", "fry"]})
+
+
+def test_answers_and_equal_choices(store, provider):
+    outcome = evaluate_multiple_choice(EXAMPLES, provider, store, CONFIG)
+    got = {m.name: m.value for m in outcome.measures}
+    assert got == pytest.approx({"accuracy": 2.5 / 3, "accuracy double": 0.5, "accuracy easy": 1.0})
+    assert [m.video_id for m in outcome.missing] == ["absent"]
+    assert outcome.rows[1]["predicted"] == "fry" and outcome.rows[1]["right"]
+    confusion, bars = outcome.plots
+    assert np.sum(confusion.counts) == 3
+    assert dict(zip(bars.names, bars.values, strict=True)) == {"double": 0.5, "easy": 1.0}
+    baselines = {c.name: c.values["accuracy"] for c in outcome.baselines}
+    assert baselines == pytest.approx(
+        {"random": (1 / 3 + 1 / 2 + 1 / 3) / 3, "always the same place": 1 / 3, "longest choice": 0}
+    )
+
+
+def test_the_released_rule_takes_the_last_of_equal_choices(store, provider):
+    released = EvaluateConfig(ties="released", num_resamples=20)
+    outcome = evaluate_multiple_choice(EXAMPLES, provider, store, released)
+    assert outcome.measures[0].value == 1.0
+
+
+def test_missing_choices_are_never_chosen(store, provider):
+    similarity = choice_similarity(EXAMPLES[:3], provider, store, CONFIG)
+    assert similarity.shape == (3, 3)
+    assert similarity[1, 2] == -np.inf
+    assert similarity[2, 0] == similarity[2, 2] == 1.0
