@@ -2,7 +2,8 @@
 
 CLIP, SigLIP, DINOv2, ViT, ResNet and their kin, from a local folder or a hub id that the user names
 (`image:microsoft/resnet-50`). Models with a text side embed words into the same space, which makes
-the frame-embedding baseline of the evaluations.
+the frame-embedding baseline of the evaluations; they compare by cosine, so that their features have
+unit length, while those of all others are left as they are.
 
 Pictures are scaled by the decoder and normalised here, so that neither torchvision nor Pillow is
 needed; sizes, mean and deviation are those of the model's own `preprocessor_config.json`.
@@ -114,8 +115,8 @@ class ImageBackbone:
             dim=black.shape[1],
             features_per_second=FRAMES_PER_SECOND,
             backbone=self.name,
-            normalized=True,
-            fingerprint=fingerprint(network, (preprocessing, has_pooler, "unit length")),
+            normalized=self.has_text,
+            fingerprint=fingerprint(network, (preprocessing, has_pooler)),
         )
 
     @property
@@ -128,7 +129,7 @@ class ImageBackbone:
         return load, (self.source, self.device)
 
     def features_for(self, path: Path) -> Iterator[FloatArray]:
-        """Yield one video's features in order, as chunks (n, D) of unit rows.
+        """Yield one video's features in order, as chunks (n, D).
 
         Raises:
             DecodeError: If the video cannot be read.
@@ -139,15 +140,15 @@ class ImageBackbone:
             yield self.embed_frames(np.stack(batch))
 
     def embed_frames(self, frames: npt.NDArray[np.uint8]) -> FloatArray:
-        """Turn RGB frames (n, H, W, 3) of the model's size into features (n, D) of unit length."""
+        """Turn RGB frames (n, H, W, 3) of the model's size into features (n, D)."""
         with torch.inference_mode():
             pixels = self.preprocessing(frames, self.device)
             if self.has_text:
-                pooled = _pooled(self.network.get_image_features(pixel_values=pixels))
-            else:
-                output = self.network(pixel_values=pixels)
-                pooled = _pooled(output) if self.has_pooler else output.last_hidden_state[:, 0]
-            return _unit_rows(pooled)
+                return _unit_rows(_pooled(self.network.get_image_features(pixel_values=pixels)))
+            output = self.network(pixel_values=pixels)
+            pooled = _pooled(output) if self.has_pooler else output.last_hidden_state[:, 0]
+            features: FloatArray = pooled.cpu().numpy()
+            return features
 
     def embed_text(self, texts: Sequence[str]) -> FloatArray:
         """Embed N texts into the space of the frames, as (N, D) of unit length.
