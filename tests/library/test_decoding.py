@@ -1,4 +1,4 @@
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def arrays(most_steps, most_labels):
 
 def value(gains, labels, switch_cost):
     gained = sum(gains[t, label - 1] for t, label in enumerate(labels) if label)
-    return gained - switch_cost * sum(a != b for a, b in zip(labels, labels[1:], strict=False))
+    return gained - switch_cost * sum(a != b for a, b in pairwise(labels))
 
 
 @settings(deadline=None)
@@ -43,7 +43,7 @@ def gained(gains, spans):
 
 def in_order(spans):
     found = [span for span in spans if span]
-    return all(a[1] <= b[0] for a, b in zip(found, found[1:], strict=False))
+    return all(a[1] <= b[0] for a, b in pairwise(found))
 
 
 @settings(deadline=None)

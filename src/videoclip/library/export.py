@@ -12,14 +12,18 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from videoclip.errors import DataError
 from videoclip.library.fcpxml import to_fcpxml
+from videoclip.library.results import Timeline
 from videoclip.library.timecode import FrameRate, find_rate
 
 __all__ = [
     "EXPORT_FORMATS",
     "ExportFormat",
     "Shot",
+    "common_rate",
     "export_shots",
+    "parse_shots",
     "read_shots",
+    "shots_of",
     "to_csv",
     "to_edl",
     "to_json",
@@ -55,6 +59,22 @@ class Shot:
     frame_rate: float | None = None
     duration: float | None = None
     confidence: str = ""
+
+
+def shots_of(timeline: Timeline) -> list[Shot]:
+    """The spans of a timeline."""
+    return [
+        Shot(
+            path=str(timeline.path),
+            start=span.start,
+            end=span.end,
+            name=span.label,
+            frame_rate=timeline.frame_rate,
+            duration=timeline.duration,
+            confidence=span.confidence,
+        )
+        for span in timeline.spans
+    ]
 
 
 def read_shots(path: Path | str) -> list[Shot]:

@@ -94,7 +94,7 @@ def to_html(timeline: Timeline, page: Path | None = None) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{html.escape(timeline.path.name)}</title>
 <style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto }}
 video, svg {{ width: 100%; max-height: 60vh }}
 table {{ border-collapse: collapse; width: 100% }}
 td {{ padding: .2rem .6rem; border-bottom: 1px solid #e4e4e4 }}

@@ -1,0 +1,66 @@
+"""`videoclip export`: moments as CSV, JSON, EDL, FCPXML, WebVTT or chapters."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from videoclip.cli.timelines import write_text
+
+__all__ = ["Export"]
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write moments in a format that editors, players and scripts read.
+
+    For example: videoclip search "chop the onion" --library L --json | videoclip export - \
+    --format edl > onions.edl
+    """
+
+    moments: Annotated[Path, tyro.conf.Positional]
+    """JSON printed by search, segment or localize; "-" reads it from standard input."""
+    format: Literal["csv", "json", "edl", "fcpxml", "vtt", "youtube"] = "csv"
+    """EDL is CMX 3600; vtt and youtube are chapters of one video."""
+    out: Path | None = None
+    """File to write; standard output by default."""
+    title: str = "videoclip"
+    """Title of an edit list or event."""
+    rate: float | None = None
+    """Frames per second of the timeline (23.976, 24, 25, 29.97, 30, ...); the videos' own if they
+    agree."""
+    drop_frame: bool | None = None
+    """Drop-frame timecode, or not; by default at 29.97 and 59.94."""
+    video: str | None = None
+    """Only the moments of this video: its path, name or stem."""
+
+    def run(self) -> int:
+        """Write the moments."""
+        from videoclip.library.export import common_rate, export_shots, parse_shots, read_shots
+        from videoclip.library.timecode import find_rate
+
+        if str(self.moments) == "-":
+            shots = parse_shots(sys.stdin.read(), "standard input")
+        else:
+            shots = read_shots(self.moments)
+        if self.video is not None:
+            shots = [
+                shot
+                for shot in shots
+                if self.video in (shot.path, Path(shot.path).name, Path(shot.path).stem)
+            ]
+        rate = None
+        if self.rate is not None:
+            rate = find_rate(self.rate, self.drop_frame)
+        elif self.drop_frame is not None and self.format in ("edl", "fcpxml"):
+            rate = find_rate(float(common_rate(shots).exact), self.drop_frame)
+        text = export_shots(shots, self.format, self.title, rate)
+        if self.out is None:
+            sys.stdout.write(text)
+        else:
+            write_text(self.out, text)
+        return 0

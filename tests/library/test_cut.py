@@ -1,0 +1,71 @@
+import av
+import numpy as np
+import pytest
+
+from tests.library.colours import write_video
+from videoclip.errors import ConfigError, DataError, DecodeError
+from videoclip.features.decode import probe, sample_frames
+from videoclip.features.resize import Squash
+from videoclip.library.cut import cut_clip
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    return write_video(
+        tmp_path_factory.mktemp("v") / "a b'ü.mp4",
+        ["red", "green", "blue", "yellow", "white", "black"],
+        frame_rate=8,
+    )
+
+
+def frames_of(path):
+    with av.open(str(path)) as container:
+        return [
+            frame.to_ndarray(format="rgb24").mean(axis=(0, 1))
+            for frame in container.decode(video=0)
+        ]
+
+
+@pytest.mark.parametrize(("start", "end"), [(1.0, 3.0), (0.0, 0.5), (2.125, 4.875), (5.0, 99.0)])
+def test_exactly_the_frames_of_the_span_are_there(video, tmp_path, start, end):
+    clip = cut_clip(video, start, end, tmp_path / "deep" / "clip.mp4")
+    whole = frames_of(video)
+    expected = whole[round(start * 8) : round(end * 8)]
+    found = frames_of(clip)
+    assert len(found) == len(expected)
+    assert np.abs(np.array(found) - np.array(expected)).max() < 6
+    assert [path.name for path in clip.parent.iterdir()] == ["clip.mp4"]
+
+
+def test_the_frame_on_screen_when_the_clip_begins_belongs_to_it(video, tmp_path):
+    clip = cut_clip(video, 1.06, 1.3, tmp_path / "clip.mp4")
+    assert len(frames_of(clip)) == 3  # those of 1.0, 1.125 and 1.25
+
+
+def test_a_fast_cut_begins_at_the_keyframe_before(video, tmp_path):
+    clip = cut_clip(video, 2.5, 4.0, tmp_path / "clip.mp4", fast=True)
+    first = next(sample_frames(clip, 8.0)).rgb(Squash(1, 1))[0, 0]
+    assert first[2] > 150 and first[0] < 80  # blue, from second 2 on
+    assert probe(clip).duration == pytest.approx(2.0, abs=0.13)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_sound_is_cut_with_the_pictures(shared, tmp_path, fast):
+    clip = cut_clip(shared / "videos/bigbuckbunny.mp4", 1.0, 3.0, tmp_path / "clip.mp4", fast=fast)
+    with av.open(str(clip)) as container:
+        assert {stream.type for stream in container.streams} == {"video", "audio"}
+        seconds = sum(f.samples / f.sample_rate for f in container.decode(audio=0))
+    assert seconds == pytest.approx(3.0 if fast else 2.0, abs=1.1 if fast else 0.05)
+
+
+def test_what_cannot_be_cut_is_said_and_leaves_nothing(video, tmp_path):
+    with pytest.raises(ConfigError, match="end after it begins"):
+        cut_clip(video, 3.0, 2.0, tmp_path / "c.mp4")
+    with pytest.raises(DecodeError, match="ends at 6 s, before 50 s"):
+        cut_clip(video, 50, 51, tmp_path / "c.mp4", fast=True)
+    with pytest.raises(DecodeError, match="not a video"):
+        (tmp_path / "no.mp4").write_text("no video")
+        cut_clip(tmp_path / "no.mp4", 0, 1, tmp_path / "c.mp4")
+    with pytest.raises(DataError, match="cannot be written"):
+        cut_clip(video, 0, 1, tmp_path / "no.mp4" / "c.mp4")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["no.mp4"]
