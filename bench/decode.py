@@ -90,7 +90,9 @@ def cpu_seconds(work: Callable[[], None]) -> float:
     """CPU time of this process and the children it waited for."""
 
     def now() -> float:
-        usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        usages = (
+            resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        )
         return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
     start = now()
@@ -137,9 +139,7 @@ def main() -> None:
         ]
         for name in tasks
     }
-    walls = [
-        (wall_seconds(path, 1, 4), wall_seconds(path, 2, 4)) for _ in range(arguments.rounds)
-    ]
+    walls = [(wall_seconds(path, 1, 4), wall_seconds(path, 2, 4)) for _ in range(arguments.rounds)]
     speed_up = max(one / two for one, two in walls)
     result = {
         "video": path.name,

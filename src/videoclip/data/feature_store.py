@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,6 +31,8 @@ from videoclip.data.feature_spec import FeatureSpec, read_spec, write_spec
 from videoclip.errors import DataError, IndexMismatchError
 
 __all__ = ["FeatureSpec", "FeatureStore"]
+
+RWF_NOWAIT = getattr(os, "RWF_NOWAIT", 0)  # Linux: read only what is in memory
 
 
 class FeatureStore:
@@ -175,12 +178,18 @@ class FeatureStore:
             lengths.append(stop - start)
         # One allocation for all: many small ones cost more than the reading.
         rows = np.empty((sum(lengths), self.spec.dim), dtype=np.float16)
-        arrays, used = [], 0
-        for first, length in zip(firsts, lengths):
-            window = rows[used : used + length]
+        stops = list(accumulate(lengths))
+        arrays = [rows[stop - length : stop] for stop, length in zip(stops, lengths)]
+        missing = [
+            (window, first)
+            for window, first in zip(arrays, firsts)
+            if not self._fill_from_memory(window, first)
+        ]
+        # What is not in memory is asked for all at once: a disk likes many requests, not one.
+        for window, first in missing:
+            self._announce(window, first)
+        for window, first in missing:
             self._fill(window, first)
-            arrays.append(window)
-            used += length
         return arrays
 
     def append(self, video_id: str, features: npt.ArrayLike) -> None:
@@ -216,11 +225,7 @@ class FeatureStore:
         self._check_length()
 
     def verify(self) -> None:
-        """Read everything and compare checksums.
-
-        Raises:
-            DataError: At the first damaged video.
-        """
+        """Read everything; `DataError` at the first video whose checksum is not right."""
         for video_id in self.video_ids:
             self.read(video_id)
 
@@ -260,6 +265,22 @@ class FeatureStore:
         """Read rows from the file, starting with row `first`."""
         if os.preadv(self._handle, [rows.data], first * self._row_bytes) != rows.nbytes:
             raise DataError(f"it has become shorter; {REMEDY}", self.folder / "features.bin")
+
+    def _fill_from_memory(self, rows: npt.NDArray[np.float16], first: int) -> bool:
+        """Read rows if the page cache has them; return whether it had."""
+        if not RWF_NOWAIT:
+            return False
+        try:
+            offset = first * self._row_bytes
+            return os.preadv(self._handle, [rows.data], offset, RWF_NOWAIT) == rows.nbytes
+        except OSError:  # not there, or a file system that cannot tell
+            return False
+
+    def _announce(self, rows: npt.NDArray[np.float16], first: int) -> None:
+        """Let the kernel fetch rows in the background."""
+        if hasattr(os, "posix_fadvise"):
+            offset = first * self._row_bytes
+            os.posix_fadvise(self._handle, offset, rows.nbytes, os.POSIX_FADV_WILLNEED)
 
     def _checked(self, video_id: str, features: npt.ArrayLike) -> npt.NDArray[np.float16]:
         """Return features as float16, or say what is wrong with them."""
