@@ -130,6 +130,17 @@ def test_multiple_choice(videos, test_videos, folder):
         assert len(set(question.choices)) == 5
 
 
+def test_a_world_of_one_task_still_has_wrong_answers():
+    world = World(
+        WorldConfig(
+            num_tasks=2, num_new_tasks=2, num_steps=18, steps_per_video=(9, 9), test_share=1
+        )
+    )
+    videos = [world.video(0)]
+    rows = truth(world, videos)["msrvtt_mc/MSR_MC_test.csv"].splitlines()
+    assert len(set(rows[1].split("\t")[2:7])) == 5
+
+
 def test_didemo(test_videos, folder):
     moments = read_didemo_moments(folder / "didemo", "test_data.json")
     by_video = {v.video_id: v for v in test_videos}

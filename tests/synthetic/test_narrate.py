@@ -66,6 +66,18 @@ def test_cues_are_in_order_inside_the_video_and_do_not_collide(world):
         assert cues == narrate(video, world)
 
 
+@pytest.mark.parametrize("seconds", [0.4, 1.5])
+def test_much_talk_fits_into_a_short_video(seconds):
+    config = WorldConfig(
+        step_seconds=(seconds, seconds), gap_seconds=(0.1, 0.2), off_topic_share=0.7
+    )
+    world = World(config)
+    for video in map(world.video, range(50)):
+        cues = narrate(video, world)
+        edges = [0.0, *(t for cue in cues for t in (cue.start, cue.end)), video.duration + 0.01]
+        assert edges == sorted(edges)
+
+
 def test_a_step_spoken_of_is_named(world):
     video = world.video(3)
     colours = {"crimson": "red", "violet": "purple"}

@@ -11,31 +11,25 @@ videos "validation", "testing" or "test" as each benchmark has it.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from videoclip.synthetic.captions import msrvtt
 from videoclip.synthetic.narrate import narrate
 from videoclip.synthetic.phrases import describe, label
 from videoclip.synthetic.settings import generator
-from videoclip.synthetic.world import ShownStep, World, WorldVideo
+from videoclip.synthetic.text_files import Row, json_text, lines, table, video_url
+from videoclip.synthetic.world import World, WorldVideo
 
 __all__ = ["sentences", "truth"]
-
-Row = Sequence[object]
 
 _CHUNK_SECONDS = 5
 _NUM_CHUNKS = 6
 _NUM_ANNOTATORS = 4
 _LEAST_SECONDS = 2.0  # of a step must be in some chunk for anyone to mark it
-_NUM_CAPTIONS = 20
-_NUM_CHOICES = 5
-_CAPTIONED_SECONDS = 30.0  # captions speak of this much: MSR-VTT models see the first 32 s
-_NUM_DECOY_VIDEOS = 10_000
 
 
 def truth(world: World, videos: Sequence[WorldVideo]) -> dict[str, str]:
@@ -46,10 +40,10 @@ def truth(world: World, videos: Sequence[WorldVideo]) -> dict[str, str]:
         "steps.csv": _steps(world, videos),
         "train.csv": _steps(world, train),
         "test.csv": _steps(world, test),
-        "train_list.txt": _lines(v.video_id for v in train),
-        "test_list.txt": _lines(v.video_id for v in test),
+        "train_list.txt": lines(v.video_id for v in train),
+        "test_list.txt": lines(v.video_id for v in test),
         **_youcook2(world, train, test),
-        **_msrvtt(world, train, test),
+        **msrvtt(world, train, test),
         "didemo/train_data.json": _didemo(world, train),
         "didemo/test_data.json": _didemo(world, test),
         "coin/COIN.json": _coin(videos),
@@ -62,24 +56,6 @@ def sentences(world: World, video: WorldVideo) -> tuple[str, ...]:
     """Return a person's description of each shown step, in other words than the narration's."""
     rng = generator(world.config.seed, "sentences", video.index)
     return tuple(describe(s.step, rng, s.size, video.task.place) for s in video.shown)
-
-
-def _table(rows: Iterable[Row], delimiter: str = ",") -> str:
-    text = io.StringIO()
-    csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(rows)
-    return text.getvalue()
-
-
-def _lines(lines: Iterable[str]) -> str:
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=1) + "\n"
-
-
-def _url(video: WorldVideo) -> str:
-    return f"videos/{video.video_id}.mp4"
 
 
 def _steps(world: World, videos: Sequence[WorldVideo]) -> str:
@@ -102,7 +78,7 @@ def _steps(world: World, videos: Sequence[WorldVideo]) -> str:
                     twin_of,
                 )
             )  # fmt: skip
-    return _table(rows)
+    return table(rows)
 
 
 def _youcook2(
@@ -125,88 +101,14 @@ def _youcook2(
             "subset": "training" if video.split == "train" else "validation",
             "recipe_type": recipe,
             "annotations": annotations,
-            "video_url": _url(video),
+            "video_url": video_url(video),
         }
     return {
-        "youcook2/youcookii_annotations_trainval.json": _json({"database": database}),
-        "youcook2/validation_youcook.csv": _table(
+        "youcook2/youcookii_annotations_trainval.json": json_text({"database": database}),
+        "youcook2/validation_youcook.csv": table(
             [("end", "start", "task", "text", "video_id"), *rows]
         ),
     }
-
-
-def _captioned(video: WorldVideo) -> tuple[ShownStep, ...]:
-    """Return the steps of the beginning, which captions of the whole video speak of."""
-    early = tuple(s for s in video.shown if s.start + 3 <= _CAPTIONED_SECONDS)
-    return early or video.shown[:1]
-
-
-def _caption(video: WorldVideo, steps: Sequence[ShownStep], rng: np.random.Generator) -> str:
-    return " and then ".join(describe(s.step, rng, s.size, video.task.place) for s in steps)
-
-
-def _msrvtt(
-    world: World, train: Sequence[WorldVideo], test: Sequence[WorldVideo]
-) -> dict[str, str]:
-    entries, captions = [], []
-    pairs: list[Row] = [("key", "vid_key", "video_id", "sentence")]
-    choices: list[Row] = [("key", "vid_key", *(f"a{i + 1}" for i in range(_NUM_CHOICES)), "answer")]
-    questions: list[dict[str, Any]] = []
-    for video in (*train, *test):
-        rng = generator(world.config.seed, "msrvtt", video.index)
-        steps = _captioned(video)
-        entries.append(
-            {
-                "category": video.task.task_id % 20,
-                "url": _url(video),
-                "video_id": video.video_id,
-                "start time": 0.0,
-                "end time": video.duration,
-                "split": video.split,
-                "id": video.index,
-            }
-        )
-        for number in range(_NUM_CAPTIONS):
-            sen_id = video.index * _NUM_CAPTIONS + number
-            caption = _caption(video, steps, rng)
-            captions.append({"caption": caption, "video_id": video.video_id, "sen_id": sen_id})
-        if video.split == "train":
-            continue
-        key = video.video_id.replace("video", "msr")
-        pairs.append((f"ret{len(pairs) - 1}", key, video.video_id, _caption(video, steps, rng)))
-        options = [_caption(video, steps, rng), *_decoys(world, video, rng)]
-        order = rng.permutation(_NUM_CHOICES).tolist()
-        answer, mixed = order.index(0), [options[i] for i in order]
-        question = f"mc{len(questions)}"
-        choices.append((question, key, *mixed, answer))
-        questions.append(
-            {
-                "qid": question,
-                "clip_name": video.video_id,
-                "title": f"msr{video.index * _NUM_CAPTIONS}",
-                "answer": str(answer),
-                "options": mixed,
-            }
-        )
-    info = {"description": "a synthetic world", "version": "1.0"}
-    return {
-        "msrvtt/MSRVTT_data.json": _json({"info": info, "videos": entries, "sentences": captions}),
-        "msrvtt/MSRVTT_train.9k.csv": _lines(["video_id", *(v.video_id for v in train)]),
-        "msrvtt/MSRVTT_JSFUSION_test.csv": _table(pairs),
-        "msrvtt_mc/MSR_MC_test.csv": _table(choices, delimiter="\t"),
-        "msrvtt_mc/msrvtt_multi_choice_qa.jsonl": _lines(json.dumps(q) for q in questions),
-    }
-
-
-def _decoys(world: World, video: WorldVideo, rng: np.random.Generator) -> list[str]:
-    """Return captions of other test videos of the world, written or not, that share no step."""
-    own = {s.step.step_id for s in video.shown}
-    found: list[str] = []
-    while len(found) < _NUM_CHOICES - 1:
-        other = world.video(int(rng.integers(_NUM_DECOY_VIDEOS)))
-        if other.split == "test" and not own & {s.step.step_id for s in other.shown}:
-            found.append(_caption(other, _captioned(other), rng))
-    return found
 
 
 def _didemo(world: World, videos: Sequence[WorldVideo]) -> str:
@@ -228,13 +130,13 @@ def _didemo(world: World, videos: Sequence[WorldVideo]) -> str:
                 {
                     "num_segments": chunks,
                     "description": sentence,
-                    "dl_link": _url(video),
+                    "dl_link": video_url(video),
                     "times": [[int(a), int(max(a, b))] for a, b in marked],
                     "video": f"{video.video_id}.mp4",
                     "annotation_id": len(records),
                 }
             )
-    return _json(records)
+    return json_text(records)
 
 
 def _coin(videos: Sequence[WorldVideo]) -> str:
@@ -245,7 +147,7 @@ def _coin(videos: Sequence[WorldVideo]) -> str:
         video.video_id: {
             "duration": video.duration,
             "class": video.task.title.title().replace(" ", ""),
-            "video_url": _url(video),
+            "video_url": video_url(video),
             "start": 0.0,
             "annotation": [
                 {
@@ -261,7 +163,7 @@ def _coin(videos: Sequence[WorldVideo]) -> str:
         }
         for video in videos
     }
-    return _json({"database": database})
+    return json_text({"database": database})
 
 
 def _crosstask(
@@ -279,17 +181,23 @@ def _crosstask(
             str(len(task.steps)),
             steps,
         )
-        blocks[task.task_id in present].append(_lines([*block, ""]))
+        blocks[task.task_id in present].append(lines([*block, ""]))
+
+    def listed(chosen: Sequence[WorldVideo]) -> str:
+        return table((v.task.task_id, v.video_id, video_url(v)) for v in chosen)
+
     files = {
         "crosstask/tasks_primary.txt": "".join(blocks[True]),
         "crosstask/tasks_related.txt": "".join(blocks[False]),
-        "crosstask/videos.csv": _table((v.task.task_id, v.video_id, _url(v)) for v in videos),
-        "crosstask/videos_val.csv": _table((v.task.task_id, v.video_id, _url(v)) for v in train),
+        "crosstask/videos.csv": listed(videos),
+        "crosstask/videos_val.csv": table(
+            (v.task.task_id, v.video_id, video_url(v)) for v in train
+        ),
     }
     for video in videos:
         name = f"crosstask/annotations/{video.task.task_id}_{video.video_id}.csv"
         number = {step.step_id: i for i, step in enumerate(video.task.steps, start=1)}
-        files[name] = _table((number[s.step.step_id], s.start, s.end) for s in video.shown)
+        files[name] = table((number[s.step.step_id], s.start, s.end) for s in video.shown)
     return files
 
 
@@ -310,10 +218,10 @@ def _howto100m(
     rows = [(v.video_id, "Toys", v.task.place, v.index, v.task.task_id) for v in videos]
     return {
         "howto100m/raw_caption.json": json.dumps(captions) + "\n",
-        "howto100m/HowTo100M_v1.csv": _table(
+        "howto100m/HowTo100M_v1.csv": table(
             [("video_id", "category_1", "category_2", "rank", "task_id"), *rows]
         ),
-        "howto100m/task_ids.csv": _table(((t.task_id, t.title) for t in world.tasks), "\t"),
-        "howto100m/how2_s3d_train.lst": _lines(v.video_id for v in train),
-        "howto100m/how2_s3d_val.lst": _lines(v.video_id for v in test),
+        "howto100m/task_ids.csv": table(((t.task_id, t.title) for t in world.tasks), "\t"),
+        "howto100m/how2_s3d_train.lst": lines(v.video_id for v in train),
+        "howto100m/how2_s3d_val.lst": lines(v.video_id for v in test),
     }

@@ -98,7 +98,8 @@ def narrate(video: WorldVideo, world: World) -> tuple[SpokenCue, ...]:
     ratio = config.off_topic_share / (1 - config.off_topic_share)
     wanted = max(len(drafts), 1) * ratio
     for number in range(int(wanted) + int(rng.random() < wanted % 1)):
-        start = 0.3 if number == 0 and rng.random() < 0.5 else rng.uniform(0, video.duration - 2)
+        early = number == 0 and rng.random() < 0.5
+        start = 0.3 if early else rng.uniform(0, max(video.duration - 2, 0.1))
         drafts.append((start, _off_topic(rng, video, world), None))
     return tuple(_laid_out(sorted(drafts, key=lambda draft: draft[0]), video.duration))
 
@@ -115,12 +116,12 @@ def _off_topic(rng: np.random.Generator, video: WorldVideo, world: World) -> str
 def _laid_out(
     drafts: Sequence[tuple[float, str, int | None]], duration: float
 ) -> Iterator[SpokenCue]:
-    latest = duration - _SHORTEST_CUE_SECONDS * len(drafts)
+    shortest = min(_SHORTEST_CUE_SECONDS, duration / (len(drafts) + 1))
     starts: list[float] = []
-    for start, _, _ in drafts:
-        earliest = starts[-1] + _SHORTEST_CUE_SECONDS if starts else 0.0
-        last = latest + _SHORTEST_CUE_SECONDS * len(starts)
-        starts.append(round(min(max(start, earliest), max(last, earliest)), 2))
+    for number, (start, _, _) in enumerate(drafts):
+        earliest = starts[-1] + shortest if starts else 0.0
+        latest = duration - shortest * (len(drafts) - number)  # leaves room for those to come
+        starts.append(round(min(max(start, earliest), latest), 2))
     for (_, text, about), start, following in zip(drafts, starts, [*starts[1:], duration]):
         length = len(text.split()) / _WORDS_PER_SECOND
         yield SpokenCue(start, round(min(start + length, following), 2), text, about)

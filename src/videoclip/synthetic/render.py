@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videoclip.synthetic.alphabet import ACTIONS
-from videoclip.synthetic.places import place_texture
+from videoclip.synthetic.places import lamp, place_texture
 from videoclip.synthetic.settings import WorldConfig, generator
 from videoclip.synthetic.sprites import lid, paste, post, sprite
 from videoclip.synthetic.world import ShownStep, WorldVideo
@@ -114,9 +114,14 @@ class Scene:
         x, y, r = stage.x - dx, stage.y - dy, stage.radius
         away = (2 * p - 1) * stage.reach
 
-        def put(x: float, y: float, radius: float) -> None:
-            hero = sprite(step.colour, step.pattern, step.shape, max(3, round(radius)))
-            paste(frame, hero, x, y)
+        hero = step.colour, step.pattern, step.shape
+
+        def put(x: float, y: float, radius: float, level: float = 1.0) -> None:
+            light = round(8 * lamp(x / self.size, y / self.size)) / 8
+            pixels = max(3, round(radius * (0.7 + 0.6 * y / self.size)))  # lower is nearer
+            if level < 1:
+                paste(frame, sprite("glass", "plain", step.shape, pixels, light), x, y)
+            paste(frame, sprite(*hero, pixels, light).below(level), x, y)
 
         match path:
             case "across":
@@ -138,9 +143,7 @@ class Scene:
                     far = (0.15 + 0.95 * p) * stage.reach
                     put(x + far * np.cos(angle), y + far * np.sin(angle), 0.65 * r)
             case "level":
-                radius = max(3, round(1.2 * r))
-                paste(frame, sprite("glass", "plain", step.shape, radius), x, y)
-                paste(frame, sprite(step.colour, step.pattern, step.shape, radius).below(p), x, y)
+                put(x, y, 1.2 * r, level=p)
             case "lid":
                 put(x, y, r)
                 paste(frame, lid(round(1.15 * r)), x, y - (1 - p) * 2.4 * r)
@@ -193,19 +196,26 @@ def write_video(video: WorldVideo, config: WorldConfig, path: Path) -> None:
     scene = Scene(video, config)
     times = frame_times(video, config)
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with av.open(str(aside), "w", format="mp4") as container:
+    try:
+        _encode(scene, times.tolist(), config, aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _encode(scene: Scene, times: Sequence[int], config: WorldConfig, path: Path) -> None:
+    with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=config.frames_per_second)
         stream.width = stream.height = config.pixels
         stream.pix_fmt = "yuv420p"
         stream.options = {"preset": "veryfast", "crf": "21", "g": "100"}
         stream.codec_context.thread_count = 1
         stream.codec_context.time_base = Fraction(1, _TICKS_PER_SECOND)
-        for picture in _pictures(scene, times.tolist()):
+        for picture in _pictures(scene, times):
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
-    with aside.open("rb") as written:
+    with path.open("rb") as written:
         os.fsync(written.fileno())
-    aside.replace(path)
 
 
 def _pictures(scene: Scene, times: Sequence[int]) -> Iterator[av.VideoFrame]:

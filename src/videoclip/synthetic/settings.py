@@ -84,7 +84,7 @@ class WorldConfig:
         least = 2 * self.steps_per_task[1]
         _check(least <= self.num_steps <= most, f"world.num_steps must be in [{least}, {most}]")
         _check(self.lead_sd_seconds >= 0, "world.lead_sd_seconds must not be negative")
-        _check(self.max_distractors > 0, "world.max_distractors must be positive")
+        _check(1 <= self.max_distractors <= 20, "world.max_distractors must be in [1, 20]")
         _check(
             self.pixels >= 32 and self.pixels % 2 == 0,
             f"world.pixels must be even and at least 32, got {self.pixels}",

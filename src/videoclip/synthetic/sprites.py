@@ -57,6 +57,8 @@ class Sprite:
     def below(self, share: float) -> Sprite:
         """Return the lowest `share` of the sprite, as liquid stands in a glass."""
         hidden = round((1 - share) * len(self.paint))
+        if not hidden:
+            return self
         paint, clear = self.paint.copy(), self.clear.copy()
         paint[:hidden], clear[:hidden] = 0, 255
         return Sprite(paint, clear)
@@ -94,9 +96,9 @@ def _marks(pattern: str, x: Floats, y: Floats, radius: float) -> Floats:
     return marks
 
 
-@lru_cache(maxsize=8192)
-def sprite(colour: str, pattern: str, shape: str, radius: int) -> Sprite:
-    """Return one object of about `radius` pixels, lit from the upper left, with its shadow."""
+@lru_cache(maxsize=2048)
+def sprite(colour: str, pattern: str, shape: str, radius: int, light: float = 1.0) -> Sprite:
+    """Return one object of about `radius` pixels, with its shadow, under so much light."""
     x, y = _grid(radius, margin=max(2, radius // 4))
     edge = outline(shape, x, y)
     solid = np.clip(0.5 - edge * radius, 0, 1)  # one pixel of soft edge
@@ -105,8 +107,8 @@ def sprite(colour: str, pattern: str, shape: str, radius: int) -> Sprite:
     albedo = base * (1 - marks) + second * marks  # (h, w, 3)
     gleam = 0.35 * np.exp(-((x + 0.35) ** 2 + (y + 0.4) ** 2) * 6)
     rim = np.clip(-edge * radius / 2, 0, 1)  # darker towards the edge
-    light = (1 - 0.2 * (x + y) + gleam) * (0.45 + 0.55 * rim)
-    lit = np.clip(albedo * light[..., None], 0, 255)
+    shine = light * (1 - 0.2 * (x + y) + gleam) * (0.45 + 0.55 * rim)
+    lit = np.clip(albedo * shine[..., None], 0, 255)
     shadow = 0.4 * np.clip(0.5 - outline(shape, x - 0.18, y - 0.18) * radius / 2, 0, 1)
     return _sprite(lit, solid, shadow)
 
