@@ -32,9 +32,10 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         try:
             weights = safetensors.torch.load_file(path)
-        except (safetensors.SafetensorError, OSError) as error:
-            message = " ".join(str(error).split())
-            raise CheckpointError(f"{path} is damaged ({message}): get it again") from None
+        except OSError as error:
+            raise CheckpointError(f"cannot read {path} ({error})") from None
+        except safetensors.SafetensorError as error:
+            raise CheckpointError(f"{path} is damaged ({error}): get it again") from None
     else:
         with TorchFile(path) as file:
             weights = {name: file.load(stored) for name, stored in file.state_dict().items()}
