@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from videoclip.cli import main
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.embedding import Embedder
+from videoclip.features.backbones import load_backbone
 from videoclip.features.backbones.s3d_network import S3D
 from videoclip.model.videoclip import VideoCLIP
 
@@ -133,8 +134,8 @@ def test_s3d_becomes_a_backbone(tmp_path, capsys):
     np.save(tmp_path / "s3d_dict.npy", np.array(["open", "door", "cut"]))
     assert run(tmp_path / "s3d_howto100m.pth", tmp_path / "s3d") == 0
     assert "3 words" in capsys.readouterr().out
-    from videoclip.features.backbones import load_backbone
-
+    assert main(["info", str(tmp_path / "s3d")]) == 0
+    assert "S3D weights" in capsys.readouterr().out
     backbone = load_backbone(f"s3d:{tmp_path / 's3d'}")
     assert backbone.embed_text(["cut"]).shape == (1, 512)
     ours = backbone.network.state_dict()

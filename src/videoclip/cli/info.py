@@ -124,6 +124,11 @@ def _model(folder: Path) -> Facts:
     return {"kind": "model", **dataclasses.asdict(load_config(folder))}
 
 
+def _s3d(folder: Path) -> Facts:
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return {"kind": "S3D weights", **settings}
+
+
 def _video(path: Path) -> Facts:
     from videoclip.features.decode import probe
 
@@ -148,6 +153,7 @@ FOLDERS: dict[str, Callable[[Path], Facts]] = {
     "store.json": _store,
     "catalog.sqlite": _library,
     "world.json": _world,
+    "words.txt": _s3d,
     "config.json": _model,
 }
 """By the file that tells each kind; a run has a config too, so it comes first."""
