@@ -28,12 +28,12 @@ def texts_of(cues):
     return [cue.text for cue in cues]
 
 
-def rolling(lines, rows=2, hold=0.01, seconds=2.0, separator="\n"):
+def rolling(lines, rows=2, hold=0.01, seconds=2.0, separator="\n", pause=0.0):
     """What a video site writes: a screen of `rows` lines per line, each held for an instant."""
     screens, screen = [], []
     for i, line in enumerate(lines):
         screen = [*screen[-(rows - 1) :], line]
-        start = i * seconds
+        start = i * (seconds + pause)
         screens.append(Cue(start, start + seconds - hold, separator.join(screen)))
         screen = screen[1:] if len(screen) == rows else screen
         screens.append(Cue(start + seconds - hold, start + seconds, separator.join(screen)))
@@ -92,6 +92,11 @@ def test_what_is_really_said_twice_stays(lines, pause):
     assert clean_cues(cues) == cues
 
 
+@given(st.lists(st.sampled_from([s for s in SENTENCES if " " in s]), min_size=1, max_size=12))
+def test_old_lines_are_recognised_after_a_pause(lines):
+    assert texts_of(clean_cues(rolling(lines, pause=3.0))) == lines
+
+
 def test_the_stages_of_a_rolling_caption():
     """As drawn by a site: the new line grows below, and the old one is held while it rolls."""
     screens = [
@@ -107,7 +112,7 @@ def test_the_stages_of_a_rolling_caption():
     ]
     assert clean_cues(screens) == [
         Cue(0.0, 2.01, "hello everyone"),
-        Cue(2.01, 7.0, "today we cook"),
+        Cue(2.01, 5.01, "today we cook"),
         Cue(9.0, 11.01, "rice"),
         Cue(11.01, 12.01, "rice"),
     ]

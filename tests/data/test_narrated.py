@@ -7,7 +7,7 @@ from videoclip.config import ClipConfig
 from videoclip.data.batch import collate
 from videoclip.data.clips import ClipPair
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
-from videoclip.data.narrated import NarratedCorpus, find_narrations, narrate
+from videoclip.data.narrated import NarratedCorpus, narrate
 from videoclip.data.subtitles import Cue
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import DataError
@@ -76,20 +76,6 @@ def test_a_folder_gives_the_words_and_bad_files_are_listed(store, tokenizer, tmp
     assert corpus.video_ids == ["one", "three"]
     assert corpus.left_out["silent"] == "has no subtitles"
     assert "two.srt: has no time span" in corpus.left_out["two"]
-
-
-def test_subtitles_are_found_by_id_in_any_folder(tmp_path):
-    for name in ("x/a.srt", "y/a.srt", "y/b.c.vtt", "z/y/a.vtt"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    found = find_narrations(tmp_path, ["a", "y/a", "b.c", "none", "z/y/a"])
-    assert {key: path and str(path.relative_to(tmp_path)) for key, path in found.items()} == {
-        "a": "x/a.srt",
-        "y/a": "y/a.srt",
-        "b.c": "y/b.c.vtt",
-        "none": None,
-        "z/y/a": "z/y/a.vtt",
-    }
 
 
 def test_held_out_videos_follow_from_the_seed(store, tokenizer):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from videoclip.data.subtitles import (
     Cue,
+    find_narrations,
     find_subtitles,
     pair_subtitles,
     parse_subtitles,
@@ -94,6 +95,42 @@ def write(path, content):
     return path
 
 
+# As a video site writes them: a line of one space (~ here) keeps a row of the screen empty.
+ROLLING = """WEBVTT
+Kind: captions
+Language: en
+
+00:00:00.240 --> 00:00:02.389 align:start position:0%
+~
+hello<00:00:00.480><c> everyone</c><00:00:00.960><c> and</c>
+
+00:00:02.389 --> 00:00:02.399 align:start position:0%
+hello everyone and
+~
+
+00:00:02.399 --> 00:00:04.310 align:start position:0%
+hello everyone and
+welcome<00:00:02.720><c> back</c>
+
+00:00:04.310 --> 00:00:04.320 align:start position:0%
+welcome back
+~
+
+00:00:06.320 --> 00:00:08.000 align:start position:0%
+welcome back
+[Music]
+
+00:00:08.000 --> 00:00:09.000 align:start position:0%
+[Music]
+welcome<00:00:08.200><c> back</c>
+""".replace("~", " ")
+ROLLING_CUES = [
+    Cue(0.24, 2.399, "hello everyone and"),
+    Cue(2.399, 4.32, "welcome back"),
+    Cue(8.0, 9.0, "welcome back"),
+]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "cues"),
     [
@@ -102,6 +139,8 @@ def write(path, content):
         ("a.srt", "\ufeff" + SRT.replace("\n", "\r"), SRT_CUES),
         ("a.srt", SRT.encode("utf-16"), SRT_CUES),
         ("a.vtt", VTT, VTT_CUES),
+        ("a.vtt", ROLLING, ROLLING_CUES),
+        ("a.vtt", ROLLING.replace("\n \n", "\n\n"), ROLLING_CUES),
         ("a.vtt", "WEBVTT\n", []),
         ("a.srt", "", []),
         ("a.ass", ASS, [Cue(1.0, 2.5, "on top")]),
@@ -215,6 +254,20 @@ def test_subtitles_are_found_beside_a_video(tmp_path):
     videos = [tmp_path / "a.mp4", tmp_path / "none/x.mp4"]
     assert pair_subtitles(videos) == {videos[0]: tmp_path / "a.en-US.srt", videos[1]: None}
     assert find_subtitles(str(tmp_path / "b.mp4")) == tmp_path / "b.srt"
+
+
+def test_subtitles_are_found_by_id_in_any_folder(tmp_path):
+    for name in ("x/a.srt", "y/a.srt", "y/b.c.vtt", "z/y/a.vtt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = find_narrations(tmp_path, ["a", "y/a", "b.c", "none", "z/y/a"])
+    assert {key: path and str(path.relative_to(tmp_path)) for key, path in found.items()} == {
+        "a": "x/a.srt",
+        "y/a": "y/a.srt",
+        "b.c": "y/b.c.vtt",
+        "none": None,
+        "z/y/a": "z/y/a.vtt",
+    }
 
 
 def test_real_captions_agree_between_formats(shared):

@@ -22,8 +22,8 @@ _SPEAKER_CHANGE = re.compile(r"^\s*(?:>>+|[-–—](?=\s))\s*", re.MULTILINE)
 
 _HOLD_SECONDS = 0.1
 """A cue this short only holds a line while the screen rolls."""
-_CLEAR_SECONDS = 0.5
-"""After a pause this long the screen is empty again."""
+_PAUSE_SECONDS = 0.5
+"""After a pause the screen may be empty: only old lines with new ones below count as carried."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,16 @@ def clean_cues(cues: Sequence[Cue]) -> list[Cue]:
         Cues in order of their starts, none empty, none before zero, none longer than until the
         next one starts. A span that ends before it starts is turned round.
     """
-    clean = [
+    plain = [
         Cue(max(0.0, min(c.start, c.end)), max(0.0, c.start, c.end), text)
         for c in cues
-        if (text := clean_text(c.text))
+        if (text := _without_markup(c.text))
     ]
-    clean.sort(key=lambda cue: (cue.start, cue.end))
-    return _without_overlaps(unroll(_without_copies(clean)))
+    plain.sort(key=lambda cue: (cue.start, cue.end))
+    # Sounds go last: "[Music]" below an old line is what tells that the line is old.
+    lines = unroll(_without_copies(plain))
+    spoken = [replace(c, text=text) for c in lines if (text := _without_sounds(c.text))]
+    return _without_overlaps(spoken)
 
 
 def clean_text(text: str) -> str:
@@ -64,8 +67,15 @@ def clean_text(text: str) -> str:
     brackets, music notes, marks of a changing speaker and invisible characters, and resolves HTML
     entities, also those escaped twice.
     """
+    return _without_sounds(_without_markup(text))
+
+
+def _without_markup(text: str) -> str:
     text = html.unescape(html.unescape(_MARKUP.sub("", text)))
-    text = _SPEAKER_CHANGE.sub("", _INVISIBLE.sub("", text))
+    return " ".join(_SPEAKER_CHANGE.sub("", _INVISIBLE.sub("", text)).split())
+
+
+def _without_sounds(text: str) -> str:
     return " ".join(_SOUNDS.sub(" ", text).split())
 
 
@@ -84,11 +94,11 @@ def unroll(cues: Sequence[Cue]) -> list[Cue]:
         words = cue.text.split()
         carried = 0
         if previous is not None:
-            if cue.start - previous.end > _CLEAR_SECONDS:
-                screen = []
             carried = _num_carried(screen, words)
             is_repeat = cue.text == previous.text
             if is_repeat and not (_is_hold(previous) or _is_hold(cue)):
+                carried = 0
+            if cue.start - previous.end > _PAUSE_SECONDS and not 1 < carried < len(words):
                 carried = 0
             num_changes += not (is_repeat and not carried)
             num_rolling += carried > 1 or carried == len(words)

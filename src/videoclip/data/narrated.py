@@ -23,7 +23,7 @@ from videoclip.data.clips import (
     draw_clip_pair,
 )
 from videoclip.data.feature_spec import FeatureSpec
-from videoclip.data.subtitles import Cue, pair_subtitles, read_subtitles
+from videoclip.data.subtitles import Cue, find_narrations, read_subtitles
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import DataError
 
@@ -31,7 +31,6 @@ __all__ = [
     "FeatureReader",
     "NarratedCorpus",
     "NarratedVideo",
-    "find_narrations",
     "narrate",
 ]
 
@@ -105,13 +104,12 @@ class NarratedCorpus(Sequence[NarratedVideo]):
         """
         left_out: dict[str, str] = {}
         kept: dict[str, list[Cue]] = {}
+        known = set(store.video_ids)
         for video_id, cues in captions.items():
-            try:
-                num_features = store.num_features(video_id)
-            except DataError:
+            if video_id not in known:
                 left_out[video_id] = "has no features; 'videoclip extract' computes them"
                 continue
-            duration = num_features / store.spec.features_per_second
+            duration = store.num_features(video_id) / store.spec.features_per_second
             inside = [cue for cue in cues if cue.start < duration]
             if inside:
                 kept[video_id] = inside
@@ -243,24 +241,3 @@ def narrate(
         )
         videos.append(NarratedVideo(video_id, narration, tuple(cue.text for cue in cues)))
     return videos
-
-
-def find_narrations(folder: Path | str, video_ids: Iterable[str]) -> dict[str, Path | None]:
-    """Find the subtitles of videos, by their ids, in a folder and all folders inside it.
-
-    An id with slashes ("camera-2/take") is looked for in folders that end like it. Where several
-    folders have subtitles of one name the first in sorted order is taken.
-    """
-    folders = sorted({path.parent for path in Path(folder).rglob("*") if path.is_file()})
-    found: dict[str, Path | None] = {}
-    for video_id in video_ids:
-        *parents, name = video_id.split("/")
-        # Any suffix will do: a video and its subtitles share what comes before it.
-        beside = [f / f"{name}.video" for f in folders if not parents or _ends_in(f, parents)]
-        paths = pair_subtitles(beside).values()
-        found[video_id] = next((path for path in paths if path is not None), None)
-    return found
-
-
-def _ends_in(folder: Path, parts: Sequence[str]) -> bool:
-    return folder.parts[-len(parts) :] == tuple(parts)

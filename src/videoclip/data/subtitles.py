@@ -12,7 +12,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import dropwhile, pairwise, takewhile, zip_longest
+from itertools import accumulate, dropwhile, pairwise, takewhile, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from videoclip.errors import DataError
 __all__ = [
     "SUBTITLE_SUFFIXES",
     "Cue",
+    "find_narrations",
     "find_subtitles",
     "pair_subtitles",
     "parse_subtitles",
@@ -79,23 +80,47 @@ def find_subtitles(video: Path | str) -> Path | None:
 
 
 def pair_subtitles(videos: Iterable[Path]) -> dict[Path, Path | None]:
-    """Return the subtitle file of each video, or None; see `find_subtitles`."""
+    """Return the subtitle file beside each video, or None; see `find_subtitles`."""
     videos = list(videos)
-    beside: dict[Path, dict[str, list[Path]]] = {}
-    for folder in {video.parent for video in videos}:
-        by_stem = beside[folder] = defaultdict(list)
-        for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if file.suffix.lower() in SUBTITLE_SUFFIXES:
-                # Under every name it may belong to: a.en.vtt is of a.mp4, or of a.en.mp4.
-                parts = file.stem.split(".")
-                for count in range(1, len(parts) + 1):
-                    by_stem[".".join(parts[:count])].append(file)
-    found: dict[Path, Path | None] = {}
-    for video in videos:
-        files = beside[video.parent][video.stem]
-        ranked = sorted((rank, file) for file in files if (rank := _rank(video.stem, file)))
-        found[video] = ranked[0][1] if ranked else None
+    folders = {video.parent for video in videos}
+    files = {f: _by_stem(f.iterdir() if f.is_dir() else ()) for f in folders}
+    return {video: _best(video.stem, files[video.parent][video.stem]) for video in videos}
+
+
+def find_narrations(folder: Path | str, video_ids: Iterable[str]) -> dict[str, Path | None]:
+    """Return the subtitle file of each video id, or None, from anywhere in a folder.
+
+    An id with slashes ("camera-2/take") is looked for in folders that end like it. Of several
+    folders that have one, the least deep and then the first in sorted order is taken.
+    """
+    files = _by_stem(Path(folder).rglob("*"))
+    found: dict[str, Path | None] = {}
+    for video_id in video_ids:
+        *parents, name = video_id.split("/")
+        beside: defaultdict[Path, list[Path]] = defaultdict(list)
+        for file in files[name]:
+            if not parents or file.parent.parts[-len(parents) :] == tuple(parents):
+                beside[file.parent].append(file)
+        shallow_first = sorted(beside, key=lambda place: (len(place.parts), place))
+        best = (_best(name, beside[place]) for place in shallow_first)
+        found[video_id] = next((file for file in best if file), None)
     return found
+
+
+def _by_stem(files: Iterable[Path]) -> defaultdict[str, list[Path]]:
+    """Index subtitle files by every video name they may belong to."""
+    table: defaultdict[str, list[Path]] = defaultdict(list)
+    for file in files:
+        if file.suffix.lower() in SUBTITLE_SUFFIXES:
+            # a.en.vtt is of a.mp4, or of a.en.mp4.
+            for stem in accumulate(file.stem.split("."), "{}.{}".format):
+                table[stem].append(file)
+    return table
+
+
+def _best(stem: str, files: Iterable[Path]) -> Path | None:
+    ranked = [(rank, file) for file in files if (rank := _rank(stem, file)) is not None]
+    return min(ranked)[1] if ranked else None
 
 
 def _rank(stem: str, file: Path) -> tuple[int, int] | None:
