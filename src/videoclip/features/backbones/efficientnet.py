@@ -1,8 +1,13 @@
-"""EfficientNet-Lite0, with every batch norm folded into the convolution before it.
+"""EfficientNet-Lite0 for inference: batch norms folded away, channels last.
 
-Lite means EfficientNet-B0 without squeeze and excitation and with ReLU6 for swish.
-Source: Tan and Le, "EfficientNet" (arXiv 1905.11946), table 1; the weights were trained with
-TensorFlow, hence its padding and its batch-norm epsilon.
+Lite means EfficientNet-B0 without squeeze and excitation and with ReLU6 for swish. What is special
+about this one:
+- every batch norm is folded into the convolution before it while the weights are read;
+- pictures lie as (B, H, W, C), so that 1 x 1 convolutions are linear maps and need no copies;
+- TensorFlow pads one row and column more behind than in front at stride 2; a kernel grown by a
+  row and a column of zeros in front does the same with torch's even padding, again without a copy.
+
+Source: Tan and Le, "EfficientNet" (arXiv 1905.11946), table 1.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ from torch.nn import functional as F
 
 from videoclip.errors import CheckpointError
 
-__all__ = ["FEATURE_DIM", "EfficientNetLite0", "fold_batch_norms"]
+__all__ = ["FEATURE_DIM", "EfficientNetLite0", "from_published"]
 
 FEATURE_DIM = 1280
 
@@ -30,27 +35,21 @@ STAGES = (
     (1, 3, 1, 6, 320),
 )
 BATCH_NORM_EPS = 1e-3
+"""TensorFlow's, with which the weights were trained."""
 
 
-class SameConv(nn.Conv2d):
-    """A convolution that gives ceil(size / stride) positions, padding as TensorFlow's `SAME`.
-
-    At stride 2 that is one more row and column behind than in front, where torch pads evenly.
-    """
+class SpatialConv(nn.Conv2d):
+    """A convolution over the two middle axes, padded as TensorFlow's `SAME` if sides are even."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
+        self, in_channels: int, out_channels: int, kernel: int, stride: int, groups: int = 1
     ) -> None:
-        even = kernel // 2 if stride == 1 else 0
-        super().__init__(in_channels, out_channels, kernel, stride, even, groups=groups)
+        grown = kernel + stride - 1
+        super().__init__(in_channels, out_channels, grown, stride, kernel // 2, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))."""
-        (kernel, _), (stride, _) = self.kernel_size, self.stride
-        if stride > 1:
-            height, width = (kernel - 1 - (size - 1) % stride for size in x.shape[2:])
-            x = F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
-        return super().forward(x)
+        """(B, H, W, C) -> (B, H / stride, W / stride, C')."""
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 class InvertedBottleneck(nn.Module):
@@ -61,24 +60,24 @@ class InvertedBottleneck(nn.Module):
     ) -> None:
         super().__init__()
         inner = in_channels * expansion
-        self.expand = SameConv(in_channels, inner, 1) if expansion > 1 else None
-        self.depthwise = SameConv(inner, inner, kernel, stride, groups=inner)
-        self.project = SameConv(inner, out_channels, 1)
+        self.expand = nn.Linear(in_channels, inner) if expansion > 1 else None
+        self.depthwise = SpatialConv(inner, inner, kernel, stride, groups=inner)
+        self.project = nn.Linear(inner, out_channels)
         self.shortcut = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))."""
+        """(B, H, W, C) -> (B, H / stride, W / stride, C')."""
         inner = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
         projected: Tensor = self.project(F.relu6(self.depthwise(inner), inplace=True))
         return projected + x if self.shortcut else projected
 
 
 class EfficientNetLite0(nn.Module):
-    """Images to the features in which ImageNet's class logits are linear; for inference only."""
+    """Images to the features in which ImageNet's class logits are linear."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = SameConv(3, STEM_CHANNELS, 3, stride=2)
+        self.stem = SpatialConv(3, STEM_CHANNELS, 3, stride=2)
         blocks: list[nn.Module] = []
         channels = STEM_CHANNELS
         for num_blocks, kernel, stride, expansion, out_channels in STAGES:
@@ -87,24 +86,25 @@ class EfficientNetLite0(nn.Module):
                 blocks.append(InvertedBottleneck(*shape))
                 channels = out_channels
         self.blocks = nn.Sequential(*blocks)
-        self.head = SameConv(channels, FEATURE_DIM, 1)
+        self.head = nn.Linear(channels, FEATURE_DIM)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the mean over the last feature map.
 
         Args:
-            images: (B, 3, H, W) RGB, (x - 127) / 128 of values in [0, 255]; trained at 224 x 224.
+            images: (B, H, W, 3) RGB, (x - 127) / 128 of values in [0, 255]; sides are multiples
+                of 32, 224 in training.
 
         Returns:
             (B, 1280).
         """
-        x = F.relu6(self.stem(images), inplace=True)  # (B, 32, H/2, W/2)
-        x = F.relu6(self.head(self.blocks(x)), inplace=True)  # (B, 1280, H/32, W/32)
-        return x.mean(dim=(2, 3))
+        x = F.relu6(self.stem(images), inplace=True)  # (B, H/2, W/2, 32)
+        x = F.relu6(self.head(self.blocks(x)), inplace=True)  # (B, H/32, W/32, 1280)
+        return x.mean(dim=(1, 2))
 
 
-def fold_batch_norms(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Turn weights of the published names into those of `EfficientNetLite0`.
+def from_published(weights: Mapping[str, Tensor]) -> EfficientNetLite0:
+    """Build the network from weights of the published names.
 
     Args:
         weights: Convolutions, their batch norms and the classifier `_fc`, which is left to the
@@ -113,22 +113,18 @@ def fold_batch_norms(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         CheckpointError: If a tensor is missing or unexpected.
     """
-    convolutions = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}
-    for i in range(sum(num_blocks for num_blocks, *_ in STAGES)):
-        parts = {
-            "expand": ("_expand_conv", "_bn0"),
-            "depthwise": ("_depthwise_conv", "_bn1"),
-            "project": ("_project_conv", "_bn2"),
-        }
-        if i == 0:  # the first stage does not widen
-            del parts["expand"]
-        for part, (conv, norm) in parts.items():
-            convolutions[f"blocks.{i}.{part}"] = (f"_blocks.{i}.{conv}", f"_blocks.{i}.{norm}")
+    network = EfficientNetLite0()
+    names = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}
+    for i in range(len(network.blocks)):
+        theirs = f"_blocks.{i}."
+        if i > 0:  # the first stage does not widen
+            names[f"blocks.{i}.expand"] = (f"{theirs}_expand_conv", f"{theirs}_bn0")
+        names[f"blocks.{i}.depthwise"] = (f"{theirs}_depthwise_conv", f"{theirs}_bn1")
+        names[f"blocks.{i}.project"] = (f"{theirs}_project_conv", f"{theirs}_bn2")
 
     statistics = ("weight", "bias", "running_mean", "running_var")
-    wanted = {f"{conv}.weight" for conv, _ in convolutions.values()}
-    wanted |= {f"{norm}.{name}" for _, norm in convolutions.values() for name in statistics}
-    wanted |= {"_fc.weight", "_fc.bias"}
+    wanted = {"_fc.weight", "_fc.bias", *(f"{conv}.weight" for conv, _ in names.values())}
+    wanted |= {f"{norm}.{name}" for _, norm in names.values() for name in statistics}
     found = {name for name in weights if not name.endswith(".num_batches_tracked")}
     if found != wanted:
         raise CheckpointError(
@@ -136,10 +132,17 @@ def fold_batch_norms(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             f"'{min(found ^ wanted)}' is missing or unexpected"
         )
 
-    folded = {}
-    for ours, (conv, norm) in convolutions.items():
+    state = {}
+    for ours, (conv, norm) in names.items():
         scale, shift, mean, variance = (weights[f"{norm}.{name}"] for name in statistics)
         scale = scale / (variance + BATCH_NORM_EPS).sqrt()
-        folded[f"{ours}.weight"] = weights[f"{conv}.weight"] * scale[:, None, None, None]
-        folded[f"{ours}.bias"] = shift - mean * scale
-    return folded
+        kernel = weights[f"{conv}.weight"] * scale[:, None, None, None]
+        module = network.get_submodule(ours)
+        if isinstance(module, SpatialConv):
+            zeros = module.kernel_size[0] - kernel.shape[-1]
+            state[f"{ours}.weight"] = F.pad(kernel, (zeros, 0, zeros, 0))
+        else:
+            state[f"{ours}.weight"] = kernel.flatten(1)
+        state[f"{ours}.bias"] = shift - mean * scale
+    network.load_state_dict(state)
+    return network
