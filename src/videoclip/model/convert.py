@@ -275,10 +275,9 @@ def _shape(weights: Mapping[str, Tensor], name: str, where: Path | str) -> tuple
 
 
 def _num_layers(weights: Mapping[str, Tensor], prefix: str) -> int:
-    """Number of layers, counted by their highest number; a gap shows as missing tensors."""
+    """How many layers have weights; a gap in their numbers shows as missing tensors."""
     pattern = re.compile(re.escape(prefix) + r"encoder\.layer\.(\d+)\..*")
-    found = [int(match[1]) for name in weights if (match := pattern.fullmatch(name))]
-    return max(found, default=-1) + 1
+    return len({match[1] for name in weights if (match := pattern.fullmatch(name))})
 
 
 def _check_is_bert(settings: Mapping[str, Any], where: Path | str) -> None:
