@@ -31,6 +31,7 @@ class Purpose(IntEnum):
     TRAINING = 0
     VECTORS = 1
     VALIDATION = 2
+    HELD_OUT = 3
 
 
 def generator(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:

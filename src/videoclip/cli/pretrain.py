@@ -1,0 +1,188 @@
+"""`videoclip pretrain`: learn from narrated videos."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from videoclip.config import PretrainConfig
+from videoclip.recipes import RECIPES
+
+if TYPE_CHECKING:
+    from videoclip.data.feature_store import FeatureStore
+    from videoclip.data.narrated import NarratedCorpus
+    from videoclip.data.tokenizer import Tokenizer
+    from videoclip.distributed import World
+    from videoclip.model.videoclip import VideoCLIP
+    from videoclip.training.pretrain import PretrainResult
+
+__all__ = ["Pretrain", "parse"]
+
+USAGE = "usage: videoclip pretrain RECIPE --data FOLDER --out RUN [options]"
+LEFT_OUT_SHOWN = 5
+STARTER_HELD_OUT = 10
+"""The starter recipe holds out one video in this many, to show what training has changed."""
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Pre-train a model on narrated videos. The same command continues an interrupted run.
+
+    Every setting of the recipe can be changed by its name. On many GPUs:
+    `torchrun --nproc-per-node 8 -m videoclip pretrain ...` (docs/distributed.md).
+    """
+
+    data: Path
+    """Folder of videos with subtitles beside them, or of released HowTo100M shards."""
+    out: Path
+    """Run folder: log, plans, checkpoints, and at the end the model in OUT/model."""
+    store: Path | None = None
+    """Features of the videos (`videoclip extract`); by default they go to OUT/features."""
+    start: str | None = None
+    """Model to start from: a folder, a hub id or "starter"; by default random weights."""
+    vocabulary: Path | None = None
+    """vocab.txt to use with random weights; by default that of bert-base-uncased."""
+    device: str | None = None
+    """Torch device; by default the process's own GPU, or the CPU."""
+    json: bool = False
+    """Print the result as JSON."""
+    config: Annotated[PretrainConfig, tyro.conf.arg(name="")] = field(
+        default_factory=RECIPES["paper"]
+    )
+    """The recipe."""
+
+    def run(self) -> int:
+        """Train, and print what has become of it."""
+        from videoclip.distributed import joined
+        from videoclip.training.held_out import held_out_retrieval
+        from videoclip.training.pretrain import pretrain
+
+        with joined(self.device) as world:
+            start, tokenizer = self._start()
+            corpus = self._corpus(tokenizer, world)
+            config = self.config
+            if config.name == "starter" and not config.validation_videos:
+                held_out = len(corpus) // STARTER_HELD_OUT
+                config = replace(config, validation_videos=held_out)
+            evaluate = None
+            if config.validation_videos:
+                _, held_out_corpus = corpus.split(config.validation_videos, config.seed)
+                evaluate = held_out_retrieval(config, held_out_corpus)
+            result = pretrain(
+                config,
+                corpus,
+                self.out,
+                tokenizer=tokenizer,
+                start=start,
+                evaluate=evaluate,
+                world=world,
+            )
+            if world.on_main:
+                print(json.dumps(asdict(result), default=str) if self.json else _summary(result))
+        return 0
+
+    def _start(self) -> tuple[VideoCLIP | None, Tokenizer]:
+        """The model to start from, if any, and the vocabulary its words go through."""
+        from videoclip.data.starter_files import text_folder
+        from videoclip.data.tokenizer import Tokenizer
+        from videoclip.embedding import Embedder
+
+        start = self.start or ("starter" if self.config.model.num_bridge_classes else None)
+        if start is None:
+            vocabulary = self.vocabulary or text_folder() / "vocab.txt"
+            return None, Tokenizer.from_vocab(vocabulary)
+        embedder = Embedder.from_pretrained(start)
+        return embedder.model, embedder.tokenizer
+
+    def _corpus(self, tokenizer: Tokenizer, world: World) -> NarratedCorpus:
+        """The narrated videos; what had to be left out is said once."""
+        from videoclip.data.feature_store import FeatureSpec
+        from videoclip.data.narrated import NarratedCorpus
+        from videoclip.data.released import ShardFolder
+        from videoclip.errors import DataError
+
+        if (self.data / "train_meta.pkl").is_file():
+            model = self.config.model
+            spec = FeatureSpec(
+                dim=model.feature_dim,
+                features_per_second=model.features_per_second,
+                backbone=model.backbone,
+                normalized=model.normalized_features,
+                fingerprint="released",
+            )
+            shards = ShardFolder(self.data, "train", spec)
+            return NarratedCorpus(shards, shards)
+        corpus = NarratedCorpus.from_folder(self.data, self._features(world), tokenizer)
+        if world.on_main:
+            for video_id, reason in list(corpus.left_out.items())[:LEFT_OUT_SHOWN]:
+                print(f"left out: {video_id} {reason}", file=sys.stderr)
+            if len(corpus.left_out) > LEFT_OUT_SHOWN:
+                rest = len(corpus.left_out) - LEFT_OUT_SHOWN
+                print(f"left out: {rest} more; see videoclip prepare", file=sys.stderr)
+        if not len(corpus):
+            raise DataError("no video here has both features and subtitles", self.data)
+        return corpus
+
+    def _features(self, world: World) -> FeatureStore:
+        """The store that was named, or one in the run folder with everything in `data`."""
+        from videoclip.data.feature_store import FeatureStore
+        from videoclip.features.backbones import load_backbone
+        from videoclip.features.extract import extract_features, find_videos
+
+        if self.store is not None:
+            return FeatureStore.open(self.store)
+        folder = self.out / "features"
+        if world.on_main:
+            videos = find_videos([self.data])
+            backbone = load_backbone(self.config.model.backbone, str(world.device))
+            print(f"features of {len(videos)} videos go to {folder}", file=sys.stderr)
+            with FeatureStore.open_or_create(folder, backbone.spec) as store:
+                report = extract_features(videos, store, backbone)
+            for path, reason in report.failed.items():
+                print(f"left out: {path}: {reason}", file=sys.stderr)
+        world.barrier()
+        return FeatureStore.open(folder)
+
+
+def parse(arguments: Sequence[str]) -> Pretrain:
+    """Make the command from its arguments, with the named recipe's values as defaults."""
+    name = arguments[0] if arguments else ""
+    if name in ("-h", "--help", ""):
+        print(_overview(), file=sys.stdout if name else sys.stderr)
+        raise SystemExit(0 if name else 2)
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, n=1)
+        hint = f"perhaps you meant '{near[0]}'" if near else f"there are {', '.join(RECIPES)}"
+        print(f"videoclip pretrain: unknown recipe '{name}'; {hint}", file=sys.stderr)
+        raise SystemExit(2)
+    default = Pretrain(tyro.MISSING, tyro.MISSING, config=RECIPES[name]())
+    prog = f"videoclip pretrain {name}"
+    return tyro.cli(Pretrain, args=arguments[1:], prog=prog, default=default)
+
+
+def _overview() -> str:
+    lines = [USAGE, "", "recipes:"]
+    for name, recipe in RECIPES.items():
+        summary = (recipe.__doc__ or "").splitlines()[0].removeprefix("Return ")
+        lines.append(f"  {name:<11} {summary}")
+    lines += ["", "`videoclip pretrain RECIPE --help` lists every setting with its value."]
+    return "\n".join(lines)
+
+
+def _summary(result: PretrainResult) -> str:
+    lines = [
+        f"{result.model_folder}: {result.num_updates} updates in {result.seconds:.0f} s, "
+        f"loss {result.loss:.3f}"
+    ]
+    lines += [
+        f"{name:<20} {before:8.3f} before {result.after[name]:8.3f} after"
+        for name, before in result.before.items()
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,163 @@
+"""`videoclip pretrain` as a user runs it, on made-up features; two machines started by script."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.training.tiny_corpus import SPEC, THINGS, tokenizer
+from videoclip.cli import main
+from videoclip.data.feature_store import FeatureStore
+from videoclip.embedding import Embedder
+
+OPTIONS = {
+    "model.feature-dim": SPEC.dim,
+    "model.backbone": SPEC.backbone,
+    "model.hidden-size": 16,
+    "model.num-heads": 2,
+    "model.num-video-layers": 1,
+    "model.num-text-layers": 1,
+    "model.intermediate-size": 16,
+    "model.vocab-size": 18,
+    "model.cls-id": 2,
+    "model.sep-id": 3,
+    "plan.videos-per-batch": 4,
+    "epochs": 2,
+    "precision": "fp32",
+}
+LETHAL = """
+import os, signal, sys
+from videoclip.cli import main
+from videoclip.training.loop import Trainer
+
+step, once = Trainer.step, os.environ["ONCE"]
+
+def lethal(self, batch):
+    if self.world.rank == 1 and self.position.update == 2 and not os.path.exists(once):
+        open(once, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, batch)
+
+Trainer.step = lethal
+sys.exit(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A folder with subtitles, a store with features and a vocabulary."""
+    folder, rng = tmp_path_factory.mktemp("world"), np.random.default_rng(0)
+    tokenizer().save(folder)
+    (folder / "videos").mkdir()
+    with FeatureStore.create(folder / "store", SPEC) as store:
+        for thing in THINGS:
+            store.append(thing, rng.normal(size=(30, SPEC.dim)).astype(np.float16))
+            if thing != "tea":
+                cues = [
+                    f"00:00:{s:02d}.000 --> 00:00:{s + 4:02d}.000\nnow the {thing}\n"
+                    for s in range(0, 25, 5)
+                ]
+                path = folder / "videos" / f"{thing}.vtt"
+                path.write_text("WEBVTT\n\n" + "\n".join(cues))
+    return folder
+
+
+def arguments(world, out, *more):
+    places = ["--data", world / "videos", "--store", world / "store", "--out", out]
+    vocabulary = ["--vocabulary", world / "vocab.txt"]
+    options = [part for name, value in OPTIONS.items() for part in (f"--{name}", value)]
+    return [str(a) for a in ("pretrain", "tiny", *places, *vocabulary, *options, *more)]
+
+
+def test_a_run_from_folder_to_model(world, tmp_path, capsys):
+    assert main(arguments(world, tmp_path / "run", "--validation-videos", "3", "--json")) == 0
+    output = capsys.readouterr()
+    result = json.loads(output.out)
+    assert result["num_updates"] == 4 and 0 <= result["after"]["text-to-video R@1"] <= 1
+    assert "left out: tea has no subtitles" in output.err
+    assert Embedder.from_pretrained(tmp_path / "run" / "model").config.hidden_size == 16
+    # The same command once more has nothing to do; another setting is another run.
+    assert main(arguments(world, tmp_path / "run", "--validation-videos", "3")) == 0
+    assert "before" in capsys.readouterr().out
+    assert main(arguments(world, tmp_path / "run", "--validation-videos", "2")) == 1
+    assert "validation_videos: 3 -> 2" in capsys.readouterr().err
+
+
+def test_a_run_starts_from_a_model(world, tmp_path, capsys):
+    assert main(arguments(world, tmp_path / "first")) == 0
+    start = str(tmp_path / "first" / "model")
+    more = ("--model.max-positions", "512", "--start", start)
+    assert main(arguments(world, tmp_path / "second", *more)) == 0
+    facts = json.loads((tmp_path / "second" / "facts.json").read_text())
+    assert facts["start"] != "random"
+
+
+def test_nothing_to_learn_from_is_said(world, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    command = arguments(world, tmp_path / "run", "--data", str(tmp_path / "empty"))
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert "left out: 7 more" in error and "no video here has both" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        ([], 2, "recipes:"),
+        (["--help"], 0, "crossmodal"),
+        (["tinny", "--data", "x"], 2, "perhaps you meant 'tiny'"),
+        (["xyz"], 2, "there are paper"),
+        (["tiny", "--data", "x", "--out", "y", "--optim.lrr", "1"], 2, "--optim.lr"),
+    ],
+)
+def test_wrong_usage_is_answered_with_what_is_near(arguments, status, words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["pretrain", *arguments])
+    output = capsys.readouterr()
+    assert caught.value.code == status and words in output.out + output.err
+
+
+def test_a_setting_without_sense_is_one_line(world, tmp_path, capsys):
+    assert main(arguments(world, tmp_path, "--optim.lr", "-1")) == 1
+    assert capsys.readouterr().err == "videoclip: error: optim.lr must be positive\n"
+
+
+@pytest.mark.slow
+def test_two_machines_started_by_the_script_share_a_run(world, tmp_path):
+    script = Path(__file__).parents[2] / "examples" / "launch_multi_node.sh"
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "MAIN": f"127.0.0.1:{port}",
+        "NODES": "2",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [str(script), *arguments(world, tmp_path / "run", "--loss.negatives", "global")[1:]]
+    nodes = [subprocess.Popen(command, env=environment) for _ in range(2)]
+    assert [node.wait(timeout=300) for node in nodes] == [0, 0]
+    facts = json.loads((tmp_path / "run" / "facts.json").read_text())
+    assert facts["processes"] == 2
+    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_killed_ends_the_run_and_a_restart_completes_it(world, tmp_path):
+    """One of two processes kills itself once, in the middle of the run."""
+    (tmp_path / "lethal.py").write_text(LETHAL)
+    torchrun = [str(Path(sys.executable).parent / "torchrun"), "--standalone"]
+    torchrun += ["--nproc-per-node", "2", str(tmp_path / "lethal.py")]
+    more = ("--save-every-updates", "1", "--plan.videos-per-batch", "2")
+    command = [*torchrun, *arguments(world, tmp_path / "run", *more)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ONCE": str(tmp_path / "once")}
+    first = subprocess.run(command, env=environment, capture_output=True, timeout=300)
+    assert first.returncode != 0 and (tmp_path / "once").exists()
+    assert list((tmp_path / "run" / "checkpoints").glob("*/COMPLETE"))
+    subprocess.run(command, env=environment, check=True, timeout=300)
+    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
