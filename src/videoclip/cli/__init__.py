@@ -52,21 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
-    arguments = [a for a in arguments if a != "--debug"]
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_overview())
-        return 0 if arguments else 2
-    if arguments[0] == "--version":
-        print(f"videoclip {__version__}")
-        return 0
-    name, *rest = arguments
-    if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"perhaps you meant '{near[0]}'" if near else "see videoclip --help"
-        print(f"videoclip: unknown command '{name}'; {hint}", file=sys.stderr)
-        return 2
     try:
-        return _parse(name, rest).run()
+        status = _run([a for a in arguments if a != "--debug"])
+        sys.stdout.flush()  # here, where a closed pipe is caught
+        return status
     except VideoCLIPError as error:
         if debug:
             raise
@@ -79,6 +68,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader (`| head`) has seen enough; keep Python from complaining while it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Answer what needs no command, or run one."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"videoclip {__version__}")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"perhaps you meant '{near[0]}'" if near else "see videoclip --help"
+        print(f"videoclip: unknown command '{name}'; {hint}", file=sys.stderr)
+        return 2
+    return _parse(name, rest).run()
 
 
 def _parse(name: str, arguments: Sequence[str]) -> Command:

@@ -33,6 +33,10 @@ class Encoded:
     hidden: Tensor
     mask: Tensor
 
+    def __getitem__(self, rows: Tensor) -> Encoded:
+        """Return some of the sequences."""
+        return Encoded(self.hidden[rows], self.mask[rows])
+
 
 class VideoMLP(nn.Module):
     """Brings frozen features to the tower's width: Linear, GELU, LayerNorm, Linear.

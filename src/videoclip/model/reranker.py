@@ -109,11 +109,7 @@ def reranking_loss(
     real = candidates >= 0
     texts, columns = real.nonzero(as_tuple=True)
     videos = candidates[texts, columns]
-    scores = reranker(
-        Encoded(video.hidden[videos], video.mask[videos]),
-        Encoded(text.hidden[texts], text.mask[texts]),
-        similarity[texts, videos],
-    )
+    scores = reranker(video[videos], text[texts], similarity[texts, videos])
     logits = scores.new_full(candidates.shape, -torch.inf).index_put((texts, columns), scores)
     own = torch.zeros(len(candidates), dtype=torch.long, device=logits.device)
     return F.cross_entropy(logits.float() / temperature, own)

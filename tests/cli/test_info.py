@@ -1,0 +1,71 @@
+"""`videoclip info` knows everything the other commands leave behind."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.make_video import write_video
+from tests.model.tiny_models import make_model
+from videoclip.cli import main
+from videoclip.cli.info import describe
+from videoclip.data.feature_spec import FeatureSpec
+from videoclip.data.feature_store import FeatureStore
+from videoclip.errors import DataError
+from videoclip.synthetic.settings import WorldConfig
+from videoclip.synthetic.write import write_world
+
+SPEC = FeatureSpec(
+    dim=12, features_per_second=1.0, backbone="test", normalized=True, fingerprint="x"
+)
+
+
+def test_a_model(tmp_path):
+    make_model().save_pretrained(tmp_path)
+    facts = describe(tmp_path)
+    assert (facts["kind"], facts["hidden_size"]) == ("model", 16)
+
+
+def test_a_store(tmp_path):
+    with FeatureStore.create(tmp_path, SPEC) as store:
+        store.append("a", np.zeros((5, 12)))
+    facts = describe(tmp_path)
+    assert (facts["kind"], facts["videos"], facts["features"]) == ("feature store", 1, 5)
+
+
+def test_a_run(tmp_path):
+    (tmp_path / "config.json").write_text('{"name": "tiny"}')
+    (tmp_path / "log.jsonl").write_text('{"update": 0, "loss": 2.5}\n')
+    facts = describe(tmp_path)
+    assert (facts["kind"], facts["updates"], facts["last loss"]) == ("pre-training run", 1, 2.5)
+    assert facts["model"] == "not finished"
+
+
+def test_a_world(tmp_path):
+    write_world(tmp_path, WorldConfig(pixels=32), 1, num_processes=1)
+    facts = describe(tmp_path)
+    assert (facts["kind"], facts["videos"], facts["pixels"]) == ("synthetic world", 1, 32)
+
+
+def test_files(tmp_path):
+    facts = describe(write_video(tmp_path / "a.mp4"))
+    assert (facts["kind"], facts["num_frames"]) == ("video", 30)
+    subtitles = tmp_path / "a.srt"
+    subtitles.write_text("1\n00:00:01,000 --> 00:00:02,000\nhello there\n")
+    facts = describe(subtitles)
+    assert (facts["kind"], facts["words"], facts["ends"]) == ("subtitles", 2, 2.0)
+
+
+def test_nothing_of_ours(tmp_path):
+    with pytest.raises(DataError, match="videoclip index"):
+        describe(tmp_path)
+    with pytest.raises(DataError, match="nothing of this name"):
+        describe(tmp_path / "absent")
+
+
+def test_as_text_and_as_json(tmp_path, capsys):
+    make_model().save_pretrained(tmp_path)
+    assert main(["info", str(tmp_path)]) == 0
+    assert "hidden_size" in capsys.readouterr().out
+    assert main(["info", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kind"] == "model"
