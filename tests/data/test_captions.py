@@ -128,6 +128,8 @@ def test_growing_captions_and_captions_joined_to_one_line():
 def test_a_few_shared_words_do_not_make_a_file_roll():
     cues = cues_of("add salt", "salt is good", "I have", "I have a dream", "yes", "yes", "done now")
     assert unroll(cues) == cues
+    few = cues_of("I want", "I want to go", "home now")
+    assert unroll(few) == few
     assert unroll([]) == []
 
 

@@ -83,7 +83,7 @@ def unroll(cues: Sequence[Cue]) -> list[Cue]:
     """Turn rolling screens into the lines they add, in order of starts.
 
     A screen shows the last lines already there and, below them, a new one; a cue that only holds
-    old lines prolongs the last. Cues are screens only if at least half of the changes from one to
+    old lines prolongs the last. Cues are screens only if more than half of the changes from one to
     the next carry lines over: a repeat now and then is a speaker's own, and nothing is touched.
     """
     lines: list[Cue] = []
@@ -109,7 +109,7 @@ def unroll(cues: Sequence[Cue]) -> list[Cue]:
             lines[-1] = replace(lines[-1], end=max(lines[-1].end, cue.end))
             screen = _shown(screen, carried)
         previous = cue
-    return lines if 2 * num_rolling >= max(1, num_changes) else list(cues)
+    return lines if 2 * num_rolling > num_changes else list(cues)
 
 
 def _num_carried(screen: Sequence[list[str]], words: Sequence[str]) -> int:
