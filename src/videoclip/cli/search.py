@@ -7,7 +7,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -61,6 +61,9 @@ class Search:
     """Print moments as CSV."""
     paths: bool = False
     """Print only the paths of the videos, once each, for a pipe."""
+    fit: Path | None = None
+    """Instead of searching, fit what counts as high, medium and low to a CSV with the columns
+    query and video (empty where nothing matches), and perhaps start and end."""
     device: str = "cpu"
     """Torch device."""
 
@@ -69,11 +72,13 @@ class Search:
         from videoclip.embedding import Embedder
         from videoclip.library.videolibrary import VideoLibrary, model_of
 
-        queries = self._queries()
+        queries = [] if self.fit else self._queries()
         model = self.model or model_of(self.library) or "starter"
         with VideoLibrary(
             self.library, Embedder.from_pretrained(model, self.device), model=model
         ) as library:
+            if self.fit:
+                return _fit(library, self.fit)
             answers = self._answers(library, queries)
         if self.thumbnails:
             _write_thumbnails(self.thumbnails, answers)
@@ -106,15 +111,31 @@ class Search:
             return [library.search_like(self.like, options, where=self.where)]
         return library.search_many(queries, options, where=self.where)
 
+    def _row(self, moment: Moment) -> dict[str, Any]:
+        """A moment as plain values, with its thumbnail where there is one."""
+        from videoclip.library.frames import thumbnail_name
+
+        row = moment.as_dict()
+        if self.thumbnails:
+            row["thumbnail"] = str(self.thumbnails / thumbnail_name(moment))
+        return row
+
     def _print(self, queries: list[str], answers: list[list[Moment]]) -> None:
         if self.json:
             rows = [
-                {"query": query, "moments": [moment.as_dict() for moment in moments]}
+                {"query": query, "moments": [self._row(moment) for moment in moments]}
                 for query, moments in zip(queries, answers, strict=True)
             ]
-            print(json.dumps(rows if self.queries else rows[0]["moments"], indent=2))
+            print(json.dumps(rows if self.queries else rows[0], indent=2))
         elif self.csv:
-            _print_csv(queries, answers)
+            flat = [
+                {"query": query, **self._row(moment)}
+                for query, moments in zip(queries, answers, strict=True)
+                for moment in moments
+            ]
+            writer = csv.DictWriter(sys.stdout, list(flat[0]) if flat else [], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(flat)
         elif self.paths:
             for path in dict.fromkeys(m.path for moments in answers for m in moments):
                 print(path)
@@ -125,15 +146,17 @@ class Search:
                 _print_table(moments)
 
 
-def _print_csv(queries: list[str], answers: list[list[Moment]]) -> None:
-    writer = None
-    for query, moments in zip(queries, answers, strict=True):
-        for moment in moments:
-            row = {"query": query, **moment.as_dict()}
-            if writer is None:
-                writer = csv.DictWriter(sys.stdout, list(row), lineterminator="\n")
-                writer.writeheader()
-            writer.writerow(row)
+def _fit(library: VideoLibrary, path: Path) -> int:
+    from videoclip.library.labels import fit_library, read_labels
+
+    report = fit_library(library, read_labels(path))
+    found = report.thresholds
+    print(f"high from {found.high:.2f}, medium from {found.medium:.2f}, low from {found.low:.2f}")
+    print(
+        f"{report.num_right} right answers, {report.miss_rate:.0%} of them now called none; "
+        f"{report.num_wrong} wrong ones, {report.false_alarm_rate:.0%} of them not"
+    )
+    return 0
 
 
 def _print_table(moments: list[Moment]) -> None:

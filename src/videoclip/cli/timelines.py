@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,13 +42,14 @@ class Output:
         from videoclip.library.pictures import to_html, to_svg
 
         shots = shots_of(timeline)
-        for path, make in (
+        writers: list[tuple[Path | None, Callable[[], str]]] = [
             (self.svg, lambda: to_svg(timeline)),
             (self.html, lambda: to_html(timeline, self.html)),
             (self.csv, lambda: to_csv(shots)),
             (self.vtt, lambda: to_webvtt(shots)),
             (self.chapters, lambda: to_youtube(shots)),
-        ):
+        ]
+        for path, make in writers:
             if path is not None:
                 write_text(path, make())
 

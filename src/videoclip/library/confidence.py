@@ -165,9 +165,7 @@ def measure_background(queries: FloatArray, chunks: Iterable[FloatArray]) -> Bac
     """
     best = np.full(len(queries), -np.inf, dtype=np.float32)
     for vectors in chunks:
-        similarities = queries @ vectors.T  # (Q, n)
-        mean, deviation = _by_window(similarities)
-        np.maximum(best, ((similarities - mean) / deviation).max(axis=1), out=best)
+        np.maximum(best, _heights_among_others(queries @ vectors.T).max(axis=1), out=best)
     if not np.isfinite(best).all():
         return Background(queries, 0.0, 1.0)  # an empty library
     median = float(np.median(best))
@@ -175,6 +173,15 @@ def measure_background(queries: FloatArray, chunks: Iterable[FloatArray]) -> Bac
     # least, for in a tiny library all unrelated queries can end up equally far.
     spread = max(1.4826 * float(np.median(np.abs(best - median))), 0.25)
     return Background(queries, median, spread)
+
+
+def _heights_among_others(similarities: FloatArray) -> FloatArray:
+    """Heights (Q, n) of each unrelated query over the others: a query is not in its own bank."""
+    others = len(similarities) - 1
+    mean = (similarities.sum(axis=0) - similarities) / others
+    square = ((similarities**2).sum(axis=0) - similarities**2) / others
+    deviation = np.sqrt(np.maximum(square - mean**2, 1e-12))
+    return np.asarray((similarities - mean) / deviation, dtype=np.float32)
 
 
 def _by_window(similarities: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -32,7 +33,7 @@ def write_thumbnail(moment: Moment, folder: Path) -> Path:
     frame = av.VideoFrame.from_ndarray(pixels, "rgb24").reformat(format="yuvj420p")
     codec = av.CodecContext.create("mjpeg", "w")
     codec.width, codec.height, codec.pix_fmt = frame.width, frame.height, "yuvj420p"
-    codec.time_base = "1/25"
+    codec.time_base = Fraction(1, 25)
     data = b"".join(bytes(packet) for packet in (*codec.encode(frame), *codec.encode(None)))
     path.write_bytes(data)
     return path

@@ -46,6 +46,8 @@ TOKEN = re.compile(
     re.VERBOSE,
 )
 COMPARISONS = {"=", "==", "!=", "<>", "<", "<=", ">", ">="}
+MOST_NESTED = 50
+"""Parentheses and negations: more would be a mistake, and exhaust Python's stack."""
 KEYWORDS = {"and", "or", "not", "like", "in", "is", "null"}
 
 
@@ -92,6 +94,8 @@ class _Parser:
         self.metadata_keys = metadata_keys
         self.tokens = self._tokens(text)
         self.next = 0
+        if sum(token.text.casefold() in ("(", "not") for token in self.tokens) > MOST_NESTED:
+            raise self.error("nested too deeply", 1)
 
     def _tokens(self, text: str) -> list[_Token]:
         tokens, at = [], 0

@@ -1,0 +1,141 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from videoclip.errors import ConfigError, DataError
+from videoclip.library.confidence import (
+    UNRELATED_QUERIES,
+    Thresholds,
+    fit_thresholds,
+    measure_background,
+    raised,
+)
+from videoclip.library.labels import LabelledQuery, fit_library, read_labels
+
+
+def unit(vectors):
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_a_match_stands_out_and_an_unrelated_query_does_not(rng):
+    windows, bank = unit(rng.normal(size=(500, 64))), unit(rng.normal(size=(48, 64)))
+    background = measure_background(bank, [windows[:100], windows[100:]])
+
+    def best_strength(query):
+        heights = background.heights(windows, windows @ query)
+        return background.strength(float(heights.max()))
+
+    others = [best_strength(query) for query in unit(rng.normal(size=(200, 64)))]
+    assert abs(np.median(others)) < 0.5
+    match = unit(windows[7] + 0.1 * rng.normal(size=64))
+    assert best_strength(match) > max(others) + 2
+
+
+def test_windows_that_resemble_everything_do_not_win(rng):
+    windows, bank = unit(rng.normal(size=(100, 64))), unit(rng.normal(size=(48, 64)) + 0.5)
+    windows[3] = unit(np.ones(64))  # as similar to all queries of this bank as can be
+    background = measure_background(bank, [windows])
+    query = unit(rng.normal(size=64) + 0.5)
+    similarities = windows @ query
+    assert similarities.argmax() == 3
+    assert background.heights(windows, similarities)[3] < 2
+
+
+def test_a_bank_query_is_measured_against_the_others(rng):
+    windows, bank = unit(rng.normal(size=(30, 8))), unit(rng.normal(size=(9, 8)))
+    heights = []
+    for i, query in enumerate(bank):
+        others = np.delete(bank, i, axis=0) @ windows.T
+        heights.append(((query @ windows.T - others.mean(0)) / others.std(0)).max())
+    assert measure_background(bank, [windows]).median == pytest.approx(np.median(heights), rel=1e-4)
+
+
+def test_chunks_do_not_matter_and_an_empty_library_has_no_background(rng):
+    windows, bank = unit(rng.normal(size=(50, 8))), unit(rng.normal(size=(9, 8)))
+    whole, pieces = measure_background(bank, [windows]), measure_background(bank, windows[:, None])
+    assert whole.median == pytest.approx(pieces.median)
+    assert (measure_background(bank, []).median, measure_background(bank, []).spread) == (0.0, 1.0)
+
+
+def test_levels():
+    levels = [Thresholds(0.0, 1.0, 2.0).level(s) for s in (-0.1, 0.0, 1.0, 1.9, 2.0, 9.0)]
+    assert levels == ["none", "low", "medium", "medium", "high", "high"]
+    assert [raised(level) for level in ("none", "low", "medium", "high")] == [
+        "low",
+        "medium",
+        "high",
+        "high",
+    ]
+    with pytest.raises(ConfigError, match="rise"):
+        Thresholds(2.0, 1.0, 3.0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=2, max_size=30))
+def test_fitted_thresholds_equal_trying_all(answers):
+    strengths = np.array([s for s, _ in answers], dtype=float)
+    right = np.array([r for _, r in answers])
+    if right.all() or not right.any():
+        with pytest.raises(DataError, match="right and wrong"):
+            fit_thresholds(strengths, right)
+        return
+    found = fit_thresholds(strengths, right)
+
+    def balance(low):
+        return (strengths[right] >= low).mean() - (strengths[~right] >= low).mean()
+
+    assert balance(found.low) == pytest.approx(max(balance(low) for low in strengths))
+    for level, wanted in ((found.medium, 0.6), (found.high, 0.9)):
+        above = right[strengths >= level]
+        assert len(above) == 0 or above.mean() >= wanted or level == max(found.low, found.medium)
+    assert found.low <= found.medium <= found.high
+
+
+def test_the_bank_has_no_repeats():
+    assert len(set(UNRELATED_QUERIES)) == len(UNRELATED_QUERIES) >= 40
+
+
+def test_a_library_is_fitted_to_labelled_queries(library, videos, tmp_path):
+    library.update(videos)
+    labels = tmp_path / "labels.csv"
+    labels.write_text(
+        "query,video,start,end\nred,a.mp4,0,10\nblue,a,10,22\nyellow,b.mp4,,\nwhite,sub/c d.mp4,,\n"
+        "a zebra,,,\na castle,,,\na green car race,b.mp4,,\nan aeroplane,,,\n"
+    )
+    report = fit_library(library, read_labels(labels))
+    assert (report.num_right, report.num_wrong) == (4, 4)
+    assert report.miss_rate == 0.0 and report.false_alarm_rate <= 0.5
+    assert library.thresholds == report.thresholds
+    assert library.search("red", 1)[0].confidence in ("medium", "high")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("query\nx\n", r":1: needs the columns query and video"),
+        ("query,video,start\nx,a,soon\n", r":2: start and end are seconds"),
+        ("query,video\n,a\n", r":2: there is no query"),
+    ],
+)
+def test_mistakes_in_labels_name_the_line(tmp_path, content, message):
+    (tmp_path / "labels.csv").write_text(content)
+    with pytest.raises(DataError, match=message):
+        read_labels(tmp_path / "labels.csv")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_labels(tmp_path / "absent.csv")
+
+
+def test_what_counts_as_right():
+    class Found:
+        path, start, end = "/v/sub/a.mp4", 10.0, 20.0
+
+    accepted = [LabelledQuery("q", name).accepts(Found) for name in ("a", "a.mp4", "sub/a.mp4")]
+    assert accepted == [True] * 3
+    refused = [LabelledQuery("q", name).accepts(Found) for name in ("", "b", "x/a.mp4")]
+    assert refused == [False] * 3
+    assert not LabelledQuery("q", "a", 20.0, 30.0).accepts(Found)

@@ -1,0 +1,308 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.library.colours import NAMES, ColourEmbedder, write_video
+from videoclip.data.feature_store import FeatureStore
+from videoclip.errors import DataError, IndexMismatchError
+from videoclip.features.extract import extract_features
+from videoclip.library import videolibrary
+from videoclip.library.videolibrary import VideoLibrary, is_library, model_of
+
+ROOT = Path(__file__).parents[2]
+
+
+def names(paths):
+    return sorted(Path(path).name for path in paths)
+
+
+def test_a_folder_is_indexed_once(library, embedder, videos):
+    calls = []
+    report = library.update(videos, progress=lambda *state: calls.append(state))
+    assert names(report.added) == ["a.mp4", "b.mp4", "c d.mp4"] and not report.failed
+    assert [(done, total) for done, total, _ in calls] == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert len(library) == 3 and "3 videos" in repr(library)
+    embedder.backbone.decoded.clear()
+    again = library.update(videos)
+    assert again.unchanged == 3 and str(again) == "3 unchanged"
+    assert embedder.backbone.decoded == []
+
+
+def test_only_new_and_changed_videos_are_looked_at(library, embedder, videos):
+    library.update(videos)
+    embedder.backbone.decoded.clear()
+    (videos / "a.mp4").unlink()
+    write_video(videos / "a.mp4", ["yellow"] * 5)
+    write_video(videos / "new.mp4", ["red"] * 4)
+    report = library.update([str(videos)])
+    assert names(report.changed) == ["a.mp4"] and names(report.added) == ["new.mp4"]
+    assert names(embedder.backbone.decoded) == ["a.mp4", "new.mp4"]
+    best = library.search("red", 1)[0]
+    assert best.video_id == "new" and (best.start, best.end) == (0.0, 4.0)
+
+
+def test_a_touched_video_is_not_decoded(library, embedder, videos):
+    library.update(videos)
+    embedder.backbone.decoded.clear()
+    os.utime(videos / "a.mp4", (1e9, 1e9))
+    report = library.update(videos)
+    assert not (report.changed or report.added) and embedder.backbone.decoded == []
+    assert library.update(videos).unchanged == 3
+
+
+@pytest.mark.parametrize("whole_hash", [False, True])
+def test_a_moved_video_is_known_by_its_content(library, embedder, videos, whole_hash):
+    library.update(videos, whole_hash=whole_hash)
+    embedder.backbone.decoded.clear()
+    (videos / "elsewhere").mkdir()
+    (videos / "a.mp4").rename(videos / "elsewhere" / "renamed.mp4")
+    report = library.update(videos, whole_hash=whole_hash)
+    assert names(report.moved) == ["renamed.mp4"] and embedder.backbone.decoded == []
+    assert len(library) == 3
+    assert library.search("blue", 1)[0].path == videos / "elsewhere" / "renamed.mp4"
+
+
+def test_a_copy_is_a_video_of_its_own_but_is_not_decoded(library, embedder, videos):
+    library.update(videos)
+    embedder.backbone.decoded.clear()
+    (videos / "copy.mp4").hardlink_to(videos / "a.mp4")
+    assert names(library.update(videos).added) == ["copy.mp4"]
+    assert embedder.backbone.decoded == []
+    assert names(m.path for m in library.search("blue", 2)) == ["a.mp4", "copy.mp4"]
+
+
+def test_removed_videos_are_dropped_only_when_asked(library, videos):
+    library.update(videos)
+    (videos / "a.mp4").unlink()
+    assert names(library.update(videos).missing) == ["a.mp4"] and len(library) == 3
+    assert names(library.update(videos, prune=True).removed) == ["a.mp4"] and len(library) == 2
+    assert all(moment.video_id != "a" for moment in library.search("blue"))
+    for path in videos.rglob("*.mp4"):
+        path.unlink()
+    assert len(library.update(videos, prune=True).removed) == 2
+
+
+def test_pruning_keeps_what_lies_elsewhere_or_cannot_be_looked_at(library, videos, tmp_path):
+    library.update(videos)
+    other = write_video(tmp_path / "other" / "x.mp4", ["red"] * 4)
+    library.update(other)
+    videos.rename(tmp_path / "unplugged")
+    report = library.update([videos, other], prune=True)
+    assert report.failed == {str(videos): "no such file"} and not report.removed
+    assert len(library) == 4
+
+
+def test_what_cannot_be_read_is_listed_and_stops_nothing(library, videos, tmp_path):
+    (videos / "text.mp4").write_text("this is no video")
+    (videos / "empty.mkv").touch()
+    (videos / "link.mp4").symlink_to(videos / "gone.mp4")
+    (videos / "b.en.vtt").unlink()
+    (videos / "b.srt").write_text("no times in here")
+    (videos / "nothing").mkdir()
+    odd = write_video(videos / ("long 'quoted\" 😀 " + "x" * 200 + ".mp4"), ["green"] * 2)
+    whole = (videos / "a.mp4").read_bytes()
+    (videos / "cut off.mp4").write_bytes(whole[: len(whole) // 2])
+    report = library.update([videos, videos / "nothing", videos / "absent.mp4"])
+    assert {Path(path).name for path in report.failed} == {
+        "text.mp4",
+        "empty.mkv",
+        "link.mp4",
+        "b.srt",
+        "nothing",
+        "absent.mp4",
+        "cut off.mp4",
+    }
+    assert report.failed[str(videos / "nothing")] == "no videos in this folder"
+    assert "link" in report.failed[str(videos / "link.mp4")]
+    assert all("\n" not in why and str(videos) not in why for why in report.failed.values())
+    assert len(report.added) == 4 and str(odd) in report.added
+    assert len(library.update(videos).failed) == 5  # the same again, but nothing else to do
+
+
+def test_new_subtitles_are_read_without_decoding(library, embedder, videos):
+    library.update(videos)
+    embedder.backbone.decoded.clear()
+    (videos / "a.vtt").write_text("WEBVTT\n\n00:12.000 --> 00:14.000\nPeeling potatoes\n")
+    assert names(library.update(videos).narrated) == ["a.mp4"]
+    assert embedder.backbone.decoded == []
+    found = library.search("peel a potato", vision=0.0)[0]
+    assert found.video_id == "a" and found.is_spoken and found.start <= 12 < found.end
+    (videos / "a.vtt").unlink()
+    library.update(videos)
+    assert library.search("peel a potato", vision=0.0) == []
+
+
+def test_another_model_is_refused_with_the_command_that_rebuilds(library, videos, tmp_path):
+    library.update(videos)
+    with pytest.raises(IndexMismatchError, match=r"'colours'.*--model other --rebuild"):
+        VideoLibrary(tmp_path / "library", ColourEmbedder("other"), model="other")
+    other = ColourEmbedder("other", width=8)
+    with VideoLibrary(tmp_path / "library", other, model="other", rebuild=True) as rebuilt:
+        assert len(rebuilt) == 0 and rebuilt.search("red") == []
+        assert len(rebuilt.update(videos).added) == 3
+        assert other.backbone.decoded == []  # the library had kept the features
+        assert rebuilt.search("yellow", 1)[0].video_id == "b"
+    assert model_of(tmp_path / "library") == "other"
+
+
+def test_features_extracted_before_are_used(library, embedder, videos, tmp_path):
+    with FeatureStore.create(tmp_path / "store", embedder.backbone.spec) as store:
+        extract_features([videos], store, ColourEmbedder().backbone, num_workers=0)
+        library.update(videos, features=store)
+    assert embedder.backbone.decoded == []
+    assert library.search("yellow", 1)[0].video_id == "b"
+
+
+def test_compaction_leaves_out_what_nobody_owns(library, videos, monkeypatch):
+    library.update(videos)
+    before = library.search("yellow", 3)
+    (videos / "a.mp4").unlink()
+    library.update(videos, prune=True)
+    expected = [moment for moment in before if moment.video_id != "a"]
+    assert library.search("yellow", 3)[: len(expected)] != []
+    best = library.search("yellow", 1)[0]
+    size = (library.folder / "vectors-0.f16").stat().st_size
+    library.compact()
+    assert library.search("yellow", 1)[0] == best
+    assert (library.folder / "vectors-1.f16").stat().st_size < size
+    library.compact()
+    assert not (library.folder / "vectors-0.f16").exists()
+    monkeypatch.setattr(videolibrary, "COMPACT_FROM", 0)
+    (videos / "b.mp4").unlink()
+    library.update(videos, prune=True)  # far more dead rows than live ones
+    assert [path.name for path in library.folder.glob("vectors-3.f16")] == ["vectors-3.f16"]
+
+
+def test_a_reader_sees_what_another_process_adds(library, embedder, videos, tmp_path):
+    with VideoLibrary(tmp_path / "library", ColourEmbedder()) as reader:
+        assert reader.search("red") == []
+        library.update(videos)
+        assert reader.search("red", 1)[0].video_id == "a"
+        library.compact()
+        assert reader.search("red", 1)[0].video_id == "a"
+
+
+def test_a_folder_that_is_no_library_is_said(tmp_path, embedder):
+    assert not is_library(tmp_path)
+    with pytest.raises(DataError, match="videoclip index"):
+        model_of(tmp_path)
+    (tmp_path / "catalog.sqlite").write_text("not a database, but long enough to be looked at")
+    with pytest.raises(DataError, match="not a library's catalogue"):
+        VideoLibrary(tmp_path, embedder)
+
+
+FORKING = """
+import os, signal, sys
+from tests.library.colours import ColourEmbedder
+from videoclip.library.catalog import Catalog
+from videoclip.library.videolibrary import VideoLibrary
+from videoclip.library.vectors import MatrixStore
+
+def fork(work):
+    sys.stdout.flush()
+    child = os.fork()
+    if not child:
+        work()
+        sys.stdout.flush()
+        os._exit(0)
+    return child
+"""  # Importing torch once for all children is most of the time saved.
+
+KILLED = """
+def die_at(owner, name, when):
+    original, calls = getattr(owner, name), 0
+    def dying(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls == 2 and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*arguments)
+        if calls == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    setattr(owner, name, dying)
+    VideoLibrary(f"{sys.argv[1]}/{name}-{when}", ColourEmbedder()).update(sys.argv[2])
+
+for stage in [(MatrixStore, "append", "before"), (MatrixStore, "append", "after"),
+              (Catalog, "add", "after")]:
+    _, status = os.waitpid(fork(lambda: die_at(*stage)), 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+"""
+
+
+def test_killed_at_any_moment_the_same_call_goes_on(videos, tmp_path):
+    command = [sys.executable, "-c", FORKING + KILLED, str(tmp_path), str(videos)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    for stage in ("append-before", "append-after", "add-after"):
+        with VideoLibrary(tmp_path / stage, ColourEmbedder()) as library:
+            assert len(library) == 1
+            assert library.search("red", 1)[0].video_id == "a"
+            report = library.update(videos)
+            assert (len(report.added), report.unchanged) == (2, 1)
+            assert library.search("yellow", 1)[0].video_id == "b"
+            assert library.search("white", 1)[0].video_id == "c d"
+            snapshot = library._view().snapshot
+            assert (snapshot.num_rows > snapshot.num_live) == (stage != "append-before")
+
+
+UPDATING = """
+def update():
+    embedder = ColourEmbedder()
+    report = VideoLibrary(sys.argv[1], embedder).update(sys.argv[2])
+    assert not report.failed
+    print(len(report.added), len(embedder.backbone.decoded))
+
+for child in [fork(update), fork(update)]:
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_several_processes_share_the_work(tmp_path, embedder):
+    for number in range(12):
+        shown = [NAMES[number % 6]] * (4 + number)
+        write_video(tmp_path / "videos" / f"{number:02d}.mp4", shown)
+    command = [sys.executable, "-c", FORKING + UPDATING, tmp_path / "library", tmp_path / "videos"]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    counts = np.array([line.split() for line in done.stdout.splitlines()], dtype=int)
+    assert counts.sum(axis=0).tolist() == [12, 12]  # added and decoded, by both together
+    with VideoLibrary(tmp_path / "library", embedder) as library:
+        assert len(library) == 12
+        for number, colour in enumerate(NAMES):
+            found = {m.video_id for m in library.search(colour, 2)}
+            assert found == {f"{number:02d}", f"{number + 6:02d}"}
+
+
+def test_an_unchanged_folder_of_many_files_is_quick(library, videos, tmp_path, embedder):
+    """Its cost is looking at the files: every video's row is made from one real one."""
+    library.update(videos)
+    catalog = library._catalog
+    many = tmp_path / "many"
+    many.mkdir()
+    (template,) = [v for v in library.videos() if v.video_id == "a"]
+    with catalog.writing():
+        for number in range(2000):
+            path = many / f"{number:04d}.mp4"
+            path.hardlink_to(videos / "a.mp4")
+            row = {**vars(template), "path": str(path), "id": 0}
+            catalog.add(type(template)(**row), [])
+    embedder.backbone.decoded.clear()
+    started = time.process_time()
+    report = library.update(many)
+    assert report.unchanged == 2000 and embedder.backbone.decoded == []
+    assert time.process_time() - started < 10  # a second; ten times that would be a mistake
+
+
+def test_rows_of_vectors_are_those_of_the_windows(library, embedder, videos):
+    library.update(videos)
+    view = library._view()
+    for video in view.snapshot.videos:
+        vectors = view.store.read(video.first_row, video.num_windows)
+        features = np.concatenate(list(embedder.backbone.features_for(Path(video.path))))
+        spans = view.snapshot.spans(video).round().astype(int)
+        expected = embedder.embed_windows(features, [tuple(span) for span in spans])
+        np.testing.assert_allclose(vectors, expected, atol=1e-3)
