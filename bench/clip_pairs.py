@@ -1,6 +1,6 @@
 """What clip pairs, captions and batch plans cost; CPU time, in one run.
 
-    python bench/clip_pairs.py [--videos N] [--json]
+    python -m bench.clip_pairs [--videos N] [--json]
 
 Clip pairs come from a store of videos of some minutes with 512-d features, as in pre-training:
 drawn alone, with their features read, and collated to a batch of 512. A video's sequence of single
