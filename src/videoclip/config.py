@@ -64,6 +64,9 @@ class ModelConfig:
     """One encoder for both modalities, of `num_text_layers` layers (paper's ablation)."""
     num_bridge_classes: int = 0
     """Classes of the starter's bridge from image classes to text space; 0: no bridge."""
+    bridge_temperature: float = 2.0
+    """The bridge divides class logits by it before its softmax: 1 is what classifiers train with,
+    2 keeps more of what else the picture may show."""
 
     num_cross_layers: int = 0
     """Layers of the cross-modal re-ranker; 0: no re-ranker."""
@@ -117,6 +120,11 @@ class ModelConfig:
             not (self.shared_encoder and self.num_bridge_classes),
             "model.shared_encoder and model.num_bridge_classes exclude each other",
         )
+        _check(
+            not self.num_bridge_classes or self.pooling == "plain_mean",
+            "model.num_bridge_classes needs model.pooling 'plain_mean'",
+        )
+        _check(self.bridge_temperature > 0, "model.bridge_temperature must be positive")
 
 
 @dataclass(frozen=True, kw_only=True)
