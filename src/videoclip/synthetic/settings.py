@@ -25,6 +25,7 @@ class WorldConfig:
     """Everything that decides a world. Two worlds of the same configuration are the same world."""
 
     seed: int = 0
+    """Another seed is another world: other tasks, scenes, words and held-out combinations."""
     num_tasks: int = 120
     """Tasks of the training videos, even: each comes with its undoing, the opposite steps in
     reverse order. Few tasks make many videos alike; many make near-misses."""
