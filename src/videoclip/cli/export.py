@@ -33,8 +33,8 @@ class Export:
     rate: float | None = None
     """Frames per second of the timeline (23.976, 24, 25, 29.97, 30, ...); the videos' own if they
     agree."""
-    drop_frame: bool | None = None
-    """Drop-frame timecode, or not; by default at 29.97 and 59.94."""
+    timecode: Literal["auto", "drop", "non-drop"] = "auto"
+    """Drop-frame timecode or not; auto: at 29.97 and 59.94."""
     video: str | None = None
     """Only the moments of this video: its path, name or stem."""
 
@@ -54,10 +54,10 @@ class Export:
                 if self.video in (shot.path, Path(shot.path).name, Path(shot.path).stem)
             ]
         rate = None
-        if self.rate is not None:
-            rate = find_rate(self.rate, self.drop_frame)
-        elif self.drop_frame is not None and self.format in ("edl", "fcpxml"):
-            rate = find_rate(float(common_rate(shots).exact), self.drop_frame)
+        if self.format in ("edl", "fcpxml"):
+            frames_per_second = self.rate or float(common_rate(shots).exact)
+            is_drop = {"auto": None, "drop": True, "non-drop": False}[self.timecode]
+            rate = find_rate(frames_per_second, is_drop)
         text = export_shots(shots, self.format, self.title, rate)
         if self.out is None:
             sys.stdout.write(text)

@@ -105,9 +105,9 @@ class Thresholds:
         high: Nearly always right.
     """
 
-    low: float = 1.5
-    medium: float = 3.0
-    high: float = 4.5
+    low: float = 1.2
+    medium: float = 2.3
+    high: float = 3.8
 
     def __post_init__(self) -> None:
         if not self.low <= self.medium <= self.high:

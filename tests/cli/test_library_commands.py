@@ -1,0 +1,199 @@
+"""`index`, `search`, `segment`, `localize`, `ask`, `cut` and `export`, as a user runs them."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from tests.library.colours import ColourEmbedder, write_video
+from videoclip.cli import main
+from videoclip.embedding import Embedder
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with two videos, in which the starter model knows colours."""
+    monkeypatch.setattr(Embedder, "from_pretrained", lambda model, device: ColourEmbedder(model))
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "v" / "a.mp4", ["red"] * 10 + ["blue"] * 12 + ["green"] * 10)
+    write_video(tmp_path / "v" / "b.mp4", ["black"] * 20 + ["yellow"] * 5 + ["black"] * 10)
+    (tmp_path / "v" / "b.vtt").write_text("WEBVTT\n\n00:21.000 --> 00:24.000\nChopping onions\n")
+    return tmp_path
+
+
+@pytest.fixture
+def run(folder, capsys):
+    def run_command(*arguments):
+        status = main([str(argument) for argument in arguments])
+        return status, *capsys.readouterr()
+
+    return run_command
+
+
+@pytest.fixture
+def indexed(folder, run):
+    assert run("index", "v", "--library", "L", "--workers", 0)[0] == 0
+    return folder
+
+
+def test_index_says_what_it_did(folder, run):
+    status, out, err = run("index", "v", "--library", "L", "--workers", 0)
+    assert (status, err) == (0, "") and out.startswith("2 added\nVideoLibrary('L', 2 videos")
+    (folder / "v" / "broken.mp4").write_text("text")
+    status, out, err = run("index", "v", "--library", "L", "--workers", 0, "--json")
+    report = json.loads(out)
+    assert status == 1 and report["unchanged"] == 2 and len(report["failed"]) == 1
+    assert "not indexed: " in err and "broken.mp4: it is not a video" in err
+    status, _, err = run("index", "v", "--library", "L", "--model", "other")
+    assert status == 1 and "--model other --rebuild" in err and err.count("\n") == 1
+
+
+def test_search_prints_a_table_json_csv_or_paths(indexed, run):
+    status, out, err = run("search", "yellow", "--library", "L", "-k", 1)
+    assert status == 0 and "b.mp4" in out and "“Chopping onions”" in out and err == ""
+    _, out, _ = run("search", "yellow", "--library", "L", "--json", "--thumbnails", "pictures")
+    answer = json.loads(out)
+    assert answer["query"] == "yellow" and answer["moments"][0]["video_id"] == "b"
+    assert (indexed / answer["moments"][0]["thumbnail"]).read_bytes()[:2] == b"\xff\xd8"
+    _, out, _ = run("search", "yellow", "--library", "L", "--csv", "-k", 1)
+    (row,) = csv.DictReader(io.StringIO(out))
+    assert row["query"] == "yellow" and float(row["start"]) == answer["moments"][0]["start"]
+    _, out, _ = run("search", "yellow", "--library", "L", "--paths")
+    assert out.splitlines()[0] == str(indexed / "v" / "b.mp4")
+
+
+def test_search_takes_many_queries_a_clip_filters_and_pages(indexed, run):
+    (indexed / "queries.txt").write_text("red\n\nyellow\n")
+    _, out, _ = run("search", "--queries", "queries.txt", "--library", "L", "--json")
+    assert [answer["query"] for answer in json.loads(out)] == ["red", "yellow"]
+    assert json.loads(out)[0]["moments"][0]["video_id"] == "a"
+    _, out, _ = run("search", "--queries", "queries.txt", "--library", "L", "-k", 1)
+    assert "\nred\n" in out and "\nyellow\n" in out
+    write_video(indexed / "clip.mp4", ["yellow"] * 4)
+    _, out, _ = run("search", "--like", "clip.mp4", "--library", "L", "--json")
+    assert json.loads(out)["moments"][0]["video_id"] == "b"
+    where = ("--where", "path like '%a.mp4'")
+    _, out, _ = run("search", "yellow", "--library", "L", "--paths", *where)
+    assert out.splitlines() == [str(indexed / "v" / "a.mp4")]
+    _, first, _ = run("search", "red", "--library", "L", "--csv", "-k", 2)
+    _, second, _ = run("search", "red", "--library", "L", "--csv", "-k", 1, "--offset", 1)
+    assert first.splitlines()[2] == second.splitlines()[1]
+
+
+def test_search_says_when_nothing_matches(indexed, run):
+    status, _, err = run("search", "pink", "--library", "L", "--where", "duration > 1000")
+    assert status == 0 and "nothing here" in err
+    required = ("--where", "duration > 1000", "--require-match")
+    assert run("search", "pink", "--library", "L", *required)[0] == 3
+    assert run("search", "red", "--library", "L", "--require-match")[0] == 0
+
+
+def test_search_is_fitted_to_labels(indexed, run):
+    rows = "red,a.mp4\nyellow,b.mp4\na castle,\na zebra,\n"
+    (indexed / "labels.csv").write_text("query,video\n" + rows)
+    status, out, _ = run("search", "--fit", "labels.csv", "--library", "L")
+    assert status == 0 and "high from" in out and "2 right answers" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["x", "--library", "nowhere"], "make one with `videoclip index`"),
+        (["--library", "L"], "give one of"),
+        (["x", "--queries", "q.txt", "--library", "L"], "give one of"),
+        (["--queries", "absent.txt", "--library", "L"], "cannot be read"),
+        (["--queries", "empty.txt", "--library", "L"], "no queries in it"),
+        (["red", "--library", "L", "--where", "durtion > 3"], "perhaps you meant 'duration'"),
+        (["red", "--library", "L", "--vision", "0", "--speech", "0"], "weights"),
+        (["red", "--library", "L", "-k", "0"], "at least 1"),
+        (["red", "--library", "L", "--model", "other"], "--rebuild"),
+    ],
+)
+def test_mistakes_in_a_search_are_one_line(indexed, run, arguments, message):
+    (indexed / "empty.txt").touch()
+    status, out, err = run("search", *arguments)
+    assert status == 1 and out == "" and message in err and err.count("\n") == 1
+
+
+def test_segment_writes_a_timeline_in_every_form(folder, run):
+    (folder / "labels.txt").write_text("green\nred\nblue\nwhite\n")
+    files = [f"--{kind}={name}" for kind, name in FILES.items()]
+    status, out, err = run("segment", "v/a.mp4", "--labels", "labels.txt", *files)
+    assert status == 0 and "not found: white" in err
+    rows = [line.split() for line in out.splitlines()]
+    assert [row[-1] for row in rows] == ["red", "blue", "green"]
+    assert rows[0][0] == "0:00.0-0:10.0" and rows[2][0] == "0:22.0-0:32.0"
+    assert (folder / "t.svg").read_text().count('class="span"') == 3
+    assert 'src="v/a.mp4"' in (folder / "t.html").read_text()
+    assert (folder / "t.csv").read_text().splitlines()[2].split(",")[1:4] == [
+        "10.000",
+        "22.000",
+        "blue",
+    ]
+    assert "00:00:10.000 --> 00:00:22.000\nblue" in (folder / "t.vtt").read_text()
+    assert (folder / "t.txt").read_text() == "0:00 red\n0:10 blue\n0:22 green\n"
+
+
+FILES = {"svg": "t.svg", "html": "t.html", "csv": "t.csv", "vtt": "t.vtt", "chapters": "t.txt"}
+
+
+def test_localize_finds_steps_in_order(folder, run):
+    steps = ["--step", "green", "--step", "red", "--step", "blue"]
+    _, out, _ = run("localize", "v/a.mp4", *steps, "--json")
+    timeline = json.loads(out)
+    assert [span["label"] for span in timeline["spans"]] == ["red", "blue"]
+    assert timeline["missing"] == ["green"]
+    _, out, _ = run("localize", "v/a.mp4", *steps, "--any-order", "--json")
+    assert json.loads(out)["missing"] == []
+    assert run("localize", "v/a.mp4", "--step", "white", "--require-match")[0] == 3
+    status, _, err = run("localize", "v/a.mp4", "--steps", "absent.txt")
+    assert status == 1 and "cannot be read" in err
+    status, _, err = run("localize", "v/a.mp4")
+    assert status == 1 and "no texts" in err
+    status, _, err = run("localize", "v/a.mp4", "--step", "red", "--svg", "no/where.svg")
+    assert status == 1 and "cannot be written" in err
+
+
+def test_ask_chooses_an_answer(folder, run):
+    status, out, _ = run("ask", "v/b.mp4", "which colour flashes?", "--choices", "red", "yellow")
+    assert status == 0 and "yellow" in out.splitlines()[0]
+    _, out, _ = run("ask", "v/b.mp4", "", "--choices", "red", "yellow", "--json")
+    answer = json.loads(out)
+    assert answer["text"] == "yellow" and 20 <= answer["best"] < 25
+    assert sum(answer["probabilities"]) == pytest.approx(1.0)
+    assert run("ask", "v/b.mp4", "", "--choices", "red")[0] == 1
+    assert run("ask", "v/b.mp4", "", "--choices", "red", "red")[0] == 1
+
+
+def test_moments_go_on_to_clips_and_edit_lists(indexed, run, monkeypatch):
+    _, moments, _ = run("search", "yellow", "--library", "L", "--json", "-k", 1)
+    (indexed / "m.json").write_text(moments)
+    status, out, _ = run("cut", "m.json", "--out", "clips", "--padding", "0.5")
+    (clip,) = out.splitlines()
+    assert status == 0 and clip.startswith("clips/001_b_") and clip.endswith("_yellow.mp4")
+    monkeypatch.setattr("sys.stdin", io.StringIO(moments))
+    _, out, _ = run("cut", "-", "--out", "one.mp4", "--fast", "--json")
+    assert json.loads(out)[0]["clip"] == "one.mp4" and (indexed / "one.mp4").exists()
+    assert run("cut", "v/a.mp4", "--start", 1, "--end", 2, "--out", "c.mp4")[:2] == (0, "c.mp4\n")
+    _, out, _ = run("export", "m.json", "--format", "edl", "--rate", "29.97")
+    assert "FCM: DROP FRAME" in out and "* FROM CLIP NAME: b.mp4" in out
+    _, out, _ = run(
+        "export", "m.json", "--format", "edl", "--rate", "29.97", "--timecode", "non-drop"
+    )
+    assert "FCM: NON-DROP FRAME" in out
+    monkeypatch.setattr("sys.stdin", io.StringIO(moments))
+    assert run("export", "-", "--format", "vtt", "--video", "b", "--out", "m.vtt")[0] == 0
+    assert (indexed / "m.vtt").read_text().startswith("WEBVTT")
+
+
+def test_mistakes_in_cutting_are_said(indexed, run):
+    status, _, err = run("cut", "v/a.mp4")
+    assert status == 1 and "which part?" in err
+    status, _, err = run("cut", "v/a.mp4", "--start", 3)
+    assert status == 1 and "both --start and --end" in err
+    (indexed / "m.json").write_text('[{"path": "gone.mp4", "start": 0, "end": 1}]')
+    status, _, err = run("cut", "m.json")
+    assert status == 1 and "not cut: gone.mp4" in err
+    status, _, err = run("export", "m.json", "--format", "edl", "--timecode", "drop")
+    assert status == 1 and "choose one with --rate" in err

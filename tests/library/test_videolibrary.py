@@ -1,0 +1,177 @@
+import json
+import threading
+
+import numpy as np
+import pytest
+
+from tests.library.colours import NAMES, ColourEmbedder, write_video
+from videoclip.errors import ConfigError, DecodeError
+from videoclip.library.frames import write_thumbnail
+from videoclip.library.fusion import fuse_ranks
+from videoclip.library.identity import content_hash
+from videoclip.library.narration import words_that_matter
+from videoclip.library.results import Moment, UpdateReport, clock
+from videoclip.library.search import SearchOptions
+from videoclip.library.videolibrary import VideoLibrary
+
+
+@pytest.fixture
+def filled(library, videos):
+    library.update(videos)
+    return library
+
+
+def test_moments_have_their_borders_words_and_confidence(filled):
+    moment = filled.search("yellow", 1)[0]
+    assert moment.video_id == "b" and moment.confidence == "high"
+    assert 18 <= moment.start <= 20 and 25 <= moment.end <= 27 and 20 <= moment.best <= 25
+    assert moment.words == "Now we are chopping the onions finely."
+    assert moment.duration == pytest.approx(35.0) and moment.frame_rate == pytest.approx(8.0)
+    text = repr(moment)
+    assert text.startswith("Moment('b', 0:") and "high, 'Now we are" in text and "\n" not in text
+    json.dumps(moment.as_dict())
+
+
+def test_what_is_said_and_what_is_seen_are_fused(filled):
+    heard = filled.search("chopping onions")[0]
+    assert heard.video_id == "b" and heard.is_spoken and heard.start <= 22 < heard.end
+    assert heard.confidence != "none"
+    assert not any(moment.is_spoken for moment in filled.search("chopping onions", speech=0.0))
+    assert [m.video_id for m in filled.search("chop onion", vision=0.0)] == ["b"]
+    assert [m.start for m in filled.search("kitchen", vision=0.0)] == [1.0]
+    both = filled.search("yellow onions")[0]
+    assert both.video_id == "b" and both.start <= 22 < both.end
+
+
+def test_half_of_the_words_is_better_than_nothing(filled):
+    assert filled.search("zebra onions", vision=0.0)[0].video_id == "b"
+    assert not filled.search("zebra onions", vision=0.0)[0].is_spoken
+    assert filled.search("zebra crossing", vision=0.0) == []
+    assert filled.search("?! *", vision=0.0) == []
+
+
+def test_many_queries_give_what_each_gives_alone(filled):
+    alone = [filled.search(query, 5) for query in NAMES]
+    together = filled.search_many(NAMES, SearchOptions(top_k=5))
+    assert [[m.path for m in moments] for moments in together] == [
+        [m.path for m in moments] for moments in alone
+    ]
+
+
+def test_pages_follow_each_other(filled):
+    everything = filled.search("blue", 6)
+    pages = [filled.search("blue", 2, offset=offset) for offset in (0, 2, 4)]
+    assert [m for page in pages for m in page] == everything
+
+
+def test_filters_on_videos_and_metadata(filled, videos, tmp_path):
+    table = tmp_path / "cameras.csv"
+    table.write_text("video,camera,take\na,left,1\nb.mp4,right,2\n")
+    filled.update(videos, metadata=table)
+    assert filled.metadata(videos / "a.mp4") == {"camera": "left", "take": 1.0}
+    assert filled.metadata(videos / "unknown.mp4") == {}
+    for where, expected in [
+        ("camera = 'right'", {"b"}),
+        ("duration > 20 and take < 2", {"a"}),
+        ("width = 32", {"a", "b", "c d"}),
+        ("narration is not null", {"b"}),
+        ("duration > 1000", set()),
+    ]:
+        assert {video.video_id for video in filled.videos(where)} == expected
+        assert {m.video_id for m in filled.search("red onions", 50, where=where)} == expected
+    with pytest.raises(ConfigError, match="known: added, camera, duration"):
+        filled.search("red", where="zzz = 1")
+
+
+def test_a_clip_or_picture_is_a_query_too(filled, tmp_path):
+    clip = write_video(tmp_path / "clip.mp4", ["yellow"] * 3)
+    assert filled.search_like(clip, SearchOptions(top_k=1))[0].video_id == "b"
+    with pytest.raises(DecodeError):
+        filled.search_like(tmp_path / "absent.mp4")
+
+
+def test_threads_may_search_while_another_library_object_updates(filled, videos, tmp_path):
+    found, errors = [], []
+
+    def search():
+        try:
+            found.extend(filled.search("yellow", 1)[0].video_id for _ in range(10))
+        except Exception as error:  # noqa: BLE001 - carried to the test's own thread
+            errors.append(error)
+
+    threads = [threading.Thread(target=search) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    with VideoLibrary(tmp_path / "library", ColourEmbedder()) as writer:
+        writer.update(write_video(tmp_path / "more.mp4", ["red"] * 5))
+        writer.compact()
+    for thread in threads:
+        thread.join()
+    assert not errors and set(found) == {"b"} and len(found) == 40
+
+
+def test_an_empty_library_answers_nothing(library):
+    assert library.search("red") == [] and len(library) == 0
+    assert library.thresholds.low < library.thresholds.high
+
+
+def test_a_thumbnail_shows_the_best_second(filled, tmp_path):
+    import av
+
+    path = write_thumbnail(filled.search("yellow", 1)[0], tmp_path)
+    with av.open(str(path)) as container:
+        pixels = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    assert pixels[..., 0].mean() > 150 and pixels[..., 2].mean() < 100
+
+
+def test_options_are_checked():
+    with pytest.raises(ConfigError, match="at least 1"):
+        SearchOptions(top_k=0)
+    with pytest.raises(ConfigError, match="weights"):
+        SearchOptions(vision=-1.0)
+
+
+def test_fused_ranks_equal_the_formula():
+    fused = fuse_ranks([(1.0, ["a", "b", "c"]), (0.5, ["c", "d", "c"])], damping=60)
+    expected = {"a": 1 / 61, "b": 1 / 62, "c": 1 / 63 + 0.5 / 61, "d": 0.5 / 62}
+    assert fused == pytest.approx(expected) and list(fused) == ["c", "a", "b", "d"]
+    assert list(fuse_ranks([(1.0, ["x"]), (1.0, ["y"])])) == ["x", "y"]
+
+
+def test_words_without_stop_words_and_repeats():
+    assert words_that_matter("The man who CHOPS the chops!") == ["man", "chops"]
+    assert words_that_matter("to be with you") == ["to", "be", "with", "you"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00.0"), (59.96, "1:00.0"), (125.25, "2:05.2"), (3723.4, "1:02:03.4"), (-1, "0:00.0")],
+)
+def test_times_as_people_write_them(seconds, text):
+    assert clock(seconds) == text
+
+
+def test_an_update_that_did_nothing_says_so():
+    assert str(UpdateReport()) == "nothing to do"
+    assert str(UpdateReport(added=["a"], failed={"b": "c"})) == "1 added, 1 failed"
+
+
+def test_content_is_told_apart_at_the_ends_or_as_a_whole(tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    data = bytearray(np.random.default_rng(0).bytes(3 << 20))
+    first.write_bytes(data)
+    data[len(data) // 2] ^= 1
+    second.write_bytes(data)
+    assert content_hash(first) == content_hash(second)
+    assert content_hash(first, whole=True) != content_hash(second, whole=True)
+    data[5] ^= 1
+    second.write_bytes(data)
+    assert content_hash(first) != content_hash(second)
+    with pytest.raises(DecodeError, match="no such file"):
+        content_hash(tmp_path / "absent")
+
+
+def test_a_moment_without_words_is_short():
+    moment = Moment("v.mp4", 1, 2, 1.5, 0.5, 1.0, "low", False, "", 10.0, None)
+    moment = Moment(**{**vars(moment), "path": __import__("pathlib").Path("v.mp4")})
+    assert repr(moment) == "Moment('v', 0:01.0-0:02.0, best 0:01.5, similarity 0.500, low)"
