@@ -72,6 +72,10 @@ def test_captions_that_break_off(write, cut):
     ("content", "message"),
     [
         ("[1]", "expected one of '{', got '\\['"),
+        (
+            '{"a": {"start": [], "end": [], "text": []}, "a": {"start": [], "end": [], "text": []}}',
+            "video 'a': occurs twice",
+        ),
         ('{"a": [1]}', "expected '{', got"),
         ("{1: {}}", "expected '\"', got"),
         ('{"a": {"start": [1], "end": [2], "text": []}}', "video 'a': 1 starts, 1 ends and 0"),

@@ -45,6 +45,7 @@ def test_steps_shown_in_order_are_found(store, provider):
         tea("both", (0, 1, 0), (1, 2, 1), (2, 3, 2)),
         fish("both", (3, 4, 0), (4, 5, 1)),
         fish("short", (0, 1, 0)),
+        tea("b"),
         fish("absent", (0, 1, 0)),
         fish("held out", (0, 1, 0)),
     ]
@@ -56,6 +57,7 @@ def test_steps_shown_in_order_are_found(store, provider):
     assert outcome.measures[0].value == pytest.approx((6 / 6 + 3 / 4) / 2)
     assert outcome.measures[0].low < outcome.measures[0].value
     assert {m.video_id: m.reason for m in outcome.missing} == {
+        "b": "no step annotated",
         "short": "fewer features than the 2 steps",
         "absent": "no features",
         "held out": "no features",

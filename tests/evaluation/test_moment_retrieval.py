@@ -91,5 +91,5 @@ def test_moments_of_any_length(make_store, provider):
 
 
 def test_annotations_without_answers(make_store, provider):
-    with pytest.raises(DataError, match="these annotations hold no moments"):
+    with pytest.raises(DataError, match="1 sentences such as '1' have no moments: use"):
         evaluate_moments([marked(1, "fry")], provider, make_store({"a": SHOWN}), CONFIG)

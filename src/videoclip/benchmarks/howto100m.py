@@ -79,10 +79,15 @@ def read_captions(path: Path) -> Iterator[tuple[str, list[Cue]]]:
     Cues may overlap and are in the order of the file.
 
     Raises:
-        DataError: If a video's three lists do not fit together, or the file breaks off.
+        DataError: If a video's three lists do not fit together, a video occurs twice, or the file
+            breaks off.
     """
+    seen: set[str] = set()
     for video_id, value in _stream_table(path):
         record = Record(value, path, f"video '{video_id}'")
+        if video_id in seen:
+            raise record.error("occurs twice: remove one of them")
+        seen.add(video_id)
         starts, ends, texts = (record.items(name) for name in ("start", "end", "text"))
         if not len(starts) == len(ends) == len(texts):
             raise record.error(

@@ -41,19 +41,24 @@ def crosstask_test(
 ) -> tuple[list[StepVideo], list[Missing]]:
     """Return the released test videos among those with features, and the videos without.
 
-    Videos with fewer seconds than steps are left out as well.
+    Videos with fewer features than steps, or without any step, are left out as well.
+
+    Raises:
+        DataError: If no test video is left.
     """
     present, missing = with_features(benchmark.videos, store)
     test = released_split(present, benchmark.validation, set(store.video_ids))[1]
-    fits = [store.num_features(v.video_id) >= len(v.task.steps) for v in test]
-    missing += [
-        Missing(v.video_id, f"fewer features than the {len(v.task.steps)} steps")
-        for v, fit in zip(test, fits, strict=True)
-        if not fit
-    ]
-    kept = [v for v, fit in zip(test, fits, strict=True) if fit and v.segments]
+    kept = []
+    for video in test:
+        if not video.segments:
+            missing.append(Missing(video.video_id, "no step annotated"))
+        elif store.num_features(video.video_id) < len(video.task.steps):
+            reason = f"fewer features than the {len(video.task.steps)} steps"
+            missing.append(Missing(video.video_id, reason))
+        else:
+            kept.append(video)
     if not kept:
-        raise DataError("no test video has features: extract them first", store.folder)
+        raise DataError("no test video has features: extract more of them", store.folder)
     return kept, missing
 
 

@@ -142,9 +142,16 @@ def evaluate_moments(
     config: EvaluateConfig,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Propose spans for each sentence and hold them against all that show it."""
-    if not any(example.moments for example in examples):
-        raise DataError("these annotations hold no moments: use the file with answers")
+    """Propose spans for each sentence and hold them against all that show it.
+
+    Raises:
+        DataError: If a sentence has no moments, or no video has features.
+    """
+    if unanswered := [example.example_id for example in examples if not example.moments]:
+        raise DataError(
+            f"{len(unanswered)} sentences such as '{unanswered[0]}' have no moments: use the file "
+            "with answers"
+        )
     present, missing = with_features(examples, store)
     rate = store.spec.features_per_second
     text, text_of = embed_texts(provider, [example.text for example in present])

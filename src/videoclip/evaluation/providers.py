@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from videoclip.data.feature_store import FeatureSpec
@@ -65,8 +66,8 @@ class EmbedderProvider:
 
     @property
     def temperature(self) -> float:
-        """The model's own temperature."""
-        return float(self._embedder.model.temperature)
+        """The model's own temperature, which may have been learned."""
+        return float(torch.as_tensor(self._embedder.model.temperature).detach())
 
     def check(self, spec: FeatureSpec) -> None:
         """Compare backbone, width, rate and normalisation."""

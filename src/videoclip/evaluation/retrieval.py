@@ -45,35 +45,24 @@ def evaluate_retrieval(
     Every different clip is one candidate. With `ties="released"` candidates are the clips of the
     examples one by one, as released, and the right one of example i is i.
     """
-    present, missing = clip_rows.with_features(examples, store)
-    found = [
-        clip_rows.find_clip(store, e.video_id, e.start, e.end, config.clip_seconds) for e in present
-    ]
-    missing += [
-        Missing(e.video_id, f"features end before {e.start:g} s")
-        for e, clip in zip(present, found, strict=True)
-        if clip is None
-    ]
-    kept = [(e, clip) for e, clip in zip(present, found, strict=True) if clip is not None]
-    if not kept:
-        raise DataError("every clip begins after the end of its features", store.folder)
-    videos = [example.video_id for example, _ in kept]
-    places = {clip: i for i, clip in enumerate(dict.fromkeys(clip for _, clip in kept))}
-    clip_of = np.array([places[clip] for _, clip in kept])
+    kept, clips, missing = _with_clips(examples, store, config)
+    videos = [example.video_id for example in kept]
+    places = {clip: i for i, clip in enumerate(dict.fromkeys(clips))}
+    clip_of = np.array([places[clip] for clip in clips])
 
     video = clip_rows.embed_clips(provider, store, list(places), progress)
-    text, text_of = clip_rows.embed_texts(provider, [example.text for example, _ in kept])
+    text, text_of = clip_rows.embed_texts(provider, [example.text for example in kept])
     similarity = (text @ video.T)[text_of]  # (N, M)
 
     if config.ties == "released":
-        outcome = _released(similarity[:, clip_of], videos, config)
+        protocol = "text-to-video retrieval over the whole test set, as released"
+        measures, ranks = _released(similarity[:, clip_of], videos, config)
     else:
-        outcome = _both_ways(similarity, clip_of, videos, config)
-    measures, forward = outcome
-    counts = np.bincount(clip_of)
-    rank = ranking.expected_rank(forward)
+        protocol = "text-to-video and video-to-text retrieval over the whole test set"
+        measures, ranks = _both_ways(similarity, clip_of, videos, config)
+    rank = ranking.expected_rank(ranks)
     return Outcome(
-        protocol="text-to-video and video-to-text retrieval over the whole test set",
+        protocol=protocol,
         settings={
             "clip": f"first {config.clip_seconds:g} s" if config.clip_seconds else "whole",
             "ties": config.ties,
@@ -86,7 +75,7 @@ def evaluate_retrieval(
             Comparison(
                 "random",
                 _chance("text-to-video", np.ones(len(kept), np.int64), len(places))
-                | _chance("video-to-text", counts, len(kept)),
+                | _chance("video-to-text", np.bincount(clip_of), len(kept)),
             ),
         ),
         num_examples=len(kept),
@@ -101,10 +90,31 @@ def evaluate_retrieval(
                 "rank": float(rank[i]),
                 "similarity": float(similarity[i, clip_of[i]]),
             }
-            for i, (example, clip) in enumerate(kept)
+            for i, (example, clip) in enumerate(zip(kept, clips, strict=True))
         ),
         plots=(_rank_plot(rank, len(places)), _similarity_plot(similarity, clip_of)),
     )
+
+
+def _with_clips(
+    examples: Sequence[RetrievalExample], store: FeatureStore, config: EvaluateConfig
+) -> tuple[list[RetrievalExample], list[clip_rows.Clip], list[Missing]]:
+    """Return the examples whose clip has features, their clips, and what is left out."""
+    present, missing = clip_rows.with_features(examples, store)
+    kept, clips = [], []
+    for example in present:
+        clip = clip_rows.find_clip(
+            store, example.video_id, example.start, example.end, config.clip_seconds
+        )
+        if clip is None:
+            reason = f"features end before {example.start:g} s"
+            missing.append(Missing(example.video_id, reason))
+        else:
+            kept.append(example)
+            clips.append(clip)
+    if not kept:
+        raise DataError("every clip begins after the end of its features", store.folder)
+    return kept, clips, missing
 
 
 def _both_ways(
