@@ -1,6 +1,6 @@
 """What clip pairs, captions and batch plans cost; CPU time, in one run.
 
-    python -m bench.clip_pairs [--videos N] [--json]
+    python bench/clip_pairs.py [--videos N] [--json]
 
 Clip pairs come from a store of videos of some minutes with 512-d features, as in pre-training:
 drawn alone, with their features read, and collated to a batch of 512. A video's sequence of single
@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,7 +24,6 @@ import numpy as np
 import pysubs2
 import torch
 
-from tests.data import clip_twin
 from videoclip.config import ClipConfig, PlanConfig
 from videoclip.data.batch import collate
 from videoclip.data.batch_plan import make_plan
@@ -31,7 +32,8 @@ from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.data.narrated import NarratedCorpus, NarratedVideo
 from videoclip.data.subtitles import read_subtitles
 
-RESULTS = Path(__file__).resolve().parent / "results"
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "bench" / "results"
 NUM_VIDEOS, VIDEOS_PER_BATCH, DIM = 400, 32, 512
 
 
@@ -61,7 +63,8 @@ def make_corpus(folder: Path, rng: np.random.Generator) -> NarratedCorpus:
 
 def measure_pairs(folder: Path) -> dict[str, float]:
     """Clip pairs per CPU second: drawn, read, collated, and tossed coin by coin."""
-    import random
+    sys.path.insert(0, str(ROOT))
+    from tests.data import clip_twin
 
     rng, config = np.random.default_rng(0), ClipConfig()
     corpus = make_corpus(folder, rng)

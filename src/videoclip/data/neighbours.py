@@ -30,7 +30,7 @@ def nearest(
     base = torch.from_numpy(vectors - vectors.mean(axis=0)).to(device)  # (V, E)
     half_squares = base.square().sum(dim=1) / 2  # (V,)
     blocks: list[Tensor] = []
-    for part in torch.from_numpy(queries).split(max(1, _BLOCK_NUMBERS // len(base))):
+    for part in torch.split(torch.from_numpy(queries), max(1, _BLOCK_NUMBERS // len(base))):
         # |q - x|^2 / 2 without |q|^2, which is the same along a row.
         distances = torch.addmm(half_squares, base[part.to(device)], base.T, alpha=-1)  # (q, V)
         blocks.append(distances.topk(min(count, len(base)), largest=False).indices.cpu())
