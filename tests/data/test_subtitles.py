@@ -268,6 +268,8 @@ def test_subtitles_are_found_by_id_in_any_folder(tmp_path):
         "none": None,
         "z/y/a": "z/y/a.vtt",
     }
+    with pytest.raises(DataError, match="no such folder"):
+        find_narrations(tmp_path / "absent", ["a"])
 
 
 def test_real_captions_agree_between_formats(shared):

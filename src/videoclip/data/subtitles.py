@@ -92,7 +92,12 @@ def find_narrations(folder: Path | str, video_ids: Iterable[str]) -> dict[str, P
 
     An id with slashes ("camera-2/take") is looked for in folders that end like it. Of several
     folders that have one, the least deep and then the first in sorted order is taken.
+
+    Raises:
+        DataError: If there is no such folder.
     """
+    if not Path(folder).is_dir():
+        raise DataError("there is no such folder to find subtitles in", folder)
     files = _by_stem(Path(folder).rglob("*"))
     found: dict[str, Path | None] = {}
     for video_id in video_ids:
