@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 NUM_BITS = 10
 _QUIET = {"libx265": {"x265-params": "log-level=none"}}
@@ -90,10 +91,19 @@ def write_video(
     return path
 
 
-def write_sound(path: Path, seconds: float = 1.0) -> Path:
-    """Write a file with sound only."""
-    with av.open(str(path), "w") as output:
-        _write_silence(output, output.add_stream("aac", rate=8000), seconds)
+def write_sound(path: Path, seconds: float = 1.0, *, cover: bool = False) -> Path:
+    """Write a file with sound only, perhaps with a cover picture as music files have."""
+    with av.open(str(path), "w", format="mp4") as output:
+        sound = output.add_stream("aac", rate=8000)
+        if cover:
+            stream = output.add_stream("mjpeg", rate=1)
+            stream.width, stream.height, stream.pix_fmt = 80, 48, "yuvj420p"
+            stream.disposition = Disposition.attached_pic
+            frame = av.VideoFrame.from_ndarray(numbered_picture(0), format="rgb24")
+            frame.pts = 0
+            output.mux(stream.encode(frame))
+            output.mux(stream.encode(None))
+        _write_silence(output, sound, seconds)
     return path
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from videoclip.data import feature_store
 from videoclip.data.feature_index import FeatureIndex
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
@@ -74,6 +75,15 @@ def test_a_store_is_a_dictionary_of_arrays(tmp_path_factory, lengths, random):
             np.testing.assert_array_equal(store.read(name), features)
         for (name, start, stop), window in zip(windows, store.read_windows(windows), strict=True):
             np.testing.assert_array_equal(window, naive[name][start:stop])
+
+
+@pytest.mark.parametrize("flag", [0, 1 << 30], ids=["unknown", "refused"])
+def test_windows_that_are_not_in_memory_are_read_from_the_disk(store, monkeypatch, flag):
+    """As on a system that cannot tell what is in memory, or has nothing of it there."""
+    store.append("a", np.arange(20).reshape(5, 4))
+    monkeypatch.setattr(feature_store, "RWF_NOWAIT", flag)
+    windows = store.read_windows([("a", 1, 3), ("a", 0, 5), ("a", 2, 2)])
+    assert [window[:, 0].tolist() for window in windows] == [[4, 8], [0, 4, 8, 12, 16], []]
 
 
 def test_windows_beyond_the_end_are_refused(store):

@@ -11,7 +11,7 @@ import pytest
 from tests.features.toy_backbones import SPEC, MeanColour, Unpicklable
 from tests.make_video import write_video
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
-from videoclip.errors import DataError, IndexMismatchError
+from videoclip.errors import ConfigError, DataError, IndexMismatchError
 from videoclip.features import workers
 from videoclip.features.extract import extract_features, find_videos, name_videos
 from videoclip.features.workers import Computed, Failed, Stepped, compute_in_workers
@@ -104,7 +104,7 @@ def test_a_killed_worker_costs_one_video(store, videos):
 
 
 def test_workers_that_cannot_start_say_so(videos):
-    with pytest.raises(DataError, match="cannot start: call this under `if __name__"):
+    with pytest.raises(ConfigError, match="cannot start: call this under `if __name__"):
         list(compute_in_workers(Unpicklable(), [videos / "a.mp4"], 1))
 
 
@@ -167,3 +167,8 @@ def test_a_full_disk_ends_it(store, videos, monkeypatch):
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(DataError, match="No space left"):
         extract_features([videos], store, MeanColour(), num_workers=0)
+
+
+def test_a_negative_number_of_workers_is_refused(store, videos):
+    with pytest.raises(ConfigError, match="num_workers must not be negative"):
+        extract_features([videos], store, MeanColour(), num_workers=-1)

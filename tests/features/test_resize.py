@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from videoclip.errors import ConfigError
-from videoclip.features.resize import CentreCrop, Fit, Squash
+from videoclip.features.resize import CentreCrop, Fit, ShorterSide, Squash
 
 sides = st.integers(1, 5000)
 
@@ -23,6 +23,12 @@ def test_fit_keeps_the_aspect_and_never_enlarges():
     assert Fit(320).scaled(1280, 720) == (320, 180)
     assert Fit(320).scaled(720, 1280) == (180, 320)
     assert Fit(320).scaled(100, 50) == (100, 50)
+
+
+def test_shorter_side_keeps_all_of_the_picture():
+    assert ShorterSide(240).scaled(1280, 720) == (427, 240)
+    assert ShorterSide(240).scaled(100, 200) == (240, 480)
+    assert ShorterSide(240).crop is None
 
 
 @given(sides, sides)

@@ -40,8 +40,9 @@ def test_a_text_file_named_mp4(tmp_path, content, reason):
         grab_frame(path, 1.0)
 
 
-def test_sound_only(tmp_path):
-    assert why(write_sound(tmp_path / "clip.mp4")) == "there is only sound in it"
+@pytest.mark.parametrize("cover", [False, True])
+def test_sound_only(tmp_path, cover):
+    assert why(write_sound(tmp_path / "clip.mp4", cover=cover)) == "there is only sound in it"
 
 
 def test_no_pictures(tmp_path):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from videoclip.data.feature_store import FeatureStore
-from videoclip.errors import DataError, IndexMismatchError
+from videoclip.errors import ConfigError, DataError, IndexMismatchError
 from videoclip.features.backbones import Backbone
 from videoclip.features.workers import (
     Computed,
@@ -144,6 +144,8 @@ def extract_features(
     """
     if differences := store.spec.differences(backbone.spec):
         raise IndexMismatchError(f"{store.folder}: the store holds other features ({differences})")
+    if num_workers is not None and num_workers < 0:
+        raise ConfigError(f"num_workers must not be negative, got {num_workers}")
     started = time.monotonic()
     names = name_videos(find_videos(videos))
     skipped = [path for path, name in names.items() if name in store]

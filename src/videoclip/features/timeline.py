@@ -94,7 +94,7 @@ def num_samples(duration: float, per_second: float) -> int:
 
 def sample_times(duration: float, per_second: float) -> npt.NDArray[np.float64]:
     """Return the middles (k + 0.5) / per_second of the intervals that samples stand for."""
-    return (np.arange(num_samples(duration, per_second)) + 0.5) / per_second
+    return (np.arange(num_samples(duration, per_second), dtype=np.float64) + 0.5) / per_second
 
 
 def plan_packets(

@@ -57,7 +57,7 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
             stream.codec_context.thread_count = 1
             stream.codec_context.thread_type = "SLICE"
             yield container, stream
-    except (OSError, FFmpegError, UnicodeEncodeError) as error:
+    except (OSError, FFmpegError) as error:
         raise DecodeError(_reason(path, error), path) from error
 
 
@@ -154,7 +154,7 @@ def decode_near(path: Path, seconds: float, *, exact: bool) -> tuple[Any, Fracti
         shown = None
         no_plan = np.zeros(0, dtype=np.int8)
         for frame in _decode(container, stream, no_plan, path):
-            if shown is not None and (not exact or frame.pts > target):
+            if shown is not None and (not exact or (frame.pts or 0) > target):
                 break
             shown = frame
         if shown is None:
@@ -221,8 +221,6 @@ def _end_of_all_streams(path: Path) -> float:
 
 def _reason(path: Path, error: Exception) -> str:
     """Say in a few words why a file cannot be opened or read."""
-    if isinstance(error, UnicodeEncodeError):
-        return "its name is not valid UTF-8; rename it"
     if path.is_symlink() and not path.exists():
         return f"it is a link to {path.readlink()}, which does not exist"
     if isinstance(error, FileNotFoundError):

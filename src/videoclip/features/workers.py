@@ -21,7 +21,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from videoclip.errors import DataError, VideoCLIPError
+from videoclip.errors import ConfigError, VideoCLIPError
 from videoclip.features.backbones import Backbone
 
 __all__ = [
@@ -87,7 +87,7 @@ def compute_in_workers(
     `if __name__ == "__main__"`.
 
     Raises:
-        DataError: If the processes cannot start.
+        ConfigError: If the processes cannot start.
     """
     remaining = list(reversed(paths))
     num_workers = min(num_workers, len(paths))
@@ -106,8 +106,11 @@ def compute_in_workers(
                 worker = busy[connection]
                 event = worker.receive()
                 yield event
-                if isinstance(event, Failed) and not worker.alive:
-                    workers[workers.index(worker)] = _Worker(*setup)
+                if not worker.alive:
+                    worker.stop()
+                    workers.remove(worker)
+                    if remaining:
+                        workers.append(_Worker(*setup))
     finally:
         for worker in workers:
             worker.stop()
@@ -144,7 +147,7 @@ class _Worker:
             self._process.join()
             self.alive = False
             if not self._ready:
-                raise DataError(
+                raise ConfigError(
                     "worker processes cannot start: call this under `if __name__ == "
                     '"__main__":`, or with num_workers=0'
                 ) from None
