@@ -73,7 +73,7 @@ def test_captions_that_break_off(write, cut):
     [
         ("[1]", "expected one of '{', got '\\['"),
         (
-            '{"a": {"start": [], "end": [], "text": []}, "a": {"start": [], "end": [], "text": []}}',
+            "{" + ", ".join(['"a": {"start": [], "end": [], "text": []}'] * 2) + "}",
             "video 'a': occurs twice",
         ),
         ('{"a": [1]}', "expected '{', got"),

@@ -14,7 +14,7 @@ from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
 from videoclip.evaluation import BENCHMARKS, FRAMES, evaluate, providers
 
-CONFIG = EvaluateConfig(num_resamples=100)
+CONFIG = EvaluateConfig(num_resamples=50)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_youcook2_at_chance(real, random_store, embedder):
     store = random_store(lengths, dim=12)
     result = evaluate("youcook2", embedder, store, real / "youcook2", CONFIG)
     assert (result.outcome.num_examples, result.outcome.settings["clips"]) == (3_350, 3_349)
-    assert_at_chance(result, *(f"text-to-video {m}" for m in ("R@1", "R@5", "R@10", "MeanR")))
+    assert_at_chance(result, *(f"text-to-video {m}" for m in ("R@1", "R@5", "R@10")))
 
 
 def test_didemo_paragraphs_at_chance(excerpts, random_store, embedder):

@@ -60,7 +60,7 @@ def test_segment_counts(predicted, true, min_iou):
     assert labels.segment_counts(predicted, true, min_iou) == expected
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(SEQUENCES.map(lambda s: s[:10]), SEQUENCES.map(lambda s: s[:10]))
 def test_edit_score(predicted, true):
     a, b = ([label for label, _, _ in naive_segments(s)] for s in (predicted, true))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from videoclip.evaluation.metrics import ranking
 
 
-def naive_recall(similarity, k, rng, draws=4000):
+def naive_recall(similarity, k, rng, draws=2000):
     """Shuffle the candidates so that a stable sort breaks ties at random."""
     hits = np.zeros(len(similarity))
     for _ in range(draws):
@@ -41,7 +41,7 @@ def test_recall_breaks_ties_at_random():
     ranks = ranking.rank_queries(similarity)
     for k in (1, 2, 5):
         expected = naive_recall(similarity, k, rng)
-        np.testing.assert_allclose(ranking.recall_at(ranks, k), expected, atol=0.04)
+        np.testing.assert_allclose(ranking.recall_at(ranks, k), expected, atol=0.05)
 
 
 def test_a_constant_model_scores_chance():

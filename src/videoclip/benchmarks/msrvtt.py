@@ -72,15 +72,17 @@ def read_msrvtt_captions(path: Path) -> list[CaptionedVideo]:
     top = Record(read_json(path), path)
     videos = [Record(v, path, f"video {i}") for i, v in enumerate(top.items("videos"))]
     reject_repeats([v.text("video_id") for v in videos], videos, "video")
-    captions: dict[str, list[tuple[int, str]]] = {v.text("video_id"): [] for v in videos}
-    sentences = [Record(s, path, f"sentence {i}") for i, s in enumerate(top.items("sentences"))]
-    reject_repeats([s.integer("sen_id") for s in sentences], sentences, "sen_id")
-    for sentence in sentences:
-        if sentence.text("video_id") not in captions:
-            raise sentence.error(f"no video '{sentence.text('video_id')}' in this file")
-        captions[sentence.text("video_id")].append(
-            (sentence.integer("sen_id"), sentence.text("caption"))
-        )
+    captions: dict[str, dict[int, str]] = {v.text("video_id"): {} for v in videos}
+    seen: set[int] = set()
+    for i, values in enumerate(top.items("sentences")):
+        sentence = Record(values, path, f"sentence {i}")
+        video_id, sen_id = sentence.text("video_id"), sentence.integer("sen_id")
+        if video_id not in captions:
+            raise sentence.error(f"no video '{video_id}' in this file")
+        if sen_id in seen:
+            raise sentence.error(f"sen_id {sen_id} occurs twice: remove one of them")
+        seen.add(sen_id)
+        captions[video_id][sen_id] = sentence.text("caption")
     result = []
     for video in videos:
         split, own = video.text("split"), captions[video.text("video_id")]
@@ -88,10 +90,8 @@ def read_msrvtt_captions(path: Path) -> list[CaptionedVideo]:
             raise video.error(f"split must be one of {', '.join(SPLITS)}, got '{split}'")
         if not own:
             raise video.error("has no sentence: download the file again")
-        ids, texts = zip(*own, strict=True)
-        result.append(
-            CaptionedVideo(video.text("video_id"), split, video.integer("category"), texts, ids)
-        )
+        category, texts, ids = video.integer("category"), tuple(own.values()), tuple(own)
+        result.append(CaptionedVideo(video.text("video_id"), split, category, texts, ids))
     return result
 
 
