@@ -19,8 +19,12 @@ PALETTE = (
     "#d55e00",
     "#8c6bb1",
     "#7f8c2d",
+    "#332288",
+    "#a6761d",
+    "#44aa99",
+    "#aa4466",
 )
-"""Told apart by colour-blind readers too (Okabe and Ito), with two more."""
+"""Told apart by colour-blind readers too (Okabe and Ito), with some more."""
 
 
 def draw(plot: Plot) -> str:
@@ -87,8 +91,8 @@ def _histogram(plot: Histogram) -> str:
             tip = f"{name}, {span}: {share:.1%} ({plot.counts[name][i]:,})"
             parts.append(_rect(x, bottom - tall, bar, tall, _colour(series), tip))
     shown = range(num_bins) if num_bins <= 24 else range(0, num_bins, num_bins // 8)
-    parts += [_text(i * step, height - 4, f"{plot.edges[i]:.4g}") for i in shown]
-    parts.append(_text(WIDTH, height - 4, plot.x_label, "end"))
+    parts += [_text(i * step, height - 4, f"{plot.edges[i]:.3g}") for i in shown]
+    parts.append(_text(WIDTH, 12, plot.x_label, "end"))
     legend, end = _legend(list(shares) if len(shares) > 1 else [], height + 14)
     return _svg(end if legend else height, plot.title, parts + legend)
 
@@ -107,9 +111,12 @@ def _bars(plot: Bars) -> str:
 
 
 def _confusion(plot: Confusion) -> str:
-    left, num_columns = 300.0, len(plot.counts[0])
+    left, num_rows, num_columns = 300.0, len(plot.counts), len(plot.counts[0])
     cell = min(26.0, (WIDTH - left) / num_columns)
-    parts = [_text(left + (j + 0.5) * cell, 12, str(j + 1), "middle") for j in range(num_columns)]
+    heads = [
+        str(j + 1) if j < num_rows else _shorten(plot.labels[j], 6) for j in range(num_columns)
+    ]
+    parts = [_text(left + (j + 0.5) * cell, 12, head, "middle") for j, head in enumerate(heads)]
     for i, counts in enumerate(plot.counts):
         y, total = 18 + i * cell, max(1, sum(counts))
         name = f"{i + 1}  {_shorten(plot.labels[i], 44)}"

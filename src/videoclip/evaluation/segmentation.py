@@ -262,7 +262,7 @@ class _Confusion:
         table = np.column_stack((inside, others))
         return Confusion(
             f"Predicted for the {len(kept)} most frequent labels, in seconds",
-            (*(self._names[i] for i in kept), "other labels"),
+            (*(self._names[i] for i in kept), "other"),
             tuple(map(tuple, table.tolist())),
         )
 
