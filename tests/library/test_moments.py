@@ -59,7 +59,7 @@ def test_an_event_between_window_borders_is_found_closely():
     spans = window_spans(120, 1.0).astype(float)
     inside = np.minimum(spans[:, 1], 57) - np.maximum(spans[:, 0], 41)
     similarities = np.maximum(inside, 0) / (spans[:, 1] - spans[:, 0])
-    best = merge_hits(spans, similarities, np.maximum(similarities, 0.001), most=1)[0]
+    best = merge_hits(spans, similarities, np.maximum(similarities, 0.001))[0]
     assert 38 <= best.start <= 42 and 56 <= best.end <= 60
     assert 41 <= best.best < 57
 
@@ -69,7 +69,7 @@ def test_two_events_stay_two():
     truth = np.zeros(100)
     truth[10:18], truth[60:80] = 1.0, 0.8
     similarities = np.array([truth[int(a) : int(b)].mean() for a, b in spans])
-    first, second = merge_hits(spans, similarities, similarities + 0.001, most=2)
+    first, second = merge_hits(spans, similarities, similarities + 0.001)[:2]
     assert first.start < 18 and first.end > 10 and first.similarity > second.similarity
     assert second.start < 80 and second.end > 60
     assert first.end <= second.start
@@ -85,3 +85,11 @@ def test_moments_are_ordered_inside_the_video_and_hold_their_best_second(num_sec
     assert all(0 <= m.start <= m.best <= m.end <= num_seconds for m in moments)
     assert all(m.start < m.end for m in moments)
     assert len({m.hit for m in moments}) == len(moments)
+
+
+def test_moments_below_the_least_similarity_are_left_out():
+    spans = window_spans(60, 1.0).astype(float)
+    similarities = np.random.default_rng(1).normal(size=len(spans))
+    everything = merge_hits(spans, similarities, np.maximum(similarities, 0.001))
+    some = merge_hits(spans, similarities, np.maximum(similarities, 0.001), least=1.0)
+    assert some == [moment for moment in everything if moment.similarity >= 1.0]

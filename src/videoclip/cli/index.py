@@ -51,7 +51,8 @@ class Index:
         from videoclip.data.feature_store import FeatureStore
         from videoclip.embedding import Embedder
         from videoclip.features.workers import num_cores
-        from videoclip.library.videolibrary import VideoLibrary, is_library, model_of
+        from videoclip.library.founding import is_library, model_of
+        from videoclip.library.videolibrary import VideoLibrary
 
         known = model_of(self.library) if is_library(self.library) else ""
         model = self.model or known or "starter"

@@ -70,7 +70,8 @@ class Search:
     def run(self) -> int:
         """Search and print moments, best first."""
         from videoclip.embedding import Embedder
-        from videoclip.library.videolibrary import VideoLibrary, model_of
+        from videoclip.library.founding import model_of
+        from videoclip.library.videolibrary import VideoLibrary
 
         queries = [] if self.fit else self._queries()
         model = self.model or model_of(self.library) or "starter"

@@ -30,10 +30,6 @@ class Claims:
             return False
         return True
 
-    def release(self, name: str) -> None:
-        """Let go of a name."""
-        fcntl.lockf(self._handle, fcntl.LOCK_UN, 1, _byte(name))
-
     def __enter__(self) -> Claims:
         return self
 

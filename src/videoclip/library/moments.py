@@ -41,7 +41,7 @@ class MergedSpan:
 
 
 def merge_hits(
-    spans: FloatArray, similarities: FloatArray, weights: FloatArray, most: int | None = None
+    spans: FloatArray, similarities: FloatArray, weights: FloatArray, least: float = -np.inf
 ) -> list[MergedSpan]:
     """Merge overlapping hits of one video into moments that do not overlap much.
 
@@ -52,14 +52,14 @@ def merge_hits(
         spans: (W, 2) seconds, half open.
         similarities: (W,) of each, by which moments are ranked.
         weights: (W,) positive votes of each.
-        most: Stop after this many moments; None: all of them.
+        least: Moments whose best hit is below this similarity are not looked for.
 
     Returns:
         Moments, best first.
     """
     left = np.argsort(-similarities, kind="stable")
     found: list[MergedSpan] = []
-    while len(left) and (most is None or len(found) < most):
+    while len(left) and similarities[left[0]] >= least:
         seed = int(left[0])
         starts, ends = spans[left].T
         start, end, best = _voted_span(starts, ends, weights[left], spans[seed])

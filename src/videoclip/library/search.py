@@ -29,6 +29,8 @@ HITS_PER_MOMENT = 32
 """Windows fetched for each moment wanted; a moment rarely uses up more."""
 LEAST_VOTE = 0.001
 """Of a window below the background, so that even a moment of such windows has borders."""
+MARGIN = 1e-5
+"""By which two ways of adding up the same products may differ."""
 SHORTEST_HEARD = 4.0
 """Seconds; a moment that was heard but not seen is at least this long."""
 HALF_HEARD = 0.5
@@ -141,17 +143,29 @@ def _seen(
     """
     owners = view.snapshot.owners(hits[1])
     order, best_at = np.unique(owners, return_index=True)
-    found: list[_Candidate] = []
-    for owner, best in sorted(zip(order, hits[0][best_at], strict=True), key=lambda pair: -pair[1]):
-        if len(found) >= num_moments and found[num_moments - 1].span.similarity >= best:
+    by_best = sorted(zip(order, hits[0][best_at], strict=True), key=lambda pair: -pair[1])
+    # Below the last hit fetched, other videos may have better moments than those looked at here.
+    for lowest in (hits[0].min(initial=np.inf), -np.inf):
+        found: list[_Candidate] = []
+        for owner, best in by_best:
+            least = found[-1].span.similarity if len(found) == num_moments else lowest
+            if least > best:
+                break
+            video = view.snapshot.videos[owner]
+            found += _moments_of(view, video, query, float(least))
+            found = sorted(found, key=lambda c: -c.span.similarity)[:num_moments]
+        if len(found) == num_moments:
             break
-        video = view.snapshot.videos[owner]
-        similarities, heights = _profile(view, video, query)
-        spans = view.snapshot.spans(video)
-        for span in merge_hits(spans, similarities, np.maximum(heights, LEAST_VOTE), num_moments):
-            found.append(_Candidate(video, span, float(heights[span.hit])))
-        found.sort(key=lambda candidate: -candidate.span.similarity)
-    return found[:num_moments]
+    return found
+
+
+def _moments_of(
+    view: View, video: IndexedVideo, query: FloatArray, least: float
+) -> list[_Candidate]:
+    similarities, heights = _profile(view, video, query)
+    votes = np.maximum(heights, LEAST_VOTE)
+    merged = merge_hits(view.snapshot.spans(video), similarities, votes, least - MARGIN)
+    return [_Candidate(video, span, float(heights[span.hit])) for span in merged]
 
 
 def _profile(view: View, video: IndexedVideo, query: FloatArray) -> tuple[FloatArray, FloatArray]:

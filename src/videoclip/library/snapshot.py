@@ -16,8 +16,6 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-SAMPLED_ROWS = 2048
-
 
 class Snapshot:
     """The videos of a library at one moment of its life.
@@ -67,15 +65,6 @@ class Snapshot:
         # The last feature may stand for less than its share of a second.
         spans[:, 1] = np.maximum(np.minimum(spans[:, 1], video.duration), spans[:, 0] + 0.001)
         return spans
-
-    def sample(self) -> IntArray:
-        """Live rows, evenly spread over the library."""
-        nth = np.unique(np.linspace(0, self.num_live - 1, SAMPLED_ROWS).astype(np.int64))
-        if self.num_live == 0:
-            return np.zeros(0, dtype=np.int64)
-        before = np.cumsum(self._count) - self._count
-        owner = np.searchsorted(before, nth, side="right") - 1
-        return self._first[owner] + nth - before[owner]
 
     def ranges(self) -> Iterator[tuple[int, int]]:
         """First row and number of rows of each video."""

@@ -30,8 +30,8 @@ BYTES = 2
 ROWS_PER_PRODUCT, ROWS_PER_BLOCK = 2048, 65536
 """Rows multiplied with several queries at a time, so that they stay in the processor's cache, and
 rows whose similarities are looked through together."""
-SPARE_CANDIDATES = 64
-"""Fetched beyond k, where rounding most often lets the true neighbours be."""
+ROWS_PER_GROUP = 64
+"""Rows whose maximum stands for them while a bound is looked for."""
 HALF_DOUBT, BFLOAT_DOUBT = 2 * 2 * 2**-11, 2 * 3 * 2**-9
 """How far two similarities, of vectors of length 1, can be apart in truth that rounding brings
 together: query and result are rounded to half precision; rows too to bfloat16."""
@@ -197,11 +197,20 @@ def _search_one(
     similarities: torch.Tensor = (matrix @ unit.half()).float()  # (R,)
     if barred is not None:
         similarities.masked_fill_(barred, -torch.inf)
-    best, rows = similarities.topk(min(k + SPARE_CANDIDATES, len(matrix)))
-    least = max(float(best[k - 1]) - doubt, LEAST)
-    if best[-1] >= least:  # more are as close as rounding could make them: take them all
-        return (similarities >= least).nonzero()[:, 0]
-    return rows[best >= least]
+    # However close others are: every row that rounding may have kept from the first k.
+    return (similarities >= max(_bound(similarities, k) - doubt, LEAST)).nonzero()[:, 0]
+
+
+def _bound(similarities: torch.Tensor, k: int) -> float:
+    """A similarity that at least k rows reach, near the k-th largest; LEAST where there are fewer.
+
+    The k-th largest of the maxima of small groups is that, and much quicker to find.
+    """
+    num_groups = len(similarities) // ROWS_PER_GROUP
+    if num_groups >= 2 * k:
+        groups = similarities[: num_groups * ROWS_PER_GROUP].view(num_groups, ROWS_PER_GROUP)
+        similarities = groups.amax(dim=1)
+    return float(similarities.topk(k).values[-1]) if len(similarities) >= k else LEAST
 
 
 def _search_many(
@@ -242,12 +251,12 @@ class _Candidates:
 
     def add(self, similarities: torch.Tensor, first: int) -> None:
         """Look through the similarities of the rows from `first` on."""
-        new = (similarities >= self._least).nonzero()[:, 0]
+        least = max(self._least, _bound(similarities, self._k) - self._doubt)
+        new = (similarities >= least).nonzero()[:, 0]
         self._similarities = torch.cat((self._similarities, similarities[new]))
         self.rows = torch.cat((self.rows, new + first))
         if len(new) and len(self.rows) > self._k:
-            kth = float(self._similarities.topk(self._k).values[-1])
-            self._least = max(kth - self._doubt, LEAST)
+            self._least = max(_bound(self._similarities, self._k) - self._doubt, LEAST)
             keep = self._similarities >= self._least
             self._similarities, self.rows = self._similarities[keep], self.rows[keep]
 

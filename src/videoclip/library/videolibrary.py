@@ -20,14 +20,13 @@ from filelock import FileLock
 from videoclip.config import from_dict, to_dict
 from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import Embedder, check_features
-from videoclip.errors import IndexMismatchError
 from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.library.confidence import (
-    UNRELATED_QUERIES,
     Background,
     Thresholds,
     measure_background,
 )
+from videoclip.library.founding import CATALOG, settle
 from videoclip.library.indexing import Indexer, Progress
 from videoclip.library.metadata import read_metadata
 from videoclip.library.results import Moment, UpdateReport
@@ -37,30 +36,11 @@ from videoclip.library.vectors import MatrixStore
 from videoclip.library.where import parse_where
 from videoclip.library.windows import WindowConfig
 
-__all__ = ["VideoLibrary", "is_library", "model_of"]
+__all__ = ["VideoLibrary"]
 
 FloatArray = npt.NDArray[np.float32]
-CATALOG = "catalog.sqlite"
 COMPACT_FROM = 10_000
 """Rows without an owner that are put up with, unless they are more than those with one."""
-
-
-def is_library(folder: Path | str) -> bool:
-    """Whether there is a library in a folder."""
-    return (Path(folder) / CATALOG).is_file()
-
-
-def model_of(folder: Path | str) -> str:
-    """The model a library says it was made with, as `Embedder.from_pretrained` takes it.
-
-    Raises:
-        DataError: If there is no library.
-    """
-    catalog = Catalog(Path(folder) / CATALOG, must_exist=True)
-    try:
-        return catalog.facts().get("model", "")
-    finally:
-        catalog.close()
 
 
 class VideoLibrary:
@@ -97,48 +77,15 @@ class VideoLibrary:
         self._catalog = Catalog(self.folder / CATALOG)
         try:
             with self._lock:
-                self._settle(windows or WindowConfig(), model, rebuild)
+                settle(
+                    self.folder, self._catalog, embedder, windows or WindowConfig(), model, rebuild
+                )
         except BaseException:
             self._catalog.close()
             raise
         self._windows = from_dict(WindowConfig, json.loads(self._catalog.facts()["windows"]))
         self._vectors: MatrixStore | None = None
         self._seen: tuple[tuple[int, int], View] | None = None
-
-    def _settle(self, windows: WindowConfig, model: str, rebuild: bool) -> None:
-        """Make sure that the library is of this model; the lock is held."""
-        config = self._embedder.config
-        wanted = {
-            "fingerprint": self._embedder.fingerprint,
-            "dim": str(config.hidden_size),
-            "features_per_second": repr(config.features_per_second),
-        }
-        facts = self._catalog.facts()
-        differing = [name for name, value in wanted.items() if facts.get(name) != value]
-        if facts and differing and not rebuild:
-            raise IndexMismatchError(
-                f"{self.folder}: made by model '{facts.get('model') or 'unknown'}', not by this "
-                f"one ({differing[0]} {facts.get(differing[0])}, here {wanted[differing[0]]}): "
-                f"search it with that model, or rebuild it with `videoclip index VIDEOS "
-                f"--library {self.folder} --model {model or 'MODEL'} --rebuild`"
-            )
-        if facts and not rebuild:
-            return
-        generation = int(facts.get("generation", "-1")) + 1
-        unrelated = self._embedder.embed_text(UNRELATED_QUERIES)
-        np.save(self.folder / f"background-{generation}.npy", unrelated)
-        with self._catalog.writing():
-            self._catalog.remove(video.id for video in self._catalog.videos())
-            self._catalog.set_facts(
-                {
-                    **wanted,
-                    "model": model,
-                    "windows": json.dumps(to_dict(windows)),
-                    "generation": str(generation),
-                    "vectors": f"vectors-{generation}.f16",
-                    "unrelated": f"background-{generation}.npy",
-                }
-            )
 
     # --- what is in it
 

@@ -1,0 +1,144 @@
+"""Search in a library of a million windows, beside reading its vectors once.
+
+    python bench/search.py [--windows N] [--dim E] [--json]
+
+The floor is the time torch takes to add up the same matrix, in the same process: nothing that
+looks at every vector can be faster than memory. Vectors are random directions, so that nothing is
+easy; the model is left out, for embedding a query costs the same however large the library is.
+Times are medians of several rounds taken in turn, on as many threads as torch uses
+(OMP_NUM_THREADS).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from videoclip.config import ModelConfig
+from videoclip.library.catalog import IndexedVideo
+from videoclip.library.search import SearchOptions
+from videoclip.library.videolibrary import VideoLibrary
+from videoclip.library.windows import window_spans
+
+RESULTS = Path(__file__).parent / "results" / "search.json"
+SECONDS_PER_VIDEO = 120
+ROUNDS = 7
+
+
+class RandomText:
+    """Stands in for the model: a direction for each text."""
+
+    fingerprint = "random"
+
+    def __init__(self, dim: int) -> None:
+        self.config = ModelConfig(hidden_size=dim, num_heads=1)
+
+    def embed_text(self, texts: Sequence[str]) -> np.ndarray:
+        """Random directions, the same for the same text."""
+        seeds = [sum(map(ord, text)) for text in texts]
+        vectors = [
+            np.random.default_rng(seed).normal(size=self.config.hidden_size) for seed in seeds
+        ]
+        return np.stack([v / np.linalg.norm(v) for v in vectors]).astype(np.float32)
+
+
+def fill(library: VideoLibrary, num_windows: int, dim: int) -> None:
+    """Put videos into a library as an update would, without any files."""
+    per_video = len(window_spans(SECONDS_PER_VIDEO, 1.0))
+    rng = np.random.default_rng(0)
+    store, catalog = library._open_vectors(), library._catalog
+    with catalog.writing():
+        for number in range(num_windows // per_video):
+            vectors = rng.standard_normal((per_video, dim), dtype=np.float32)
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+            with store.path.open("ab") as file:  # one flush for all, not one a video
+                file.write(vectors.astype(np.float16).tobytes())
+            video = IndexedVideo(
+                path=f"/videos/{number:06d}.mp4",
+                size=1,
+                mtime_ns=1,
+                content_hash=str(number),
+                duration=float(SECONDS_PER_VIDEO),
+                width=640 + 640 * (number % 2),
+                height=360,
+                frame_rate=25.0,
+                num_features=SECONDS_PER_VIDEO,
+                first_row=number * per_video,
+                num_windows=per_video,
+                narration_path=None,
+                narration_mtime_ns=None,
+                added="2026-01-01",
+            )
+            catalog.add(video, [])
+
+
+def measure(work: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Median milliseconds of each, in turn.
+
+    On one thread CPU time is counted, which other programs on the machine do not disturb.
+    """
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    times: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(ROUNDS):
+        for name, do in work.items():
+            started = clock()
+            do()
+            times[name].append(1e3 * (clock() - started))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--windows", type=int, default=1_000_000)
+    parser.add_argument("--dim", type=int, default=384)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        VideoLibrary(folder, RandomText(arguments.dim)) as library,
+    ):
+        fill(library, arguments.windows, arguments.dim)
+        num_rows = library._view().snapshot.num_rows
+        # The same mapping as the search's own: a second one would count twice as resident.
+        numbers = library._open_vectors()._rows(num_rows).view(torch.float32)
+        queries = [f"query number {number}" for number in range(32)]
+        pictures = SearchOptions(speech=0.0)
+        times = measure(
+            {
+                "read once": lambda: numbers.sum(),
+                "one query": lambda: library.search(queries[0], speech=0.0),
+                "filtered": lambda: library.search(queries[0], speech=0.0, where="width > 700"),
+                "32 queries": lambda: library.search_many(queries, pictures),
+            }
+        )
+    one = times["one query"]
+    result = {
+        "windows": num_rows,
+        "dim": arguments.dim,
+        "threads": torch.get_num_threads(),
+        "milliseconds": {name: round(value, 1) for name, value in times.items()},
+        "one query / reading once": round(one / times["read once"], 2),
+        "filtered / one query": round(times["filtered"] / one, 2),
+        "32 queries / one query": round(times["32 queries"] / one, 2),
+        "peak resident MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2) if arguments.json else _table(result))
+
+
+def _table(result: dict[str, object]) -> str:
+    return "\n".join(f"{name:>26}  {value}" for name, value in result.items())
+
+
+if __name__ == "__main__":
+    main()
