@@ -336,6 +336,9 @@ class EvaluateConfig:
     """Each step of a task takes exactly one second, as released; otherwise a run of them."""
     attend_cls: bool = False
     """Whether seconds may attend to [CLS] in localisation and segmentation; not as released."""
+    rerank_top: int = 0
+    """Best clips of each text, and all choices of a question, that the model's re-ranker looks at
+    again; 0: none."""
     num_resamples: int = 1000
     """Bootstrap resamples of the test videos for the 95 % intervals."""
     seed: int = 0
@@ -344,6 +347,7 @@ class EvaluateConfig:
         _check(self.clip_seconds >= 0, "clip_seconds must not be negative")
         _check(self.dual_softmax >= 0, "dual_softmax must not be negative")
         _check(self.fitting_videos > 0, "fitting_videos must be positive")
+        _check(self.rerank_top >= 0, "rerank_top must not be negative")
         _check(self.num_resamples > 0, "num_resamples must be positive")
         _check(
             not (self.dual_softmax and self.ties == "released"),

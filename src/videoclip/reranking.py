@@ -1,6 +1,7 @@
 """Looking twice: the cross-modal part re-orders what the towers found first.
 
-One function for retrieval, questions and search, beside the `Embedder` that found it.
+One scorer for retrieval, questions and search, beside the `Embedder` whose similarities it
+corrects.
 """
 
 from __future__ import annotations
@@ -17,70 +18,69 @@ from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError
 from videoclip.model.reranker import rerank
 
-__all__ = ["check_reranker", "rerank_similarities"]
+__all__ = ["PairScorer", "rerank_clips"]
 
 PAIRS_AT_ONCE = 256
+FloatArray = NDArray[np.float32]
 
 
-def check_reranker(embedder: Embedder) -> None:
-    """Make sure that a model can look twice.
-
-    Raises:
-        ConfigError: If the model has no re-ranker.
-    """
-    if not embedder.config.num_cross_layers:
-        raise ConfigError(
-            "this model has no re-ranker: train one with model.num_cross_layers of at least 1"
-        )
-
-
-def rerank_similarities(
-    embedder: Embedder,
-    similarity: NDArray[np.float32],
-    texts: Sequence[str],
-    clips: Sequence[NDArray[np.floating]],
-    top_k: int,
-) -> NDArray[np.float32]:
-    """Put the `top_k` best clips of each text into the re-ranker's order.
+class PairScorer:
+    """Scores pairs of the texts and clips it was given.
 
     Args:
         embedder: Its model has a re-ranker.
-        similarity: (N, M) of the towers, texts by clips.
-        texts: N of them.
+        texts: N of them, cut as the embedder cuts them.
         clips: M arrays (T, D) of features; of each the model's longest clip is looked at.
-        top_k: Clips a text that are looked at again.
-
-    Returns:
-        (N, M), as `videoclip.model.reranker.rerank`.
 
     Raises:
         ConfigError: If the model has no re-ranker.
     """
-    check_reranker(embedder)
-    model, config = embedder.model, embedder.config
-    token_ids = embedder.tokenizer.encode_batch(list(texts))
-    token_ids = [ids[: config.max_text_tokens] for ids in token_ids]
 
-    def score(rows: Tensor, columns: Tensor) -> Tensor:
-        return torch.cat(
-            [_score(r, c) for r, c in zip(rows.split(PAIRS_AT_ONCE), columns.split(PAIRS_AT_ONCE))]
-        )
+    def __init__(
+        self, embedder: Embedder, texts: Sequence[str], clips: Sequence[NDArray[np.floating]]
+    ) -> None:
+        config = embedder.config
+        if not config.num_cross_layers:
+            raise ConfigError(
+                "this model has no re-ranker: train one with --model.num-cross-layers 1"
+            )
+        self._model, self._device, self._pad_id = embedder.model, embedder.device, config.pad_id
+        token_ids = embedder.tokenizer.encode_batch(list(texts))
+        self._token_ids = [ids[: config.max_text_tokens] for ids in token_ids]
+        self._clips = [clip[: config.max_video_tokens] for clip in clips]
 
-    def _score(rows: Tensor, columns: Tensor) -> Tensor:
-        # Texts and clips come back in many pairs of a batch: each is encoded once.
-        text_rows, text_of = rows.unique(return_inverse=True)
-        clip_rows, clip_of = columns.unique(return_inverse=True)
-        text, text_mask = pad_tokens([token_ids[i] for i in text_rows.tolist()], config.pad_id)
-        video, video_mask = pad_features(
-            [clips[i][: config.max_video_tokens] for i in clip_rows.tolist()]
+    def __call__(self, text_of: Tensor, clip_of: Tensor, similarity: Tensor) -> Tensor:
+        """Score P pairs.
+
+        Args:
+            text_of: (P,) which text.
+            clip_of: (P,) which clip.
+            similarity: (P,) what the towers say.
+
+        Returns:
+            (P,) float32 similarities, corrected.
+        """
+        batches = zip(*(torch.split(x, PAIRS_AT_ONCE) for x in (text_of, clip_of, similarity)))
+        with torch.inference_mode():
+            return torch.cat([self._score(*batch) for batch in batches])
+
+    def _score(self, text_of: Tensor, clip_of: Tensor, similarity: Tensor) -> Tensor:
+        # A text or clip comes back in many pairs of a batch: each is encoded once.
+        texts, text_of = torch.unique(text_of, return_inverse=True)
+        clips, clip_of = torch.unique(clip_of, return_inverse=True)
+        text = pad_tokens([self._token_ids[i] for i in texts.tolist()], self._pad_id)
+        video = pad_features([self._clips[i] for i in clips.tolist()])
+        encoded_text = self._model.text_encoder(*(x.to(self._device) for x in text))
+        encoded_video = self._model.video_encoder(*(x.to(self._device) for x in video))
+        scores: Tensor = self._model.reranker(
+            encoded_video[clip_of.to(self._device)],
+            encoded_text[text_of.to(self._device)],
+            similarity.to(self._device),
         )
-        device = embedder.device
-        encoded_text = model.text_encoder(text.to(device), text_mask.to(device))
-        encoded_video = model.video_encoder(video.to(device), video_mask.to(device))
-        known = towers[rows, columns].to(device)
-        scores: Tensor = model.reranker(encoded_video[clip_of], encoded_text[text_of], known)
         return scores.float().cpu()
 
-    towers = torch.from_numpy(np.ascontiguousarray(similarity))
-    with torch.inference_mode():
-        return rerank(towers, score, top_k).numpy()
+
+def rerank_clips(scorer: PairScorer, similarity: FloatArray, top_k: int) -> FloatArray:
+    """Put the `top_k` best clips of each text into the scorer's order: (N, M) texts by clips."""
+    towers = torch.from_numpy(similarity)
+    return rerank(towers, lambda n, m: scorer(n, m, towers[n, m]), top_k).numpy()

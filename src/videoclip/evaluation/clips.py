@@ -15,7 +15,15 @@ from videoclip.evaluation.metrics.windows import frame_span
 from videoclip.evaluation.outcome import Missing
 from videoclip.evaluation.providers import Provider
 
-__all__ = ["Clip", "Progress", "embed_clips", "embed_texts", "find_clip", "with_features"]
+__all__ = [
+    "Clip",
+    "Progress",
+    "embed_clips",
+    "embed_texts",
+    "find_clip",
+    "read_clips",
+    "with_features",
+]
 
 CLIPS_AT_ONCE = 256
 Progress = Callable[[int, int], None]
@@ -98,12 +106,17 @@ def embed_clips(
     for begin in range(0, len(clips), CLIPS_AT_ONCE):
         some = clips[begin : begin + CLIPS_AT_ONCE]
         # Windows are embedded one by one, so that clips of different videos may stand in a row.
-        rows = store.read_windows([(clip.video_id, clip.first, clip.last) for clip in some])
+        rows = read_clips(store, some)
         ends = np.cumsum([len(r) for r in rows]).tolist()
         parts.append(provider.embed_windows(np.concatenate(rows), list(zip([0, *ends], ends))))
         if progress:
             progress(begin + len(some), len(clips))
     return np.concatenate(parts)
+
+
+def read_clips(store: FeatureStore, clips: Sequence[Clip]) -> list[NDArray[np.float16]]:
+    """Read the features of clips, each (T, D)."""
+    return store.read_windows([(clip.video_id, clip.first, clip.last) for clip in clips])
 
 
 def embed_texts(

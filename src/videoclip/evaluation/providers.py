@@ -13,6 +13,7 @@ from videoclip.data.feature_store import FeatureSpec
 from videoclip.embedding import Embedder, check_features
 from videoclip.errors import ConfigError, IndexMismatchError
 from videoclip.features.backbones import Backbone, load_backbone
+from videoclip.reranking import PairScorer
 
 __all__ = ["EmbedderProvider", "FrameProvider", "Provider"]
 
@@ -50,6 +51,12 @@ class Provider(Protocol):
         """Embed each feature (T, D) of one video in its context: (T, E)."""
         ...
 
+    def pair_scorer(
+        self, texts: Sequence[str], clips: Sequence[NDArray[np.floating]]
+    ) -> PairScorer:
+        """Return what looks twice at pairs of N texts and M clips (T, D), or a ConfigError."""
+        ...
+
 
 class EmbedderProvider:
     """The model of an Embedder."""
@@ -76,6 +83,12 @@ class EmbedderProvider:
     def embed_seconds(self, features: NDArray[np.floating], *, attend_cls: bool) -> FloatArray:
         """Embed each feature in sliding windows."""
         return self._embedder.embed_features(features, attend_cls=attend_cls).tokens
+
+    def pair_scorer(
+        self, texts: Sequence[str], clips: Sequence[NDArray[np.floating]]
+    ) -> PairScorer:
+        """Return the model's re-ranker, if it has one."""
+        return PairScorer(self._embedder, texts, clips)
 
 
 @runtime_checkable
@@ -133,6 +146,12 @@ class FrameProvider:
     def embed_seconds(self, features: NDArray[np.floating], *, attend_cls: bool) -> FloatArray:
         """Return unit features; there is no context and no [CLS]."""
         return _unit(features)
+
+    def pair_scorer(
+        self, texts: Sequence[str], clips: Sequence[NDArray[np.floating]]
+    ) -> PairScorer:
+        """Refuse: frames have nothing to look twice with."""
+        raise ConfigError("the 'frames' baseline has no re-ranker: set rerank_top to 0")
 
 
 def _unit(vectors: NDArray[np.floating]) -> FloatArray:

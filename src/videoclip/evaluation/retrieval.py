@@ -67,6 +67,7 @@ def evaluate_retrieval(
             "clip": f"first {config.clip_seconds:g} s" if config.clip_seconds else "whole",
             "ties": config.ties,
             "dual softmax": config.dual_softmax or "off",
+            "re-ranked": f"best {config.rerank_top}" if config.rerank_top else "off",
             "texts": len(kept),
             "clips": len(places),
         },

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from videoclip.benchmarks.examples import MultipleChoiceExample
@@ -16,6 +17,7 @@ from videoclip.evaluation.clips import (
     embed_clips,
     embed_texts,
     find_clip,
+    read_clips,
     with_features,
 )
 from videoclip.evaluation.metrics import ranking
@@ -57,6 +59,7 @@ def evaluate_multiple_choice(
         settings={
             "clip": f"first {config.clip_seconds:g} s" if config.clip_seconds else "whole",
             "ties": config.ties,
+            "re-ranked": "all choices" if config.rerank_top else "off",
             "questions": len(present),
         },
         measures=(
@@ -106,7 +109,12 @@ def choice_similarity(
     column = np.arange(len(texts)) - np.repeat(np.cumsum(counts) - counts, counts)
     clip_of = np.array([place[clip] for clip in clips])
     # Pair by pair, so that equal texts get exactly equal similarities.
-    similarity[owner, column] = (text[text_of] * video[clip_of[owner]]).sum(axis=1)
+    towers = (text[text_of] * video[clip_of[owner]]).sum(axis=1)
+    if config.rerank_top:
+        scorer = provider.pair_scorer(texts, read_clips(store, list(place)))
+        pairs = np.arange(len(texts)), clip_of[owner], towers
+        towers = scorer(*map(torch.from_numpy, pairs)).numpy()
+    similarity[owner, column] = towers
     return similarity
 
 
