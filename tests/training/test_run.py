@@ -33,6 +33,7 @@ def test_checkpoints_are_listed_in_order_and_the_newest_is_continued_from(tmp_pa
 def test_the_best_checkpoint_outlives_the_recent_ones(tmp_path):
     with opened(tmp_path, keep=1) as run:
         for update, loss in [(1, 3.0), (2, 1.0), (3, None), (4, 2.0), (5, 1.0)]:
+            assert run.is_best(loss) == (update in (1, 2))
             run.save_checkpoint(update, weights(""), loss)
         assert run.best().update == 2 and run.best().validation_loss == 1.0
         assert [c.update for c in run.checkpoints()] == [2, 5]

@@ -41,7 +41,7 @@ def tiny_corpus(folder, num_videos=12, seed=0):
         thing = i % len(THINGS)
         seconds = int(rng.integers(20, 40))
         name = f"{THINGS[thing]}-{i}"
-        features = looks[thing] + 0.3 * rng.normal(size=(seconds, DIM))
+        features = looks[thing] + 0.1 * rng.normal(size=(seconds, DIM))
         if name not in store:
             store.append(name, features.astype(np.float16))
         starts = np.arange(0.0, seconds - 4, 4.0)

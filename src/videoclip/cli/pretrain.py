@@ -51,6 +51,8 @@ class Pretrain:
     """vocab.txt to use with random weights; by default that of bert-base-uncased."""
     device: str | None = None
     """Torch device; by default the process's own GPU, or the CPU."""
+    tensorboard: bool = False
+    """Write the log as TensorBoard curves into OUT/tensorboard, too."""
     json: bool = False
     """Print the result as JSON."""
     config: Annotated[PretrainConfig, tyro.conf.arg(name="")] = field(
@@ -63,6 +65,7 @@ class Pretrain:
         from videoclip.distributed import joined
         from videoclip.training.held_out import held_out_retrieval
         from videoclip.training.pretrain import pretrain
+        from videoclip.training.tensorboard import tensorboard_curves
 
         with joined(self.device) as world:
             start, tokenizer = self._start()
@@ -75,6 +78,9 @@ class Pretrain:
             if config.validation_videos:
                 _, held_out_corpus = corpus.split(config.validation_videos, config.seed)
                 evaluate = held_out_retrieval(config, held_out_corpus)
+            watch = None
+            if self.tensorboard and world.on_main:
+                watch = tensorboard_curves(self.out / "tensorboard")
             result = pretrain(
                 config,
                 corpus,
@@ -82,6 +88,7 @@ class Pretrain:
                 tokenizer=tokenizer,
                 start=start,
                 evaluate=evaluate,
+                watch=watch,
                 world=world,
             )
             if world.on_main:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from videoclip.config import PlanConfig
+from videoclip.config import ClipConfig, PlanConfig, PretrainConfig
 from videoclip.data.batch_plan import BatchPlan, make_plan, needs_vectors, video_vectors
 from videoclip.distributed import World
 from videoclip.training.feed import Feed, Group, Purpose
 from videoclip.training.loop import Trainer
 
-__all__ = ["embed_videos", "epoch_plan", "num_groups"]
+__all__ = ["embed_videos", "epoch_plan", "num_groups", "vector_clips"]
 
 
 def num_groups(config: PlanConfig, num_videos: int, epoch: int) -> int:
@@ -21,6 +22,14 @@ def num_groups(config: PlanConfig, num_videos: int, epoch: int) -> int:
     if config.kind == "retrieval" and needs_vectors(config, epoch):
         return max(1, num_videos // config.videos_per_batch)
     return -(-num_videos // config.videos_per_batch)
+
+
+def vector_clips(config: PretrainConfig) -> ClipConfig:
+    """Return how the clip pairs are drawn that stand for a video."""
+    plan = config.plan
+    return replace(
+        config.clips, strategy=plan.vector_strategy, clips_per_video=plan.clips_per_vector
+    )
 
 
 def epoch_plan(

@@ -19,7 +19,7 @@ from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.checkpoint import read_checkpoint, write_checkpoint, write_model_folder
 from videoclip.training.feed import Feed, Group, Purpose, data_fingerprint
 from videoclip.training.loop import Trainer, train_epoch
-from videoclip.training.plans import epoch_plan, num_groups
+from videoclip.training.plans import epoch_plan, num_groups, vector_clips
 from videoclip.training.progress import ProgressLine
 from videoclip.training.run import RunFolder, read_log, write_folder
 from videoclip.training.speed import bf16_pays, matmul_peak
@@ -60,6 +60,7 @@ def pretrain(
     tokenizer: Tokenizer,
     start: VideoCLIP | None = None,
     evaluate: Callable[[Embedder], Evaluation] | None = None,
+    watch: Callable[[Mapping[str, Any]], None] | None = None,
     world: World | None = None,
     shown: bool = True,
 ) -> PretrainResult:
@@ -71,9 +72,10 @@ def pretrain(
         folder: Run folder. If the run is there already it continues where it was saved last; on
             a CPU the weights end up bit-identical to those of an unbroken run.
         tokenizer: What the words of the corpus went through; it is saved with the model.
-        start: Model to start from, of `config.model`; random weights if absent.
+        start: Model to start from, of `config.model`, trained in place; random weights if absent.
         evaluate: Called on the main process before and after training, with the model in eval
             mode; its numbers go into the log and the result.
+        watch: Told every entry of the log, on the main process.
         world: The processes; this one alone if absent.
         shown: Whether progress is written to stderr.
 
@@ -90,10 +92,12 @@ def pretrain(
     with torch.random.fork_rng(devices):
         run = _Run(config, corpus, Path(folder), tokenizer, start, world)
         if not world.on_main:
-            return run.train(evaluate, shown=False)
-        settings, keep = to_dict(config), config.keep_checkpoints
-        with RunFolder(run.folder, settings, run.facts, keep) as run.files:
-            return run.train(evaluate, shown)
+            return run.train(shown=False)
+        run.evaluate, run.watch = evaluate, watch
+        with RunFolder(
+            run.folder, to_dict(config), run.facts, config.keep_checkpoints
+        ) as run.files:
+            return run.train(shown)
 
 
 class _Run:
@@ -113,6 +117,8 @@ class _Run:
         check_features(config.model, corpus.store.spec)
         self.config, self.folder, self.tokenizer, self.world = config, folder, tokenizer, world
         self.files: RunFolder | None = None
+        self.evaluate: Callable[[Embedder], Evaluation] | None = None
+        self.watch: Callable[[Mapping[str, Any]], None] | None = None
         self.training, self.held_out = corpus.split(config.validation_videos, config.seed)
         torch.manual_seed(config.seed)
         self.model = start or VideoCLIP(config.model)
@@ -123,9 +129,7 @@ class _Run:
             "start": embedder.fingerprint if start else "random",
         }
 
-    def train(
-        self, evaluate: Callable[[Embedder], Evaluation] | None, shown: bool
-    ) -> PretrainResult:
+    def train(self, shown: bool) -> PretrainResult:
         """Train what is left of the run."""
         config, world, files = self.config, self.world, self.files
         epochs = range(1, config.epochs + 1)
@@ -144,16 +148,15 @@ class _Run:
         with ProgressLine(run_length, trainer.position.update, shown) as line:
             peak = world.size * matmul_peak(world.device, precision)
             line.say(
-                f"{precision} on {world.size} x {world.device}, which multiply at "
+                f"{world.size} x {world.device} in {precision}: matrices multiply at "
                 f"{peak / 1e9:.0f} GFLOP/s"
             )
             if newest is not None:
                 line.say(f"continuing {self.folder} at update {newest.update}")
-            before = self._evaluation(evaluate, 0)
-            trainer.train_mode()
+            before = self._evaluation(trainer, 0)
             for epoch in epochs[trainer.position.epoch - 1 :]:
                 self._train_epoch(trainer, epoch, line, peak)
-            after = self._evaluation(evaluate, run_length)
+            after = self._evaluation(trainer, run_length)
         if files:
             write_folder(
                 self.folder / "model",
@@ -164,15 +167,9 @@ class _Run:
 
     def _train_epoch(self, trainer: Trainer, epoch: int, line: ProgressLine, peak: float) -> None:
         config, world, files = self.config, self.world, self.files
-        vector_clips = replace(
-            config.clips,
-            strategy=config.plan.vector_strategy,
-            clips_per_video=config.plan.clips_per_vector,
-        )
         path = files.plan_path(epoch) if files else None
-        plan = epoch_plan(
-            trainer, self._feed(self.training, vector_clips), len(self.training), epoch, path
-        )
+        feed = self._feed(self.training, vector_clips(config))
+        plan = epoch_plan(trainer, feed, len(self.training), epoch, path)
         num_steps = self._num_steps(epoch)
         places = range(trainer.position.step * world.size, num_steps * world.size)
         own = [
@@ -198,7 +195,7 @@ class _Run:
             self._log({"update": update, "epoch": epoch, "validation_loss": loss})
             line.say(f"epoch {epoch}: validation loss {loss:.4f}")
         due = update % config.save_every_updates == 0 or epoch == config.epochs
-        if due or (loss is not None and self._is_best(loss)):
+        if due or (files and files.is_best(loss)):
             self._save(trainer, loss)
 
     def _num_steps(self, epoch: int) -> int:
@@ -242,48 +239,39 @@ class _Run:
             return ""
         precision: str = self.files.facts.get("precision", self.config.precision)
         if precision == "auto":
-            first = Group(
-                range(min(len(self.training), self.config.plan.videos_per_batch)),
-                (self.config.seed, Purpose.TRAINING, 0, 0),
-            )
-            batch = self._feed(self.training, self.config.clips).batch(first)
+            some = range(min(len(self.training), self.config.plan.videos_per_batch))
+            group = Group(some, (self.config.seed, Purpose.TRAINING, 0))
+            batch = self._feed(self.training, self.config.clips).batch(group)
             pays = bf16_pays(self.model.train(), batch, self.config.loss, self.world.device)
             precision = "bf16" if pays else "fp32"
         self.files.remember(precision=precision)
         return precision
 
-    def _evaluation(
-        self, evaluate: Callable[[Embedder], Evaluation] | None, update: int
-    ) -> Evaluation:
+    def _evaluation(self, trainer: Trainer, update: int) -> Evaluation:
         """What `evaluate` says at an update; the log remembers it for a continued run."""
-        if evaluate is None or self.files is None:
-            return {}
-        for entry in read_log(self.folder):
+        for entry in read_log(self.folder) if self.evaluate else ():
             if entry["update"] == update and "evaluation" in entry:
                 known: Evaluation = entry["evaluation"]
                 return known
-        evaluation = dict(evaluate(self._embedder()))
+        if self.evaluate is None or trainer.position.update != update:
+            return {}
+        evaluation = dict(self.evaluate(self._embedder()))
+        trainer.train_mode()
         self._log({"update": update, "evaluation": evaluation})
         return evaluation
 
     def _log(self, entry: dict[str, Any]) -> None:
         if self.files:
             self.files.log(entry)
-
-    def _is_best(self, validation_loss: float) -> bool:
-        best = self.files.best() if self.files else None
-        return best is None or validation_loss < (best.validation_loss or 0.0)
+            if self.watch:
+                self.watch(entry)
 
     def _save(self, trainer: Trainer, validation_loss: float | None = None) -> None:
         if self.files:
             self.files.save_checkpoint(
                 trainer.position.update,
                 lambda folder: write_checkpoint(
-                    folder,
-                    self.model,
-                    self.tokenizer,
-                    trainer.optimizer,
-                    trainer.position,
+                    folder, self.model, self.tokenizer, trainer.optimizer, trainer.position
                 ),
                 validation_loss,
             )

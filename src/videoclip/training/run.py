@@ -132,6 +132,13 @@ class RunFolder:
         """Return the complete checkpoint with the lowest validation loss, the first of equals."""
         return _best(self.checkpoints())
 
+    def is_best(self, validation_loss: float | None) -> bool:
+        """Return whether a checkpoint with this validation loss would be the best."""
+        best = self.best()
+        if validation_loss is None or best is None or best.validation_loss is None:
+            return validation_loss is not None
+        return validation_loss < best.validation_loss
+
     def save_checkpoint(
         self, update: int, write: Callable[[Path], None], validation_loss: float | None = None
     ) -> Path:
