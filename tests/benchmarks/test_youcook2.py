@@ -38,6 +38,7 @@ def test_json_by_split(database):
         RetrievalExample("a_b", "fry it", 7.0, 12.0),
     ]
     assert {e.video_id for e in youcook2.read_youcook2_json(path, "train")} == {"c"}
+    assert youcook2.read_youcook2(path.parent) == youcook2.read_youcook2_json(path, "val")
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,9 @@ def test_a_table_of_ones_own(tmp_path, random_store, embedder):
     result = evaluate("csv", embedder, store.folder, table, CONFIG)
     assert result.outcome.num_examples == 3
     assert result.published == ()
+    embedder.save_pretrained(tmp_path / "model")
+    again = evaluate("csv", tmp_path / "model", store, table, CONFIG)
+    assert again.to_dict() == result.to_dict()
 
 
 def test_what_cannot_be_evaluated(tmp_path, random_store, embedder, monkeypatch):

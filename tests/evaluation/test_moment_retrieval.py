@@ -38,6 +38,7 @@ def test_didemo_moments_that_are_shown_come_first(make_store, provider):
     assert [m.video_id for m in outcome.missing] == ["absent"]
     assert outcome.rows[2]["IoU"] == 0.0
     assert [c.name for c in outcome.baselines] == ["random", "moment frequency prior"]
+    assert [c.name for c in didemo_comparisons(examples, None)] == ["random"]
 
 
 def test_didemo_needs_seconds(make_store, provider):
