@@ -24,6 +24,7 @@ from videoclip.evaluation.outcome import (
     measure,
 )
 from videoclip.evaluation.providers import Provider
+from videoclip.reranking import rerank_clips
 
 __all__ = ["evaluate_retrieval"]
 
@@ -51,8 +52,14 @@ def evaluate_retrieval(
     clip_of = np.array([places[clip] for clip in clips])
 
     video = clip_rows.embed_clips(provider, store, list(places), progress)
-    text, text_of = clip_rows.embed_texts(provider, [example.text for example in kept])
-    similarity = (text @ video.T)[text_of]  # (N, M)
+    texts = [example.text for example in kept]
+    text, text_of = clip_rows.embed_texts(provider, texts)
+    similarity = text @ video.T  # (U, M)
+    if config.rerank_top:
+        features = clip_rows.read_clips(store, list(places))
+        scorer = provider.pair_scorer(list(dict.fromkeys(texts)), features)
+        similarity = rerank_clips(scorer, similarity, config.rerank_top)
+    similarity = similarity[text_of]  # (N, M)
 
     if config.ties == "released":
         protocol = "text-to-video retrieval over the whole test set, as released"
