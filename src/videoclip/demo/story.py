@@ -51,10 +51,12 @@ class DemoSize:
     epochs: int
 
 
-FULL = DemoSize(num_videos=72, epochs=30)
-QUICK = DemoSize(num_videos=16, epochs=8)
+FULL = DemoSize(num_videos=40, epochs=50)
+QUICK = DemoSize(num_videos=16, epochs=10)
 
-WORLD = WorldConfig(seed=7, num_tasks=20, num_new_tasks=4, num_steps=60, test_share=0.25)
+WORLD = WorldConfig(
+    seed=7, num_tasks=20, num_new_tasks=4, num_steps=60, test_share=0.35, lead_seconds=6.0
+)
 
 QUERIES = (
     "a rabbit in a meadow",

@@ -1,0 +1,21 @@
+"""The whole story, as `make demo` tells it, and told again."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.slow
+def test_the_quick_demo_learns_finds_and_continues(tmp_path):
+    command = [sys.executable, "-m", "videoclip", "demo", "--quick", "--out", str(tmp_path)]
+    first = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "overlap: R@1" in first.stdout and "aligned: R@1" in first.stdout
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<h3>") == 5
+    assert "bigbuckbunny.mp4" in page
+    log = tmp_path / "quick" / "overlap" / "log.jsonl"
+    entries = log.read_text()
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert again.stdout.splitlines()[:2] == first.stdout.splitlines()[:2]
+    assert log.read_text() == entries  # nothing was trained twice
