@@ -19,6 +19,7 @@ from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.checkpoint import read_checkpoint, write_checkpoint, write_model_folder
 from videoclip.training.feed import Feed, Group, Purpose, data_fingerprint
 from videoclip.training.loop import Trainer, train_epoch
+from videoclip.training.memory import freed_memory_kept
 from videoclip.training.plans import epoch_plan, num_groups, vector_clips
 from videoclip.training.progress import ProgressLine
 from videoclip.training.run import RunFolder, read_log, write_folder
@@ -89,7 +90,7 @@ def pretrain(
     """
     world = world or World()
     devices = [world.device] if world.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(devices), freed_memory_kept():
         run = _Run(config, corpus, Path(folder), tokenizer, start, world)
         if not world.on_main:
             return run.train(shown=False)
