@@ -27,7 +27,7 @@ from videoclip.errors import (
 )
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training import pretrain as module
-from videoclip.training.run import read_log
+from videoclip.training.run import RunFolder, read_log
 
 pretrain = functools.partial(module.pretrain, tokenizer=tokenizer())
 RETRIEVAL = PlanConfig(
@@ -159,7 +159,7 @@ def test_a_given_model_is_where_training_starts(corpus, tmp_path):
     trained = VideoCLIP.from_pretrained(result.model_folder)
     assert torch.equal(trained.text_encoder.bert.word_embeddings.weight, words)
     assert not torch.equal(trained.video_encoder.mlp.linear1.weight, look)
-    with pytest.raises(ConfigError, match="other settings"):
+    with pytest.raises(ConfigError, match=r"other settings: hidden_size: 32 -> 16"):
         other = VideoCLIP(replace(config.model, hidden_size=16))
         pretrain(config, corpus, tmp_path / "other", start=other)
 
@@ -224,6 +224,22 @@ def test_two_processes_learn_together_and_continue_together(corpus, tmp_path):
     (newest / "COMPLETE").unlink()
     on_two_ranks(work, tmp_path)
     assert weights(tmp_path / "run") == first
+
+
+@pytest.mark.parametrize("place", ["log", "plan_path"])
+def test_a_disk_that_is_full_elsewhere_is_one_line_too(corpus, tmp_path, monkeypatch, place):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(RunFolder, place, full)
+    with pytest.raises(CheckpointError, match=r"cannot write there \(.*No space left"):
+        pretrain(tiny_config(), corpus, tmp_path, shown=False)
+
+
+def test_a_run_folder_that_is_a_file_is_one_line(corpus, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="Not a directory"):
+        pretrain(tiny_config(), corpus, tmp_path / "file" / "run", shown=False)
 
 
 def test_more_processes_than_batches_are_refused(corpus, tmp_path):

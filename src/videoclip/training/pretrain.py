@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from videoclip.config import ClipConfig, PretrainConfig, to_dict
 from videoclip.data.narrated import NarratedCorpus
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.distributed import World
 from videoclip.embedding import Embedder, check_features
-from videoclip.errors import ConfigError
+from videoclip.errors import CheckpointError, ConfigError
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.checkpoint import read_checkpoint, write_checkpoint, write_model_folder
 from videoclip.training.feed import Feed, Group, Purpose, data_fingerprint
@@ -22,11 +24,12 @@ from videoclip.training.loop import Trainer, train_epoch
 from videoclip.training.memory import freed_memory_kept
 from videoclip.training.plans import epoch_plan, num_groups, vector_clips
 from videoclip.training.progress import ProgressLine
-from videoclip.training.run import RunFolder, read_log, write_folder
+from videoclip.training.run import RunFolder, differences, read_log, write_folder
 from videoclip.training.speed import bf16_pays, matmul_peak
 
 __all__ = ["PretrainResult", "pretrain"]
 
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR)
 Evaluation = Mapping[str, float]
 
 
@@ -82,6 +85,7 @@ def pretrain(
 
     Raises:
         ConfigError: If the run was started with other settings or data.
+        CheckpointError: If the run folder cannot be written, or a checkpoint cannot be read.
         DataError: If no video is left to train on.
         IndexMismatchError: If the features are not of the kind the model takes.
         VideoCLIPError: If the loss stops being finite.
@@ -95,10 +99,17 @@ def pretrain(
         if not world.on_main:
             return run.train(shown=False)
         run.evaluate, run.watch = evaluate, watch
-        with RunFolder(
-            run.folder, to_dict(config), run.facts, config.keep_checkpoints
-        ) as run.files:
-            return run.train(shown)
+        settings, keep = to_dict(config), config.keep_checkpoints
+        try:
+            with RunFolder(run.folder, settings, run.facts, keep) as run.files:
+                return run.train(shown)
+        except (OSError, SafetensorError) as error:
+            if isinstance(error, OSError) and error.errno not in DISK_ERRORS:
+                raise
+            raise CheckpointError(
+                f"{folder}: cannot write there ({error}); what was saved before is intact: put "
+                "that right and run the same command again"
+            ) from error
 
 
 class _Run:
@@ -114,7 +125,8 @@ class _Run:
         world: World,
     ) -> None:
         if start is not None and start.config != config.model:
-            raise ConfigError("the model to start from has other settings than config.model")
+            changed = differences(to_dict(config.model), to_dict(start.config))
+            raise ConfigError(f"the model to start from has other settings: {'; '.join(changed)}")
         check_features(config.model, corpus.store.spec)
         self.config, self.folder, self.tokenizer, self.world = config, folder, tokenizer, world
         self.files: RunFolder | None = None
