@@ -161,6 +161,7 @@ class Trainer:
 
     def train_mode(self) -> None:
         """Dropout where something is learned; a frozen tower always says the same."""
+        self.model.train()
         for tower, trained in self._towers():
             tower.train(trained)
 
