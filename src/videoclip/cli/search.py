@@ -45,6 +45,8 @@ class Search:
     """Weight of what is seen; 0 searches the narration alone."""
     speech: float = 1.0
     """Weight of what is said; 0 searches the pictures alone."""
+    rerank_top: int = 0
+    """Best moments that the model's re-ranker looks at again, if it has one; 0: none."""
     like: Path | None = None
     """A clip or picture to search by, instead of words."""
     queries: Path | None = None
@@ -106,7 +108,11 @@ class Search:
         from videoclip.library.search import SearchOptions
 
         options = SearchOptions(
-            top_k=self.top_k, offset=self.offset, vision=self.vision, speech=self.speech
+            top_k=self.top_k,
+            offset=self.offset,
+            vision=self.vision,
+            speech=self.speech,
+            rerank_top=self.rerank_top,
         )
         if self.like is not None:
             return [library.search_like(self.like, options, where=self.where)]

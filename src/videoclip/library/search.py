@@ -46,16 +46,18 @@ class SearchOptions:
         offset: Moments left out before them, for paging.
         vision: Weight of what is seen; 0 searches the narration alone.
         speech: Weight of what is said; 0 searches the pictures alone.
+        rerank_top: Best moments that the model's re-ranker looks at again; 0: none.
     """
 
     top_k: int = 10
     offset: int = 0
     vision: float = 1.0
     speech: float = 1.0
+    rerank_top: int = 0
 
     def __post_init__(self) -> None:
-        if self.top_k < 1 or self.offset < 0:
-            raise ConfigError("top_k must be at least 1 and offset at least 0")
+        if self.top_k < 1 or min(self.offset, self.rerank_top) < 0:
+            raise ConfigError("top_k must be at least 1, offset and rerank_top at least 0")
         if min(self.vision, self.speech) < 0 or self.vision + self.speech == 0:
             raise ConfigError("vision and speech are weights: not negative, not both 0")
 

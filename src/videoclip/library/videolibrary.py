@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from filelock import FileLock
 from videoclip.config import from_dict, to_dict
 from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import Embedder, check_features
+from videoclip.errors import ConfigError
 from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.library.confidence import (
     Background,
@@ -31,6 +33,7 @@ from videoclip.library.indexing import Indexer, Progress
 from videoclip.library.metadata import read_metadata
 from videoclip.library.results import Moment, UpdateReport
 from videoclip.library.search import SearchOptions, View, find_moments
+from videoclip.library.second_look import look_again, read_moment
 from videoclip.library.snapshot import Snapshot
 from videoclip.library.vectors import MatrixStore
 from videoclip.library.where import parse_where
@@ -272,13 +275,25 @@ class VideoLibrary:
         condition = parse_where(where, self._catalog.metadata_keys()) if where else None
         view = self._view()
         keys = self._catalog.keys(condition) if condition else None
+        # Paging comes last, after whatever is looked at again.
+        wide = replace(options, offset=0, top_k=max(options.num_moments, options.rerank_top))
         similarities, rows = view.store.search(
-            vectors, options.num_hits, view.snapshot.num_rows, view.snapshot.allowed(keys)
+            vectors, wide.num_hits, view.snapshot.num_rows, view.snapshot.allowed(keys)
         )
-        return [
-            find_moments(view, vectors[i], (similarities[i], rows[i]), options, text, condition)
+        answers = [
+            find_moments(view, vectors[i], (similarities[i], rows[i]), wide, text, condition)
             for i, text in enumerate(texts)
         ]
+        if options.rerank_top:
+            answers = [self._again(*pair, options.rerank_top) for pair in zip(texts, answers)]
+        return [moments[options.offset : options.num_moments] for moments in answers]
+
+    def _again(self, query: str, moments: list[Moment], top: int) -> list[Moment]:
+        """The best moments in the re-ranker's order, the others as they were."""
+        if not query:
+            raise ConfigError("the re-ranker compares words with video: search by words")
+        features = [read_moment(self.folder, self._catalog, moment) for moment in moments[:top]]
+        return [*look_again(moments[:top], query, self._embedder, features), *moments[top:]]
 
     # --- what answers are read from
 
