@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from videoclip.benchmarks.table import read_table
 from videoclip.data.feature_store import FeatureStore
 from videoclip.data.narrated import NarratedCorpus
@@ -51,7 +53,7 @@ class DemoSize:
     epochs: int
 
 
-FULL = DemoSize(num_videos=40, epochs=50)
+FULL = DemoSize(num_videos=34, epochs=60)
 QUICK = DemoSize(num_videos=16, epochs=10)
 
 WORLD = WorldConfig(
@@ -133,6 +135,8 @@ def tell(
         say: Told each stage before and after.
     """
     story = Story(folder)
+    # At this size a second thread gains little, and loses much where other programs want the core.
+    torch.set_num_threads(1)
 
     @contextmanager
     def stage(sentence: str) -> Iterator[None]:
