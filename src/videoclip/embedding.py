@@ -198,9 +198,7 @@ class Embedder:
         counts = np.zeros(len(features), dtype=np.float32)
         for start in starts:
             counts[start : start + window] += 1
-        tokens = total / counts[:, None]
-        if self.config.normalize:
-            tokens /= np.maximum(np.linalg.norm(tokens, axis=1, keepdims=True), 1e-12)
+        tokens = self._finish(total / counts[:, None])
         return VideoEmbedding(tokens, features, self.config.features_per_second)
 
     def embed_windows(
@@ -232,9 +230,7 @@ class Embedder:
         embeddings = np.zeros((len(spans), vectors.shape[1]), dtype=np.float32)
         np.add.at(embeddings, owners, vectors)
         embeddings /= np.bincount(owners, minlength=len(spans))[:, None]
-        if self.config.normalize:
-            embeddings /= np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-        return embeddings
+        return self._finish(embeddings)
 
     def _embed_token_ids(self, token_ids: Sequence[list[int]]) -> Tensor:
         text, mask = pad_tokens(token_ids, self.config.pad_id)
@@ -254,6 +250,12 @@ class Embedder:
                 batch = items[first : first + self.batch_size]
                 result[first : first + len(batch)] = embed(batch).float().cpu().numpy()
         return result
+
+    def _finish(self, means: FloatArray) -> FloatArray:
+        """Give means unit length where the model compares by cosine: (N, E)."""
+        if self.config.normalize:
+            means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+        return means
 
     def _checked(self, features: NDArray[np.floating]) -> FloatArray:
         """Features of one video as float32, or a DataError that says what is wrong."""
