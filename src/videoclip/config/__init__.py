@@ -1,0 +1,28 @@
+"""Every setting of the project: frozen dataclasses that check themselves, to and from plain dicts.
+
+Nothing here imports torch, so that `videoclip --help` stays quick. Defaults are the paper's
+(arXiv 2109.14084); other complete combinations have names in `recipes.py`.
+"""
+
+from videoclip.config.codec import from_dict, to_dict
+from videoclip.config.evaluation import EvaluateConfig
+from videoclip.config.model import ModelConfig
+from videoclip.config.training import (
+    ClipConfig,
+    LossConfig,
+    OptimConfig,
+    PlanConfig,
+    PretrainConfig,
+)
+
+__all__ = [
+    "ClipConfig",
+    "EvaluateConfig",
+    "LossConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "PlanConfig",
+    "PretrainConfig",
+    "from_dict",
+    "to_dict",
+]

@@ -1,0 +1,84 @@
+"""Configs to and from plain dicts, strictly: what is saved with a run is all there was."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from videoclip.config.check import require
+from videoclip.errors import ConfigError
+
+__all__ = ["from_dict", "to_dict"]
+
+ConfigT = TypeVar("ConfigT")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return a config as nested plain dicts (tuples become lists), ready for JSON."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        if isinstance(value, (list, tuple)):
+            return [plain(v) for v in value]
+        return value
+
+    result = plain(config)
+    assert isinstance(result, dict)
+    return result
+
+
+def from_dict(cls: type[ConfigT], values: Mapping[str, Any], where: str = "") -> ConfigT:
+    """Build a config from nested plain dicts; the inverse of `to_dict`.
+
+    Args:
+        cls: One of the config dataclasses.
+        values: Field values; a missing field keeps its default.
+        where: Dotted prefix used in messages.
+
+    Raises:
+        ConfigError: On an unknown key (naming the nearest known one) or a value of another type.
+    """
+    hints = typing.get_type_hints(cls)
+    known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    kwargs = {}
+    for key, value in values.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"; perhaps you meant '{where}{near[0]}'" if near else ""
+            raise ConfigError(f"unknown setting '{where}{key}'{hint}")
+        kwargs[key] = _typed(value, hints[key], f"{where}{key}")
+    return cls(**kwargs)
+
+
+def _typed(value: Any, hint: Any, where: str) -> Any:
+    """Check one value against its annotation; JSON's lists become tuples, its ints floats."""
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        require(isinstance(value, Mapping), f"{where} must be a table of settings, got {value!r}")
+        return from_dict(hint, value, where + ".")
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        require(
+            value in args, f"{where} must be one of {', '.join(map(repr, args))}, got {value!r}"
+        )
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            require(type(None) in args, f"{where} must not be null")
+            return None
+        (inner,) = (a for a in args if a is not type(None))
+        return _typed(value, inner, where)
+    if origin is tuple:
+        require(isinstance(value, (list, tuple)), f"{where} must be a list, got {value!r}")
+        inner_hints = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
+        require(len(inner_hints) == len(value), f"{where} must have {len(inner_hints)} entries")
+        return tuple(_typed(v, h, where) for v, h in zip(value, inner_hints, strict=True))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    right = isinstance(value, hint) and not (hint is int and isinstance(value, bool))
+    require(right, f"{where} must be of type {hint.__name__}, got {value!r}")
+    return value

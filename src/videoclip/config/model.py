@@ -1,0 +1,101 @@
+"""What must agree between a model, its features and every index made with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from videoclip.config.check import require
+
+__all__ = ["ModelConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What must agree between a model, its features and every index made with it.
+
+    Source: paper, section 4.1 and appendix; the special ids are those of bert-base-uncased.
+    """
+
+    feature_dim: int = 512
+    """Width D of one frozen feature."""
+    features_per_second: float = 1.0
+    """Feature vectors per second of video."""
+    backbone: str = "s3d"
+    """Name of the frozen backbone the features must come from."""
+    normalized_features: bool = True
+    """Whether features are L2-normalised before they reach the model."""
+
+    hidden_size: int = 768
+    """Width H of both towers, and of the embedding: E = H."""
+    num_video_layers: int = 6
+    num_text_layers: int = 12
+    num_heads: int = 12
+    intermediate_size: int = 3072
+    """Width of the feed-forward layers."""
+    dropout: float = 0.1
+    shared_encoder: bool = False
+    """One encoder for both modalities, of `num_text_layers` layers (paper's ablation)."""
+    num_bridge_classes: int = 0
+    """Classes of the starter's bridge from image classes to text space; 0: no bridge."""
+    bridge_temperature: float = 2.0
+    """The bridge divides class logits by it before its softmax: 1 is what classifiers train with,
+    2 keeps more of what else the picture may show."""
+
+    num_cross_layers: int = 0
+    """Layers of the cross-modal re-ranker; 0: no re-ranker."""
+
+    vocab_size: int = 30522
+    max_positions: int = 512
+    pad_id: int = 0
+    cls_id: int = 101
+    sep_id: int = 102
+    max_video_tokens: int = 32
+    """Longest video clip, in features."""
+    max_text_tokens: int = 61
+    """Longest text clip, in word pieces, without special tokens."""
+
+    pooling: Literal["mean", "cls", "plain_mean"] = "mean"
+    """`mean`: real positions and [SEP], without [CLS] (paper); `cls`: [CLS] alone;
+    `plain_mean`: every real position with both special ones."""
+    normalize: bool = False
+    """L2-normalise embeddings, so that similarity is a cosine."""
+    temperature: float = 1.0
+    """Similarities are divided by it before the softmax."""
+    learn_temperature: bool = False
+    learn_logit_bias: bool = False
+    """A learned constant added to the logits, for the sigmoid loss."""
+
+    def __post_init__(self) -> None:
+        for name in ("feature_dim", "hidden_size", "num_heads", "intermediate_size", "vocab_size"):
+            require(getattr(self, name) > 0, f"model.{name} must be positive")
+        for name in ("num_video_layers", "num_text_layers", "max_video_tokens", "max_text_tokens"):
+            require(getattr(self, name) > 0, f"model.{name} must be positive")
+        require(
+            self.hidden_size % self.num_heads == 0,
+            f"model.hidden_size ({self.hidden_size}) must be a multiple of "
+            f"model.num_heads ({self.num_heads})",
+        )
+        longest = max(self.max_video_tokens, self.max_text_tokens) + 2
+        if self.shared_encoder:
+            longest = self.max_video_tokens + self.max_text_tokens + 3
+        require(
+            longest <= self.max_positions,
+            f"model.max_positions ({self.max_positions}) must hold {longest} positions",
+        )
+        for name in ("pad_id", "cls_id", "sep_id"):
+            require(
+                0 <= getattr(self, name) < self.vocab_size, f"model.{name} must be a vocabulary id"
+            )
+        require(0.0 <= self.dropout < 1.0, "model.dropout must be in [0, 1)")
+        require(self.temperature > 0, "model.temperature must be positive")
+        require(self.features_per_second > 0, "model.features_per_second must be positive")
+        require(
+            not (self.shared_encoder and self.num_bridge_classes),
+            "model.shared_encoder and model.num_bridge_classes exclude each other",
+        )
+        require(
+            not self.num_bridge_classes or self.pooling == "plain_mean",
+            "model.num_bridge_classes needs model.pooling 'plain_mean'",
+        )
+        require(self.bridge_temperature > 0, "model.bridge_temperature must be positive")

@@ -1,0 +1,199 @@
+"""How a model is trained: clip pairs, batches, loss, optimiser, and the run they make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from videoclip.config.check import require
+from videoclip.config.model import ModelConfig
+
+__all__ = ["ClipConfig", "LossConfig", "OptimConfig", "PlanConfig", "PretrainConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipConfig:
+    """How clip pairs are drawn from one narrated video. Source: paper, section 3.2.
+
+    Lengths in tokens are word pieces; seconds equal features at one feature a second.
+    """
+
+    strategy: Literal["overlapped", "aligned", "start", "mil_nce"] = "overlapped"
+    """`overlapped`: the method; `aligned`: the narration's own span; `start`: from the first cue;
+    `mil_nce`: a short clip with several candidate cues."""
+    clips_per_video: int = 16
+    """Clip pairs drawn from a video each time it is visited."""
+    min_text_tokens: int = 8
+    max_text_tokens: int = 64
+    """Target length of a text clip, drawn uniformly from [min_text_tokens, max_text_tokens]."""
+    min_video_seconds: int = 3
+    max_video_seconds: int = 32
+    """Length of a video clip, drawn uniformly from [min_video_seconds, max_video_seconds]."""
+    max_text_span_seconds: float = 256.0
+    """A text clip stops growing once it spans this long."""
+    text_capacity: int = 61
+    """Tokens beyond this are cut (and the target of the `start` strategy)."""
+    min_iou: float = 0.0
+    """Keep a pair only if the overlap ratio of its two spans reaches this; 0: keep all."""
+    max_iou_tries: int = 20
+    """Draws before the best pair so far is kept although it misses `min_iou`."""
+    num_candidates: int = 4
+    """Candidate cues of a `mil_nce` clip."""
+    mil_nce_min_seconds: float = 5.0
+    """A `mil_nce` window is widened to this."""
+    mil_nce_clip_seconds: float = 3.2
+    """Length of a `mil_nce` video clip before rounding down to features."""
+
+    def __post_init__(self) -> None:
+        require(self.clips_per_video > 0, "clips.clips_per_video must be positive")
+        require(
+            0 < self.min_text_tokens <= self.max_text_tokens,
+            "clips.min_text_tokens must be in [1, clips.max_text_tokens]",
+        )
+        require(
+            0 < self.min_video_seconds <= self.max_video_seconds,
+            "clips.min_video_seconds must be in [1, clips.max_video_seconds]",
+        )
+        require(0.0 <= self.min_iou <= 1.0, "clips.min_iou must be in [0, 1]")
+        require(self.text_capacity > 0, "clips.text_capacity must be positive")
+        require(self.num_candidates > 0, "clips.num_candidates must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanConfig:
+    """Which videos share a batch. Source: paper, section 3.3."""
+
+    kind: Literal["consecutive", "shuffled", "retrieval", "mined"] = "retrieval"
+    """`retrieval`: mutually near videos found every epoch (the method); `mined`: the same without
+    the nearest, likely false negatives."""
+    videos_per_batch: int = 32
+    num_candidates: int = 64
+    """Nearest videos a batch is sampled from (2k in the paper; k is its "retrieve k" ablation)."""
+    first_epoch: int = 1
+    """Epoch, from 1, of the first retrieved plan; shuffled before."""
+    vector_strategy: Literal["overlapped", "aligned", "start"] = "aligned"
+    """Clip pairs whose mean embedding stands for a video."""
+    clips_per_vector: int = 16
+    drop_nearest: int = 0
+    """`mined`: nearest neighbours left out of a batch as likely false negatives."""
+    max_similarity: float = 1.0
+    """`mined`: videos whose vectors have a higher cosine never share a batch; 1: no limit."""
+
+    def __post_init__(self) -> None:
+        require(self.videos_per_batch > 0, "plan.videos_per_batch must be positive")
+        require(
+            self.num_candidates >= self.videos_per_batch,
+            "plan.num_candidates must be at least plan.videos_per_batch",
+        )
+        require(self.drop_nearest >= 0, "plan.drop_nearest must not be negative")
+        require(-1.0 <= self.max_similarity <= 1.0, "plan.max_similarity must be in [-1, 1]")
+        require(self.clips_per_vector > 0, "plan.clips_per_vector must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """The contrastive objective. Source: paper, section 3.1; alternatives named in `losses.py`."""
+
+    kind: Literal["infonce", "text_to_video", "video_to_text", "mil_nce", "sigmoid"] = "infonce"
+    negatives: Literal["local", "global"] = "local"
+    """`local`: this process's batch, as released; `global`: gathered over all processes."""
+    soft_target_share: float = 0.0
+    """Share of the target spread over likely false negatives (Sinkhorn); 0: one-hot targets."""
+
+    num_hard_negatives: int = 8
+    """Negatives a text for the re-ranker, where the model has one."""
+    hard_similarity: float = 0.5
+    """Cosine between videos from which a negative counts as hard."""
+    reranking_temperature: float = 0.07
+
+    def __post_init__(self) -> None:
+        require(0.0 <= self.soft_target_share < 1.0, "loss.soft_target_share must be in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """Optimiser and learning rate. Source: released hyper-parameters, docs/paper-to-code.md."""
+
+    optimizer: Literal["adamw", "fairseq_adam"] = "fairseq_adam"
+    """`fairseq_adam` adds epsilon to sqrt(v) before the bias correction, as the release does."""
+    lr: float = 5e-5
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    clip_norm: float = 2.0
+    """Largest norm of the gradient over all parameters; 0: no clipping."""
+    schedule: Literal["polynomial", "cosine", "constant"] = "polynomial"
+    """After the warm-up: polynomial of power 1 or half a cosine down to 0 at `total_updates`."""
+    warmup_updates: int = 1000
+    """Linear warm-up; the very first update has learning rate 0, as released."""
+    total_updates: int = 1_000_000
+    """Horizon of the schedule; 0: the length of the run."""
+
+    def __post_init__(self) -> None:
+        require(self.lr > 0, "optim.lr must be positive")
+        require(all(0 <= b < 1 for b in self.betas), "optim.betas must be in [0, 1)")
+        require(self.eps > 0, "optim.eps must be positive")
+        require(self.clip_norm >= 0, "optim.clip_norm must not be negative")
+        require(self.warmup_updates >= 0, "optim.warmup_updates must not be negative")
+        require(self.total_updates >= 0, "optim.total_updates must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """A complete pre-training run; named ones are in `recipes.py`."""
+
+    name: str = "paper"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    clips: ClipConfig = field(default_factory=ClipConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    epochs: int = 25
+    seed: int = 1
+    frozen: tuple[str, ...] = ()
+    """Prefixes of parameter names that are not trained."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto`: bf16 autocast where it measures as a gain on the device at hand."""
+    compile: bool = False
+    """Compile the towers with `torch.compile` (pays on GPUs only)."""
+    chunk_pairs: int = 0
+    """Pairs per forward pass of gradient caching, exact for any batch; 0: whole batches."""
+    num_workers: int = 0
+    """Processes that prepare batches."""
+    validation_videos: int = 0
+    """Videos held out (the last of a seeded shuffle) for the validation loss; 0: none."""
+    save_every_updates: int = 500
+    keep_checkpoints: int = 2
+    """Checkpoints kept besides the best."""
+
+    def __post_init__(self) -> None:
+        require(self.epochs > 0, "epochs must be positive")
+        require(self.chunk_pairs >= 0, "chunk_pairs must not be negative")
+        require(self.save_every_updates > 0, "save_every_updates must be positive")
+        require(self.keep_checkpoints > 0, "keep_checkpoints must be positive")
+        require(self.validation_videos >= 0, "validation_videos must not be negative")
+        require(
+            self.clips.max_video_seconds * self.model.features_per_second
+            <= self.model.max_video_tokens,
+            f"clips.max_video_seconds ({self.clips.max_video_seconds}) at "
+            f"{self.model.features_per_second:g} features a second does not fit "
+            f"model.max_video_tokens ({self.model.max_video_tokens})",
+        )
+        require(
+            self.clips.text_capacity <= self.model.max_text_tokens,
+            f"clips.text_capacity ({self.clips.text_capacity}) exceeds "
+            f"model.max_text_tokens ({self.model.max_text_tokens})",
+        )
+        require(
+            (self.loss.kind == "mil_nce") == (self.clips.strategy == "mil_nce"),
+            "loss.kind 'mil_nce' and clips.strategy 'mil_nce' go together",
+        )
+        require(
+            not self.model.learn_logit_bias or self.loss.kind == "sigmoid",
+            "model.learn_logit_bias is for loss.kind 'sigmoid'",
+        )
+        require(
+            not (self.model.num_cross_layers and (self.chunk_pairs or self.loss.kind == "mil_nce")),
+            "a re-ranker (model.num_cross_layers) compares the pairs of a whole batch: set "
+            "chunk_pairs to 0 and do not use loss.kind 'mil_nce'",
+        )
