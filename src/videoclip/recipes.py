@@ -23,7 +23,7 @@ __all__ = ["RECIPES", "base", "crossmodal", "paper", "small", "starter", "tiny"]
 def paper() -> PretrainConfig:
     """Return the paper's run: 512 pairs a process, retrieved batches, temperature 1, 25 epochs.
 
-    Source: arXiv 2109.14084, section 4, and the released hyper-parameters.
+    Source: paper, section 5.3, and the released hyper-parameters.
     """
     return PretrainConfig(name="paper", validation_videos=4096)
 

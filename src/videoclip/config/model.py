@@ -14,7 +14,7 @@ __all__ = ["ModelConfig"]
 class ModelConfig:
     """What must agree between a model, its features and every index made with it.
 
-    Source: paper, section 4.1 and appendix; the special ids are those of bert-base-uncased.
+    Source: paper, sections 3.1 and 5.3; the special ids are those of bert-base-uncased.
     """
 
     feature_dim: int = 512

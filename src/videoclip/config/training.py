@@ -13,7 +13,7 @@ __all__ = ["ClipConfig", "LossConfig", "OptimConfig", "PlanConfig", "PretrainCon
 
 @dataclass(frozen=True, kw_only=True)
 class ClipConfig:
-    """How clip pairs are drawn from one narrated video. Source: paper, section 3.2.
+    """How clip pairs are drawn from one narrated video. Source: paper, section 3.3.
 
     Lengths in tokens are word pieces; seconds equal features at one feature a second.
     """
@@ -61,7 +61,7 @@ class ClipConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanConfig:
-    """Which videos share a batch. Source: paper, section 3.3."""
+    """Which videos share a batch. Source: paper, section 3.4."""
 
     kind: Literal["consecutive", "shuffled", "retrieval", "mined"] = "retrieval"
     """`retrieval`: mutually near videos found every epoch (the method); `mined`: the same without
@@ -92,7 +92,7 @@ class PlanConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """The contrastive objective. Source: paper, section 3.1; alternatives named in `losses.py`."""
+    """The contrastive objective. Source: paper, section 3.2; alternatives named in `losses.py`."""
 
     kind: Literal["infonce", "text_to_video", "video_to_text", "mil_nce", "sigmoid"] = "infonce"
     negatives: Literal["local", "global"] = "local"

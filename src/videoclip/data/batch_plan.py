@@ -137,7 +137,7 @@ def retrieval_plan(
     `num_candidates` of 2k is the method (a sample of the candidates, the seed may drop out);
     `num_candidates` equal to k is its "retrieve k" ablation (the seed and its nearest).
 
-    Source: paper, section 3.3. Deviation: the search is exact and over all videos, where the
+    Source: paper, section 3.4. Deviation: the search is exact and over all videos, where the
     release probes one cell of an inverted file over each process's own share.
     """
     num_videos, size = len(vectors), config.videos_per_batch
@@ -190,7 +190,7 @@ def video_vectors(video: np.ndarray, text: np.ndarray) -> np.ndarray:
     Returns:
         (V, E) float32.
 
-    Source: paper, section 3.3.
+    Source: paper, section 3.4.
     """
     mean: np.ndarray = ((video + text) / 2).mean(axis=1, dtype=np.float32)
     return mean

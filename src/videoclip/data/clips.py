@@ -5,7 +5,7 @@ positive pair only that it overlaps: some consecutive cues, a moment inside them
 around that moment whose length owes nothing to the words. Strict alignment, the start of the video
 and MIL-NCE's several candidates are the alternatives the paper compares with.
 
-Everything here is pure and draws from the generator it is given. Source: paper, section 3.2.
+Everything here is pure and draws from the generator it is given. Source: paper, section 3.3.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def draw_clip_pair(
     Raises:
         DataError: If there is nothing to draw from.
 
-    Source: paper, section 3.2. Deviations: no clip is empty or reaches beyond the features (the
+    Source: paper, section 3.3. Deviations: no clip is empty or reaches beyond the features (the
     release pads both with zeros); `min_iou` is ours and off by default.
     """
     if not len(narration) or num_seconds < 1:

@@ -67,7 +67,7 @@ def segment(
 ) -> Timeline:
     """Label every second of a video with one of some texts, or with none (background).
 
-    Source: paper, section 4.2 (action segmentation); the threshold is not the largest similarity
+    Source: paper, section 4 (action segmentation); the threshold is not the largest similarity
     between labels, as released, which is mostly background, but stands on unrelated queries.
 
     Args:
@@ -129,7 +129,7 @@ def answer(
 ) -> Answer:
     """Choose among answers to a question about a video.
 
-    Source: paper, section 4.2 (VideoQA as retrieval): the choice whose text, with the question in
+    Source: paper, section 4 (VideoQA as retrieval): the choice whose text, with the question in
     front, is most similar to the video; here to its best 32 seconds or so, not to all of it, since
     a question is mostly about one moment.
 

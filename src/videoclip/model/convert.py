@@ -187,7 +187,7 @@ def from_bert(
             another shape.
         ConfigError: If the model wanted does not fit these sizes.
 
-    Source: paper, section 4.1 (both encoders start from bert-base-uncased).
+    Source: paper, section 5.3 (both encoders start from bert-base-uncased).
     """
     _check_is_bert(settings, where)
     plain = {

@@ -156,8 +156,8 @@ def pool(encoded: Encoded, pooling: Literal["mean", "cls", "plain_mean"]) -> Ten
     """One vector a sequence: (B, n + 2, H) -> (B, H).
 
     `mean` averages the real positions and [SEP] without [CLS], so that an empty text still has a
-    vector; `plain_mean` counts [CLS] too; `cls` takes [CLS] alone. Source: paper, section 3.1,
-    and its ablation.
+    vector; `plain_mean` counts [CLS] too; `cls` takes [CLS] alone. Source: paper, section 3.1
+    (equation 3), and table 7.
     """
     if pooling == "cls":
         return encoded.hidden[:, 0]

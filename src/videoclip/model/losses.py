@@ -56,7 +56,7 @@ def contrastive_loss(
     Raises:
         ConfigError: If the shapes do not fit each other.
 
-    Source: paper, section 3.1 (equations 1 and 2), summed as released.
+    Source: paper, section 3.2 (equations 4 and 5); each a mean over the batch, as released.
     """
     _check_pairs(video, text)
     all_video = video if all_video is None else all_video

@@ -71,8 +71,8 @@ def epoch_plan(
 def embed_videos(trainer: Trainer, feed: Feed, num_videos: int, epoch: int) -> np.ndarray:
     """Return (V, E) float32, the mean embedding of clip pairs of each video, in every process.
 
-    Each process embeds a share of the videos. Source: paper, section 3.3; the release embeds and
-    groups each share by itself.
+    Each process embeds a share of the videos. Source: paper, section 3.4 (algorithm 1, line 2); the
+    release embeds and groups each share by itself.
     """
     seed, size, world = trainer.config.seed, trainer.config.plan.videos_per_batch, trainer.world
     groups = [

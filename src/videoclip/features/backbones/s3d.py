@@ -3,7 +3,7 @@
 Its weights are the user's to bring: `videoclip convert s3d_howto100m.pth FOLDER` makes the folder
 (config.json, model.safetensors, words.txt) that is read here.
 
-Source: paper, section 4.1 and appendix. Frames as released: 30 a second, the shorter side to 224,
+Source: paper, section 5.3. Frames as released: 30 a second, the shorter side to 224,
 centre crop, values in [0, 1], 30 frames a feature, black frames at the end, unit length.
 """
 
