@@ -28,6 +28,13 @@ def test_nearest_in_cell_stays_in_the_cell():
     centroids = np.array([[1.0], [5.5]], dtype=np.float32)
     assert nearest_in_cell(vectors, centroids, 2, 4).tolist() == [2, 1, 0]
     assert nearest_in_cell(vectors, centroids, 3, 1).tolist() == [3]
+    assert nearest_in_cell(vectors, centroids, 4, 99).tolist() == [4, 3]
+
+
+def test_a_query_comes_before_its_own_copies():
+    vectors = np.array([[1.0], [1.0], [2.0], [1.0]], dtype=np.float32)
+    centroids = np.zeros((1, 1), dtype=np.float32)
+    assert nearest_in_cell(vectors, centroids, 3, 9).tolist() == [3, 0, 1, 2]
 
 
 @pytest.mark.parity

@@ -148,3 +148,12 @@ def test_wrong_input_is_named():
         model.encode_text(*make_text([12], 12))
     with pytest.raises(ConfigError, match=r"must both be \(B, L\)"):
         model.encode_text(torch.zeros(1, 3, dtype=torch.long), torch.ones(1, 4, dtype=torch.bool))
+    video, mask = make_video([2, 9], 9)
+    with pytest.raises(ConfigError, match=r"video_mask is of torch\.int64: give True where real"):
+        model.encode_video(video, mask.long())
+    with pytest.raises(ConfigError, match="text_mask is of"):
+        model.encode_text(*(x.long() for x in make_text([3], 11)))
+    video[1, 3, 0] = torch.nan
+    for embed in (model.encode_video, model.video_tokens):
+        with pytest.raises(DataError, match="NaN or infinite values: extract them again"):
+            embed(video, mask)

@@ -56,11 +56,10 @@ def test_a_step_counts_real_positions():
 
 def test_an_infinite_loss_leaves_the_weights_alone():
     ours = trainer(make_model())
+    ours.model.text_encoder.bert.word_embeddings.weight.data[BATCH.text[0, 0]] = torch.inf
     before = {n: p.clone() for n, p in ours.model.named_parameters()}
-    poisoned = replace(BATCH, video=BATCH.video.clone())
-    poisoned.video[0, 0] = torch.inf
     with pytest.raises(VideoCLIPError, match="update 1: the loss is nan"):
-        ours.step(poisoned)
+        ours.step(BATCH)
     assert all(torch.equal(p, before[n]) for n, p in ours.model.named_parameters())
     assert ours.position.update == 0
 

@@ -49,12 +49,18 @@ def nearest_in_cell(
         count: How many at most; the query finds itself too.
 
     Returns:
-        (n <= count,) int64 indices, by increasing distance.
+        (n <= count,) int64 indices: the query, then the others by increasing distance.
 
     Source: the released code's inverted file, which probes one cell; for comparison with it.
     """
-    offsets = vectors[:, None, :] - centroids  # (V, C, E)
-    cells = np.square(offsets).sum(axis=2).argmin(axis=1)  # (V,)
-    members = np.flatnonzero(cells == cells[query])
-    distances = np.square(vectors[members] - vectors[query]).sum(axis=1)
-    return members[np.argsort(distances, kind="stable")[:count]]
+    offsets = torch.cdist(
+        torch.from_numpy(vectors),
+        torch.from_numpy(centroids),
+        compute_mode="donot_use_mm_for_euclid_dist",
+    )  # (V, C)
+    cells = offsets.argmin(dim=1).numpy()
+    others = np.flatnonzero(cells == cells[query])
+    others = others[others != query]
+    distances = np.square(vectors[others] - vectors[query]).sum(axis=1)
+    order = np.argsort(distances, kind="stable")
+    return np.concatenate([[query], others[order]])[:count]

@@ -66,8 +66,8 @@ class VideoCLIP(nn.Module):
             (B, E), of unit length if `config.normalize`.
 
         Raises:
-            ConfigError: If the shapes do not fit the model.
-            DataError: If a clip has no real position.
+            ConfigError: If shapes or types do not fit the model.
+            DataError: If a clip has no real position, or a feature is not finite.
         """
         self._check_video(video, video_mask)
         if video.shape[0] and not bool(video_mask.any(dim=1).all()):
@@ -86,8 +86,9 @@ class VideoCLIP(nn.Module):
             (B, E), of unit length if `config.normalize`.
 
         Raises:
-            ConfigError: If the shapes do not fit the model.
+            ConfigError: If shapes or types do not fit the model.
         """
+        _check_mask("text_mask", text_mask)
         if text.ndim != 2 or text.shape != text_mask.shape:
             raise ConfigError(
                 f"text and text_mask must both be (B, L), got {tuple(text.shape)} and "
@@ -115,6 +116,10 @@ class VideoCLIP(nn.Module):
         Returns:
             (B, T, E) last-layer states of the slots, zero where masked, of unit length if
             `config.normalize`.
+
+        Raises:
+            ConfigError: If shapes or types do not fit the model.
+            DataError: If a feature is not finite.
         """
         self._check_video(video, video_mask)
         encoded = self.video_encoder(video, video_mask, attend_cls=attend_cls)
@@ -150,6 +155,7 @@ class VideoCLIP(nn.Module):
 
     def _check_video(self, video: Tensor, video_mask: Tensor) -> None:
         config = self.config
+        _check_mask("video_mask", video_mask)
         if video.ndim != 3 or video.shape[:2] != video_mask.shape:
             raise ConfigError(
                 f"video must be (B, T, D) and video_mask (B, T), got {tuple(video.shape)} and "
@@ -165,6 +171,14 @@ class VideoCLIP(nn.Module):
                 f"clips of {video.shape[1]} features, but the model takes at most "
                 f"{config.max_video_tokens}: split them"
             )
+        if not bool((torch.isfinite(video).all(dim=-1) | ~video_mask).all()):
+            raise DataError("features hold NaN or infinite values: extract them again")
+
+
+def _check_mask(name: str, mask: Tensor) -> None:
+    # Numbers would be taken for indices, and give wrong embeddings without a word.
+    if mask.dtype != torch.bool:
+        raise ConfigError(f"{name} is of {mask.dtype}: give True where real, False elsewhere")
 
 
 def _build_towers(config: ModelConfig) -> tuple[VideoEncoder, TextEncoder]:
