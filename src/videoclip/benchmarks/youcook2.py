@@ -7,29 +7,17 @@ clips and needs the JSON file beside it.
 
 from __future__ import annotations
 
-import io
-import pickle
 from pathlib import Path
 from typing import Any, Literal
 
 from videoclip.benchmarks.examples import RetrievalExample
 from videoclip.benchmarks.files import Record, find_file, read_json, read_rows
+from videoclip.data.plain_pickle import read_plain_pickle
 from videoclip.errors import DataError
 
 __all__ = ["read_youcook2", "read_youcook2_csv", "read_youcook2_json", "read_youcook2_pickle"]
 
 JSON_NAME = "youcookii_annotations_trainval.json"
-SAFE_GLOBALS = frozenset(
-    (module, name)
-    for module, names in {
-        "numpy": ("ndarray", "dtype"),
-        "numpy.core.multiarray": ("_reconstruct", "scalar"),
-        "numpy._core.multiarray": ("_reconstruct", "scalar"),
-        "_codecs": ("encode",),
-    }.items()
-    for name in names
-)
-"""All a pickle of lists, dicts, numbers, strings and arrays needs; anything else is refused."""
 
 
 def read_youcook2(path: Path) -> list[RetrievalExample]:
@@ -109,7 +97,7 @@ def read_youcook2_pickle(path: Path, annotations: Path) -> list[RetrievalExample
     """
     clips = {v.text("video_id"): _clips(v) for v in _videos(annotations)}
     examples = []
-    for i, values in enumerate(_load_plain_pickle(path)):
+    for i, values in enumerate(_listed_clips(path)):
         row = Record(values, path, f"item {i}")
         video_id, _, index = row.text("id").rpartition("_")
         if not index.isdecimal() or int(index) >= len(clips.get(video_id, [])):
@@ -118,22 +106,8 @@ def read_youcook2_pickle(path: Path, annotations: Path) -> list[RetrievalExample
     return examples
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Builds plain data and arrays; refuses every other name, so that no code can run."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in SAFE_GLOBALS:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return super().find_class(module, name)
-
-
-def _load_plain_pickle(path: Path) -> list[Any]:
-    if not path.is_file():
-        raise DataError("no such file: check the path", path)
-    try:
-        items = _PlainUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError) as error:
-        raise DataError(f"not a pickle of plain data ({error}): do not trust it", path) from error
+def _listed_clips(path: Path) -> list[Any]:
+    items = read_plain_pickle(path)
     if not isinstance(items, list):
         raise DataError(f"holds a {type(items).__name__}, not a list of clips: wrong file?", path)
     return items

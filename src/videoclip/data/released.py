@@ -7,7 +7,6 @@ fine; drawing many random clips is quicker from a `FeatureStore`.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from videoclip.data.clips import Narration
 from videoclip.data.feature_spec import FeatureSpec
 from videoclip.data.narrated import NarratedVideo
+from videoclip.data.plain_pickle import read_plain_pickle
 from videoclip.data.subtitles import Cue
 from videoclip.errors import DataError
 
@@ -130,18 +130,11 @@ def read_shard_ids(path: Path | str) -> dict[int, list[str]]:
     Raises:
         DataError: If the file is missing or holds anything but numbers and lists of text.
     """
+    table = read_plain_pickle(path)
     try:
-        with Path(path).open("rb") as file:
-            table = _PlainUnpickler(file).load()
         return {int(shard): [str(video_id) for video_id in ids] for shard, ids in table.items()}
-    except (OSError, pickle.UnpicklingError, EOFError, AttributeError, TypeError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise DataError(f"is not a table of shards ({error})", path) from error
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        """Refuse every class and function: a table of ids needs none."""
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
 
 
 def deduplicate_cues(cues: Iterable[Cue], coin: Callable[[], bool]) -> list[Cue]:

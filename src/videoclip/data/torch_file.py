@@ -7,7 +7,6 @@ that are asked for are loaded, so an optimiser's history costs nothing.
 from __future__ import annotations
 
 import os
-import pickle
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -18,26 +17,13 @@ import torch
 from torch import Tensor
 
 from videoclip.data.inert_pickle import InertUnpickler, RefusedError, StoredTensor
+from videoclip.data.plain_pickle import UNPICKLING_ERRORS
 from videoclip.errors import CheckpointError
 
 __all__ = ["TorchFile"]
 
 STREAM_MAGIC = 0x1950A86A20F9469CFC6C
 """First object of the layout from before PyTorch 1.6."""
-
-UNPICKLING_ERRORS = (
-    pickle.UnpicklingError,
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
-"""What damaged bytes make an unpickler raise."""
 
 
 class TorchFile:
