@@ -29,6 +29,7 @@ from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import small
 from videoclip.training.feed import Feed, Group, Purpose
 from videoclip.training.loop import Trainer
+from videoclip.training.objective import pair_objective
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SECONDS, VIDEOS_PER_BATCH = 400, 32
@@ -74,7 +75,7 @@ def pairs_per_second(corpus: NarratedCorpus, num_workers: int, number: int) -> d
 
 def wait_share(config: PretrainConfig, corpus: NarratedCorpus) -> float:
     """CPU time of making batches over that of making and training on them."""
-    trainer = Trainer(VideoCLIP(config.model), config, World(), 100)
+    trainer = Trainer(VideoCLIP(config.model), pair_objective(config.loss), config, World(), 100)
     feed = Feed(corpus, config.clips, 0)
     making = training = 0.0
     for group in groups(len(corpus), 4):

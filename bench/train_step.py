@@ -35,6 +35,7 @@ from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import paper
 from videoclip.training.loop import Trainer
 from videoclip.training.memory import freed_memory_kept
+from videoclip.training.objective import pair_objective
 from videoclip.training.optim import build_optimizer, clip_gradients
 from videoclip.training.speed import step_flops
 
@@ -129,7 +130,8 @@ def make_step(variant: Variant, num_pairs: int, device: torch.device) -> Callabl
     if variant.model == "ours":
         model = VideoCLIP(RUN.model)
         model.video_encoder.packed = model.text_encoder.packed = variant.packed
-        trainer = Trainer(model, RUN, World(device=device), 1000, variant.precision)
+        build, world = pair_objective(RUN.loss), World(device=device)
+        trainer = Trainer(model, build, RUN, world, 1000, variant.precision)
         return lambda: trainer.step(batch)
     towers = TransformersTowers().to(device).train()
     optimizer = build_optimizer(towers, RUN.optim)

@@ -9,12 +9,12 @@ from videoclip.demo.report import render
 from videoclip.demo.story import MEASURES, Found, Stage, Story, Training, sample_clips, scores_line
 from videoclip.library.frames import write_thumbnail
 from videoclip.library.results import Moment
-from videoclip.training.pretrain import PretrainResult
+from videoclip.training.train import RunResult
 
 
 def make_training(name, after):
     before = dict(zip(MEASURES, (0.02, 0.1, 30.0), strict=True))
-    result = PretrainResult(
+    result = RunResult(
         model_folder=Path("model"),
         num_updates=3,
         seconds=1.0,

@@ -29,7 +29,7 @@ def feed(corpus, clips=CONFIG.clips, num_workers=0):
 
 
 def equal(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a._tensors(), b._tensors(), strict=True))
+    return all(torch.equal(x, y) for x, y in zip(a.tensors(), b.tensors(), strict=True))
 
 
 def test_a_batch_is_its_videos_clip_pairs_read_one_by_one(corpus):

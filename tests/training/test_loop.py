@@ -11,6 +11,7 @@ from videoclip.data.batch import Batch
 from videoclip.distributed import World
 from videoclip.errors import VideoCLIPError
 from videoclip.training.loop import Trainer, train_epoch
+from videoclip.training.objective import pair_objective
 
 BATCH = Batch(*make_video([9, 3, 5], 9), *make_text([2, 0, 11], 11))
 
@@ -18,7 +19,9 @@ BATCH = Batch(*make_video([9, 3, 5], 9), *make_text([2, 0, 11], 11))
 def trainer(model, **changes):
     # The run's own model settings are not read: the model brings its own.
     optim = OptimConfig(optimizer="adamw", lr=0.5, warmup_updates=0, schedule="constant")
-    return Trainer(model, PretrainConfig(optim=optim, **changes), World(), run_length=10)
+    run = PretrainConfig(optim=optim, **changes)
+    build = pair_objective(run.loss, chunk_pairs=run.chunk_pairs, seed=run.seed)
+    return Trainer(model, build, run, World(), run_length=10)
 
 
 def test_a_frozen_tower_has_no_dropout_and_everything_else_has():

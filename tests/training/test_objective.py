@@ -12,7 +12,8 @@ from videoclip.data.batch import Batch
 from videoclip.distributed import World
 from videoclip.errors import ConfigError
 from videoclip.model.losses import contrastive_loss, mil_nce_loss, sigmoid_loss
-from videoclip.training.objective import Objective, split
+from videoclip.training.forward import Forward
+from videoclip.training.objective import PairObjective, Towers, split
 
 LEARNED = replace(TINY, normalize=True, temperature=0.2, learn_temperature=True)
 VIDEO_LENGTHS, TEXT_LENGTHS = [9, 1, 4, 7, 3, 5, 2], [3, 0, 11, 5, 8, 1, 6]
@@ -48,9 +49,9 @@ def assert_same(ours, expected, tolerance=1e-5):
 def test_chunks_give_the_gradient_of_the_whole_batch(kind, chunk_pairs):
     batch = make_batch(candidates=2 if kind == "mil_nce" else 1)
     model, config = learned(kind), LossConfig(kind=kind)
-    whole = Objective(model, config, World()).backward(batch, 0)
+    whole = PairObjective(model, config, World()).backward(batch, 0)
     expected = gradients(model)
-    chunked = Objective(model, config, World(), chunk_pairs=chunk_pairs).backward(batch, 0)
+    chunked = PairObjective(model, config, World(), chunk_pairs=chunk_pairs).backward(batch, 0)
     assert chunked.item() == pytest.approx(whole.item(), rel=1e-6)
     assert "log_temperature" in expected
     assert_same(gradients(model), expected)
@@ -60,13 +61,13 @@ def test_chunks_drop_the_same_positions_in_both_passes():
     """The naive twin keeps the graph of every chunk and differentiates the loss of all."""
     model = make_model(replace(LEARNED, dropout=0.5)).train()
     batch, config = make_batch(), LossConfig()
-    loss = Objective(model, config, World(), chunk_pairs=3, seed=5).backward(batch, 7)
+    loss = PairObjective(model, config, World(), chunk_pairs=3, seed=5).backward(batch, 7)
     ours = gradients(model)
-    objective = Objective(model, config, World(), seed=5)
+    forward = Forward(Towers(model, config), World(), "fp32", seed=5)
     parts = []
     for i, chunk in enumerate(split(batch, 3)):
-        objective._reseed(7, i)
-        parts.append(objective._forward(objective._towers, chunk))
+        forward.reseed(7, i)
+        parts.append(forward(*chunk.tensors()))
     naive = contrastive_loss(
         torch.cat([p.video for p in parts]), torch.cat([p.text for p in parts]), model.temperature
     )
@@ -79,7 +80,7 @@ def test_dropout_follows_from_seed_and_update_alone():
     model = make_model(replace(TINY, dropout=0.5)).train()
     losses = []
     for seed, update in [(1, 1), (1, 2), (2, 1), (1, 1)]:
-        objective = Objective(model, LossConfig(), World(), seed=seed)
+        objective = PairObjective(model, LossConfig(), World(), seed=seed)
         losses.append(objective.backward(make_batch(), update).item())
         torch.rand(3)
     assert losses[0] == losses[3] and len(set(losses)) == 3
@@ -97,7 +98,7 @@ def test_each_kind_is_its_loss(kind):
         expected = sigmoid_loss(*outputs, model.logit_bias)
     else:
         expected = contrastive_loss(*outputs, direction="both" if kind == "infonce" else kind)
-    loss = Objective(model, LossConfig(kind=kind), World()).loss(batch)
+    loss = PairObjective(model, LossConfig(kind=kind), World()).loss(batch)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6) and not loss.requires_grad
 
 
@@ -105,7 +106,7 @@ def test_mil_nce_texts_are_candidates_of_their_video():
     model, batch = make_model(TINY), make_batch(candidates=3)
     text = model.encode_text(batch.text, batch.text_mask).view(len(batch), 3, -1)
     expected = mil_nce_loss(model.encode_video(batch.video, batch.video_mask), text)
-    loss = Objective(model, LossConfig(kind="mil_nce"), World()).loss(batch)
+    loss = PairObjective(model, LossConfig(kind="mil_nce"), World()).loss(batch)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
     first = next(split(batch, 2))
     assert torch.equal(first.text, batch.text[:6])
@@ -113,27 +114,27 @@ def test_mil_nce_texts_are_candidates_of_their_video():
 
 def test_a_reranker_is_trained_beside_the_towers():
     model = make_model(replace(TINY, num_cross_layers=1))
-    towers_alone = Objective(make_model(TINY), LossConfig(), World())
-    objective = Objective(model, LossConfig(), World())
+    towers_alone = PairObjective(make_model(TINY), LossConfig(), World())
+    objective = PairObjective(model, LossConfig(), World())
     assert objective.backward(make_batch(), 0) > towers_alone.loss(make_batch())
     assert all(p.grad is not None for p in model.parameters())
 
 
 def test_bf16_stays_near_fp32():
     model, batch = make_model(LEARNED), make_batch()
-    exact = Objective(model, LossConfig(), World()).loss(batch)
-    rounded = Objective(model, LossConfig(), World(), precision="bf16").loss(batch)
+    exact = PairObjective(model, LossConfig(), World()).loss(batch)
+    rounded = PairObjective(model, LossConfig(), World(), precision="bf16").loss(batch)
     assert 0 < abs(rounded.item() - exact.item()) < 0.1
 
 
 def rank_answers(world):
     own = slice(0, 3) if world.on_main else slice(3, 7)
-    batch = Batch(*(t[own] for t in make_batch()._tensors()))
+    batch = Batch(*(t[own] for t in make_batch().tensors()))
     answers = {}
     for kind in ("infonce", "sigmoid"):
         for chunk_pairs in (0, 2):
             model, config = learned(kind), LossConfig(kind=kind, negatives="global")
-            objective = Objective(model, config, world, chunk_pairs=chunk_pairs)
+            objective = PairObjective(model, config, world, chunk_pairs=chunk_pairs)
             loss = float(objective.backward(batch, 0))
             answers[f"{kind} {chunk_pairs}"] = {
                 "loss": world.mean({"loss": loss})["loss"],
@@ -151,7 +152,7 @@ def answers(tmp_path_factory):
 @pytest.mark.parametrize("kind", ["infonce", "sigmoid"])
 def test_global_negatives_on_two_processes_are_one_big_batch(answers, kind, chunk_pairs):
     model = learned(kind)
-    loss = Objective(model, LossConfig(kind=kind), World()).backward(make_batch(), 0)
+    loss = PairObjective(model, LossConfig(kind=kind), World()).backward(make_batch(), 0)
     expected = gradients(model)
     for answer in answers:
         part = answer[f"{kind} {chunk_pairs}"]

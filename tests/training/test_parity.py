@@ -13,6 +13,7 @@ from videoclip.data.batch import Batch
 from videoclip.distributed import World
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.loop import Trainer
+from videoclip.training.objective import pair_objective
 
 pytestmark = pytest.mark.parity
 
@@ -89,7 +90,8 @@ def trainer(model, chunk_pairs=0):
         optim=OptimConfig(lr=1e-3, warmup_updates=4, total_updates=100),
         chunk_pairs=chunk_pairs,
     )
-    return Trainer(model, run, World(), run_length=100)
+    build = pair_objective(run.loss, chunk_pairs=chunk_pairs, seed=run.seed)
+    return Trainer(model, build, run, World(), run_length=100)
 
 
 @pytest.mark.parametrize("chunk_pairs", [0, 2])

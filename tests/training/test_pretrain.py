@@ -247,8 +247,8 @@ def test_more_processes_than_batches_are_refused(corpus, tmp_path):
 
 
 def test_bf16_is_measured_once_and_remembered(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr("videoclip.training.pretrain.bf16_pays", lambda *_: True)
+    monkeypatch.setattr("videoclip.training.train.bf16_pays", lambda *_: True)
     pretrain(tiny_config(precision="auto"), corpus, tmp_path, shown=False)
     assert json.loads((tmp_path / "facts.json").read_text())["precision"] == "bf16"
-    monkeypatch.setattr("videoclip.training.pretrain.bf16_pays", None)
+    monkeypatch.setattr("videoclip.training.train.bf16_pays", None)
     pretrain(tiny_config(precision="auto"), corpus, tmp_path, shown=False)  # not measured again

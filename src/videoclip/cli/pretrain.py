@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from videoclip.data.tokenizer import Tokenizer
     from videoclip.distributed import World
     from videoclip.model.videoclip import VideoCLIP
-    from videoclip.training.pretrain import PretrainResult
+    from videoclip.training.train import RunResult
 
 __all__ = ["Pretrain", "parse"]
 
@@ -183,7 +183,7 @@ def _overview() -> str:
     return "\n".join(lines)
 
 
-def _summary(result: PretrainResult) -> str:
+def _summary(result: RunResult) -> str:
     lines = [
         f"{result.model_folder}: {result.num_updates} updates in {result.seconds:.0f} s, "
         f"loss {result.loss:.3f}"

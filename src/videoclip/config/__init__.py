@@ -13,6 +13,7 @@ from videoclip.config.training import (
     OptimConfig,
     PlanConfig,
     PretrainConfig,
+    RunConfig,
 )
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "OptimConfig",
     "PlanConfig",
     "PretrainConfig",
+    "RunConfig",
     "from_dict",
     "to_dict",
 ]

@@ -8,7 +8,14 @@ from typing import Literal
 from videoclip.config.check import require
 from videoclip.config.model import ModelConfig
 
-__all__ = ["ClipConfig", "LossConfig", "OptimConfig", "PlanConfig", "PretrainConfig"]
+__all__ = [
+    "ClipConfig",
+    "LossConfig",
+    "OptimConfig",
+    "PlanConfig",
+    "PretrainConfig",
+    "RunConfig",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,14 +146,10 @@ class OptimConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
-    """A complete pre-training run; named ones are in `recipes.py`."""
+class RunConfig:
+    """What pre-training and fine-tuning have in common."""
 
     name: str = "paper"
-    model: ModelConfig = field(default_factory=ModelConfig)
-    clips: ClipConfig = field(default_factory=ClipConfig)
-    plan: PlanConfig = field(default_factory=PlanConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     epochs: int = 25
     seed: int = 1
@@ -158,8 +161,6 @@ class PretrainConfig:
     """Compile the towers with `torch.compile` (pays on GPUs only)."""
     chunk_pairs: int = 0
     """Pairs per forward pass of gradient caching, exact for any batch; 0: whole batches."""
-    num_workers: int = 0
-    """Processes that prepare batches."""
     validation_videos: int = 0
     """Videos held out (the last of a seeded shuffle) for the validation loss; 0: none."""
     save_every_updates: int = 500
@@ -172,6 +173,21 @@ class PretrainConfig:
         require(self.save_every_updates > 0, "save_every_updates must be positive")
         require(self.keep_checkpoints > 0, "keep_checkpoints must be positive")
         require(self.validation_videos >= 0, "validation_videos must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(RunConfig):
+    """A complete pre-training run; named ones are in `recipes.py`."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    clips: ClipConfig = field(default_factory=ClipConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    num_workers: int = 0
+    """Processes that prepare batches."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         require(
             self.clips.max_video_seconds * self.model.features_per_second
             <= self.model.max_video_tokens,

@@ -38,13 +38,14 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Return the batch on a device; with `non_blocking` from pinned memory, without waiting."""
-        return Batch(*(t.to(device, non_blocking=non_blocking) for t in self._tensors()))
+        return Batch(*(t.to(device, non_blocking=non_blocking) for t in self.tensors()))
 
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory; a `DataLoader(pin_memory=True)` calls this."""
-        return Batch(*(t.pin_memory() for t in self._tensors()))
+        return Batch(*(t.pin_memory() for t in self.tensors()))
 
-    def _tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the four, as `Towers` takes them."""
         return self.video, self.video_mask, self.text, self.text_mask
 
 

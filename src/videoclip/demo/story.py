@@ -31,8 +31,9 @@ from videoclip.model.starter import starter_model
 from videoclip.recipes import starter
 from videoclip.synthetic.settings import WorldConfig
 from videoclip.synthetic.write import write_world
-from videoclip.training.pretrain import PretrainResult, pretrain
+from videoclip.training.pretrain import pretrain
 from videoclip.training.run import read_log
+from videoclip.training.train import RunResult
 
 __all__ = ["FULL", "MEASURES", "QUICK", "DemoSize", "Found", "Stage", "Story", "Training", "tell"]
 
@@ -84,7 +85,7 @@ class Training:
 
     name: str
     losses: tuple[float, ...]
-    result: PretrainResult
+    result: RunResult
 
 
 @dataclass(frozen=True)

@@ -6,24 +6,54 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor
 
-from videoclip.config import PretrainConfig
-from videoclip.data.batch import Batch
+from videoclip.config import RunConfig
 from videoclip.distributed import World
 from videoclip.errors import VideoCLIPError
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.checkpoint import Position
-from videoclip.training.objective import Objective
 from videoclip.training.optim import build_optimizer, clip_gradients, freeze, learning_rate
-from videoclip.training.speed import step_flops
+from videoclip.training.speed import Masked, trained_towers
 
-__all__ = ["Step", "Trainer", "train_epoch"]
+__all__ = ["Objective", "Step", "Trainer", "TrainingBatch", "train_epoch"]
 
 LOWEST_TEMPERATURE = 0.01
+
+
+class TrainingBatch(Masked, Protocol):
+    """What one process works on in one update: clips and texts."""
+
+    def __len__(self) -> int:
+        """Number of clips."""
+        ...
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """Return the batch on a device."""
+        ...
+
+
+BatchT = TypeVar("BatchT", bound=TrainingBatch)
+BatchT_contra = TypeVar("BatchT_contra", contravariant=True)
+
+
+class Objective(Protocol[BatchT_contra]):
+    """What is minimised; the model is its own."""
+
+    def backward(self, batch: BatchT_contra, update: int) -> Tensor:
+        """Add the gradients of a batch to the model's and return this process's loss, detached."""
+        ...
+
+    def loss(self, batch: BatchT_contra) -> Tensor:
+        """Return the loss of a batch without gradients or other processes."""
+        ...
+
+    def flops(self, batch: BatchT_contra) -> int:
+        """Return the floating-point operations `backward` needs."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -35,7 +65,7 @@ class Step:
         lr: Learning rate.
         grad_norm: Norm of the gradient before clipping.
         temperature: What similarities were divided by.
-        num_pairs: Clip pairs.
+        num_pairs: Clip pairs, or windows where there are no pairs.
         num_tokens: Real positions of both towers, special ones included.
         flops: Floating-point operations on them.
         seconds: Wall time, waiting for data included.
@@ -61,11 +91,12 @@ class Step:
         return entry
 
 
-class Trainer:
+class Trainer(Generic[BatchT]):
     """A model with its optimiser, somewhere in a run.
 
     Args:
         model: Moved to the world's device; what is to be frozen is frozen.
+        objective: Builds what is minimised, from model, processes and precision.
         config: The run.
         world: The processes.
         run_length: Updates of the whole run, for the schedule.
@@ -75,7 +106,8 @@ class Trainer:
     def __init__(
         self,
         model: VideoCLIP,
-        config: PretrainConfig,
+        objective: Callable[[VideoCLIP, World, str], Objective[BatchT]],
+        config: RunConfig,
         world: World,
         run_length: int,
         precision: str = "fp32",
@@ -84,18 +116,11 @@ class Trainer:
         self.model = model.to(world.device)
         self.train_mode()
         self.config, self.world, self.run_length = config, world, run_length
-        self.objective = Objective(
-            model,
-            config.loss,
-            world,
-            chunk_pairs=config.chunk_pairs,
-            precision=precision,
-            seed=config.seed,
-        )
+        self.objective = objective(model, world, precision)
         self.optimizer = build_optimizer(model, config.optim)
         self.position = Position()
 
-    def step(self, batch: Batch) -> Step:
+    def step(self, batch: BatchT) -> Step:
         """Perform one update.
 
         Raises:
@@ -119,7 +144,7 @@ class Trainer:
         self.position = replace(self.position, update=update + 1, step=self.position.step + 1)
         return report
 
-    def validation_loss(self, batches: Iterator[Batch]) -> float:
+    def validation_loss(self, batches: Iterator[BatchT]) -> float:
         """Return the mean loss of all processes' batches, in eval mode."""
         self.model.eval()
         losses = [float(self.objective.loss(batch.to(self.world.device))) for batch in batches]
@@ -128,12 +153,12 @@ class Trainer:
         return mean["loss"] / mean["count"]
 
     def _report(
-        self, batch: Batch, loss: float, lr: float, grad_norm: float, temperature: float
+        self, batch: BatchT, loss: float, lr: float, grad_norm: float, temperature: float
     ) -> Step:
         tokens = int(batch.video_mask.sum() + batch.text_mask.sum()) + 2 * (
-            len(batch.video) + len(batch.text)
+            len(batch.video_mask) + len(batch.text_mask)
         )
-        flops = step_flops(self.model.config, batch, self._passes(len(batch)))
+        flops = self.objective.flops(batch)
         mean = self.world.mean(
             {"loss": loss, "pairs": len(batch), "tokens": tokens, "flops": flops}
         )
@@ -154,27 +179,17 @@ class Trainer:
             flops=round(mean["flops"] * size),
         )
 
-    def _towers(self) -> list[tuple[nn.Module, bool]]:
-        """The video and the text tower, each with whether anything in it is trained."""
-        towers = (self.model.video_encoder, self.model.text_encoder)
-        return [(tower, any(p.requires_grad for p in tower.parameters())) for tower in towers]
-
     def train_mode(self) -> None:
         """Dropout where something is learned; a frozen tower always says the same."""
         self.model.train()
-        for tower, trained in self._towers():
+        towers = self.model.video_encoder, self.model.text_encoder
+        for tower, trained in zip(towers, trained_towers(self.model), strict=True):
             tower.train(trained)
-
-    def _passes(self, num_pairs: int) -> tuple[int, int]:
-        """How often each tower is run in a step of this many pairs, see `step_flops`."""
-        again = int(0 < self.config.chunk_pairs < num_pairs)
-        video, text = (3 + again if trained else 1 + again for _, trained in self._towers())
-        return video, text
 
 
 def train_epoch(
-    trainer: Trainer,
-    batches: Iterator[Batch],
+    trainer: Trainer[BatchT],
+    batches: Iterator[BatchT],
     *,
     log: Callable[[dict[str, Any]], None],
     save: Callable[[], None],

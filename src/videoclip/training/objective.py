@@ -1,20 +1,17 @@
-"""From a batch to gradients: both towers, the loss, and batches larger than memory.
+"""From clip pairs to gradients: both towers, the loss, and batches larger than memory.
 
-The loss reads nothing but what `Towers` returns, so that gradients flow through one door: DDP
-watches it, autocast covers it, and gradient caching cuts there.
+The loss reads nothing but what `Towers` returns: gradient caching cuts there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.parallel import DistributedDataParallel
 
 from videoclip.config import LossConfig
 from videoclip.data.batch import Batch
@@ -23,8 +20,10 @@ from videoclip.model.encoders import Encoded
 from videoclip.model.losses import contrastive_loss, mil_nce_loss, sigmoid_loss
 from videoclip.model.reranker import hard_candidates, reranking_loss
 from videoclip.model.videoclip import VideoCLIP
+from videoclip.training.forward import Forward
+from videoclip.training.speed import step_flops, trained_towers
 
-__all__ = ["Objective", "Outputs", "Towers", "pair_loss", "split"]
+__all__ = ["Outputs", "PairObjective", "Towers", "pair_loss", "pair_objective", "split"]
 
 
 class Outputs(NamedTuple):
@@ -129,8 +128,8 @@ def pair_loss(outputs: Outputs, config: LossConfig, world: World) -> Tensor:
     return loss * (len(video) * num_processes / len(all_video)) + reranking
 
 
-class Objective:
-    """Computes the loss of a batch and adds its gradients to the model's.
+class PairObjective:
+    """Computes the loss of a batch of clip pairs and adds its gradients to the model's.
 
     Args:
         model: In training mode already, on the world's device, its frozen parameters frozen.
@@ -152,17 +151,14 @@ class Objective:
         precision: str = "fp32",
         seed: int = 0,
     ) -> None:
-        self._towers = Towers(model, config)
-        self._synced: nn.Module = self._towers
-        if world.size > 1:
-            self._synced = DistributedDataParallel(self._towers, gradient_as_bucket_view=True)
-        self._config, self._world, self._seed = config, world, seed
-        self._chunk_pairs, self.precision = chunk_pairs, precision
+        self._forward = Forward(Towers(model, config), world, precision, seed)
+        self._model, self._config, self._world = model, config, world
+        self._chunk_pairs = chunk_pairs
 
-    @torch.no_grad()
     def embed(self, batch: Batch) -> Outputs:
         """Return what the towers say of a batch on the own device, without gradients."""
-        return self._forward(self._towers, batch)
+        outputs: Outputs = self._forward.without_gradient(*batch.tensors())
+        return outputs
 
     @torch.no_grad()
     def loss(self, batch: Batch) -> Tensor:
@@ -177,15 +173,15 @@ class Objective:
         rows of that gradient back. Source: gradient caching (arXiv 2101.06983).
         """
         if not 0 < self._chunk_pairs < len(batch):
-            self._reseed(update, 0)
-            loss = pair_loss(self._forward(self._synced, batch), self._config, self._world)
+            self._forward.reseed(update)
+            loss = pair_loss(self._forward(*batch.tensors()), self._config, self._world)
             loss.backward()  # type: ignore[no-untyped-call]
             return loss.detach()
 
         chunks = list(split(batch, self._chunk_pairs))
         parts = []
         for i, chunk in enumerate(chunks):
-            self._reseed(update, i)
+            self._forward.reseed(update, i)
             parts.append(self.embed(chunk))
         whole = Outputs(
             torch.cat([part.video for part in parts]),
@@ -204,30 +200,31 @@ class Objective:
             last = i == len(chunks) - 1
             # The scalars are the same in every chunk: theirs go back once.
             rows = [video, text, *(gradients[2:] if last else ())]
-            self._reseed(update, i)
-            with nullcontext() if last else self._no_sync():
-                again = zip(self._forward(self._synced, chunk), rows, strict=False)
+            self._forward.reseed(update, i)
+            with nullcontext() if last else self._forward.unsynced():
+                again = zip(self._forward(*chunk.tensors()), rows, strict=False)
                 wanted = [(x, g) for x, g in again if x.requires_grad and g is not None]
                 torch.autograd.backward([x for x, _ in wanted], [g for _, g in wanted])
         return loss.detach()
 
-    def _forward(self, towers: nn.Module, batch: Batch) -> Outputs:
-        with torch.autocast(
-            self._world.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"
-        ):
-            outputs: Outputs = towers(batch.video, batch.video_mask, batch.text, batch.text_mask)
-        return outputs
+    def flops(self, batch: Batch) -> int:
+        """Return the floating-point operations of a step, see `step_flops`."""
+        again = int(0 < self._chunk_pairs < len(batch))
+        video, text = (3 + again if on else 1 + again for on in trained_towers(self._model))
+        return step_flops(self._model.config, batch, (video, text))
 
-    def _no_sync(self) -> AbstractContextManager[None]:
-        """Leave the averaging over processes to the last chunk."""
-        if isinstance(self._synced, DistributedDataParallel):
-            return self._synced.no_sync()
-        return nullcontext()
 
-    def _reseed(self, update: int, chunk: int) -> None:
-        """Make this chunk's dropout a function of where the run stands."""
-        entropy = np.random.SeedSequence([self._seed, update, self._world.rank, chunk])
-        torch.manual_seed(int(entropy.generate_state(1)[0]))
+def pair_objective(
+    config: LossConfig, *, chunk_pairs: int = 0, seed: int = 0
+) -> Callable[[VideoCLIP, World, str], PairObjective]:
+    """Return what a `Trainer` builds its objective of clip pairs with."""
+
+    def build(model: VideoCLIP, world: World, precision: str) -> PairObjective:
+        return PairObjective(
+            model, config, world, chunk_pairs=chunk_pairs, precision=precision, seed=seed
+        )
+
+    return build
 
 
 def split(batch: Batch, num_pairs: int) -> Iterator[Batch]:

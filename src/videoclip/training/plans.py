@@ -9,10 +9,12 @@ import numpy as np
 import torch
 
 from videoclip.config import ClipConfig, PlanConfig, PretrainConfig
+from videoclip.data.batch import Batch
 from videoclip.data.batch_plan import BatchPlan, make_plan, needs_vectors, video_vectors
 from videoclip.distributed import World
 from videoclip.training.feed import Feed, Group, Purpose
 from videoclip.training.loop import Trainer
+from videoclip.training.objective import PairObjective
 
 __all__ = ["embed_videos", "epoch_plan", "num_groups", "vector_clips"]
 
@@ -33,31 +35,37 @@ def vector_clips(config: PretrainConfig) -> ClipConfig:
 
 
 def epoch_plan(
-    trainer: Trainer, feed: Feed, num_videos: int, epoch: int, path: Path | None
+    trainer: Trainer[Batch],
+    run: PretrainConfig,
+    feed: Feed,
+    num_videos: int,
+    epoch: int,
+    path: Path | None,
 ) -> BatchPlan:
     """Return the plan of an epoch, the same in every process.
 
     Args:
         trainer: Whose model embeds the videos, where the kind of plan asks for it.
+        run: Its plan and seed.
         feed: Draws the clip pairs that stand for a video.
         num_videos: Videos V the feed draws from.
         epoch: Epoch, from 1.
         path: Where the main process keeps it; one that is there already is used again.
     """
-    config, world = trainer.config.plan, trainer.world
+    config, world = run.plan, trainer.world
     kept = BatchPlan.load(path) if path is not None and path.exists() else None
     kept = world.broadcast(kept)
     if kept is not None:
         return kept
     vectors = None
     if needs_vectors(config, epoch):
-        vectors = embed_videos(trainer, feed, num_videos, epoch)
+        vectors = embed_videos(trainer, run, feed, num_videos, epoch)
     plan = None
     if path is not None:
         plan = make_plan(
             config,
             num_videos,
-            seed=trainer.config.seed,
+            seed=run.seed,
             epoch=epoch,
             vectors=vectors,
             device=world.device,
@@ -68,13 +76,16 @@ def epoch_plan(
     return plan
 
 
-def embed_videos(trainer: Trainer, feed: Feed, num_videos: int, epoch: int) -> np.ndarray:
+def embed_videos(
+    trainer: Trainer[Batch], run: PretrainConfig, feed: Feed, num_videos: int, epoch: int
+) -> np.ndarray:
     """Return (V, E) float32, the mean embedding of clip pairs of each video, in every process.
 
     Each process embeds a share of the videos. Source: paper, section 3.4 (algorithm 1, line 2); the
     release embeds and groups each share by itself.
     """
-    seed, size, world = trainer.config.seed, trainer.config.plan.videos_per_batch, trainer.world
+    seed, size, world = run.seed, run.plan.videos_per_batch, trainer.world
+    assert isinstance(trainer.objective, PairObjective)
     groups = [
         Group(range(i, min(i + size, num_videos)), (seed, Purpose.VECTORS, epoch, i))
         for i in range(0, num_videos, size)

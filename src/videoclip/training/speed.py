@@ -4,29 +4,40 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from videoclip.config import LossConfig, ModelConfig
-from videoclip.data.batch import Batch
-from videoclip.distributed import World
+from videoclip.config import ModelConfig
 from videoclip.model.videoclip import VideoCLIP
-from videoclip.training.objective import Objective, split
 
-__all__ = ["bf16_pays", "matmul_peak", "step_flops"]
+__all__ = ["Masked", "bf16_pays", "matmul_peak", "step_flops", "trained_towers"]
 
 BF16_GAIN = 1.15
 """What bf16 must gain to be worth its rounding."""
-SAMPLE_PAIRS = 8
 
 
-def step_flops(config: ModelConfig, batch: Batch, passes: tuple[int, int] = (3, 3)) -> int:
+class Masked(Protocol):
+    """A batch of clips and texts, as far as counting goes."""
+
+    @property
+    def video_mask(self) -> Tensor:
+        """(B, T), True where real."""
+        ...
+
+    @property
+    def text_mask(self) -> Tensor:
+        """(N, L), True where real."""
+        ...
+
+
+def step_flops(config: ModelConfig, batch: Masked, passes: tuple[int, int] = (3, 3)) -> int:
     """Return the floating-point operations a step needs on the real positions of a batch.
 
     Args:
         config: Sizes.
-        batch: The clip pairs.
+        batch: The clips and texts.
         passes: How often the video and the text tower are run: 1 forward and 2 backward, 4 with
             gradient caching, 1 where frozen.
 
@@ -56,22 +67,26 @@ def matmul_peak(device: torch.device, precision: str) -> float:
     return 2 * size**3 / _seconds(lambda: a @ b, device)
 
 
-def bf16_pays(model: VideoCLIP, batch: Batch, loss: LossConfig, device: torch.device) -> bool:
-    """Measure whether a step under bf16 autocast is clearly quicker, on a few pairs of a batch.
+def trained_towers(model: VideoCLIP) -> tuple[bool, bool]:
+    """Return whether anything in the video and in the text tower is trained."""
+    video, text = (
+        any(p.requires_grad for p in tower.parameters())
+        for tower in (model.video_encoder, model.text_encoder)
+    )
+    return video, text
 
-    The model's gradients are dropped; nothing else changes.
+
+def bf16_pays(step: Callable[[str], Callable[[], object]], device: torch.device) -> bool:
+    """Measure whether a step under bf16 autocast is clearly quicker.
+
+    Args:
+        step: From a precision to a call that computes the gradients of a small batch.
+        device: Where.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    sample = next(split(batch, SAMPLE_PAIRS)).to(device)
-
-    def seconds(precision: str) -> float:
-        objective = Objective(model, loss, World(device=device), precision=precision)
-        return _seconds(lambda: objective.backward(sample, 0), device, repeats=2)
-
-    pays = seconds("fp32") > BF16_GAIN * seconds("bf16")
-    model.zero_grad()
-    return pays
+    fp32, bf16 = (_seconds(step(name), device, repeats=2) for name in ("fp32", "bf16"))
+    return fp32 > BF16_GAIN * bf16
 
 
 def _seconds(work: Callable[[], object], device: torch.device, repeats: int = 4) -> float:
