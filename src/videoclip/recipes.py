@@ -130,7 +130,8 @@ def crossmodal() -> PretrainConfig:
     """Return the cross-modal variant: ResNet-50 frames, BERT words, a re-ranker on top.
 
     Positive pairs overlap by an IoU of at least 0.5; the re-ranker's negatives are videos at
-    least 0.5 alike. Source: docs/paper-to-code.md, "the cross-modal variant".
+    least 0.5 alike. With `train_backbone` the ResNet is trained along, on frames; by default its
+    features are kept. Source: docs/paper-to-code.md, "the cross-modal variant".
     """
     model = ModelConfig(
         backbone="image:microsoft/resnet-50",
@@ -142,7 +143,7 @@ def crossmodal() -> PretrainConfig:
     )
     return PretrainConfig(
         name="crossmodal",
-        model=_improved(model),
+        model=replace(model, normalize=True, temperature=0.07),
         clips=ClipConfig(text_capacity=32, max_text_tokens=32, min_iou=0.5),
         plan=PlanConfig(kind="shuffled", videos_per_batch=16, num_candidates=32),
         loss=LossConfig(num_hard_negatives=8, hard_similarity=0.5, reranking_temperature=0.07),

@@ -185,9 +185,18 @@ class PretrainConfig(RunConfig):
     loss: LossConfig = field(default_factory=LossConfig)
     num_workers: int = 0
     """Processes that prepare batches."""
+    train_backbone: bool = False
+    """Train the image backbone along, on pictures in place of features (`FrameStore`)."""
+    frames_at_once: int = 32
+    """Pictures whose activations are held at once where the backbone is trained."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self.frames_at_once > 0, "frames_at_once must be positive")
+        require(
+            not self.train_backbone or self.model.backbone.startswith("image:"),
+            "train_backbone needs an image model: set model.backbone to 'image:FOLDER'",
+        )
         require(
             self.clips.max_video_seconds * self.model.features_per_second
             <= self.model.max_video_tokens,

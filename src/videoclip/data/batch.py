@@ -21,7 +21,8 @@ class Batch:
     [C * i, C * (i + 1)).
 
     Attributes:
-        video: (B, T, D) float32, frozen features, zero where padded.
+        video: (B, T, D) float32, frozen features, or (B, T, height, width, 3) uint8, pictures that
+            the backbone is trained on; zero where padded.
         video_mask: (B, T) bool, True where real; a prefix of each row.
         text: (B, L) int64, word-piece ids without [CLS] and [SEP], `pad_id` where padded.
         text_mask: (B, L) bool, True where real; a prefix of each row.
@@ -61,9 +62,13 @@ def collate(pairs: Sequence[tuple[np.ndarray, ArrayLike]], pad_id: int) -> Batch
 
 
 def pad_features(features: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Stack arrays (rows, D) into (B, T, D) float32, zero where padded, and its (B, T) mask."""
+    """Stack arrays (rows, D) into (B, T, D) float32, zero where padded, and its (B, T) mask.
+
+    Pictures, (rows, height, width, 3) uint8, keep their type.
+    """
     longest = max(map(len, features))
-    padded = np.zeros((len(features), longest, features[0].shape[1]), dtype=np.float32)
+    dtype = np.uint8 if features[0].dtype == np.uint8 else np.float32
+    padded = np.zeros((len(features), longest, *features[0].shape[1:]), dtype=dtype)
     mask = np.zeros(padded.shape[:2], dtype=bool)
     # Row by row, so that each clip is converted to float32 while it is copied.
     for row, real, clip in zip(padded, mask, features, strict=True):

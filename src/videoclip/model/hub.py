@@ -9,7 +9,10 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -18,19 +21,28 @@ from torch import Tensor, nn
 from videoclip.config import ModelConfig, from_dict, to_dict
 from videoclip.errors import CheckpointError, ConfigError
 
-__all__ = ["load_config", "load_weights", "model_folder", "push", "save_model"]
+__all__ = ["BACKBONE_FOLDER", "load_config", "load_weights", "model_folder", "push", "save_model"]
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+BACKBONE_FOLDER = "backbone"
+"""In a model folder: the backbone that was trained along, if any."""
 FORMAT = "videoclip-model-1"
 
 
 def save_model(model: nn.Module, config: ModelConfig, folder: Path) -> None:
-    """Write a model folder; each file is complete or absent, whenever the process dies."""
+    """Write a model folder; each file is complete or absent, whenever the process dies.
+
+    A frame encoder lies apart, as the backbone it is.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"format": FORMAT, **to_dict(config)}
     partial = folder / (WEIGHTS_FILE + ".partial")
-    safetensors.torch.save_file(_distinct_tensors(model), partial, metadata={"format": "pt"})
+    with _towers_alone(model) as frame_encoder:
+        tensors = _distinct_tensors(model)
+    if frame_encoder is not None:
+        frame_encoder.save_pretrained(folder / BACKBONE_FOLDER)
+    safetensors.torch.save_file(tensors, partial, metadata={"format": "pt"})
     _finish(partial, folder / WEIGHTS_FILE)
     partial = folder / (CONFIG_FILE + ".partial")
     partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
@@ -72,11 +84,14 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     if not path.is_file():
         raise CheckpointError(f"{folder} is not a model folder: it has no {WEIGHTS_FILE}")
     try:
-        safetensors.torch.load_model(model, str(path), strict=True)
+        with _towers_alone(model) as frame_encoder:
+            safetensors.torch.load_model(model, str(path), strict=True)
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): copy the model again") from None
     except RuntimeError as error:
         raise CheckpointError(f"{path} does not fit its config: {_one_line(error)}") from None
+    if frame_encoder is not None:
+        frame_encoder.load_pretrained(folder / BACKBONE_FOLDER)
 
 
 def model_folder(folder_or_hub_id: Path | str) -> Path:
@@ -113,6 +128,16 @@ def push(model: nn.Module, config: ModelConfig, hub_id: str, *, private: bool) -
         save_model(model, config, Path(folder))
         commit = api.upload_folder(repo_id=hub_id, folder_path=folder)
     return str(commit)
+
+
+@contextmanager
+def _towers_alone(model: Any) -> Iterator[Any]:
+    """Take the frame encoder off a model for a while, and lend it out; None where there is none."""
+    frame_encoder, model.frame_encoder = model.frame_encoder, None
+    try:
+        yield frame_encoder
+    finally:
+        model.frame_encoder = frame_encoder
 
 
 def _distinct_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -32,6 +32,11 @@ class VideoCLIP(nn.Module):
 
     Args:
         config: Everything that must agree between a model, its features and its indexes.
+
+    Attributes:
+        config: As given.
+        frame_encoder: The backbone, while it is trained along (`FrameEncoder`): videos are then
+            pictures, and what is saved has it in a folder of its own. None otherwise.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -41,6 +46,7 @@ class VideoCLIP(nn.Module):
         if config.num_cross_layers:
             self.reranker = Reranker(config)
         self.apply(init_bert_weights)
+        self.frame_encoder: nn.Module | None = None
         if config.num_cross_layers:
             self.reranker.start_neutral()
         if config.learn_temperature:
@@ -59,7 +65,8 @@ class VideoCLIP(nn.Module):
         """Embed video clips.
 
         Args:
-            video: (B, T, D) frozen features; T is at most `config.max_video_tokens`.
+            video: (B, T, D) frozen features, or pictures where there is a frame encoder; T is at
+                most `config.max_video_tokens`.
             video_mask: (B, T), True where real: a prefix of each row, at least one position.
 
         Returns:
@@ -69,10 +76,18 @@ class VideoCLIP(nn.Module):
             ConfigError: If shapes or types do not fit the model.
             DataError: If a clip has no real position, or a feature is not finite.
         """
+        video = self.features(video, video_mask)
         self._check_video(video, video_mask)
         if video.shape[0] and not bool(video_mask.any(dim=1).all()):
             raise DataError("a video clip has no features: leave it out of the batch")
         return self.pool(self.video_encoder(video, video_mask))
+
+    def features(self, video: Tensor, video_mask: Tensor) -> Tensor:
+        """Return what the video tower takes: the frame encoder's features, or `video` as it is."""
+        if self.frame_encoder is None:
+            return video
+        features: Tensor = self.frame_encoder(video, video_mask)
+        return features
 
     def encode_text(self, text: Tensor, text_mask: Tensor) -> Tensor:
         """Embed text clips.

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from videoclip.config import LossConfig
 from videoclip.data.batch import Batch
 from videoclip.distributed import World
+from videoclip.features.frame_encoder import FrameEncoder
 from videoclip.model.encoders import Encoded
 from videoclip.model.losses import contrastive_loss, mil_nce_loss, sigmoid_loss
 from videoclip.model.reranker import hard_candidates, reranking_loss
@@ -57,7 +58,8 @@ class Towers(nn.Module):
         """Embed the four tensors of a `Batch`."""
         model, reranking = self.model, torch.zeros((), device=video.device)
         if model.config.num_cross_layers:
-            encoded = model.video_encoder(video, video_mask), model.text_encoder(text, text_mask)
+            features = model.features(video, video_mask)
+            encoded = model.video_encoder(features, video_mask), model.text_encoder(text, text_mask)
             videos, texts = map(model.pool, encoded)
             reranking = self._reranking_loss(*encoded, videos, texts)
         else:
@@ -211,7 +213,10 @@ class PairObjective:
         """Return the floating-point operations of a step, see `step_flops`."""
         again = int(0 < self._chunk_pairs < len(batch))
         video, text = (3 + again if on else 1 + again for on in trained_towers(self._model))
-        return step_flops(self._model.config, batch, (video, text))
+        flops = step_flops(self._model.config, batch, (video, text))
+        if isinstance(frames := self._model.frame_encoder, FrameEncoder):
+            flops += frames.flops_per_frame * int(batch.video_mask.sum()) * (4 + again)
+        return flops
 
 
 def pair_objective(

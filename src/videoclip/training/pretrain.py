@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from videoclip.data.tokenizer import Tokenizer
 from videoclip.distributed import World
 from videoclip.embedding import Embedder, check_features
 from videoclip.errors import ConfigError
+from videoclip.features.frame_encoder import FrameEncoder
+from videoclip.model.hub import BACKBONE_FOLDER
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.feed import Feed, Group, Purpose, data_fingerprint
 from videoclip.training.loop import Trainer
@@ -35,6 +38,7 @@ def pretrain(
     *,
     tokenizer: Tokenizer,
     start: VideoCLIP | None = None,
+    frame_encoder: FrameEncoder | None = None,
     evaluate: Callable[[Embedder], Evaluation] | None = None,
     watch: Callable[[Mapping[str, Any]], None] | None = None,
     world: World | None = None,
@@ -44,11 +48,13 @@ def pretrain(
 
     Args:
         config: The run.
-        corpus: Narrated videos with their features.
+        corpus: Narrated videos with their features, or with frames where the backbone is trained.
         folder: Run folder. If the run is there already it continues where it was saved last; on
             a CPU the weights end up bit-identical to those of an unbroken run.
         tokenizer: What the words of the corpus went through; it is saved with the model.
         start: Model to start from, of `config.model`, trained in place; random weights if absent.
+        frame_encoder: The backbone, trained in place; wanted if `config.train_backbone`. The
+            trained model has it in its folder `backbone`, and its config names that.
         evaluate: Called on the main process before and after training, with the model in eval
             mode; its numbers go into the log and the result.
         watch: Told every entry of the log, on the main process.
@@ -67,13 +73,23 @@ def pretrain(
     if start is not None and start.config != config.model:
         changed = differences(to_dict(config.model), to_dict(start.config))
         raise ConfigError(f"the model to start from has other settings: {'; '.join(changed)}")
-    check_features(config.model, corpus.store.spec)
+    if config.train_backbone != (frame_encoder is not None):
+        raise ConfigError("train_backbone and frame_encoder go together: give both or neither")
+    if frame_encoder is None:
+        check_features(config.model, corpus.store.spec)
+    else:
+        frame_encoder.check(corpus.store, config.model)
     world = world or World()
     with torch.random.fork_rng([world.device] if world.device.type == "cuda" else []):
         torch.manual_seed(config.seed)
         model = start or VideoCLIP(config.model)
     embedder = Embedder(model, tokenizer, world.device)  # checks that they belong together
     fingerprint = embedder.fingerprint if start else "random"
+    if frame_encoder is not None:
+        fingerprint += f" on {frame_encoder.fingerprint}"
+        trained = Path(folder).resolve() / "model" / BACKBONE_FOLDER
+        model.frame_encoder = frame_encoder
+        model.config = replace(model.config, backbone=f"image:{trained}")
     return train(
         config,
         NarratedLessons(config, corpus, fingerprint, world),

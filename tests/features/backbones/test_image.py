@@ -15,64 +15,19 @@ from videoclip.features.decode import sample_frames
 from videoclip.features.resize import CentreCrop, Squash
 
 transformers = pytest.importorskip("transformers")
-
-CLIP_PROCESSOR = {
-    "size": {"shortest_edge": 32},
-    "do_center_crop": True,
-    "crop_size": {"height": 32, "width": 32},
-    "image_mean": [0.48, 0.46, 0.41],
-    "image_std": [0.27, 0.26, 0.28],
-    "resample": 3,
-}
-SQUARE_PROCESSOR = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3} | {
-    "image_std": [0.5] * 3,
-    "resample": 2,
-}
-LAYERS = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-VISION = LAYERS | {"intermediate_size": 24, "image_size": 32, "patch_size": 16}
-TEXT = LAYERS | {"intermediate_size": 24, "vocab_size": 40, "max_position_embeddings": 8}
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cut", "the", "onion", "stir"]
-
-
-def clip():
-    config = transformers.CLIPConfig(
-        text_config=TEXT | {"eos_token_id": 3}, vision_config=VISION, projection_dim=12
-    )
-    return transformers.CLIPModel(config), CLIP_PROCESSOR, 12
-
-
-def siglip():
-    config = transformers.SiglipConfig(text_config=TEXT, vision_config=VISION)
-    return transformers.SiglipModel(config), SQUARE_PROCESSOR, 16
-
-
-def vit():
-    return transformers.ViTModel(transformers.ViTConfig(**VISION)), SQUARE_PROCESSOR, 16
-
-
-def dinov2():
-    config = transformers.Dinov2Config(**(LAYERS | {"image_size": 32, "patch_size": 16}))
-    return transformers.Dinov2Model(config), CLIP_PROCESSOR, 16
-
-
-def resnet():
-    config = transformers.ResNetConfig(
-        embedding_size=8, hidden_sizes=[8, 12, 16, 20], depths=[1, 1, 1, 1]
-    )
-    processor = {"size": {"shortest_edge": 28}, "crop_pct": 0.875, "resample": 3}
-    processor |= {"image_mean": [0.5] * 3, "image_std": [0.25] * 3}
-    return transformers.ResNetModel(config), processor, 20
-
+from tests.features.tiny_image_models import (  # noqa: E402  (needs transformers)
+    SQUARE_PROCESSOR,
+    TEXT,
+    VISION,
+    clip,
+    dinov2,
+    resnet,
+    save,
+    siglip,
+    vit,
+)
 
 MODELS = {"clip": clip, "siglip": siglip, "vit": vit, "dinov2": dinov2, "resnet": resnet}
-
-
-def save(model, processor, folder):
-    model.save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
-    vocabulary = {word: i for i, word in enumerate(WORDS)}
-    transformers.BertTokenizer(vocab=vocabulary).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module", params=list(MODELS))
@@ -145,7 +100,7 @@ def test_an_untrained_pooler_is_not_used(tmp_path):
     assert not backbone.has_pooler
     frames = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3), dtype=np.uint8)
     with torch.inference_mode():
-        pixels = backbone.preprocessing(frames)
+        pixels = backbone.preprocessing(torch.from_numpy(frames))
         state = model.vit(pixel_values=pixels).last_hidden_state[:, 0]
     np.testing.assert_allclose(backbone.embed_frames(frames), state, atol=1e-5)
 
@@ -170,7 +125,7 @@ def test_every_way_of_storing_a_size_is_understood(settings, rule):
 
 def test_processors_that_do_not_normalise_leave_values_alone():
     settings = {"size": 4, "do_normalize": False, "do_rescale": False}
-    frames = np.arange(48, dtype=np.uint8).reshape(1, 4, 4, 3)
+    frames = torch.arange(48, dtype=torch.uint8).view(1, 4, 4, 3)
     values = Preprocessing.from_processor(settings)(frames)
     np.testing.assert_array_equal(values[0].permute(1, 2, 0), frames[0])
 

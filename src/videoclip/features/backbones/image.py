@@ -11,6 +11,7 @@ needed; sizes, mean and deviation are those of the model's own `preprocessor_con
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -29,7 +30,7 @@ from videoclip.features.backbones.fingerprint import fingerprint
 from videoclip.features.decode import sample_frames
 from videoclip.features.resize import CentreCrop, Interpolation, Resize, Squash
 
-__all__ = ["ImageBackbone", "Preprocessing", "load"]
+__all__ = ["ImageBackbone", "Preprocessing", "load", "size_of"]
 
 FRAMES_PER_SECOND = 1.0
 FRAMES_PER_BATCH = 16
@@ -72,11 +73,12 @@ class Preprocessing:
             deviation=tuple(settings["image_std"]) if normalises else (1.0, 1.0, 1.0),
         )
 
-    def __call__(self, frames: npt.NDArray[np.uint8], device: str = "cpu") -> Tensor:
-        """Turn frames (n, H, W, 3) into pixel values (n, 3, H, W)."""
-        pixels = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).float() * self.scale
+    def __call__(self, frames: Tensor) -> Tensor:
+        """Turn frames (n, H, W, 3) uint8 into pixel values (n, 3, H, W), on their device."""
+        pixels = frames.permute(0, 3, 1, 2).float() * self.scale
         mean, deviation = (
-            torch.tensor(x, device=device)[:, None, None] for x in (self.mean, self.deviation)
+            torch.tensor(x, device=frames.device)[:, None, None]
+            for x in (self.mean, self.deviation)
         )
         return (pixels - mean) / deviation
 
@@ -109,7 +111,7 @@ class ImageBackbone:
         self.has_pooler = has_pooler
         self.has_text = hasattr(network, "get_text_features")
         # The width is in no one place of the many configurations: look at a black frame.
-        height, width = _size(preprocessing.resize)
+        height, width = size_of(preprocessing.resize)
         black = self.embed_frames(np.zeros((1, height, width, 3), dtype=np.uint8))
         self.spec = FeatureSpec(
             dim=black.shape[1],
@@ -142,13 +144,25 @@ class ImageBackbone:
     def embed_frames(self, frames: npt.NDArray[np.uint8]) -> FloatArray:
         """Turn RGB frames (n, H, W, 3) of the model's size into features (n, D)."""
         with torch.inference_mode():
-            pixels = self.preprocessing(frames, self.device)
-            if self.has_text:
-                return _unit_rows(_pooled(self.network.get_image_features(pixel_values=pixels)))
-            output = self.network(pixel_values=pixels)
-            pooled = _pooled(output) if self.has_pooler else output.last_hidden_state[:, 0]
-            features: FloatArray = pooled.cpu().numpy()
+            features: FloatArray = self.features_of(torch.from_numpy(frames)).cpu().numpy()
             return features
+
+    def features_of(self, frames: Tensor) -> Tensor:
+        """As `embed_frames`, on tensors and with gradients: (n, H, W, 3) uint8 -> (n, D)."""
+        pixels = self.preprocessing(frames.to(self.device))
+        if self.has_text:
+            pooled = _pooled(self.network.get_image_features(pixel_values=pixels))
+            return F.normalize(pooled.float(), dim=1)
+        output = self.network(pixel_values=pixels)
+        return _pooled(output) if self.has_pooler else output.last_hidden_state[:, 0]
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write the weights as they are now, and how frames are prepared, as a folder to load."""
+        source = _transformers().ImageProcessingMixin
+        settings, _ = source.get_image_processor_dict(self.source)
+        self.network.save_pretrained(folder)
+        text = json.dumps(settings, indent=2) + "\n"
+        (folder / "preprocessor_config.json").write_text(text, encoding="utf-8")
 
     def embed_text(self, texts: Sequence[str]) -> FloatArray:
         """Embed N texts into the space of the frames, as (N, D) of unit length.
@@ -170,7 +184,9 @@ class ImageBackbone:
             list(texts), padding=padding, truncation=True, max_length=longest, return_tensors="pt"
         )
         with torch.inference_mode():
-            return _unit_rows(_pooled(self.network.get_text_features(**tokens.to(self.device))))
+            embeddings = _pooled(self.network.get_text_features(**tokens.to(self.device)))
+            unit: FloatArray = F.normalize(embeddings.float(), dim=1).cpu().numpy()
+            return unit
 
 
 def load(source: str | None, device: str = "cpu") -> ImageBackbone:
@@ -212,6 +228,7 @@ def _transformers() -> Any:
         import transformers
     except ModuleNotFoundError:
         raise MissingExtraError("backbone 'image'", "hf") from None
+    transformers.utils.logging.disable_progress_bar()  # a bar for every file read or written
     return transformers
 
 
@@ -240,7 +257,7 @@ def _sides(size: Any) -> tuple[int, ...]:
     return (size,)
 
 
-def _size(resize: Resize) -> tuple[int, int]:
+def size_of(resize: Resize) -> tuple[int, int]:
     """Height and width of what a rule gives."""
     if isinstance(resize, CentreCrop):
         return resize.size, resize.size
@@ -252,8 +269,3 @@ def _pooled(output: Any) -> Tensor:
     """(n, D) out of what a model answers: a tensor of old, or an output with `pooler_output`."""
     pooled: Tensor = output if isinstance(output, Tensor) else output.pooler_output
     return pooled.flatten(1)
-
-
-def _unit_rows(vectors: Tensor) -> FloatArray:
-    rows: FloatArray = F.normalize(vectors.float(), dim=1).cpu().numpy()
-    return rows
