@@ -124,7 +124,8 @@ def test_segment_writes_a_timeline_in_every_form(folder, run):
     rows = [line.split() for line in out.splitlines()]
     assert [row[-1] for row in rows] == ["red", "blue", "green"]
     assert rows[0][0] == "0:00.0-0:10.0" and rows[2][0] == "0:22.0-0:32.0"
-    assert (folder / "t.svg").read_text().count('class="span"') == 3
+    assert (folder / "t.png").read_bytes()[1:4] == b"PNG"
+    assert (folder / "t.svg").read_text().count('<rect class="plays"') == 3
     assert 'src="v/a.mp4"' in (folder / "t.html").read_text()
     assert (folder / "t.csv").read_text().splitlines()[2].split(",")[1:4] == [
         "10.000",
@@ -135,7 +136,14 @@ def test_segment_writes_a_timeline_in_every_form(folder, run):
     assert (folder / "t.txt").read_text() == "0:00 red\n0:10 blue\n0:22 green\n"
 
 
-FILES = {"svg": "t.svg", "html": "t.html", "csv": "t.csv", "vtt": "t.vtt", "chapters": "t.txt"}
+FILES = {
+    "png": "t.png",
+    "svg": "t.svg",
+    "html": "t.html",
+    "csv": "t.csv",
+    "vtt": "t.vtt",
+    "chapters": "t.txt",
+}
 
 
 def test_localize_finds_steps_in_order(folder, run):

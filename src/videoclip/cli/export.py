@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from videoclip.cli.timelines import write_text
+from videoclip.cli.timelines import write_file
 
 __all__ = ["Export"]
 
@@ -62,5 +62,5 @@ class Export:
         if self.out is None:
             sys.stdout.write(text)
         else:
-            write_text(self.out, text)
+            write_file(self.out, text)
         return 0

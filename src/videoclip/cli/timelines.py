@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,15 +13,17 @@ from videoclip.errors import DataError
 if TYPE_CHECKING:
     from videoclip.library.results import Timeline
 
-__all__ = ["Output", "print_timeline", "read_texts", "write_text"]
+__all__ = ["Output", "print_timeline", "read_texts", "write_file"]
 
 
 @dataclass(frozen=True)
 class Output:
     """Files to write besides what is printed."""
 
+    png: Path | None = None
+    """Picture of the timeline, with stills of the video."""
     svg: Path | None = None
-    """Picture of the timeline."""
+    """The same picture as a drawing of any size."""
     html: Path | None = None
     """Page with the video and its timeline; a click plays a span."""
     csv: Path | None = None
@@ -38,26 +39,33 @@ class Output:
         Raises:
             DataError: If a file cannot be written.
         """
+        from videoclip.library.drawing import to_png, to_svg
         from videoclip.library.export import shots_of, to_csv, to_webvtt, to_youtube
-        from videoclip.library.pictures import to_html, to_svg
+        from videoclip.library.page import to_html
+        from videoclip.library.pictures import draw_timeline, photograph
 
         shots = shots_of(timeline)
-        writers: list[tuple[Path | None, Callable[[], str]]] = [
-            (self.svg, lambda: to_svg(timeline)),
-            (self.html, lambda: to_html(timeline, self.html)),
-            (self.csv, lambda: to_csv(shots)),
-            (self.vtt, lambda: to_webvtt(shots)),
-            (self.chapters, lambda: to_youtube(shots)),
-        ]
-        for path, make in writers:
-            if path is not None:
-                write_text(path, make())
+        picture = None
+        if self.png or self.svg or self.html:
+            picture = draw_timeline(timeline, photograph(timeline))
+        if picture and self.png:
+            write_file(self.png, to_png(picture))
+        if picture and self.svg:
+            write_file(self.svg, to_svg(picture))
+        if picture and self.html:
+            write_file(self.html, to_html(timeline, picture, self.html))
+        if self.csv:
+            write_file(self.csv, to_csv(shots))
+        if self.vtt:
+            write_file(self.vtt, to_webvtt(shots))
+        if self.chapters:
+            write_file(self.chapters, to_youtube(shots))
 
 
-def write_text(path: Path, text: str) -> None:
+def write_file(path: Path, content: str | bytes) -> None:
     """Write a file, or say why it cannot be written."""
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise DataError(f"cannot be written ({error.strerror})", path) from error
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
-
-import av
 
 from videoclip.features.decode import grab_frame
 from videoclip.features.resize import Fit
+from videoclip.library.drawing import jpeg
 from videoclip.library.results import Moment
 
 __all__ = ["thumbnail_name", "write_thumbnail"]
@@ -30,10 +28,5 @@ def write_thumbnail(moment: Moment, folder: Path) -> Path:
     """
     path = folder / thumbnail_name(moment)
     pixels = grab_frame(moment.path, moment.best, Fit(THUMBNAIL_PIXELS))
-    frame = av.VideoFrame.from_ndarray(pixels, "rgb24").reformat(format="yuvj420p")
-    codec = av.CodecContext.create("mjpeg", "w")
-    codec.width, codec.height, codec.pix_fmt = frame.width, frame.height, "yuvj420p"
-    codec.time_base = Fraction(1, 25)
-    data = b"".join(bytes(packet) for packet in (*codec.encode(frame), *codec.encode(None)))
-    path.write_bytes(data)
+    path.write_bytes(jpeg(pixels))
     return path

@@ -1,63 +1,122 @@
-"""Timelines as pictures: an SVG, and a page with the video whose spans can be clicked."""
+"""A timeline as a picture: stills of the video, and below them a row for each label."""
 
 from __future__ import annotations
 
-import html
-from pathlib import Path
-from urllib.parse import quote
-
+from videoclip.features.decode import grab_frame, probe
+from videoclip.features.resize import Fit
+from videoclip.library.confidence import Confidence
+from videoclip.library.drawing import Box, Photo, Picture, Shape, Text, text_width
 from videoclip.library.results import LabelledSpan, Timeline, clock
 
-__all__ = ["to_html", "to_svg"]
+__all__ = ["draw_timeline", "photograph"]
 
-COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#ee9944")
-"""Told apart by colour-blind eyes too. Source: Paul Tol's bright scheme."""
-OPACITIES = {"none": 0.35, "low": 0.5, "medium": 0.75, "high": 1.0}
-WIDTH, ROW, LEFT, TOP = 960, 28, 220, 16
+COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee9944", "#777777")
+"""Told apart by colour-blind eyes too. Source: Paul Tol's bright scheme, and two more."""
+STRENGTHS: dict[Confidence, float] = {"none": 0.3, "low": 0.5, "medium": 0.75, "high": 1.0}
+"""How much of a row's colour a span has, the rest being white."""
+INK, GREY, LINE, PALE = "#222222", "#777777", "#dddddd", "#f4f5f7"
+WIDTH, MARGIN, GAP = 1200, 24, 14
+ROW, STILL_HEIGHT = 34, 64
+LONGEST_LABEL = 300
+"""Units; what is longer ends in an ellipsis."""
 NICE_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 MOST_TICKS = 12
 
 
-def to_svg(timeline: Timeline) -> str:
-    """Draw a row for each label and a box for each span, paler where less sure."""
-    height = TOP + ROW * len(timeline.labels) + 28
-    scale = (WIDTH - LEFT - 16) / timeline.duration
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
-        'font-family="system-ui, sans-serif" font-size="13">',
-        f"<title>{html.escape(timeline.path.name)}</title>",
-        f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
+def photograph(timeline: Timeline) -> list[Photo]:
+    """Take stills of the video, which together fill the width of its timeline.
+
+    Raises:
+        DecodeError: If the video cannot be read any more.
+    """
+    left = _left(timeline)
+    info = probe(timeline.path)
+    available = WIDTH - MARGIN - left
+    number = max(1, round(available / (STILL_HEIGHT * info.width / info.height)))
+    width = available / number
+    longer_side = 2 * STILL_HEIGHT * max(1.0, info.width / info.height)
+    stills = []
+    for i in range(number):
+        seconds = (i + 0.5) / number * timeline.duration
+        pixels = grab_frame(timeline.path, seconds, Fit(round(longer_side)))
+        stills.append(Photo(left + i * width, 56.0, width - 1, STILL_HEIGHT, pixels, seconds))
+    return stills
+
+
+def draw_timeline(timeline: Timeline, stills: list[Photo] | None = None) -> Picture:
+    """Draw a row for each label and a box for each span, paler where less sure.
+
+    Args:
+        timeline: What to draw.
+        stills: From `photograph`, drawn above the rows; none: the rows begin higher up.
+    """
+    left = _left(timeline)
+    scale = (WIDTH - MARGIN - left) / timeline.duration
+    top = 56.0 + (STILL_HEIGHT + GAP if stills else 0)
+    bottom = top + ROW * len(timeline.labels)
+    name = _shortened(timeline.path.name, WIDTH - 2 * MARGIN - 100, 18)
+    shapes: list[Shape] = [
+        Text(MARGIN, 36, name, 18),
+        Text(WIDTH - MARGIN, 36, clock(timeline.duration), 14, GREY, "end"),
+        *(stills or ()),
     ]
-    bottom = TOP + ROW * len(timeline.labels)
+    for row in range(0, len(timeline.labels), 2):
+        shapes.append(Box(MARGIN, top + ROW * row, WIDTH - 2 * MARGIN, ROW, PALE))
     for second in _ticks(timeline.duration):
-        x = LEFT + second * scale
-        parts.append(
-            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom}" stroke="#e4e4e4"/>'
-            f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle" fill="#555555">'
-            f"{clock(second).removesuffix('.0')}</text>"
-        )
+        x = left + second * scale
+        shapes.append(Box(x - 0.5, top, 1, bottom - top + 5, LINE))
+        said = clock(second).removesuffix(".0")
+        shapes.append(Text(x, bottom + 20, said, 12, GREY, "middle"))
     for row, label in enumerate(timeline.labels):
-        y = TOP + ROW * row
-        name = label if len(label) <= 30 else label[:29] + "…"
-        parts.append(
-            f'<text x="{LEFT - 10}" y="{y + 19}" text-anchor="end">{html.escape(name)}</text>'
-        )
-        parts += [
-            _box(span, LEFT + span.start * scale, y, (span.end - span.start) * scale, row)
-            for span in timeline.spans
-            if span.label == label
-        ]
-    return "\n".join([*parts, "</svg>\n"])
+        y = top + ROW * row
+        ink = GREY if label in timeline.missing else INK
+        said = _shortened(label, LONGEST_LABEL, 14)
+        shapes.append(Text(left - GAP, y + 22, said, 14, ink, "end"))
+        if label in timeline.missing:
+            shapes.append(Text(left + GAP / 2, y + 22, "not found", 12, GREY))
+        for span in timeline.spans:
+            if span.label == label:
+                shapes += _span(span, left, y, scale, COLOURS[row % len(COLOURS)])
+    shapes += _legend(timeline, bottom + 46)
+    return Picture(WIDTH, bottom + 64, f"What happens in {timeline.path.name}", shapes)
 
 
-def _box(span: LabelledSpan, x: float, y: float, width: float, row: int) -> str:
-    tip = f"{span.label}, {clock(span.start)}-{clock(span.end)}, {span.confidence}"
-    return (
-        f'<rect class="span" data-start="{span.start:.3f}" x="{x:.1f}" y="{y + 4}" '
-        f'width="{max(width, 1.5):.1f}" height="{ROW - 8}" rx="3" '
-        f'fill="{COLOURS[row % len(COLOURS)]}" fill-opacity="{OPACITIES[span.confidence]}">'
-        f"<title>{html.escape(tip)}</title></rect>"
-    )
+def _span(span: LabelledSpan, left: float, y: float, scale: float, colour: str) -> list[Shape]:
+    x, width = left + span.start * scale, max((span.end - span.start) * scale, 2.0)
+    fill = _mixed(colour, STRENGTHS[span.confidence])
+    times = f"{clock(span.start)}-{clock(span.end)}"
+    tip = f"{span.label}, {times}, {span.confidence}"
+    box = Box(x, y + 4, width, ROW - 8, fill, min(4.0, width / 2), tip, span.start)
+    if width < text_width(times, 12) + 12:
+        return [box]
+    ink = "#ffffff" if _luminance(fill) < 0.6 else INK
+    return [box, Text(x + width / 2, y + 21.5, times, 12, ink, "middle")]
+
+
+def _legend(timeline: Timeline, y: float) -> list[Shape]:
+    """What paler and stronger colours mean, and from where on a second counts."""
+    shapes: list[Shape] = [Text(MARGIN, y, "confidence", 12, GREY)]
+    x = MARGIN + text_width("confidence", 12) + GAP
+    for confidence, strength in STRENGTHS.items():
+        shapes.append(Box(x, y - 10, 22, 12, _mixed("#333333", strength), 3))
+        shapes.append(Text(x + 28, y, confidence, 12, GREY))
+        x += 28 + text_width(confidence, 12) + GAP
+    rule = f"a second counts from {timeline.threshold:g} deviations above unrelated texts on"
+    return [*shapes, Text(WIDTH - MARGIN, y, rule, 12, GREY, "end")]
+
+
+def _left(timeline: Timeline) -> float:
+    """Where time begins: right of the labels."""
+    widest = max(text_width(label, 14) for label in timeline.labels)
+    return MARGIN + min(widest, LONGEST_LABEL) + GAP + 6
+
+
+def _shortened(text: str, most: float, size: float) -> str:
+    if text_width(text, size) <= most:
+        return text
+    while text and text_width(text + "…", size) > most:
+        text = text[:-1]
+    return text.rstrip() + "…"
 
 
 def _ticks(duration: float) -> list[int]:
@@ -68,53 +127,17 @@ def _ticks(duration: float) -> list[int]:
     return list(range(0, int(duration) + 1, step))
 
 
-def to_html(timeline: Timeline, page: Path | None = None) -> str:
-    """A page with the video above its timeline; a click on a span plays it.
+def _channels(colour: str) -> list[int]:
+    return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
 
-    Args:
-        timeline: What to show.
-        page: Where the page will lie, so that the video is linked relative to it if it lies in the
-            same folder or below; by its full address otherwise.
-    """
-    video = timeline.path.absolute()
-    address = video.as_uri()
-    if page is not None and video.is_relative_to(page.absolute().parent):
-        address = quote(video.relative_to(page.absolute().parent).as_posix())
-    rows = "\n".join(
-        f'<tr class="span" data-start="{span.start:.3f}"><td>{clock(span.start)}</td>'
-        f"<td>{clock(span.end)}</td><td>{html.escape(span.label)}</td><td>{span.confidence}</td></tr>"
-        for span in timeline.spans
-    )
-    missing = ", ".join(timeline.missing)
-    note = f"<p>Not found: {html.escape(missing)}.</p>" if missing else ""
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(timeline.path.name)}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto }}
-video, svg {{ width: 100%; max-height: 60vh }}
-table {{ border-collapse: collapse; width: 100% }}
-td {{ padding: .2rem .6rem; border-bottom: 1px solid #e4e4e4 }}
-.span {{ cursor: pointer }}
-</style>
-</head>
-<body>
-<h1>{html.escape(timeline.path.name)}</h1>
-<video controls preload="metadata" src="{html.escape(address)}"></video>
-{to_svg(timeline)}
-<table>
-{rows}
-</table>
-{note}
-<p>A second can belong to a label from {timeline.threshold:g} deviations above unrelated texts.</p>
-<script>
-const video = document.querySelector("video");
-for (const span of document.querySelectorAll(".span"))
-  span.addEventListener("click", () => {{ video.currentTime = span.dataset.start; video.play(); }});
-</script>
-</body>
-</html>
-"""
+
+def _mixed(colour: str, share: float) -> str:
+    """A colour with white."""
+    mixed = [round(255 - (255 - channel) * share) for channel in _channels(colour)]
+    return "#" + "".join(f"{channel:02x}" for channel in mixed)
+
+
+def _luminance(colour: str) -> float:
+    """How bright a colour looks, in [0, 1]. Source: ITU-R BT.601."""
+    red, green, blue = _channels(colour)
+    return (0.299 * red + 0.587 * green + 0.114 * blue) / 255
