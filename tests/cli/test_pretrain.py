@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.make_video import numbered_picture, write_video
 from tests.training.tiny_corpus import SPEC, THINGS, tokenizer
 from videoclip.cli import main
 from videoclip.data.feature_store import FeatureStore
@@ -161,3 +163,35 @@ def test_a_rank_that_is_killed_ends_the_run_and_a_restart_completes_it(world, tm
     assert list((tmp_path / "run" / "checkpoints").glob("*/COMPLETE"))
     subprocess.run(command, env=environment, check=True, timeout=300)
     assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_a_backbone_is_trained_along_on_frames(world, tmp_path, capsys):
+    pytest.importorskip("transformers")
+    from tests.features.tiny_image_models import resnet, save
+
+    model, processor, dim = resnet()
+    resnet_folder = save(model, processor, tmp_path / "resnet")
+    videos = tmp_path / "videos"
+    shutil.copytree(world / "videos", videos)
+    for i, thing in enumerate(THINGS[:4]):
+        pictures = [numbered_picture(100 * i + second) for second in range(26)]
+        write_video(videos / f"{thing}.mp4", pictures, rate=1)
+    changes = {
+        "model.backbone": f"image:{resnet_folder}",
+        "model.feature-dim": dim,
+        "clips.clips-per-video": 2,
+        "optim.warmup-updates": 0,
+        "epochs": 1,
+    }
+    options = [p for name, value in {**OPTIONS, **changes}.items() for p in (f"--{name}", value)]
+    places = ["--data", videos, "--out", tmp_path / "run", "--vocabulary", world / "vocab.txt"]
+    command = ["pretrain", "tiny", *places, "--train-backbone", *options, "--json"]
+    assert main([str(part) for part in command]) == 0
+    output = capsys.readouterr()
+    assert "frames of 4 videos go to" in output.err
+    folder = Path(json.loads(output.out)["model_folder"])
+    embedder = Embedder.from_pretrained(folder)
+    assert embedder.embed_video(videos / "egg.mp4").tokens.shape == (26, 16)
+    before = (resnet_folder / "model.safetensors").read_bytes()
+    assert (folder / "backbone" / "model.safetensors").read_bytes() != before

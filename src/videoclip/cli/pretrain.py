@@ -17,9 +17,11 @@ from videoclip.recipes import RECIPES
 
 if TYPE_CHECKING:
     from videoclip.data.feature_store import FeatureStore
-    from videoclip.data.narrated import NarratedCorpus
+    from videoclip.data.frame_store import FrameStore
+    from videoclip.data.narrated import FeatureReader, NarratedCorpus
     from videoclip.data.tokenizer import Tokenizer
     from videoclip.distributed import World
+    from videoclip.features.frame_encoder import FrameEncoder
     from videoclip.model.videoclip import VideoCLIP
     from videoclip.training.train import RunResult
 
@@ -44,7 +46,8 @@ class Pretrain:
     out: Path
     """Run folder: log, plans, checkpoints, and at the end the model in OUT/model."""
     store: Path | None = None
-    """Features of the videos (`videoclip extract`); by default they go to OUT/features."""
+    """Features of the videos (`videoclip extract`); by default they go to OUT/features. With
+    --train-backbone: their frames, by default in OUT/frames."""
     start: str | None = None
     """Model to start from: a folder, a hub id or "starter"; by default random weights."""
     vocabulary: Path | None = None
@@ -69,7 +72,8 @@ class Pretrain:
 
         with joined(self.device) as world:
             start, tokenizer = self._start()
-            corpus = self._corpus(tokenizer, world)
+            frame_encoder = self._frame_encoder(world)
+            corpus = self._corpus(tokenizer, world, frame_encoder)
             config = self.config
             if config.name == "starter" and not config.validation_videos:
                 held_out = len(corpus) // STARTER_HELD_OUT
@@ -87,6 +91,7 @@ class Pretrain:
                 self.out,
                 tokenizer=tokenizer,
                 start=start,
+                frame_encoder=frame_encoder,
                 evaluate=evaluate,
                 watch=watch,
                 world=world,
@@ -108,7 +113,21 @@ class Pretrain:
         embedder = Embedder.from_pretrained(start)
         return embedder.model, embedder.tokenizer
 
-    def _corpus(self, tokenizer: Tokenizer, world: World) -> NarratedCorpus:
+    def _frame_encoder(self, world: World) -> FrameEncoder | None:
+        """The backbone, where it is trained along."""
+        from videoclip.features.backbones import load_backbone
+        from videoclip.features.backbones.image import ImageBackbone
+        from videoclip.features.frame_encoder import FrameEncoder
+
+        if not self.config.train_backbone:
+            return None
+        backbone = load_backbone(self.config.model.backbone, str(world.device))
+        assert isinstance(backbone, ImageBackbone)
+        return FrameEncoder(backbone, self.config.frames_at_once)
+
+    def _corpus(
+        self, tokenizer: Tokenizer, world: World, frame_encoder: FrameEncoder | None
+    ) -> NarratedCorpus:
         """The narrated videos; what had to be left out is said once."""
         from videoclip.data.feature_store import FeatureSpec
         from videoclip.data.narrated import NarratedCorpus
@@ -126,7 +145,12 @@ class Pretrain:
             )
             shards = ShardFolder(self.data, "train", spec)
             return NarratedCorpus(shards, shards)
-        corpus = NarratedCorpus.from_folder(self.data, self._features(world), tokenizer)
+        store: FeatureReader
+        if frame_encoder is not None:
+            store = self._frames(frame_encoder, world)
+        else:
+            store = self._features(world)
+        corpus = NarratedCorpus.from_folder(self.data, store, tokenizer)
         if world.on_main:
             for video_id, reason in list(corpus.left_out.items())[:LEFT_OUT_SHOWN]:
                 print(f"left out: {video_id} {reason}", file=sys.stderr)
@@ -136,6 +160,24 @@ class Pretrain:
         if not len(corpus):
             raise DataError("no video here has both features and subtitles", self.data)
         return corpus
+
+    def _frames(self, frame_encoder: FrameEncoder, world: World) -> FrameStore:
+        """The frames that were stored, or those of everything in `data`, in the run folder."""
+        from videoclip.data.frame_store import FrameStore
+        from videoclip.features.extract import find_videos, name_videos
+        from videoclip.features.frame_encoder import store_frames
+
+        if self.store is not None:
+            return FrameStore.open(self.store)
+        folder = self.out / "frames"
+        if world.on_main:
+            videos = name_videos(find_videos([self.data]))
+            print(f"frames of {len(videos)} videos go to {folder}", file=sys.stderr)
+            store = FrameStore.open_or_create(folder, frame_encoder.frames)
+            for path, reason in store_frames(videos, store, frame_encoder).items():
+                print(f"left out: {path}: {reason}", file=sys.stderr)
+        world.barrier()
+        return FrameStore.open(folder)
 
     def _features(self, world: World) -> FeatureStore:
         """The store that was named, or one in the run folder with everything in `data`."""

@@ -134,6 +134,8 @@ class FrameEncoder(nn.Module):
         self.network.load_state_dict(weights)
 
     def _encode(self, frames: Tensor) -> Tensor:
+        # Colours first in memory, so that gradients have the layout DDP's buckets expect.
+        frames = frames.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
         features: Tensor = self._backbone.features_of(frames)
         return features.float()
 
