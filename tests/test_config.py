@@ -6,6 +6,7 @@ import pytest
 
 from videoclip.config import (
     ClipConfig,
+    FinetuneConfig,
     ModelConfig,
     OptimConfig,
     PlanConfig,
@@ -14,7 +15,7 @@ from videoclip.config import (
     to_dict,
 )
 from videoclip.errors import ConfigError
-from videoclip.recipes import RECIPES
+from videoclip.recipes import FINETUNING, RECIPES
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
@@ -22,6 +23,34 @@ def test_recipes_survive_json(recipe):
     config = recipe()
     assert from_dict(PretrainConfig, json.loads(json.dumps(to_dict(config)))) == config
     assert config.name in RECIPES
+
+
+@pytest.mark.parametrize("name", FINETUNING)
+def test_fine_tuning_recipes_survive_json(name):
+    config = FINETUNING[name]()
+    assert from_dict(FinetuneConfig, json.loads(json.dumps(to_dict(config)))) == config
+    assert config.name == name and config.validation_videos > 0
+
+
+def test_fine_tuning_is_what_was_released():
+    runs = {name: recipe() for name, recipe in FINETUNING.items()}
+    assert {name: run.epochs for name, run in runs.items() if name != "csv"} == {
+        "youcook2": 10, "msrvtt": 10, "msrvtt_qa": 5, "crosstask": 5, "coin": 8, "coin_texts": 8,
+    }  # fmt: skip
+    sizes = [runs[name].pairs_per_batch for name in ("youcook2", "msrvtt", "msrvtt_qa")]
+    assert sizes == [128, 224, 128]
+    assert [runs[name].texts_per_clip for name in ("youcook2", "msrvtt", "msrvtt_qa")] == [
+        1,
+        20,
+        20,
+    ]
+    kinds = [runs[name].loss.kind for name in ("youcook2", "msrvtt", "msrvtt_qa")]
+    assert kinds == ["text_to_video", "text_to_video", "video_to_text"]
+    assert [runs[name].window_step for name in ("crosstask", "coin")] == [16, 8]
+    for name in ("youcook2", "msrvtt", "msrvtt_qa", "crosstask", "coin"):
+        optim = runs[name].optim
+        assert (optim.lr, optim.warmup_updates, optim.clip_norm) == (5e-5, 122, 2.0)
+        assert optim.optimizer == "fairseq_adam"
 
 
 def test_the_paper_is_what_was_released():
@@ -70,6 +99,7 @@ def test_whole_numbers_do_for_floats():
         (lambda: ClipConfig(min_text_tokens=9, max_text_tokens=8), "min_text_tokens"),
         (lambda: PlanConfig(num_candidates=3), "num_candidates"),
         (lambda: PretrainConfig(model=ModelConfig(max_video_tokens=16)), "does not fit"),
+        (lambda: FinetuneConfig(pairs_per_batch=1), "at least 2"),
         (lambda: PretrainConfig(clips=ClipConfig(text_capacity=99)), "exceeds"),
         (lambda: PretrainConfig(clips=ClipConfig(strategy="mil_nce")), "go together"),
     ],

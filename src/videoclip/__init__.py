@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from videoclip.config import ModelConfig, PretrainConfig
+    from videoclip.config import FinetuneConfig, ModelConfig, PretrainConfig
     from videoclip.data.feature_store import FeatureStore
     from videoclip.data.subtitles import read_subtitles
     from videoclip.embedding import Embedder
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from videoclip.features.extract import extract_features
     from videoclip.model.losses import contrastive_loss
     from videoclip.model.videoclip import VideoCLIP
+    from videoclip.training.finetune import finetune
     from videoclip.training.pretrain import pretrain
 
 _HOMES = {
     "Embedder": "videoclip.embedding",
+    "FinetuneConfig": "videoclip.config",
     "FeatureStore": "videoclip.data.feature_store",
     "ModelConfig": "videoclip.config",
     "PretrainConfig": "videoclip.config",
@@ -33,6 +35,7 @@ _HOMES = {
     "contrastive_loss": "videoclip.model.losses",
     "evaluate": "videoclip.evaluation",
     "extract_features": "videoclip.features.extract",
+    "finetune": "videoclip.training.finetune",
     "pretrain": "videoclip.training.pretrain",
     "read_subtitles": "videoclip.data.subtitles",
 }
@@ -40,6 +43,7 @@ _HOMES = {
 __all__ = [
     "Embedder",
     "FeatureStore",
+    "FinetuneConfig",
     "ModelConfig",
     "PretrainConfig",
     "VideoCLIP",
@@ -47,6 +51,7 @@ __all__ = [
     "contrastive_loss",
     "evaluate",
     "extract_features",
+    "finetune",
     "pretrain",
     "read_subtitles",
 ]

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -183,23 +184,28 @@ class Embedder:
             DataError: If there are none, or one is not finite.
         """
         features = self._checked(features)
-        window = self.config.max_video_tokens
-        starts = sliding_windows(len(features), window)
-        total = np.zeros((len(features), self.config.hidden_size), dtype=np.float32)
-        for first in range(0, len(starts), self.batch_size):
-            batch = starts[first : first + self.batch_size]
-            video, mask = pad_features([features[s : s + window] for s in batch])
-            with torch.inference_mode():
-                encoded = self.model.video_tokens(
-                    video.to(self.device), mask.to(self.device), attend_cls=attend_cls
-                )
-            for start, tokens, real in zip(batch, encoded.cpu().numpy(), mask.numpy(), strict=True):
-                total[start : start + real.sum()] += tokens[real]
-        counts = np.zeros(len(features), dtype=np.float32)
-        for start in starts:
-            counts[start : start + window] += 1
-        tokens = self._finish(total / counts[:, None])
+        encode = partial(self.model.video_tokens, attend_cls=attend_cls)
+        tokens = self._finish(self._in_windows(features, encode))
         return VideoEmbedding(tokens, features, self.config.features_per_second)
+
+    def classify_features(
+        self, features: NDArray[np.floating], *, attend_cls: bool = False
+    ) -> FloatArray:
+        """Score each second of one video for the classes of the model's head.
+
+        Args:
+            features: (T, D), at least one.
+            attend_cls: As for `embed_features`.
+
+        Returns:
+            (T, K) logits, class 0 is background; where windows overlap, their mean.
+
+        Raises:
+            ConfigError: If the model has no head.
+            DataError: If there are no features, or one is not finite.
+        """
+        encode = partial(self.model.classify, attend_cls=attend_cls)
+        return self._in_windows(self._checked(features), encode)
 
     def embed_windows(
         self, features: NDArray[np.floating], spans: Sequence[tuple[int, int]]
@@ -231,6 +237,26 @@ class Embedder:
         np.add.at(embeddings, owners, vectors)
         embeddings /= np.bincount(owners, minlength=len(spans))[:, None]
         return self._finish(embeddings)
+
+    def _in_windows(
+        self, features: FloatArray, encode: Callable[[Tensor, Tensor], Tensor]
+    ) -> FloatArray:
+        """Encode the sliding windows of a video: (T, C), the mean of what they say of a second."""
+        window = self.config.max_video_tokens
+        starts = sliding_windows(len(features), window)
+        parts = []
+        for first in range(0, len(starts), self.batch_size):
+            some = starts[first : first + self.batch_size]
+            video, mask = pad_features([features[start : start + window] for start in some])
+            with torch.inference_mode():
+                encoded = encode(video.to(self.device), mask.to(self.device)).cpu().numpy()
+            parts += [said[real] for said, real in zip(encoded, mask.numpy(), strict=True)]
+        total = np.zeros((len(features), parts[0].shape[1]), dtype=np.float32)
+        counts = np.zeros(len(features), dtype=np.float32)
+        for start, said in zip(starts, parts, strict=True):
+            total[start : start + len(said)] += said
+            counts[start : start + len(said)] += 1
+        return np.asarray(total / counts[:, None])
 
     def _embed_token_ids(self, token_ids: Sequence[list[int]]) -> Tensor:
         text, mask = pad_tokens(token_ids, self.config.pad_id)

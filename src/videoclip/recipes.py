@@ -1,7 +1,8 @@
-"""Complete pre-training runs with names; `videoclip pretrain NAME` starts from one of them.
+"""Complete runs with names; `videoclip pretrain NAME` and `videoclip finetune NAME` begin with one.
 
-`paper` is what was released, odd parts included. The others are ours: packed as always, but with
-normalised embeddings, a learned temperature and sizes for the machine at hand.
+`paper` is what was released, odd parts included. The other pre-training runs are ours: packed as
+always, but with normalised embeddings, a learned temperature and sizes for the machine at hand.
+Fine-tuning runs have the released settings; what is held out for validation is ours.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from dataclasses import replace
 
 from videoclip.config import (
     ClipConfig,
+    EvaluateConfig,
+    FinetuneConfig,
     LossConfig,
     ModelConfig,
     OptimConfig,
@@ -17,7 +20,7 @@ from videoclip.config import (
     PretrainConfig,
 )
 
-__all__ = ["RECIPES", "base", "crossmodal", "paper", "small", "starter", "tiny"]
+__all__ = ["FINETUNING", "RECIPES", "base", "crossmodal", "paper", "small", "starter", "tiny"]
 
 
 def paper() -> PretrainConfig:
@@ -153,6 +156,98 @@ def crossmodal() -> PretrainConfig:
 
 RECIPES = {recipe.__name__: recipe for recipe in (paper, base, small, tiny, starter, crossmodal)}
 """Recipes by name; each is a function that returns a fresh `PretrainConfig`."""
+
+
+def youcook2() -> FinetuneConfig:
+    """Return text-to-clip retrieval in recipes: 128 clips a batch, 10 epochs."""
+    return FinetuneConfig(
+        name="youcook2",
+        benchmark="youcook2",
+        epochs=10,
+        optim=_finetuning_optim(),
+        validation_videos=67,
+    )
+
+
+def msrvtt() -> FinetuneConfig:
+    """Return text-to-video retrieval on MSR-VTT: 224 videos a batch, 20 texts each, 10 epochs."""
+    return replace(
+        youcook2(),
+        name="msrvtt",
+        benchmark="msrvtt",
+        pairs_per_batch=224,
+        texts_per_clip=20,
+        validation_videos=450,
+    )
+
+
+def msrvtt_qa() -> FinetuneConfig:
+    """Return multiple choice on MSR-VTT: videos pick their captions in the batch, 5 epochs."""
+    return replace(
+        msrvtt(),
+        name="msrvtt_qa",
+        benchmark="msrvtt_qa",
+        loss=LossConfig(kind="video_to_text"),
+        pairs_per_batch=128,
+        epochs=5,
+        validation_videos=350,
+    )
+
+
+def crosstask() -> FinetuneConfig:
+    """Return steps of CrossTask, each second a yes or no to each of them, 5 epochs."""
+    return replace(
+        youcook2(), name="crosstask", benchmark="crosstask", epochs=5, validation_videos=54
+    )
+
+
+def coin() -> FinetuneConfig:
+    """Return labels of COIN by a linear head over seconds, 8 epochs; the text tower rests."""
+    return replace(
+        youcook2(),
+        name="coin",
+        benchmark="coin",
+        epochs=8,
+        window_step=8,
+        validation_videos=450,
+        frozen=("text_encoder.",),
+    )
+
+
+def coin_texts() -> FinetuneConfig:
+    """Return labels of COIN without a head: seconds are compared with the label texts."""
+    return replace(
+        coin(), name="coin_texts", head="texts", evaluate=EvaluateConfig(background="text")
+    )
+
+
+def own_clips() -> FinetuneConfig:
+    """Return text-to-clip retrieval on a table of one's own (video,start,end,text)."""
+    return replace(
+        youcook2(),
+        name="csv",
+        benchmark="csv",
+        pairs_per_batch=64,
+        validation_videos=10,
+        optim=replace(_finetuning_optim(), warmup_updates=20),
+    )
+
+
+FINETUNING = {
+    "youcook2": youcook2,
+    "msrvtt": msrvtt,
+    "msrvtt_qa": msrvtt_qa,
+    "crosstask": crosstask,
+    "coin": coin,
+    "coin_texts": coin_texts,
+    "csv": own_clips,
+}
+"""Fine-tuning recipes by name; each is a function that returns a fresh `FinetuneConfig`."""
+
+
+def _finetuning_optim() -> OptimConfig:
+    """Adam as pre-training has it, with a short warm-up."""
+    return OptimConfig(warmup_updates=122)
 
 
 def _improved(model: ModelConfig) -> ModelConfig:

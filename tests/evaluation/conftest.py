@@ -15,6 +15,7 @@ class WordProvider:
 
     name = "words"
     temperature = 0.1
+    classes = ()
 
     def check(self, spec):
         assert spec.dim == len(WORDS)

@@ -24,6 +24,7 @@ COMMANDS = {
     "prepare": "pair videos with subtitles, clean captions, report their quality",
     "extract": "frozen features of videos, into a store; resumes",
     "pretrain": "pre-train on narrated videos; resumes",
+    "finetune": "teach a model the training part of a benchmark; resumes",
     "evaluate": "numbers on a benchmark, with trivial baselines beside them",
     "index": "add new and changed videos to a library",
     "search": "find moments in a library from words",

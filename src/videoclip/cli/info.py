@@ -70,7 +70,7 @@ def _run(folder: Path) -> Facts:
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     steps = [entry for entry in read_log(folder) if "loss" in entry]
     return {
-        "kind": "pre-training run",
+        "kind": "fine-tuning run" if "benchmark" in settings else "pre-training run",
         "recipe": settings["name"],
         "updates": len(steps),
         "last loss": steps[-1]["loss"] if steps else None,
@@ -121,7 +121,12 @@ def _world(folder: Path) -> Facts:
 def _model(folder: Path) -> Facts:
     from videoclip.model.hub import load_config
 
-    return {"kind": "model", **dataclasses.asdict(load_config(folder))}
+    config = load_config(folder)
+    return {
+        "kind": "model",
+        **dataclasses.asdict(config),
+        "classes": f"{len(config.classes)} of a head" if config.classes else "no head",
+    }
 
 
 def _s3d(folder: Path) -> Facts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from videoclip.cli.recipe import parse_recipe
 from videoclip.config import PretrainConfig
 from videoclip.recipes import RECIPES
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pretrain", "parse"]
 
-USAGE = "usage: videoclip pretrain RECIPE --data FOLDER --out RUN [options]"
+USAGE = "videoclip pretrain RECIPE --data FOLDER --out RUN [options]"
 LEFT_OUT_SHOWN = 5
 STARTER_HELD_OUT = 10
 """The starter recipe holds out one video in this many, to show what training has changed."""
@@ -202,27 +202,13 @@ class Pretrain:
 
 def parse(arguments: Sequence[str]) -> Pretrain:
     """Make the command from its arguments, with the named recipe's values as defaults."""
-    name = arguments[0] if arguments else ""
-    if name in ("-h", "--help", ""):
-        print(_overview(), file=sys.stdout if name else sys.stderr)
-        raise SystemExit(0 if name else 2)
-    if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, n=1)
-        hint = f"perhaps you meant '{near[0]}'" if near else f"there are {', '.join(RECIPES)}"
-        print(f"videoclip pretrain: unknown recipe '{name}'; {hint}", file=sys.stderr)
-        raise SystemExit(2)
-    default = Pretrain(tyro.MISSING, tyro.MISSING, config=RECIPES[name]())
-    prog = f"videoclip pretrain {name}"
-    return tyro.cli(Pretrain, args=arguments[1:], prog=prog, default=default)
-
-
-def _overview() -> str:
-    lines = [USAGE, "", "recipes:"]
-    for name, recipe in RECIPES.items():
-        summary = (recipe.__doc__ or "").splitlines()[0].removeprefix("Return ")
-        lines.append(f"  {name:<11} {summary}")
-    lines += ["", "`videoclip pretrain RECIPE --help` lists every setting with its value."]
-    return "\n".join(lines)
+    return parse_recipe(
+        Pretrain,
+        lambda config: Pretrain(tyro.MISSING, tyro.MISSING, config=config),
+        RECIPES,
+        arguments,
+        USAGE,
+    )
 
 
 def _summary(result: RunResult) -> str:

@@ -6,6 +6,7 @@ Nothing here imports torch, so that `videoclip --help` stays quick. Defaults are
 
 from videoclip.config.codec import from_dict, to_dict
 from videoclip.config.evaluation import EvaluateConfig
+from videoclip.config.finetuning import FinetuneConfig
 from videoclip.config.model import ModelConfig
 from videoclip.config.training import (
     ClipConfig,
@@ -19,6 +20,7 @@ from videoclip.config.training import (
 __all__ = [
     "ClipConfig",
     "EvaluateConfig",
+    "FinetuneConfig",
     "LossConfig",
     "ModelConfig",
     "OptimConfig",

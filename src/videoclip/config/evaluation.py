@@ -22,9 +22,10 @@ class EvaluateConfig:
     take is an entry of its own."""
     dual_softmax: float = 0.0
     """Temperature of a softmax over all test queries, which lifts retrieval; 0: none."""
-    background: Literal["fitted", "balanced", "released"] = "fitted"
+    background: Literal["fitted", "balanced", "released", "text"] = "fitted"
     """Threshold below which a second is background: best frame accuracy on training videos; best
-    mean accuracy of foreground and background there; or the largest label-label similarity."""
+    mean accuracy of foreground and background there; the largest label-label similarity; or the
+    second's similarity with the word "background"."""
     fitting_videos: int = 300
     """Training videos, drawn at random, that a fitted threshold is chosen on."""
     exactly_one: bool = True

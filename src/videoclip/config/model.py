@@ -44,6 +44,9 @@ class ModelConfig:
 
     num_cross_layers: int = 0
     """Layers of the cross-modal re-ranker; 0: no re-ranker."""
+    classes: tuple[str, ...] = ()
+    """What the classes of a linear head over seconds are called, from class 1; class 0 is
+    background. Empty: no head."""
 
     vocab_size: int = 30522
     max_positions: int = 512

@@ -33,6 +33,11 @@ class Provider(Protocol):
         """What similarities are divided by before a softmax."""
         ...
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the classes of the model's head are called, background left out; empty: no head."""
+        ...
+
     def check(self, spec: FeatureSpec) -> None:
         """Raise an IndexMismatchError unless features of this kind belong to the model."""
         ...
@@ -51,6 +56,10 @@ class Provider(Protocol):
         """Embed each feature (T, D) of one video in its context: (T, E)."""
         ...
 
+    def classify_seconds(self, features: NDArray[np.floating], *, attend_cls: bool) -> FloatArray:
+        """Score each feature (T, D) for background and the head's classes: (T, K)."""
+        ...
+
     def pair_scorer(
         self, texts: Sequence[str], clips: Sequence[NDArray[np.floating]]
     ) -> PairScorer:
@@ -65,6 +74,7 @@ class EmbedderProvider:
         self._embedder = embedder
         self.embed_text = embedder.embed_text
         self.embed_windows = embedder.embed_windows
+        self.classify_seconds = embedder.classify_features
 
     @property
     def name(self) -> str:
@@ -75,6 +85,11 @@ class EmbedderProvider:
     def temperature(self) -> float:
         """The model's own temperature, which may have been learned."""
         return float(torch.as_tensor(self._embedder.model.temperature).detach())
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Those the model was fine-tuned on."""
+        return self._embedder.config.classes
 
     def check(self, spec: FeatureSpec) -> None:
         """Compare backbone, width, rate and normalisation."""
@@ -109,6 +124,7 @@ class FrameProvider:
     """
 
     temperature = 0.01
+    classes = ()
 
     def __init__(self, backbone_name: str) -> None:
         backbone: Backbone = load_backbone(backbone_name)
@@ -146,6 +162,10 @@ class FrameProvider:
     def embed_seconds(self, features: NDArray[np.floating], *, attend_cls: bool) -> FloatArray:
         """Return unit features; there is no context and no [CLS]."""
         return _unit(features)
+
+    def classify_seconds(self, features: NDArray[np.floating], *, attend_cls: bool) -> FloatArray:
+        """Refuse: frames have no head."""
+        raise ConfigError("the 'frames' baseline has no classes of its own")
 
     def pair_scorer(
         self, texts: Sequence[str], clips: Sequence[NDArray[np.floating]]

@@ -30,7 +30,11 @@ from videoclip.evaluation.moment_retrieval import evaluate_didemo, evaluate_mome
 from videoclip.evaluation.outcome import Outcome
 from videoclip.evaluation.providers import Provider
 from videoclip.evaluation.retrieval import evaluate_retrieval
-from videoclip.evaluation.segmentation import evaluate_labels, zero_shot_labeller
+from videoclip.evaluation.segmentation import (
+    evaluate_labels,
+    head_labeller,
+    zero_shot_labeller,
+)
 from videoclip.evaluation.videoqa import evaluate_multiple_choice
 
 __all__ = ["BENCHMARKS", "Benchmark"]
@@ -85,7 +89,10 @@ def _coin(
     progress: Progress | None,
 ) -> Outcome:
     test, training = read_coin(path), read_coin(path, "train").videos
-    labeller = zero_shot_labeller(test.labels, training, provider, store, config)
+    if provider.classes:
+        labeller = head_labeller(test.labels, provider, store, config)
+    else:
+        labeller = zero_shot_labeller(test.labels, training, provider, store, config)
     return evaluate_labels(test, labeller, store, config, progress)
 
 

@@ -12,7 +12,7 @@ from videoclip.benchmarks.coin import Coin
 from videoclip.benchmarks.examples import LabelledVideo
 from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
-from videoclip.errors import DataError
+from videoclip.errors import ConfigError, DataError
 from videoclip.evaluation.clips import Progress, with_features
 from videoclip.evaluation.metrics import labels as metrics
 from videoclip.evaluation.metrics.windows import label_targets
@@ -29,12 +29,13 @@ from videoclip.evaluation.outcome import (
 )
 from videoclip.evaluation.providers import Provider
 
-__all__ = ["Labeller", "evaluate_labels", "zero_shot_labeller"]
+__all__ = ["Labeller", "evaluate_labels", "head_labeller", "zero_shot_labeller"]
 
 Labels = NDArray[np.int64]
 SEGMENT_IOUS = (0.10, 0.25, 0.50)
 NUM_TIMELINES = 6
 CONFUSED_LABELS = 15
+BACKGROUND_TEXT = "background"
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,18 @@ def zero_shot_labeller(
         DataError: If the threshold is to be fitted and no training video has features.
     """
     embeddings = provider.embed_text(texts)
+    origin = np.zeros(embeddings.shape[1], dtype=np.float32)
+    if config.background == "text":
+        origin = provider.embed_text([BACKGROUND_TEXT])[0]
 
     def similarity(video: LabelledVideo) -> NDArray[np.float32]:
         features = store.read(video.video_id)
         seconds = provider.embed_seconds(features, attend_cls=config.attend_cls)
-        return np.asarray(seconds @ embeddings.T)  # (T, K)
+        return np.asarray(seconds @ (embeddings - origin).T)  # (T, K)
 
-    if config.background == "released":
+    if config.background == "text":
+        threshold, fitted_on = 0.0, 0
+    elif config.background == "released":
         threshold, fitted_on = metrics.released_threshold(embeddings), 0
     else:
         some = _sample([v for v in training if v.video_id in store], config)
@@ -96,6 +102,28 @@ def zero_shot_labeller(
             "attend to [CLS]": config.attend_cls,
         },
     )
+
+
+def head_labeller(
+    texts: Sequence[str], provider: Provider, store: FeatureStore, config: EvaluateConfig
+) -> Labeller:
+    """Ask the head that a model was fine-tuned with: its likeliest class, background included.
+
+    Raises:
+        ConfigError: If its classes are not the labels of this benchmark.
+    """
+    if provider.classes != tuple(texts):
+        raise ConfigError(
+            f"the model's head has {len(provider.classes)} classes, which are not the {len(texts)} "
+            "labels here: evaluate it on the annotations it was fine-tuned on"
+        )
+
+    def label(video: LabelledVideo) -> Labels:
+        features = store.read(video.video_id)
+        logits = provider.classify_seconds(features, attend_cls=config.attend_cls)
+        return np.asarray(logits.argmax(axis=1))
+
+    return Labeller(label, {"labels by": "the model's head", "attend to [CLS]": config.attend_cls})
 
 
 def _sample(videos: list[LabelledVideo], config: EvaluateConfig) -> list[LabelledVideo]:

@@ -5,7 +5,9 @@ Source: paper, section 3.1. Parity with the released model: tests/model/test_par
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -45,6 +47,8 @@ class VideoCLIP(nn.Module):
         self.video_encoder, self.text_encoder = _build_towers(config)
         if config.num_cross_layers:
             self.reranker = Reranker(config)
+        if config.classes:
+            self.classifier = nn.Linear(config.hidden_size, 1 + len(config.classes))
         self.apply(init_bert_weights)
         self.frame_encoder: nn.Module | None = None
         if config.num_cross_layers:
@@ -139,6 +143,39 @@ class VideoCLIP(nn.Module):
         self._check_video(video, video_mask)
         encoded = self.video_encoder(video, video_mask, attend_cls=attend_cls)
         return self._finish(encoded.hidden[:, 1 : video.shape[1] + 1])
+
+    def classify(self, video: Tensor, video_mask: Tensor, *, attend_cls: bool = False) -> Tensor:
+        """Score every second for each class of the head.
+
+        Args:
+            video: (B, T, D) frozen features.
+            video_mask: (B, T), True where real.
+            attend_cls: Whether seconds may attend to [CLS]; not as released.
+
+        Returns:
+            (B, T, K) logits, K is 1 + `len(config.classes)`; class 0 is background.
+
+        Raises:
+            ConfigError: If the model has no head, or the shapes do not fit it.
+        """
+        if not self.config.classes:
+            raise ConfigError("this model has no classes: fine-tune it on some first")
+        self._check_video(video, video_mask)
+        encoded = self.video_encoder(video, video_mask, attend_cls=attend_cls)
+        logits: Tensor = self.classifier(encoded.hidden[:, 1 : video.shape[1] + 1])
+        return logits
+
+    def with_classes(self, classes: Sequence[str]) -> VideoCLIP:
+        """Return a model with the same weights and a new head, at random values.
+
+        Args:
+            classes: What its classes are called, background left out.
+        """
+        config = dataclasses.replace(self.config, classes=tuple(classes))
+        headed = VideoCLIP(config)
+        kept = {n: t for n, t in self.state_dict().items() if not n.startswith("classifier.")}
+        headed.load_state_dict({**headed.state_dict(), **kept})
+        return headed
 
     def similarity(self, text: Tensor, video: Tensor) -> Tensor:
         """Compare embeddings: (N, E) texts and (M, E) videos give (N, M) dot products."""

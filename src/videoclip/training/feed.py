@@ -32,6 +32,7 @@ class Purpose(IntEnum):
     VECTORS = 1
     VALIDATION = 2
     HELD_OUT = 3
+    ORDER = 4
 
 
 def generator(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:

@@ -25,13 +25,24 @@ class Forward:
         world: The processes, whose gradients are averaged.
         precision: `fp32`, or `bf16` for autocast.
         seed: With the update it decides all dropout, so that no generator has to be saved.
+        uses_all: Whether every trainable parameter takes part in every pass.
     """
 
-    def __init__(self, module: nn.Module, world: World, precision: str, seed: int) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        world: World,
+        precision: str,
+        seed: int,
+        *,
+        uses_all: bool = True,
+    ) -> None:
         self._alone = module
         self._synced: nn.Module = module
         if world.size > 1:
-            self._synced = DistributedDataParallel(module, gradient_as_bucket_view=True)
+            self._synced = DistributedDataParallel(
+                module, gradient_as_bucket_view=True, find_unused_parameters=not uses_all
+            )
         self._world, self._precision, self._seed = world, precision, seed
 
     def __call__(self, *tensors: Tensor) -> Any:

@@ -1,0 +1,48 @@
+"""How a model is fine-tuned on a benchmark."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from videoclip.config.check import require
+from videoclip.config.evaluation import EvaluateConfig
+from videoclip.config.training import LossConfig, RunConfig
+
+__all__ = ["FinetuneConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(RunConfig):
+    """A complete fine-tuning run; the released ones are in `recipes.FINETUNING`.
+
+    The model's own settings are those of the model to start from.
+    """
+
+    benchmark: Literal["youcook2", "msrvtt", "msrvtt_qa", "crosstask", "coin", "csv"] = "youcook2"
+    """Whose training part is learned, some videos held out, and whose test is shown."""
+    loss: LossConfig = field(default_factory=lambda: LossConfig(kind="text_to_video"))
+    """Of pairs of clip and text (retrieval, questions)."""
+    pairs_per_batch: int = 128
+    """Clips a process and batch; CrossTask and COIN take the windows of one video."""
+    texts_per_clip: int = 1
+    """How often an epoch visits each clip, each time with one of its texts."""
+    clip_seconds: float = 32.0
+    """A clip is seen from its start, this much of it, as far as the model's longest clip goes."""
+    window_step: int = 16
+    """Seconds between the starts of two windows of a video (CrossTask, COIN)."""
+    head: Literal["classes", "texts"] = "classes"
+    """COIN: a linear head, one class a label; or the label texts, and a text for background."""
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    """How the test is scored before and after."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.pairs_per_batch > 1, "pairs_per_batch must be at least 2")
+        require(self.texts_per_clip > 0, "texts_per_clip must be positive")
+        require(self.clip_seconds > 0, "clip_seconds must be positive")
+        require(self.window_step > 0, "window_step must be positive")
+        require(
+            self.loss.kind in ("text_to_video", "video_to_text", "infonce"),
+            "loss.kind must be 'text_to_video', 'video_to_text' or 'infonce' to fine-tune",
+        )

@@ -1,0 +1,157 @@
+"""Clips and their texts: what retrieval and questions are fine-tuned on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from videoclip.benchmarks.examples import RetrievalExample
+from videoclip.config import FinetuneConfig
+from videoclip.data.batch import Batch, collate
+from videoclip.data.feature_store import FeatureStore
+from videoclip.distributed import World
+from videoclip.embedding import Embedder
+from videoclip.errors import ConfigError, DataError
+from videoclip.evaluation.clips import Clip, find_clip, read_clips
+from videoclip.model.videoclip import VideoCLIP
+from videoclip.training.feed import Purpose, generator
+from videoclip.training.loop import Trainer
+from videoclip.training.objective import PairObjective, pair_objective
+
+__all__ = ["ClipLessons"]
+
+SAMPLE_PAIRS = 8
+
+
+@dataclass(frozen=True)
+class _Texted:
+    """A clip and the word-piece ids of each text it has."""
+
+    clip: Clip
+    texts: tuple[list[int], ...]
+
+
+class ClipLessons:
+    """Batches of different clips, each with one of its texts.
+
+    An epoch visits every clip `texts_per_clip` times, in another order and with another draw of
+    texts each time, so that no batch holds a clip twice. Source: released fine-tuning, which
+    repeats the list of videos instead.
+
+    Args:
+        config: The run.
+        parts: What is learned, and what is held out and only measured.
+        embedder: Whose settings and vocabulary the batches are for.
+        store: Features of all videos.
+        world: The processes.
+
+    Raises:
+        DataError: If a text has no words, or no clip has features.
+    """
+
+    def __init__(
+        self,
+        config: FinetuneConfig,
+        parts: tuple[Sequence[RetrievalExample], Sequence[RetrievalExample]],
+        embedder: Embedder,
+        store: FeatureStore,
+        world: World,
+    ) -> None:
+        self._config, self._store, self._world = config, store, world
+        self._model, self._tokenizer = embedder.config, embedder.tokenizer
+        self._training, self._held_out = map(self._with_texts, parts)
+        if len(self._training) < 2:
+            raise DataError(
+                f"{len(self._training)} clips to train on: extract more of them", store.folder
+            )
+        self.objective: Callable[[VideoCLIP, World, str], PairObjective] = pair_objective(
+            config.loss, chunk_pairs=config.chunk_pairs, seed=config.seed
+        )
+        digest = hashlib.sha256(repr((self._training, self._held_out)).encode())
+        self.facts = {
+            "data": {
+                "clips": len(self._training),
+                "held-out clips": len(self._held_out),
+                "fingerprint": digest.hexdigest()[:16],
+            },
+            "start": embedder.fingerprint,
+        }
+
+    def sample(self) -> Batch:
+        """Return a few pairs."""
+        some = np.arange(min(SAMPLE_PAIRS, len(self._training)))
+        return self._batch(self._training, some, np.random.default_rng(0))
+
+    def num_steps(self, epoch: int) -> int:
+        """Return the updates of an epoch.
+
+        Raises:
+            ConfigError: If there are fewer batches than processes.
+        """
+        groups = self._config.texts_per_clip * self._groups_per_pass()
+        if groups < self._world.size:
+            raise ConfigError(
+                f"{len(self._training)} clips make {groups} batches of pairs_per_batch "
+                f"({self._config.pairs_per_batch}), but there are {self._world.size} processes"
+            )
+        return groups // self._world.size
+
+    def batches(
+        self, trainer: Trainer[Batch], epoch: int, plan_path: Path | None
+    ) -> Iterator[Batch]:
+        """Yield the own batches of an epoch."""
+        seed, world = self._config.seed, self._world
+        groups = [
+            group
+            for visit in range(self._config.texts_per_clip)
+            for group in np.array_split(
+                generator(seed, Purpose.ORDER, epoch, visit).permutation(len(self._training)),
+                self._groups_per_pass(),
+            )
+        ]
+        places = range(trainer.position.step * world.size, self.num_steps(epoch) * world.size)
+        for place in places[world.rank :: world.size]:
+            rng = generator(seed, Purpose.TRAINING, epoch, place)
+            yield self._batch(self._training, groups[place], rng)
+
+    def validation(self) -> Iterator[Batch] | None:
+        """Yield the held-out clips, each with the same text each time."""
+        size, seed, world = self._config.pairs_per_batch, self._config.seed, self._world
+        count = len(self._held_out)
+        if not count:
+            return None
+        groups = np.array_split(np.arange(count), -(-count // size))
+        return (
+            self._batch(self._held_out, group, generator(seed, Purpose.VALIDATION, i))
+            for i, group in enumerate(groups)
+            if i % world.size == world.rank
+        )
+
+    def _groups_per_pass(self) -> int:
+        return -(-len(self._training) // self._config.pairs_per_batch)
+
+    def _batch(
+        self, clips: Sequence[_Texted], chosen: np.ndarray, rng: np.random.Generator
+    ) -> Batch:
+        some = [clips[i] for i in chosen.tolist()]
+        features = read_clips(self._store, [item.clip for item in some])
+        texts = [item.texts[rng.integers(len(item.texts))] for item in some]
+        return collate(list(zip(features, texts, strict=True)), self._model.pad_id)
+
+    def _with_texts(self, examples: Sequence[RetrievalExample]) -> list[_Texted]:
+        rate = self._store.spec.features_per_second
+        seconds = min(self._config.clip_seconds, self._model.max_video_tokens / rate)
+        longest = self._model.max_text_tokens
+        token_ids = self._tokenizer.encode_batch([example.text for example in examples])
+        texts: dict[Clip, list[list[int]]] = {}
+        for example, ids in zip(examples, token_ids, strict=True):
+            if not ids:
+                raise DataError(f"a text of '{example.video_id}' has no words: {example.text!r}")
+            clip = find_clip(self._store, example.video_id, example.start, example.end, seconds)
+            if clip is not None:  # its features may end before it begins
+                texts.setdefault(clip, []).append(ids[:longest])
+        return [_Texted(clip, tuple(ids)) for clip, ids in texts.items()]
