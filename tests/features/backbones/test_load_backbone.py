@@ -45,10 +45,12 @@ def test_a_folder_that_does_not_say(tmp_path, content):
 def test_unknown_names_get_a_hint():
     with pytest.raises(ConfigError, match="unknown backbone 'startr'; perhaps you meant 'starter'"):
         load_backbone("startr")
-    with pytest.raises(ConfigError, match="known: 'starter', 's3d', 'image' or a backbone's"):
+    with pytest.raises(
+        ConfigError, match="known: 'starter', 'motion', 's3d', 'image' or a backbone's"
+    ):
         load_backbone("zzz")
 
 
 def test_the_toy_is_a_backbone():
     assert isinstance(MeanColour(), Backbone)
-    assert BACKBONES == ("starter", "s3d", "image")
+    assert BACKBONES == ("starter", "motion", "s3d", "image")

@@ -21,7 +21,7 @@ from videoclip.errors import CheckpointError, ConfigError
 
 __all__ = ["BACKBONES", "Backbone", "load_backbone"]
 
-BACKBONES = ("starter", "s3d", "image")
+BACKBONES = ("starter", "motion", "s3d", "image")
 """Modules of this package, by the name a user types."""
 
 

@@ -19,9 +19,10 @@ from torch.nn import functional as F
 
 from videoclip.errors import CheckpointError
 
-__all__ = ["FEATURE_DIM", "EfficientNetLite0", "from_published"]
+__all__ = ["FEATURE_DIM", "MAP_CHANNELS", "EfficientNetLite0", "from_published"]
 
 FEATURE_DIM = 1280
+MAP_CHANNELS = 320
 
 STEM_CHANNELS = 32
 STAGES = (
@@ -98,9 +99,13 @@ class EfficientNetLite0(nn.Module):
         Returns:
             (B, 1280).
         """
-        x = F.relu6(self.stem(images), inplace=True)  # (B, H/2, W/2, 32)
-        x = F.relu6(self.head(self.blocks(x)), inplace=True)  # (B, H/32, W/32, 1280)
+        x = F.relu6(self.head(self.feature_map(images)), inplace=True)  # (B, H/32, W/32, 1280)
         return x.mean(dim=(1, 2))
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Return what the head sees, which still says where: (B, H/32, W/32, 320)."""
+        features: Tensor = self.blocks(F.relu6(self.stem(images), inplace=True))
+        return features
 
 
 def from_published(weights: Mapping[str, Tensor]) -> EfficientNetLite0:
