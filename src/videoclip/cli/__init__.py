@@ -26,6 +26,7 @@ COMMANDS = {
     "pretrain": "pre-train on narrated videos; resumes",
     "finetune": "teach a model the training part of a benchmark; resumes",
     "evaluate": "numbers on a benchmark, with trivial baselines beside them",
+    "ablate": "the method against itself with one thing changed, on a synthetic world",
     "index": "add new and changed videos to a library",
     "search": "find moments in a library from words",
     "segment": "label every second of a video, zero-shot",

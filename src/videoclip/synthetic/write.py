@@ -22,9 +22,9 @@ from videoclip.synthetic.annotate import truth
 from videoclip.synthetic.narrate import narrate, webvtt
 from videoclip.synthetic.render import write_video
 from videoclip.synthetic.settings import WorldConfig
-from videoclip.synthetic.world import World
+from videoclip.synthetic.world import World, WorldVideo
 
-__all__ = ["WorldSummary", "read_world", "write_world"]
+__all__ = ["WorldSummary", "read_world", "write_words", "write_world"]
 
 _WORLD_FILE = "world.json"
 
@@ -76,19 +76,13 @@ def write_world(
         DataError: If the folder holds another world.
     """
     folder = Path(folder)
-    if num_videos < 1:
-        raise ConfigError(f"a world needs at least one video, got {num_videos}")
-    _claim(folder, config)
-    (folder / "videos").mkdir(exist_ok=True)
-    world = World(config)
-    videos = [world.video(index) for index in range(num_videos)]
+    videos = write_words(folder, config, num_videos)
     waiting = [v.index for v in videos if not _video_path(folder, v.video_id).exists()]
     done = num_videos - len(waiting)
     for _ in _each(partial(_write_one, folder, config), waiting, num_processes):
         done += 1
         if progress:
             progress(done, num_videos)
-    _write_truth(folder, truth(world, videos))
     shown = [s for v in videos for s in v.shown]
     return WorldSummary(
         folder=folder,
@@ -99,6 +93,36 @@ def write_world(
         num_held_out_shown=sum(s.step.held_out for s in shown),
         seconds=round(sum(v.duration for v in videos), 2),
     )
+
+
+def write_words(folder: Path | str, config: WorldConfig, num_videos: int) -> list[WorldVideo]:
+    """Write everything of a world but its pictures: what is said and what is true.
+
+    Args:
+        folder: Where to write; made if absent.
+        config: The world.
+        num_videos: How many videos.
+
+    Returns:
+        The scenarios, in order.
+
+    Raises:
+        ConfigError: If `num_videos` is not positive.
+        DataError: If the folder holds another world.
+    """
+    folder = Path(folder)
+    if num_videos < 1:
+        raise ConfigError(f"a world needs at least one video, got {num_videos}")
+    _claim(folder, config)
+    (folder / "videos").mkdir(exist_ok=True)
+    world = World(config)
+    videos = [world.video(index) for index in range(num_videos)]
+    for video in videos:
+        path = _video_path(folder, video.video_id).with_suffix(".vtt")
+        if not path.exists():
+            _write_text(path, webvtt(narrate(video, world), config.rolling_captions))
+    _write_truth(folder, truth(world, videos))
+    return videos
 
 
 def read_world(folder: Path | str) -> World:
@@ -144,12 +168,8 @@ def _world(config: WorldConfig) -> World:
 
 
 def _write_one(folder: Path, config: WorldConfig, index: int) -> None:
-    """Write one video; the mp4 comes last and says that all of it is there."""
-    world = _world(config)
-    video = world.video(index)
-    path = _video_path(folder, video.video_id)
-    _write_text(path.with_suffix(".vtt"), webvtt(narrate(video, world), config.rolling_captions))
-    write_video(video, config, path)
+    video = _world(config).video(index)
+    write_video(video, config, _video_path(folder, video.video_id))
 
 
 def _write_truth(folder: Path, files: dict[str, str]) -> None:

@@ -1,0 +1,1 @@
+"""Does it learn? The method and its variants, on a synthetic world with known answers."""

@@ -1,0 +1,87 @@
+"""The whole ablation: build the world, do the runs that are missing, write table and picture."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from videoclip.ablation.bed import build_bed
+from videoclip.ablation.picture import draw
+from videoclip.ablation.rows import ROWS
+from videoclip.ablation.run import finished, perform
+from videoclip.ablation.table import Line, lines, markdown, to_dict
+from videoclip.data.whole_file import write_whole
+from videoclip.errors import ConfigError
+from videoclip.synthetic.settings import WorldConfig
+
+__all__ = ["ablate", "write_table"]
+
+
+def ablate(
+    out: Path,
+    name: str,
+    world: WorldConfig,
+    num_videos: int,
+    *,
+    rows: Sequence[str],
+    seeds: Sequence[int],
+    num_processes: int = 1,
+    say: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Do every run that is not done yet, the rows in the order given, each with all its seeds.
+
+    Args:
+        out: Folder of the ablation.
+        name: Name of the world.
+        world: Its configuration.
+        num_videos: How many videos it has.
+        rows: Names in `ROWS`.
+        seeds: Seeds of each row.
+        num_processes: Runs side by side, each on one core.
+        say: Told what is done.
+
+    Raises:
+        ConfigError: If there is no such row.
+        DataError: If the name belongs to another world.
+        VideoCLIPError: As training does.
+    """
+    for row in rows:
+        if row not in ROWS:
+            near = difflib.get_close_matches(row, ROWS, n=1)
+            hint = f"perhaps you meant '{near[0]}'" if near else f"there are {', '.join(ROWS)}"
+            raise ConfigError(f"unknown row '{row}'; {hint}")
+
+    def told(done: int, total: int) -> None:
+        if done == total or done % 50 == 0:
+            say(f"world {name}: {done} of {total} videos")
+
+    build_bed(out / "worlds" / name, world, num_videos, num_processes, told)
+    # What only measures another row's run comes after that run, not beside it.
+    for trained in (True, False):
+        chosen = [row for row in rows if bool(ROWS[row].trained_as) != trained]
+        runs = [(row, seed) for row in chosen for seed in seeds]
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(num_processes, context) as pool:
+            waiting = {pool.submit(perform, out, name, *run): run for run in runs}
+            for done in as_completed(waiting):
+                done.result()
+                say("world {}: row {}, seed {} is done".format(name, *waiting[done]))
+
+
+def write_table(out: Path) -> list[Line]:
+    """Write `table.md`, `table.json` and `table.svg` from every finished run, and return the rows.
+
+    Raises:
+        ConfigError: If no run is finished.
+    """
+    table = lines(finished(out))
+    if not table:
+        raise ConfigError(f"{out}: no run is finished: nothing to compare")
+    write_whole(out / "table.md", markdown(table))
+    write_whole(out / "table.json", json.dumps(to_dict(table), indent=1) + "\n")
+    write_whole(out / "table.svg", draw(table))
+    return table

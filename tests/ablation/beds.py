@@ -1,0 +1,67 @@
+"""A bed whose features say outright what happens, and a model that can read them."""
+
+import numpy as np
+
+from videoclip.ablation.bed import TestBed
+from videoclip.data.feature_store import FeatureSpec, FeatureStore
+from videoclip.synthetic.annotate import sentences
+from videoclip.synthetic.phrases import label
+from videoclip.synthetic.settings import WorldConfig
+from videoclip.synthetic.write import read_world, write_words
+
+CONFIG = WorldConfig(
+    seed=5,
+    num_tasks=4,
+    num_new_tasks=2,
+    num_steps=20,
+    steps_per_video=(3, 4),
+    step_seconds=(4.0, 8.0),
+    gap_seconds=(2.0, 3.0),
+    test_share=0.5,
+)
+
+
+def telling_bed(folder, num_videos=24):
+    """Features are the number of the step shown, one-hot, in the half that stands for change."""
+    videos = write_words(folder, CONFIG, num_videos)
+    num_steps = len(read_world(folder).steps)
+    spec = FeatureSpec(2 * num_steps, 1.0, "telling", normalized=False, fingerprint="1")
+    with FeatureStore.open_or_create(folder / "features", spec) as store:
+        for video in videos:
+            rows = np.zeros((round(video.duration), spec.dim), np.float32)
+            for shown in video.shown:
+                rows[int(shown.start) : int(np.ceil(shown.end)), num_steps + shown.step.step_id] = 1
+            store.append(video.video_id, rows)
+    return TestBed.open(folder)
+
+
+class Reader:
+    """Reads such features, as far as `sight` goes: the rest of its answers is noise."""
+
+    name = "reader"
+    temperature = 0.1
+
+    def __init__(self, bed, sight=1.0):
+        self.sight, self.rng = sight, np.random.default_rng(0)
+        self.num_steps = len(bed.world.steps)
+        self.steps = {label(step): step.step_id for step in bed.world.steps}
+        for video in bed.videos:
+            for shown, text in zip(video.shown, sentences(bed.world, video), strict=True):
+                self.steps[text] = shown.step.step_id
+
+    def check(self, spec):
+        assert spec.backbone == "telling"
+
+    def embed_text(self, texts):
+        return np.eye(self.num_steps, dtype=np.float32)[[self.steps[text] for text in texts]]
+
+    def embed_windows(self, features, spans):
+        return np.stack([self._look(features[a:b]).mean(axis=0) for a, b in spans])
+
+    def embed_seconds(self, features, *, attend_cls):
+        return self._look(features)
+
+    def _look(self, features):
+        seen = features[:, self.num_steps :].astype(np.float32)
+        noise = self.rng.standard_normal(seen.shape).astype(np.float32)
+        return self.sight * seen + (1 - self.sight) * noise

@@ -1,0 +1,90 @@
+import json
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from videoclip.ablation.measure import MEASURES
+from videoclip.ablation.picture import draw
+from videoclip.ablation.run import Finished
+from videoclip.ablation.table import compare, error_reduction, lines, markdown, to_dict
+
+NUM_VIDEOS = 40
+
+
+def finished(row, seed, share, world="world"):
+    """A run that answers about `share` of ten questions a video, on videos of all difficulties."""
+    rng = np.random.default_rng([seed, len(row)])
+    hardness = np.random.default_rng(7).normal(0, 0.2, NUM_VIDEOS)
+    hits = rng.binomial(10, np.clip(share + hardness, 0, 1)).astype(float)
+    counts = {name: np.stack([hits, np.full(NUM_VIDEOS, 10.0)], axis=1) for name in MEASURES}
+    return Finished(world, row, seed, counts, ((1, 2.0),), 100, 6400, 12.5)
+
+
+def naive_difference(ours, theirs, draws=3000):
+    rng = np.random.default_rng(1)
+    values = []
+    for _ in range(draws):
+        seeds = rng.integers(len(ours), size=len(ours))
+        videos = rng.integers(NUM_VIDEOS, size=NUM_VIDEOS)
+        a, b = (x[seeds][:, videos].sum(axis=(0, 1)) for x in (ours, theirs))
+        values.append(a[0] / a[1] - b[0] / b[1])
+    return np.quantile(values, (0.025, 0.975))
+
+
+@pytest.fixture
+def counts():
+    return {
+        share: np.array([finished("paper", seed, share).counts["R@1"] for seed in (1, 2, 3)])
+        for share in (0.4, 0.5)
+    }
+
+
+def test_an_interval_is_that_of_drawing_seeds_and_videos_one_by_one(counts):
+    found = compare(counts[0.5], counts[0.4])
+    hits = [counts[share].sum((0, 1))[0] for share in (0.5, 0.4)]
+    assert found.value == pytest.approx((hits[0] - hits[1]) / 1200)
+    expected = naive_difference(counts[0.5], counts[0.4])
+    np.testing.assert_allclose((found.low, found.high), expected, atol=0.006)
+    assert found.low < found.value < found.high
+
+
+def test_a_row_does_not_differ_from_itself(counts):
+    found = compare(counts[0.5], counts[0.5])
+    assert (found.value, found.low, found.high) == (0, 0, 0) and not found.is_clear
+
+
+def test_error_reduction_is_the_share_of_errors_gone(counts):
+    wrong = [1 - c.sum((0, 1))[0] / c.sum((0, 1))[1] for c in (counts[0.5], counts[0.4])]
+    found = error_reduction(counts[0.5], counts[0.4])
+    assert found.value == pytest.approx(1 - wrong[0] / wrong[1])
+
+
+def test_rows_are_compared_on_the_seeds_both_have():
+    runs = [finished("paper", seed, 0.5) for seed in (1, 2)]
+    runs += [finished("paper-shuffled", seed, 0.2) for seed in (2, 3)]
+    runs += [finished("paper-shuffled", 1, 0.2, world="other")]
+    table = {(line.world, line.row): line for line in lines(runs)}
+    assert list(table) == [
+        ("other", "paper-shuffled"), ("world", "paper"), ("world", "paper-shuffled")
+    ]  # fmt: skip
+    line = table["world", "paper-shuffled"]
+    assert line.seeds == (2, 3)
+    expected = compare(runs[2].counts["R@1"][None], runs[1].counts["R@1"][None])
+    assert line.cells["R@1"].difference == expected
+    assert table["other", "paper-shuffled"].cells["R@1"].difference is None
+    assert table["world", "paper"].cells["R@1"].difference is None
+
+
+def test_table_and_picture_show_every_row():
+    runs = [finished(row, s, x) for row, x in (("paper", 0.5), ("paper-cls", 0.1)) for s in (1, 2)]
+    table = lines(runs)
+    text = markdown(table)
+    assert "`paper-cls`: [CLS] instead of the mean" in text
+    assert re.search(r"\*\*-\d+\.\d\*\* \(-\d+\.\d \.\. -\d+\.\d\)", text)
+    assert json.loads(json.dumps(to_dict(table)))[0]["row"] == "paper"
+    picture = ElementTree.fromstring(draw(table))
+    names = [t.text for t in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert "paper-cls against paper, world world" in names
+    assert len(list(picture.iter("{http://www.w3.org/2000/svg}circle"))) == 3
