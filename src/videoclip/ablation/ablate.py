@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 
 from videoclip.ablation.bed import build_bed
@@ -64,12 +65,25 @@ def ablate(
     for trained in (True, False):
         chosen = [row for row in rows if bool(ROWS[row].trained_as) != trained]
         runs = [(row, seed) for row in chosen for seed in seeds]
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(num_processes, context) as pool:
-            waiting = {pool.submit(perform, out, name, *run): run for run in runs}
-            for done in as_completed(waiting):
-                done.result()
-                say("world {}: row {}, seed {} is done".format(name, *waiting[done]))
+        for run in _each(partial(perform, out, name), runs, num_processes):
+            say("world {}: row {}, seed {} is done".format(name, *run))
+
+
+def _each(
+    do: Callable[[str, int], None], runs: Sequence[tuple[str, int]], num_processes: int
+) -> Iterator[tuple[str, int]]:
+    """Do runs, side by side if asked to, and yield each when it is done."""
+    if num_processes <= 1:
+        for run in runs:
+            do(*run)
+            yield run
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(num_processes, context) as pool:
+        waiting = {pool.submit(do, *run): run for run in runs}
+        for done in as_completed(waiting):
+            done.result()
+            yield waiting[done]
 
 
 def write_table(out: Path) -> list[Line]:
