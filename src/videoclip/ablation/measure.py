@@ -52,6 +52,7 @@ MEASURES = {
 TRIVIAL = ("always background", "uniform in order")
 SEGMENT_IOU = 0.25
 FITTING_VIDEOS = 60
+NUM_THRESHOLDS = 20
 
 
 @dataclass(frozen=True)
@@ -232,12 +233,7 @@ def _seconds(provider: Provider, bed: TestBed, videos: Sequence[WorldVideo]) -> 
         (of_task, true_of_task, ("segment F1", "foreground accuracy")),
         (of_all, true_of_all, ("all-label F1", "all-label foreground")),
     ):
-        threshold = label_metrics.fit_threshold(
-            np.concatenate([values(v).max(axis=1) for v in fitting]),
-            np.concatenate([values(v).argmax(axis=1) + 1 == true_of(v) for v in fitting]),
-            np.concatenate([true_of(v) == label_metrics.BACKGROUND for v in fitting]),
-            "balanced",
-        )
+        threshold = _fit([(values(video), true_of(video)) for video in fitting])
         for video in videos:
             true = true_of(video)
             predicted = label_metrics.label_frames(values(video), threshold)
@@ -248,6 +244,24 @@ def _seconds(provider: Provider, bed: TestBed, videos: Sequence[WorldVideo]) -> 
         targets = step_targets(_segments(video, 0), len(found), len(video.task.steps))
         counts["step recall"].append(recall_counts(found, targets))
     return {name: np.array(rows, dtype=np.float64) for name, rows in counts.items()}
+
+
+def _fit(training: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]]) -> float:
+    """Return the background threshold with the best F1 of segments on training videos."""
+    highest = np.concatenate([values.max(axis=1) for values, _ in training])
+    thresholds = np.quantile(highest, np.linspace(0, 0.95, NUM_THRESHOLDS))
+
+    def f1(threshold: float) -> float:
+        counts = np.array(
+            [
+                _f1_counts(label_metrics.label_frames(values, threshold), true)
+                for values, true in training
+            ]
+        )
+        found, whole = counts.sum(axis=0)
+        return float(found / whole)
+
+    return float(max(thresholds, key=f1))
 
 
 def _spread(total: int, number: int) -> list[int]:
