@@ -4,17 +4,26 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from videoclip.errors import DataError
-from videoclip.library import vectors as vectors_module
+from videoclip.library import codes, exact, vectors
 from videoclip.library.vectors import MatrixStore
 
 
 def naive_search(matrix, query, k, allowed):
     similarities = matrix.astype(np.float16).astype(np.float64) @ query.astype(np.float64)
     return np.sort(similarities[allowed])[::-1][:k]
+
+
+@pytest.fixture(params=["bytes", "halves"], scope="module")
+def first_pass(request):
+    """Each first pass, whatever the processor; products of bytes are right on all, if slow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vectors, "products_are_quick", lambda: request.param == "bytes")
+        yield
 
 
 def filled(folder, matrix):
@@ -34,7 +43,7 @@ def filled(folder, matrix):
     seed=st.integers(0, 2**32 - 1),
 )
 def test_search_is_exact_however_close_the_rows_are(
-    tmp_path_factory, num_rows, num_queries, k, scale, spread, share, seed
+    first_pass, tmp_path_factory, num_rows, num_queries, k, scale, spread, share, seed
 ):
     rng = np.random.default_rng(seed)
     common = rng.normal(size=24)  # with a small spread all rows are nearly the same vector
@@ -52,18 +61,65 @@ def test_search_is_exact_however_close_the_rows_are(
         np.testing.assert_allclose(similarities[i], naive, rtol=1e-4, atol=1e-4 * scale)
 
 
-def test_many_blocks_give_what_one_gives(tmp_path, monkeypatch):
+def test_many_blocks_give_what_one_gives(first_pass, tmp_path, monkeypatch):
     rng = np.random.default_rng(3)
     matrix = rng.normal(size=(1000, 16)).astype(np.float32)
     queries = rng.normal(size=(5, 16)).astype(np.float32)
     store = filled(tmp_path, matrix)
     whole = store.search(queries, 7, 1000)
-    monkeypatch.setattr(vectors_module, "ROWS_PER_PRODUCT", 13)
-    monkeypatch.setattr(vectors_module, "ROWS_PER_BLOCK", 101)
+    for module in (exact, codes):
+        monkeypatch.setattr(module, "ROWS_PER_PRODUCT", 13)
+        monkeypatch.setattr(module, "ROWS_PER_BLOCK", 101)
+    store = MatrixStore(store.path, 16)
     pieces = store.search(queries, 7, 1000)
     np.testing.assert_array_equal(whole[1], pieces[1])
     one_by_one = [store.search(query[None], 7, 1000)[1][0] for query in queries]
     np.testing.assert_array_equal(whole[1], one_by_one)
+
+
+def test_threads_share_the_rows(first_pass, tmp_path, monkeypatch):
+    rng = np.random.default_rng(4)
+    store = filled(tmp_path, rng.normal(size=(3000, 16)).astype(np.float32))
+    queries = rng.normal(size=(3, 16)).astype(np.float32)
+    allowed = rng.random(3000) < 0.4
+    alone = store.search(queries, 9, 3000, allowed)
+    monkeypatch.setattr(exact, "ROWS_PER_BLOCK", 128)
+    monkeypatch.setattr(codes, "ROWS_PER_BLOCK", 128)
+    usual = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        shared = MatrixStore(store.path, 16).search(queries, 9, 3000, allowed)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(usual)
+    np.testing.assert_array_equal(alone[1], shared[1])
+
+
+def test_codes_follow_a_growing_file_and_bound_their_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(vectors, "products_are_quick", lambda: True)
+    monkeypatch.setattr(codes, "ROWS_PER_BLOCK", 8)
+    monkeypatch.setattr(exact, "ROWS_PER_BLOCK", 8)
+    rng = np.random.default_rng(5)
+    store = MatrixStore(tmp_path / "v.f16", 16)
+    query = rng.normal(size=(1, 16)).astype(np.float32)
+    matrix = np.empty((0, 16), np.float32)
+    for num_new, size in [(3, 1.0), (9, 1.0), (1, 40.0), (12, 0.1)]:  # larger than at first, too
+        new = (size * rng.normal(size=(num_new, 16))).astype(np.float32)
+        store.append(new)
+        matrix = np.concatenate((matrix, new))
+        found = store.search(query, 4, len(matrix))[0][0]
+        naive = naive_search(matrix, query[0], 4, np.ones(len(matrix), bool))
+        np.testing.assert_allclose(found, naive, rtol=1e-3)
+        coded = np.concatenate([block.numpy() for block in store._codes.blocks])
+        errors = coded * store._codes.step - matrix.astype(np.float16).astype(np.float32)
+        assert np.linalg.norm(errors, axis=1).max() <= store._codes.error * 1.0001
+
+
+def test_bytes_are_only_multiplied_where_that_is_quick(monkeypatch):
+    codes.products_are_quick.cache_clear()
+    monkeypatch.setattr(codes, "cpu_capability", lambda: "AVX2")
+    assert not codes.products_are_quick()
+    codes.products_are_quick.cache_clear()
 
 
 def test_rows_beyond_the_known_ones_are_ignored(tmp_path):
@@ -127,4 +183,4 @@ def test_memory_stays_that_of_the_file(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", script, str(store.path)], capture_output=True, text=True, check=True
     )
-    assert int(done.stdout) / 1024 < 38 * 1.6
+    assert int(done.stdout) / 1024 < 38 * 1.6  # the codes are half of it, and no block is small

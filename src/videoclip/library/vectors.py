@@ -2,13 +2,14 @@
 
 A row never moves or changes, so readers need no lock: they map the file and look at the rows the
 catalogue names. Rows that no video owns (a writer was killed between file and catalogue, a video
-was replaced) are simply never asked for. Search is exact: on one query it reads the matrix once,
-at the speed of memory; candidates are then compared again in float32.
+was replaced) are simply never asked for. Search is exact (`exact`).
 """
 
 from __future__ import annotations
 
+import mmap
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +19,8 @@ import numpy.typing as npt
 import torch
 
 from videoclip.errors import DataError
+from videoclip.library.codes import BytePass, Codes, products_are_quick
+from videoclip.library.exact import FirstPass, HalfPass, nearest_rows, unit_length
 
 __all__ = ["MatrixStore", "VectorStore"]
 
@@ -27,16 +30,8 @@ BoolArray = npt.NDArray[np.bool_]
 
 BYTES = 2
 """Of one float16."""
-ROWS_PER_PRODUCT, ROWS_PER_BLOCK = 2048, 65536
-"""Rows multiplied with several queries at a time, so that they stay in the processor's cache, and
-rows whose similarities are looked through together."""
-ROWS_PER_GROUP = 64
-"""Rows whose maximum stands for them while a bound is looked for."""
-HALF_DOUBT, BFLOAT_DOUBT = 2 * 2 * 2**-11, 2 * 3 * 2**-9
-"""How far two similarities, of vectors of length 1, can be apart in truth that rounding brings
-together: query and result are rounded to half precision; rows too to bfloat16."""
-LEAST = -3e38
-"""Below every similarity but that of a barred row, which is minus infinity."""
+ROWS_PER_LOOK = 32
+"""Rows read at a time."""
 
 
 class VectorStore(Protocol):
@@ -88,7 +83,8 @@ class MatrixStore:
         self.path = Path(path)
         self._dim = dim
         self._matrix = torch.empty((0, dim), dtype=torch.float16)
-        self._longest, self._num_measured = 0.0, 0
+        self._file: mmap.mmap | None = None
+        self._codes, self._lock = Codes(dim), threading.Lock()
 
     @property
     def dim(self) -> int:
@@ -125,7 +121,13 @@ class MatrixStore:
 
     def read(self, first: int, count: int) -> FloatArray:
         """Return (count, E) float32 vectors from a row on."""
-        return self._rows(first + count)[first:].float().numpy()
+        rows = self._rows(first + count)[first:]
+        vectors = np.empty(rows.shape, dtype=np.float32)
+        # So few at a time that torch does it here: waking its threads would take longer.
+        for start in range(0, count, ROWS_PER_LOOK):
+            part = slice(start, start + ROWS_PER_LOOK)
+            vectors[part] = rows[part].float().numpy()
+        return vectors
 
     def search(
         self, queries: FloatArray, k: int, num_rows: int, allowed: BoolArray | None = None
@@ -137,23 +139,17 @@ class MatrixStore:
         if k == 0 or len(queries) == 0:
             return np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
         wanted = torch.from_numpy(np.ascontiguousarray(queries, dtype=np.float32))  # (N, E)
-        barred = None if allowed is None else torch.from_numpy(~allowed)
-        # Of unit length a query cannot overflow half precision; its length changes no order.
-        units = wanted / wanted.norm(dim=1, keepdim=True).clamp_min(1e-12)
-        longest = self._longest_of(matrix)
-        if len(units) == 1:
-            candidates = [_search_one(matrix, units[0], k, barred, HALF_DOUBT * longest)]
+        units = unit_length(wanted)
+        with self._lock:
+            self._codes.follow(matrix)
+        first_pass: FirstPass
+        if products_are_quick():
+            first_pass = BytePass(self._codes, units)
         else:
-            candidates = _search_many(matrix, units, k, barred, BFLOAT_DOUBT * longest)
-        similarities = np.empty((len(wanted), k), dtype=np.float32)
-        found = np.empty((len(wanted), k), dtype=np.int64)
-        for i, rows in enumerate(candidates):
-            parts = [
-                matrix[part].float() @ wanted[i] for part in torch.split(rows, ROWS_PER_PRODUCT)
-            ]
-            best, order = torch.cat(parts).topk(k)
-            similarities[i], found[i] = best.numpy(), rows[order].numpy()
-        return similarities, found
+            first_pass = HalfPass(matrix, units, self._codes.longest)
+        found = nearest_rows(matrix, first_pass, wanted, k, allowed)
+        self._let_go()
+        return found
 
     def rewrite(self, path: Path | str, ranges: Iterable[tuple[int, int]]) -> MatrixStore:
         """Copy ranges (first row, number of rows) into a new file, for compaction."""
@@ -166,13 +162,10 @@ class MatrixStore:
         sync_folder(Path(path).parent)
         return MatrixStore(path, self._dim)
 
-    def _longest_of(self, matrix: torch.Tensor) -> float:
-        """Length of the longest row, which says how much rounding can do; each is read once."""
-        for first in range(self._num_measured, len(matrix), ROWS_PER_PRODUCT):
-            rows = matrix[first : first + ROWS_PER_PRODUCT].float()
-            self._longest = max(self._longest, float(rows.norm(dim=1).max()))
-        self._num_measured = max(self._num_measured, len(matrix))
-        return self._longest
+    def _let_go(self) -> None:
+        """Have the pages of the file that were looked at no longer counted as this process's."""
+        if self._file is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._file.madvise(mmap.MADV_DONTNEED)
 
     def _rows(self, count: int) -> torch.Tensor:
         """The first rows of the file, mapped; mapped again where it has grown since."""
@@ -185,80 +178,12 @@ class MatrixStore:
                     self.path,
                 )
             # Copy on write, since torch wants memory it may write; nothing here ever does.
-            mapped = np.memmap(self.path, np.float16, "c", shape=(on_disk, self._dim))
-            self._matrix = torch.from_numpy(mapped)
+            with self.path.open("rb") as file:
+                self._file = mmap.mmap(
+                    file.fileno(), on_disk * self._dim * BYTES, access=mmap.ACCESS_COPY
+                )
+            self._matrix = torch.frombuffer(self._file, dtype=torch.float16).view(-1, self._dim)
         return self._matrix[:count]
-
-
-def _search_one(
-    matrix: torch.Tensor, unit: torch.Tensor, k: int, barred: torch.Tensor | None, doubt: float
-) -> torch.Tensor:
-    """Rows among which are the k most similar to one query (E,), from one half-precision pass."""
-    similarities: torch.Tensor = (matrix @ unit.half()).float()  # (R,)
-    if barred is not None:
-        similarities.masked_fill_(barred, -torch.inf)
-    # However close others are: every row that rounding may have kept from the first k.
-    return (similarities >= max(_bound(similarities, k) - doubt, LEAST)).nonzero()[:, 0]
-
-
-def _bound(similarities: torch.Tensor, k: int) -> float:
-    """A similarity that at least k rows reach, near the k-th largest; LEAST where there are fewer.
-
-    The k-th largest of the maxima of small groups is that, and much quicker to find.
-    """
-    num_groups = len(similarities) // ROWS_PER_GROUP
-    if num_groups >= 2 * k:
-        groups = similarities[: num_groups * ROWS_PER_GROUP].view(num_groups, ROWS_PER_GROUP)
-        similarities = groups.amax(dim=1)
-    return float(similarities.topk(k).values[-1]) if len(similarities) >= k else LEAST
-
-
-def _search_many(
-    matrix: torch.Tensor, units: torch.Tensor, k: int, barred: torch.Tensor | None, doubt: float
-) -> list[torch.Tensor]:
-    """Rows among which are the k most similar to each of several queries (N, E), in one pass.
-
-    Many queries are fastest as matrix products in bfloat16. Of each block only the rows above a
-    bound are remembered, which rises as better ones turn up.
-    """
-    narrow_units = units.bfloat16()  # (N, E)
-    wide = torch.empty(ROWS_PER_PRODUCT, matrix.shape[1])
-    narrow = wide.bfloat16()
-    block = torch.empty(len(units), min(ROWS_PER_BLOCK, len(matrix)))  # similarities
-    candidates = [_Candidates(k, doubt) for _ in units]
-    for first in range(0, len(matrix), ROWS_PER_BLOCK):
-        size = min(ROWS_PER_BLOCK, len(matrix) - first)
-        for start in range(0, size, ROWS_PER_PRODUCT):
-            rows = matrix[first + start : first + min(start + ROWS_PER_PRODUCT, size)]
-            # By way of float32: from float16 straight to bfloat16 torch is four times slower.
-            rounded = narrow[: len(rows)].copy_(wide[: len(rows)].copy_(rows))
-            block[:, start : start + len(rows)] = narrow_units @ rounded.T
-        if barred is not None:
-            block[:, :size].masked_fill_(barred[first : first + size], -torch.inf)
-        for similarities, found in zip(block[:, :size], candidates, strict=True):
-            found.add(similarities, first)
-    return [found.rows for found in candidates]
-
-
-class _Candidates:
-    """Rows that may be among the k most similar, however their similarities were rounded."""
-
-    def __init__(self, k: int, doubt: float) -> None:
-        self._k, self._doubt = k, doubt
-        self._least = LEAST
-        self._similarities = torch.empty(0)
-        self.rows = torch.empty(0, dtype=torch.int64)
-
-    def add(self, similarities: torch.Tensor, first: int) -> None:
-        """Look through the similarities of the rows from `first` on."""
-        least = max(self._least, _bound(similarities, self._k) - self._doubt)
-        new = (similarities >= least).nonzero()[:, 0]
-        self._similarities = torch.cat((self._similarities, similarities[new]))
-        self.rows = torch.cat((self.rows, new + first))
-        if len(new) and len(self.rows) > self._k:
-            self._least = max(_bound(self._similarities, self._k) - self._doubt, LEAST)
-            keep = self._similarities >= self._least
-            self._similarities, self.rows = self._similarities[keep], self.rows[keep]
 
 
 def sync_folder(folder: Path) -> None:

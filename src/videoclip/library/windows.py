@@ -7,6 +7,7 @@ window has about the moment's length; hence several lengths.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,7 @@ class WindowConfig:
             raise ConfigError(f"windows.lengths must be positive and ascending, got {self.lengths}")
 
 
+@lru_cache(maxsize=4096)
 def window_spans(
     num_features: int, features_per_second: float, config: WindowConfig | None = None
 ) -> IntArray:
@@ -56,4 +58,6 @@ def window_spans(
         last = num_features - length
         starts = [*range(0, last, max(1, length // 2)), last]
         spans += [(start, start + length) for start in starts]
-    return np.array(list(dict.fromkeys(spans)), dtype=np.int64)  # (W, 2)
+    windows = np.array(list(dict.fromkeys(spans)), dtype=np.int64)  # (W, 2)
+    windows.flags.writeable = False  # videos of a length share it
+    return windows
