@@ -113,7 +113,7 @@ def nearest_rows(
         return found
 
     def settle(i: int) -> tuple[FloatArray, IntArray]:
-        rows, rounded = candidates.of(i)
+        rows, rounded = candidates[i]
         # What the best k truly reach bounds the others better than what they seem to reach.
         order = np.argpartition(-rounded, k - 1)
         first, others = rows[order[:k]], order[k:]
@@ -127,7 +127,8 @@ def nearest_rows(
 
     num_threads = min(torch.get_num_threads(), -(-len(matrix) // ROWS_PER_BLOCK))
     with in_threads(num_threads) as run:
-        candidates = _Candidates.joined(list(run(look_through, range(num_threads))))
+        shares = list(run(look_through, range(num_threads)))
+        candidates = _Candidates.joined(shares).by_query()
         similarities, found = zip(*run(settle, range(len(queries))), strict=True)
     return np.stack(similarities), np.stack(found)
 
@@ -200,18 +201,19 @@ class _Candidates:
         whole._tighten()
         return whole
 
-    def of(self, query: int) -> tuple[IntArray, FloatArray]:
-        """Rows left for a query, and their similarities."""
+    def by_query(self) -> list[tuple[IntArray, FloatArray]]:
+        """Rows left for each query, and their similarities."""
         queries, rows, similarities = self._found[0]
-        mine = queries == query
-        return rows[mine], similarities[mine]
+        order = _stable_order(queries)
+        ends = np.cumsum(np.bincount(queries, minlength=len(self._doubts)))[:-1]
+        return list(zip(np.split(rows[order], ends), np.split(similarities[order], ends)))
 
     def _tighten(self) -> None:
         """Raise the bounds to what the rows found so far allow, and drop those below."""
         queries, rows, similarities = (np.concatenate(part) for part in zip(*self._found))
         counts = np.bincount(queries, minlength=len(self._least))
         if counts.max() >= self._k:
-            order = np.argsort(queries, kind="stable")
+            order = _stable_order(queries)
             place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
             table = np.full((len(counts), counts.max()), -np.inf, dtype=np.float32)
             table[queries[order], place] = similarities[order]
@@ -227,6 +229,12 @@ class _Candidates:
         Both may be wrong, in opposite directions.
         """
         self._least = np.maximum(self._least, reached - 2 * self._doubts)
+
+
+def _stable_order(queries: IntArray) -> IntArray:
+    """Order that puts like queries together; of small numbers numpy counts instead of comparing."""
+    small = queries.astype(np.uint16) if queries.max(initial=0) < 2**16 else queries
+    return np.argsort(small, kind="stable")
 
 
 def _just_below(bounds: Any, dtype: npt.DTypeLike = np.float32) -> Any:
