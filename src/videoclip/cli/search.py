@@ -47,6 +47,8 @@ class Search:
     """Weight of what is said; 0 searches the pictures alone."""
     rerank_top: int = 0
     """Best moments that the model's re-ranker looks at again, if it has one; 0: none."""
+    exact: bool = False
+    """Look at every window, even where a large library has an approximate index."""
     like: Path | None = None
     """A clip or picture to search by, instead of words."""
     queries: Path | None = None
@@ -113,6 +115,7 @@ class Search:
             vision=self.vision,
             speech=self.speech,
             rerank_top=self.rerank_top,
+            exact=self.exact,
         )
         if self.like is not None:
             return [library.search_like(self.like, options, where=self.where)]

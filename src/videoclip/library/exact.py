@@ -7,7 +7,7 @@ float32.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeAlias
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["FirstPass", "HalfPass", "compare", "in_threads", "nearest_rows", "unit_length"]
+__all__ = ["FirstPass", "HalfPass", "best_of", "compare", "in_threads", "nearest_rows"]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -129,13 +129,21 @@ def nearest_rows(
     with in_threads(num_threads) as run:
         shares = list(run(look_through, range(num_threads)))
         candidates = _Candidates.joined(shares).by_query()
-        similarities, found = zip(*run(settle, range(len(queries))), strict=True)
-    return np.stack(similarities), np.stack(found)
+        best, found = zip(*run(settle, range(len(queries))), strict=True)
+    return np.stack(best), np.stack(found)
 
 
-def unit_length(queries: Tensor) -> Tensor:
-    """Queries (N, E) at length 1: they cannot overflow, and rows keep their order."""
-    return torch.nn.functional.normalize(queries)
+def best_of(
+    matrix: Tensor, queries: Tensor, rows: Sequence[IntArray], k: int
+) -> tuple[FloatArray, IntArray]:
+    """Find the k rows most similar to each query among some given ones, at least k of them."""
+    similarities = np.empty((len(rows), k), dtype=np.float32)
+    found = np.empty((len(rows), k), dtype=np.int64)
+    for i, candidates in enumerate(rows):
+        compared = compare(matrix, candidates, queries[i])
+        order = np.argsort(-compared, kind="stable")[:k]
+        similarities[i], found[i] = compared[order], candidates[order]
+    return similarities, found
 
 
 def compare(matrix: Tensor, rows: IntArray, query: Tensor) -> FloatArray:

@@ -47,6 +47,7 @@ class SearchOptions:
         vision: Weight of what is seen; 0 searches the narration alone.
         speech: Weight of what is said; 0 searches the pictures alone.
         rerank_top: Best moments that the model's re-ranker looks at again; 0: none.
+        exact: Look at every window, even where the library has an approximate index.
     """
 
     top_k: int = 10
@@ -54,6 +55,7 @@ class SearchOptions:
     vision: float = 1.0
     speech: float = 1.0
     rerank_top: int = 0
+    exact: bool = False
 
     def __post_init__(self) -> None:
         if self.top_k < 1 or min(self.offset, self.rerank_top) < 0:

@@ -15,21 +15,36 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from filelock import FileLock, Timeout
 
 from videoclip.errors import DataError
+from videoclip.library.approximate import (
+    RECALL_OF,
+    ApproximateIndex,
+    build_index,
+    can_build,
+    is_stale,
+)
 from videoclip.library.codes import BytePass, Codes, products_are_quick
-from videoclip.library.exact import FirstPass, HalfPass, nearest_rows, unit_length
+from videoclip.library.exact import (
+    BoolArray,
+    FirstPass,
+    FloatArray,
+    HalfPass,
+    IntArray,
+    best_of,
+    nearest_rows,
+)
 
 __all__ = ["MatrixStore", "VectorStore"]
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
-
 BYTES = 2
 """Of one float16."""
+FEW_SHARE = 1 / 16
+"""Of the rows: so few that may be found are all compared, without a first pass."""
+SPARE = 32
+"""Candidates asked of an approximate index beyond those wanted, since its order is not exact."""
 ROWS_PER_LOOK = 32
 """Rows read at a time."""
 
@@ -54,7 +69,13 @@ class VectorStore(Protocol):
         ...
 
     def search(
-        self, queries: FloatArray, k: int, num_rows: int, allowed: BoolArray | None = None
+        self,
+        queries: FloatArray,
+        k: int,
+        num_rows: int,
+        allowed: BoolArray | None = None,
+        *,
+        exact: bool = False,
     ) -> tuple[FloatArray, IntArray]:
         """Find the rows most similar to each query.
 
@@ -63,6 +84,7 @@ class VectorStore(Protocol):
             k: Rows per query; fewer are returned where fewer are allowed.
             num_rows: R; rows from here on are ignored.
             allowed: (R,) whether a row may be found; None: all may.
+            exact: Whether to look at every row, even where an approximate index is at hand.
 
         Returns:
             Similarities (N, k), falling along a row, and rows (N, k).
@@ -84,6 +106,7 @@ class MatrixStore:
         self._dim = dim
         self._matrix = torch.empty((0, dim), dtype=torch.float16)
         self._file: mmap.mmap | None = None
+        self._opened: tuple[tuple[int, int], ApproximateIndex] | None = None
         self._codes, self._lock = Codes(dim), threading.Lock()
 
     @property
@@ -130,7 +153,13 @@ class MatrixStore:
         return vectors
 
     def search(
-        self, queries: FloatArray, k: int, num_rows: int, allowed: BoolArray | None = None
+        self,
+        queries: FloatArray,
+        k: int,
+        num_rows: int,
+        allowed: BoolArray | None = None,
+        *,
+        exact: bool = False,
     ) -> tuple[FloatArray, IntArray]:
         """Find the rows most similar to each query; see `VectorStore.search`."""
         matrix = self._rows(num_rows)
@@ -139,17 +168,84 @@ class MatrixStore:
         if k == 0 or len(queries) == 0:
             return np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
         wanted = torch.from_numpy(np.ascontiguousarray(queries, dtype=np.float32))  # (N, E)
-        units = unit_length(wanted)
-        with self._lock:
-            self._codes.follow(matrix)
-        first_pass: FirstPass
-        if products_are_quick():
-            first_pass = BytePass(self._codes, units)
+        index = None if exact else self._index()
+        if allowed is not None and num_allowed <= max(k, FEW_SHARE * num_rows):
+            found = best_of(matrix, wanted, [np.flatnonzero(allowed)] * len(wanted), k)
+        elif index is None or index.num_rows > num_rows:
+            found = nearest_rows(matrix, self._first_pass(matrix, wanted), wanted, k, allowed)
         else:
-            first_pass = HalfPass(matrix, units, self._codes.longest)
-        found = nearest_rows(matrix, first_pass, wanted, k, allowed)
+            found = self._nearly(index, matrix, wanted, k, allowed)
         self._let_go()
         return found
+
+    def _nearly(
+        self,
+        index: ApproximateIndex,
+        matrix: torch.Tensor,
+        queries: torch.Tensor,
+        k: int,
+        allowed: BoolArray | None,
+    ) -> tuple[FloatArray, IntArray]:
+        """Candidates of an index and all rows added since, compared exactly."""
+        near = index.candidates(queries.numpy(), k + SPARE, allowed)  # (N, k + SPARE)
+        added = np.arange(index.num_rows, len(matrix))
+        if allowed is not None:
+            added = added[allowed[added]]
+        rows = [np.concatenate((row[row >= 0], added)) for row in near]
+        if min(map(len, rows)) < k:  # it found too few: look everywhere
+            return nearest_rows(matrix, self._first_pass(matrix, queries), queries, k, allowed)
+        return best_of(matrix, queries, rows, k)
+
+    def refresh_index(self, queries: FloatArray, num_rows: int) -> None:
+        """See that there is an approximate index of nearly all of the first rows, if that pays.
+
+        It needs the extra `ann`. Where another process is at it, this one leaves it alone.
+
+        Args:
+            queries: (Q, E) of texts, by which its accuracy is set.
+            num_rows: R.
+        """
+        index = self._index()
+        if not (can_build() and is_stale(index.num_rows if index else 0, num_rows)):
+            return
+        lock = FileLock(self.index_path.with_suffix(".lock"), blocking=False)
+        try:
+            with lock:
+                self.build_index(queries, num_rows)
+        except Timeout:
+            return
+
+    def build_index(self, queries: FloatArray, num_rows: int) -> None:
+        """Build the approximate index of the first rows, or add to it what is missing."""
+        nearest = self.search(queries, RECALL_OF, num_rows, exact=True)[1]
+        build_index(self._rows(num_rows).numpy(), self.index_path, queries, nearest)
+        self._let_go()
+
+    @property
+    def index_path(self) -> Path:
+        """Where the approximate index of this file lies, if there is one."""
+        return self.path.with_suffix(".ivf")
+
+    def _index(self) -> ApproximateIndex | None:
+        """The approximate index, opened anew where it has been replaced."""
+        if not can_build():
+            return None
+        try:
+            status = self.index_path.stat()
+        except FileNotFoundError:
+            return None
+        stamp = status.st_ino, status.st_mtime_ns
+        if self._opened is None or self._opened[0] != stamp:
+            self._opened = stamp, ApproximateIndex(self.index_path)
+        return self._opened[1]
+
+    def _first_pass(self, matrix: torch.Tensor, queries: torch.Tensor) -> FirstPass:
+        units = torch.nn.functional.normalize(queries)
+        with self._lock:
+            self._codes.follow(matrix)
+        if products_are_quick():
+            return BytePass(self._codes, units)
+        return HalfPass(matrix, units, self._codes.longest)
 
     def rewrite(self, path: Path | str, ranges: Iterable[tuple[int, int]]) -> MatrixStore:
         """Copy ranges (first row, number of rows) into a new file, for compaction."""

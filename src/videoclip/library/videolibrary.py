@@ -2,6 +2,7 @@
 
 catalog.sqlite     what is known of the videos, their narration and metadata (`catalog`)
 vectors-N.f16      embeddings of their windows, one float16 matrix (`vectors`)
+vectors-N.ivf      its approximate index, in a large library (`approximate`)
 background.npy     embeddings of unrelated queries, which confidence is measured by
 features-*/        frozen features of the videos decoded so far, by content
 lock, claims/      what writing processes take turns by
@@ -182,10 +183,13 @@ class VideoLibrary:
         table = read_metadata(metadata) if metadata is not None else {}
         given = [paths] if isinstance(paths, (str, Path)) else list(paths)
         report = indexer.update(given, prune, table, progress or _silent)
-        self._measure_background()
+        if report.added or report.changed or report.removed:
+            self._measure_background()
         snapshot = self._view().snapshot
         if snapshot.num_rows - snapshot.num_live > max(COMPACT_FROM, snapshot.num_live):
             self.compact()
+        view = self._view()
+        self._open_vectors().refresh_index(view.background.queries, view.snapshot.num_rows)
         return report
 
     def compact(self) -> None:
@@ -206,8 +210,8 @@ class VideoLibrary:
                     self._catalog.set_first_row(video.id, first_row)
                     first_row += video.num_windows
                 self._catalog.set_facts({"generation": str(generation), "vectors": new.name})
-            for file in self.folder.glob("vectors-*.f16"):
-                if file not in (old.path, new):
+            for file in self.folder.glob("vectors-*"):
+                if file.stem not in (old.path.stem, new.stem):
                     file.unlink()
 
     # --- answering
@@ -278,7 +282,11 @@ class VideoLibrary:
         # Paging comes last, after whatever is looked at again.
         wide = replace(options, offset=0, top_k=max(options.num_moments, options.rerank_top))
         similarities, rows = view.store.search(
-            vectors, wide.num_hits, view.snapshot.num_rows, view.snapshot.allowed(keys)
+            vectors,
+            wide.num_hits,
+            view.snapshot.num_rows,
+            view.snapshot.allowed(keys),
+            exact=options.exact,
         )
         answers = [
             find_moments(view, vectors[i], (similarities[i], rows[i]), wide, text, condition)
