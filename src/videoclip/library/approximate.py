@@ -29,6 +29,8 @@ STALE_SHARE = 1 / 64
 SAMPLES_PER_LIST = 48
 RECALL, RECALL_OF = 0.98, 10
 """Share of the true first neighbours of the queries at hand that so many lists are probed for."""
+SPARE = 256
+"""Candidates beyond those wanted, since codes of 8 bits confuse windows that are much alike."""
 ROWS_PER_ADD = 65536
 
 
@@ -67,11 +69,11 @@ class ApproximateIndex:
         return int(self._index.ntotal)
 
     def candidates(self, queries: FloatArray, k: int, allowed: BoolArray | None) -> IntArray:
-        """Rows that are probably near to queries (N, E): (N, k), -1 where there are no more.
+        """Rows among which are probably the nearest to queries; -1 where there are no more.
 
         Args:
             queries: (N, E).
-            k: Rows wanted for each.
+            k: Rows wanted for each; some more are returned.
             allowed: Whether a row may be found, of at least the rows covered; None: all may.
         """
         faiss = self._faiss
@@ -84,7 +86,7 @@ class ApproximateIndex:
             bits = np.packbits(covered, bitorder="little")
             options["sel"] = faiss.IDSelectorBitmap(bits)
         parameters = faiss.SearchParametersIVF(**options)
-        rows: IntArray = self._index.search(queries, k, params=parameters)[1]
+        rows: IntArray = self._index.search(queries, k + SPARE, params=parameters)[1]
         return rows
 
 
@@ -122,6 +124,6 @@ def build_index(
 
 
 def _recall(index: Any, queries: FloatArray, nearest: IntArray) -> float:
-    """Share of the nearest rows that are among the candidates of a search for as many and some."""
-    found = index.search(queries, 4 * nearest.shape[1])[1]
+    """Share of the nearest rows that are among the candidates of a search for as many."""
+    found = index.search(queries, nearest.shape[1] + SPARE)[1]
     return float(np.mean([np.isin(*pair).mean() for pair in zip(nearest, found, strict=True)]))

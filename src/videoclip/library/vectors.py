@@ -43,8 +43,6 @@ BYTES = 2
 """Of one float16."""
 FEW_SHARE = 1 / 16
 """Of the rows: so few that may be found are all compared, without a first pass."""
-SPARE = 32
-"""Candidates asked of an approximate index beyond those wanted, since its order is not exact."""
 ROWS_PER_LOOK = 32
 """Rows read at a time."""
 
@@ -187,7 +185,7 @@ class MatrixStore:
         allowed: BoolArray | None,
     ) -> tuple[FloatArray, IntArray]:
         """Candidates of an index and all rows added since, compared exactly."""
-        near = index.candidates(queries.numpy(), k + SPARE, allowed)  # (N, k + SPARE)
+        near = index.candidates(queries.numpy(), k, allowed)
         added = np.arange(index.num_rows, len(matrix))
         if allowed is not None:
             added = added[allowed[added]]
