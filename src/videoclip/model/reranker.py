@@ -38,6 +38,18 @@ class CrossAttention(nn.Module):
         self.feed_norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(config.dropout)
 
+    def start_by_likeness(self) -> None:
+        """Let a position read those that are like it, as the states of the towers come.
+
+        The contrastive loss has put what belongs together into like directions; random projections
+        would have to find that again, and do not within thousands of updates.
+        """
+        attention, width = self.attention, self.attention.embed_dim
+        with torch.no_grad():
+            attention.in_proj_weight.copy_(torch.eye(width).repeat(3, 1))
+            attention.in_proj_bias.zero_()
+            attention.out_proj.weight.copy_(torch.eye(width))
+
     def forward(self, reader: Encoded, read: Encoded) -> Encoded:
         """(P, n, H) reads (P, m, H) and keeps its own shape."""
         attended, _ = self.attention(
@@ -66,6 +78,8 @@ class Reranker(nn.Module):
         """Zero the head, so that the towers' order stands until training moves it."""
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        for layer in (*self.video_reads_text, *self.text_reads_video):
+            layer.start_by_likeness()
 
     def forward(self, video: Encoded, text: Encoded, similarity: Tensor) -> Tensor:
         """Score P pairs.
@@ -137,9 +151,9 @@ def hard_candidates(
     number = min(num_negatives, len(similarity) - 1)
     match = similarity.detach().masked_fill(own, -torch.inf)
     hard = (video_similarity.detach() >= threshold) & ~own
-    # Hard ones first, each group by how well it matches.
-    order = (match.sigmoid() + 2 * hard.float()).masked_fill(own, -torch.inf)
-    negatives = order.topk(number, dim=1).indices  # (B, n)
+    # Hard ones first, each group by how well it matches; the own video has the lowest rank.
+    rank = match.argsort(dim=1).argsort(dim=1)  # (B, B)
+    negatives = (rank + len(match) * hard).topk(number, dim=1).indices  # (B, n)
     keep = hard.gather(1, negatives)
     if number:
         keep[:, 0] = True
