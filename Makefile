@@ -16,7 +16,8 @@ demo: setup ## the whole story in minutes: learn from narrated videos, find mome
 test: setup ## the fast tests, with coverage
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not browser and not gpu" --cov --cov-fail-under=90
 
-test-all: setup ## every test this machine can run
+test-all: setup ## every test this machine can run; installs LanceDB and an S3 server for them
+	@$(BIN)/uv pip install -q --python $(BIN)/python -c requirements.lock lancedb "moto[s3,server]"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 check: setup ## style, types and the floors

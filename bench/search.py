@@ -55,7 +55,7 @@ def fill(library: VideoLibrary, num_windows: int, dim: int) -> None:
     """Put videos into a library as an update would, without any files."""
     per_video = len(window_spans(SECONDS_PER_VIDEO, 1.0))
     rng = np.random.default_rng(0)
-    store, catalog = library._open_vectors(), library._catalog
+    store, catalog = library._storage.vectors(), library._catalog
     with catalog.writing():
         for number in range(num_windows // per_video):
             vectors = rng.standard_normal((per_video, dim), dtype=np.float32)
@@ -109,7 +109,7 @@ def main() -> None:
         fill(library, arguments.windows, arguments.dim)
         num_rows = library._view().snapshot.num_rows
         # The same mapping as the search's own: a second one would count twice as resident.
-        numbers = library._open_vectors()._rows(num_rows).view(torch.float32)
+        numbers = library._storage.vectors()._rows(num_rows).view(torch.float32)
         queries = [f"query number {number}" for number in range(32)]
         pictures = SearchOptions(speech=0.0)
         times = measure(

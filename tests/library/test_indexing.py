@@ -12,7 +12,8 @@ from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import DataError, IndexMismatchError
 from videoclip.features.extract import extract_features
 from videoclip.library import videolibrary
-from videoclip.library.founding import is_library, model_of
+from videoclip.library.founding import model_of
+from videoclip.library.storage import is_library
 from videoclip.library.videolibrary import VideoLibrary
 
 ROOT = Path(__file__).parents[2]

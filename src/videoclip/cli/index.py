@@ -7,7 +7,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -25,14 +25,16 @@ class Index:
 
     videos: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Videos and folders of videos."""
-    library: Path
-    """Folder of the library; made if absent."""
+    library: str
+    """Folder of the library, or its address in object storage (s3://...); made if absent."""
     model: str | None = None
     """Model folder, hub id or "starter"; by default the library's own, "starter" for a new one."""
     metadata: Path | None = None
     """CSV or JSON with columns of yours, one row a video, for `search --where`."""
-    store: Path | None = None
+    features: Path | None = None
     """Feature store with these videos (`videoclip extract`); they are not decoded again."""
+    store: Literal["sqlite", "lance"] | None = None
+    """What a new library lies in: sqlite, or LanceDB as in object storage."""
     prune: bool = False
     """Drop videos under these paths whose file is gone."""
     rebuild: bool = False
@@ -51,7 +53,8 @@ class Index:
         from videoclip.data.feature_store import FeatureStore
         from videoclip.embedding import Embedder
         from videoclip.features.workers import num_cores
-        from videoclip.library.founding import is_library, model_of
+        from videoclip.library.founding import model_of
+        from videoclip.library.storage import is_library
         from videoclip.library.videolibrary import VideoLibrary
 
         known = model_of(self.library) if is_library(self.library) else ""
@@ -64,13 +67,15 @@ class Index:
                 line = f"\r{done} of {total} videos  {Path(path).name:.50}\x1b[K"
                 print(line, end="\n" if done == total else "", file=sys.stderr, flush=True)
 
-        store = FeatureStore.open(self.store) if self.store else None
-        with VideoLibrary(self.library, embedder, model=model, rebuild=self.rebuild) as library:
+        features = FeatureStore.open(self.features) if self.features else None
+        with VideoLibrary(
+            self.library, embedder, model=model, rebuild=self.rebuild, store=self.store
+        ) as library:
             report = library.update(
                 self.videos,
                 prune=self.prune,
                 metadata=self.metadata,
-                features=store,
+                features=features,
                 whole_hash=self.whole_hash,
                 num_workers=num_cores() if self.workers is None else self.workers,
                 progress=progress,

@@ -32,8 +32,8 @@ class Search:
 
     query: Annotated[str, tyro.conf.Positional] = ""
     """What to look for, in words."""
-    library: Path = Path("library")
-    """Folder made by `videoclip index`."""
+    library: str = "library"
+    """Folder made by `videoclip index`, or an address of object storage."""
     top_k: Annotated[int, tyro.conf.arg(aliases=("-k",))] = 10
     """Moments to show for each query."""
     offset: int = 0

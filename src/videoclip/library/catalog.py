@@ -106,7 +106,7 @@ class Catalog:
         # NORMAL would lose the last commit at a power cut; an index is made once, so be safe.
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("PRAGMA foreign_keys=ON")
-        with self.writing():
+        with self._transaction():
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             (owner,) = self._db.execute("PRAGMA application_id").fetchone()
             if version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
@@ -129,6 +129,11 @@ class Catalog:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """All or nothing: commit at the end, roll back on any exception."""
+        with self._transaction():
+            yield
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield

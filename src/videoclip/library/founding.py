@@ -10,36 +10,29 @@ import numpy as np
 from videoclip.config import to_dict
 from videoclip.embedding import Embedder
 from videoclip.errors import IndexMismatchError
-from videoclip.library.catalog import Catalog
 from videoclip.library.confidence import UNRELATED_QUERIES
+from videoclip.library.storage import Storage, open_storage
 from videoclip.library.windows import WindowConfig
 
-__all__ = ["CATALOG", "is_library", "model_of", "settle"]
-
-CATALOG = "catalog.sqlite"
+__all__ = ["model_of", "settle"]
 
 
-def is_library(folder: Path | str) -> bool:
-    """Whether there is a library in a folder."""
-    return (Path(folder) / CATALOG).is_file()
-
-
-def model_of(folder: Path | str) -> str:
+def model_of(library: Path | str) -> str:
     """The model a library says it was made with, as `Embedder.from_pretrained` takes it.
 
     Raises:
         DataError: If there is no library.
     """
-    catalog = Catalog(Path(folder) / CATALOG, must_exist=True)
+    storage = open_storage(library, must_exist=True)
     try:
-        return catalog.facts().get("model", "")
+        return storage.catalog.facts().get("model", "")
     finally:
-        catalog.close()
+        storage.catalog.close()
 
 
 def settle(
-    folder: Path,
-    catalog: Catalog,
+    address: str,
+    storage: Storage,
     embedder: Embedder,
     windows: WindowConfig,
     model: str,
@@ -48,8 +41,8 @@ def settle(
     """Make sure that a library is of this model; the caller holds its lock.
 
     Args:
-        folder: The library.
-        catalog: Its catalogue, perhaps empty.
+        address: What the library is called.
+        storage: The library, perhaps empty.
         embedder: The model.
         windows: Lengths of a new library.
         model: What to call the model.
@@ -58,7 +51,7 @@ def settle(
     Raises:
         IndexMismatchError: If it is of another model and is not to be rebuilt.
     """
-    config = embedder.config
+    config, folder, catalog = embedder.config, storage.folder, storage.catalog
     wanted = {
         "fingerprint": embedder.fingerprint,
         "dim": str(config.hidden_size),
@@ -68,12 +61,14 @@ def settle(
     differing = [name for name, value in wanted.items() if facts.get(name) != value]
     if facts and differing and not rebuild:
         raise IndexMismatchError(
-            f"{folder}: made by model '{facts.get('model') or 'unknown'}', not by this "
+            f"{address}: made by model '{facts.get('model') or 'unknown'}', not by this "
             f"one ({differing[0]} {facts.get(differing[0])}, here {wanted[differing[0]]}): "
             f"search it with that model, or rebuild it with `videoclip index VIDEOS "
-            f"--library {folder} --model {model or 'MODEL'} --rebuild`"
+            f"--library {address} --model {model or 'MODEL'} --rebuild`"
         )
     if facts and not rebuild:
+        if not (folder / facts["unrelated"]).exists():  # made on another machine
+            np.save(folder / facts["unrelated"], embedder.embed_text(UNRELATED_QUERIES))
         return
     generation = int(facts.get("generation", "-1")) + 1
     unrelated = embedder.embed_text(UNRELATED_QUERIES)

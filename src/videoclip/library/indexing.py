@@ -36,7 +36,7 @@ from videoclip.library.claims import Claims
 from videoclip.library.identity import NO_VIDEOS, FoundFile, content_hash, find_videos
 from videoclip.library.metadata import Values, metadata_of
 from videoclip.library.results import UpdateReport
-from videoclip.library.vectors import MatrixStore
+from videoclip.library.vectors import VectorStore
 from videoclip.library.windows import WindowConfig, window_spans
 
 __all__ = ["Indexer", "Progress"]
@@ -67,7 +67,7 @@ class Indexer:
     folder: Path
     lock: FileLock
     catalog: Catalog
-    open_vectors: Callable[[], MatrixStore]
+    open_vectors: Callable[[], VectorStore]
     windows: WindowConfig
     embedder: Embedder
     given: FeatureStore | None
@@ -90,7 +90,8 @@ class Indexer:
         self.report.failed.update(failed)
         found = [Path(file.path) for file in files]
         self._names, self._subtitles = name_videos(found), pair_subtitles(found)
-        known = {video.path: video for video in self.catalog.videos()}
+        with self.catalog.reading():
+            known = {video.path: video for video in self.catalog.videos()}
         self._add_new_and_changed([f for f in files if not _same(known.get(f.path), f)], progress)
         same = [known[file.path] for file in files if _same(known.get(file.path), file)]
         self._refresh_narration(same)

@@ -89,6 +89,15 @@ class VectorStore(Protocol):
         """
         ...
 
+    def refresh_index(self, queries: FloatArray, num_rows: int) -> None:
+        """See that an approximate index covers nearly all of the first rows, where that pays.
+
+        Args:
+            queries: (Q, E) of texts, by which its accuracy is set.
+            num_rows: R.
+        """
+        ...
+
 
 class MatrixStore:
     """A float16 matrix in a file without a header; the catalogue knows its width.

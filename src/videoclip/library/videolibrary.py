@@ -23,20 +23,20 @@ from videoclip.config import from_dict, to_dict
 from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import Embedder, check_features
 from videoclip.errors import ConfigError
-from videoclip.library.catalog import Catalog, IndexedVideo
+from videoclip.library.catalog import IndexedVideo
 from videoclip.library.confidence import (
     Background,
     Thresholds,
     measure_background,
 )
-from videoclip.library.founding import CATALOG, settle
+from videoclip.library.founding import settle
 from videoclip.library.indexing import Indexer, Progress
 from videoclip.library.metadata import read_metadata
 from videoclip.library.results import Moment, UpdateReport
 from videoclip.library.search import SearchOptions, View, find_moments
 from videoclip.library.second_look import look_again, read_moment
 from videoclip.library.snapshot import Snapshot
-from videoclip.library.vectors import MatrixStore
+from videoclip.library.storage import StoreKind, open_storage
 from videoclip.library.where import parse_where
 from videoclip.library.windows import WindowConfig
 
@@ -53,12 +53,14 @@ class VideoLibrary:
     Searching is safe from several threads, and while this or other processes update.
 
     Args:
-        folder: The library; made where there is none.
+        folder: The library; made where there is none. An address of object storage, such as
+            `s3://bucket/library`, is LanceDB's (extra `lance`).
         embedder: The model it is made and searched with.
         windows: Lengths to embed; of a new library only.
         model: What to tell `model_of`, for those who open the library later.
         rebuild: Start anew where the library belongs to another model; features computed by the
             same backbone are used again, so that nothing is decoded.
+        store: What a new library lies in; see `storage`.
 
     Raises:
         IndexMismatchError: If the library was made by another model.
@@ -73,35 +75,40 @@ class VideoLibrary:
         windows: WindowConfig | None = None,
         model: str = "",
         rebuild: bool = False,
+        store: StoreKind | None = None,
     ) -> None:
-        self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._storage = open_storage(folder, store)
+        self.folder, self._catalog = self._storage.folder, self._storage.catalog
+        self._address = str(folder)
         self._embedder = embedder
         self._lock = FileLock(self.folder / "lock")
-        self._catalog = Catalog(self.folder / CATALOG)
         try:
             with self._lock:
                 settle(
-                    self.folder, self._catalog, embedder, windows or WindowConfig(), model, rebuild
+                    self._address,
+                    self._storage,
+                    embedder,
+                    windows or WindowConfig(),
+                    model,
+                    rebuild,
                 )
         except BaseException:
             self._catalog.close()
             raise
         self._windows = from_dict(WindowConfig, json.loads(self._catalog.facts()["windows"]))
-        self._vectors: MatrixStore | None = None
         self._seen: tuple[tuple[int, int], View] | None = None
 
     # --- what is in it
 
     def __len__(self) -> int:
-        return len(self._catalog.videos())
+        return len(self.videos())
 
     def __repr__(self) -> str:
         """Say what it holds."""
         view = self._view()
         hours = sum(video.duration for video in view.snapshot.videos) / 3600
         return (
-            f"VideoLibrary({str(self.folder)!r}, {len(view.snapshot.videos)} videos, "
+            f"VideoLibrary({self._address!r}, {len(view.snapshot.videos)} videos, "
             f"{hours:.1f} h, {view.snapshot.num_live} windows)"
         )
 
@@ -117,13 +124,15 @@ class VideoLibrary:
 
     def videos(self, where: str | None = None) -> list[IndexedVideo]:
         """List the videos, or those that satisfy a filter (`where`), in order of path."""
-        condition = parse_where(where, self._catalog.metadata_keys()) if where else None
-        return sorted(self._catalog.videos(condition), key=lambda video: video.path)
+        with self._catalog.reading():
+            condition = parse_where(where, self._catalog.metadata_keys()) if where else None
+            return sorted(self._catalog.videos(condition), key=lambda video: video.path)
 
     def metadata(self, path: Path | str) -> dict[str, str | float | None]:
         """The user's metadata of a video."""
-        video = self._catalog.find(str(Path(path).absolute()))
-        return self._catalog.metadata(video.id) if video else {}
+        with self._catalog.reading():
+            video = self._catalog.find(str(Path(path).absolute()))
+            return self._catalog.metadata(video.id) if video else {}
 
     def close(self) -> None:
         """Close the files."""
@@ -173,7 +182,7 @@ class VideoLibrary:
             folder=self.folder,
             lock=self._lock,
             catalog=self._catalog,
-            open_vectors=self._open_vectors,
+            open_vectors=self._storage.vectors,
             windows=self._windows,
             embedder=self._embedder,
             given=features,
@@ -189,30 +198,13 @@ class VideoLibrary:
         if snapshot.num_rows - snapshot.num_live > max(COMPACT_FROM, snapshot.num_live):
             self.compact()
         view = self._view()
-        self._open_vectors().refresh_index(view.background.queries, view.snapshot.num_rows)
+        self._storage.vectors().refresh_index(view.background.queries, view.snapshot.num_rows)
         return report
 
     def compact(self) -> None:
-        """Write the vectors anew without the rows that no video owns.
-
-        Readers go on with the old file, which stays until the next compaction: by then nobody can
-        be about to open it.
-        """
+        """Drop the vectors that no video owns; readers are not disturbed."""
         with self._lock:
-            facts = self._catalog.facts()
-            snapshot = self._view().snapshot
-            generation = int(facts["generation"]) + 1
-            old, new = self._open_vectors(), self.folder / f"vectors-{generation}.f16"
-            old.rewrite(new, snapshot.ranges())
-            with self._catalog.writing():
-                first_row = 0
-                for video in snapshot.videos:
-                    self._catalog.set_first_row(video.id, first_row)
-                    first_row += video.num_windows
-                self._catalog.set_facts({"generation": str(generation), "vectors": new.name})
-            for file in self.folder.glob("vectors-*"):
-                if file.stem not in (old.path.stem, new.stem):
-                    file.unlink()
+            self._storage.compact(self._view().snapshot)
 
     # --- answering
 
@@ -276,8 +268,8 @@ class VideoLibrary:
     def _answer(
         self, texts: Sequence[str], vectors: FloatArray, options: SearchOptions, where: str | None
     ) -> list[list[Moment]]:
-        condition = parse_where(where, self._catalog.metadata_keys()) if where else None
         view = self._view()
+        condition = parse_where(where, self._catalog.metadata_keys()) if where else None
         keys = self._catalog.keys(condition) if condition else None
         # Paging comes last, after whatever is looked at again.
         wide = replace(options, offset=0, top_k=max(options.num_moments, options.rerank_top))
@@ -315,7 +307,7 @@ class VideoLibrary:
             rate = float(facts["features_per_second"])
             view = View(
                 catalog=self._catalog,
-                store=self._open_vectors(),
+                store=self._storage.vectors(),
                 snapshot=Snapshot(videos, rate, self._windows),
                 background=Background(
                     np.load(self.folder / facts["unrelated"]),
@@ -325,14 +317,6 @@ class VideoLibrary:
             )
             self._seen = version, view
         return self._seen[1]
-
-    def _open_vectors(self) -> MatrixStore:
-        """The vector file the catalogue names now."""
-        facts = self._catalog.facts()
-        path = self.folder / facts["vectors"]
-        if self._vectors is None or self._vectors.path != path:
-            self._vectors = MatrixStore(path, int(facts["dim"]))
-        return self._vectors
 
     def _measure_background(self) -> None:
         """Measure what unrelated queries reach in the library as it is now, and record it."""

@@ -1,0 +1,179 @@
+"""One contract for every place a library can lie in; both kinds answer alike."""
+
+import importlib.util
+import uuid
+
+import numpy as np
+import pytest
+
+from tests.library.colours import NAMES, ColourEmbedder, write_video
+from videoclip.errors import ConfigError, DataError, IndexMismatchError, MissingExtraError
+from videoclip.library import storage as storage_module
+from videoclip.library.founding import model_of
+from videoclip.library.search import SearchOptions
+from videoclip.library.storage import is_library, open_storage
+from videoclip.library.videolibrary import VideoLibrary
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:(boto|moto|werkzeug|flask).*")
+LANCE = pytest.mark.skipif(
+    importlib.util.find_spec("lancedb") is None,
+    reason="needs the extra `lance`; `make test-all` installs it",
+)
+S3 = pytest.mark.skipif(
+    importlib.util.find_spec("moto") is None, reason="needs moto; `make test-all` installs it"
+)
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """An S3 server on this machine, and a bucket in it."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    settings = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket="videos")
+        yield "s3://videos"
+    server.stop()
+
+
+@pytest.fixture(
+    params=["sqlite", pytest.param("lance", marks=LANCE), pytest.param("s3", marks=[LANCE, S3])]
+)
+def opened(request, tmp_path, monkeypatch):
+    """Open one and the same library, again and again, as on another machine each time."""
+    kind = None if request.param == "s3" else request.param
+    address = tmp_path / "library"
+    if request.param == "s3":
+        address = f"{request.getfixturevalue('bucket')}/{uuid.uuid4().hex}"
+    machines = iter(range(100))
+    libraries = []
+
+    def open_one(embedder=None, **options):
+        if request.param == "s3":
+            monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / f"machine-{next(machines)}"))
+        embedder = embedder or ColourEmbedder()
+        libraries.append(VideoLibrary(address, embedder, model="colours", store=kind, **options))
+        return libraries[-1]
+
+    open_one.address = address
+    yield open_one
+    for library in libraries:
+        library.close()
+
+
+def test_everything_a_library_does(opened, videos, tmp_path):
+    assert not is_library(opened.address)
+    with pytest.raises(DataError, match="make one with"):
+        model_of(opened.address)
+    library = opened()
+    table = tmp_path / "cameras.csv"
+    table.write_text("video,camera\na,left\nb,right\n")
+    assert len(library.update(videos, metadata=table).added) == 3
+    assert is_library(opened.address) and model_of(opened.address) == "colours"
+
+    other = opened()  # on another machine
+    assert len(other) == 3 and other.search("yellow", 1)[0].video_id == "b"
+    assert other.search("chop onions", 1, vision=0.0)[0].words.startswith("Now we are chopping")
+    assert {m.video_id for m in other.search("red", 9, where="camera = 'left'")} == {"a"}
+    assert other.metadata(videos / "b.mp4") == {"camera": "right"}
+
+    write_video(videos / "new.mp4", ["yellow"] * 6)
+    (videos / "a.mp4").rename(videos / "moved.mp4")
+    (videos / "sub" / "c d.mp4").unlink()
+    report = library.update(videos, prune=True)
+    assert [len(report.added), len(report.moved), len(report.removed)] == [1, 1, 1]
+    assert not report.failed
+    assert {video.video_id for video in other.videos()} == {"moved", "b", "new"}
+    assert {m.video_id for m in other.search("yellow", 2)} == {"b", "new"}
+    assert other.update(videos).unchanged == 3  # and what it commits is seen by the first
+    (videos / "b.en.vtt").unlink()
+    other.update(videos)
+    assert library.search("chop onions", 1, vision=0.0) == []
+
+    library.compact()
+    for one in (library, other, opened()):
+        assert one.search("red", 1)[0].video_id == "moved"
+        assert one.search("white", 9) and all(m.video_id != "c d" for m in one.search("white", 9))
+
+
+def test_both_rank_alike(opened, videos, tmp_path):
+    library, reference = opened(), VideoLibrary(tmp_path / "reference", ColourEmbedder())
+    for one in (library, reference):
+        one.update(videos)
+    options = SearchOptions(top_k=20)
+    for where in (None, "duration > 20"):
+        pairs = zip(
+            library.search_many(NAMES, options, where=where),
+            reference.search_many(NAMES, options, where=where),
+            strict=True,
+        )
+        for ours, theirs in pairs:
+            assert [(m.path, m.start, m.end) for m in ours] == [
+                (m.path, m.start, m.end) for m in theirs
+            ]
+    reference.close()
+
+
+def test_another_model_is_refused_until_it_is_rebuilt(opened, videos):
+    opened().update(videos)
+    other = ColourEmbedder("other")
+    with pytest.raises(IndexMismatchError, match="--rebuild"):
+        opened(other)
+    rebuilt = opened(other, rebuild=True)
+    assert len(rebuilt) == 0
+    rebuilt.update(videos)
+    assert opened(other).search("yellow", 1)[0].video_id == "b"
+
+
+def test_vectors_without_a_commit_belong_to_nobody(opened, videos):
+    library = opened()
+    library.update(videos)
+    vectors = library._storage.vectors()
+    stray = np.zeros((5, vectors.dim), dtype=np.float32)
+    stray[:, 0] = 9.0  # closer to "red" than anything else
+    vectors.append(stray)
+    before = library.search("red", 5)
+    assert opened().search("red", 5) == before
+    with library._lock:
+        library._storage.compact(library._view().snapshot)
+    assert [m.path for m in opened().search("red", 5)] == [m.path for m in before]
+    num_rows = library._view().snapshot.num_rows
+    nearest = library._storage.vectors().search(stray[:1], 1, num_rows)[0]
+    assert nearest[0, 0] < 10  # the strays would be at 81
+
+
+@LANCE
+def test_two_machines_add_videos_at_once(opened, videos):
+    first, second = opened(), opened()
+    first.update(videos / "a.mp4")
+    second.update(videos / "b.mp4")
+    first.update(videos / "sub")
+    for one in (first, second, opened()):
+        assert {video.video_id for video in one.videos()} == {"a", "b", "c d"}
+        assert one.search("white", 1)[0].video_id == "c d"
+
+
+@LANCE
+def test_a_library_of_the_other_kind_is_said(tmp_path):
+    VideoLibrary(tmp_path, ColourEmbedder()).close()
+    with pytest.raises(ConfigError, match="lies in sqlite"):
+        open_storage(tmp_path, "lance")
+
+
+def test_a_missing_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage_module.importlib.util, "find_spec", lambda name: None)
+    for address, kind in (("s3://bucket/library", None), (tmp_path, "lance")):
+        with pytest.raises(MissingExtraError, match=r"videoclip\[lance\]"):
+            open_storage(address, kind)
