@@ -27,14 +27,16 @@ LAYER = {
 }
 
 
-def our_names(released):
+def our_names(released, special=(CLS, SEP)):
     """Rename a released state dict (or its gradients), tensor by tensor."""
     ours = {}
     towers = {"video_encoder.bert.": "video_encoder.bert.", "text_encoder.": "text_encoder.bert."}
     for prefix, tower in towers.items():
         part = {k.removeprefix(prefix): v for k, v in released.items() if k.startswith(prefix)}
         words = part["embeddings.word_embeddings.weight"]
-        ours[f"{tower}word_embeddings.weight"] = words[[CLS, SEP]] if "video" in tower else words
+        ours[f"{tower}word_embeddings.weight"] = (
+            words[list(special[:2])] if "video" in tower else words
+        )
         for theirs, name in (("position", "position"), ("token_type", "type")):
             table = part[f"embeddings.{theirs}_embeddings.weight"]
             ours[f"{tower}{name}_embeddings.weight"] = table
