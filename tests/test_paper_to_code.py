@@ -1,5 +1,6 @@
 """The map from the paper to the code names files and settings that exist."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -23,3 +24,12 @@ def test_every_setting_exists(name):
 
     owner, field = name
     assert field in getattr(config, owner).__dataclass_fields__
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(videoclip(?:\.\w+)+)", TEXT))))
+def test_every_function_exists(name):
+    module, _, member = name.rpartition(".")
+    if name.startswith("videoclip.VideoCLIP."):
+        assert hasattr(videoclip.VideoCLIP, member)
+    else:
+        assert hasattr(importlib.import_module(module), member)
