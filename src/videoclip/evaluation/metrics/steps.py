@@ -21,8 +21,7 @@ def log_softmax(logits: FloatArray) -> FloatArray:
 def order_steps(cost: FloatArray, *, exactly_one: bool = True) -> NDArray[np.bool_]:
     """Give every step its frames at the least total cost, in the order of the steps.
 
-    Between, before and after steps there may be background, which costs nothing. One pass over the
-    frames, all steps at once: O(T K) time.
+    Between, before and after steps there may be background, which costs nothing. O(T K) time.
 
     Args:
         cost: (T, K), T >= K; of giving frame t to step k, for instance -log p.
@@ -37,15 +36,41 @@ def order_steps(cost: FloatArray, *, exactly_one: bool = True) -> NDArray[np.boo
     """
     num_frames, num_steps = cost.shape
     assert num_frames >= num_steps > 0, "each step needs a frame of its own"
+    return _one_frame_each(cost) if exactly_one else _runs_of_frames(cost)
+
+
+def _one_frame_each(cost: FloatArray) -> NDArray[np.bool_]:
+    """Go step by step, all frames at once: the steps before have had their frames before."""
+    num_frames, num_steps = cost.shape
+    frames = np.arange(num_frames)
+    total = cost[:, 0].astype(np.float64)  # with the step so far at each frame
+    earliest = np.empty((num_steps - 1, num_frames), dtype=np.int64)  # cheapest frame up to here
+    for step in range(1, num_steps):
+        least = np.concatenate(([np.inf], np.minimum.accumulate(total)[:-1]))  # of frames before
+        earliest[step - 1] = np.maximum.accumulate(np.where(total < least, frames, 0))
+        total = cost[:, step] + np.concatenate(([np.inf], np.minimum(least, total)[:-1]))
+    frame = int(total[:-1].argmin()) if num_frames > 1 else 0
+    if total[-1] <= total[frame]:
+        frame = num_frames - 1
+    assignment = np.zeros((num_frames, num_steps), dtype=bool)
+    for step in range(num_steps - 1, -1, -1):
+        assignment[frame, step] = True
+        if step:
+            frame = int(earliest[step - 1, frame - 1])
+    return assignment
+
+
+def _runs_of_frames(cost: FloatArray) -> NDArray[np.bool_]:
+    """Go frame by frame, all steps at once."""
+    num_frames, num_steps = cost.shape
     step = np.full(num_steps, np.inf)  # cheapest way to be in step k at the last frame seen
     gap = np.full(num_steps + 1, np.inf)  # ... to be in background after k steps
     gap[0] = 0.0
-    nowhere = np.full(num_steps, np.inf)
     came_from = np.empty((num_frames, num_steps), dtype=np.int8)
     gap_from_step = np.empty((num_frames, num_steps), dtype=bool)
     for frame in range(num_frames):
         previous = np.concatenate(([np.inf], step[:-1]))
-        options = np.stack((nowhere if exactly_one else step, gap[:-1], previous))  # (3, K)
+        options = np.stack((step, gap[:-1], previous))  # (3, K)
         came_from[frame] = options.argmin(axis=0)
         gap_from_step[frame] = step < gap[1:]
         gap[1:] = np.minimum(gap[1:], step)
