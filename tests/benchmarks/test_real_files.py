@@ -1,7 +1,9 @@
 """The real annotation files: every count that is published or known."""
 
 import itertools
+import json
 import tarfile
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -69,11 +71,15 @@ def test_msrvtt(real):
     assert (len(pairs), num_videos(pairs)) == (1_000, 1_000)
     train = msrvtt.read_msrvtt_video_list(folder / "MSRVTT_train.9k.csv")
     assert len(train) == 9_000 and not set(train) & {p.video_id for p in pairs}
-    assert len(msrvtt.read_msrvtt_video_list(folder / "MSRVTT_train.7k.csv")) == 7_010
+    seven = msrvtt.read_msrvtt_video_list(folder / "MSRVTT_train.7k.csv")
+    assert len(seven) == 7_010
     videos = msrvtt.read_msrvtt_captions(folder / "MSRVTT_data.merged_from_official.json.gz")
     assert len(videos) == 10_000 and {len(v.captions) for v in videos} == {20}
     splits = [sum(v.split == split for v in videos) for split in msrvtt.SPLITS]
     assert splits == [6_513, 497, 2_990]
+    # The list for 1k-A has most of the official test, which the questions are about.
+    tested = {v.video_id for v in videos if v.split == "test"}
+    assert (len(tested & set(train)), len(tested & set(seven))) == (1_990, 0)
     official = {v.video_id: set(v.captions) for v in videos}
     edited = sum(p.text not in official[p.video_id] for p in pairs)
     assert edited == 32  # 35 with the blanks at the ends that both files have
@@ -102,6 +108,8 @@ def test_didemo(real, name, num_sentences, num_paragraphs):
     paragraphs = didemo.read_didemo_paragraphs(real / "didemo", name)
     assert (len(sentences), num_videos(sentences)) == (num_sentences, num_paragraphs)
     assert len(paragraphs) == num_paragraphs
+    spellings = {row["video"] for row in json.loads((real / "didemo" / name).read_text())}
+    assert len(spellings) == {"test_data.json": 1_037, "val_data.json": 1_094}[name]
     odd = sum(len(s.moments) != 4 for s in sentences)
     assert odd == {"test_data.json": 12, "val_data.json": 15}[name]
 
@@ -120,6 +128,17 @@ def test_coin(real, official_coin):
     assert tuple(taxonomy[i] for i in range(1, 779)) == official_coin.labels
 
 
+def test_coin_with_training_videos(real):
+    path = real / "coin" / "COIN.reconstructed_10361.json.gz"
+    train, test = (coin.read_coin(path, split) for split in ("train", "test"))
+    assert (len(train.videos), len(test.videos)) == (7_564, 2_797)
+    segments = [(v.task, s.label) for v in train.videos + test.videos for s in v.segments]
+    assert (len(segments), len({task for task, _ in segments})) == (40_590, 180)
+    # Labels are not known by their texts, not even within a task.
+    pairs = {(task, train.labels[label - 1]) for task, label in segments}
+    assert (len(train.labels), len(pairs)) == (778, 775)
+
+
 def test_coin_always_background(official_coin):
     """The published zero-shot 58.9 % is the score of saying nothing at all."""
     videos = official_coin.videos
@@ -136,7 +155,11 @@ def test_crosstask(real, tmp_path):
     assert (len(release.tasks), len(steps), len(set(steps))) == (18, 133, 105)
     assert len(release.videos) == 2_750 and len(release.validation) == 360
     assert sum(len(v.segments) for v in release.videos) == 20_919
+    overlaps = [a.end > b.start for v in release.videos for a, b in itertools.pairwise(v.segments)]
+    assert sum(overlaps) == 1_053
+    assert set(Counter(task for task, _ in release.validation).values()) == {20}
     related = crosstask.read_tasks(tmp_path / "crosstask_release" / "tasks_related.txt")
+    assert "add vanilla_extract" in {s for task in related.values() for s in task.steps}
     assert (len(related), sum(len(t.steps) for t in related.values())) == (65, 571)
     keys = crosstask.read_video_keys(tmp_path / "crosstask_release" / "videos.csv")
     assert (len(keys), len({video_id for _, video_id in keys})) == (4_700, 4_607)
@@ -146,8 +169,10 @@ def test_crosstask(real, tmp_path):
 
 
 def test_the_rest(real):
-    paragraphs = activitynet.read_activitynet_paragraphs(real / "activitynet_captions")
-    assert len(paragraphs) == 4_917
+    folder = real / "activitynet_captions"
+    names = ("val_1.json", "val_2.json", "train_modified.json")
+    paragraphs = [activitynet.read_activitynet_paragraphs(folder, name) for name in names]
+    assert list(map(len, paragraphs)) == [4_917, 4_885, 10_009]
     moments = qvhighlights.read_qvhighlights(real / "qvhighlights")
     assert len(moments) == 1_550 and all(m.moments for m in moments)
     hidden = qvhighlights.read_qvhighlights(real / "qvhighlights", "highlight_test_release.jsonl")

@@ -1,6 +1,8 @@
 """Every benchmark from its files to its table, on random features and a tiny model."""
 
 import json
+import shutil
+import tarfile
 from dataclasses import replace
 
 import numpy as np
@@ -102,6 +104,44 @@ def test_crosstask_at_chance(excerpts, random_store, embedder):
     result = evaluate("crosstask", embedder, random_store(lengths, dim=12), folder, CONFIG)
     assert result.outcome.num_videos == 180
     assert 0.05 < result["average recall"] < 0.25
+
+
+@pytest.mark.slow
+def test_the_whole_of_didemo_at_chance(real, random_store, embedder):
+    folder = real / "didemo"
+    store = random_store({e.video_id: 30 for e in didemo.read_didemo_paragraphs(folder)}, dim=12)
+    result = evaluate("didemo", embedder, store, folder, CONFIG)
+    assert (result.outcome.num_examples, result.outcome.num_videos) == (4_021, 1_004)
+    chance, prior = (c.values for c in result.outcome.baselines)
+    assert prior["rank@1"] == pytest.approx(0.194, abs=0.0005)
+    # Not all 21 moments are as likely: short ones are marked more often, at any similarity.
+    assert 0.5 * chance["rank@1"] < result["rank@1"] < prior["rank@1"]
+    paragraphs = evaluate("didemo_paragraph", embedder, store, folder, CONFIG)
+    assert paragraphs.outcome.settings["clips"] == 1_004
+    assert_at_chance(paragraphs, "text-to-video R@1", "text-to-video R@5", "text-to-video R@10")
+
+
+@pytest.mark.slow
+def test_the_official_test_of_coin_is_mostly_background(real, random_store, embedder, tmp_path):
+    shutil.copy(real / "coin" / "schema_coin_valid.json.gz", tmp_path / "COIN.json.gz")
+    videos = coin.read_coin(tmp_path).videos
+    store = random_store({v.video_id: int(np.ceil(v.duration)) for v in videos}, dim=12)
+    config = replace(CONFIG, background="released")
+    result = evaluate("coin", embedder, store, tmp_path, config)
+    assert result.outcome.num_videos == 2_797
+    assert 0.586 < result.outcome.baselines[0].values["frame accuracy"] < 0.589
+    assert result["foreground accuracy"] < 0.01
+
+
+@pytest.mark.slow
+def test_the_whole_of_crosstask_at_chance(real, random_store, embedder, tmp_path):
+    with tarfile.open(real / "crosstask" / "crosstask_release.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    videos = crosstask.read_crosstask(tmp_path).videos
+    lengths = {v.video_id: int(max(s.end for s in v.segments)) + 5 for v in videos}
+    result = evaluate("crosstask", embedder, random_store(lengths, dim=12), tmp_path, CONFIG)
+    assert result.outcome.num_videos == 1_850
+    assert 0.05 < result["average recall"] < 0.2
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from tests.model.tiny_models import TINY, make_model
-from videoclip.data.feature_store import FeatureSpec
+from videoclip.config import EvaluateConfig
+from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError, IndexMismatchError
-from videoclip.evaluation import providers
+from videoclip.evaluation import evaluate, providers
+from videoclip.features.backbones import load_backbone
 
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *(f"w{i}" for i in range(46))]
 SPEC = FeatureSpec(12, 1.0, "test", True, "weights")
@@ -71,3 +73,25 @@ def test_frames_need_a_text_side(monkeypatch):
     monkeypatch.setattr(providers, "load_backbone", lambda name: BlindBackbone())
     with pytest.raises(ConfigError, match="backbone 'blind' has no text side"):
         providers.FrameProvider("blind")
+
+
+def test_frames_of_a_clip_folder_are_evaluated_like_a_model(tmp_path):
+    """A tiny random CLIP as `transformers` writes it, from its folder to a table."""
+    transformers = pytest.importorskip("transformers")
+    from tests.features.tiny_image_models import clip, save
+
+    transformers.set_seed(0)
+    model, processor, dim = clip()
+    (tmp_path / "clip").mkdir()
+    name = f"image:{save(model.eval(), processor, tmp_path / 'clip')}"
+    backbone = load_backbone(name)
+    words = backbone.embed_text(["cut the onion", "stir the onion"])
+    with FeatureStore.create(tmp_path / "store", backbone.spec) as store:
+        # Videos whose frames are what a text means.
+        for video_id, row in zip(("cutting", "stirring"), words, strict=True):
+            store.append(video_id, np.repeat(row[None], 5, axis=0))
+    table = tmp_path / "own.csv"
+    table.write_text("video,text\ncutting,cut the onion\nstirring,stir the onion\n")
+    result = evaluate("csv", "frames", tmp_path / "store", table, EvaluateConfig(num_resamples=5))
+    assert result["text-to-video R@1"] == result["video-to-text R@1"] == 1.0
+    assert (backbone.spec.dim, result.model) == (dim, f"mean of {name} frames")

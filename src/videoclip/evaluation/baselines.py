@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import combinations, permutations
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,27 +50,37 @@ def frequency_ranking(annotations: Sequence[Sequence[Moment]]) -> NDArray[np.int
     return np.argsort(-np.bincount(marked, minlength=len(MOMENTS)), kind="stable")
 
 
-def random_moments(
-    annotations: Sequence[Sequence[Moment]], rng: np.random.Generator, num_draws: int = 50_000
-) -> tuple[float, float, float]:
-    """Return the expected rank@1, rank@5 and mIoU of DiDeMo's moments in random order.
+def random_moments(annotations: Sequence[Sequence[Moment]]) -> tuple[float, float, float]:
+    """Return the expected rank@1, rank@5 and mIoU of DiDeMo's moments in random order, exactly.
 
-    How often the annotators agree decides a sentence's chances, not on what, so that draws are
-    shared by all sentences of one such pattern.
+    How often the annotators agree decides a sentence's chances, not on what.
     """
-    patterns = Counter(tuple(Counter(moments).values()) for moments in annotations)
-    rank_at = np.zeros(2)
-    for pattern, count in patterns.items():
-        places = np.tile(np.arange(1, len(MOMENTS) + 1), (num_draws, 1))
-        places = rng.permuted(places, axis=1)[:, : len(pattern)]  # of each different moment
-        ranks = np.sort(np.repeat(places, pattern, axis=1), axis=1)[:, :NUM_COUNTED].mean(axis=1)
-        rank_at += count * np.array([(ranks <= 1).mean(), (ranks <= 5).mean()])
+    patterns = Counter(tuple(sorted(Counter(moments).values())) for moments in annotations)
+    within = sum(count * _chance_within(pattern) for pattern, count in patterns.items())
     overlaps = [
         np.sort(MOMENT_IOU[:, [moment_index(*m) for m in moments]])[:, -NUM_COUNTED:].mean()
         for moments in annotations
     ]
-    rank_1, rank_5 = (rank_at / len(annotations)).tolist()
+    rank_1, rank_5 = (within / len(annotations)).tolist()
     return rank_1, rank_5, float(np.mean(overlaps))
+
+
+def _chance_within(pattern: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the chances (2,) that the mean of the nearest three ranks is at most 1 and 5.
+
+    Args:
+        pattern: How many annotators marked each of the different moments of a sentence.
+    """
+    num, seen = len(pattern), min(len(pattern), NUM_COUNTED)
+    # Where the first few of the marked moments stand, and how likely that is.
+    places = np.array(list(combinations(range(1, len(MOMENTS) + 1), seen)))
+    weights = np.array([comb(len(MOMENTS) - last, num - seen) for last in places[:, -1].tolist()])
+    orders = Counter(permutations(pattern, seen))
+    chances = np.zeros(2)
+    for order, count in orders.items():
+        ranks = np.repeat(places, order, axis=1)[:, :NUM_COUNTED].mean(axis=1)
+        chances += count * np.array([weights[ranks <= k].sum() for k in (1, 5)])
+    return chances / (weights.sum() * orders.total())
 
 
 def random_steps(num_frames: int, num_steps: int, rng: np.random.Generator) -> NDArray[np.bool_]:
