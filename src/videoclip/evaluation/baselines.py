@@ -56,7 +56,7 @@ def random_moments(annotations: Sequence[Sequence[Moment]]) -> tuple[float, floa
     How often the annotators agree decides a sentence's chances, not on what.
     """
     patterns = Counter(tuple(sorted(Counter(moments).values())) for moments in annotations)
-    within = sum(count * _chance_within(pattern) for pattern, count in patterns.items())
+    within = np.sum([num * _chance_within(pattern) for pattern, num in patterns.items()], axis=0)
     overlaps = [
         np.sort(MOMENT_IOU[:, [moment_index(*m) for m in moments]])[:, -NUM_COUNTED:].mean()
         for moments in annotations
@@ -80,7 +80,7 @@ def _chance_within(pattern: tuple[int, ...]) -> NDArray[np.float64]:
     for order, count in orders.items():
         ranks = np.repeat(places, order, axis=1)[:, :NUM_COUNTED].mean(axis=1)
         chances += count * np.array([weights[ranks <= k].sum() for k in (1, 5)])
-    return chances / (weights.sum() * orders.total())
+    return np.asarray(chances / (weights.sum() * orders.total()))
 
 
 def random_steps(num_frames: int, num_steps: int, rng: np.random.Generator) -> NDArray[np.bool_]:

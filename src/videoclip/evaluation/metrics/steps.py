@@ -43,7 +43,7 @@ def _one_frame_each(cost: FloatArray) -> NDArray[np.bool_]:
     """Go step by step, all frames at once: the steps before have had their frames before."""
     num_frames, num_steps = cost.shape
     frames = np.arange(num_frames)
-    total = cost[:, 0].astype(np.float64)  # with the step so far at each frame
+    total: FloatArray = cost[:, 0].astype(np.float64)  # with the step so far at each frame
     earliest = np.empty((num_steps - 1, num_frames), dtype=np.int64)  # cheapest frame up to here
     for step in range(1, num_steps):
         least = np.concatenate(([np.inf], np.minimum.accumulate(total)[:-1]))  # of frames before
