@@ -11,7 +11,7 @@ import numpy as np
 
 from videoclip.config import ModelConfig
 from videoclip.data.feature_store import FeatureSpec
-from videoclip.features.decode import sample_frames
+from videoclip.features.decode import Mode, sample_frames
 from videoclip.features.resize import Squash
 
 PALETTE = {
@@ -26,14 +26,17 @@ NAMES = list(PALETTE)
 WIDTH = 16
 
 
-def write_video(path: Path, seconds: Sequence[str], frame_rate: int = 8) -> Path:
+def write_video(
+    path: Path, seconds: Sequence[str], frame_rate: int = 8, keyframe_every: int = 1
+) -> Path:
     """Write an mp4 that shows each named colour for a second."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=frame_rate)
         stream.width = stream.height = 32
         stream.pix_fmt = "yuv420p"
-        stream.options = {"g": "8", "preset": "ultrafast"}
+        group = str(keyframe_every * frame_rate)
+        stream.options = {"g": group, "preset": "ultrafast", "sc_threshold": "0"}
         for colour in seconds:
             pixels = np.full((32, 32, 3), PALETTE[colour], dtype=np.uint8)
             for _ in range(frame_rate):
@@ -52,8 +55,11 @@ class ColourBackbone:
     spec = FeatureSpec(len(NAMES), 1.0, "colours", True, "colours-1")
 
     def features_for(self, path: Path) -> Iterator[np.ndarray]:
+        return self.features_by(path, "exact")
+
+    def features_by(self, path: Path, mode: Mode) -> Iterator[np.ndarray]:
         self.decoded.append(path)
-        for frame in sample_frames(path, 1.0):
+        for frame in sample_frames(path, 1.0, mode=mode):
             mean = frame.rgb(Squash(4, 4)).reshape(-1, 3).mean(axis=0)
             distance = np.linalg.norm(np.array(list(PALETTE.values())) - mean, axis=1)
             yield np.eye(len(NAMES), dtype=np.float32)[[distance.argmin()]]

@@ -9,7 +9,8 @@ import pytest
 
 from tests.library.colours import NAMES, ColourEmbedder, write_video
 from videoclip.data.feature_store import FeatureStore
-from videoclip.errors import DataError, IndexMismatchError
+from videoclip.errors import ConfigError, DataError, IndexMismatchError
+from videoclip.features.backbones.keyframes import KeyframeBackbone
 from videoclip.features.extract import extract_features
 from videoclip.library import videolibrary
 from videoclip.library.founding import model_of
@@ -158,6 +159,32 @@ def test_features_extracted_before_are_used(library, embedder, videos, tmp_path)
         library.update(videos, features=store)
     assert embedder.backbone.decoded == []
     assert library.search("yellow", 1)[0].video_id == "b"
+
+
+def test_keyframes_alone_are_looked_at_when_asked(library, embedder, tmp_path):
+    """With a keyframe every 8 s each second looks like the nearest of them."""
+    shown = ["red"] * 3 + ["blue"] * 10 + ["green"] * 7
+    path = write_video(tmp_path / "v.mp4", shown, keyframe_every=8)
+    library.update(path, fast=True)
+    spec = KeyframeBackbone(embedder.backbone).spec
+    with FeatureStore.open(tmp_path / "library" / f"features-{spec.fingerprint[:16]}") as store:
+        seen = [NAMES[i] for i in store.read(store.video_ids[0]).argmax(axis=1)]
+    assert seen == ["red"] * 4 + ["blue"] * 8 + ["green"] * 8
+    library.update(write_video(tmp_path / "w.mp4", ["red"] * 4))  # features are not mixed up
+    assert len(list((tmp_path / "library").glob("features-*"))) == 2
+
+
+def test_keyframes_are_refused_where_they_will_not_do(library, embedder, tmp_path):
+    class Moving:
+        name, spec = "moving", embedder.backbone.spec
+
+        def features_for(self, path):
+            raise AssertionError
+
+    embedder.backbone = Moving()
+    path = write_video(tmp_path / "v.mp4", ["red"] * 3)
+    with pytest.raises(ConfigError, match="leave out --fast"):
+        library.update(path, fast=True)
 
 
 def test_compaction_leaves_out_what_nobody_owns(library, videos, monkeypatch):

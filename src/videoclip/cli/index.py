@@ -41,6 +41,8 @@ class Index:
     """Start anew with another model; nothing is decoded twice for the same backbone."""
     whole_hash: bool = False
     """Tell contents apart by whole files, not by their ends."""
+    fast: bool = False
+    """Look at keyframes only: quick, and seconds off where they are rare; see docs/library.md."""
     workers: int | None = None
     """Processes that decode; every core by default."""
     device: str = "cpu"
@@ -77,6 +79,7 @@ class Index:
                 metadata=self.metadata,
                 features=features,
                 whole_hash=self.whole_hash,
+                fast=self.fast,
                 num_workers=num_cores() if self.workers is None else self.workers,
                 progress=progress,
             )

@@ -22,6 +22,7 @@ from videoclip.data.feature_store import FeatureStore
 from videoclip.data.subtitles import Cue, pair_subtitles, read_subtitles
 from videoclip.embedding import Embedder
 from videoclip.errors import DataError, DecodeError, VideoCLIPError
+from videoclip.features.backbones import Backbone
 from videoclip.features.decode import probe
 from videoclip.features.extract import name_videos
 from videoclip.features.workers import (
@@ -57,7 +58,8 @@ class Indexer:
         catalog: Its catalogue.
         open_vectors: Gives its vector file as it is now; called under the lock.
         windows: Its window lengths.
-        embedder: Embeds windows, and featurises videos through its backbone.
+        embedder: Embeds windows.
+        backbone: Gives what featurises videos, loaded only if there are any to decode.
         given: Features extracted before, by the names of `name_videos`; asked before decoding.
         whole_hash: Whether to hash whole files to tell their contents apart.
         num_workers: Processes that decode; below 2, this one does.
@@ -70,6 +72,7 @@ class Indexer:
     open_vectors: Callable[[], VectorStore]
     windows: WindowConfig
     embedder: Embedder
+    backbone: Callable[[], Backbone]
     given: FeatureStore | None
     whole_hash: bool
     num_workers: int
@@ -190,15 +193,15 @@ class Indexer:
     def _computed(self, paths: Sequence[Path]) -> Iterator[Event]:
         """Compute features here or in processes."""
         if min(self.num_workers, len(paths)) > 1:
-            yield from compute_in_workers(self.embedder.backbone, paths, self.num_workers)
+            yield from compute_in_workers(self.backbone(), paths, self.num_workers)
         else:
             for path in paths:
-                yield from compute_features(self.embedder.backbone, path)
+                yield from compute_features(self.backbone(), path)
 
     def _kept(self) -> FeatureStore:
         """The features this library keeps, of the backbone at hand."""
         if self._cache is None:
-            spec = self.embedder.backbone.spec
+            spec = self.backbone().spec
             folder = self.folder / f"features-{spec.fingerprint[:16]}"
             self._cache = FeatureStore.open_or_create(folder, spec)
         return self._cache

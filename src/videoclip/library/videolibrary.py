@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ from videoclip.config import from_dict, to_dict
 from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import Embedder, check_features
 from videoclip.errors import ConfigError
+from videoclip.features.backbones import Backbone
+from videoclip.features.backbones.keyframes import KeyframeBackbone
 from videoclip.library.catalog import IndexedVideo
 from videoclip.library.confidence import (
     Background,
@@ -154,6 +157,7 @@ class VideoLibrary:
         metadata: Path | str | None = None,
         features: FeatureStore | None = None,
         whole_hash: bool = False,
+        fast: bool = False,
         num_workers: int = 0,
         progress: Progress | None = None,
     ) -> UpdateReport:
@@ -168,11 +172,13 @@ class VideoLibrary:
             metadata: CSV or JSON of the user's own columns; see `read_metadata`.
             features: Features extracted before (`extract_features`), used instead of decoding.
             whole_hash: Compare whole contents, not the ends of files only.
+            fast: Look at the keyframe nearest to every second instead of its own picture.
             num_workers: Processes that decode videos, spawned: a script that asks for them guards
                 its entry point with `if __name__ == "__main__"`. Below 2, this process decodes.
             progress: Called with videos done, videos to do, and the path done last.
 
         Raises:
+            ConfigError: If the model's backbone cannot do with keyframes.
             DataError: If the metadata cannot be read.
             IndexMismatchError: If the features are not those of the model's backbone.
         """
@@ -185,6 +191,7 @@ class VideoLibrary:
             open_vectors=self._storage.vectors,
             windows=self._windows,
             embedder=self._embedder,
+            backbone=partial(self._backbone, fast),
             given=features,
             whole_hash=whole_hash,
             num_workers=num_workers,
@@ -200,6 +207,10 @@ class VideoLibrary:
         view = self._view()
         self._storage.vectors().refresh_index(view.background.queries, view.snapshot.num_rows)
         return report
+
+    def _backbone(self, fast: bool) -> Backbone:
+        backbone = self._embedder.backbone
+        return KeyframeBackbone(backbone) if fast else backbone
 
     def compact(self) -> None:
         """Drop the vectors that no video owns; readers are not disturbed."""

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.errors import CheckpointError, ConfigError, MissingExtraError
 from videoclip.features.backbones.fingerprint import fingerprint
-from videoclip.features.decode import sample_frames
+from videoclip.features.decode import Mode, sample_frames
 from videoclip.features.resize import CentreCrop, Interpolation, Resize, Squash
 
 __all__ = ["ImageBackbone", "Preprocessing", "load", "size_of"]
@@ -136,8 +136,13 @@ class ImageBackbone:
         Raises:
             DecodeError: If the video cannot be read.
         """
+        yield from self.features_by(path, "exact")
+
+    def features_by(self, path: Path, mode: Mode) -> Iterator[FloatArray]:
+        """See `keyframes.SinglePictures`."""
         resize = self.preprocessing.resize
-        frames = (frame.rgb(resize) for frame in sample_frames(path, FRAMES_PER_SECOND))
+        sampled = sample_frames(path, FRAMES_PER_SECOND, mode=mode)
+        frames = (frame.rgb(resize) for frame in sampled)
         while batch := list(islice(frames, FRAMES_PER_BATCH)):
             yield self.embed_frames(np.stack(batch))
 

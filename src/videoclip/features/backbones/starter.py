@@ -24,7 +24,7 @@ from videoclip.features.backbones.efficientnet import (
     from_published,
 )
 from videoclip.features.backbones.fingerprint import fingerprint
-from videoclip.features.decode import sample_frames
+from videoclip.features.decode import Mode, sample_frames
 from videoclip.features.resize import ShorterSide
 
 __all__ = ["StarterBackbone", "crops_along", "load"]
@@ -73,9 +73,12 @@ class StarterBackbone:
         Raises:
             DecodeError: If the video cannot be read.
         """
-        frames = (
-            crops_along(frame.rgb(RESIZE)) for frame in sample_frames(path, FRAMES_PER_SECOND)
-        )
+        yield from self.features_by(path, "exact")
+
+    def features_by(self, path: Path, mode: Mode) -> Iterator[FloatArray]:
+        """See `keyframes.SinglePictures`."""
+        sampled = sample_frames(path, FRAMES_PER_SECOND, mode=mode)
+        frames = (crops_along(frame.rgb(RESIZE)) for frame in sampled)
         while batch := list(islice(frames, self.frames_per_batch)):
             yield self.embed_crops(np.stack(batch))
 
