@@ -224,8 +224,8 @@ class MatrixStore:
 
     def build_index(self, queries: FloatArray, num_rows: int) -> None:
         """Build the approximate index of the first rows, or add to it what is missing."""
-        nearest = self.search(queries, RECALL_OF, num_rows, exact=True)[1]
-        build_index(self._rows(num_rows).numpy(), self.index_path, queries, nearest)
+        exact = self.search(queries, RECALL_OF, num_rows, exact=True)[0]
+        build_index(self._rows(num_rows).numpy(), self.index_path, queries, exact)
         self._let_go()
 
     @property
