@@ -5,9 +5,10 @@
     python bench/approximate.py WORLD FEATURES [--windows N] [--kinds]
 
 The starter model embeds the world's videos second by second; films are cut together from stretches
-of 4 to 20 s of them, each out of phase, and a window is the mean of its seconds (the tower takes the
-mean as well, but sees each window by itself, which would take hours here). Queries are what is said
-in the world. Recall is the share of the 10 most similar windows that is found. `--kinds` compares
+of 4 to 20 s of them, each out of phase, and a window is the mean of its seconds (the tower takes
+the mean too, but sees each window by itself, which would take hours here). Queries are what is
+said in the world. Recall is the share of the 10 most similar windows that is found. `--kinds`
+compares
 faiss's kinds of index.
 """
 
