@@ -2,9 +2,10 @@
 
 What is special about it:
 - post-norm layers with exact-erf GELU, as in BERT (layer-norm epsilon 1e-12);
-- sequences of a batch are *packed*: all linear layers, norms and dropouts run on one (N, H) array
-  of the N real positions; only attention, a percent of the arithmetic, sees (B, L) again;
-- masked positions do not exist: they are neither attended to nor computed.
+- sequences of a batch are *packed*: everything runs on one (N, H) array of the N real positions,
+  attention too (`packed.py`); masked positions do not exist;
+- the padded mode computes all B * L positions with torch's own parts, for comparison: tests hold
+  the two together.
 
 Letters: B sequences, L positions, N real positions of the batch, H width, A heads.
 Source: BERT (arXiv 1810.04805); parity with the released model in tests/model/test_parity.py.
@@ -13,12 +14,14 @@ Source: BERT (arXiv 1810.04805); parity with the released model in tests/model/t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from videoclip.config import ModelConfig
+from videoclip.model.packed import attend, attend_jagged, dropout, equal_lengths, linear, thrifty
 
 __all__ = ["BertEncoder", "BertLayer", "Packing"]
 
@@ -54,6 +57,21 @@ class Packing:
             x = x.new_zeros(num_sequences * length, x.shape[1]).index_copy(0, self.indices, x)
         return x.view(num_sequences, length, -1)
 
+    @cached_property
+    def lengths(self) -> Tensor:
+        """(B,) real positions of each sequence."""
+        return self.mask.sum(dim=1)
+
+    @cached_property
+    def equal_lengths(self) -> tuple[Tensor, ...]:
+        """For `attend`."""
+        return equal_lengths(self.lengths)
+
+    @cached_property
+    def offsets(self) -> Tensor:
+        """For `attend_jagged`."""
+        return F.pad(self.lengths.cumsum(0), (1, 0))
+
 
 class BertLayer(nn.Module):
     """Self-attention and a feed-forward network, each with dropout, residual and norm."""
@@ -62,25 +80,44 @@ class BertLayer(nn.Module):
         super().__init__()
         width = config.hidden_size
         self.num_heads = config.num_heads
-        self.attention_dropout = config.dropout
+        self.dropout = config.dropout
         self.qkv = nn.Linear(width, 3 * width)
         self.attention_out = nn.Linear(width, width)
         self.attention_norm = nn.LayerNorm(width, eps=BERT_NORM_EPS)
         self.feed_in = nn.Linear(width, config.intermediate_size)
         self.feed_out = nn.Linear(config.intermediate_size, width)
         self.feed_norm = nn.LayerNorm(width, eps=BERT_NORM_EPS)
-        self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, hidden: Tensor, packing: Packing) -> Tensor:
         """(N, H) -> (N, H)."""
-        attended = self.dropout(self.attention_out(self._attend(self.qkv(hidden), packing)))
-        hidden = self.attention_norm(hidden + attended)
-        fed = self.dropout(self.feed_out(F.gelu(self.feed_in(hidden))))
-        normed: Tensor = self.feed_norm(hidden + fed)
+        rate = self.dropout if self.training else 0.0
+        if packing.indices is None:
+            return self._forward_padded(hidden, packing, rate)
+        attended = self._attend(linear(hidden, self.qkv), packing, rate)
+        attended = linear(attended, self.attention_out)
+        hidden = self.attention_norm(hidden + dropout(attended, rate))
+        fed = linear(linear(hidden, self.feed_in), self.feed_out, gelu=True)
+        normed: Tensor = self.feed_norm(hidden + dropout(fed, rate))
         return normed
 
-    def _attend(self, qkv: Tensor, packing: Packing) -> Tensor:
+    def _forward_padded(self, hidden: Tensor, packing: Packing, rate: float) -> Tensor:
+        """The same as anybody would write it."""
+        attended = self.attention_out(self._attend_padded(self.qkv(hidden), packing, rate))
+        hidden = self.attention_norm(hidden + F.dropout(attended, rate))
+        fed = self.feed_out(F.gelu(self.feed_in(hidden)))
+        normed: Tensor = self.feed_norm(hidden + F.dropout(fed, rate))
+        return normed
+
+    def _attend(self, qkv: Tensor, packing: Packing, rate: float) -> Tensor:
         """(N, 3H) -> (N, H): scaled dot-product attention within each sequence."""
+        if thrifty(qkv.device):
+            return attend(qkv, packing.equal_lengths, self.num_heads, rate)
+        if torch.compiler.is_compiling():
+            return self._attend_padded(qkv, packing, rate)
+        return attend_jagged(qkv, packing.offsets, packing.mask.shape[1], self.num_heads, rate)
+
+    def _attend_padded(self, qkv: Tensor, packing: Packing, rate: float) -> Tensor:
+        """(N, 3H) -> (N, H), all positions of (B, L) computed."""
         num_sequences, length = packing.mask.shape
         heads = packing.unpack(qkv).view(num_sequences, length, 3, self.num_heads, -1)
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (B, A, L, H/A)
@@ -89,7 +126,7 @@ class BertLayer(nn.Module):
             key,
             value,
             attn_mask=packing.mask[:, None, None, :],
-            dropout_p=self.attention_dropout if self.training else 0.0,
+            dropout_p=rate,
         )
         return packing.pack(attended.transpose(1, 2).flatten(2))
 
@@ -109,7 +146,7 @@ class BertEncoder(nn.Module):
         self.position_embeddings = nn.Embedding(config.max_positions, config.hidden_size)
         self.type_embeddings = nn.Embedding(2, config.hidden_size)
         self.embedding_norm = nn.LayerNorm(config.hidden_size, eps=BERT_NORM_EPS)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = config.dropout
         self.layers = nn.ModuleList(BertLayer(config) for _ in range(num_layers))
 
     def forward(self, tokens: Tensor, positions: Tensor, types: Tensor, packing: Packing) -> Tensor:
@@ -125,7 +162,9 @@ class BertEncoder(nn.Module):
             (N, H) states of the last layer.
         """
         embedded = tokens + self.position_embeddings(positions) + self.type_embeddings(types)
-        hidden: Tensor = self.dropout(self.embedding_norm(embedded))
+        rate = self.dropout if self.training else 0.0
+        drop = F.dropout if packing.indices is None else dropout
+        hidden = drop(self.embedding_norm(embedded), rate)
         for layer in self.layers:
             hidden = layer(hidden, packing)
         return hidden

@@ -68,8 +68,22 @@ class FairseqAdam(torch.optim.AdamW):
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """Return the optimiser of every trainable parameter of `model`, at learning rate 0.
 
-    `fairseq_adam` decays all parameters alike, as released; `adamw` decays matrices only.
+    `fairseq_adam` decays all parameters alike, as released; `adamw` decays matrices only. Both have
+    their moments from the beginning: made in the first step, they would lie among what that step
+    frees, and memory in pieces is half a gradient larger (docs/performance.md).
     """
+    optimizer = _optimizer(model, config)
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter] = {
+                "step": torch.zeros((), device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+    return optimizer
+
+
+def _optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     trained = [p for p in model.parameters() if p.requires_grad]
     settings: dict[str, Any] = {"lr": 0.0, "betas": config.betas, "eps": config.eps}
     if config.optimizer == "fairseq_adam":
