@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,8 @@ class Search:
 
     def run(self) -> int:
         """Search and print moments, best first."""
+        # Numpy's products are small here: its threads would only wait for each other.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         from videoclip.embedding import Embedder
         from videoclip.library.founding import model_of
         from videoclip.library.videolibrary import VideoLibrary

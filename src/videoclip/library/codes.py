@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -54,8 +54,11 @@ class Codes:
         """Rows there are codes of."""
         return sum(len(block) for block in self.blocks)
 
-    def follow(self, matrix: Tensor) -> None:
-        """Code the rows (R, E) that were added since; rows never change."""
+    def follow(self, matrix: Tensor, let_go: Callable[[], None] = lambda: None) -> None:
+        """Code the rows (R, E) that were added since; rows never change.
+
+        `let_go` is called whenever rows were looked at, for a matrix that is a file.
+        """
         if len(matrix) <= self.num_rows:
             return
         if not self.step:
@@ -64,7 +67,10 @@ class Codes:
         first = len(self.blocks) - (self.num_rows % ROWS_PER_BLOCK > 0)  # a broken one anew
         starts = range(first * ROWS_PER_BLOCK, len(matrix), ROWS_PER_BLOCK)
         with in_threads(min(torch.get_num_threads(), len(starts))) as run:
-            coded = list(run(self._code, (matrix[s : s + ROWS_PER_BLOCK] for s in starts)))
+            coded = []
+            for block in run(self._code, (matrix[s : s + ROWS_PER_BLOCK] for s in starts)):
+                coded.append(block)
+                let_go()
         self.blocks[first:] = [block for block, _, _ in coded]
         self.longest = max(self.longest, *(longest for _, longest, _ in coded))
         self.error = max(self.error, *(error for _, _, error in coded))

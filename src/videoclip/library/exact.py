@@ -87,6 +87,7 @@ def nearest_rows(
     queries: Tensor,
     k: int,
     allowed: BoolArray | None = None,
+    let_go: Callable[[], None] = lambda: None,
 ) -> tuple[FloatArray, IntArray]:
     """Find the rows most similar to each query, on as many threads as torch may use.
 
@@ -96,6 +97,7 @@ def nearest_rows(
         queries: (N, E) float32.
         k: Rows to find for each, at most as many as are allowed.
         allowed: (R,) whether a row may be found; None: all may.
+        let_go: Called whenever rows of the matrix were looked at, for a matrix that is a file.
 
     Returns:
         Similarities (N, k), falling along a row, and rows (N, k).
@@ -123,6 +125,7 @@ def nearest_rows(
         others = rows[others[rounded[others] >= _just_below(least)]]
         rows, best = np.append(first, others), np.append(best, compare(matrix, others, queries[i]))
         order = np.argsort(-best, kind="stable")[:k]
+        let_go()
         return best[order], rows[order]
 
     num_threads = min(torch.get_num_threads(), -(-len(matrix) // ROWS_PER_BLOCK))

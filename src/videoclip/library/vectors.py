@@ -179,7 +179,7 @@ class MatrixStore:
         if allowed is not None and num_allowed <= max(k, FEW_SHARE * num_rows):
             found = best_of(matrix, wanted, [np.flatnonzero(allowed)] * len(wanted), k)
         elif index is None or index.num_rows > num_rows:
-            found = nearest_rows(matrix, self._first_pass(matrix, wanted), wanted, k, allowed)
+            found = self._nearest(matrix, wanted, k, allowed)
         else:
             found = self._nearly(index, matrix, wanted, k, allowed)
         self._let_go()
@@ -200,7 +200,7 @@ class MatrixStore:
             added = added[allowed[added]]
         rows = [np.concatenate((row[row >= 0], added)) for row in near]
         if min(map(len, rows)) < k:  # it found too few: look everywhere
-            return nearest_rows(matrix, self._first_pass(matrix, queries), queries, k, allowed)
+            return self._nearest(matrix, queries, k, allowed)
         return best_of(matrix, queries, rows, k)
 
     def refresh_index(self, queries: FloatArray, num_rows: int) -> None:
@@ -246,13 +246,19 @@ class MatrixStore:
             self._opened = stamp, ApproximateIndex(self.index_path)
         return self._opened[1]
 
-    def _first_pass(self, matrix: torch.Tensor, queries: torch.Tensor) -> FirstPass:
+    def _nearest(
+        self, matrix: torch.Tensor, queries: torch.Tensor, k: int, allowed: BoolArray | None
+    ) -> tuple[FloatArray, IntArray]:
+        """The nearest of all rows."""
         units = torch.nn.functional.normalize(queries)
         with self._lock:
-            self._codes.follow(matrix)
+            self._codes.follow(matrix, self._let_go)
+        first_pass: FirstPass
         if products_are_quick():
-            return BytePass(self._codes, units)
-        return HalfPass(matrix, units, self._codes.longest)
+            first_pass = BytePass(self._codes, units)
+        else:
+            first_pass = HalfPass(matrix, units, self._codes.longest)
+        return nearest_rows(matrix, first_pass, queries, k, allowed, self._let_go)
 
     def rewrite(self, path: Path | str, ranges: Iterable[tuple[int, int]]) -> MatrixStore:
         """Copy ranges (first row, number of rows) into a new file, for compaction."""
