@@ -27,7 +27,11 @@ def test_answers_and_equal_choices(store, provider):
     assert got == pytest.approx({"accuracy": 2.5 / 3, "accuracy double": 0.5, "accuracy easy": 1.0})
     assert [m.video_id for m in outcome.missing] == ["absent"]
     assert outcome.rows[1]["predicted"] == "fry" and outcome.rows[1]["right"]
-    confusion, bars = outcome.plots
+    confusion, similarities, bars = outcome.plots
+    assert [sum(n) for n in similarities.counts.values()] == [
+        3,
+        sum(len(e.choices) - 1 for e in EXAMPLES[:3]),
+    ]
     assert np.sum(confusion.counts) == 3
     assert dict(zip(bars.names, bars.values, strict=True)) == {"double": 0.5, "easy": 1.0}
     baselines = {c.name: c.values["accuracy"] for c in outcome.baselines}

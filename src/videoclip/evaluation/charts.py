@@ -74,7 +74,7 @@ def _legend(names: Sequence[str], y: float) -> tuple[list[str], float]:
 
 
 def _histogram(plot: Histogram) -> str:
-    height, bottom, num_bins = 200.0, 180.0, len(plot.edges) - 1
+    foot, bottom, num_bins = 214.0, 180.0, len(plot.edges) - 1
     shares = {
         name: [count / max(1, sum(counts)) for count in counts]
         for name, counts in plot.counts.items()
@@ -82,19 +82,34 @@ def _histogram(plot: Histogram) -> str:
     top = max(max(values) for values in shares.values()) or 1.0
     step = WIDTH / num_bins
     bar = 0.86 * step / len(shares)
-    parts = []
+    said = num_bins <= 24 and len(shares) == 1  # there is room for the numbers themselves
+    parts = [_rect(0, bottom, WIDTH, 1, "rgba(128,128,128,0.6)")]
     for series, (name, values) in enumerate(shares.items()):
         for i, share in enumerate(values):
-            span = f"{plot.edges[i]:.4g} to {plot.edges[i + 1]:.4g}"
             tall = (bottom - 20) * share / top
             x = i * step + 0.07 * step + series * bar
-            tip = f"{name}, {span}: {share:.1%} ({plot.counts[name][i]:,})"
-            parts.append(_rect(x, bottom - tall, bar, tall, _colour(series), tip))
-    shown = range(num_bins) if num_bins <= 24 else range(0, num_bins, num_bins // 8)
-    parts += [_text(i * step, height - 4, f"{plot.edges[i]:.3g}") for i in shown]
-    parts.append(_text(WIDTH, 12, plot.x_label, "end"))
-    legend, end = _legend(list(shares) if len(shares) > 1 else [], height + 14)
-    return _svg(end if legend else height, plot.title, parts + legend)
+            tip = f"{name}, {_bin(plot, i)}: {share:.1%} ({plot.counts[name][i]:,})"
+            if share:
+                parts.append(_rect(x, bottom - tall, bar, tall, _colour(series), tip))
+            if share and said:
+                parts.append(_text(x + bar / 2, bottom - tall - 4, f"{share:.0%}", "middle"))
+    if num_bins <= 24:
+        parts += [_text((i + 0.5) * step, 194, _bin(plot, i), "middle") for i in range(num_bins)]
+    else:
+        shown = range(0, num_bins, num_bins // 8)
+        parts += [_text(i * step, 194, f"{plot.edges[i]:.2g}") for i in shown]
+    parts.append(_text(WIDTH / 2, foot - 4, f"{plot.x_label} (share of each series)", "middle"))
+    legend, end = _legend(list(shares) if len(shares) > 1 else [], foot + 14)
+    return _svg(end if legend else foot, plot.title, parts + legend)
+
+
+def _bin(plot: Histogram, i: int) -> str:
+    """What falls into a bin: whole numbers by name, others as a span."""
+    first, after = plot.edges[i], plot.edges[i + 1]
+    if all(float(edge).is_integer() for edge in plot.edges):
+        last = int(after) - 1
+        return f"{first:.0f}" if last == first else f"{first:.0f}\u2013{last}"
+    return f"{first:.3g} to {after:.3g}"
 
 
 def _bars(plot: Bars) -> str:

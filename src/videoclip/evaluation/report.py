@@ -21,7 +21,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 760px; margin: 2em auto;
 h1 { font-size: 1.4em } h2 { font-size: 1.05em; margin: 2em 0 .4em }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px }
 th, td { padding: .25em .8em .25em 0; text-align: right; border-bottom: 1px solid #8884 }
-th:first-child, td:first-child { text-align: left }
+th:first-child, td:first-child { text-align: left } td { white-space: nowrap }
 .note { color: #777; font-size: 13px }
 svg { width: 100%; height: auto } svg text { font: 11px system-ui, sans-serif; fill: currentColor }
 """

@@ -21,10 +21,20 @@ from videoclip.evaluation.clips import (
     with_features,
 )
 from videoclip.evaluation.metrics import ranking
-from videoclip.evaluation.outcome import Bars, Comparison, Confusion, Measure, Outcome, measure
+from videoclip.evaluation.outcome import (
+    Bars,
+    Comparison,
+    Confusion,
+    Histogram,
+    Measure,
+    Outcome,
+    measure,
+)
 from videoclip.evaluation.providers import Provider
 
 __all__ = ["choice_similarity", "evaluate_multiple_choice"]
+
+NUM_BINS = 40
 
 
 def evaluate_multiple_choice(
@@ -83,6 +93,7 @@ def evaluate_multiple_choice(
         ),
         plots=(
             _confusion(answers, predicted, similarity.shape[1]),
+            _similarity_plot(similarity, answers),
             *([_bars(of_kind, credit)] if kinds else []),
         ),
     )
@@ -136,6 +147,16 @@ def _confusion(
     np.add.at(counts, (answers, predicted), 1)
     labels = tuple(f"choice {i + 1}" for i in range(num_choices))
     return Confusion("Place of the answer", labels, tuple(map(tuple, counts.tolist())))
+
+
+def _similarity_plot(similarity: NDArray[np.float32], answers: NDArray[np.int64]) -> Histogram:
+    right = similarity[np.arange(len(answers)), answers]
+    there = similarity[np.isfinite(similarity)]
+    edges = np.linspace(there.min(), there.max() + 1e-6, NUM_BINS + 1)
+    of_right = np.histogram(right, edges)[0]
+    of_wrong = np.histogram(there, edges)[0] - of_right
+    counts = {"right": tuple(of_right.tolist()), "wrong": tuple(of_wrong.tolist())}
+    return Histogram("Similarity of choices", "similarity", tuple(edges.tolist()), counts)
 
 
 def _bars(of_kind: dict[str, NDArray[np.bool_]], credit: NDArray[np.float64]) -> Bars:
