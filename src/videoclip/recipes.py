@@ -118,10 +118,14 @@ def starter() -> PretrainConfig:
             temperature=0.05,
             learn_temperature=True,
         ),
-        # Few videos make small batches; short clips are what one searches for.
+        # Few videos make small batches; a sentence or two is what one searches for.
         plan=PlanConfig(kind="shuffled", videos_per_batch=12, num_candidates=12),
         clips=ClipConfig(
-            clips_per_video=4, max_text_tokens=32, text_capacity=32, max_video_seconds=16
+            clips_per_video=4,
+            min_text_tokens=4,
+            max_text_tokens=12,
+            text_capacity=32,
+            max_video_seconds=24,
         ),
         optim=replace(run.optim, lr=1e-3, warmup_updates=10),
         frozen=("text_encoder.",),

@@ -2,8 +2,17 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from videoclip.demo.story import _beside
+
+
+def test_a_call_beside_is_done_in_the_end(tmp_path):
+    with _beside(Path.mkdir, tmp_path / "made"):
+        pass
+    assert (tmp_path / "made").is_dir()
 
 
 @pytest.mark.slow
