@@ -5,10 +5,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from videoclip.ablation.claims import claims
+from videoclip.ablation.claims import markdown as claims_markdown
 from videoclip.ablation.measure import MEASURES
 from videoclip.ablation.picture import draw
 from videoclip.ablation.run import Finished
-from videoclip.ablation.table import compare, error_reduction, lines, markdown, to_dict
+from videoclip.ablation.table import compare, lines, markdown, reduction, to_dict
 
 NUM_VIDEOS = 40
 
@@ -55,9 +57,9 @@ def test_a_row_does_not_differ_from_itself(counts):
     assert (found.value, found.low, found.high) == (0, 0, 0) and not found.is_clear
 
 
-def test_error_reduction_is_the_share_of_errors_gone(counts):
+def test_reduction_is_the_share_of_errors_gone(counts):
     wrong = [1 - c.sum((0, 1))[0] / c.sum((0, 1))[1] for c in (counts[0.5], counts[0.4])]
-    found = error_reduction(counts[0.5], counts[0.4])
+    found = reduction(counts[0.5], counts[0.4])
     assert found.value == pytest.approx(1 - wrong[0] / wrong[1])
 
 
@@ -88,3 +90,25 @@ def test_table_and_picture_show_every_row():
     names = [t.text for t in picture.iter("{http://www.w3.org/2000/svg}text")]
     assert "paper-cls against paper, world world" in names
     assert len(list(picture.iter("{http://www.w3.org/2000/svg}circle"))) == 3
+
+
+def test_claims_are_made_of_the_runs_there_are():
+    runs = [finished(row, s, x) for row, x in (("small", 0.5), ("paper", 0.2)) for s in (1, 2)]
+    always = {"always background": {"segment F1": np.zeros((NUM_VIDEOS, 2)) + (0, 10)}}
+    found = {claim.text: claim for claim in claims(runs, {"world": always})}
+    share = found["R@1: errors of `paper` that `small` does not make, share"]
+    assert share.interval == reduction(
+        *(
+            np.array([run.counts["R@1"] for run in runs if run.row == row])
+            for row in ("small", "paper")
+        )
+    )
+    ratio = found["R@1: held-out combinations over seen ones, ratio"]
+    assert ratio.interval.value == 1.0 and ratio.seeds == 2
+    assert found["direction: clips against their mean pictures, difference"].interval.value == 0
+    own = np.array([run.counts["segment F1"] for run in runs if run.row == "small"]).sum((0, 1))
+    beaten = found["segment F1: `small` against always background, difference"]
+    assert beaten.interval.value == pytest.approx(own[0] / own[1])
+    assert len(found) == 4
+    text = claims_markdown(list(found.values()))
+    assert text.count("\n") == 2 + len(found)

@@ -19,7 +19,7 @@ def test_a_table_on_stdout(out, capsys):  # noqa: F811
     options = ["--name", "little", "--seeds", "1", "--rows", "plain", "mined"]
     assert main(["ablate", str(out), *options]) == 0
     printed, told = capsys.readouterr()
-    assert printed == (out / "table.md").read_text() + "\n"
+    assert printed == (out / "table.md").read_text()
     assert "row mined, seed 1 is done" in told
     assert main(["ablate", str(out), *options, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)

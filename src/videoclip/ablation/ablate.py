@@ -10,7 +10,12 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from videoclip.ablation.bed import build_bed
+from videoclip.ablation.claims import claims
+from videoclip.ablation.claims import markdown as claims_markdown
+from videoclip.ablation.measure import Counts, trivial
 from videoclip.ablation.picture import draw
 from videoclip.ablation.rows import ROWS
 from videoclip.ablation.run import finished, perform
@@ -18,8 +23,11 @@ from videoclip.ablation.table import Line, lines, markdown, to_dict
 from videoclip.data.whole_file import write_whole
 from videoclip.errors import ConfigError
 from videoclip.synthetic.settings import WorldConfig
+from videoclip.training.run import write_json
 
 __all__ = ["ablate", "write_table"]
+
+TRIVIAL_FILE = "trivial.json"
 
 
 def ablate(
@@ -60,7 +68,8 @@ def ablate(
         if done == total or done % 50 == 0:
             say(f"world {name}: {done} of {total} videos")
 
-    build_bed(out / "worlds" / name, world, num_videos, num_processes, told)
+    bed = build_bed(out / "worlds" / name, world, num_videos, num_processes, told)
+    write_json(bed.folder / TRIVIAL_FILE, _plain(trivial(bed)))
     # What only measures another row's run comes after that run, not beside it.
     for trained in (True, False):
         chosen = [row for row in rows if bool(ROWS[row].trained_as) != trained]
@@ -86,16 +95,29 @@ def _each(
             yield waiting[done]
 
 
+def _plain(found: dict[str, Counts]) -> dict[str, dict[str, list[list[float]]]]:
+    return {who: {n: x.tolist() for n, x in counts.items()} for who, counts in found.items()}
+
+
 def write_table(out: Path) -> list[Line]:
     """Write `table.md`, `table.json` and `table.svg` from every finished run, and return the rows.
 
     Raises:
         ConfigError: If no run is finished.
     """
-    table = lines(finished(out))
+    runs = finished(out)
+    table = lines(runs)
     if not table:
         raise ConfigError(f"{out}: no run is finished: nothing to compare")
-    write_whole(out / "table.md", markdown(table))
+    trivial_by_world = {
+        path.parent.name: {
+            who: {name: np.array(pairs) for name, pairs in counts.items()}
+            for who, counts in json.loads(path.read_text(encoding="utf-8")).items()
+        }
+        for path in (out / "worlds").glob(f"*/{TRIVIAL_FILE}")
+    }
+    found = list(claims(runs, trivial_by_world))
+    write_whole(out / "table.md", f"{markdown(table)}\n{claims_markdown(found)}")
     write_whole(out / "table.json", json.dumps(to_dict(table), indent=1) + "\n")
     write_whole(out / "table.svg", draw(table))
     return table

@@ -18,9 +18,10 @@ __all__ = [
     "Line",
     "compare",
     "compare_with",
-    "error_reduction",
     "lines",
     "markdown",
+    "quotient",
+    "reduction",
     "to_dict",
 ]
 
@@ -114,11 +115,16 @@ def compare_with(ours: Counts, value: Counts) -> Interval:
     return compare(ours, np.broadcast_to(value, ours.shape))
 
 
-def error_reduction(ours: Counts, theirs: Counts) -> Interval:
+def reduction(ours: Counts, theirs: Counts) -> Interval:
     """Return which share of another row's errors is gone; arguments as of `compare`."""
     return _resampled(
         (ours, theirs), lambda sums: (_ratio(sums[0]) - _ratio(sums[1])) / (1 - _ratio(sums[1]))
     )
+
+
+def quotient(ours: Counts, theirs: Counts) -> Interval:
+    """Return one ratio over another; arguments as of `compare`."""
+    return _resampled((ours, theirs), lambda sums: _ratio(sums[0]) / _ratio(sums[1]))
 
 
 def _resampled(

@@ -55,7 +55,7 @@ class Ablate:
                 print(f"{name:20}{row.summary}")
             return 0
         from videoclip.ablation.ablate import ablate, write_table
-        from videoclip.ablation.table import markdown, to_dict
+        from videoclip.ablation.table import to_dict
 
         def say(text: str) -> None:
             print(text, file=sys.stderr, flush=True)
@@ -71,5 +71,6 @@ class Ablate:
             say=say,
         )
         table = write_table(self.out)
-        print(json.dumps(to_dict(table)) if self.json else markdown(table))
+        text = (self.out / "table.md").read_text(encoding="utf-8")
+        print(json.dumps(to_dict(table)) if self.json else text, end="")
         return 0
