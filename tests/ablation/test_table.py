@@ -94,15 +94,14 @@ def test_table_and_picture_show_every_row():
 
 def test_claims_are_made_of_the_runs_there_are():
     runs = [finished(row, s, x) for row, x in (("small", 0.5), ("paper", 0.2)) for s in (1, 2)]
-    always = {"always background": {"segment F1": np.zeros((NUM_VIDEOS, 2)) + (0, 10)}}
+    always = {"always background": {"segment F1": np.tile([0.0, 10.0], (NUM_VIDEOS, 1))}}
     found = {claim.text: claim for claim in claims(runs, {"world": always})}
     share = found["R@1: errors of `paper` that `small` does not make, share"]
-    assert share.interval == reduction(
-        *(
-            np.array([run.counts["R@1"] for run in runs if run.row == row])
-            for row in ("small", "paper")
-        )
+    ours, theirs = (
+        np.array([run.counts["R@1"] for run in runs if run.row == row])
+        for row in ("small", "paper")
     )
+    assert share.interval == reduction(ours, theirs)
     ratio = found["R@1: held-out combinations over seen ones, ratio"]
     assert ratio.interval.value == 1.0 and ratio.seeds == 2
     assert found["direction: clips against their mean pictures, difference"].interval.value == 0
