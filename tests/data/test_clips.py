@@ -144,6 +144,20 @@ def test_the_overlap_threshold_is_met_or_the_best_try_is_kept():
     assert overlap_ratio(narration, kept) == max(overlap_ratio(narration, t) for t in tries)
 
 
+@given(lead=st.integers(-8, 8), seed=st.integers(0, 2**32))
+def test_a_lead_moves_video_clips_and_nothing_else(lead, seed):
+    narration = narration_of([100.0, 110.0], [105.0, 118.0], [9, 12])
+    plain, moved = (
+        draw_clip_pair(
+            narration, 300, ClipConfig(lead_seconds=seconds), np.random.default_rng(seed)
+        )
+        for seconds in (0, lead)
+    )
+    assert moved == replace(
+        plain, video_start=plain.video_start + lead, video_end=plain.video_end + lead
+    )
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_narration_beyond_the_end_still_gives_a_second(strategy):
     narration = narration_of([90.0], [95.0], [9])

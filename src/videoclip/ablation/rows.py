@@ -12,7 +12,7 @@ from videoclip.recipes import paper, small
 __all__ = ["ROWS", "Row", "paper_on_the_bed", "small_on_the_bed"]
 
 
-VIDEOS_PER_BATCH = 24
+VIDEOS_PER_BATCH = 28
 CLIPS_PER_VIDEO = 4
 MAX_SECONDS = 12
 EPOCHS = 30

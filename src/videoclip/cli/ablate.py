@@ -32,7 +32,7 @@ class Ablate:
     """How many videos the world has."""
     world: Annotated[WorldConfig, tyro.conf.arg(name="world")] = field(
         default_factory=lambda: WorldConfig(
-            step_seconds=(4, 12), steps_per_video=(3, 5), gap_seconds=(1, 4)
+            step_seconds=(4, 12), steps_per_video=(3, 5), gap_seconds=(1, 4), test_share=0.3
         )
     )
     rows: tuple[str, ...] = ()

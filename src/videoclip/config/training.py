@@ -40,6 +40,9 @@ class ClipConfig:
     """A text clip stops growing once it spans this long."""
     text_capacity: int = 61
     """Tokens beyond this are cut (and the target of the `start` strategy)."""
+    lead_seconds: int = 0
+    """How long speech runs ahead of what it speaks of: centres of `overlapped` video clips are
+    moved so much later."""
     min_iou: float = 0.0
     """Keep a pair only if the overlap ratio of its two spans reaches this; 0: keep all."""
     max_iou_tries: int = 20

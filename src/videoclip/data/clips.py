@@ -96,7 +96,7 @@ def draw_clip_pair(
         DataError: If there is nothing to draw from.
 
     Source: paper, section 3.3. Deviations: no clip is empty or reaches beyond the features (the
-    release pads both with zeros); `min_iou` is ours and off by default.
+    release pads both with zeros); `min_iou` and `lead_seconds` are ours and off by default.
     """
     if not len(narration) or num_seconds < 1:
         raise DataError("clip pairs need a video with at least one cue and one second of features")
@@ -144,7 +144,7 @@ def _draw_overlapped(
     start, end = _text_span(narration, first, stop)
     low, high = math.floor(start), math.ceil(end)
     centre = _draw_integer(low, high, rng) if low < high else (low + high) // 2
-    centre = min(max(centre, 0), num_seconds - 1)
+    centre = min(max(centre + config.lead_seconds, 0), num_seconds - 1)
 
     length = _draw_integer(config.min_video_seconds, config.max_video_seconds, rng)
     heads = int(rng.binomial(length, 0.5))
