@@ -108,7 +108,7 @@ def configured(row: Row, bed: TestBed, seed: int) -> PretrainConfig:
         cls_id=words.cls_id,
         sep_id=words.sep_id,
     )
-    return replace(config, model=model, seed=seed, precision="fp32")
+    return replace(config, model=model, seed=seed, precision="bf16")
 
 
 def finished(out: Path) -> list[Finished]:
