@@ -288,7 +288,7 @@ class Embedder:
         if features.ndim != 2 or features.shape[1] != self.config.feature_dim:
             raise DataError(
                 f"features of shape {features.shape}, but the model takes "
-                f"(T, {self.config.feature_dim}) from backbone '{self.config.backbone}'"
+                f"(T, {self.config.feature_dim}): extract them by --backbone {self.config.backbone}"
             )
         if not len(features):
             raise DataError("a video without features cannot be embedded")

@@ -89,7 +89,9 @@ def test_any_size_gives_the_released_numbers(data, seed, packed):
     theirs.backward()
     ours.backward()
     expected = {name: w.grad for name, w in weights.items() if w.grad is not None}
+    largest = max(float(gradient.abs().max()) for gradient in expected.values())
     for name, gradient in our_names(expected, special).items():
+        # Where the batch's gradients cancel out, as of equal texts, rounding is all that is left.
+        tolerance = 1e-4 * float(gradient.abs().max()) + 1e-6 * max(1.0, largest)
         parameter = model.get_parameter(name)
-        scale = max(float(gradient.abs().max()), 1e-3)
-        torch.testing.assert_close(parameter.grad, gradient, atol=1e-4 * scale, rtol=0)
+        torch.testing.assert_close(parameter.grad, gradient, atol=tolerance, rtol=0)
