@@ -5,17 +5,24 @@ from hypothesis import strategies as st
 
 from videoclip.errors import ConfigError, DataError
 from videoclip.library.confidence import (
+    NOBODY,
     UNRELATED_QUERIES,
+    Background,
     Thresholds,
     fit_thresholds,
     measure_background,
     raised,
+    unrelated_to_all,
 )
 from videoclip.library.labels import LabelledQuery, fit_library, read_labels
 
 
 def unit(vectors):
     return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def measured(bank, chunks):
+    return measure_background(unrelated_to_all(bank), ((NOBODY, chunk) for chunk in chunks))
 
 
 @pytest.fixture
@@ -25,7 +32,7 @@ def rng():
 
 def test_a_match_stands_out_and_an_unrelated_query_does_not(rng):
     windows, bank = unit(rng.normal(size=(500, 64))), unit(rng.normal(size=(48, 64)))
-    background = measure_background(bank, [windows[:100], windows[100:]])
+    background = measured(bank, [windows[:100], windows[100:]])
 
     def best_strength(query):
         heights = background.heights(windows, windows @ query)
@@ -40,7 +47,7 @@ def test_a_match_stands_out_and_an_unrelated_query_does_not(rng):
 def test_windows_that_resemble_everything_do_not_win(rng):
     windows, bank = unit(rng.normal(size=(100, 64))), unit(rng.normal(size=(48, 64)) + 0.5)
     windows[3] = unit(np.ones(64))  # as similar to all queries of this bank as can be
-    background = measure_background(bank, [windows])
+    background = measured(bank, [windows])
     query = unit(rng.normal(size=64) + 0.5)
     similarities = windows @ query
     assert similarities.argmax() == 3
@@ -53,14 +60,50 @@ def test_a_bank_query_is_measured_against_the_others(rng):
     for i, query in enumerate(bank):
         others = np.delete(bank, i, axis=0) @ windows.T
         heights.append(((query @ windows.T - others.mean(0)) / others.std(0)).max())
-    assert measure_background(bank, [windows]).median == pytest.approx(np.median(heights), rel=1e-4)
+    assert measured(bank, [windows]).median == pytest.approx(np.median(heights), rel=1e-4)
 
 
 def test_chunks_do_not_matter_and_an_empty_library_has_no_background(rng):
     windows, bank = unit(rng.normal(size=(50, 8))), unit(rng.normal(size=(9, 8)))
-    whole, pieces = measure_background(bank, [windows]), measure_background(bank, windows[:, None])
+    whole, pieces = measured(bank, [windows]), measured(bank, windows[:, None])
     assert whole.median == pytest.approx(pieces.median)
-    assert (measure_background(bank, []).median, measure_background(bank, []).spread) == (0.0, 1.0)
+    assert (measured(bank, []).median, measured(bank, []).spread) == (0.0, 1.0)
+
+
+def test_a_sentence_is_related_to_the_video_that_speaks_it(rng):
+    first, second = unit(rng.normal(size=(20, 8))), unit(rng.normal(size=(30, 8)))
+    bank, owners = unit(rng.normal(size=(9, 8))), np.array([NOBODY] * 5 + [1, 1, 2, 2])
+    background = measure_background(Background(bank, owners), [(1, first), (2, second)])
+
+    def best(i):
+        heights = []
+        for owner, windows in ((1, first), (2, second)):
+            if owners[i] != owner:
+                others = [j for j in range(9) if j != i and owners[j] != owner]
+                others = bank[others] @ windows.T
+                heights.append(((bank[i] @ windows.T - others.mean(0)) / others.std(0)).max())
+        return max(heights)
+
+    assert background.median == pytest.approx(np.median([best(i) for i in range(9)]), rel=1e-4)
+    others = bank[owners != 2] @ second.T
+    similarities = second @ bank[0]
+    expected = (similarities - others.mean(0)) / others.std(0)
+    assert np.allclose(background.heights(second, similarities, 2), expected, atol=1e-4)
+
+
+def test_the_sentences_of_a_single_video_tell_nothing(rng):
+    windows, bank = unit(rng.normal(size=(20, 8))), unit(rng.normal(size=(6, 8)))
+    alone = measure_background(Background(bank, np.array([NOBODY] * 4 + [1] * 2)), [(1, windows)])
+    assert alone.median == measured(bank[:4], [windows]).median
+
+
+def test_a_library_takes_unrelated_queries_from_its_own_narration(library, videos, tmp_path):
+    library.update(videos)
+    background = library._view().background
+    spoken = background.owners[background.owners != NOBODY]
+    assert len(background.queries) == len(UNRELATED_QUERIES) + len(spoken) and len(spoken)
+    narrated = {video.id for video in library.videos("narration is not null")}
+    assert set(spoken.tolist()) <= narrated
 
 
 def test_levels():

@@ -265,6 +265,15 @@ class Catalog:
         )
         return " ".join(text for (text,) in rows)
 
+    def sample_cues(self, number: int) -> list[tuple[int, str]]:
+        """Draw cues of several words, the same ones as long as they are there: (video, text)."""
+        rows = self._db.execute(
+            "SELECT video, text FROM cues WHERE text LIKE '%_ _% _%' "
+            "ORDER BY id * 2654435761 % 4294967296 LIMIT ?",  # Knuth's multiplicative hash
+            (number,),
+        )
+        return rows.fetchall()
+
     def spoken(
         self, query: str, limit: int, condition: Condition | None = None
     ) -> list[NarrationHit]:

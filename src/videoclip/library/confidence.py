@@ -1,22 +1,26 @@
 """How far to trust a hit: similarities measured against the library's own background.
 
 A similarity of 0.3 means nothing by itself: some windows resemble every query. So each window is
-first compared with a bank of unrelated queries, scenes that hardly any library holds; how many of
-their standard deviations a query stands above their mean is its *height* at that window. The best
-height each unrelated query reaches anywhere in this library, by chance or by half a match, is what
-a wrong answer looks like here. A hit's *strength* says how far it stands above the typical one:
+first compared with a bank of unrelated queries: scenes that hardly any library holds, and sentences
+spoken in other videos of the library, since in a library of one subject every question is about it.
+How many of their standard deviations a query stands above their mean is its *height* at that
+window. The best height each unrelated query reaches anywhere in this library, by chance or by half
+a match, is what a wrong answer looks like here. A hit's *strength* says how far it stands above the
+typical one:
 
     height(q, w) = (similarity(q, w) - mean over bank) / deviation over bank
     strength     = (height - median of the bank's best heights) / their spread
 
-That takes the model, the size of the library and popular windows into account and needs no labels.
-Two thresholds on it turn into words; they can be fitted to labelled queries.
+That takes the model, the size of the library, its subject and popular windows into account and
+needs no labels, so that a strength is about as rare among wrong answers in a library of three
+videos as in one of fifty (`bench/confidence.py`). Three thresholds on it turn into words; they can
+be fitted to labelled queries.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -25,6 +29,7 @@ import numpy.typing as npt
 from videoclip.errors import ConfigError, DataError
 
 __all__ = [
+    "NOBODY",
     "UNRELATED_QUERIES",
     "Background",
     "Confidence",
@@ -32,9 +37,14 @@ __all__ = [
     "fit_thresholds",
     "measure_background",
     "raised",
+    "unrelated_to_all",
 ]
 
 FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+NOBODY = -1
+"""Owner of a query that no video speaks, and of windows without a library."""
 
 Confidence: TypeAlias = Literal["none", "low", "medium", "high"]
 """`none`: no better than an unrelated query does here."""
@@ -97,17 +107,20 @@ two unlike things each, so that half a match counts as background too."""
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Least strengths of the levels; fitted to the starter model on 44 real clips by default.
+    """Least strengths of the levels.
+
+    By default those that about one in four, one in ten and one in fifty wrong answers reach, with
+    the starter model on libraries of 3 to 45 real clips.
 
     Attributes:
-        low: Below it nothing matches.
-        medium: More likely right than wrong.
-        high: Nearly always right.
+        low: Below it nothing matches: one in four unrelated queries finds as much.
+        medium: One in ten does.
+        high: One in fifty does.
     """
 
-    low: float = 1.2
-    medium: float = 2.3
-    high: float = 3.8
+    low: float = 1.0
+    medium: float = 2.0
+    high: float = 3.5
 
     def __post_init__(self) -> None:
         if not self.low <= self.medium <= self.high:
@@ -130,49 +143,70 @@ class Background:
 
     Attributes:
         queries: (Q, E) embeddings of the unrelated queries.
+        owners: (Q,) key of the video in which each is spoken, or `NOBODY`; it is related to that
+            video, and left out there.
         median: Of the best heights they reach.
         spread: Their deviation, estimated robustly, since some may match after all.
     """
 
     queries: FloatArray
-    median: float
-    spread: float
+    owners: IntArray
+    median: float = 0.0
+    spread: float = 1.0
 
-    def heights(self, vectors: FloatArray, similarities: FloatArray) -> FloatArray:
+    def heights(
+        self, vectors: FloatArray, similarities: FloatArray, owner: int = NOBODY
+    ) -> FloatArray:
         """How far hits stand above what unrelated queries reach at the same windows.
 
         Args:
             vectors: (W, E) the windows hit.
             similarities: (W,) of the query with each.
+            owner: Key of the video whose windows they are.
 
         Returns:
             (W,) in deviations over the unrelated queries.
         """
-        mean, deviation = _by_window(self.queries @ vectors.T)
+        mean, deviation = _by_window(self.queries[self.is_unrelated(owner)] @ vectors.T)
         return (similarities - mean) / deviation
+
+    def is_unrelated(self, owner: int) -> npt.NDArray[np.bool_]:
+        """Which queries (Q,) are not spoken in a video."""
+        return np.asarray((self.owners == NOBODY) | (self.owners != owner))
 
     def strength(self, height: float) -> float:
         """How far a height stands above the best of unrelated queries in this library."""
         return (height - self.median) / self.spread
 
 
-def measure_background(queries: FloatArray, chunks: Iterable[FloatArray]) -> Background:
+def unrelated_to_all(queries: FloatArray) -> Background:
+    """A background, yet to be measured, of queries (Q, E) that no video speaks."""
+    return Background(queries, np.full(len(queries), NOBODY, dtype=np.int64))
+
+
+def measure_background(
+    background: Background, chunks: Iterable[tuple[int, FloatArray]]
+) -> Background:
     """Measure what the unrelated queries reach in a library.
 
     Args:
-        queries: (Q, E) their embeddings.
-        chunks: The library's vectors, (n, E) at a time, so that memory stays bounded.
+        background: Its queries; they are measured anew.
+        chunks: The library's vectors, (n, E) at a time, so that memory stays bounded, each with the
+            key of the video they are of.
     """
-    best = np.full(len(queries), -np.inf, dtype=np.float32)
-    for vectors in chunks:
-        np.maximum(best, _heights_among_others(queries @ vectors.T).max(axis=1), out=best)
-    if not np.isfinite(best).all():
-        return Background(queries, 0.0, 1.0)  # an empty library
+    best = np.full(len(background.queries), -np.inf, dtype=np.float32)
+    for owner, vectors in chunks:
+        chosen = background.is_unrelated(owner)
+        heights = _heights_among_others(background.queries[chosen] @ vectors.T).max(axis=1)
+        best[chosen] = np.maximum(best[chosen], heights)
+    best = best[np.isfinite(best)]  # without those spoken in the only video, or of no videos
+    if not len(best):
+        return replace(background, median=0.0, spread=1.0)
     median = float(np.median(best))
-    # 1.4826 makes the median deviation that of a normal distribution; half a bank deviation at
-    # least, for in a tiny library all unrelated queries can end up equally far.
+    # 1.4826 makes the median deviation that of a normal distribution; a quarter of a bank
+    # deviation at least, for in a tiny library all unrelated queries can end up equally far.
     spread = max(1.4826 * float(np.median(np.abs(best - median))), 0.25)
-    return Background(queries, median, spread)
+    return replace(background, median=median, spread=spread)
 
 
 def _heights_among_others(similarities: FloatArray) -> FloatArray:

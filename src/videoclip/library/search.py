@@ -176,7 +176,7 @@ def _profile(view: View, video: IndexedVideo, query: FloatArray) -> tuple[FloatA
     """Similarities and heights (W,) of all windows of a video."""
     vectors = view.store.read(video.first_row, video.num_windows)  # (W, E)
     similarities = vectors @ query
-    return similarities, view.background.heights(vectors, similarities)
+    return similarities, view.background.heights(vectors, similarities, video.id)
 
 
 def _place(view: View, query: FloatArray, hit: NarrationHit, candidates: list[_Candidate]) -> int:

@@ -18,10 +18,12 @@ from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError
 from videoclip.features.decode import probe
 from videoclip.library.confidence import (
+    NOBODY,
     UNRELATED_QUERIES,
     Background,
     Thresholds,
     measure_background,
+    unrelated_to_all,
 )
 from videoclip.library.decoding import free_labels, free_spans, ordered_spans
 from videoclip.library.results import Answer, LabelledSpan, Timeline
@@ -181,7 +183,8 @@ def _watch(video: Path | str, texts: Sequence[str], embedder: Embedder) -> _Watc
     queries = embedder.embed_text(list(texts))  # (K, E)
     info = probe(video)
     embedded = embedder.embed_video(video)
-    background = measure_background(embedder.embed_text(UNRELATED_QUERIES), [embedded.tokens])
+    unrelated = unrelated_to_all(embedder.embed_text(UNRELATED_QUERIES))
+    background = measure_background(unrelated, [(NOBODY, embedded.tokens)])
     similarities = embedded.tokens @ queries.T  # (T, K)
     heights = np.stack(
         [background.heights(embedded.tokens, column) for column in similarities.T], axis=1

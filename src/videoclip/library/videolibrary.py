@@ -26,12 +26,9 @@ from videoclip.embedding import Embedder, check_features
 from videoclip.errors import ConfigError
 from videoclip.features.backbones import Backbone
 from videoclip.features.backbones.keyframes import KeyframeBackbone
+from videoclip.library.background import load_background, measure_again
 from videoclip.library.catalog import IndexedVideo
-from videoclip.library.confidence import (
-    Background,
-    Thresholds,
-    measure_background,
-)
+from videoclip.library.confidence import Thresholds
 from videoclip.library.founding import settle
 from videoclip.library.indexing import Indexer, Progress
 from videoclip.library.metadata import read_metadata
@@ -320,10 +317,7 @@ class VideoLibrary:
                 catalog=self._catalog,
                 store=self._storage.vectors(),
                 snapshot=Snapshot(videos, rate, self._windows),
-                background=Background(
-                    np.load(self.folder / facts["unrelated"]),
-                    *json.loads(facts.get("background", "[0.0, 1.0]")),
-                ),
+                background=load_background(self.folder, facts, videos),
                 thresholds=from_dict(Thresholds, json.loads(facts.get("thresholds", "{}"))),
             )
             self._seen = version, view
@@ -332,12 +326,10 @@ class VideoLibrary:
     def _measure_background(self) -> None:
         """Measure what unrelated queries reach in the library as it is now, and record it."""
         view = self._view()
-        vectors = (view.store.read(first, count) for first, count in view.snapshot.ranges())
-        measured = measure_background(view.background.queries, vectors)
-        fact = json.dumps([measured.median, measured.spread])
-        if fact != self._catalog.facts().get("background"):
+        changed = measure_again(self.folder, view, self._embedder)
+        if changed:
             with self._lock, self._catalog.writing():
-                self._catalog.set_facts({"background": fact})
+                self._catalog.set_facts(changed)
 
 
 def _silent(done: int, total: int, path: str) -> None:
