@@ -42,6 +42,24 @@ def test_the_frame_on_screen_when_the_clip_begins_belongs_to_it(video, tmp_path)
     assert len(frames_of(clip)) == 3  # those of 1.0, 1.125 and 1.25
 
 
+def test_a_time_that_binary_numbers_miss_is_the_frame_meant(tmp_path):
+    video = write_video(tmp_path / "v.mp4", ["red", "green", "blue"], frame_rate=10)
+    for start, end in ((0.3, 0.7), (1.1, 2.3)):  # 0.3 is a little less than 3 / 10
+        clip = cut_clip(video, start, end, tmp_path / "clip.mp4")
+        assert len(frames_of(clip)) == round(10 * (end - start))
+
+
+def test_webm_holds_its_own_codecs(shared, tmp_path):
+    source = shared / "videos" / "bigbuckbunny.mp4"
+    clip = cut_clip(source, 1.0, 1.5, tmp_path / "clip.webm")
+    with av.open(str(clip)) as container:
+        codecs = {stream.type: stream.codec_context.name for stream in container.streams}
+        seconds = sum(f.samples / f.sample_rate for f in container.decode(audio=0))
+    assert codecs["video"] == "vp9" or "vp9" in codecs["video"]
+    assert codecs["audio"] in ("opus", "libopus")
+    assert seconds == pytest.approx(0.5, abs=0.05)
+
+
 def test_a_fast_cut_begins_at_the_keyframe_before(video, tmp_path):
     clip = cut_clip(video, 2.5, 4.0, tmp_path / "clip.mp4", fast=True)
     first = next(sample_frames(clip, 8.0)).rgb(Squash(1, 1))[0, 0]
@@ -68,4 +86,9 @@ def test_what_cannot_be_cut_is_said_and_leaves_nothing(video, tmp_path):
         cut_clip(tmp_path / "no.mp4", 0, 1, tmp_path / "c.mp4")
     with pytest.raises(DataError, match="cannot be written"):
         cut_clip(video, 0, 1, tmp_path / "no.mp4" / "c.mp4")
+    with pytest.raises(ConfigError, match=r"'\.xyz' is not a type of video file"):
+        cut_clip(video, 0, 1, tmp_path / "c.xyz")
+    with pytest.raises(ConfigError, match="webm cannot hold h264"):
+        cut_clip(video, 0, 1, tmp_path / "c.webm", fast=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["no.mp4"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["no.mp4"]

@@ -50,7 +50,7 @@ class Cut:
         written: list[dict[str, object]] = []
         num_failed = 0
         for number, shot in enumerate(shots, start=1):
-            out = self.out if is_file else self.out / _name(number, shot)
+            out = self.out if is_file else self.out / (_name(number, shot) + self._type(shot))
             start = max(0.0, shot.start - self.padding)
             try:
                 cut_clip(shot.path, start, shot.end + self.padding, out, fast=self.fast)
@@ -64,6 +64,10 @@ class Cut:
         if self.json:
             print(json.dumps(written, indent=2))
         return 1 if num_failed else 0
+
+    def _type(self, shot: Shot) -> str:
+        """What a clip is without being told: packets that are copied fit the type they come in."""
+        return Path(shot.path).suffix if self.fast else ".mp4"
 
     def _shots(self) -> list[Shot]:
         from videoclip.library.export import Shot, parse_shots, read_shots
@@ -83,4 +87,4 @@ def _name(number: int, shot: Shot) -> str:
     """A file name that says what is in it and sorts in the order given."""
     words = re.sub(r"[^\w]+", "-", shot.name.lower()).strip("-")[:40]
     parts = [f"{number:03d}", Path(shot.path).stem[:60], f"{shot.start:.1f}-{shot.end:.1f}s", words]
-    return "_".join(part for part in parts if part) + ".mp4"
+    return "_".join(part for part in parts if part)

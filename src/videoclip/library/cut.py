@@ -18,8 +18,12 @@ from videoclip.features.decode import probe
 
 __all__ = ["cut_clip"]
 
-QUALITY = {"crf": "18", "preset": "veryfast"}
-"""Of x264: visually without loss."""
+DEFAULT = ("libx264", "aac", {"crf": "18", "preset": "veryfast"})
+"""Video, audio and a quality that is visually without loss."""
+CODECS = {"webm": ("libvpx-vp9", "libopus", {"crf": "24", "b": "0", "deadline": "realtime"})}
+"""Likewise of containers that do not take H.264 and AAC."""
+OPUS_RATE = 48_000
+"""Samples a second; Opus takes few others."""
 MICROSECONDS = 1_000_000
 
 
@@ -35,7 +39,7 @@ def cut_clip(
         out: The file to write, of the type its extension says. It appears whole or not at all.
         fast: Copy packets without decoding: nearly free and without loss, but the clip begins at
             the keyframe before `start`. Else every frame shown in [start, end) is there and no
-            other, as H.264 and AAC.
+            other, as H.264 and AAC, or VP9 and Opus in WebM.
 
     Returns:
         The written file.
@@ -58,9 +62,9 @@ def cut_clip(
         raise DataError(f"cannot be written ({error.strerror})", out) from error
     try:
         if fast:
-            _copy(source, start, end, aside)
+            _copy(source, _exact(start), _exact(end), aside)
         else:
-            _encode(source, start, end, aside, (info.width, info.height))
+            _encode(source, _exact(start), _exact(end), aside, (info.width, info.height))
         aside.replace(out)
     except FFmpegError as error:
         raise DecodeError(f"cannot be cut to {out.name} ({error.strerror})", source) from error
@@ -71,18 +75,44 @@ def cut_clip(
     return out
 
 
+def _exact(seconds: float) -> Fraction:
+    """The time that is meant: 0.3 is a little less than the third frame's, as a binary number."""
+    return Fraction(seconds).limit_denominator(MICROSECONDS)
+
+
+def _create(out: Path) -> Any:
+    """Open a file to write, of the type its extension says."""
+    try:
+        return av.open(f"file:{out}", "w")
+    except ValueError as error:  # PyAV's answer to a type it does not know
+        raise ConfigError(
+            f"'{out.suffix}' is not a type of video file: try .mp4 or .mkv"
+        ) from error
+
+
+def _copied_stream(target: Any, stream: Any) -> Any:
+    """A stream that takes the packets of another one."""
+    try:
+        return target.add_stream_from_template(stream)
+    except ValueError as error:
+        raise ConfigError(
+            f"{target.format.name} cannot hold {stream.codec_context.name}: keep the type of the "
+            "original, take .mkv, or leave out --fast"
+        ) from error
+
+
 def _origin(container: Any) -> Fraction:
     """Seconds of the container's clock at which a player starts."""
     return Fraction(container.start_time or 0, MICROSECONDS)
 
 
-def _copy(source: Path, start: float, end: float, out: Path) -> None:
+def _copy(source: Path, start: Fraction, end: Fraction, out: Path) -> None:
     """Copy packets from the keyframe before `start`."""
-    with av.open(f"file:{source}") as container, av.open(f"file:{out}", "w") as target:
+    with av.open(f"file:{source}") as container, _create(out) as target:
         origin = _origin(container)
         wanted = [container.streams.best("video"), container.streams.best("audio")]
-        streams = {s.index: target.add_stream_from_template(s) for s in wanted if s is not None}
-        container.seek(int((origin + Fraction(start)) * MICROSECONDS))
+        streams = {s.index: _copied_stream(target, s) for s in wanted if s is not None}
+        container.seek(int((origin + start) * MICROSECONDS))
         zero: Fraction | None = None  # the clip's own start, on the container's clock
         for packet in container.demux([s for s in wanted if s is not None]):
             if packet.dts is None or packet.pts is None:
@@ -99,14 +129,14 @@ def _copy(source: Path, start: float, end: float, out: Path) -> None:
             target.mux(packet)
 
 
-def _encode(source: Path, start: float, end: float, out: Path, size: tuple[int, int]) -> None:
+def _encode(source: Path, start: Fraction, end: Fraction, out: Path, size: tuple[int, int]) -> None:
     """Encode what is shown, at a size (width, height), and heard in [start, end)."""
-    with av.open(f"file:{source}") as container, av.open(f"file:{out}", "w") as target:
+    with av.open(f"file:{source}") as container, _create(out) as target:
         video, audio = container.streams.best("video"), container.streams.best("audio")
         sound = _Sound(target, audio, start, end) if audio is not None else None
         pictures = _Pictures(target, video, start, end, size)
         origin = _origin(container)
-        container.seek(int((origin + Fraction(start)) * MICROSECONDS))
+        container.seek(int((origin + start) * MICROSECONDS))
         streams = [stream for stream in (video, audio) if stream is not None]
         for packet in container.demux(streams):
             for frame in packet.decode():
@@ -128,11 +158,12 @@ class _Pictures:
     """The picture track of a clip that is being written."""
 
     def __init__(
-        self, target: Any, source: Any, start: float, end: float, size: tuple[int, int]
+        self, target: Any, source: Any, start: Fraction, end: Fraction, size: tuple[int, int]
     ) -> None:
-        self._target, self._start, self._end = target, Fraction(start), Fraction(end)
+        self._target, self._start, self._end = target, start, end
         rate = source.average_rate or Fraction(25)
-        self._stream = target.add_stream("libx264", rate=rate, options=QUALITY)
+        codec, _, quality = CODECS.get(target.format.name, DEFAULT)
+        self._stream = target.add_stream(codec, rate=rate, options=quality)
         self._stream.pix_fmt = "yuv420p"
         self._stream.width, self._stream.height = (max(2, pixels & ~1) for pixels in size)
         self._time_base = self._stream.time_base = source.time_base
@@ -170,11 +201,12 @@ class _Pictures:
 class _Sound:
     """The sound track of a clip that is being written, cut to the sample."""
 
-    def __init__(self, target: Any, source: Any, start: float, end: float) -> None:
-        self._target, self._start, self._end = target, Fraction(start), Fraction(end)
-        self._rate = source.codec_context.sample_rate
+    def __init__(self, target: Any, source: Any, start: Fraction, end: Fraction) -> None:
+        self._target, self._start, self._end = target, start, end
+        _, codec, _ = CODECS.get(target.format.name, DEFAULT)
+        self._rate = OPUS_RATE if codec == "libopus" else source.codec_context.sample_rate
         layout = source.codec_context.layout
-        self._stream = target.add_stream("aac", rate=self._rate, layout=layout)
+        self._stream = target.add_stream(codec, rate=self._rate, layout=layout)
         self._resampler = av.AudioResampler("fltp", layout, self._rate)
         self._fifo = AudioFifo()
         self._num_samples = 0
