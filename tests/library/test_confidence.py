@@ -84,7 +84,11 @@ def test_a_sentence_is_related_to_the_video_that_speaks_it(rng):
                 heights.append(((bank[i] @ windows.T - others.mean(0)) / others.std(0)).max())
         return max(heights)
 
-    assert background.median == pytest.approx(np.median([best(i) for i in range(9)]), rel=1e-4)
+    kinds = [[best(i) for i in range(5)], [best(i) for i in range(5, 9)]]
+    levels = [
+        (np.median(k), max(1.4826 * np.median(np.abs(k - np.median(k))), 0.25)) for k in kinds
+    ]
+    assert (background.median, background.spread) == pytest.approx(max(levels, key=sum), rel=1e-4)
     others = bank[owners != 2] @ second.T
     similarities = second @ bank[0]
     expected = (similarities - others.mean(0)) / others.std(0)

@@ -49,6 +49,9 @@ NOBODY = -1
 Confidence: TypeAlias = Literal["none", "low", "medium", "high"]
 """`none`: no better than an unrelated query does here."""
 
+FEWEST = 4
+"""Unrelated queries of a kind from which on their median says something."""
+
 LEVELS: tuple[Confidence, ...] = get_args(Confidence)
 
 UNRELATED_QUERIES = (
@@ -145,7 +148,7 @@ class Background:
         queries: (Q, E) embeddings of the unrelated queries.
         owners: (Q,) key of the video in which each is spoken, or `NOBODY`; it is related to that
             video, and left out there.
-        median: Of the best heights they reach.
+        median: Of the best heights they reach; of scenes or of sentences, whichever reach further.
         spread: Their deviation, estimated robustly, since some may match after all.
     """
 
@@ -199,14 +202,21 @@ def measure_background(
         chosen = background.is_unrelated(owner)
         heights = _heights_among_others(background.queries[chosen] @ vectors.T).max(axis=1)
         best[chosen] = np.maximum(best[chosen], heights)
-    best = best[np.isfinite(best)]  # without those spoken in the only video, or of no videos
-    if not len(best):
-        return replace(background, median=0.0, spread=1.0)
+    spoken, is_finite = background.owners != NOBODY, np.isfinite(best)
+    kinds = [best[is_finite & ~spoken], best[is_finite & spoken]]
+    # Chatter finds nothing in any video, and talk about the videos' own subject much: whichever
+    # kind reaches further is what a wrong answer has to be told from.
+    levels = [_level(heights) for heights in kinds if len(heights) >= FEWEST]
+    median, spread = max(levels, key=sum, default=(0.0, 1.0))
+    return replace(background, median=median, spread=spread)
+
+
+def _level(best: FloatArray) -> tuple[float, float]:
+    """Median and spread of best heights."""
     median = float(np.median(best))
     # 1.4826 makes the median deviation that of a normal distribution; a quarter of a bank
     # deviation at least, for in a tiny library all unrelated queries can end up equally far.
-    spread = max(1.4826 * float(np.median(np.abs(best - median))), 0.25)
-    return replace(background, median=median, spread=spread)
+    return median, max(1.4826 * float(np.median(np.abs(best - median))), 0.25)
 
 
 def _heights_among_others(similarities: FloatArray) -> FloatArray:

@@ -1,9 +1,9 @@
 """From overlapping hits to moments: windows vote for the seconds they cover.
 
 A moment's true borders lie between those of the windows that hit it. So every window votes for
-each of its seconds with its weight, how far it stands above the background, and a moment is the
-run of seconds around the best hit that keeps half of the peak's votes. Short windows sharpen the
-borders, long ones bridge gaps; nothing is learned.
+each of its seconds with its weight, how far it stands above the other windows of its video, and a
+moment is the run of seconds around the best hit that keeps half of the peak's votes. Short windows
+sharpen the borders, long ones bridge gaps; nothing is learned. Measured by `bench/moments.py`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MergedSpan", "merge_hits"]
+__all__ = ["MergedSpan", "merge_hits", "votes"]
 
 KEPT_SHARE = 0.5
 """Share of the peak's votes a second needs to belong to a moment."""
+
+LEAST_VOTE = 0.001
+"""Of a window below the mean of its video, so that even a moment of such windows has borders."""
 
 FloatArray = npt.NDArray[np.floating]
 
@@ -38,6 +41,15 @@ class MergedSpan:
     best: float
     similarity: float
     hit: int
+
+
+def votes(similarities: FloatArray) -> FloatArray:
+    """Weights (W,) of all windows of a video: how far they stand above their mean.
+
+    Not above the background of the library: in a video about the query every window does, and the
+    borders of the moment drown.
+    """
+    return np.asarray(np.maximum(similarities - similarities.mean(), LEAST_VOTE))
 
 
 def merge_hits(

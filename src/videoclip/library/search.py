@@ -13,7 +13,7 @@ from videoclip.errors import ConfigError
 from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.library.confidence import Background, Thresholds, raised
 from videoclip.library.fusion import fuse_ranks
-from videoclip.library.moments import MergedSpan, merge_hits
+from videoclip.library.moments import MergedSpan, merge_hits, votes
 from videoclip.library.narration import NarrationHit
 from videoclip.library.results import Moment
 from videoclip.library.snapshot import Snapshot
@@ -27,8 +27,6 @@ IntArray = npt.NDArray[np.int64]
 
 HITS_PER_MOMENT = 32
 """Windows fetched for each moment wanted; a moment rarely uses up more."""
-LEAST_VOTE = 0.001
-"""Of a window below the background, so that even a moment of such windows has borders."""
 MARGIN = 1e-5
 """By which two ways of adding up the same products may differ."""
 SHORTEST_HEARD = 4.0
@@ -167,8 +165,8 @@ def _moments_of(
     view: View, video: IndexedVideo, query: FloatArray, least: float
 ) -> list[_Candidate]:
     similarities, heights = _profile(view, video, query)
-    votes = np.maximum(heights, LEAST_VOTE)
-    merged = merge_hits(view.snapshot.spans(video), similarities, votes, least - MARGIN)
+    spans = view.snapshot.spans(video)
+    merged = merge_hits(spans, similarities, votes(similarities), least - MARGIN)
     return [_Candidate(video, span, float(heights[span.hit])) for span in merged]
 
 
