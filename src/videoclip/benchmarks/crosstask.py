@@ -78,7 +78,9 @@ def read_tasks(path: Path) -> dict[str, Task]:
     for first in range(0, len(lines), BLOCK_LINES):
         block = lines[first : first + BLOCK_LINES]
         if len(block) < BLOCK_LINES - 1 or "".join(block[BLOCK_LINES - 1 :]):
-            raise DataError("a task needs five lines and a blank one", path, first + 1)
+            raise DataError(
+                "a task needs five lines and a blank one; is it this file?", path, first + 1
+            )
         task_id, title, _, num_steps, steps = block[: BLOCK_LINES - 1]
         names = tuple(step.strip() for step in steps.split(","))
         if num_steps != str(len(names)) or not all(names):

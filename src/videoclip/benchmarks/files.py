@@ -191,7 +191,8 @@ def _parse(text: str, path: Path, line: int | None = None) -> Any:
     try:
         return json.loads(text, object_pairs_hook=table)
     except json.JSONDecodeError as error:
-        what = "breaks off" if error.pos >= len(text.rstrip()) - 1 else f"not JSON ({error.msg})"
+        cut = error.pos >= len(text.rstrip()) - 1 or error.msg.startswith("Unterminated string")
+        what = "breaks off" if cut else f"not JSON ({error.msg})"
         raise DataError(
             f"{what} at column {error.colno}: download it again", path, line or error.lineno
         ) from error
