@@ -7,7 +7,8 @@ from videoclip.benchmarks.coin import Coin
 from videoclip.benchmarks.examples import LabelledVideo, Segment
 from videoclip.config import EvaluateConfig
 from videoclip.errors import DataError
-from videoclip.evaluation.segmentation import Labeller, evaluate_labels, zero_shot_labeller
+from videoclip.evaluation.labellers import Labeller, zero_shot_labeller
+from videoclip.evaluation.segmentation import evaluate_labels
 
 TEXTS = ("cut", "fry", "pour")
 CONFIG = EvaluateConfig(num_resamples=20)

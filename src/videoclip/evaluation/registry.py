@@ -25,16 +25,13 @@ from videoclip.benchmarks.youcook2 import read_youcook2
 from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.evaluation.clips import Progress
+from videoclip.evaluation.labellers import head_labeller, zero_shot_labeller
 from videoclip.evaluation.localization import evaluate_steps, step_assigner
 from videoclip.evaluation.moment_retrieval import evaluate_didemo, evaluate_moments
 from videoclip.evaluation.outcome import Outcome
 from videoclip.evaluation.providers import Provider
 from videoclip.evaluation.retrieval import evaluate_retrieval
-from videoclip.evaluation.segmentation import (
-    evaluate_labels,
-    head_labeller,
-    zero_shot_labeller,
-)
+from videoclip.evaluation.segmentation import evaluate_labels
 from videoclip.evaluation.videoqa import evaluate_multiple_choice
 
 __all__ = ["BENCHMARKS", "Benchmark"]

@@ -82,7 +82,10 @@ def finetune(
                 world=world,
                 shown=shown,
             )
-    start = model if isinstance(model, Embedder) else Embedder.from_pretrained(model, world.device)
+    if not isinstance(model, Embedder):
+        model = Embedder.from_pretrained(model)
+    # An embedder of our own: the given one may already have said what its fingerprint is.
+    start = Embedder(model.model, model.tokenizer, world.device)
     check_features(start.config, features.spec)
     places = Places(Path(annotations), Path(training_annotations or annotations))
     trained, lessons = _lessons(config, start, features, places, world)

@@ -18,8 +18,8 @@ from videoclip.data.feature_store import FeatureStore
 from videoclip.distributed import World
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError
+from videoclip.evaluation.labellers import BACKGROUND_TEXT
 from videoclip.evaluation.metrics.windows import label_targets, sliding_windows, step_targets
-from videoclip.evaluation.segmentation import BACKGROUND_TEXT
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.feed import Purpose, generator
 from videoclip.training.loop import Trainer
