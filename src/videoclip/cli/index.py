@@ -42,7 +42,7 @@ class Index:
     whole_hash: bool = False
     """Tell contents apart by whole files, not by their ends."""
     fast: bool = False
-    """Look at keyframes only: quick, and seconds off where they are rare; see docs/library.md."""
+    """Look at keyframes only: quick, and seconds off where they are rare; docs/performance.md."""
     workers: int | None = None
     """Processes that decode; every core by default."""
     device: str = "cpu"
