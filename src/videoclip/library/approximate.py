@@ -5,7 +5,7 @@ Rows that were added since are searched as they are, rows that no video owns any
 allowed, and compaction starts another file, which has no index until one is built.
 
 It is an inverted file of faiss, measured beside other kinds in `bench/approximate.py`. Its vectors
-stay in half precision, so that few spare candidates need be read from the file of vectors at random.
+stay in half precision, so that few spare candidates have to be read from the file of vectors.
 """
 
 from __future__ import annotations
