@@ -33,8 +33,7 @@ OPTIONS = {
     "precision": "fp32",
 }
 LETHAL = """
-import os, signal, sys
-from videoclip.cli import main
+import os, signal
 from videoclip.training.loop import Trainer
 
 step, once = Trainer.step, os.environ["ONCE"]
@@ -46,8 +45,9 @@ def lethal(self, batch):
     return step(self, batch)
 
 Trainer.step = lethal
-sys.exit(main())
 """
+"""A `sitecustomize` module: in one of two processes the third update kills it, once."""
+SCRIPT = Path(__file__).parents[2] / "examples" / "launch_multi_node.sh"
 
 
 @pytest.fixture(scope="module")
@@ -129,20 +129,21 @@ def test_a_setting_without_sense_is_one_line(world, tmp_path, capsys):
     assert capsys.readouterr().err == "videoclip: error: optim.lr must be positive\n"
 
 
-@pytest.mark.slow
-def test_two_machines_started_by_the_script_share_a_run(world, tmp_path):
-    script = Path(__file__).parents[2] / "examples" / "launch_multi_node.sh"
+def environment(**more):
+    """For the launcher: a free port to meet at, and this interpreter's torchrun."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "MAIN": f"127.0.0.1:{port}",
-        "NODES": "2",
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [str(script), *arguments(world, tmp_path / "run", "--loss.negatives", "global")[1:]]
-    nodes = [subprocess.Popen(command, env=environment) for _ in range(2)]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    fixed = {"PATH": path, "MAIN": f"127.0.0.1:{port}", "OMP_NUM_THREADS": "1"}
+    return os.environ | fixed | more
+
+
+@pytest.mark.slow
+def test_two_machines_started_by_the_script_share_a_run(world, tmp_path):
+    command = [str(SCRIPT), *arguments(world, tmp_path / "run", "--loss.negatives", "global")[1:]]
+    variables = environment(NODES="2")
+    nodes = [subprocess.Popen(command, env=variables) for _ in range(2)]
     assert [node.wait(timeout=300) for node in nodes] == [0, 0]
     facts = json.loads((tmp_path / "run" / "facts.json").read_text())
     assert facts["processes"] == 2
@@ -150,18 +151,22 @@ def test_two_machines_started_by_the_script_share_a_run(world, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_rank_that_is_killed_ends_the_run_and_a_restart_completes_it(world, tmp_path):
-    """One of two processes kills itself once, in the middle of the run."""
-    (tmp_path / "lethal.py").write_text(LETHAL)
-    torchrun = [str(Path(sys.executable).parent / "torchrun"), "--standalone"]
-    torchrun += ["--nproc-per-node", "2", str(tmp_path / "lethal.py")]
+@pytest.mark.parametrize("restarts", [0, 1])
+def test_a_rank_that_is_killed_ends_the_run_and_a_restart_completes_it(world, tmp_path, restarts):
+    """The restart is the user's, the same command again, or the launcher's own."""
+    (tmp_path / "sitecustomize.py").write_text(LETHAL)
     more = ("--save-every-updates", "1", "--plan.videos-per-batch", "2")
-    command = [*torchrun, *arguments(world, tmp_path / "run", *more)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ONCE": str(tmp_path / "once")}
-    first = subprocess.run(command, env=environment, capture_output=True, timeout=300)
-    assert first.returncode != 0 and (tmp_path / "once").exists()
-    assert list((tmp_path / "run" / "checkpoints").glob("*/COMPLETE"))
-    subprocess.run(command, env=environment, check=True, timeout=300)
+    command = [str(SCRIPT), *arguments(world, tmp_path / "run", *more)[1:]]
+    lethal = {"PYTHONPATH": str(tmp_path), "ONCE": str(tmp_path / "once")}
+    variables = environment(GPUS="2", RESTARTS=str(restarts), **lethal)
+    first = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300)
+    assert (tmp_path / "once").exists()
+    assert (first.returncode == 0) == bool(restarts), first.stderr
+    if not restarts:
+        assert list((tmp_path / "run" / "checkpoints").glob("*/COMPLETE"))
+        subprocess.run(command, env=variables, check=True, timeout=300)
+    else:
+        assert "continuing" in first.stderr and "at update 2" in first.stderr
     assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
 
 
