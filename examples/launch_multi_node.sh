@@ -16,11 +16,18 @@ if [ -z "${MAIN:-}" ] && [ -n "${SLURM_JOB_NODELIST:-}" ]; then
   MAIN="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1):29400"
 fi
 
-exec torchrun \
+# Not torchrun's --max-restarts: its processes meet again at the dead ones' addresses.
+tries=0
+until torchrun \
   --nnodes "$NODES" \
   --nproc-per-node "${GPUS:-1}" \
   --rdzv-backend c10d \
   --rdzv-endpoint "${MAIN:-localhost:29400}" \
   --rdzv-id "${RUN_ID:-${SLURM_JOB_ID:-videoclip}}" \
-  --max-restarts "${RESTARTS:-0}" \
+  --max-restarts 0 \
   -m videoclip pretrain "$@"
+do
+  tries=$((tries + 1))
+  [ "$tries" -le "${RESTARTS:-0}" ] || exit 1
+  echo "restart $tries of $RESTARTS" >&2
+done
