@@ -2,8 +2,8 @@
 
     python bench/hour.py [--minutes 60] [--pixels 320] [--json]
 
-The video is made first: scenes of the synthetic world, repeated. Memory is the peak resident set of
-the whole command, with its pictures and tables written; CPU is that of all its threads.
+The video is made first: a scene of the synthetic world, repeated. Memory is the peak resident set
+of the whole command, with its pictures and tables written; CPU is that of all its threads.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from multiprocessing import get_context
 from pathlib import Path
 
 import av
@@ -28,10 +29,12 @@ LIMIT_MIB = 1536
 LABELS = ("a ball is lifted", "a box grows", "a star moves to the left", "a moon fades")
 
 
-def write_scene(path: Path, pixels: int) -> None:
-    """Write one video of the world, about a minute long."""
+def write_repeated(path: Path, pixels: int, seconds: float) -> None:
+    """Write a video that shows one scene of the world again and again."""
     config = WorldConfig(seed=5, pixels=pixels)
-    write_video(World(config).video(0), config, path)
+    scene = path.with_name("scene.mp4")
+    write_video(World(config).video(0), config, scene)
+    repeat(scene, path, seconds)
 
 
 def repeat(scene: Path, path: Path, seconds: float) -> None:
@@ -78,11 +81,15 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_scene(folder / "scene.mp4", arguments.pixels)
         result: dict[str, object] = {"pixels": arguments.pixels}
         for minutes in (1.0, arguments.minutes):
             video = folder / f"{minutes:g}.mp4"
-            repeat(folder / "scene.mp4", video, 60 * minutes)
+            # In a process of its own: a child's peak counts what its parent held when it began.
+            making = get_context("spawn").Process(
+                target=write_repeated, args=(video, arguments.pixels, 60 * minutes)
+            )
+            making.start()
+            making.join()
             result[f"{minutes:g} minutes"] = measure(video, folder)
     longest = result[f"{arguments.minutes:g} minutes"]
     result["of the limit"] = round(longest["peak MiB"] / LIMIT_MIB, 2)

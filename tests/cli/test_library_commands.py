@@ -146,6 +146,12 @@ FILES = {
 }
 
 
+def test_labels_may_be_saved_by_any_editor(folder, run):
+    (folder / "labels.txt").write_bytes("green\r\nred\r\n".encode("utf-16"))
+    _, out, _ = run("segment", "v/a.mp4", "--labels", "labels.txt", "--json")
+    assert json.loads(out)["labels"] == ["green", "red"]
+
+
 def test_localize_finds_steps_in_order(folder, run):
     steps = ["--step", "green", "--step", "red", "--step", "blue"]
     _, out, _ = run("localize", "v/a.mp4", *steps, "--json")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videoclip.library.decoding import free_labels, free_spans, ordered_spans
+from videoclip.library.decoding import free_labels, free_spans, ordered_spans, without_rivals
 
 small = st.integers(-3, 3)
 
@@ -79,3 +79,19 @@ def test_an_hour_is_quick():
     spans = ordered_spans(gains)
     assert in_order(spans)
     assert len(free_labels(gains, 1.0)) == 3600
+
+
+@given(arrays(6, 3))
+def test_rivals_speak_against_a_label_by_the_difference(gains):
+    found = without_rivals(gains)
+    for t, row in enumerate(gains):
+        for k, gain in enumerate(row):
+            best = max([*row[:k], *row[k + 1 :]], default=-np.inf)
+            assert found[t, k] == (gain - best if best > gain else gain)
+
+
+def test_alike_steps_do_not_reach_into_each_other():
+    gains = np.full((12, 2), -1.0)
+    gains[0:6], gains[6:12] = (2.0, 1.0), (1.0, 2.0)
+    assert free_spans(gains) == [(0, 12), (0, 12)]
+    assert free_spans(without_rivals(gains)) == [(0, 6), (6, 12)]

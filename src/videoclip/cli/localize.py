@@ -27,7 +27,7 @@ class Localize:
     step: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """A step; may be given several times."""
     any_order: bool = False
-    """Look for each step by itself, wherever it is."""
+    """Look for each step wherever it suits better than the others."""
     model: str = "starter"
     """Model folder, hub id or "starter"."""
     threshold: float = 1.0

@@ -100,10 +100,9 @@ class Search:
             raise ConfigError("give one of: a query in words, --like FILE, --queries FILE")
         if self.queries is None:
             return [self.query]
-        try:
-            text = sys.stdin.read() if str(self.queries) == "-" else self.queries.read_text("utf-8")
-        except OSError as error:
-            raise DataError(f"cannot be read ({error.strerror})", self.queries) from error
+        from videoclip.data.subtitles import read_text
+
+        text = sys.stdin.read() if str(self.queries) == "-" else read_text(self.queries)
         queries = [line.strip() for line in text.splitlines() if line.strip()]
         if not queries:
             raise DataError("no queries in it; write one a line", self.queries)

@@ -97,10 +97,9 @@ def read_texts(file: Path | None, given: tuple[str, ...]) -> list[str]:
     """
     texts = list(given)
     if file is not None:
-        try:
-            lines = file.read_text(encoding="utf-8-sig").splitlines()
-        except OSError as error:
-            raise DataError(f"cannot be read ({error.strerror})", file) from error
+        from videoclip.data.subtitles import read_text
+
+        lines = read_text(file).splitlines()
         texts += [line.strip() for line in lines if line.strip()]
     if not texts:
         raise DataError("there are no texts: give some, or a file with one a line", file)

@@ -30,6 +30,7 @@ __all__ = [
     "pair_subtitles",
     "parse_subtitles",
     "read_subtitles",
+    "read_text",
 ]
 
 SUBTITLE_SUFFIXES = (".vtt", ".srt", ".ass", ".ssa", ".json")
@@ -62,7 +63,7 @@ def parse_subtitles(path: Path | str) -> list[Cue]:
     if suffix not in SUBTITLE_SUFFIXES:
         known = ", ".join(SUBTITLE_SUFFIXES)
         raise DataError(f"unknown kind of subtitles; expected one of {known}", path)
-    text = _read_text(path)
+    text = read_text(path)
     if suffix == ".json":
         return list(_parse_json(text, path))
     if suffix in (".ass", ".ssa"):
@@ -139,7 +140,7 @@ def _rank(stem: str, file: Path) -> tuple[int, int] | None:
     return (1 if language.lower().startswith("en") else 2), kind
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
     """Decode a file by its byte order mark, as UTF-8, or by what its bytes look like."""
     try:
         raw = path.read_bytes()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["free_labels", "free_spans", "ordered_spans"]
+__all__ = ["free_labels", "free_spans", "ordered_spans", "without_rivals"]
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.int64]
@@ -40,6 +40,24 @@ def free_labels(gains: FloatArray, switch_cost: float) -> IntArray:
     for t in range(steps - 1, 0, -1):
         labels[t - 1] = came_from[t, labels[t]]
     return labels
+
+
+def without_rivals(gains: FloatArray) -> FloatArray:
+    """Let a second that suits another label better speak against this one, by the difference.
+
+    Steps of one task resemble each other, so that each alone would reach into its neighbours.
+
+    Args:
+        gains: (T, K).
+
+    Returns:
+        (T, K); where a label gains most, as it was.
+    """
+    if gains.shape[1] < 2:
+        return gains
+    second, first = np.partition(gains, -2, axis=1)[:, -2:].T  # (T,) each
+    rival = np.where(gains == first[:, None], second[:, None], first[:, None])
+    return np.where(rival > gains, gains - rival, gains)
 
 
 def free_spans(gains: FloatArray) -> list[tuple[int, int] | None]:

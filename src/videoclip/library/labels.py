@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from videoclip.data.subtitles import read_text
 from videoclip.errors import DataError
 from videoclip.library.confidence import Thresholds, fit_thresholds
 from videoclip.library.search import SearchOptions
@@ -71,10 +72,7 @@ def read_labels(path: Path | str) -> list[LabelledQuery]:
     Raises:
         DataError: If it cannot be read (path, line).
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", path) from error
+    text = read_text(Path(path))
     reader = csv.DictReader(io.StringIO(text, newline=""))
     if not {"query", "video"} <= set(reader.fieldnames or ()):
         raise DataError("needs the columns query and video, and may have start and end", path, 1)

@@ -25,7 +25,7 @@ from videoclip.library.confidence import (
     measure_background,
     unrelated_to_all,
 )
-from videoclip.library.decoding import free_labels, free_spans, ordered_spans
+from videoclip.library.decoding import free_labels, free_spans, ordered_spans, without_rivals
 from videoclip.library.results import Answer, LabelledSpan, Timeline
 
 __all__ = ["answer", "localize", "segment"]
@@ -108,8 +108,9 @@ def localize(
         video: A video file.
         steps: Texts, in the order of the task.
         embedder: The model.
-        ordered: Whether the steps come in that order without overlap; else each is looked for by
-            itself. A step that is not found is left out of the timeline; see `Timeline.missing`.
+        ordered: Whether the steps come in that order without overlap; else each is looked for
+            anywhere, a second that suits another step better speaking against it. A step that is
+            not found is left out of the timeline; see `Timeline.missing`.
         threshold: Height from which on a second may belong to a step.
 
     Raises:
@@ -118,7 +119,7 @@ def localize(
     """
     watched = _watch(video, _checked(steps, "steps"), embedder)
     gains = watched.heights - threshold
-    found = ordered_spans(gains) if ordered else free_spans(gains)
+    found = ordered_spans(gains) if ordered else free_spans(without_rivals(gains))
     spans = [(step, *span) for step, span in enumerate(found) if span]
     return _timeline(Path(video), steps, watched, spans, threshold)
 
