@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["FirstPass", "HalfPass", "best_of", "compare", "in_threads", "nearest_rows"]
+__all__ = ["FirstPass", "HalfPass", "best_of", "in_threads", "nearest_rows"]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -28,6 +28,8 @@ ROWS_PER_BLOCK = 65536
 """Rows that a thread takes at a time."""
 ROWS_PER_PRODUCT = 2048
 """Rows multiplied with several queries, or compared, at a time: what stays in a core's cache."""
+PARTS_PER_LOOK = 4
+"""Such parts of the rows that are compared before the pages of their file are let go of."""
 HALF_DOUBT, BFLOAT_DOUBT = 2.001 * 2**-11, 3.001 * 2**-9
 """Of vectors of length 1: with one query it and the product are rounded to half precision; with
 several, so are the rows, and all to bfloat16. Bounds are reckoned in float32, which rounds too."""
@@ -114,48 +116,65 @@ def nearest_rows(
                     found.add(similarities, first, allowed)
         return found
 
-    def settle(i: int) -> tuple[FloatArray, IntArray]:
-        rows, rounded = candidates[i]
-        # What the best k truly reach bounds the others better than what they seem to reach.
-        order = np.argpartition(-rounded, k - 1)
-        first, others = rows[order[:k]], order[k:]
-        best = compare(matrix, first, queries[i])
-        length = max(float(queries[i].norm()), 1e-12)
-        least = float(best.min()) / length / first_pass.scales[i] - doubts[i]
-        others = rows[others[rounded[others] >= _just_below(least)]]
-        rows, best = np.append(first, others), np.append(best, compare(matrix, others, queries[i]))
-        order = np.argsort(-best, kind="stable")[:k]
-        let_go()
-        return best[order], rows[order]
-
     num_threads = min(torch.get_num_threads(), -(-len(matrix) // ROWS_PER_BLOCK))
     with in_threads(num_threads) as run:
         shares = list(run(look_through, range(num_threads)))
         candidates = _Candidates.joined(shares).by_query()
-        best, found = zip(*run(settle, range(len(queries))), strict=True)
-    return np.stack(best), np.stack(found)
+        # What the best k truly reach bounds the others better than what they seem to reach.
+        orders = [np.argpartition(-rounded, k - 1) for _, rounded in candidates]
+        firsts = [rows[order[:k]] for (rows, _), order in zip(candidates, orders, strict=True)]
+        best = _compare_all(matrix, queries, firsts, run, let_go)
+        lengths = queries.norm(dim=1).clamp_min(1e-12).numpy()
+        least = [float(best[i].min()) / lengths[i] for i in range(len(best))]
+        bounds = _just_below(np.array(least) / first_pass.scales - doubts)
+        others = [
+            rows[order[k:][rounded[order[k:]] >= bound]]
+            for (rows, rounded), order, bound in zip(candidates, orders, bounds, strict=True)
+        ]
+        more = _compare_all(matrix, queries, others, run, let_go)
+    rows = [np.concatenate(pair) for pair in zip(firsts, others, strict=True)]
+    return _best(rows, [np.concatenate(pair) for pair in zip(best, more, strict=True)], k)
+
+
+def _best(
+    rows: Sequence[IntArray], similarities: Sequence[FloatArray], k: int
+) -> tuple[FloatArray, IntArray]:
+    """The k most similar of the rows compared with each query."""
+    orders = [np.argsort(-compared, kind="stable")[:k] for compared in similarities]
+    best = np.stack([compared[order] for compared, order in zip(similarities, orders)])
+    return best, np.stack([some[order] for some, order in zip(rows, orders)])
 
 
 def best_of(
     matrix: Tensor, queries: Tensor, rows: Sequence[IntArray], k: int
 ) -> tuple[FloatArray, IntArray]:
     """Find the k rows most similar to each query among some given ones, at least k of them."""
-    similarities = np.empty((len(rows), k), dtype=np.float32)
-    found = np.empty((len(rows), k), dtype=np.int64)
-    for i, candidates in enumerate(rows):
-        compared = compare(matrix, candidates, queries[i])
-        order = np.argsort(-compared, kind="stable")[:k]
-        similarities[i], found[i] = compared[order], candidates[order]
-    return similarities, found
+    return _best(rows, _compare_all(matrix, queries, rows), k)
 
 
-def compare(matrix: Tensor, rows: IntArray, query: Tensor) -> FloatArray:
-    """Similarities of a query (E,) with some rows of the matrix, in float32."""
-    similarities = np.empty(len(rows), dtype=np.float32)
-    for first in range(0, len(rows), ROWS_PER_PRODUCT):
-        part = matrix[torch.from_numpy(rows[first : first + ROWS_PER_PRODUCT])]
-        similarities[first : first + ROWS_PER_PRODUCT] = (part.float() @ query).numpy()
-    return similarities
+def _compare_all(
+    matrix: Tensor,
+    queries: Tensor,
+    rows: Sequence[IntArray],
+    run: InThreads = map,
+    let_go: Callable[[], None] = lambda: None,
+) -> list[FloatArray]:
+    """Similarities, in float32, of each query with rows of its own."""
+    counts = [len(some) for some in rows]
+    flat, owners = np.concatenate(rows), np.repeat(np.arange(len(rows)), counts)
+    similarities = np.empty(len(flat), dtype=np.float32)
+    order = np.argsort(flat)  # in order of the file, each of whose pages is then met once
+
+    def compare(first: int) -> None:
+        pairs = order[first : first + ROWS_PER_PRODUCT]
+        part = matrix[torch.from_numpy(flat[pairs])].float()
+        products = part.mul_(queries[torch.from_numpy(owners[pairs])])
+        similarities[pairs] = products.sum(dim=1).numpy()
+
+    for done, _ in enumerate(run(compare, range(0, len(flat), ROWS_PER_PRODUCT))):
+        if done % PARTS_PER_LOOK == PARTS_PER_LOOK - 1:
+            let_go()
+    return np.split(similarities, np.cumsum(counts)[:-1])
 
 
 @contextmanager
