@@ -66,7 +66,8 @@ def test_steps_shown_in_order_are_found(store, provider):
     found = {(r["task"], r["video_id"]): r["steps found"] for r in outcome.rows}
     assert found == {("1", "a"): 3, ("2", "b"): 1, ("1", "both"): 3, ("2", "both"): 2}
     assert told == [(i, 4) for i in range(1, 5)]
-    bars, first, *_ = outcome.plots
+    bars, spread, first, *_ = outcome.plots
+    assert sum(spread.counts["model"]) == 4 and spread.counts["model"][-1] == 3
     assert bars.names == ("Make Tea", "Fry Fish")
     assert first.tracks[1].spans[-1] == (5.0, 6.0, "stir")
     names = [c.name for c in outcome.baselines]

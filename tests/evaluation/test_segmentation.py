@@ -89,7 +89,9 @@ def test_other_labellers_are_scored_alike(store):
     assert all(m.value == 1.0 for m in outcome.measures if m.name != "predicted background")
     assert outcome.settings["head"] == "779 classes"
     assert told == [(1, 1)]
-    confusion, timeline = outcome.plots
+    confusion, spread, timeline = outcome.plots
+    assert spread.counts["model"] == (0,) * 9 + (1,)  # all of it right, in one video
+    assert spread.counts["always background"] == (0, 0, 0, 1) + (0,) * 6  # 3 of 8 seconds
     assert confusion.labels[:3] == ("background", "cut", "fry")
     assert confusion.counts[1][1] == 3
     assert np.sum(confusion.counts) == 8

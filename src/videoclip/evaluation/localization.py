@@ -25,6 +25,7 @@ from videoclip.evaluation.outcome import (
     Timeline,
     Track,
     measure,
+    share_histogram,
 )
 from videoclip.evaluation.providers import Provider
 
@@ -138,6 +139,14 @@ def evaluate_steps(
         return task_recall(counts[items], owner[items])
 
     per_task = [task_recall(counts[owner == i], owner[owner == i]) for i in range(len(names))]
+    spread = share_histogram(
+        "Recall of each video",
+        "recall",
+        {
+            name: [hits / present for hits, present in of if present]
+            for name, of in (("model", found), ("evenly spread", even))
+        },
+    )
     titles = {video.task.task_id: video.task.title for video in videos}
     return Outcome(
         protocol="recall of ordered steps, mean over tasks; released split of videos with features",
@@ -159,7 +168,11 @@ def evaluate_steps(
         num_videos=len(videos),
         missing=tuple(missing),
         rows=tuple(rows),
-        plots=(Bars("Recall by task", tuple(titles[n] for n in names), tuple(per_task)), *plots),
+        plots=(
+            Bars("Recall by task", tuple(titles[n] for n in names), tuple(per_task)),
+            spread,
+            *plots,
+        ),
     )
 
 

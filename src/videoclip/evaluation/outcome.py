@@ -25,6 +25,7 @@ __all__ = [
     "Timeline",
     "Track",
     "measure",
+    "share_histogram",
 ]
 
 Setting = str | int | float | bool
@@ -88,6 +89,15 @@ class Histogram:
     x_label: str
     edges: tuple[float, ...]
     counts: Mapping[str, tuple[int, ...]]
+
+
+def share_histogram(title: str, x_label: str, shares: Mapping[str, Sequence[float]]) -> Histogram:
+    """Show how values in [0, 1] are spread, in ten bins, for each series by name."""
+    edges = tuple(i / 10 for i in range(11))
+    counts = {
+        name: tuple(np.histogram(values, edges)[0].tolist()) for name, values in shares.items()
+    }
+    return Histogram(title, x_label, edges, counts)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from videoclip.evaluation.outcome import (
     Timeline,
     Track,
     measure,
+    share_histogram,
 )
 
 __all__ = ["evaluate_labels"]
@@ -69,6 +70,14 @@ def evaluate_labels(
             plots.append(_timeline(video, predicted, benchmark.labels, rate))
         if progress:
             progress(done, len(videos))
+    spread = share_histogram(
+        "Frame accuracy of each video",
+        "frame accuracy",
+        {
+            name: [count[RIGHT] / count[TOTAL] for count in of]
+            for name, of in (("model", counts), ("always background", empty))
+        },
+    )
     return Outcome(
         protocol="a label or background for every feature, over all test videos",
         settings={
@@ -89,7 +98,7 @@ def evaluate_labels(
         num_videos=len(videos),
         missing=tuple(missing),
         rows=tuple(rows),
-        plots=(confusion.plot(), *plots),
+        plots=(confusion.plot(), spread, *plots),
     )
 
 
