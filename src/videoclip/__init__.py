@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from videoclip.errors import VideoCLIPError
     from videoclip.evaluation import evaluate
     from videoclip.features.extract import extract_features
+    from videoclip.library.understanding import answer, localize, segment
+    from videoclip.library.videolibrary import VideoLibrary
     from videoclip.model.losses import contrastive_loss
     from videoclip.model.videoclip import VideoCLIP
     from videoclip.training.finetune import finetune
@@ -32,12 +34,16 @@ _HOMES = {
     "PretrainConfig": "videoclip.config",
     "VideoCLIP": "videoclip.model.videoclip",
     "VideoCLIPError": "videoclip.errors",
+    "VideoLibrary": "videoclip.library.videolibrary",
+    "answer": "videoclip.library.understanding",
     "contrastive_loss": "videoclip.model.losses",
     "evaluate": "videoclip.evaluation",
     "extract_features": "videoclip.features.extract",
     "finetune": "videoclip.training.finetune",
+    "localize": "videoclip.library.understanding",
     "pretrain": "videoclip.training.pretrain",
     "read_subtitles": "videoclip.data.subtitles",
+    "segment": "videoclip.library.understanding",
 }
 
 __all__ = [
@@ -48,12 +54,16 @@ __all__ = [
     "PretrainConfig",
     "VideoCLIP",
     "VideoCLIPError",
+    "VideoLibrary",
+    "answer",
     "contrastive_loss",
     "evaluate",
     "extract_features",
     "finetune",
+    "localize",
     "pretrain",
     "read_subtitles",
+    "segment",
 ]
 
 
