@@ -8,9 +8,13 @@ own video. Beside `R1@IoU` and `mIoU` stands how much merging adds to each of th
 difference over the same sentences, with a 95 % interval from resampling whole videos.
 
 merged moment      `library.moments`: windows of 4, 8, 16 and 32 s vote for the seconds they cover
+above background   likewise, but votes are heights above the library's background (`confidence`)
 single window      the most similar of the same windows, as it is
 mean of frames     likewise, but a window is the mean of its seconds, each embedded by itself
 whole video        what one gets without looking
+
+Below, all steps of a video are looked for at once, as `localize` does: in order, in any order,
+and each alone, as if there were no others.
 """
 
 from __future__ import annotations
@@ -27,7 +31,10 @@ from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import Embedder
 from videoclip.evaluation.metrics.intervals import bootstrap_interval
 from videoclip.evaluation.metrics.moments import span_iou
-from videoclip.library.moments import merge_hits, votes
+from videoclip.library.confidence import UNRELATED_QUERIES, Background, unrelated_to_all
+from videoclip.library.decoding import free_spans, ordered_spans, without_rivals
+from videoclip.library.moments import LEAST_VOTE, merge_hits, votes
+from videoclip.library.understanding import HEIGHT_THRESHOLD
 from videoclip.library.windows import window_spans
 
 RESULTS = Path(__file__).parent / "results" / "moments.json"
@@ -36,7 +43,7 @@ OURS = "merged moment"
 
 
 def find_spans(
-    embedder: Embedder, features: np.ndarray, queries: np.ndarray
+    embedder: Embedder, features: np.ndarray, queries: np.ndarray, background: Background
 ) -> dict[str, list[tuple[float, float]]]:
     """The span each rule finds in a video for each query (N, E), in seconds."""
     rate = embedder.config.features_per_second
@@ -52,10 +59,32 @@ def find_spans(
         similarities = vectors @ query
         best = merge_hits(spans, similarities, votes(similarities))[0]
         found[OURS].append((best.start, best.end))
+        above = np.maximum(background.heights(vectors, similarities), LEAST_VOTE)
+        before = merge_hits(spans, similarities, above)[0]
+        found["above background"].append((before.start, before.end))
         found["single window"].append(tuple(spans[similarities.argmax()]))
         found["mean of frames"].append(tuple(spans[(means @ query).argmax()]))
         found["whole video"].append((0.0, len(features) / rate))
     return found
+
+
+def find_steps(
+    embedder: Embedder, features: np.ndarray, queries: np.ndarray, background: Background
+) -> dict[str, list[tuple[float, float]]]:
+    """The span of each step (K, E), by each way of looking; (0, 0) where it is not found."""
+    embedded = embedder.embed_features(features)
+    heights = [background.heights(embedded.tokens, embedded.tokens @ query) for query in queries]
+    gains = np.stack(heights, axis=1) - HEIGHT_THRESHOLD
+    ways = {
+        "in their order": ordered_spans(gains),
+        "in any order": free_spans(without_rivals(gains)),
+        "each alone": free_spans(gains),
+    }
+    rate = embedded.features_per_second
+    return {
+        name: [(a / rate, b / rate) for a, b in (span or (0, 0) for span in spans)]
+        for name, spans in ways.items()
+    }
 
 
 def main() -> None:
@@ -66,6 +95,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     embedder = Embedder.from_pretrained(arguments.model)
+    background = unrelated_to_all(embedder.embed_text(UNRELATED_QUERIES))
     by_video = defaultdict(list)
     with FeatureStore.open(arguments.features) as store:
         for example in read_table(arguments.world / "annotations" / "test.csv"):
@@ -75,7 +105,8 @@ def main() -> None:
         groups: list[str] = []
         for video_id, examples in by_video.items():
             queries = embedder.embed_text([example.text for example in examples])
-            found = find_spans(embedder, store.read(video_id), queries)
+            about = (embedder, store.read(video_id), queries, background)
+            found = find_spans(*about) | find_steps(*about)
             groups += [video_id] * len(examples)
             for name, spans in found.items():
                 for span, example in zip(spans, examples, strict=True):
@@ -104,11 +135,12 @@ def summarise(overlaps: dict[str, np.ndarray], groups: list[str]) -> dict[str, o
 
 def table(result: dict[str, object]) -> str:
     lines = [f"{result['sentences']} sentences, {result['videos']} videos"]
+    lines.append("moments of a sentence, then steps of a video:")
     for name, row in result["rules"].items():
         numbers = "  ".join(f"{key} {100 * row[key]:5.1f}" for key in row if "adds" not in key)
         gain = row.get("merging adds to R1@0.5")
         adds = "" if gain is None else "  merging adds {:+.1f} [{:+.1f}, {:+.1f}]"
-        lines.append(f"{name:<16}{numbers}" + adds.format(*(100 * x for x in gain or ())))
+        lines.append(f"{name:<18}{numbers}" + adds.format(*(100 * x for x in gain or ())))
     return "\n".join(lines)
 
 
