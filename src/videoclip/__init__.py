@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Embedder": "videoclip.embedding",
-    "FinetuneConfig": "videoclip.config",
     "FeatureStore": "videoclip.data.feature_store",
+    "FinetuneConfig": "videoclip.config",
     "ModelConfig": "videoclip.config",
     "PretrainConfig": "videoclip.config",
     "VideoCLIP": "videoclip.model.videoclip",
