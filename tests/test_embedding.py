@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.model.tiny_models import TINY, make_model
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.data.tokenizer import Tokenizer
-from videoclip.embedding import Embedder, check_features, sliding_windows
+from videoclip.embedding import Embedder, check_features, window_starts
 from videoclip.errors import CheckpointError, DataError, IndexMismatchError
 
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *(f"w{i}" for i in range(46))]
@@ -72,7 +72,7 @@ def test_tokens_are_the_mean_over_the_windows_that_see_them(num_features, normal
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 200), st.integers(1, 40))
 def test_sliding_windows_cover_everything_once_too_often_never(num_features, window):
-    starts = sliding_windows(num_features, window)
+    starts = window_starts(num_features, window)
     covered = {i for s in starts for i in range(s, min(s + window, num_features))}
     assert covered == set(range(num_features))
     assert all(s < num_features for s in starts)

@@ -243,7 +243,7 @@ class Embedder:
     ) -> FloatArray:
         """Encode the sliding windows of a video: (T, C), the mean of what they say of a second."""
         window = self.config.max_video_tokens
-        starts = sliding_windows(len(features), window)
+        starts = window_starts(len(features), window)
         parts = []
         for first in range(0, len(starts), self.batch_size):
             some = starts[first : first + self.batch_size]
@@ -319,7 +319,7 @@ def check_features(config: ModelConfig, spec: FeatureSpec) -> None:
         )
 
 
-def sliding_windows(num_features: int, window: int) -> list[int]:
+def window_starts(num_features: int, window: int) -> list[int]:
     """Starts of windows that cover a video, half of each overlapping the next.
 
     Starts are 0, step, 2 * step, ... until a window reaches the end; the last may be shorter.
