@@ -155,7 +155,7 @@ class PerSecondObjective:
     def __init__(
         self, loss: PerSecondLoss, model: VideoCLIP, world: World, precision: str, seed: int
     ) -> None:
-        # Neither loss uses the whole model: a head leaves the text tower and temperature alone.
+        # No loss here uses the whole model: a head leaves the text tower and temperature alone.
         self._forward = Forward(loss(model), world, precision, seed, uses_all=False)
         self._model, self._rereads_texts = model, loss.rereads_texts
 

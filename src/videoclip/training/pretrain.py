@@ -68,7 +68,7 @@ def pretrain(
         IndexMismatchError: If the features are not of the kind the model takes.
         VideoCLIPError: If the loss stops being finite.
 
-    Source: paper, sections 3 and 4.
+    Source: paper, sections 3 and 5.3.
     """
     if start is not None and start.config != config.model:
         changed = differences(to_dict(config.model), to_dict(start.config))
