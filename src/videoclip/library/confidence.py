@@ -158,24 +158,28 @@ class Background:
     spread: float = 1.0
 
     def heights(
-        self, vectors: FloatArray, similarities: FloatArray, owner: int = NOBODY
+        self, vectors: FloatArray, similarities: FloatArray, owners: int | IntArray = NOBODY
     ) -> FloatArray:
         """How far hits stand above what unrelated queries reach at the same windows.
 
         Args:
             vectors: (W, E) the windows hit.
             similarities: (W,) of the query with each.
-            owner: Key of the video whose windows they are.
+            owners: Key of the video whose windows they are, or of each one's (W,).
 
         Returns:
             (W,) in deviations over the unrelated queries.
         """
-        mean, deviation = _by_window(self.queries[self.is_unrelated(owner)] @ vectors.T)
-        return (similarities - mean) / deviation
+        bank = self.queries @ vectors.T  # (Q, W)
+        counts = self.is_unrelated(np.broadcast_to(owners, len(vectors)))
+        mean = bank.mean(axis=0, where=counts)
+        deviation = np.maximum(bank.std(axis=0, where=counts), 1e-6)
+        return np.asarray((similarities - mean) / deviation)
 
-    def is_unrelated(self, owner: int) -> npt.NDArray[np.bool_]:
-        """Which queries (Q,) are not spoken in a video."""
-        return np.asarray((self.owners == NOBODY) | (self.owners != owner))
+    def is_unrelated(self, owners: IntArray) -> npt.NDArray[np.bool_]:
+        """Which queries are not spoken in videos: (Q, W)."""
+        spoken_in = self.owners[:, None]
+        return np.asarray((spoken_in == NOBODY) | (spoken_in != owners))
 
     def strength(self, height: float) -> float:
         """How far a height stands above the best of unrelated queries in this library."""
@@ -199,7 +203,7 @@ def measure_background(
     """
     best = np.full(len(background.queries), -np.inf, dtype=np.float32)
     for owner, vectors in chunks:
-        chosen = background.is_unrelated(owner)
+        chosen = background.is_unrelated(np.array([owner]))[:, 0]
         heights = _heights_among_others(background.queries[chosen] @ vectors.T).max(axis=1)
         best[chosen] = np.maximum(best[chosen], heights)
     spoken, is_finite = background.owners != NOBODY, np.isfinite(best)
@@ -226,12 +230,6 @@ def _heights_among_others(similarities: FloatArray) -> FloatArray:
     square = ((similarities**2).sum(axis=0) - similarities**2) / others
     deviation = np.sqrt(np.maximum(square - mean**2, 1e-12))
     return np.asarray((similarities - mean) / deviation, dtype=np.float32)
-
-
-def _by_window(similarities: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Mean and deviation (W,) over the unrelated queries (Q, W)."""
-    deviation = similarities.std(axis=0)
-    return similarities.mean(axis=0), np.maximum(deviation, 1e-6)
 
 
 def fit_thresholds(

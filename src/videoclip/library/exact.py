@@ -22,14 +22,14 @@ __all__ = ["FirstPass", "HalfPass", "best_of", "in_threads", "nearest_rows"]
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+ReadRows: TypeAlias = Callable[[IntArray], Tensor]
+"""Gives some rows (n, E), ascending, in float16."""
 InThreads: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 ROWS_PER_BLOCK = 65536
 """Rows that a thread takes at a time."""
 ROWS_PER_PRODUCT = 2048
 """Rows multiplied with several queries, or compared, at a time: what stays in a core's cache."""
-PARTS_PER_LOOK = 4
-"""Such parts of the rows that are compared before the pages of their file are let go of."""
 HALF_DOUBT, BFLOAT_DOUBT = 2.001 * 2**-11, 3.001 * 2**-9
 """Of vectors of length 1: with one query it and the product are rounded to half precision; with
 several, so are the rows, and all to bfloat16. Bounds are reckoned in float32, which rounds too."""
@@ -84,46 +84,46 @@ class HalfPass:
 
 
 def nearest_rows(
-    matrix: Tensor,
+    num_rows: int,
     first_pass: FirstPass,
     queries: Tensor,
     k: int,
+    read_rows: ReadRows,
     allowed: BoolArray | None = None,
-    let_go: Callable[[], None] = lambda: None,
 ) -> tuple[FloatArray, IntArray]:
     """Find the rows most similar to each query, on as many threads as torch may use.
 
     Args:
-        matrix: (R, E) float16, finite.
-        first_pass: Of this matrix with these queries, made of length 1.
+        num_rows: R.
+        first_pass: Of these rows with these queries, made of length 1.
         queries: (N, E) float32.
         k: Rows to find for each, at most as many as are allowed.
+        read_rows: Gives the rows themselves, finite.
         allowed: (R,) whether a row may be found; None: all may.
-        let_go: Called whenever rows of the matrix were looked at, for a matrix that is a file.
 
     Returns:
         Similarities (N, k), falling along a row, and rows (N, k).
     """
     doubts = first_pass.doubts / first_pass.scales
-    starts = iter(range(0, len(matrix), ROWS_PER_BLOCK))  # a thread takes the next when it is done
+    starts = iter(range(0, num_rows, ROWS_PER_BLOCK))  # a thread takes the next when it is done
 
     def look_through(_: int) -> _Candidates:
         found = _Candidates(k, doubts)
         for start in starts:
-            rows = range(start, min(start + ROWS_PER_BLOCK, len(matrix)))
+            rows = range(start, min(start + ROWS_PER_BLOCK, num_rows))
             if allowed is None or allowed[rows.start : rows.stop].any():
                 for first, similarities in first_pass.similarities(rows):
                     found.add(similarities, first, allowed)
         return found
 
-    num_threads = min(torch.get_num_threads(), -(-len(matrix) // ROWS_PER_BLOCK))
+    num_threads = min(torch.get_num_threads(), -(-num_rows // ROWS_PER_BLOCK))
     with in_threads(num_threads) as run:
         shares = list(run(look_through, range(num_threads)))
         candidates = _Candidates.joined(shares).by_query()
         # What the best k truly reach bounds the others better than what they seem to reach.
         orders = [np.argpartition(-rounded, k - 1) for _, rounded in candidates]
         firsts = [rows[order[:k]] for (rows, _), order in zip(candidates, orders, strict=True)]
-        best = _compare_all(matrix, queries, firsts, run, let_go)
+        best = _compare_all(read_rows, queries, firsts, run)
         lengths = queries.norm(dim=1).clamp_min(1e-12).numpy()
         least = [float(best[i].min()) / lengths[i] for i in range(len(best))]
         bounds = _just_below(np.array(least) / first_pass.scales - doubts)
@@ -131,7 +131,7 @@ def nearest_rows(
             rows[order[k:][rounded[order[k:]] >= bound]]
             for (rows, rounded), order, bound in zip(candidates, orders, bounds, strict=True)
         ]
-        more = _compare_all(matrix, queries, others, run, let_go)
+        more = _compare_all(read_rows, queries, others, run)
     rows = [np.concatenate(pair) for pair in zip(firsts, others, strict=True)]
     return _best(rows, [np.concatenate(pair) for pair in zip(best, more, strict=True)], k)
 
@@ -146,34 +146,29 @@ def _best(
 
 
 def best_of(
-    matrix: Tensor, queries: Tensor, rows: Sequence[IntArray], k: int
+    read_rows: ReadRows, queries: Tensor, rows: Sequence[IntArray], k: int
 ) -> tuple[FloatArray, IntArray]:
     """Find the k rows most similar to each query among some given ones, at least k of them."""
-    return _best(rows, _compare_all(matrix, queries, rows), k)
+    return _best(rows, _compare_all(read_rows, queries, rows), k)
 
 
 def _compare_all(
-    matrix: Tensor,
-    queries: Tensor,
-    rows: Sequence[IntArray],
-    run: InThreads = map,
-    let_go: Callable[[], None] = lambda: None,
+    read_rows: ReadRows, queries: Tensor, rows: Sequence[IntArray], run: InThreads = map
 ) -> list[FloatArray]:
     """Similarities, in float32, of each query with rows of its own."""
     counts = [len(some) for some in rows]
     flat, owners = np.concatenate(rows), np.repeat(np.arange(len(rows)), counts)
     similarities = np.empty(len(flat), dtype=np.float32)
-    order = np.argsort(flat)  # in order of the file, each of whose pages is then met once
+    order = np.argsort(flat)  # in order of the file
 
     def compare(first: int) -> None:
         pairs = order[first : first + ROWS_PER_PRODUCT]
-        part = matrix[torch.from_numpy(flat[pairs])].float()
+        part = read_rows(flat[pairs]).float()
         products = part.mul_(queries[torch.from_numpy(owners[pairs])])
         similarities[pairs] = products.sum(dim=1).numpy()
 
-    for done, _ in enumerate(run(compare, range(0, len(flat), ROWS_PER_PRODUCT))):
-        if done % PARTS_PER_LOOK == PARTS_PER_LOOK - 1:
-            let_go()
+    for _ in run(compare, range(0, len(flat), ROWS_PER_PRODUCT)):
+        pass
     return np.split(similarities, np.cumsum(counts)[:-1])
 
 

@@ -88,10 +88,9 @@ def _voted_span(
 ) -> tuple[float, float, float]:
     """Start, end and best second of the run of well-voted seconds in and around the seed."""
     borders = np.unique(np.concatenate((starts, ends)))  # K + 1 borders of K elementary stretches
-    change = np.zeros(len(borders))
-    np.add.at(change, np.searchsorted(borders, starts), weights)
-    np.add.at(change, np.searchsorted(borders, ends), -weights)
-    votes = np.cumsum(change)[:-1]  # (K,)
+    first_votes = np.bincount(np.searchsorted(borders, starts), weights, len(borders))
+    last_votes = np.bincount(np.searchsorted(borders, ends), weights, len(borders))
+    votes = np.cumsum(first_votes - last_votes)[:-1]  # (K,)
     first, last = np.searchsorted(borders, seed)
     peak = int(first + np.argmax(votes[first:last]))
     weak = np.flatnonzero(votes < KEPT_SHARE * votes[peak])

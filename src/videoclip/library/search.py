@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,9 +25,10 @@ __all__ = ["SearchOptions", "View", "find_moments"]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
-HITS_PER_MOMENT = 32
-"""Windows fetched for each moment wanted; a moment rarely uses up more."""
+HITS_PER_MOMENT = (6, 48)
+"""Windows fetched for each moment wanted: at first, and where moments used up more than those."""
 MARGIN = 1e-5
 """By which two ways of adding up the same products may differ."""
 SHORTEST_HEARD = 4.0
@@ -66,11 +68,6 @@ class SearchOptions:
         """Moments to rank."""
         return self.top_k + self.offset
 
-    @property
-    def num_hits(self) -> int:
-        """Windows to fetch for them."""
-        return HITS_PER_MOMENT * self.num_moments
-
 
 @dataclass(frozen=True)
 class View:
@@ -90,11 +87,11 @@ class View:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A span that may be an answer; `height` as in `confidence`."""
+    """A span that may be an answer, and the vector (E,) of its best window."""
 
     video: IndexedVideo
     span: MergedSpan
-    height: float
+    vector: FloatArray
     is_spoken: bool = False
 
     def shows(self, hit: NarrationHit) -> bool:
@@ -104,26 +101,42 @@ class _Candidate:
 
 def find_moments(
     view: View,
-    query: FloatArray,
-    hits: tuple[FloatArray, IntArray],
+    queries: FloatArray,
+    texts: Sequence[str],
     options: SearchOptions,
-    text: str = "",
     condition: Condition | None = None,
-) -> list[Moment]:
-    """Turn the windows nearest to a query, and the cues that speak of it, into moments.
+) -> list[list[Moment]]:
+    """Turn the windows nearest to queries, and the cues that speak of them, into moments.
 
     Args:
         view: The library.
-        query: (E,) its embedding.
-        hits: Similarities and rows of the nearest windows, best first.
+        queries: (N, E) their embeddings.
+        texts: The words of each, looked for in the narration; empty where it is not words.
         options: How many, and what counts.
-        text: The query's words, looked for in the narration; empty where it is not words.
-        condition: Which videos to look in; `hits` keep to it already.
+        condition: Which videos to look in.
 
     Returns:
-        Moments, best first.
+        Moments of each query, best first.
     """
-    candidates = _seen(view, query, hits, options.num_moments) if options.vision else []
+    seen: list[list[_Candidate]] = [[] for _ in texts]
+    if options.vision:
+        keys = view.catalog.keys(condition) if condition else None
+        seen = _seen(view, queries, options, view.snapshot.allowed(keys))
+    return [
+        _fused(view, query, candidates, options, text, condition)
+        for query, candidates, text in zip(queries, seen, texts, strict=True)
+    ]
+
+
+def _fused(
+    view: View,
+    query: FloatArray,
+    candidates: list[_Candidate],
+    options: SearchOptions,
+    text: str,
+    condition: Condition | None,
+) -> list[Moment]:
+    """One order of what is seen and what is heard of a query."""
     rankings = [(options.vision, list(range(len(candidates))))]
     if options.speech and text:
         spoken = view.catalog.spoken(text, 4 * options.num_moments, condition)
@@ -133,48 +146,67 @@ def find_moments(
         # First in the list, so that at equal places a moment spoken of comes before one just seen.
         rankings.insert(0, (options.speech * (1.0 if complete else HALF_HEARD), heard))
     ranked = [candidates[position] for position in fuse_ranks(rankings)]
-    return [_moment(view, c) for c in ranked[options.offset : options.num_moments]]
+    return _moments(view, ranked[options.offset : options.num_moments])
 
 
 def _seen(
-    view: View, query: FloatArray, hits: tuple[FloatArray, IntArray], num_moments: int
+    view: View, queries: FloatArray, options: SearchOptions, allowed: BoolArray | None
+) -> list[list[_Candidate]]:
+    """The best moments of each query by similarity alone."""
+    found: list[list[_Candidate]] = [[] for _ in queries]
+    left = list(range(len(queries)))  # queries whose hits were too few
+    num_moments = options.num_moments
+    for wanted in HITS_PER_MOMENT:
+        similarities, rows = view.store.search(
+            queries[left],
+            wanted * num_moments,
+            view.snapshot.num_rows,
+            allowed,
+            exact=options.exact,
+        )
+        hits = dict(zip(left, zip(similarities, rows, strict=True), strict=True))
+        for i in left:
+            # Below the last hit, other videos may have better moments than those looked at here.
+            lowest = float(hits[i][0].min(initial=np.inf))
+            found[i] = _best_moments(view, queries[i], hits[i], num_moments, lowest)
+        left = [i for i in left if len(found[i]) < num_moments]
+        if not left or rows.shape[1] < wanted * num_moments:
+            break
+    for i in left:
+        found[i] = _best_moments(view, queries[i], hits[i], num_moments, -np.inf)
+    return found
+
+
+def _best_moments(
+    view: View,
+    query: FloatArray,
+    hits: tuple[FloatArray, IntArray],
+    num_moments: int,
+    lowest: float,
 ) -> list[_Candidate]:
-    """The best moments by similarity alone.
+    """The best moments of the videos hit, down to a similarity.
 
     Videos are taken in order of their best hits, until no video left can hold a better moment.
     """
-    owners = view.snapshot.owners(hits[1])
-    order, best_at = np.unique(owners, return_index=True)
-    by_best = sorted(zip(order, hits[0][best_at], strict=True), key=lambda pair: -pair[1])
-    # Below the last hit fetched, other videos may have better moments than those looked at here.
-    for lowest in (hits[0].min(initial=np.inf), -np.inf):
-        found: list[_Candidate] = []
-        for owner, best in by_best:
-            least = found[-1].span.similarity if len(found) == num_moments else lowest
-            if least > best:
-                break
-            video = view.snapshot.videos[owner]
-            found += _moments_of(view, video, query, float(least))
-            found = sorted(found, key=lambda c: -c.span.similarity)[:num_moments]
-        if len(found) == num_moments:
+    owners, best_at = np.unique(view.snapshot.owners(hits[1]), return_index=True)
+    found: list[_Candidate] = []
+    for place in np.argsort(best_at):
+        least = found[-1].span.similarity if len(found) == num_moments else lowest
+        if least > hits[0][best_at[place]]:
             break
+        found += _moments_of(view, view.snapshot.videos[owners[place]], query, least)
+        found = sorted(found, key=lambda c: -c.span.similarity)[:num_moments]
     return found
 
 
 def _moments_of(
     view: View, video: IndexedVideo, query: FloatArray, least: float
 ) -> list[_Candidate]:
-    similarities, heights = _profile(view, video, query)
-    spans = view.snapshot.spans(video)
-    merged = merge_hits(spans, similarities, votes(similarities), least - MARGIN)
-    return [_Candidate(video, span, float(heights[span.hit])) for span in merged]
-
-
-def _profile(view: View, video: IndexedVideo, query: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Similarities and heights (W,) of all windows of a video."""
     vectors = view.store.read(video.first_row, video.num_windows)  # (W, E)
     similarities = vectors @ query
-    return similarities, view.background.heights(vectors, similarities, video.id)
+    spans = view.snapshot.spans(video)
+    merged = merge_hits(spans, similarities, votes(similarities), least - MARGIN)
+    return [_Candidate(video, span, vectors[span.hit]) for span in merged]
 
 
 def _place(view: View, query: FloatArray, hit: NarrationHit, candidates: list[_Candidate]) -> int:
@@ -187,19 +219,30 @@ def _place(view: View, query: FloatArray, hit: NarrationHit, candidates: list[_C
     video = view.by_key[hit.video]
     start = min(hit.start, max(0.0, hit.middle - SHORTEST_HEARD / 2))
     end = min(max(hit.end, start + SHORTEST_HEARD), max(video.duration, hit.end))
-    similarities, heights = _profile(view, video, query)
     spans = view.snapshot.spans(video)  # (W, 2)
     shared = np.minimum(spans[:, 1], end) - np.maximum(spans[:, 0], start)
     joined = np.maximum(spans[:, 1], end) - np.minimum(spans[:, 0], start)
     nearest = int(np.argmax(shared / joined))
-    span = MergedSpan(start, end, hit.middle, float(similarities[nearest]), nearest)
-    candidates.append(_Candidate(video, span, float(heights[nearest]), hit.is_complete))
+    vector = view.store.read(video.first_row, video.num_windows)[nearest]
+    span = MergedSpan(start, end, hit.middle, float(vector @ query), nearest)
+    candidates.append(_Candidate(video, span, vector, hit.is_complete))
     return len(candidates) - 1
 
 
-def _moment(view: View, candidate: _Candidate) -> Moment:
+def _moments(view: View, candidates: list[_Candidate]) -> list[Moment]:
+    if not candidates:
+        return []
+    heights = view.background.heights(
+        np.stack([c.vector for c in candidates]),
+        np.array([c.span.similarity for c in candidates], dtype=np.float32),
+        np.array([c.video.id for c in candidates]),
+    )
+    return [_moment(view, *pair) for pair in zip(candidates, heights.tolist(), strict=True)]
+
+
+def _moment(view: View, candidate: _Candidate, height: float) -> Moment:
     video, span = candidate.video, candidate.span
-    strength = view.background.strength(candidate.height)
+    strength = view.background.strength(height)
     level = view.thresholds.level(strength)
     return Moment(
         path=Path(video.path),

@@ -10,7 +10,9 @@ from __future__ import annotations
 import mmap
 import os
 import threading
+import weakref
 from collections.abc import Iterable
+from io import FileIO
 from pathlib import Path
 from typing import Protocol
 
@@ -112,6 +114,7 @@ class MatrixStore:
         self.path = Path(path)
         self._dim = dim
         self._matrix = torch.empty((0, dim), dtype=torch.float16)
+        self._handle: FileIO | None = None
         self._file: mmap.mmap | None = None
         self._opened: tuple[tuple[int, int], ApproximateIndex] | None = None
         self._codes, self._lock = Codes(dim), threading.Lock()
@@ -177,7 +180,7 @@ class MatrixStore:
         wanted = torch.from_numpy(np.ascontiguousarray(queries, dtype=np.float32))  # (N, E)
         index = None if exact else self._index()
         if allowed is not None and num_allowed <= max(k, FEW_SHARE * num_rows):
-            found = best_of(matrix, wanted, [np.flatnonzero(allowed)] * len(wanted), k)
+            found = best_of(self._pick, wanted, [np.flatnonzero(allowed)] * len(wanted), k)
         elif index is None or index.num_rows > num_rows:
             found = self._nearest(matrix, wanted, k, allowed)
         else:
@@ -201,7 +204,7 @@ class MatrixStore:
         rows = [np.concatenate((row[row >= 0], added)) for row in near]
         if min(map(len, rows)) < k:  # it found too few: look everywhere
             return self._nearest(matrix, queries, k, allowed)
-        return best_of(matrix, queries, rows, k)
+        return best_of(self._pick, queries, rows, k)
 
     def refresh_index(self, queries: FloatArray, num_rows: int) -> None:
         """See that there is an approximate index of nearly all of the first rows, if that pays.
@@ -258,7 +261,7 @@ class MatrixStore:
             first_pass = BytePass(self._codes, units)
         else:
             first_pass = HalfPass(matrix, units, self._codes.longest)
-        return nearest_rows(matrix, first_pass, queries, k, allowed, self._let_go)
+        return nearest_rows(len(matrix), first_pass, queries, k, self._pick, allowed)
 
     def rewrite(self, path: Path | str, ranges: Iterable[tuple[int, int]]) -> MatrixStore:
         """Copy ranges (first row, number of rows) into a new file, for compaction."""
@@ -276,6 +279,14 @@ class MatrixStore:
         if self._file is not None and hasattr(mmap, "MADV_DONTNEED"):
             self._file.madvise(mmap.MADV_DONTNEED)
 
+    def _pick(self, rows: IntArray) -> torch.Tensor:
+        """Some known rows (n, E), which lie far apart: reading them is quicker than mapping."""
+        if self._handle is None or not hasattr(os, "pread"):
+            return self._matrix[torch.from_numpy(rows)]
+        file, width = self._handle.fileno(), self._dim * BYTES
+        found = bytearray().join(os.pread(file, width, row) for row in (rows * width).tolist())
+        return torch.frombuffer(found, dtype=torch.float16).view(-1, self._dim)
+
     def _rows(self, count: int) -> torch.Tensor:
         """The first rows of the file, mapped; mapped again where it has grown since."""
         if count > len(self._matrix):
@@ -287,10 +298,12 @@ class MatrixStore:
                     self.path,
                 )
             # Copy on write, since torch wants memory it may write; nothing here ever does.
-            with self.path.open("rb") as file:
-                self._file = mmap.mmap(
-                    file.fileno(), on_disk * self._dim * BYTES, access=mmap.ACCESS_COPY
-                )
+            if self._handle is None:  # kept open, since compaction may remove the file
+                self._handle = self.path.open("rb", buffering=0)
+                weakref.finalize(self, self._handle.close)
+            self._file = mmap.mmap(
+                self._handle.fileno(), on_disk * self._dim * BYTES, access=mmap.ACCESS_COPY
+            )
             self._matrix = torch.frombuffer(self._file, dtype=torch.float16).view(-1, self._dim)
         return self._matrix[:count]
 

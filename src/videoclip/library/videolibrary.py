@@ -278,20 +278,9 @@ class VideoLibrary:
     ) -> list[list[Moment]]:
         view = self._view()
         condition = parse_where(where, self._catalog.metadata_keys()) if where else None
-        keys = self._catalog.keys(condition) if condition else None
         # Paging comes last, after whatever is looked at again.
         wide = replace(options, offset=0, top_k=max(options.num_moments, options.rerank_top))
-        similarities, rows = view.store.search(
-            vectors,
-            wide.num_hits,
-            view.snapshot.num_rows,
-            view.snapshot.allowed(keys),
-            exact=options.exact,
-        )
-        answers = [
-            find_moments(view, vectors[i], (similarities[i], rows[i]), wide, text, condition)
-            for i, text in enumerate(texts)
-        ]
+        answers = find_moments(view, vectors, texts, wide, condition)
         if options.rerank_top:
             answers = [self._again(*pair, options.rerank_top) for pair in zip(texts, answers)]
         return [moments[options.offset : options.num_moments] for moments in answers]
