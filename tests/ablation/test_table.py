@@ -7,6 +7,7 @@ import pytest
 
 from videoclip.ablation.claims import claims
 from videoclip.ablation.claims import markdown as claims_markdown
+from videoclip.ablation.curves import draw_curves
 from videoclip.ablation.measure import MEASURES
 from videoclip.ablation.picture import draw
 from videoclip.ablation.run import Finished
@@ -111,3 +112,11 @@ def test_claims_are_made_of_the_runs_there_are():
     assert len(found) == 4
     text = claims_markdown(list(found.values()))
     assert text.count("\n") == 2 + len(found)
+
+
+def test_curves_are_drawn_for_rows_with_the_same_loss():
+    rows = ("paper", "paper-cls", "paper-mil-nce", "small-reranked")
+    runs = [finished(row, seed, 0.5) for row in rows for seed in (1, 2)]
+    picture = ElementTree.fromstring(draw_curves(runs, "world"))
+    lines = picture.iter("{http://www.w3.org/2000/svg}polyline")
+    assert [line[0].text for line in lines] == ["paper", "paper-cls"]

@@ -15,6 +15,7 @@ import numpy as np
 from videoclip.ablation.bed import build_bed
 from videoclip.ablation.claims import claims
 from videoclip.ablation.claims import markdown as claims_markdown
+from videoclip.ablation.curves import draw_curves
 from videoclip.ablation.measure import Counts, trivial
 from videoclip.ablation.picture import draw
 from videoclip.ablation.rows import ROWS
@@ -100,7 +101,10 @@ def _plain(found: dict[str, Counts]) -> dict[str, dict[str, list[list[float]]]]:
 
 
 def write_table(out: Path) -> list[Line]:
-    """Write `table.md`, `table.json` and `table.svg` from every finished run, and return the rows.
+    """Write the table of every finished run, and return its rows.
+
+    `table.md` has the table and what it shows, `table.json` the same for programs, `table.svg` the
+    differences as a picture, `curves-WORLD.svg` the losses.
 
     Raises:
         ConfigError: If no run is finished.
@@ -120,4 +124,6 @@ def write_table(out: Path) -> list[Line]:
     write_whole(out / "table.md", f"{markdown(table)}\n{claims_markdown(found)}")
     write_whole(out / "table.json", json.dumps(to_dict(table), indent=1) + "\n")
     write_whole(out / "table.svg", draw(table))
+    for world in dict.fromkeys(run.world for run in runs):
+        write_whole(out / f"curves-{world}.svg", draw_curves(runs, world))
     return table

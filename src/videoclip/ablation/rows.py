@@ -15,7 +15,7 @@ __all__ = ["ROWS", "Row", "paper_on_the_bed", "small_on_the_bed"]
 VIDEOS_PER_BATCH = 28
 CLIPS_PER_VIDEO = 4
 MAX_SECONDS = 12
-EPOCHS = 30
+EPOCHS = 20
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class Ablate:
     """Folder for worlds, runs and the table: OUT/table.md, OUT/table.json, OUT/table.svg."""
     name: str = "world"
     """Name of the world, under which its runs are kept."""
-    videos: int = 1600
+    videos: int = 1200
     """How many videos the world has."""
     world: Annotated[WorldConfig, tyro.conf.arg(name="world")] = field(
         default_factory=lambda: WorldConfig(
