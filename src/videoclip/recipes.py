@@ -69,7 +69,7 @@ def small() -> PretrainConfig:
         model=_improved(model),
         # Speech runs ahead of what it speaks of: docs/results.md.
         clips=ClipConfig(clips_per_video=8, lead_seconds=3),
-        plan=PlanConfig(kind="shuffled", videos_per_batch=32),
+        plan=PlanConfig(kind="mined", videos_per_batch=32, drop_nearest=2, first_epoch=5),
         optim=OptimConfig(
             optimizer="adamw",
             lr=5e-4,

@@ -38,13 +38,14 @@ def out(tmp_path, monkeypatch):
         "mined": Row("mined", "plain", quick_mined),
         "again": Row("re-ranked", "plain", quick, rerank_top=5, trained_as="plain"),
     }
-    for name in list(ROWS):
-        monkeypatch.delitem(ROWS, name)
-    for name, row in rows.items():
-        monkeypatch.setitem(ROWS, name, row)
+    usual = dict(ROWS)
+    ROWS.clear()
+    ROWS.update(rows)
     telling_bed(tmp_path / "worlds" / "little")
     monkeypatch.setattr(module, "build_bed", lambda folder, *_: TestBed.open(folder))
-    return tmp_path
+    yield tmp_path
+    ROWS.clear()
+    ROWS.update(usual)
 
 
 def test_rows_are_trained_measured_and_compared(out):

@@ -17,8 +17,10 @@ def test_who_sees_everything_is_right_about_everything(bed):
     assert {pairs.shape for pairs in counts.values()} == {(num_test, 2)}
     found = ratios(counts)
     assert found.pop("direction, order hidden") == 0.5  # a picture in which nothing moves
-    # Every step of a task has to take a second, whether the video shows it or not.
+    # In order every step of a task has to take a second, whether the video shows it or not.
     assert 0.5 < found.pop("step recall") < 1
+    assert 0.5 < found.pop("F1 in order") < 1
+    assert 0.8 < found.pop("foreground in order") <= 1
     assert set(found.values()) == {1.0}, found
 
 
@@ -41,6 +43,6 @@ def test_trivial_answers(bed):
     found = {who: ratios(counts) for who, counts in trivial(bed).items()}
     assert tuple(found) == TRIVIAL
     assert set(found["always background"].values()) == {0.0}
-    assert 0 < found["uniform in order"]["foreground accuracy"] < 0.6
+    assert 0 < found["uniform in order"]["foreground in order"] < 0.6
     assert 0 < found["uniform in order"]["step recall"] < 0.8
-    assert 0 <= found["uniform in order"]["segment F1"] < 0.6
+    assert 0 <= found["uniform in order"]["F1 in order"] < 0.6

@@ -43,6 +43,8 @@ MEASURES = {
     "direction, order hidden": "the same of the clip's mean picture",
     "segment F1": "segments of the task's steps found with an IoU of 0.25, background in between",
     "foreground accuracy": "seconds of steps with the right label among those of the task",
+    "F1 in order": "the same of labels in the task's order, each a run of seconds",
+    "foreground in order": "foreground accuracy of those",
     "step recall": "steps found by one second each, in order (CrossTask)",
     "all-label F1": "segments of any label found with an IoU of 0.25 (COIN)",
     "all-label foreground": "seconds of steps with the right label among all (COIN)",
@@ -86,7 +88,7 @@ def measure(provider: Provider, bed: TestBed, rerank_top: int = 0) -> Counts:
 def trivial(bed: TestBed) -> dict[str, Counts]:
     """Return what needs no model: everything background, and a task's steps evenly in order."""
     videos = _test_videos(bed)
-    names = ("segment F1", "foreground accuracy", "step recall")
+    names = ("F1 in order", "foreground in order", "step recall")
     found: dict[str, Counts] = {
         who: {name: np.zeros((len(videos), 2)) for name in names} for who in TRIVIAL
     }
@@ -95,8 +97,8 @@ def trivial(bed: TestBed) -> dict[str, Counts]:
         true = label_targets(_segments(video), num_seconds)
         in_order = np.arange(num_seconds) * steps // num_seconds + 1
         for who, predicted in zip(TRIVIAL, (np.zeros_like(true), in_order), strict=True):
-            found[who]["segment F1"][place] = _f1_counts(predicted, true)
-            found[who]["foreground accuracy"][place] = _foreground_counts(predicted, true)
+            found[who]["F1 in order"][place] = _f1_counts(predicted, true)
+            found[who]["foreground in order"][place] = _foreground_counts(predicted, true)
         targets = step_targets(_segments(video, 0), num_seconds, steps)
         recall = recall_counts(even_steps(num_seconds, steps), targets)
         found["uniform in order"]["step recall"][place] = recall
@@ -240,7 +242,13 @@ def _seconds(provider: Provider, bed: TestBed, videos: Sequence[WorldVideo]) -> 
             counts[names[0]].append(_f1_counts(predicted, true))
             counts[names[1]].append(_foreground_counts(predicted, true))
     for video in videos:
-        found = order_steps(-log_softmax(of_task(video) / provider.temperature))
+        cost = -log_softmax(of_task(video) / provider.temperature)
+        # A second must be likelier than chance to be worth a step.
+        runs = order_steps(cost - np.log(len(video.task.steps)), exactly_one=False)
+        predicted, true = runs.any(axis=1) * (runs.argmax(axis=1) + 1), true_of_task(video)
+        counts["F1 in order"].append(_f1_counts(predicted, true))
+        counts["foreground in order"].append(_foreground_counts(predicted, true))
+        found = order_steps(cost)
         targets = step_targets(_segments(video, 0), len(found), len(video.task.steps))
         counts["step recall"].append(recall_counts(found, targets))
     return {name: np.array(rows, dtype=np.float64) for name, rows in counts.items()}
