@@ -79,6 +79,20 @@ def test_what_is_done_is_not_done_again(out):
     assert [run.seed for run in finished(out)] == [1, 2]
 
 
+def test_what_another_version_has_measured_is_measured_again(out):
+    ablate(out, "little", CONFIG, 24, rows=("plain",), seeds=(1,))
+    (run,) = finished(out)
+    path = run_folder(out, "little", "plain", 1) / MEASURED
+    content = json.loads(path.read_text())
+    del content["counts"]["R@1"]
+    path.write_text(json.dumps(content))
+    assert not finished(out)
+    ablate(out, "little", CONFIG, 24, rows=("plain",), seeds=(1,))
+    (again,) = finished(out)
+    assert (again.counts["R@1"] == run.counts["R@1"]).all()
+    assert again.cpu_seconds == run.cpu_seconds
+
+
 def test_wrong_rows_and_empty_tables(out):
     with pytest.raises(ConfigError, match="unknown row 'plan'; perhaps you meant 'plain'"):
         ablate(out, "little", CONFIG, 24, rows=("plan",), seeds=(1,))

@@ -11,12 +11,13 @@ import time
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from videoclip.ablation.bed import TestBed
-from videoclip.ablation.measure import Counts, measure
+from videoclip.ablation.measure import MEASURES, Counts, measure
 from videoclip.ablation.rows import ROWS, Row
 from videoclip.config import PretrainConfig
 from videoclip.embedding import Embedder
@@ -72,7 +73,8 @@ def perform(out: Path, world: str, row: str, seed: int) -> None:
         VideoCLIPError: As training does.
     """
     folder = run_folder(out, world, row, seed)
-    if (folder / MEASURED).exists():
+    known = _read(folder / MEASURED)
+    if known and set(known["counts"]) == set(MEASURES):
         return
     torch.set_num_threads(1)
     bed, what = _bed(out / "worlds" / world), ROWS[row]
@@ -80,10 +82,10 @@ def perform(out: Path, world: str, row: str, seed: int) -> None:
         perform(out, world, what.trained_as, seed)
         folder.mkdir(parents=True, exist_ok=True)
         trained = run_folder(out, world, what.trained_as, seed)
-        facts = json.loads((trained / MEASURED).read_text(encoding="utf-8"))["training"]
+        facts = _read(trained / MEASURED)["training"]
     else:
         trained = folder
-        facts = _train(configured(what, bed, seed), bed, folder)
+        facts = known["training"] if known else _train(configured(what, bed, seed), bed, folder)
     embedder = Embedder.from_pretrained(trained / "model")
     counts = measure(EmbedderProvider(embedder), bed, what.rerank_top)
     write_json(
@@ -116,12 +118,22 @@ def finished(out: Path) -> list[Finished]:
     found = []
     for path in sorted((out / "runs").glob(f"*/*/seed-*/{MEASURED}")):
         world, row, seed = path.parts[-4:-1]
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = _read(path)
+        if set(content["counts"]) != set(MEASURES):
+            continue  # measured by another version: `perform` measures it again
         counts = {name: np.array(pairs) for name, pairs in content["counts"].items()}
         facts = content["training"]
         curve = tuple((int(update), float(loss)) for update, loss in facts.pop("curve"))
         found.append(Finished(world, row, int(seed.removeprefix("seed-")), counts, curve, **facts))
     return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return what was measured of a run; nothing if it was not."""
+    if not path.exists():
+        return {}
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
 
 
 @lru_cache(maxsize=1)
