@@ -91,12 +91,12 @@ class Scene:
     def at(self, seconds: float) -> Frame:
         """Draw the frame at a time, (pixels, pixels, 3) RGB."""
         fx, fy, px, py = self._sway
-        dx = round(self._margin * np.sin(6.3 * fx * seconds + px))
-        dy = round(self._margin * np.sin(6.3 * fy * seconds + py))
+        dx = round(self._margin * math.sin(6.3 * fx * seconds + px))
+        dy = round(self._margin * math.sin(6.3 * fy * seconds + py))
         top, left = self._margin + dy, self._margin + dx
         frame = self._background[top : top + self.size, left : left + self.size].copy()
         for idle, d in self._idle:
-            bob = 0.015 * np.sin(3 * seconds + 40 * d.x)
+            bob = 0.015 * math.sin(3 * seconds + 40 * d.x)
             paste(frame, idle, self._part(d.x) - dx, self._part(d.y + bob) - dy)
         for shown, stage in zip(self.video.shown, self._stages, strict=True):
             if shown.start <= seconds < shown.end:
@@ -131,17 +131,21 @@ class Scene:
             case "size":
                 put(x, y, r * (0.4 + 1.4 * p))
             case "circle":
-                angle = 2 * np.pi * p + stage.wobble
-                put(x + 0.8 * stage.reach * np.cos(angle), y + 0.8 * stage.reach * np.sin(angle), r)
+                angle = 2 * math.pi * p + stage.wobble
+                put(
+                    x + 0.8 * stage.reach * math.cos(angle),
+                    y + 0.8 * stage.reach * math.sin(angle),
+                    r,
+                )
             case "distance":
                 gap = (0.15 + 0.85 * p) * stage.reach
                 put(x - gap, y, 0.8 * r)
                 put(x + gap, y, 0.8 * r)
             case "spread":
                 for k in range(5):
-                    angle = 2 * np.pi * k / 5 + stage.wobble
+                    angle = 2 * math.pi * k / 5 + stage.wobble
                     far = (0.15 + 0.95 * p) * stage.reach
-                    put(x + far * np.cos(angle), y + far * np.sin(angle), 0.65 * r)
+                    put(x + far * math.cos(angle), y + far * math.sin(angle), 0.65 * r)
             case "level":
                 put(x, y, 1.2 * r, level=p)
             case "lid":
