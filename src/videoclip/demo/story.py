@@ -55,7 +55,7 @@ class DemoSize:
     epochs: int
 
 
-FULL = DemoSize(num_videos=64, epochs=100)
+FULL = DemoSize(num_videos=64, epochs=40)
 QUICK = DemoSize(num_videos=16, epochs=10)
 
 WORLD = WorldConfig(
