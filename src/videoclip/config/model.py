@@ -90,6 +90,7 @@ class ModelConfig:
             require(
                 0 <= getattr(self, name) < self.vocab_size, f"model.{name} must be a vocabulary id"
             )
+        require(self.num_cross_layers >= 0, "model.num_cross_layers must not be negative")
         require(0.0 <= self.dropout < 1.0, "model.dropout must be in [0, 1)")
         require(self.temperature > 0, "model.temperature must be positive")
         require(self.features_per_second > 0, "model.features_per_second must be positive")

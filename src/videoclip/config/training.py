@@ -98,6 +98,7 @@ class PlanConfig:
         require(self.drop_nearest >= 0, "plan.drop_nearest must not be negative")
         require(-1.0 <= self.max_similarity <= 1.0, "plan.max_similarity must be in [-1, 1]")
         require(self.clips_per_vector > 0, "plan.clips_per_vector must be positive")
+        require(self.first_epoch > 0, "plan.first_epoch must be positive: epochs count from 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +119,8 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         require(0.0 <= self.soft_target_share < 1.0, "loss.soft_target_share must be in [0, 1)")
+        require(self.num_hard_negatives > 0, "loss.num_hard_negatives must be positive")
+        require(self.reranking_temperature > 0, "loss.reranking_temperature must be positive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +146,7 @@ class OptimConfig:
         require(self.lr > 0, "optim.lr must be positive")
         require(all(0 <= b < 1 for b in self.betas), "optim.betas must be in [0, 1)")
         require(self.eps > 0, "optim.eps must be positive")
+        require(self.weight_decay >= 0, "optim.weight_decay must not be negative")
         require(self.clip_norm >= 0, "optim.clip_norm must not be negative")
         require(self.warmup_updates >= 0, "optim.warmup_updates must not be negative")
         require(self.total_updates >= 0, "optim.total_updates must not be negative")
@@ -195,6 +199,7 @@ class PretrainConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self.num_workers >= 0, "num_workers must not be negative")
         require(self.frames_at_once > 0, "frames_at_once must be positive")
         require(
             not self.train_backbone or self.model.backbone.startswith("image:"),
