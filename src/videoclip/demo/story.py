@@ -56,7 +56,7 @@ class DemoSize:
 
 
 FULL = DemoSize(num_videos=64, epochs=40)
-QUICK = DemoSize(num_videos=16, epochs=10)
+QUICK = DemoSize(num_videos=16, epochs=60)
 
 WORLD = WorldConfig(
     seed=7,
