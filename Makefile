@@ -20,7 +20,7 @@ test: setup ## the fast tests, with coverage
 
 test-all: setup ## every test this machine can run; installs LanceDB and an S3 server for them
 	@$(BIN)/uv pip install -q --python $(BIN)/python -c requirements.lock lancedb "moto[s3,server]"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --hypothesis-profile=explore
 
 check: setup ## style, types and the floors
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

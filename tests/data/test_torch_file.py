@@ -216,14 +216,18 @@ def test_a_changed_byte_of_the_weights_is_noticed_in_an_archive(tmp_path):
         load_all(path)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(data=st.data(), zipped=st.booleans())
-def test_random_damage_gives_our_error_or_a_tensor(tmp_path_factory, data, zipped):
+# Positions are shares of the file: its length varies by the digits of an address torch writes.
+DAMAGE = st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255))
+
+
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@given(damages=st.lists(DAMAGE, min_size=1, max_size=4), zipped=st.booleans())
+def test_random_damage_gives_our_error_or_a_tensor(tmp_path_factory, damages, zipped):
     path = tmp_path_factory.mktemp("fuzz") / "c.pt"
     save({"model": {"w": torch.ones(6)}, "args": argparse.Namespace(a=1)}, path, zipped)
     content = bytearray(path.read_bytes())
-    for _ in range(data.draw(st.integers(1, 4))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    for position, value in damages:
+        content[int(position * len(content))] = value
     path.write_bytes(content)
     try:
         weights = load_all(path)
