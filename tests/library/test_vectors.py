@@ -23,6 +23,7 @@ def first_pass(request):
     """Each first pass, whatever the processor; products of bytes are right on all, if slow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vectors, "products_are_quick", lambda: request.param == "bytes")
+        patch.setattr(vectors, "SEARCHES_WITHOUT_CODES", 0)
         yield
 
 
@@ -97,11 +98,13 @@ def test_threads_share_the_rows(first_pass, tmp_path, monkeypatch):
 
 def test_codes_follow_a_growing_file_and_bound_their_error(tmp_path, monkeypatch):
     monkeypatch.setattr(vectors, "products_are_quick", lambda: True)
+    monkeypatch.setattr(vectors, "SEARCHES_WITHOUT_CODES", 0)
     monkeypatch.setattr(codes, "ROWS_PER_BLOCK", 8)
     monkeypatch.setattr(exact, "ROWS_PER_BLOCK", 8)
     rng = np.random.default_rng(5)
     store = MatrixStore(tmp_path / "v.f16", 16)
     query = rng.normal(size=(1, 16)).astype(np.float32)
+    unit = query[0] / np.linalg.norm(query)
     matrix = np.empty((0, 16), np.float32)
     for num_new, size in [(3, 1.0), (9, 1.0), (1, 40.0), (12, 0.1)]:  # larger than at first, too
         new = (size * rng.normal(size=(num_new, 16))).astype(np.float32)
@@ -110,9 +113,29 @@ def test_codes_follow_a_growing_file_and_bound_their_error(tmp_path, monkeypatch
         found = store.search(query, 4, len(matrix))[0][0]
         naive = naive_search(matrix, query[0], 4, np.ones(len(matrix), bool))
         np.testing.assert_allclose(found, naive, rtol=1e-3)
-        coded = np.concatenate([block.numpy() for block in store._codes.blocks])
-        errors = coded * store._codes.step - matrix.astype(np.float16).astype(np.float32)
-        assert np.linalg.norm(errors, axis=1).max() <= store._codes.error * 1.0001
+        true = torch.from_numpy(matrix).half().float() @ torch.from_numpy(unit)  # (R,)
+        first_pass, num_seen = codes.BytePass(store._codes, torch.from_numpy(unit)[None]), 0
+        for first in range(0, len(matrix), 8):
+            for place, most, doubts in first_pass.bounds(range(first, min(first + 8, len(matrix)))):
+                seen = true.numpy()[place : place + len(doubts)] - first_pass.centres[0]
+                assert (seen <= most[0] + 1e-6).all()
+                assert (seen >= most[0] - 2 * doubts - 1e-6).all()
+                assert (doubts <= 0.02 * np.linalg.norm(matrix, axis=1).max()).all()
+                num_seen += len(doubts)
+        assert num_seen == len(matrix)
+
+
+def test_codes_are_made_for_a_second_search(tmp_path, monkeypatch):
+    monkeypatch.setattr(vectors, "products_are_quick", lambda: True)
+    monkeypatch.setattr(vectors, "SEARCHES_WITHOUT_CODES", 1)
+    rng = np.random.default_rng(6)
+    store = filled(tmp_path, rng.normal(size=(50, 16)).astype(np.float32))
+    query = rng.normal(size=(1, 16)).astype(np.float32)
+    first = store.search(query, 5, 50)
+    assert store._codes.num_rows == 0
+    second = store.search(query, 5, 50)
+    assert store._codes.num_rows == 50
+    np.testing.assert_array_equal(first[1], second[1])
 
 
 def test_bytes_are_only_multiplied_where_that_is_quick(monkeypatch):
@@ -177,7 +200,8 @@ def test_memory_stays_that_of_the_file(tmp_path):
         "from videoclip.library.vectors import MatrixStore\n"
         "store = MatrixStore(sys.argv[1], 64)\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "store.search(np.ones((1, 64), np.float32), 10, 300_000)\n"
+        "for _ in range(2):\n"  # without codes, and with them
+        "    store.search(np.ones((1, 64), np.float32), 10, 300_000)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
     )
     done = subprocess.run(

@@ -1,22 +1,39 @@
-"""A library's vectors once more, a byte a number: half as much to read in a first pass."""
+"""A library's vectors once more, a byte a number: half as much to read in a first pass.
+
+Coded is how far a row lies from the mean of all, in steps of its own: embeddings of one library are
+much alike, and some rows lie further out than others. oneDNN multiplies bytes by way of torch's
+quantised linear layer, with the rows as its weights: it returns bounds, the error of each row added
+like a bias.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from videoclip.library.exact import ROWS_PER_BLOCK, ROWS_PER_PRODUCT, FloatArray, in_threads
+from videoclip.library.exact import (
+    ROWS_PER_BLOCK,
+    ROWS_PER_PRODUCT,
+    Bounds,
+    FloatArray,
+    LetGo,
+    in_threads,
+)
 
 __all__ = ["BytePass", "Codes", "products_are_quick"]
 
 LARGEST = 127
+ZERO = 128
+"""Bytes of queries have no sign: this one means 0."""
 SLACK = 1.0001
 """Bounds are reckoned in float32, which rounds as well."""
+NUM_SAMPLES = 4096
+"""Rows whose mean is the centre of the codes."""
 
 
 @lru_cache
@@ -26,8 +43,11 @@ def products_are_quick() -> bool:
         return False
     rows = torch.full((64, 256), LARGEST, dtype=torch.int8)
     rows[::2] = -LARGEST
-    exact = rows.int() @ rows[:2].int().T
-    return torch.equal(torch._int_mm(rows, rows[:2].T), exact)
+    queries = torch.full((2, 256), ZERO + LARGEST, dtype=torch.uint8)
+    queries[1] = ZERO - LARGEST
+    products = _linear(queries, 1.0, _Block(_packed(rows), *torch.ones(3, 64)), torch.zeros(64))
+    exact = (queries.int() - ZERO) @ rows.int().T
+    return torch.equal(products, exact.float())
 
 
 def cpu_capability() -> str:
@@ -35,35 +55,46 @@ def cpu_capability() -> str:
     return str(torch.backends.cpu.get_cpu_capability())
 
 
+@dataclass(frozen=True)
+class _Block:
+    """Some rows: in steps (n,) from the centre, in the order in which oneDNN multiplies them.
+
+    `errors` (n,) are the lengths of the differences between the rows and their codes, `reaches`
+    (n,) what these come to together with the distances from the centre.
+    """
+
+    codes: Any
+    steps: Tensor
+    errors: Tensor
+    reaches: Tensor
+
+
 class Codes:
-    """Each row of a matrix as bytes: multiples of one step, in blocks of `ROWS_PER_BLOCK`.
+    """Each row of a matrix as bytes, in blocks of `ROWS_PER_BLOCK`.
 
     Args:
         dim: Width E.
     """
 
     def __init__(self, dim: int) -> None:
-        self.blocks: list[Tensor] = []
-        self.step = 0.0
-        self.longest, self.error = 0.0, 0.0
-        """Length of the longest row, and of the longest difference between a row and its code."""
-        self._dim = dim
+        self.blocks: list[_Block] = []
+        self.centre = torch.zeros(dim)
+        """What all are coded from: (E,)."""
 
     @property
     def num_rows(self) -> int:
         """Rows there are codes of."""
-        return sum(len(block) for block in self.blocks)
+        return sum(len(block.steps) for block in self.blocks)
 
-    def follow(self, matrix: Tensor, let_go: Callable[[], None] = lambda: None) -> None:
+    def follow(self, matrix: Tensor, let_go: LetGo = lambda: None) -> None:
         """Code the rows (R, E) that were added since; rows never change.
 
         `let_go` is called whenever rows were looked at, for a matrix that is a file.
         """
         if len(matrix) <= self.num_rows:
             return
-        if not self.step:
-            # Larger numbers further on are cut off; that shows in the error.
-            self.step = max(float(matrix[:ROWS_PER_BLOCK].abs().max()) / LARGEST, 1e-12)
+        if not self.blocks:  # later rows may lie elsewhere, and have larger errors
+            self.centre = matrix[:: -(-len(matrix) // NUM_SAMPLES)].float().mean(dim=0)
         first = len(self.blocks) - (self.num_rows % ROWS_PER_BLOCK > 0)  # a broken one anew
         starts = range(first * ROWS_PER_BLOCK, len(matrix), ROWS_PER_BLOCK)
         with in_threads(min(torch.get_num_threads(), len(starts))) as run:
@@ -71,20 +102,21 @@ class Codes:
             for block in run(self._code, (matrix[s : s + ROWS_PER_BLOCK] for s in starts)):
                 coded.append(block)
                 let_go()
-        self.blocks[first:] = [block for block, _, _ in coded]
-        self.longest = max(self.longest, *(longest for _, longest, _ in coded))
-        self.error = max(self.error, *(error for _, _, error in coded))
+        self.blocks[first:] = coded
 
-    def _code(self, rows: Tensor) -> tuple[Tensor, float, float]:
-        block = torch.empty(rows.shape, dtype=torch.int8)
-        longest, error = 0.0, 0.0
+    def _code(self, rows: Tensor) -> _Block:
+        codes = torch.empty(rows.shape, dtype=torch.int8)
+        steps, errors, reaches = torch.empty(3, len(rows))
         for first in range(0, len(rows), ROWS_PER_PRODUCT):
-            exact = rows[first : first + ROWS_PER_PRODUCT].float()
-            steps = (exact / self.step).round_().clamp_(-LARGEST, LARGEST)
-            block[first : first + ROWS_PER_PRODUCT] = steps
-            longest = max(longest, float(exact.norm(dim=1).max()))
-            error = max(error, float(steps.mul_(self.step).sub_(exact).norm(dim=1).max()))
-        return block, longest, error
+            part = slice(first, first + ROWS_PER_PRODUCT)
+            away = rows[part].float() - self.centre
+            steps[part] = (away.abs().amax(dim=1) / LARGEST).clamp_min(1e-12)
+            whole = (away / steps[part, None]).round_()
+            codes[part] = whole
+            reaches[part] = away.norm(dim=1)
+            errors[part] = whole.mul_(steps[part, None]).sub_(away).norm(dim=1)
+        reaches += errors
+        return _Block(_packed(codes), steps, SLACK * errors, SLACK * reaches)
 
 
 class BytePass:
@@ -97,21 +129,31 @@ class BytePass:
 
     def __init__(self, codes: Codes, units: Tensor) -> None:
         self._codes = codes
-        steps = units.abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / LARGEST  # (N, 1)
-        whole = (units / steps).round()
-        self._queries = whole.to(torch.int8).T  # (E, N)
-        self.scales: FloatArray = (steps[:, 0] * codes.step).numpy()
-        # |q x - q' x'| <= |q - q'| |x| + |q'| |x - x'|
-        query_errors = (whole * steps - units).norm(dim=1)
-        lengths = (whole * steps).norm(dim=1)
-        self.doubts: FloatArray = (
-            SLACK * (query_errors * codes.longest + lengths * codes.error)
-        ).numpy()
+        self._step = max(float(units.abs().max()) / LARGEST, 1e-12)
+        whole = (units / self._step).round()
+        self._queries = (whole + ZERO).to(torch.uint8)
+        self._error = float((whole * self._step - units).norm(dim=1).max())
+        self.centres: FloatArray = (units @ codes.centre).numpy()
 
-    def similarities(self, rows: range) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-        """See `FirstPass.similarities`."""
+    def bounds(self, rows: range) -> Iterator[Bounds]:
+        """See `FirstPass.bounds`."""
         block = self._codes.blocks[rows.start // ROWS_PER_BLOCK]
-        size = ROWS_PER_BLOCK if self._queries.shape[1] == 1 else 4 * ROWS_PER_PRODUCT
-        for first in range(0, len(rows), size):
-            part = block[first : min(first + size, len(rows))]
-            yield rows.start + first, torch._int_mm(part, self._queries).numpy()
+        # |q x - q' x'| <= |q'| |x - x'| + |q - q'| |x|, and |q'| <= 1 + |q - q'|
+        doubts = torch.add(block.errors, block.reaches, alpha=self._error)
+        bounds = _linear(self._queries, self._step, block, doubts)
+        yield rows.start, bounds[:, : len(rows)].numpy(), doubts[: len(rows)].numpy()
+
+
+def _packed(codes: Tensor) -> Any:
+    """Rows of bytes (n, E) in oneDNN's own order."""
+    return torch.ops.onednn.qlinear_prepack(codes, None)
+
+
+def _linear(queries: Tensor, step: float, block: _Block, bias: Tensor) -> Tensor:
+    """Products (N, n) of queries (N, E), in steps from `ZERO`, with a block, plus a bias (n,)."""
+    none = torch.zeros(1, dtype=torch.int32).expand(len(bias))
+    products: Tensor = torch.ops.onednn.qlinear_pointwise(
+        *(queries, step, ZERO, block.codes, block.steps, none, bias),
+        *(1.0, 0, torch.float32, "none", [], ""),
+    )
+    return products

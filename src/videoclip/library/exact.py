@@ -17,19 +17,34 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["FirstPass", "HalfPass", "best_of", "in_threads", "nearest_rows"]
+__all__ = [
+    "Bounds",
+    "FirstPass",
+    "HalfPass",
+    "LetGo",
+    "Longest",
+    "best_of",
+    "in_threads",
+    "nearest_rows",
+]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+Bounds: TypeAlias = tuple[int, FloatArray, FloatArray]
+"""The first of n consecutive rows, what their similarities with N queries are at most (N, n), and
+how far these may lie below the middle of what they can be (n,)."""
 ReadRows: TypeAlias = Callable[[IntArray], Tensor]
 """Gives some rows (n, E), ascending, in float16."""
+LetGo: TypeAlias = Callable[[], None]
 InThreads: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
-ROWS_PER_BLOCK = 65536
+ROWS_PER_BLOCK = 32768
 """Rows that a thread takes at a time."""
 ROWS_PER_PRODUCT = 2048
 """Rows multiplied with several queries, or compared, at a time: what stays in a core's cache."""
+GROUPS_PER_WANTED = 16
+"""Groups of numbers that are put in order, for each number wanted."""
 HALF_DOUBT, BFLOAT_DOUBT = 2.001 * 2**-11, 3.001 * 2**-9
 """Of vectors of length 1: with one query it and the product are rounded to half precision; with
 several, so are the rows, and all to bfloat16. Bounds are reckoned in float32, which rounds too."""
@@ -39,17 +54,12 @@ class FirstPass(Protocol):
     """Similarities of all rows with queries of length 1, quick and slightly wrong."""
 
     @property
-    def scales(self) -> FloatArray:
-        """What the similarities with each query (N,) must be multiplied with."""
+    def centres(self) -> FloatArray:
+        """What must be added to the bounds of each query: (N,)."""
         ...
 
-    @property
-    def doubts(self) -> FloatArray:
-        """How far they may then still be from the true ones: (N,)."""
-        ...
-
-    def similarities(self, rows: range) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-        """The first of n consecutive rows, and their similarities (n, N)."""
+    def bounds(self, rows: range) -> Iterator[Bounds]:
+        """Bounds on the similarities of consecutive rows."""
         ...
 
 
@@ -60,27 +70,49 @@ class HalfPass:
         matrix: (R, E) float16.
         units: (N, E) float32, of length 1.
         longest: Length of the longest row.
+        let_go: Called when some rows were looked at, for a matrix that is a file.
     """
 
-    def __init__(self, matrix: Tensor, units: Tensor, longest: float) -> None:
-        self._matrix, self._units = matrix, units
-        self.scales = np.ones(len(units), dtype=np.float32)
-        doubt = longest * (HALF_DOUBT if len(units) == 1 else BFLOAT_DOUBT)
-        self.doubts = np.full(len(units), doubt, dtype=np.float32)
+    def __init__(
+        self, matrix: Tensor, units: Tensor, longest: float, let_go: LetGo = lambda: None
+    ) -> None:
+        self._matrix, self._units, self._let_go = matrix, units, let_go
+        self._doubt = longest * (HALF_DOUBT if len(units) == 1 else BFLOAT_DOUBT)
+        self.centres = np.zeros(len(units), dtype=np.float32)
 
-    def similarities(self, rows: range) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-        """See `FirstPass.similarities`."""
+    def bounds(self, rows: range) -> Iterator[Bounds]:
+        """See `FirstPass.bounds`."""
+        doubts = np.full(len(rows), self._doubt, dtype=np.float32)
         if len(self._units) == 1:
             product = self._matrix[rows.start : rows.stop] @ self._units[0].half()
-            yield rows.start, product.float().numpy()[:, None]
+            self._let_go()
+            yield rows.start, product.float().add_(self._doubt).numpy()[None], doubts
             return
         wide = torch.empty(ROWS_PER_PRODUCT, self._matrix.shape[1])
-        narrow, narrow_units = wide.bfloat16(), self._units.bfloat16().T
+        narrow, narrow_units = wide.bfloat16(), self._units.bfloat16()
         for first in range(rows.start, rows.stop, ROWS_PER_PRODUCT):
             part = self._matrix[first : min(first + ROWS_PER_PRODUCT, rows.stop)]
             # By way of float32: from float16 straight to bfloat16 torch is four times slower.
             rounded = narrow[: len(part)].copy_(wide[: len(part)].copy_(part))
-            yield first, (rounded @ narrow_units).float().numpy()
+            products = (narrow_units @ rounded.T).float().add_(self._doubt)
+            yield first, products.numpy(), doubts[: len(part)]
+        self._let_go()
+
+
+class Longest:
+    """Length of the longest row of a matrix that grows; rows never change."""
+
+    def __init__(self) -> None:
+        self._length, self._num_rows = 0.0, 0
+
+    def of(self, matrix: Tensor, let_go: LetGo = lambda: None) -> float:
+        """Look at the rows (R, E) that were added since; see `HalfPass` for `let_go`."""
+        for first in range(self._num_rows, len(matrix), ROWS_PER_PRODUCT):
+            lengths = matrix[first : first + ROWS_PER_PRODUCT].float().norm(dim=1)
+            self._length = max(self._length, float(lengths.max()))
+            let_go()
+        self._num_rows = max(self._num_rows, len(matrix))
+        return self._length
 
 
 def nearest_rows(
@@ -104,32 +136,32 @@ def nearest_rows(
     Returns:
         Similarities (N, k), falling along a row, and rows (N, k).
     """
-    doubts = first_pass.doubts / first_pass.scales
     starts = iter(range(0, num_rows, ROWS_PER_BLOCK))  # a thread takes the next when it is done
 
     def look_through(_: int) -> _Candidates:
-        found = _Candidates(k, doubts)
+        found = _Candidates(k, len(queries))
         for start in starts:
             rows = range(start, min(start + ROWS_PER_BLOCK, num_rows))
             if allowed is None or allowed[rows.start : rows.stop].any():
-                for first, similarities in first_pass.similarities(rows):
-                    found.add(similarities, first, allowed)
+                for first, bounds, doubts in first_pass.bounds(rows):
+                    barred = None if allowed is None else ~allowed[first : first + len(doubts)]
+                    found.add(first, bounds, doubts, barred)
         return found
 
     num_threads = min(torch.get_num_threads(), -(-num_rows // ROWS_PER_BLOCK))
     with in_threads(num_threads) as run:
-        shares = list(run(look_through, range(num_threads)))
-        candidates = _Candidates.joined(shares).by_query()
-        # What the best k truly reach bounds the others better than what they seem to reach.
-        orders = [np.argpartition(-rounded, k - 1) for _, rounded in candidates]
-        firsts = [rows[order[:k]] for (rows, _), order in zip(candidates, orders, strict=True)]
+        candidates = _Candidates.joined(list(run(look_through, range(num_threads)))).by_query()
+        # What the likely best k truly reach bounds the others better than what they seem to reach.
+        orders = [np.argpartition(doubts - bounds, k - 1) for _, bounds, doubts in candidates]
+        firsts = [rows[order[:k]] for (rows, *_), order in zip(candidates, orders, strict=True)]
         best = _compare_all(read_rows, queries, firsts, run)
         lengths = queries.norm(dim=1).clamp_min(1e-12).numpy()
-        least = [float(best[i].min()) / lengths[i] for i in range(len(best))]
-        bounds = _just_below(np.array(least) / first_pass.scales - doubts)
+        least = np.array([some.min() for some in best]) / lengths - first_pass.centres
         others = [
-            rows[order[k:][rounded[order[k:]] >= bound]]
-            for (rows, rounded), order, bound in zip(candidates, orders, bounds, strict=True)
+            rows[order[k:][bounds[order[k:]] >= bound]]
+            for (rows, bounds, _), order, bound in zip(
+                candidates, orders, _just_below(least), strict=True
+            )
         ]
         more = _compare_all(read_rows, queries, others, run)
     rows = [np.concatenate(pair) for pair in zip(firsts, others, strict=True)]
@@ -188,31 +220,27 @@ def in_threads(num_threads: int) -> Iterator[InThreads]:
 
 
 class _Candidates:
-    """Rows that may be among the k most similar to each query, however they were rounded."""
+    """Rows that may be among the k most similar to each of N queries."""
 
-    def __init__(self, k: int, doubts: FloatArray) -> None:
-        self._k, self._doubts = k, doubts
-        self._least = np.full(len(doubts), -np.inf, dtype=np.float32)
-        self._found: list[tuple[IntArray, IntArray, FloatArray]] = []  # queries, rows, similarities
+    def __init__(self, k: int, num_queries: int) -> None:
+        self._k, self._num_queries = k, num_queries
+        self._least = np.full(num_queries, -np.inf, dtype=np.float32)
+        self._found: list[tuple[npt.NDArray[Any], ...]] = []
+        """Queries, rows, bounds and doubts."""
         self._num_found = 0
-        self._next_look = 2 * k * len(doubts)
+        self._next_look = 2 * k * num_queries
 
     def add(
-        self, similarities: npt.NDArray[Any], first: int, allowed: BoolArray | None = None
+        self, first: int, bounds: FloatArray, doubts: FloatArray, barred: BoolArray | None = None
     ) -> None:
-        """Look at the similarities (n, N) of the rows from `first` on."""
-        barred = None if allowed is None else ~allowed[first : first + len(similarities)]
-        if len(similarities) >= self._k and np.isneginf(self._least).any():
-            seen = similarities.astype(np.float32)
-            if barred is not None:
-                seen[barred] = -np.inf
-            self._raise(np.partition(seen, len(seen) - self._k, axis=0)[-self._k])
-        reached = similarities >= _just_below(self._least, similarities.dtype)
+        """Look at rows from `first` on: bounds (N, n), doubts (n,), which may not be found."""
         if barred is not None:
-            reached[barred] = False
-        places = np.flatnonzero(reached)
-        rows, queries = np.divmod(places, similarities.shape[1])
-        self._found.append((queries, rows + first, similarities.ravel()[places].astype(np.float32)))
+            bounds[:, barred] = -np.inf
+        if np.isneginf(self._least).any():
+            self._raise(_reached(bounds - 2 * doubts, self._k))
+        places = np.flatnonzero(bounds >= self._least[:, None])
+        queries, rows = np.divmod(places, bounds.shape[1])
+        self._found.append((queries, rows + first, bounds.ravel()[places], doubts[rows]))
         self._num_found += len(rows)
         if self._num_found > self._next_look:
             self._tighten()
@@ -220,40 +248,49 @@ class _Candidates:
     @classmethod
     def joined(cls, shares: list[_Candidates]) -> _Candidates:
         """What several shares of the rows gave, as one."""
-        whole = cls(shares[0]._k, shares[0]._doubts)
+        whole = cls(shares[0]._k, shares[0]._num_queries)
         for share in shares:
             whole._found += share._found
         whole._tighten()
         return whole
 
-    def by_query(self) -> list[tuple[IntArray, FloatArray]]:
-        """Rows left for each query, and their similarities."""
-        queries, rows, similarities = self._found[0]
+    def by_query(self) -> list[tuple[IntArray, FloatArray, FloatArray]]:
+        """Rows left for each query, their bounds and doubts."""
+        queries, *columns = self._found[0]
         order = _stable_order(queries)
-        ends = np.cumsum(np.bincount(queries, minlength=len(self._doubts)))[:-1]
-        return list(zip(np.split(rows[order], ends), np.split(similarities[order], ends)))
+        ends = np.cumsum(np.bincount(queries, minlength=self._num_queries))[:-1]
+        parts = (np.split(column[order], ends) for column in columns)
+        return [(rows, bounds, doubts) for rows, bounds, doubts in zip(*parts, strict=True)]
 
     def _tighten(self) -> None:
         """Raise the bounds to what the rows found so far allow, and drop those below."""
-        queries, rows, similarities = (np.concatenate(part) for part in zip(*self._found))
-        counts = np.bincount(queries, minlength=len(self._least))
-        if counts.max() >= self._k:
-            order = _stable_order(queries)
-            place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-            table = np.full((len(counts), counts.max()), -np.inf, dtype=np.float32)
-            table[queries[order], place] = similarities[order]
-            self._raise(np.partition(table, -self._k, axis=1)[:, -self._k])
-        keep = similarities >= _just_below(self._least)[queries]
-        self._found = [(queries[keep], rows[keep], similarities[keep])]
+        columns = [np.concatenate(column) for column in zip(*self._found, strict=True)]
+        queries, _, bounds, doubts = columns
+        counts = np.bincount(queries, minlength=self._num_queries)
+        order = _stable_order(queries)
+        place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+        table = np.full((len(counts), counts.max()), -np.inf, dtype=np.float32)
+        table[queries[order], place] = (bounds - 2 * doubts)[order]
+        self._raise(_reached(table, self._k))
+        keep = np.isfinite(bounds) & (bounds >= self._least[queries])
+        self._found = [tuple(column[keep] for column in columns)]
         self._num_found = int(keep.sum())
         self._next_look = 2 * max(self._num_found, self._k * len(counts))
 
     def _raise(self, reached: FloatArray) -> None:
-        """Given what k rows seem to reach (N,): one that matters is at most so far below.
+        """Given what k rows reach at least (N,), other rows must as well."""
+        self._least = np.maximum(self._least, _just_below(reached))
 
-        Both may be wrong, in opposite directions.
-        """
-        self._least = np.maximum(self._least, reached - 2 * self._doubts)
+
+def _reached(table: FloatArray, k: int) -> FloatArray:
+    """What k numbers of each row (n,) reach, nearly as much as there is: (N,)."""
+    num = table.shape[1]
+    if num < k:
+        return np.full(len(table), -np.inf, dtype=np.float32)
+    # Most of the k largest are the largest of a small group, and those are few to put in order.
+    size = max(1, num // (GROUPS_PER_WANTED * k))
+    largest = table[:, : num - num % size].reshape(len(table), size, -1).max(axis=1)
+    return np.partition(largest, largest.shape[1] - k, axis=1)[:, -k]
 
 
 def _stable_order(queries: IntArray) -> IntArray:
@@ -262,8 +299,6 @@ def _stable_order(queries: IntArray) -> IntArray:
     return np.argsort(small, kind="stable")
 
 
-def _just_below(bounds: Any, dtype: npt.DTypeLike = np.float32) -> Any:
-    """Bounds of a type that similarities of it can be compared with, never above the given ones."""
-    if np.issubdtype(dtype, np.integer):
-        return np.floor(np.maximum(bounds, np.iinfo(dtype).min // 2)).astype(dtype)
-    return np.nextafter(np.asarray(bounds, dtype=np.float32), np.float32(-np.inf))
+def _just_below(bounds: FloatArray) -> FloatArray:
+    """The numbers of float32 below those given, which may have been rounded up."""
+    return np.nextafter(bounds.astype(np.float32), np.float32(-np.inf))

@@ -35,6 +35,7 @@ from videoclip.library.exact import (
     FloatArray,
     HalfPass,
     IntArray,
+    Longest,
     best_of,
     nearest_rows,
 )
@@ -45,6 +46,8 @@ BYTES = 2
 """Of one float16."""
 FEW_SHARE = 1 / 16
 """Of the rows: so few that may be found are all compared, without a first pass."""
+SEARCHES_WITHOUT_CODES = 1
+"""Making codes takes ten times as long as a search without, which may be a process's only one."""
 ROWS_PER_LOOK = 32
 """Rows read at a time."""
 
@@ -118,6 +121,7 @@ class MatrixStore:
         self._file: mmap.mmap | None = None
         self._opened: tuple[tuple[int, int], ApproximateIndex] | None = None
         self._codes, self._lock = Codes(dim), threading.Lock()
+        self._longest, self._num_searches = Longest(), 0
 
     @property
     def dim(self) -> int:
@@ -254,13 +258,15 @@ class MatrixStore:
     ) -> tuple[FloatArray, IntArray]:
         """The nearest of all rows."""
         units = torch.nn.functional.normalize(queries)
-        with self._lock:
-            self._codes.follow(matrix, self._let_go)
         first_pass: FirstPass
-        if products_are_quick():
-            first_pass = BytePass(self._codes, units)
-        else:
-            first_pass = HalfPass(matrix, units, self._codes.longest)
+        with self._lock:
+            if self._num_searches >= SEARCHES_WITHOUT_CODES and products_are_quick():
+                self._codes.follow(matrix, self._let_go)
+                first_pass = BytePass(self._codes, units)
+            else:
+                longest = self._longest.of(matrix, self._let_go)
+                first_pass = HalfPass(matrix, units, longest, self._let_go)
+            self._num_searches += 1
         return nearest_rows(len(matrix), first_pass, queries, k, self._pick, allowed)
 
     def rewrite(self, path: Path | str, ranges: Iterable[tuple[int, int]]) -> MatrixStore:
