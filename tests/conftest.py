@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# Time is measured under bench/; a busy machine must not fail a test. What lets a change in tries the
-# same examples each time; `make test-all` explores others.
+# Time is measured under bench/; a busy machine must not fail a test. `make test` tries the same
+# examples each time, so that it passes or fails for a reason; `make test-all` explores others.
 settings.register_profile("gate", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)
 settings.load_profile("gate")
