@@ -33,7 +33,7 @@ from videoclip.evaluation.metrics.intervals import bootstrap_interval
 from videoclip.evaluation.metrics.moments import span_iou
 from videoclip.library.confidence import UNRELATED_QUERIES, Background, unrelated_to_all
 from videoclip.library.decoding import free_spans, ordered_spans, without_rivals
-from videoclip.library.moments import LEAST_VOTE, merge_hits, votes
+from videoclip.library.moments import LEAST_VOTE, Hits, merge_hits, votes
 from videoclip.library.understanding import HEIGHT_THRESHOLD
 from videoclip.library.windows import window_spans
 
@@ -57,11 +57,11 @@ def find_spans(
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for query in queries:
         similarities = vectors @ query
-        best = merge_hits(spans, similarities, votes(similarities))[0]
-        found[OURS].append((best.start, best.end))
+        best = merge_hits([Hits(windows, similarities, votes(similarities))])[0][0]
+        found[OURS].append((best.start / rate, best.end / rate))
         above = np.maximum(background.heights(vectors, similarities), LEAST_VOTE)
-        before = merge_hits(spans, similarities, above)[0]
-        found["above background"].append((before.start, before.end))
+        before = merge_hits([Hits(windows, similarities, above)])[0][0]
+        found["above background"].append((before.start / rate, before.end / rate))
         found["single window"].append(tuple(spans[similarities.argmax()]))
         found["mean of frames"].append(tuple(spans[(means @ query).argmax()]))
         found["whole video"].append((0.0, len(features) / rate))

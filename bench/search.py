@@ -43,7 +43,7 @@ class RandomText:
 
     def embed_text(self, texts: Sequence[str]) -> np.ndarray:
         """Random directions, the same for the same text."""
-        seeds = [sum(map(ord, text)) for text in texts]
+        seeds = [list(text.encode()) for text in texts]
         vectors = [
             np.random.default_rng(seed).normal(size=self.config.hidden_size) for seed in seeds
         ]

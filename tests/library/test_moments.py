@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videoclip.library.moments import KEPT_SHARE, merge_hits
+from videoclip.library.moments import KEPT_SHARE, Hits, merge_hits
 from videoclip.library.windows import window_spans
 
 
@@ -47,29 +47,31 @@ def naive_merge(spans, similarities, weights):
     )
 )
 def test_equals_the_naive_twin(hits):
-    spans = np.array([(start, start + length) for start, length, _ in hits], dtype=float)
+    spans = np.array([(start, start + length) for start, length, _ in hits])
     # Weights of eighths add up exactly, so that both see the same ties.
     weights = np.array([weight for *_, weight in hits]) / 8
     similarities = weights + 0.001 * np.arange(len(hits))
-    found = [(m.start, m.end, m.similarity) for m in merge_hits(spans, similarities, weights)]
+    found = [
+        (m.start, m.end, m.similarity) for m in merge_hits([Hits(spans, similarities, weights)])[0]
+    ]
     assert found == naive_merge(spans.tolist(), similarities.tolist(), weights.tolist())
 
 
 def test_an_event_between_window_borders_is_found_closely():
-    spans = window_spans(120, 1.0).astype(float)
+    spans = window_spans(120, 1.0)
     inside = np.minimum(spans[:, 1], 57) - np.maximum(spans[:, 0], 41)
     similarities = np.maximum(inside, 0) / (spans[:, 1] - spans[:, 0])
-    best = merge_hits(spans, similarities, np.maximum(similarities, 0.001))[0]
+    best = merge_hits([Hits(spans, similarities, np.maximum(similarities, 0.001))])[0][0]
     assert 38 <= best.start <= 42 and 56 <= best.end <= 60
     assert 41 <= best.best < 57
 
 
 def test_two_events_stay_two():
-    spans = window_spans(100, 1.0).astype(float)
+    spans = window_spans(100, 1.0)
     truth = np.zeros(100)
     truth[10:18], truth[60:80] = 1.0, 0.8
     similarities = np.array([truth[int(a) : int(b)].mean() for a, b in spans])
-    first, second = merge_hits(spans, similarities, similarities + 0.001)[:2]
+    first, second = merge_hits([Hits(spans, similarities, similarities + 0.001)])[0][:2]
     assert first.start < 18 and first.end > 10 and first.similarity > second.similarity
     assert second.start < 80 and second.end > 60
     assert first.end <= second.start
@@ -77,9 +79,9 @@ def test_two_events_stay_two():
 
 @given(st.integers(1, 400), st.integers(0, 2**32 - 1))
 def test_moments_are_ordered_inside_the_video_and_hold_their_best_second(num_seconds, seed):
-    spans = window_spans(num_seconds, 1.0).astype(float)
+    spans = window_spans(num_seconds, 1.0)
     similarities = np.random.default_rng(seed).normal(size=len(spans))
-    moments = merge_hits(spans, similarities, np.maximum(similarities, 0.001))
+    moments = merge_hits([Hits(spans, similarities, np.maximum(similarities, 0.001))])[0]
     values = [m.similarity for m in moments]
     assert values == sorted(values, reverse=True)
     assert all(0 <= m.start <= m.best <= m.end <= num_seconds for m in moments)
@@ -88,8 +90,19 @@ def test_moments_are_ordered_inside_the_video_and_hold_their_best_second(num_sec
 
 
 def test_moments_below_the_least_similarity_are_left_out():
-    spans = window_spans(60, 1.0).astype(float)
+    spans = window_spans(60, 1.0)
     similarities = np.random.default_rng(1).normal(size=len(spans))
-    everything = merge_hits(spans, similarities, np.maximum(similarities, 0.001))
-    some = merge_hits(spans, similarities, np.maximum(similarities, 0.001), least=1.0)
+    everything = merge_hits([Hits(spans, similarities, np.maximum(similarities, 0.001))])[0]
+    some = merge_hits([Hits(spans, similarities, np.maximum(similarities, 0.001), least=1.0)])[0]
     assert some == [moment for moment in everything if moment.similarity >= 1.0]
+
+
+@given(st.lists(st.integers(1, 90), max_size=6), st.integers(0, 2**32 - 1))
+def test_videos_are_merged_side_by_side_as_each_alone(lengths, seed):
+    rng = np.random.default_rng(seed)
+    hits = []
+    for length in lengths:
+        spans = window_spans(length, 1.0)
+        similarities = rng.integers(0, 64, len(spans)) / 8  # of eighths: sums are exact, some equal
+        hits.append(Hits(spans, similarities, similarities + 1, least=float(rng.integers(0, 8))))
+    assert merge_hits(hits) == [merge_hits([one])[0] for one in hits]

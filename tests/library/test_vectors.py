@@ -184,6 +184,19 @@ def test_a_short_file_is_reported_with_what_to_do(tmp_path):
         store.read(0, 9)
 
 
+def test_a_file_that_shrinks_while_it_is_read_is_reported(tmp_path):
+    matrix = np.random.default_rng(7).normal(size=(40, 3)).astype(np.float32)
+    store = filled(tmp_path, matrix)
+    assert store.read(0, 40).shape == (40, 3)
+    allowed = np.zeros(40, bool)
+    allowed[[2, 39]] = True  # so few that they are read one by one
+    os.truncate(store.path, 39 * 3 * 2 + 1)
+    with pytest.raises(DataError, match="became shorter"):
+        store.read(30, 10)
+    with pytest.raises(DataError, match="became shorter"):
+        store.search(matrix[:1], 2, 40, allowed)
+
+
 def test_rewrite_keeps_only_the_ranges(tmp_path):
     matrix = np.arange(30, dtype=np.float32).reshape(10, 3)
     new = filled(tmp_path, matrix).rewrite(tmp_path / "new.f16", [(1, 2), (7, 3)])

@@ -8,12 +8,13 @@ sharpen the borders, long ones bridge gaps; nothing is learned. Measured by `ben
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MergedSpan", "merge_hits", "votes"]
+__all__ = ["Hits", "MergedSpan", "merge_hits", "votes"]
 
 KEPT_SHARE = 0.5
 """Share of the peak's votes a second needs to belong to a moment."""
@@ -22,6 +23,24 @@ LEAST_VOTE = 0.001
 """Of a window below the mean of its video, so that even a moment of such windows has borders."""
 
 FloatArray = npt.NDArray[np.floating]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Hits:
+    """How windows of one video suit one query.
+
+    Attributes:
+        spans: (W, 2) half-open ranges of seconds (or whatever features stand for).
+        similarities: (W,) by which moments are ranked.
+        weights: (W,) positive votes.
+        least: Moments whose best hit is below this similarity are not looked for.
+    """
+
+    spans: IntArray
+    similarities: FloatArray
+    weights: FloatArray
+    least: float = -np.inf
 
 
 @dataclass(frozen=True)
@@ -52,50 +71,101 @@ def votes(similarities: FloatArray) -> FloatArray:
     return np.asarray(np.maximum(similarities - similarities.mean(), LEAST_VOTE))
 
 
-def merge_hits(
-    spans: FloatArray, similarities: FloatArray, weights: FloatArray, least: float = -np.inf
-) -> list[MergedSpan]:
-    """Merge overlapping hits of one video into moments that do not overlap much.
+def merge_hits(hits: Sequence[Hits]) -> list[list[MergedSpan]]:
+    """Merge overlapping hits, of each video by itself, into moments that do not overlap much.
 
     The most similar hit left is the seed of the next moment; hits that share at least half of the
     shorter of the two with a moment are used up by it.
 
     Args:
-        spans: (W, 2) seconds, half open.
-        similarities: (W,) of each, by which moments are ranked.
-        weights: (W,) positive votes of each.
-        least: Moments whose best hit is below this similarity are not looked for.
+        hits: Of several videos and queries, merged side by side.
 
     Returns:
-        Moments, best first.
+        Moments of each, best first.
     """
-    left = np.argsort(-similarities, kind="stable")
-    found: list[MergedSpan] = []
-    while len(left) and similarities[left[0]] >= least:
-        seed = int(left[0])
-        starts, ends = spans[left].T
-        start, end, best = _voted_span(starts, ends, weights[left], spans[seed])
-        found.append(MergedSpan(start, end, best, float(similarities[seed]), seed))
-        shared = np.minimum(ends, end) - np.maximum(starts, start)
-        used = shared >= 0.5 * np.minimum(ends - starts, end - start)
-        used[0] = True  # however the votes fell, the loop goes on
-        left = left[~used]
+    found: list[list[MergedSpan]] = [[] for _ in hits]
+    if not hits:
+        return found
+    left = _Left.all_of(hits)
+    while len(left.owners):
+        left = left.next_moments(found)
     return found
 
 
-def _voted_span(
-    starts: FloatArray, ends: FloatArray, weights: FloatArray, seed: FloatArray
-) -> tuple[float, float, float]:
-    """Start, end and best second of the run of well-voted seconds in and around the seed."""
-    borders = np.unique(np.concatenate((starts, ends)))  # K + 1 borders of K elementary stretches
-    first_votes = np.bincount(np.searchsorted(borders, starts), weights, len(borders))
-    last_votes = np.bincount(np.searchsorted(borders, ends), weights, len(borders))
-    votes = np.cumsum(first_votes - last_votes)[:-1]  # (K,)
-    first, last = np.searchsorted(borders, seed)
-    peak = int(first + np.argmax(votes[first:last]))
-    weak = np.flatnonzero(votes < KEPT_SHARE * votes[peak])
-    after = int(np.searchsorted(weak, peak))
-    begin = weak[after - 1] + 1 if after else 0
-    stop = weak[after] if after < len(weak) else len(votes)
-    best = 0.5 * (borders[peak] + borders[peak + 1])
-    return float(borders[begin]), float(borders[stop]), float(best)
+@dataclass(frozen=True)
+class _Left:
+    """Hits (S,) that no moment has used up yet, in order of their owners."""
+
+    owners: IntArray
+    places: IntArray
+    """Rows in the owner's hits."""
+    starts: IntArray
+    ends: IntArray
+    similarities: FloatArray
+    weights: FloatArray
+    least: FloatArray
+    """Of each owner."""
+
+    @classmethod
+    def all_of(cls, hits: Sequence[Hits]) -> _Left:
+        counts = [len(some.spans) for some in hits]
+        starts, ends = np.concatenate([some.spans for some in hits]).T
+        return cls(
+            owners=np.repeat(np.arange(len(hits)), counts),
+            places=np.concatenate([np.arange(count) for count in counts]),
+            starts=starts,
+            ends=ends,
+            similarities=np.concatenate([some.similarities for some in hits]),
+            weights=np.concatenate([some.weights for some in hits]),
+            least=np.array([some.least for some in hits], dtype=np.float64),
+        )
+
+    def next_moments(self, found: list[list[MergedSpan]]) -> _Left:
+        """Add the next moment of each owner to those found, and return the hits then left."""
+        owners, rows = np.unique(self.owners, return_index=True)
+        counts = np.diff(rows, append=len(self.owners))
+        best = np.maximum.reduceat(self.similarities, rows)  # (P,) of P owners
+        going_on = best >= self.least[owners]
+        if not going_on.all():
+            return self._only(np.repeat(going_on, counts))
+        group = np.repeat(np.arange(len(owners)), counts)  # (S,)
+        seeds = np.flatnonzero(self.similarities == best[group])
+        seeds = seeds[np.searchsorted(group[seeds], np.arange(len(owners)))]  # the first of equals
+        starts, ends, middles = self._voted_spans(group, rows, seeds)
+        for owner, *moment in zip(
+            owners.tolist(),
+            *(starts.tolist(), ends.tolist(), middles.tolist()),
+            *(self.similarities[seeds].tolist(), self.places[seeds].tolist()),
+            strict=True,
+        ):
+            found[owner].append(MergedSpan(*moment))
+        shared = np.minimum(self.ends, ends[group]) - np.maximum(self.starts, starts[group])
+        used = shared >= 0.5 * np.minimum(self.ends - self.starts, (ends - starts)[group])
+        used[seeds] = True  # however the votes fell, it goes on
+        return self._only(~used)
+
+    def _only(self, kept: npt.NDArray[np.bool_]) -> _Left:
+        columns = {f.name: getattr(self, f.name)[kept] for f in fields(self) if f.name != "least"}
+        return replace(self, **columns)
+
+    def _voted_spans(
+        self, group: IntArray, rows: IntArray, seeds: IntArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Start, end and best second (P,) of the run of well-voted seconds around each seed."""
+        # All videos lie on one line, a second without votes after each.
+        lengths = np.maximum.reduceat(self.ends, rows) + 1  # (P,)
+        offsets = np.cumsum(lengths) - lengths
+        firsts, lasts = self.starts + offsets[group], self.ends + offsets[group]  # (S,)
+        num = int(lengths.sum())
+        rises = np.bincount(firsts, self.weights, num) - np.bincount(lasts, self.weights, num)
+        votes = np.cumsum(rises)
+        peaks = np.array(
+            [a + votes[a:b].argmax() for a, b in zip(firsts[seeds], lasts[seeds], strict=True)]
+        )
+        weak = np.flatnonzero(votes < np.repeat(KEPT_SHARE * votes[peaks], lengths))
+        after = np.searchsorted(weak, peaks)
+        begins = np.maximum(np.where(after > 0, weak[after - 1] + 1, 0), offsets)
+        borders = np.flatnonzero(np.bincount(np.concatenate((firsts, lasts)), minlength=num))
+        stops = borders[np.searchsorted(borders, peaks, side="right")]
+        middles = 0.5 * (peaks + stops) - offsets
+        return begins - offsets, weak[after] - offsets, middles

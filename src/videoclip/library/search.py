@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from videoclip.errors import ConfigError
 from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.library.confidence import Background, Thresholds, raised
 from videoclip.library.fusion import fuse_ranks
-from videoclip.library.moments import MergedSpan, merge_hits, votes
+from videoclip.library.moments import Hits, MergedSpan, merge_hits, votes
 from videoclip.library.narration import NarrationHit
 from videoclip.library.results import Moment
 from videoclip.library.snapshot import Snapshot
@@ -31,6 +31,8 @@ HITS_PER_MOMENT = (6, 48)
 """Windows fetched for each moment wanted: at first, and where moments used up more than those."""
 MARGIN = 1e-5
 """By which two ways of adding up the same products may differ."""
+MOST_WINDOWS = 2**15
+"""Windows whose vectors are in memory at a time, unless one video has more."""
 SHORTEST_HEARD = 4.0
 """Seconds; a moment that was heard but not seen is at least this long."""
 HALF_HEARD = 0.5
@@ -153,7 +155,7 @@ def _seen(
     view: View, queries: FloatArray, options: SearchOptions, allowed: BoolArray | None
 ) -> list[list[_Candidate]]:
     """The best moments of each query by similarity alone."""
-    found: list[list[_Candidate]] = [[] for _ in queries]
+    found: dict[int, list[_Candidate]] = {}
     left = list(range(len(queries)))  # queries whose hits were too few
     num_moments = options.num_moments
     for wanted in HITS_PER_MOMENT:
@@ -165,48 +167,85 @@ def _seen(
             exact=options.exact,
         )
         hits = dict(zip(left, zip(similarities, rows, strict=True), strict=True))
-        for i in left:
-            # Below the last hit, other videos may have better moments than those looked at here.
-            lowest = float(hits[i][0].min(initial=np.inf))
-            found[i] = _best_moments(view, queries[i], hits[i], num_moments, lowest)
+        # Below the last hit, other videos may have better moments than those looked at here.
+        lowest = {i: float(hits[i][0].min(initial=np.inf)) for i in left}
+        found |= _best_moments(view, queries, hits, num_moments, lowest)
         left = [i for i in left if len(found[i]) < num_moments]
         if not left or rows.shape[1] < wanted * num_moments:
             break
-    for i in left:
-        found[i] = _best_moments(view, queries[i], hits[i], num_moments, -np.inf)
-    return found
+    some = {i: hits[i] for i in left}
+    found |= _best_moments(view, queries, some, num_moments, dict.fromkeys(left, -np.inf))
+    return [found[i] for i in range(len(queries))]
 
 
 def _best_moments(
     view: View,
-    query: FloatArray,
-    hits: tuple[FloatArray, IntArray],
+    queries: FloatArray,
+    hits: Mapping[int, tuple[FloatArray, IntArray]],
     num_moments: int,
-    lowest: float,
-) -> list[_Candidate]:
-    """The best moments of the videos hit, down to a similarity.
+    lowest: Mapping[int, float],
+) -> dict[int, list[_Candidate]]:
+    """The best moments of the videos hit by each of some queries, down to a similarity.
 
-    Videos are taken in order of their best hits, until no video left can hold a better moment.
+    Videos are taken in order of their best hits, until no video left can hold a better moment; as
+    many at a time, for all queries, as there are moments missing.
     """
-    owners, best_at = np.unique(view.snapshot.owners(hits[1]), return_index=True)
-    found: list[_Candidate] = []
-    for place in np.argsort(best_at):
-        least = found[-1].span.similarity if len(found) == num_moments else lowest
-        if least > hits[0][best_at[place]]:
-            break
-        found += _moments_of(view, view.snapshot.videos[owners[place]], query, least)
-        found = sorted(found, key=lambda c: -c.span.similarity)[:num_moments]
-    return found
+    queues = {i: _videos_hit(view.snapshot, *hits[i]) for i in hits}
+    found: dict[int, list[_Candidate]] = {i: [] for i in hits}
+    while True:
+        pairs: list[tuple[int, int, float]] = []  # query, video, least similarity
+        for i, queue in queues.items():
+            missing = num_moments - len(found[i])
+            least = lowest[i] if missing else found[i][-1].span.similarity
+            for _ in range(max(1, missing)):
+                if not queue or queue[-1][0] < least:
+                    break
+                pairs.append((i, queue.pop()[1], least))
+        if not pairs:
+            return found
+        for i, moments in _moments_in(view, queries, pairs):
+            found[i] = sorted(found[i] + moments, key=lambda c: -c.span.similarity)[:num_moments]
+
+
+def _videos_hit(
+    snapshot: Snapshot, similarities: FloatArray, rows: IntArray
+) -> list[tuple[float, int]]:
+    """The videos of hits, with the similarities of their best hits, rising."""
+    owners, best_at = np.unique(snapshot.owners(rows), return_index=True)
+    order = np.argsort(best_at)[::-1]
+    return list(zip(similarities[best_at[order]].tolist(), owners[order].tolist(), strict=True))
+
+
+def _moments_in(
+    view: View, queries: FloatArray, pairs: Sequence[tuple[int, int, float]]
+) -> Iterator[tuple[int, list[_Candidate]]]:
+    """The moments of a query in a video, for each of some pairs; as many at a time as fit."""
+    first, num_windows = 0, 0
+    for last, (_, position, _) in enumerate(pairs, start=1):
+        num_windows += view.snapshot.videos[position].num_windows
+        if num_windows >= MOST_WINDOWS or last == len(pairs):
+            yield from _moments_of(view, queries, pairs[first:last])
+            first, num_windows = last, 0
 
 
 def _moments_of(
-    view: View, video: IndexedVideo, query: FloatArray, least: float
-) -> list[_Candidate]:
-    vectors = view.store.read(video.first_row, video.num_windows)  # (W, E)
-    similarities = vectors @ query
-    spans = view.snapshot.spans(video)
-    merged = merge_hits(spans, similarities, votes(similarities), least - MARGIN)
-    return [_Candidate(video, span, vectors[span.hit]) for span in merged]
+    view: View, queries: FloatArray, pairs: Sequence[tuple[int, int, float]]
+) -> Iterator[tuple[int, list[_Candidate]]]:
+    videos = [view.snapshot.videos[position] for _, position, _ in pairs]
+    known: dict[int, FloatArray] = {}  # vectors (W, E) by their first row
+    hits = []
+    for (i, _, least), video in zip(pairs, videos, strict=True):
+        if video.first_row not in known:
+            known[video.first_row] = view.store.read(video.first_row, video.num_windows)
+        similarities = known[video.first_row] @ queries[i]
+        windows = view.snapshot.windows(video)
+        hits.append(Hits(windows, similarities, votes(similarities), least - MARGIN))
+    for (i, _, _), video, merged in zip(pairs, videos, merge_hits(hits), strict=True):
+        vectors = known[video.first_row]
+        yield (
+            i,
+            [_Candidate(video, view.snapshot.seconds(video, m), vectors[m.hit]) for m in merged],
+        )
 
 
 def _place(view: View, query: FloatArray, hit: NarrationHit, candidates: list[_Candidate]) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from videoclip.library.catalog import IndexedVideo
+from videoclip.library.moments import MergedSpan
 from videoclip.library.windows import WindowConfig, window_spans
 
 __all__ = ["Snapshot"]
@@ -58,10 +60,22 @@ class Snapshot:
             return self._live
         return self._covered(np.array([video.id in keys for video in self.videos], dtype=bool))
 
+    def windows(self, video: IndexedVideo) -> IntArray:
+        """(W, 2) half-open ranges of features of a video's windows, in the order of their rows."""
+        windows = window_spans(video.num_features, self._rate, self._windows)
+        assert len(windows) == video.num_windows
+        return windows
+
+    def seconds(self, video: IndexedVideo, span: MergedSpan) -> MergedSpan:
+        """A moment counted in features, in seconds."""
+        start = span.start / self._rate
+        # The last feature may stand for less than its share of a second.
+        end = max(min(span.end / self._rate, video.duration), start + 0.001)
+        return replace(span, start=start, end=end, best=min(span.best / self._rate, end))
+
     def spans(self, video: IndexedVideo) -> FloatArray:
         """(W, 2) seconds of a video's windows, in the order of their rows."""
-        spans = window_spans(video.num_features, self._rate, self._windows) / self._rate
-        assert len(spans) == video.num_windows
+        spans = self.windows(video) / self._rate
         # The last feature may stand for less than its share of a second.
         spans[:, 1] = np.maximum(np.minimum(spans[:, 1], video.duration), spans[:, 0] + 0.001)
         return spans

@@ -48,8 +48,10 @@ FEW_SHARE = 1 / 16
 """Of the rows: so few that may be found are all compared, without a first pass."""
 SEARCHES_WITHOUT_CODES = 1
 """Making codes takes ten times as long as a search without, which may be a process's only one."""
-ROWS_PER_LOOK = 32
-"""Rows read at a time."""
+MOST_ROWS = 2**16
+"""Rows in a row that are read; of more, the file is mapped."""
+NUMBERS_PER_LOOK = 2**15
+"""Numbers converted at a time."""
 
 
 class VectorStore(Protocol):
@@ -158,13 +160,15 @@ class MatrixStore:
 
     def read(self, first: int, count: int) -> FloatArray:
         """Return (count, E) float32 vectors from a row on."""
-        rows = self._rows(first + count)[first:]
-        vectors = np.empty(rows.shape, dtype=np.float32)
+        half = self._stretch(first, count)
+        vectors = torch.empty(half.shape)
         # So few at a time that torch does it here: waking its threads would take longer.
-        for start in range(0, count, ROWS_PER_LOOK):
-            part = slice(start, start + ROWS_PER_LOOK)
-            vectors[part] = rows[part].float().numpy()
-        return vectors
+        step = max(1, NUMBERS_PER_LOOK // self._dim)
+        for start in range(0, count, step):
+            part = slice(start, start + step)
+            vectors[part].copy_(half[part])
+        found: FloatArray = vectors.numpy()
+        return found
 
     def search(
         self,
@@ -291,6 +295,26 @@ class MatrixStore:
             return self._matrix[torch.from_numpy(rows)]
         file, width = self._handle.fileno(), self._dim * BYTES
         found = bytearray().join(os.pread(file, width, row) for row in (rows * width).tolist())
+        return self._checked(found, len(rows))
+
+    def _stretch(self, first: int, count: int) -> torch.Tensor:
+        """Rows that follow each other (count, E)."""
+        mapped = self._rows(first + count)[first:]
+        if self._handle is None or not hasattr(os, "preadv") or len(mapped) > MOST_ROWS:
+            return mapped
+        width = self._dim * BYTES
+        found = bytearray(count * width)
+        num_read = os.preadv(self._handle.fileno(), [found], first * width)
+        return (
+            self._checked(found, count)
+            if num_read == len(found)
+            else self._checked(found[:num_read], count)
+        )
+
+    def _checked(self, found: bytearray, count: int) -> torch.Tensor:
+        """Rows (count, E) that were read, if they all are there."""
+        if len(found) != count * self._dim * BYTES:
+            raise DataError("became shorter while it was read: rebuild the library", self.path)
         return torch.frombuffer(found, dtype=torch.float16).view(-1, self._dim)
 
     def _rows(self, count: int) -> torch.Tensor:
