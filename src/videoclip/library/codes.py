@@ -95,18 +95,23 @@ class Codes:
             return
         if not self.blocks:  # later rows may lie elsewhere, and have larger errors
             self.centre = matrix[:: -(-len(matrix) // NUM_SAMPLES)].float().mean(dim=0)
+            let_go()
         first = len(self.blocks) - (self.num_rows % ROWS_PER_BLOCK > 0)  # a broken one anew
-        starts = range(first * ROWS_PER_BLOCK, len(matrix), ROWS_PER_BLOCK)
-        with in_threads(min(torch.get_num_threads(), len(starts))) as run:
+        added = matrix[first * ROWS_PER_BLOCK :]
+        # All at once: between the blocks, they would split what these give back.
+        numbers = torch.empty(3, len(added))
+        starts = range(0, len(added), ROWS_PER_BLOCK)
+        parts = [slice(start, start + ROWS_PER_BLOCK) for start in starts]
+        with in_threads(min(torch.get_num_threads(), len(parts))) as run:
             coded = []
-            for block in run(self._code, (matrix[s : s + ROWS_PER_BLOCK] for s in starts)):
+            for block in run(lambda part: self._code(added[part], numbers[:, part]), parts):
                 coded.append(block)
                 let_go()
         self.blocks[first:] = coded
 
-    def _code(self, rows: Tensor) -> _Block:
+    def _code(self, rows: Tensor, numbers: Tensor) -> _Block:
         codes = torch.empty(rows.shape, dtype=torch.int8)
-        steps, errors, reaches = torch.empty(3, len(rows))
+        steps, errors, reaches = numbers
         for first in range(0, len(rows), ROWS_PER_PRODUCT):
             part = slice(first, first + ROWS_PER_PRODUCT)
             away = rows[part].float() - self.centre
@@ -116,7 +121,9 @@ class Codes:
             reaches[part] = away.norm(dim=1)
             errors[part] = whole.mul_(steps[part, None]).sub_(away).norm(dim=1)
         reaches += errors
-        return _Block(_packed(codes), steps, SLACK * errors, SLACK * reaches)
+        errors *= SLACK
+        reaches *= SLACK
+        return _Block(_packed(codes), steps, errors, reaches)
 
 
 class BytePass:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice, repeat
 from pathlib import Path
 
 import numpy as np
@@ -124,10 +125,11 @@ def find_moments(
     if options.vision:
         keys = view.catalog.keys(condition) if condition else None
         seen = _seen(view, queries, options, view.snapshot.allowed(keys))
-    return [
+    ranked = [
         _fused(view, query, candidates, options, text, condition)
         for query, candidates, text in zip(queries, seen, texts, strict=True)
     ]
+    return _moments(view, ranked)
 
 
 def _fused(
@@ -137,7 +139,7 @@ def _fused(
     options: SearchOptions,
     text: str,
     condition: Condition | None,
-) -> list[Moment]:
+) -> list[_Candidate]:
     """One order of what is seen and what is heard of a query."""
     rankings = [(options.vision, list(range(len(candidates))))]
     if options.speech and text:
@@ -147,8 +149,8 @@ def _fused(
         heard = [_place(view, query, hit, candidates) for hit in spoken if hit.video in view.by_key]
         # First in the list, so that at equal places a moment spoken of comes before one just seen.
         rankings.insert(0, (options.speech * (1.0 if complete else HALF_HEARD), heard))
-    ranked = [candidates[position] for position in fuse_ranks(rankings)]
-    return _moments(view, ranked[options.offset : options.num_moments])
+    ranked = list(fuse_ranks(rankings))[options.offset : options.num_moments]
+    return [candidates[position] for position in ranked]
 
 
 def _seen(
@@ -268,15 +270,17 @@ def _place(view: View, query: FloatArray, hit: NarrationHit, candidates: list[_C
     return len(candidates) - 1
 
 
-def _moments(view: View, candidates: list[_Candidate]) -> list[Moment]:
+def _moments(view: View, ranked: Sequence[list[_Candidate]]) -> list[list[Moment]]:
+    candidates = [candidate for some in ranked for candidate in some]
     if not candidates:
-        return []
+        return [[] for _ in ranked]
     heights = view.background.heights(
         np.stack([c.vector for c in candidates]),
         np.array([c.span.similarity for c in candidates], dtype=np.float32),
         np.array([c.video.id for c in candidates]),
     )
-    return [_moment(view, *pair) for pair in zip(candidates, heights.tolist(), strict=True)]
+    found = map(_moment, repeat(view), candidates, heights.tolist())
+    return [list(islice(found, len(some))) for some in ranked]
 
 
 def _moment(view: View, candidate: _Candidate, height: float) -> Moment:
