@@ -5,13 +5,16 @@ import json
 import numpy as np
 import pytest
 
+from tests.library.colours import ColourEmbedder
 from tests.make_video import write_video
 from tests.model.tiny_models import make_model
 from videoclip.cli import main
 from videoclip.cli.info import describe
 from videoclip.data.feature_spec import FeatureSpec
 from videoclip.data.feature_store import FeatureStore
+from videoclip.data.frame_store import FrameSpec, FrameStore
 from videoclip.errors import DataError
+from videoclip.library.videolibrary import VideoLibrary
 from videoclip.synthetic.settings import WorldConfig
 from videoclip.synthetic.write import write_world
 
@@ -31,6 +34,30 @@ def test_a_store(tmp_path):
         store.append("a", np.zeros((5, 12)))
     facts = describe(tmp_path)
     assert (facts["kind"], facts["videos"], facts["features"]) == ("feature store", 1, 5)
+
+
+def test_a_store_of_frames(tmp_path):
+    frames = FrameSpec(height=4, width=6, frames_per_second=1.0, resize="squash")
+    FrameStore.open_or_create(tmp_path, frames)
+    facts = describe(tmp_path)
+    assert (facts["kind"], facts["videos"], facts["width"]) == ("store of frames", 0, 6)
+
+
+def test_an_ablation(tmp_path):
+    (tmp_path / "table.json").write_text("[{}, {}]")
+    assert describe(tmp_path)["kind"] == "ablation" and describe(tmp_path)["rows"] == 2
+
+
+@pytest.mark.parametrize("store", ["sqlite", "lance"])
+def test_a_library_in_either_store(tmp_path, store):
+    if store == "lance":
+        pytest.importorskip(
+            "lancedb", reason="needs the extra `lance`; `make test-all` installs it"
+        )
+    VideoLibrary(tmp_path / "l", ColourEmbedder(), model="colours", store=store).close()
+    facts = describe(tmp_path / "l")
+    assert (facts["kind"], facts["lies in"], facts["videos"]) == ("library", store, 0)
+    assert facts["model"] == "colours"
 
 
 def test_a_run(tmp_path):

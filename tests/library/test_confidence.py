@@ -108,6 +108,11 @@ def test_a_library_takes_unrelated_queries_from_its_own_narration(library, video
     assert len(background.queries) == len(UNRELATED_QUERIES) + len(spoken) and len(spoken)
     narrated = {video.id for video in library.videos("narration is not null")}
     assert set(spoken.tolist()) <= narrated
+    (videos / "b.en.vtt").unlink()
+    report = library.update(videos)
+    assert len(report.narrated) == 1 and not report.changed
+    background = library._view().background
+    assert len(background.queries) == len(UNRELATED_QUERIES)  # nothing is spoken any more
 
 
 def test_levels():

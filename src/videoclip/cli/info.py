@@ -22,11 +22,12 @@ Facts = dict[str, Any]
 class Info:
     """Say what a folder or file is, and what is in it.
 
-    It knows models, feature stores, runs, libraries, synthetic worlds, videos and subtitles.
+    It knows models, stores of features and of frames, runs, ablations, libraries, synthetic worlds,
+    videos and subtitles.
     """
 
-    path: Annotated[Path, tyro.conf.Positional]
-    """What to look at."""
+    path: Annotated[str, tyro.conf.Positional]
+    """What to look at; the address of a library, too."""
     json: bool = False
     """Print it as JSON."""
 
@@ -42,12 +43,17 @@ class Info:
         return 0
 
 
-def describe(path: Path) -> Facts:
+def describe(path: Path | str) -> Facts:
     """Return what a path is, under "kind", and what is worth knowing of it.
 
     Raises:
         DataError: If it is nothing of ours.
     """
+    from videoclip.library.storage import is_address
+
+    if is_address(path):
+        return _library(str(path))
+    path = Path(path)
     if not path.exists():
         raise DataError("there is nothing of this name", path)
     if path.is_dir():
@@ -90,16 +96,33 @@ def _store(folder: Path) -> Facts:
         }
 
 
-def _library(folder: Path) -> Facts:
-    from videoclip.library.catalog import Catalog
+def _frames(folder: Path) -> Facts:
+    from videoclip.data.frame_store import FrameStore
 
-    catalog = Catalog(folder / "catalog.sqlite", must_exist=True)
+    store = FrameStore.open(folder)
+    return {
+        "kind": "store of frames",
+        "videos": len(store.video_ids),
+        **dataclasses.asdict(store.frames),
+    }
+
+
+def _ablation(folder: Path) -> Facts:
+    lines = json.loads((folder / "table.json").read_text(encoding="utf-8"))
+    return {"kind": "ablation", "rows": len(lines), "table": folder / "table.md"}
+
+
+def _library(address: Path | str) -> Facts:
+    from videoclip.library.storage import kind_of, open_storage
+
+    storage = open_storage(address, must_exist=True)
     try:
-        videos, facts = catalog.videos(), catalog.facts()
+        videos, facts = storage.catalog.videos(), storage.catalog.facts()
     finally:
-        catalog.close()
+        storage.catalog.close()
     return {
         "kind": "library",
+        "lies in": kind_of(address),
         "videos": len(videos),
         "hours": round(sum(video.duration for video in videos) / 3600, 2),
         "model": facts["model"],
@@ -156,7 +179,10 @@ def _subtitles(path: Path) -> Facts:
 FOLDERS: dict[str, Callable[[Path], Facts]] = {
     "log.jsonl": _run,
     "store.json": _store,
+    "frames.json": _frames,
     "catalog.sqlite": _library,
+    "lance": _library,
+    "table.json": _ablation,
     "world.json": _world,
     "words.txt": _s3d,
     "config.json": _model,

@@ -187,11 +187,13 @@ def extract_features(
 
 def _compute(backbone: Backbone, paths: Sequence[Path], num_workers: int | None) -> Iterator[Event]:
     """Choose between processes and this one."""
+    num_threads = 1
     if num_workers is None:
         num_workers = min(num_cores(), len(paths))
         num_workers = 0 if num_workers < 2 else num_workers
+        num_threads = max(1, num_cores() // max(1, num_workers))  # cores beyond the videos
     if num_workers and paths:
-        yield from compute_in_workers(backbone, paths, num_workers)
+        yield from compute_in_workers(backbone, paths, num_workers, num_threads)
     else:
         for path in paths:
             yield from compute_features(backbone, path)

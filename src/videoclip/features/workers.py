@@ -79,9 +79,11 @@ def compute_features(backbone: Backbone, path: Path) -> Iterator[Event]:
 
 
 def compute_in_workers(
-    backbone: Backbone, paths: Sequence[Path], num_workers: int
+    backbone: Backbone, paths: Sequence[Path], num_workers: int, num_threads: int = 1
 ) -> Iterator[Event]:
-    """Compute the features of videos in processes, each on one core; events come as they happen.
+    """Compute the features of videos in processes; events come as they happen.
+
+    Each computes on one core, unless there are more: `num_threads`.
 
     The processes are spawned, so a script that gets here must guard its entry point with
     `if __name__ == "__main__"`.
@@ -91,7 +93,7 @@ def compute_in_workers(
     """
     remaining = list(reversed(paths))
     num_workers = min(num_workers, len(paths))
-    setup = (pickle.dumps(backbone), max(1, num_cores() // num_workers))
+    setup = (pickle.dumps(backbone), num_threads)
     workers = [_Worker(*setup) for _ in range(num_workers)]
     try:
         while True:

@@ -19,7 +19,15 @@ from videoclip.library.catalog import Catalog
 from videoclip.library.snapshot import Snapshot
 from videoclip.library.vectors import MatrixStore, VectorStore
 
-__all__ = ["SqliteStorage", "Storage", "StoreKind", "is_library", "open_storage"]
+__all__ = [
+    "SqliteStorage",
+    "Storage",
+    "StoreKind",
+    "is_address",
+    "is_library",
+    "kind_of",
+    "open_storage",
+]
 
 StoreKind: TypeAlias = Literal["sqlite", "lance"]
 CATALOG, LANCE = "catalog.sqlite", "lance"

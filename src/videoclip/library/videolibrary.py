@@ -196,7 +196,7 @@ class VideoLibrary:
         table = read_metadata(metadata) if metadata is not None else {}
         given = [paths] if isinstance(paths, (str, Path)) else list(paths)
         report = indexer.update(given, prune, table, progress or _silent)
-        if report.added or report.changed or report.removed:
+        if report.added or report.changed or report.removed or report.narrated:
             self._measure_background()
         snapshot = self._view().snapshot
         if snapshot.num_rows - snapshot.num_live > max(COMPACT_FROM, snapshot.num_live):
