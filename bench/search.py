@@ -50,6 +50,26 @@ class RandomText:
         return np.stack([v / np.linalg.norm(v) for v in vectors]).astype(np.float32)
 
 
+def video_of(number: int, seconds: int, num_windows: int) -> IndexedVideo:
+    """What a catalogue knows of one of many videos of a length; every other one is wide."""
+    return IndexedVideo(
+        path=f"/videos/{number:06d}.mp4",
+        size=1,
+        mtime_ns=1,
+        content_hash=str(number),
+        duration=float(seconds),
+        width=640 + 640 * (number % 2),
+        height=360,
+        frame_rate=25.0,
+        num_features=seconds,
+        first_row=number * num_windows,
+        num_windows=num_windows,
+        narration_path=None,
+        narration_mtime_ns=None,
+        added="2026-01-01",
+    )
+
+
 def fill(library: VideoLibrary, num_windows: int, dim: int) -> None:
     """Put videos into a library as an update would, without any files."""
     per_video = len(window_spans(SECONDS_PER_VIDEO, 1.0))
@@ -61,23 +81,7 @@ def fill(library: VideoLibrary, num_windows: int, dim: int) -> None:
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
             with store.path.open("ab") as file:  # one flush for all, not one a video
                 file.write(vectors.astype(np.float16).tobytes())
-            video = IndexedVideo(
-                path=f"/videos/{number:06d}.mp4",
-                size=1,
-                mtime_ns=1,
-                content_hash=str(number),
-                duration=float(SECONDS_PER_VIDEO),
-                width=640 + 640 * (number % 2),
-                height=360,
-                frame_rate=25.0,
-                num_features=SECONDS_PER_VIDEO,
-                first_row=number * per_video,
-                num_windows=per_video,
-                narration_path=None,
-                narration_mtime_ns=None,
-                added="2026-01-01",
-            )
-            catalog.add(video, [])
+            catalog.add(video_of(number, SECONDS_PER_VIDEO, per_video), [])
 
 
 def measure(work: dict[str, Callable[[], object]]) -> dict[str, float]:

@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
+from itertools import chain
 from pathlib import Path
 
 from videoclip.data.subtitles import Cue
@@ -230,7 +231,7 @@ class Catalog:
     def keys(self, condition: Condition) -> set[int]:
         """Keys of the videos that satisfy a condition."""
         sql = f"SELECT id FROM videos WHERE {condition.sql}"
-        return {key for (key,) in self._db.execute(sql, condition.values)}
+        return set(chain.from_iterable(self._db.execute(sql, condition.values).fetchall()))
 
     # --- the user's metadata
 

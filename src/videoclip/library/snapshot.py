@@ -37,6 +37,7 @@ class Snapshot:
         self.videos = videos
         self._rate = features_per_second
         self._windows = windows
+        self._keys = np.array([video.id for video in videos], dtype=np.int64)  # (V,)
         self._first = np.array([video.first_row for video in videos], dtype=np.int64)  # (V,)
         self._count = np.array([video.num_windows for video in videos], dtype=np.int64)
         self.num_rows = int((self._first + self._count).max(initial=0))
@@ -58,7 +59,7 @@ class Snapshot:
         """Which rows (num_rows,) may be found: those of the given videos, or of all; None: each."""
         if keys is None:
             return self._live
-        return self._covered(np.array([video.id in keys for video in self.videos], dtype=bool))
+        return self._covered(np.isin(self._keys, np.fromiter(keys, dtype=np.int64)))
 
     def windows(self, video: IndexedVideo) -> IntArray:
         """(W, 2) half-open ranges of features of a video's windows, in the order of their rows."""
