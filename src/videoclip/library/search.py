@@ -32,7 +32,7 @@ HITS_PER_MOMENT = (6, 48)
 """Windows fetched for each moment wanted: at first, and where moments used up more than those."""
 MARGIN = 1e-5
 """By which two ways of adding up the same products may differ."""
-MOST_WINDOWS = 2**15
+MOST_WINDOWS = 2**12
 """Windows whose vectors are in memory at a time, unless one video has more."""
 SHORTEST_HEARD = 4.0
 """Seconds; a moment that was heard but not seen is at least this long."""
@@ -246,7 +246,10 @@ def _moments_of(
         vectors = known[video.first_row]
         yield (
             i,
-            [_Candidate(video, view.snapshot.seconds(video, m), vectors[m.hit]) for m in merged],
+            [
+                _Candidate(video, view.snapshot.seconds(video, m), vectors[m.hit].copy())
+                for m in merged
+            ],
         )
 
 
