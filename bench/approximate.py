@@ -112,7 +112,7 @@ def recall(store: MatrixStore, found: np.ndarray, queries: np.ndarray, exact: np
     """Share of the K rows found that are as similar as the K-th most similar one."""
     shares = []
     for rows, query, best in zip(found, queries, exact, strict=True):
-        similarities = np.concatenate([store.read(row, 1) for row in rows]) @ query
+        similarities = np.concatenate([store.read(row, 1) for row in rows[rows >= 0]]) @ query
         shares.append(min(np.count_nonzero(similarities >= best[K - 1] - 1e-5) / K, 1.0))
     return float(np.mean(shares))
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.make_video import write_video
 from videoclip.data.subtitles import read_subtitles
 from videoclip.errors import ConfigError, DataError
 from videoclip.library.export import Shot, export_shots, read_shots, to_edl, to_webvtt
@@ -140,6 +141,17 @@ def test_fcpxml_times_are_whole_frames_nearest_to_the_shots(name):
         assert abs(start + length - Fraction(shot.end)) <= 1 / rate.exact / 2
         assert offset == at
         at += length
+
+
+def test_fcpxml_says_which_videos_have_sound(tmp_path):
+    silent = write_video(tmp_path / "silent.mp4")
+    loud = write_video(tmp_path / "loud.mp4", sound_seconds=1.0)
+    shots = [Shot(str(path), 0.0, 0.5) for path in (silent, loud, tmp_path / "elsewhere.mp4")]
+    root = ET.fromstring(export_shots(shots, "fcpxml", "my cut", RATES["25"]))
+    sounds = {asset.get("name"): asset.get("hasAudio") for asset in root.iter("asset")}
+    assert sounds == {"silent": None, "loud": "1", "elsewhere": None}
+    (asset,) = [a for a in root.iter("asset") if a.get("name") == "loud"]
+    assert (asset.get("audioRate"), asset.get("audioChannels")) == ("8000", "2")
 
 
 def test_webvtt_is_read_by_our_own_reader(tmp_path):

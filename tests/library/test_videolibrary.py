@@ -58,6 +58,22 @@ def test_many_queries_give_what_each_gives_alone(filled):
     ]
 
 
+def test_more_windows_are_asked_for_where_moments_used_up_the_first(filled, monkeypatch):
+    options = SearchOptions(top_k=4, speech=0.0)
+    usual = filled.search_many(["red", "yellow"], options)
+    store, asked = filled._storage.vectors(), []
+    search = store.search
+
+    def spied(queries, k, *arguments, **keywords):
+        asked.append((len(queries), k))
+        return search(queries, k, *arguments, **keywords)
+
+    monkeypatch.setattr(store, "search", spied)
+    monkeypatch.setattr("videoclip.library.search.HITS_PER_MOMENT", (1, 100))
+    assert filled.search_many(["red", "yellow"], options) == usual
+    assert asked == [(2, 4), (2, 400)]
+
+
 def test_pages_follow_each_other(filled):
     everything = filled.search("blue", 6)
     pages = [filled.search("blue", 2, offset=offset) for offset in (0, 2, 4)]

@@ -8,6 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import av
+
+from videoclip.errors import DecodeError
 from videoclip.library.timecode import FrameRate
 
 if TYPE_CHECKING:
@@ -33,7 +36,7 @@ def to_fcpxml(shots: Sequence[Shot], rate: FrameRate, title: str = "videoclip") 
             assets[shot.path] = f"r{len(assets) + 2}"
             ends = [other.end for other in shots if other.path == shot.path]
             frames = rate.frames(max([shot.duration or 0.0, *ends]))
-            ET.SubElement(
+            asset = ET.SubElement(
                 resources,
                 "asset",
                 id=assets[shot.path],
@@ -44,6 +47,8 @@ def to_fcpxml(shots: Sequence[Shot], rate: FrameRate, title: str = "videoclip") 
                 hasVideo="1",
                 format="r1",
             )
+            for name, value in _sound(Path(shot.path)).items():
+                asset.set(name, value)
     event = ET.SubElement(ET.SubElement(root, "library"), "event", name=title)
     project = ET.SubElement(event, "project", name=title)
     code_format = "DF" if rate.is_drop else "NDF"
@@ -74,6 +79,22 @@ def to_fcpxml(shots: Sequence[Shot], rate: FrameRate, title: str = "videoclip") 
         + ET.tostring(root, encoding="unicode")
         + "\n"
     )
+
+
+def _sound(path: Path) -> dict[str, str]:
+    """What an asset says of its sound: nothing where there is none, or the video is elsewhere."""
+    if not path.is_file():
+        return {}
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.best("audio")
+            if stream is None:
+                return {}
+            channels, rate = stream.channels, stream.sample_rate
+    except av.FFmpegError as error:
+        raise DecodeError(f"cannot be read ({error})", path) from error
+    sound = {"hasAudio": "1", "audioSources": "1"}
+    return sound | {"audioChannels": str(channels), "audioRate": str(rate)}
 
 
 def _time(seconds: Fraction) -> str:
