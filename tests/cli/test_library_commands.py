@@ -4,9 +4,11 @@ import csv
 import io
 import json
 
+import numpy as np
 import pytest
 
 from tests.library.colours import ColourEmbedder, write_video
+from tests.make_video import write_video as make_video
 from videoclip.cli import main
 from videoclip.embedding import Embedder
 
@@ -211,3 +213,45 @@ def test_mistakes_in_cutting_are_said(indexed, run):
     assert status == 1 and "not cut: gone.mp4" in err
     status, _, err = run("export", "m.json", "--format", "edl", "--timecode", "drop")
     assert status == 1 and "choose one with --rate" in err
+
+
+COMMANDS = {
+    "segment": ("--labels", "labels.txt"),
+    "localize": ("--steps", "labels.txt"),
+    "ask": ("what is shown?", "--choices", "red", "blue"),
+}
+
+
+def odd_videos(folder):
+    """Videos as phones and cameras make them, all red."""
+    red = np.zeros((48, 80, 3), dtype=np.uint8)
+    red[..., 0] = 220
+    upright = make_video(folder / "rotated.mp4", [red] * 60, rotation=90)
+    odd = make_video(folder / "odd.mkv", [red[:33, :47]] * 60, codec="ffv1", pix_fmt="bgr0")
+    deep = make_video(
+        folder / "10bit.mkv", [red] * 60, codec="libx265", pix_fmt="yuv420p10le", rate=10
+    )
+    times = [3 * i if i < 20 else 60 + i for i in range(40)]
+    variable = make_video(folder / "variable.mp4", [red] * 40, times=times)
+    return [upright, odd, deep, variable]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_videos_of_every_kind_are_understood(folder, run, command):
+    (folder / "labels.txt").write_text("red\nblue\n")
+    for path in odd_videos(folder):
+        status, out, err = run(command, path, *COMMANDS[command], "--json")
+        assert (status, err) == (0, ""), path
+        found = json.loads(out)
+        assert "red" in json.dumps(found), path
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("content", ["text", ""])
+def test_what_is_no_video_is_one_line(folder, run, command, content):
+    (folder / "labels.txt").write_text("red\nblue\n")
+    (folder / "notes.mp4").write_text(content)
+    status, out, err = run(command, folder / "notes.mp4", *COMMANDS[command])
+    assert (status, out, err.count("\n")) == (1, "", 1) and "notes.mp4" in err
+    status, _, err = run(command, folder / "absent.mp4", *COMMANDS[command])
+    assert (status, err.count("\n")) == (1, 1) and "absent.mp4" in err
