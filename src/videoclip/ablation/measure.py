@@ -23,6 +23,7 @@ from videoclip.evaluation.metrics.ranking import rank_queries, recall_at
 from videoclip.evaluation.metrics.steps import log_softmax, order_steps, recall_counts
 from videoclip.evaluation.metrics.windows import frame_span, label_targets, step_targets
 from videoclip.evaluation.providers import Provider
+from videoclip.features.backbones.motion import APPEARANCE_DIM
 from videoclip.reranking import rerank_clips
 from videoclip.synthetic.annotate import sentences
 from videoclip.synthetic.phrases import label
@@ -193,9 +194,9 @@ def _embed_clips(provider: Provider, clips: Sequence[NDArray[np.float16]]) -> ND
 
 
 def _without_order(clip: NDArray[np.float16]) -> NDArray[np.float16]:
-    """Return the mean picture of a clip of motion features, as long as the clip, with no change."""
+    """Return the mean picture of a clip of motion features, as long as the clip, standing still."""
     mean = clip.astype(np.float32).mean(axis=0)
-    mean[len(mean) // 2 :] = 0
+    mean[APPEARANCE_DIM:] = 0
     return np.tile(mean.astype(np.float16), (len(clip), 1))
 
 
