@@ -4,10 +4,11 @@ import numpy as np
 
 from videoclip.ablation.bed import TestBed
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
+from videoclip.features.backbones.motion import APPEARANCE_DIM, FEATURE_DIM
 from videoclip.synthetic.annotate import sentences
 from videoclip.synthetic.phrases import label
 from videoclip.synthetic.settings import WorldConfig
-from videoclip.synthetic.write import read_world, write_words
+from videoclip.synthetic.write import write_words
 
 CONFIG = WorldConfig(
     seed=5,
@@ -22,15 +23,15 @@ CONFIG = WorldConfig(
 
 
 def telling_bed(folder, num_videos=24):
-    """Features are the number of the step shown, one-hot, in the half that stands for change."""
+    """Features are the number of the step shown, one-hot, in the part that stands for motion."""
     videos = write_words(folder, CONFIG, num_videos)
-    num_steps = len(read_world(folder).steps)
-    spec = FeatureSpec(2 * num_steps, 1.0, "telling", normalized=False, fingerprint="1")
+    spec = FeatureSpec(FEATURE_DIM, 1.0, "telling", normalized=False, fingerprint="1")
     with FeatureStore.open_or_create(folder / "features", spec) as store:
         for video in videos:
             rows = np.zeros((round(video.duration), spec.dim), np.float32)
             for shown in video.shown:
-                rows[int(shown.start) : int(np.ceil(shown.end)), num_steps + shown.step.step_id] = 1
+                seconds = slice(int(shown.start), int(np.ceil(shown.end)))
+                rows[seconds, APPEARANCE_DIM + shown.step.step_id] = 1
             store.append(video.video_id, rows)
     return TestBed.open(folder)
 
@@ -62,6 +63,6 @@ class Reader:
         return self._look(features)
 
     def _look(self, features):
-        seen = features[:, self.num_steps :].astype(np.float32)
+        seen = features[:, APPEARANCE_DIM : APPEARANCE_DIM + self.num_steps].astype(np.float32)
         noise = self.rng.standard_normal(seen.shape).astype(np.float32)
         return self.sight * seen + (1 - self.sight) * noise

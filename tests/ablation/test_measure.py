@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from tests.ablation.beds import Reader, telling_bed
-from videoclip.ablation.measure import MEASURES, TRIVIAL, measure, ratios, trivial
+from videoclip.ablation.measure import MEASURES, measure, ratios
+from videoclip.ablation.seconds import TRIVIAL, trivial
 
 
 @pytest.fixture(scope="module")

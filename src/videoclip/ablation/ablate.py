@@ -16,10 +16,10 @@ from videoclip.ablation.bed import build_bed
 from videoclip.ablation.claims import claims
 from videoclip.ablation.claims import markdown as claims_markdown
 from videoclip.ablation.curves import draw_curves
-from videoclip.ablation.measure import Counts, trivial
 from videoclip.ablation.picture import draw
 from videoclip.ablation.rows import ROWS
 from videoclip.ablation.run import finished, perform
+from videoclip.ablation.seconds import Counts, trivial
 from videoclip.ablation.table import Line, lines, markdown, to_dict
 from videoclip.data.whole_file import write_whole
 from videoclip.errors import ConfigError

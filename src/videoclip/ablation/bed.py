@@ -61,6 +61,11 @@ class TestBed:
             indices = sorted(int(name.removeprefix("video")) for name in store.video_ids)
         return cls(folder, world, tuple(world.video(index) for index in indices))
 
+    @property
+    def test_videos(self) -> list[WorldVideo]:
+        """The videos that nothing is trained on."""
+        return [video for video in self.videos if video.split == "test"]
+
     @cached_property
     def store(self) -> FeatureStore:
         """Features of every video."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from videoclip.ablation.measure import Counts
 from videoclip.ablation.run import Finished
+from videoclip.ablation.seconds import Counts
 from videoclip.ablation.table import Interval, compare, compare_with, quotient, reduction
 
 __all__ = ["Claim", "claims", "markdown"]

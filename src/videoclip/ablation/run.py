@@ -17,8 +17,9 @@ import numpy as np
 import torch
 
 from videoclip.ablation.bed import TestBed
-from videoclip.ablation.measure import MEASURES, Counts, measure
+from videoclip.ablation.measure import MEASURES, measure
 from videoclip.ablation.rows import ROWS, Row
+from videoclip.ablation.seconds import Counts
 from videoclip.config import PretrainConfig
 from videoclip.embedding import Embedder
 from videoclip.evaluation.providers import EmbedderProvider

@@ -134,7 +134,8 @@ def _motion(pixels: Tensor) -> Tensor:
     motion = torch.cat([flow(grey), grey.new_zeros(1, 2, FLOW_SIDE, FLOW_SIDE)])
     camera = motion.flatten(2).quantile(0.5, dim=2)[:, :, None, None]
     motion = (motion - camera).clamp(-FASTEST, FASTEST) * PERCENT_A_SECOND
-    within = motion.unflatten(0, (-1, FRAMES_PER_FEATURE))[:, :-1].mean(dim=1)  # (n, 2, 32, 32)
+    seconds = motion.reshape(-1, FRAMES_PER_FEATURE, 2, FLOW_SIDE, FLOW_SIDE)
+    within = seconds[:, :-1].mean(dim=1)  # (n, 2, 32, 32)
     return avg_pool2d(within, FLOW_SIDE // FLOW_GRID).flatten(1)
 
 
