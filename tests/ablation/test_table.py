@@ -95,7 +95,9 @@ def test_table_and_picture_show_every_row():
 
 def test_claims_are_made_of_the_runs_there_are():
     runs = [finished(row, s, x) for row, x in (("small", 0.5), ("paper", 0.2)) for s in (1, 2)]
-    always = {"always background": {"segment F1": np.tile([0.0, 10.0], (NUM_VIDEOS, 1))}}
+    nothing = np.tile([0.0, 10.0], (NUM_VIDEOS, 1))
+    names = ("segment F1", "foreground accuracy", "step recall")
+    always = {"always background": dict.fromkeys(names, nothing)}
     found = {claim.text: claim for claim in claims(runs, {"world": always})}
     share = found["R@1: errors of `paper` that `small` does not make, share"]
     ours, theirs = (
@@ -109,7 +111,8 @@ def test_claims_are_made_of_the_runs_there_are():
     own = np.array([run.counts["segment F1"] for run in runs if run.row == "small"]).sum((0, 1))
     beaten = found["segment F1: `small` against always background, difference"]
     assert beaten.interval.value == pytest.approx(own[0] / own[1])
-    assert len(found) == 6  # and two plain differences
+    assert "F1 in order: `small` against always background, difference" in found
+    assert len(found) == 3 + 5 + 2  # five measures against nothing, and two plain differences
     text = claims_markdown(list(found.values()))
     assert text.count("\n") == 2 + len(found)
 

@@ -32,6 +32,15 @@ PAIRS = (
 )
 """(what, better row, other row, measure): points of difference."""
 
+AGAINST_TRIVIAL = {
+    "segment F1": "segment F1",
+    "F1 in order": "segment F1",
+    "foreground accuracy": "foreground accuracy",
+    "foreground in order": "foreground accuracy",
+    "step recall": "step recall",
+}
+"""Measure of ours -> measure of what needs no model, which knows the order anyway."""
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -86,10 +95,11 @@ def claims(
             text = "direction: clips against their mean pictures, difference"
             yield Claim(world, text, order, len(alone))
             for who, counts in trivial.get(world, {}).items():
-                for name, values in counts.items():
+                for name, trivial_name in AGAINST_TRIVIAL.items():
                     ours = _stacks(alone, name, name)[0]
                     text = f"{name}: `{OURS}` against {who}, difference"
-                    yield Claim(world, text, compare_with(ours, values), len(alone))
+                    difference = compare_with(ours, counts[trivial_name])
+                    yield Claim(world, text, difference, len(alone))
 
 
 def _stacks(

@@ -33,7 +33,7 @@ NUM_THRESHOLDS = 20
 def trivial(bed: TestBed) -> dict[str, Counts]:
     """Return what needs no model: everything background, and a task's steps evenly in order."""
     videos = bed.test_videos
-    names = ("F1 in order", "foreground in order", "step recall")
+    names = ("segment F1", "foreground accuracy", "step recall")
     found: dict[str, Counts] = {
         who: {name: np.zeros((len(videos), 2)) for name in names} for who in TRIVIAL
     }
@@ -42,8 +42,8 @@ def trivial(bed: TestBed) -> dict[str, Counts]:
         true = label_targets(_segments(video), num_seconds)
         in_order = np.arange(num_seconds) * steps // num_seconds + 1
         for who, predicted in zip(TRIVIAL, (np.zeros_like(true), in_order), strict=True):
-            found[who]["F1 in order"][place] = _f1_counts(predicted, true)
-            found[who]["foreground in order"][place] = _foreground_counts(predicted, true)
+            found[who]["segment F1"][place] = _f1_counts(predicted, true)
+            found[who]["foreground accuracy"][place] = _foreground_counts(predicted, true)
         targets = step_targets(_segments(video, 0), num_seconds, steps)
         recall = recall_counts(even_steps(num_seconds, steps), targets)
         found["uniform in order"]["step recall"][place] = recall
