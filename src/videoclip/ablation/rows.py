@@ -15,7 +15,7 @@ __all__ = ["ROWS", "Row", "paper_on_the_bed", "small_on_the_bed"]
 VIDEOS_PER_BATCH = 28
 CLIPS_PER_VIDEO = 4
 MAX_SECONDS = 12
-EPOCHS = 15
+EPOCHS = 5
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ def _sized(run: PretrainConfig) -> PretrainConfig:
     )
     plan = replace(
         run.plan,
+        first_epoch=min(run.plan.first_epoch, 2),  # few epochs, of many videos
         videos_per_batch=VIDEOS_PER_BATCH,
         num_candidates=2 * VIDEOS_PER_BATCH,
         clips_per_vector=CLIPS_PER_VIDEO,

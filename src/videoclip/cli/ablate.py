@@ -28,11 +28,11 @@ class Ablate:
     """Folder for worlds, runs and the table: OUT/table.md, OUT/table.json, OUT/table.svg."""
     name: str = "world"
     """Name of the world, under which its runs are kept."""
-    videos: int = 1200
+    videos: int = 3000
     """How many videos the world has."""
     world: Annotated[WorldConfig, tyro.conf.arg(name="world")] = field(
         default_factory=lambda: WorldConfig(
-            step_seconds=(4, 12), steps_per_video=(3, 5), gap_seconds=(1, 4), test_share=0.3
+            step_seconds=(4, 12), steps_per_video=(3, 5), gap_seconds=(1, 4)
         )
     )
     rows: tuple[str, ...] = ()
