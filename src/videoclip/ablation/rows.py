@@ -58,8 +58,8 @@ def _sized(run: PretrainConfig) -> PretrainConfig:
         clips_per_video=CLIPS_PER_VIDEO,
         min_video_seconds=3,
         max_video_seconds=MAX_SECONDS,
-        min_text_tokens=8,
-        max_text_tokens=16,
+        min_text_tokens=min(run.clips.min_text_tokens, 8),
+        max_text_tokens=min(run.clips.max_text_tokens, 16),
         text_capacity=32,
     )
     model = replace(
@@ -124,10 +124,17 @@ ROWS: dict[str, Row] = {
     ),
     "paper-cls": Row("[CLS] instead of the mean", "paper", _paper(model={"pooling": "cls"})),
     "small": Row(
-        "ours: cosine, learned temperature, lead, mined batches", "paper", small_on_the_bed
+        "ours: cosine, learned temperature, lead, short texts, mined batches",
+        "paper",
+        small_on_the_bed,
     ),
     "small-shuffled": Row("ours with shuffled batches", "small", _small(plan=SHUFFLED)),
     "small-no-lead": Row("ours without a lead", "small", _small(clips={"lead_seconds": 0})),
+    "small-long-texts": Row(
+        "ours with texts as long as the paper's",
+        "small",
+        _small(clips={"min_text_tokens": 8, "max_text_tokens": 16}),
+    ),
     "small-long": Row(
         "ours, four times as long",
         "small",
