@@ -129,6 +129,19 @@ def test_a_setting_without_sense_is_one_line(world, tmp_path, capsys):
     assert capsys.readouterr().err == "videoclip: error: optim.lr must be positive\n"
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [("model.feature-dim", 7, "16"), ("model.features-per-second", 0.5, "0.5")],
+)
+def test_a_store_of_another_kind_is_refused_before_anything_is_written(
+    world, tmp_path, capsys, option, value, words
+):
+    assert main(arguments(world, tmp_path / "run", f"--{option}", str(value))) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 + error.count("left out") and words in error, error
+    assert not (tmp_path / "run").exists()
+
+
 def environment(**more):
     """For the launcher: a free port to meet at, and this interpreter's torchrun."""
     with socket.socket() as s:

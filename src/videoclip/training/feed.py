@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -19,7 +20,7 @@ from videoclip.data.batch import Batch, collate, pad_features, pad_tokens
 from videoclip.data.narrated import NarratedCorpus
 from videoclip.errors import VideoCLIPError
 
-__all__ = ["Feed", "Group", "Purpose", "data_fingerprint", "generator"]
+__all__ = ["Feed", "Group", "Purpose", "data_fingerprint", "dead_workers_told", "generator"]
 
 
 FINGERPRINT_VIDEOS = 4096
@@ -68,6 +69,26 @@ class Group:
     key: tuple[int, Purpose, *tuple[int, ...]]
 
 
+@contextmanager
+def dead_workers_told() -> Iterator[None]:
+    """Say in one line that a worker died, wherever the signal reaches this process.
+
+    The loader's signal handler raises from whatever runs at that moment, be it a training step.
+
+    Raises:
+        VideoCLIPError: If one died.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise VideoCLIPError(
+            "a process that prepares batches died, perhaps for want of memory; the last "
+            "checkpoint is intact: lower num_workers and run the same command again"
+        ) from error
+
+
 class Feed:
     """Draws clip pairs of a corpus and makes batches of them.
 
@@ -106,18 +127,11 @@ class Feed:
             num_workers=self._num_workers,
             pin_memory=self._pin_memory,
         )
-        try:
+        with dead_workers_told():
             for batch in loader:
                 if isinstance(batch, VideoCLIPError):
                     raise batch
                 yield batch
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise VideoCLIPError(
-                "a process that prepares batches died, perhaps for want of memory; the last "
-                "checkpoint is intact: lower num_workers and run the same command again"
-            ) from error
 
     def batch(self, group: Group) -> Batch:
         """Make the batch of one group."""

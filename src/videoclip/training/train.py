@@ -19,6 +19,7 @@ from videoclip.errors import CheckpointError
 from videoclip.model import hub
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.checkpoint import read_checkpoint, write_checkpoint, write_model_folder
+from videoclip.training.feed import dead_workers_told
 from videoclip.training.loop import Objective, Trainer, TrainingBatch, train_epoch
 from videoclip.training.memory import freed_memory_kept
 from videoclip.training.progress import ProgressLine
@@ -27,7 +28,7 @@ from videoclip.training.speed import bf16_pays, matmul_peak
 
 __all__ = ["Evaluation", "Lessons", "RunResult", "train"]
 
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EFBIG)
 Evaluation = Mapping[str, float]
 BatchT = TypeVar("BatchT", bound=TrainingBatch)
 
@@ -132,7 +133,7 @@ def train(
     run = _Run(config, lessons, Path(folder), model, tokenizer, world)
     run.keep_best = keep_best
     devices = [world.device] if world.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), freed_memory_kept():
+    with torch.random.fork_rng(devices), freed_memory_kept(), dead_workers_told():
         if not world.on_main:
             return run.train(shown=False)
         run.start, run.evaluate, run.watch = start, evaluate, watch
