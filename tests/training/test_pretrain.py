@@ -264,3 +264,24 @@ def test_bf16_is_measured_once_and_remembered(corpus, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "facts.json").read_text())["precision"] == "bf16"
     monkeypatch.setattr("videoclip.training.train.bf16_pays", None)
     pretrain(tiny_config(precision="auto"), corpus, tmp_path, shown=False)  # not measured again
+
+
+def test_the_choice_of_how_to_compute_is_told_once_and_kept(corpus, tmp_path, capsys):
+    pretrain(tiny_config(), corpus, tmp_path, shown=True)
+    told = capsys.readouterr().err
+    assert told.count("1 x cpu in fp32, towers as they are: matrices multiply at") == 1
+    facts = json.loads((tmp_path / "facts.json").read_text())
+    assert (facts["precision"], facts["compiled"]) == ("fp32", False)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # those of torch's own compiler
+def test_compiled_towers_learn_the_same(corpus, tmp_path):
+    model = replace(tiny_config().model, dropout=0.0)
+    found = {
+        way: pretrain(
+            tiny_config(model=model, compile=way), corpus, tmp_path / way, shown=False
+        ).loss
+        for way in ("on", "off")
+    }
+    assert found["on"] == pytest.approx(found["off"], rel=1e-4)

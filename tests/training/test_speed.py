@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.model.tiny_models import TINY, make_model, make_text, make_video
 from videoclip.data.batch import Batch
 from videoclip.training import speed
-from videoclip.training.speed import bf16_pays, matmul_peak, step_flops
+from videoclip.training.speed import bf16_pays, compiling_pays, matmul_peak, step_flops
 
 
 def test_flops_of_full_clips_are_what_torch_counts():
@@ -42,3 +42,9 @@ def test_bf16_must_pay_clearly(monkeypatch, bf16_seconds, pays):
     build = {"fp32": lambda: next(seconds), "bf16": lambda: next(seconds)}
     assert bf16_pays(lambda p: asked.append(p) or build[p], torch.device("cpu")) is pays
     assert asked == ["fp32", "bf16"]
+
+
+def test_a_cpu_compiles_nothing():
+    asked = []
+    assert not compiling_pays(make_model(TINY), asked.append, torch.device("cpu"))
+    assert not asked

@@ -164,8 +164,9 @@ class RunConfig:
     """Prefixes of parameter names that are not trained."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto`: bf16 autocast where it measures as a gain on the device at hand."""
-    compile: bool = False
-    """Compile the towers with `torch.compile` (pays on GPUs only)."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """`torch.compile` for the towers. `auto`: on a GPU, where it measures as a gain; a CPU has
+    routines of our own, and would need a C++ compiler."""
     chunk_pairs: int = 0
     """Pairs per forward pass of gradient caching, exact for any batch; 0: whole batches."""
     validation_videos: int = 0

@@ -83,10 +83,14 @@ def dead_workers_told() -> Iterator[None]:
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise VideoCLIPError(
-            "a process that prepares batches died, perhaps for want of memory; the last "
-            "checkpoint is intact: lower num_workers and run the same command again"
-        ) from error
+        raise _dead_worker() from error
+
+
+def _dead_worker() -> VideoCLIPError:
+    return VideoCLIPError(
+        "a process that prepares batches died, perhaps for want of memory; the last checkpoint is "
+        "intact: lower num_workers and run the same command again"
+    )
 
 
 class Feed:
@@ -127,11 +131,17 @@ class Feed:
             num_workers=self._num_workers,
             pin_memory=self._pin_memory,
         )
-        with dead_workers_told():
-            for batch in loader:
-                if isinstance(batch, VideoCLIPError):
-                    raise batch
-                yield batch
+        try:
+            with dead_workers_told():
+                for batch in loader:
+                    if isinstance(batch, VideoCLIPError):
+                        raise batch
+                    yield batch
+        except (ConnectionError, EOFError, FileNotFoundError) as error:
+            # The worker died while it handed over; what it raised itself is said to be caught.
+            if "Caught" in str(error):
+                raise
+            raise _dead_worker() from error
 
     def batch(self, group: Group) -> Batch:
         """Make the batch of one group."""

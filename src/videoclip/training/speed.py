@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -12,10 +13,20 @@ from torch import Tensor
 from videoclip.config import ModelConfig
 from videoclip.model.videoclip import VideoCLIP
 
-__all__ = ["Masked", "bf16_pays", "matmul_peak", "step_flops", "trained_towers"]
+__all__ = [
+    "Masked",
+    "bf16_pays",
+    "compile_towers",
+    "compiling_pays",
+    "matmul_peak",
+    "step_flops",
+    "trained_towers",
+]
 
 BF16_GAIN = 1.15
 """What bf16 must gain to be worth its rounding."""
+COMPILING_GAIN = 1.05
+"""What compiled towers must gain to be worth the wait for them."""
 
 
 class Masked(Protocol):
@@ -87,6 +98,33 @@ def bf16_pays(step: Callable[[str], Callable[[], object]], device: torch.device)
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     fp32, bf16 = (_seconds(step(name), device, repeats=2) for name in ("fp32", "bf16"))
     return fp32 > BF16_GAIN * bf16
+
+
+def compiling_pays(
+    model: VideoCLIP, step: Callable[[VideoCLIP], Callable[[], object]], device: torch.device
+) -> bool:
+    """Measure, on a GPU, whether a step is clearly quicker with compiled towers.
+
+    On a CPU it never is: `model/packed.py` has routines of its own there, and torch would need a
+    C++ compiler.
+
+    Args:
+        model: Left as it is.
+        step: From a model to a call that computes the gradients of a batch.
+        device: Where.
+    """
+    if device.type != "cuda":
+        return False
+    compiled = copy.deepcopy(model)
+    compile_towers(compiled)
+    plain_seconds, compiled_seconds = (_seconds(step(m), device) for m in (model, compiled))
+    return plain_seconds > COMPILING_GAIN * compiled_seconds
+
+
+def compile_towers(model: VideoCLIP) -> None:
+    """Let torch compile both towers, for clips of any lengths, when they are first called."""
+    for tower in (model.video_encoder, model.text_encoder):
+        tower.bert.compile(dynamic=True)
 
 
 def _seconds(work: Callable[[], object], device: torch.device, repeats: int = 4) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -24,11 +25,13 @@ from videoclip.training.loop import Objective, Trainer, TrainingBatch, train_epo
 from videoclip.training.memory import freed_memory_kept
 from videoclip.training.progress import ProgressLine
 from videoclip.training.run import RunFolder, read_log, write_folder
-from videoclip.training.speed import bf16_pays, matmul_peak
+from videoclip.training.speed import bf16_pays, compile_towers, compiling_pays, matmul_peak
 
 __all__ = ["Evaluation", "Lessons", "RunResult", "train"]
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EFBIG)
+COMPILED = {"auto": None, "on": True, "off": False}
+"""What `compile` says of whether towers are compiled; None: it is measured."""
 Evaluation = Mapping[str, float]
 BatchT = TypeVar("BatchT", bound=TrainingBatch)
 
@@ -178,20 +181,20 @@ class _Run(Generic[BatchT]):
         epochs = range(1, config.epochs + 1)
         run_length = sum(map(self.lessons.num_steps, epochs))
         newest = world.broadcast(files.newest() if files else None)
-        precision = world.broadcast(self._precision())
+        precision, compiled = world.broadcast(self._ways())
         trainer = Trainer(self.model, self.lessons.objective, config, world, run_length, precision)
         if newest is not None:
             trainer.position = read_checkpoint(newest.folder, self.model, trainer.optimizer)
         if files:
             files.rewind_log(newest.update if newest else -1)
-        if config.compile:
-            for tower in (self.model.video_encoder, self.model.text_encoder):
-                tower.bert.compile(dynamic=True)
+        if compiled:
+            compile_towers(self.model)
 
         with ProgressLine(run_length, trainer.position.update, shown) as line:
             peak = world.size * matmul_peak(world.device, precision)
             line.say(
-                f"{world.size} x {world.device} in {precision}: matrices multiply at "
+                f"{world.size} x {world.device} in {precision}, towers "
+                f"{'compiled' if compiled else 'as they are'}: matrices multiply at "
                 f"{peak / 1e9:.0f} GFLOP/s"
             )
             if newest is not None:
@@ -249,24 +252,30 @@ class _Run(Generic[BatchT]):
         """The model as it is now, in eval mode."""
         return Embedder(self.model, self.tokenizer, self.world.device)
 
-    def _precision(self) -> str:
-        """What the run began with, what is asked for, or what measures as quicker."""
+    def _ways(self) -> tuple[str, bool]:
+        """Precision, and whether towers are compiled: as begun, as asked for, or as measured."""
         if self.files is None:
-            return ""
-        precision: str = self.files.facts.get("precision", self.config.precision)
-        if precision == "auto":
-            alone = World(device=self.world.device)
+            return "", False
+        facts, config = self.files.facts, self.config
+        precision: str = facts.get("precision", config.precision)
+        compiled: bool | None = facts.get("compiled", COMPILED[config.compile])
+        alone = World(device=self.world.device)
+        if precision == "auto" or (compiled is None and alone.device.type == "cuda"):
             batch = self.lessons.sample().to(alone.device)
             model = self.model.to(alone.device).train()
 
-            def step(precision: str) -> Callable[[], object]:
+            def step(model: VideoCLIP, precision: str) -> Callable[[], object]:
                 objective = self.lessons.objective(model, alone, precision)
                 return lambda: objective.backward(batch, 0)
 
-            precision = "bf16" if bf16_pays(step, alone.device) else "fp32"
+            if precision == "auto":
+                pays = bf16_pays(partial(step, model), alone.device)
+                precision = "bf16" if pays else "fp32"
+            if compiled is None:
+                compiled = compiling_pays(model, partial(step, precision=precision), alone.device)
             model.zero_grad()
-        self.files.remember(precision=precision)
-        return precision
+        self.files.remember(precision=precision, compiled=bool(compiled))
+        return precision, bool(compiled)
 
     def _evaluation(
         self, trainer: Trainer[BatchT], update: int, embedder: Embedder | None = None
