@@ -80,6 +80,7 @@ def test_a_file_that_may_not_grow_is_one_line_and_nothing_is_lost(corpus, tmp_pa
     assert train(config, corpus, tmp_path / "run") == expected
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_killed_worker_is_one_line_and_nothing_is_lost(corpus, tmp_path, monkeypatch):
     plan = PlanConfig(kind="shuffled", videos_per_batch=1, num_candidates=8)

@@ -7,6 +7,7 @@ else, so that a position is all the state there is and the number of workers cha
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ from videoclip.errors import VideoCLIPError
 
 __all__ = ["Feed", "Group", "Purpose", "data_fingerprint", "dead_workers_told", "generator"]
 
-
 FINGERPRINT_VIDEOS = 4096
+SECONDS_FOR_SIGNAL = 1.0
 
 
 class Purpose(IntEnum):
@@ -131,17 +132,19 @@ class Feed:
             num_workers=self._num_workers,
             pin_memory=self._pin_memory,
         )
-        try:
-            with dead_workers_told():
+        with dead_workers_told():
+            try:
                 for batch in loader:
                     if isinstance(batch, VideoCLIPError):
                         raise batch
                     yield batch
-        except (ConnectionError, EOFError, FileNotFoundError) as error:
-            # The worker died while it handed over; what it raised itself is said to be caught.
-            if "Caught" in str(error):
-                raise
-            raise _dead_worker() from error
+            except (ConnectionError, EOFError, FileNotFoundError) as error:
+                if "Caught" in str(error):  # what a worker raised, handed over
+                    raise
+                # A worker died while it handed over. Its signal may come later than the end of its
+                # connections, and must not find us elsewhere.
+                time.sleep(SECONDS_FOR_SIGNAL)
+                raise _dead_worker() from error
 
     def batch(self, group: Group) -> Batch:
         """Make the batch of one group."""
