@@ -212,7 +212,13 @@ def _encode(scene: Scene, times: Sequence[int], config: WorldConfig, path: Path)
         stream = container.add_stream("libx264", rate=config.frames_per_second)
         stream.width = stream.height = config.pixels
         stream.pix_fmt = "yuv420p"
-        stream.options = {"preset": "veryfast", "crf": "21", "g": "100"}
+        # With macroblock trees 41 of 24,000 encodings came out otherwise, without them none.
+        stream.options = {
+            "preset": "veryfast",
+            "crf": "21",
+            "g": "100",
+            "x264-params": "mbtree=0",
+        }
         stream.codec_context.thread_count = 1
         stream.codec_context.time_base = Fraction(1, _TICKS_PER_SECOND)
         for picture in _pictures(scene, times):
