@@ -84,6 +84,9 @@ class PlanConfig:
     vector_strategy: Literal["overlapped", "aligned", "start"] = "aligned"
     """Clip pairs whose mean embedding stands for a video."""
     clips_per_vector: int = 16
+    teacher: str | None = None
+    """Model folder, hub id or "starter" whose vectors decide, the same in every epoch; by default
+    those of the model being trained, anew every epoch."""
     drop_nearest: int = 0
     """`mined`: nearest neighbours left out of a batch as likely false negatives."""
     max_similarity: float = 1.0
@@ -99,6 +102,10 @@ class PlanConfig:
         require(-1.0 <= self.max_similarity <= 1.0, "plan.max_similarity must be in [-1, 1]")
         require(self.clips_per_vector > 0, "plan.clips_per_vector must be positive")
         require(self.first_epoch > 0, "plan.first_epoch must be positive: epochs count from 1")
+        require(
+            self.teacher is None or self.kind in ("retrieval", "mined"),
+            f"plan.teacher says which videos are near, and plan.kind '{self.kind}' does not ask",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,6 +212,10 @@ class PretrainConfig(RunConfig):
         require(
             not self.train_backbone or self.model.backbone.startswith("image:"),
             "train_backbone needs an image model: set model.backbone to 'image:FOLDER'",
+        )
+        require(
+            not self.train_backbone or self.plan.teacher is None,
+            "plan.teacher reads features, and train_backbone has none: use one of the two",
         )
         require(
             self.clips.max_video_seconds * self.model.features_per_second

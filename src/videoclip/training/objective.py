@@ -154,7 +154,7 @@ class PairObjective:
         seed: int = 0,
     ) -> None:
         self._forward = Forward(Towers(model, config), world, precision, seed)
-        self._model, self._config, self._world = model, config, world
+        self.model, self._config, self._world = model, config, world
         self._chunk_pairs = chunk_pairs
 
     def embed(self, batch: Batch) -> Outputs:
@@ -212,9 +212,9 @@ class PairObjective:
     def flops(self, batch: Batch) -> int:
         """Return the floating-point operations of a step, see `step_flops`."""
         again = int(0 < self._chunk_pairs < len(batch))
-        video, text = (3 + again if on else 1 + again for on in trained_towers(self._model))
-        flops = step_flops(self._model.config, batch, (video, text))
-        if isinstance(frames := self._model.frame_encoder, FrameEncoder):
+        video, text = (3 + again if on else 1 + again for on in trained_towers(self.model))
+        flops = step_flops(self.model.config, batch, (video, text))
+        if isinstance(frames := self.model.frame_encoder, FrameEncoder):
             flops += frames.flops_per_frame * int(batch.video_mask.sum()) * (4 + again)
         return flops
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +10,9 @@ import numpy as np
 import torch
 
 from videoclip.config import ClipConfig, PlanConfig, PretrainConfig
-from videoclip.data.batch import Batch
 from videoclip.data.batch_plan import BatchPlan, make_plan, needs_vectors, video_vectors
 from videoclip.distributed import World
 from videoclip.training.feed import Feed, Group, Purpose
-from videoclip.training.loop import Trainer
 from videoclip.training.objective import PairObjective
 
 __all__ = ["embed_videos", "epoch_plan", "num_groups", "vector_clips"]
@@ -35,40 +34,33 @@ def vector_clips(config: PretrainConfig) -> ClipConfig:
 
 
 def epoch_plan(
-    trainer: Trainer[Batch],
     run: PretrainConfig,
-    feed: Feed,
     num_videos: int,
     epoch: int,
+    vectors: Callable[[], np.ndarray],
     path: Path | None,
+    world: World,
 ) -> BatchPlan:
     """Return the plan of an epoch, the same in every process.
 
     Args:
-        trainer: Whose model embeds the videos, where the kind of plan asks for it.
         run: Its plan and seed.
-        feed: Draws the clip pairs that stand for a video.
-        num_videos: Videos V the feed draws from.
+        num_videos: Videos V that are trained on.
         epoch: Epoch, from 1.
+        vectors: Makes the (V, E) video vectors, in all processes together; called where the kind
+            of plan asks for them and none is kept.
         path: Where the main process keeps it; one that is there already is used again.
+        world: The processes.
     """
-    config, world = run.plan, trainer.world
     kept = BatchPlan.load(path) if path is not None and path.exists() else None
     kept = world.broadcast(kept)
     if kept is not None:
         return kept
-    vectors = None
-    if needs_vectors(config, epoch):
-        vectors = embed_videos(trainer, run, feed, num_videos, epoch)
+    rows = vectors() if needs_vectors(run.plan, epoch) else None
     plan = None
     if path is not None:
         plan = make_plan(
-            config,
-            num_videos,
-            seed=run.seed,
-            epoch=epoch,
-            vectors=vectors,
-            device=world.device,
+            run.plan, num_videos, seed=run.seed, epoch=epoch, vectors=rows, device=world.device
         )
         plan.save(path)
     plan = world.broadcast(plan)
@@ -77,28 +69,37 @@ def epoch_plan(
 
 
 def embed_videos(
-    trainer: Trainer[Batch], run: PretrainConfig, feed: Feed, num_videos: int, epoch: int
+    objective: PairObjective,
+    run: PretrainConfig,
+    feed: Feed,
+    num_videos: int,
+    epoch: int,
+    world: World,
 ) -> np.ndarray:
     """Return (V, E) float32, the mean embedding of clip pairs of each video, in every process.
 
     Each process embeds a share of the videos. Source: paper, section 3.4 (algorithm 1, line 2); the
     release embeds and groups each share by itself.
+
+    Args:
+        objective: Its model embeds; in eval mode, on the world's device.
+        run: Its plan and seed.
+        feed: Draws the clip pairs that stand for a video, see `vector_clips`.
+        num_videos: Videos V the feed draws from.
+        epoch: Decides which clip pairs.
+        world: The processes.
     """
-    seed, size, world = run.seed, run.plan.videos_per_batch, trainer.world
-    assert isinstance(trainer.objective, PairObjective)
+    seed, size, width = run.seed, run.plan.videos_per_batch, objective.model.config.hidden_size
     groups = [
         Group(range(i, min(i + size, num_videos)), (seed, Purpose.VECTORS, epoch, i))
         for i in range(0, num_videos, size)
     ]
     own = _share(groups, world)
-    trainer.model.eval()
-    shape = (0, trainer.model.config.hidden_size)
-    parts = [np.zeros(shape, dtype=np.float32)]
+    parts = [np.zeros((0, width), dtype=np.float32)]
     for group, batch in zip(own, feed.batches(own), strict=True):
-        outputs = trainer.objective.embed(batch.to(world.device))
-        clips = (x.view(len(group.videos), -1, x.shape[1]).cpu().numpy() for x in outputs[:2])
+        outputs = objective.embed(batch.to(world.device))
+        clips = (x.view(len(group.videos), -1, width).cpu().numpy() for x in outputs[:2])
         parts.append(video_vectors(*clips))
-    trainer.train_mode()
     rows = torch.from_numpy(np.concatenate(parts)).to(world.device)
     return world.gather_rows(rows).cpu().numpy()
 

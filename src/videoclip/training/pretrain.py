@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from videoclip.config import ClipConfig, PretrainConfig, to_dict
@@ -22,8 +24,9 @@ from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.feed import Feed, Group, Purpose, data_fingerprint
 from videoclip.training.loop import Trainer
 from videoclip.training.objective import PairObjective, pair_objective, split
-from videoclip.training.plans import epoch_plan, num_groups, vector_clips
+from videoclip.training.plans import embed_videos, epoch_plan, num_groups, vector_clips
 from videoclip.training.run import differences
+from videoclip.training.teacher import load_teacher
 from videoclip.training.train import Evaluation, RunResult, train
 
 __all__ = ["pretrain"]
@@ -65,7 +68,7 @@ def pretrain(
         ConfigError: If the run was started with other settings or data.
         CheckpointError: If the run folder cannot be written, or a checkpoint cannot be read.
         DataError: If no video is left to train on.
-        IndexMismatchError: If the features are not of the kind the model takes.
+        IndexMismatchError: If the features are not of the kind the model takes, or the teacher.
         VideoCLIPError: If the loss stops being finite.
 
     Source: paper, sections 3 and 5.3.
@@ -80,6 +83,7 @@ def pretrain(
     else:
         frame_encoder.check(corpus.store, config.model)
     world = world or World()
+    teacher = load_teacher(config, corpus.store.spec, tokenizer) if config.plan.teacher else None
     with torch.random.fork_rng([world.device] if world.device.type == "cuda" else []):
         torch.manual_seed(config.seed)
         model = start or VideoCLIP(config.model)
@@ -92,7 +96,7 @@ def pretrain(
         model.config = replace(model.config, backbone=f"image:{trained}")
     return train(
         config,
-        NarratedLessons(config, corpus, fingerprint, world),
+        NarratedLessons(config, corpus, fingerprint, world, teacher),
         folder,
         model=model,
         tokenizer=tokenizer,
@@ -111,18 +115,28 @@ class NarratedLessons:
         corpus: Of which some videos may be held out.
         start: Fingerprint of the model to start from, or "random".
         world: The processes.
+        teacher: Says which videos are near, if not the model itself.
     """
 
     def __init__(
-        self, config: PretrainConfig, corpus: NarratedCorpus, start: str, world: World
+        self,
+        config: PretrainConfig,
+        corpus: NarratedCorpus,
+        start: str,
+        world: World,
+        teacher: Embedder | None = None,
     ) -> None:
         self.config, self.world = config, world
+        self.teacher = teacher
+        self._teacher_vectors: np.ndarray | None = None
         self.training, self.held_out = corpus.split(config.validation_videos, config.seed)
         self.objective: Callable[[VideoCLIP, World, str], PairObjective] = pair_objective(
             config.loss, chunk_pairs=config.chunk_pairs, seed=config.seed
         )
         data = {"videos": len(corpus), "fingerprint": data_fingerprint(corpus)}
         self.facts = {"data": data, "start": start}
+        if teacher is not None:
+            self.facts["teacher"] = teacher.fingerprint
 
     def sample(self) -> Batch:
         """Return a few pairs."""
@@ -149,14 +163,38 @@ class NarratedLessons:
     ) -> Iterator[Batch]:
         """Yield the own batches of an epoch's plan."""
         config, world = self.config, self.world
-        vectors = self._feed(self.training, vector_clips(config))
-        plan = epoch_plan(trainer, config, vectors, len(self.training), epoch, plan_path)
+        plan = epoch_plan(
+            config,
+            len(self.training),
+            epoch,
+            lambda: self._vectors(trainer, epoch),
+            plan_path,
+            world,
+        )
         places = range(trainer.position.step * world.size, self.num_steps(epoch) * world.size)
         own = [
             Group(plan.groups[place], (config.seed, Purpose.TRAINING, epoch, place))
             for place in places[world.rank :: world.size]
         ]
         return self._feed(self.training, config.clips).batches(own)
+
+    def _vectors(self, trainer: Trainer[Batch], epoch: int) -> np.ndarray:
+        """What a plan is made from: the model's view as it is now, or the teacher's, made once."""
+        feed = self._feed(self.training, vector_clips(self.config))
+        embed = partial(embed_videos, run=self.config, feed=feed, num_videos=len(self.training))
+        if self.teacher is None:
+            assert isinstance(trainer.objective, PairObjective)
+            trainer.model.eval()
+            vectors = embed(trainer.objective, epoch=epoch, world=self.world)
+            trainer.train_mode()
+            return vectors
+        if self._teacher_vectors is None:
+            model, alone = self.teacher.model, World(device=self.world.device)
+            objective = PairObjective(model.to(alone.device), self.config.loss, alone)
+            # Of no epoch, so that a continued run makes them again as they were.
+            self._teacher_vectors = embed(objective, epoch=0, world=self.world)
+            model.cpu()  # it is not asked again
+        return self._teacher_vectors
 
     def validation(self) -> Iterator[Batch] | None:
         """Yield the same clip pairs of the held-out videos each time."""
