@@ -31,9 +31,9 @@ from videoclip.config import EvaluateConfig, ModelConfig
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.data.starter_files import text_folder
 from videoclip.data.tokenizer import Tokenizer
+from videoclip.data.windows import sliding_windows
 from videoclip.embedding import Embedder
 from videoclip.evaluation import evaluate
-from videoclip.evaluation.metrics.windows import sliding_windows
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import RECIPES
 from videoclip.training.speed import step_flops

@@ -5,13 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.model.tiny_models import TINY, make_model
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.data.tokenizer import Tokenizer
-from videoclip.embedding import Embedder, check_features, window_starts
+from videoclip.embedding import Embedder, check_features
 from videoclip.errors import CheckpointError, DataError, IndexMismatchError
 
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *(f"w{i}" for i in range(46))]
@@ -67,16 +65,6 @@ def test_tokens_are_the_mean_over_the_windows_that_see_them(num_features, normal
     np.testing.assert_allclose(result.tokens, expected, atol=1e-5)
     assert result.duration == num_features
     assert repr(result) == f"VideoEmbedding({num_features} s, {num_features} x 16)"
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(1, 200), st.integers(1, 40))
-def test_sliding_windows_cover_everything_once_too_often_never(num_features, window):
-    starts = window_starts(num_features, window)
-    covered = {i for s in starts for i in range(s, min(s + window, num_features))}
-    assert covered == set(range(num_features))
-    assert all(s < num_features for s in starts)
-    assert len(starts) == 1 or starts[-2] + window < num_features
 
 
 def test_windows_embed_alone_as_in_a_batch_and_long_ones_by_pieces():

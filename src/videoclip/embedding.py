@@ -23,6 +23,7 @@ from videoclip.config import ModelConfig, to_dict
 from videoclip.data.batch import pad_features, pad_tokens
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.data.tokenizer import Tokenizer
+from videoclip.data.windows import average_windows, sliding_windows
 from videoclip.errors import CheckpointError, DataError, IndexMismatchError
 from videoclip.features.backbones import Backbone, load_backbone
 from videoclip.model import hub
@@ -243,20 +244,16 @@ class Embedder:
     ) -> FloatArray:
         """Encode the sliding windows of a video: (T, C), the mean of what they say of a second."""
         window = self.config.max_video_tokens
-        starts = window_starts(len(features), window)
+        # Half overlapping. Source: as released for localisation (window 32, step 16).
+        windows = sliding_windows(len(features), window, max(window // 2, 1))
         parts = []
-        for first in range(0, len(starts), self.batch_size):
-            some = starts[first : first + self.batch_size]
-            video, mask = pad_features([features[start : start + window] for start in some])
+        for first in range(0, len(windows), self.batch_size):
+            some = windows[first : first + self.batch_size]
+            video, mask = pad_features([features[start:stop] for start, stop in some])
             with torch.inference_mode():
                 encoded = encode(video.to(self.device), mask.to(self.device)).cpu().numpy()
-            parts += [said[real] for said, real in zip(encoded, mask.numpy(), strict=True)]
-        total = np.zeros((len(features), parts[0].shape[1]), dtype=np.float32)
-        counts = np.zeros(len(features), dtype=np.float32)
-        for start, said in zip(starts, parts, strict=True):
-            total[start : start + len(said)] += said
-            counts[start : start + len(said)] += 1
-        return np.asarray(total / counts[:, None])
+            parts.append(encoded[mask.numpy()])
+        return np.asarray(average_windows(np.concatenate(parts), windows))
 
     def _embed_token_ids(self, token_ids: Sequence[list[int]]) -> Tensor:
         text, mask = pad_tokens(token_ids, self.config.pad_id)
@@ -317,17 +314,6 @@ def check_features(config: ModelConfig, spec: FeatureSpec) -> None:
             f"these features do not fit the model ({'; '.join(differing)}): extract them with "
             f"--backbone {config.backbone}"
         )
-
-
-def window_starts(num_features: int, window: int) -> list[int]:
-    """Starts of windows that cover a video, half of each overlapping the next.
-
-    Starts are 0, step, 2 * step, ... until a window reaches the end; the last may be shorter.
-    Source: as released for localisation (window 32, step 16).
-    """
-    step = max(window // 2, 1)
-    num_steps = max(0, -(-(num_features - window) // step))
-    return [i * step for i in range(num_steps + 1)]
 
 
 def _check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:

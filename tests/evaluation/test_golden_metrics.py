@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from videoclip.benchmarks.examples import Segment
-from videoclip.evaluation.metrics import labels, moments, ranking, steps, windows
+from videoclip.data import windows
+from videoclip.evaluation.metrics import labels, moments, ranking, steps
+from videoclip.evaluation.metrics.targets import label_targets, step_targets
 
 pytestmark = pytest.mark.parity
 WINDOW, STEP = 32, 16
@@ -91,7 +93,7 @@ def test_crosstask_recall(golden):
         assignment = steps.order_steps(-steps.log_softmax(logits))
         assert (assignment == arrays[f"{name}_pred"]).all()
         segments = [Segment(s, e, k - 1) for k, s, e in video["segments_1based_step_start_end"]]
-        targets = windows.step_targets(segments, num_frames, num_steps)
+        targets = step_targets(segments, num_frames, num_steps)
         assert (targets == arrays[f"{name}_true"]).all()
         found = steps.recall_counts(assignment, targets)
         assert found == (video["matched"], video["present"])
@@ -121,7 +123,7 @@ def test_coin(golden):
         predicted = labels.label_frames(similarity, threshold)
         assert (predicted == arrays[f"{name}_zs_pred"]).all()
         fields = zip(video["start"], video["end"], video["label"], strict=True)
-        targets = windows.label_targets([Segment(*f) for f in fields], video["frames"])
+        targets = label_targets([Segment(*f) for f in fields], video["frames"])
         assert (targets == arrays[f"{name}_video_targets"]).all()
         logits = windows.average_windows(joined(arrays[f"{name}_logits"]), ranges)
         assert (logits.argmax(axis=1) == arrays[f"{name}_sup_pred"]).all()
@@ -142,6 +144,6 @@ def test_windows_and_targets_of_one_video(golden):
     ranges = windows.sliding_windows(num_frames, WINDOW, STEP)
     assert [end - start for start, end in ranges] == arrays["vmasks"].sum(axis=1).tolist()
     rows = arrays["annotations_step1based_start_end"]
-    targets = windows.step_targets([Segment(s, e, int(k) - 1) for k, s, e in rows], num_frames, 3)
+    targets = step_targets([Segment(s, e, int(k) - 1) for k, s, e in rows], num_frames, 3)
     expected = np.concatenate([targets[start:end] for start, end in ranges])
     assert (expected == arrays["targets"]).all()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from videoclip.ablation.bed import TestBed
 from videoclip.ablation.seconds import Counts, label_seconds
 from videoclip.evaluation.metrics.ranking import rank_queries, recall_at
-from videoclip.evaluation.metrics.windows import frame_span
+from videoclip.evaluation.metrics.targets import frame_span
 from videoclip.evaluation.providers import Provider
 from videoclip.features.backbones.motion import APPEARANCE_DIM
 from videoclip.reranking import rerank_clips

@@ -14,7 +14,7 @@ from videoclip.config import EvaluateConfig
 from videoclip.evaluation.baselines import even_steps
 from videoclip.evaluation.metrics import labels as label_metrics
 from videoclip.evaluation.metrics.steps import log_softmax, order_steps, recall_counts
-from videoclip.evaluation.metrics.windows import label_targets, step_targets
+from videoclip.evaluation.metrics.targets import label_targets, step_targets
 from videoclip.evaluation.providers import Provider
 from videoclip.synthetic.phrases import label
 from videoclip.synthetic.world import WorldVideo

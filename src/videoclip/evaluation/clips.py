@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import DataError
-from videoclip.evaluation.metrics.windows import frame_span
+from videoclip.evaluation.metrics.targets import frame_span
 from videoclip.evaluation.outcome import Missing
 from videoclip.evaluation.providers import Provider
 

@@ -13,7 +13,7 @@ from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import ConfigError, DataError
 from videoclip.evaluation.metrics import labels as metrics
-from videoclip.evaluation.metrics.windows import label_targets
+from videoclip.evaluation.metrics.targets import label_targets
 from videoclip.evaluation.outcome import Setting
 from videoclip.evaluation.providers import Provider
 

@@ -15,7 +15,7 @@ from videoclip.errors import DataError
 from videoclip.evaluation.baselines import even_steps, random_steps
 from videoclip.evaluation.clips import Progress, with_features
 from videoclip.evaluation.metrics.steps import log_softmax, order_steps, recall_counts
-from videoclip.evaluation.metrics.windows import step_targets
+from videoclip.evaluation.metrics.targets import step_targets
 from videoclip.evaluation.outcome import (
     Bars,
     Comparison,

@@ -14,7 +14,7 @@ from videoclip.data.feature_store import FeatureStore
 from videoclip.evaluation.clips import Progress, with_features
 from videoclip.evaluation.labellers import Labeller
 from videoclip.evaluation.metrics import labels as metrics
-from videoclip.evaluation.metrics.windows import label_targets
+from videoclip.evaluation.metrics.targets import label_targets
 from videoclip.evaluation.outcome import (
     Comparison,
     Confusion,

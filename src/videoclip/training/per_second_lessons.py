@@ -15,11 +15,12 @@ from videoclip.benchmarks.examples import LabelledVideo, StepVideo
 from videoclip.config import FinetuneConfig
 from videoclip.data.batch import pad_features, pad_tokens
 from videoclip.data.feature_store import FeatureStore
+from videoclip.data.windows import sliding_windows
 from videoclip.distributed import World
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError
 from videoclip.evaluation.labellers import BACKGROUND_TEXT
-from videoclip.evaluation.metrics.windows import label_targets, sliding_windows, step_targets
+from videoclip.evaluation.metrics.targets import label_targets, step_targets
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.feed import Purpose, generator
 from videoclip.training.loop import Trainer

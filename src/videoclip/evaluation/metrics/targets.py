@@ -1,46 +1,16 @@
-"""Long videos in short windows, and annotated spans as targets of frames."""
+"""Annotated spans as targets of frames."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from videoclip.benchmarks.examples import Segment
 
-__all__ = ["average_windows", "frame_span", "label_targets", "sliding_windows", "step_targets"]
-
-
-def sliding_windows(num_frames: int, window: int, step: int) -> list[tuple[int, int]]:
-    """Cut frames into half-open windows that begin every `step` frames; the last may be shorter.
-
-    Source: released evaluation of CrossTask and COIN: windows begin at 0, step, 2 step, ... until
-    what remains fits one window.
-    """
-    assert window >= step > 0, "windows must cover every frame"
-    num_steps = max(0, math.ceil((num_frames - window) / step))
-    return [(i * step, min(i * step + window, num_frames)) for i in range(num_steps + 1)]
-
-
-def average_windows(
-    values: NDArray[np.floating], windows: Sequence[tuple[int, int]]
-) -> NDArray[np.floating]:
-    """Average what overlapping windows say about each frame.
-
-    Args:
-        values: (sum of window lengths, K), the windows one after another.
-        windows: Half-open frame ranges that cover every frame.
-
-    Returns:
-        (T, K).
-    """
-    frames = np.concatenate([np.arange(start, end) for start, end in windows])
-    total = np.zeros((frames.max() + 1, values.shape[1]), dtype=values.dtype)
-    np.add.at(total, frames, values)
-    mean: NDArray[np.floating] = total / np.bincount(frames)[:, None].astype(values.dtype)
-    return mean
+__all__ = ["frame_span", "label_targets", "step_targets"]
 
 
 def frame_span(

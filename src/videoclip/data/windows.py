@@ -1,0 +1,45 @@
+"""A long video in short windows, and what they say put together again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["average_windows", "sliding_windows"]
+
+
+def sliding_windows(num_features: int, window: int, step: int) -> list[tuple[int, int]]:
+    """Cut a video into half-open windows that begin every `step` features; the last may be shorter.
+
+    Source: released evaluation of CrossTask and COIN: windows begin at 0, step, 2 step, ... until
+    what remains fits one window.
+    """
+    assert window >= step > 0, "windows must cover everything"
+    num_steps = max(0, -(-(num_features - window) // step))
+    return [(i * step, min(i * step + window, num_features)) for i in range(num_steps + 1)]
+
+
+def average_windows(
+    values: NDArray[np.floating], windows: Sequence[tuple[int, int]]
+) -> NDArray[np.floating]:
+    """Average what overlapping windows say about each position.
+
+    Args:
+        values: (sum of window lengths, K), the windows one after another.
+        windows: Half-open ranges of positions that cover 0..T-1.
+
+    Returns:
+        (T, K).
+    """
+    num_positions = max(stop for _, stop in windows)
+    total = np.zeros((num_positions, values.shape[1]), dtype=values.dtype)
+    counts = np.zeros((num_positions, 1), dtype=values.dtype)
+    first = 0
+    for start, stop in windows:
+        total[start:stop] += values[first : first + stop - start]
+        counts[start:stop] += 1
+        first += stop - start
+    mean: NDArray[np.floating] = total / counts
+    return mean
