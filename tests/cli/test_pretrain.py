@@ -90,6 +90,43 @@ def test_a_run_from_folder_to_model(world, tmp_path, capsys):
     assert "validation_videos: 3 -> 2" in capsys.readouterr().err
 
 
+def caption_file(folder):
+    """What the subtitles say, as HowTo100M has it, with a video nobody has features of."""
+    starts = [float(s) for s in range(0, 25, 5)]
+    spans = {"start": starts, "end": [s + 4 for s in starts]}
+    said = {t: spans | {"text": [f"now the {t}"] * 5} for t in (*THINGS, "unseen") if t != "tea"}
+    path = folder / "raw_caption.json"
+    path.write_text(json.dumps(said))
+    return path
+
+
+def test_a_caption_file_and_imported_features_train_as_subtitles_do(world, tmp_path, capsys):
+    arrays = tmp_path / "arrays"
+    arrays.mkdir()
+    store = FeatureStore.open(world / "store")
+    for thing in THINGS:
+        np.save(arrays / f"{thing}.mp4.npy", store.read(thing))
+    convert = ["convert", str(arrays), str(tmp_path / "store"), "--backbone", SPEC.backbone]
+    assert main([*convert, "--json"]) == 0
+    capsys.readouterr()
+    assert main(convert) == 0
+    assert "12 videos, 16 wide, 0 of them new" in capsys.readouterr().out
+    imported = ["--store", str(tmp_path / "store")]
+    assert main([*arguments(world, tmp_path / "subtitles"), *imported]) == 0
+    captions = ["--data", str(caption_file(tmp_path))]
+    assert main([*arguments(world, tmp_path / "captions"), *imported, *captions]) == 0
+    assert "left out: tea has no words" in capsys.readouterr().err
+    trained = [tmp_path / run / "model" / "model.safetensors" for run in ("subtitles", "captions")]
+    assert trained[0].read_bytes() == trained[1].read_bytes()
+
+
+def test_a_caption_file_alone_says_what_it_lacks(world, tmp_path, capsys):
+    data = str(caption_file(tmp_path))
+    assert main(["pretrain", "tiny", "--data", data, "--out", str(tmp_path / "run")]) == 1
+    assert "has no videos: name the store of their features, --store" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_starts_from_a_model(world, tmp_path, capsys):
     assert main(arguments(world, tmp_path / "first")) == 0
     start = str(tmp_path / "first" / "model")

@@ -1,4 +1,4 @@
-"""`videoclip convert`: weights of others as our folders."""
+"""`videoclip convert`: weights and features of others as our folders."""
 
 from __future__ import annotations
 
@@ -27,19 +27,29 @@ HEAD_FILE = "segmentation_head.safetensors"
 
 @dataclass(frozen=True)
 class Convert:
-    """Turn released weights into a folder that everything here reads.
+    """Turn released weights or features into a folder that everything here reads.
 
     Takes released VideoCLIP checkpoints (.pt), MIL-NCE S3D weights (.pth, with s3d_dict.npy beside
     them), and BERT folders (config.json with model.safetensors or pytorch_model.bin) to start
     training from. Nothing in a checkpoint is ever run; every tensor is checked by name and shape.
+    A folder of arrays (VIDEO_ID.npy or VIDEO_ID.mp4.npy) becomes a feature store; the same command
+    adds what is new.
     """
 
     file: Annotated[Path, tyro.conf.Positional]
-    """The checkpoint, or the folder of a BERT."""
+    """The checkpoint, or the folder of a BERT or of features."""
     folder: Annotated[Path, tyro.conf.Positional]
     """Folder to make."""
-    kind: Annotated[Literal["auto", "videoclip", "s3d", "bert"], tyro.conf.arg(name="as")] = "auto"
-    """What the weights are; told by their names if not given."""
+    kind: Annotated[
+        Literal["auto", "videoclip", "s3d", "bert", "features"], tyro.conf.arg(name="as")
+    ] = "auto"
+    """What it is; told by the names of files and weights if not given."""
+    backbone: str = "s3d"
+    """What made the features, by the name that models ask for."""
+    features_per_second: float = 1.0
+    """Rate of the features."""
+    normalized: bool = False
+    """Whether each feature has length 1."""
     vocab: Path | None = None
     """Vocabulary (vocab.txt) of the text tower; a BERT folder has its own."""
     words: Path | None = None
@@ -66,6 +76,9 @@ class Convert:
         from videoclip.data.weights import new_folder, read_weights
         from videoclip.model.convert import kind_of
 
+        if self.kind == "features" or (self.kind == "auto" and _holds_arrays(self.file)):
+            self._print({"kind": "features", **self._features()})
+            return 0
         file = _bert_file(self.file) if self.file.is_dir() else self.file
         weights = read_weights(file)
         kind = kind_of(weights) if self.kind == "auto" else self.kind
@@ -80,9 +93,22 @@ class Convert:
             else:
                 build = self._videoclip if kind == "videoclip" else self._bert
                 summary = build(file, weights, partial)
-        summary = {"kind": kind, **summary, "folder": str(self.folder)}
-        print(json.dumps(summary) if self.json else _sentence(summary))
+        self._print({"kind": kind, **summary})
         return 0
+
+    def _print(self, summary: dict[str, Any]) -> None:
+        summary["folder"] = str(self.folder)
+        print(json.dumps(summary) if self.json else _sentence(summary))
+
+    def _features(self) -> dict[str, Any]:
+        from videoclip.data.feature_import import find_arrays, import_features, spec_of_arrays
+        from videoclip.data.feature_store import FeatureStore
+
+        arrays = find_arrays(self.file)
+        spec = spec_of_arrays(arrays, self.backbone, self.features_per_second, self.normalized)
+        with FeatureStore.open_or_create(self.folder, spec) as store:
+            added = import_features(arrays, store)
+            return {"added": len(added), "videos": len(store), "dim": spec.dim}
 
     def _s3d(self, file: Path, weights: Mapping[str, Tensor], folder: Path) -> dict[str, Any]:
         from videoclip.features.backbones import s3d
@@ -164,6 +190,12 @@ def _save(
     }
 
 
+def _holds_arrays(folder: Path) -> bool:
+    """Whether these are features: arrays, and no weights beside them."""
+    weights = any((folder / name).exists() for name in BERT_FILES)
+    return folder.is_dir() and not weights and any(folder.glob("*.npy"))
+
+
 def _bert_file(folder: Path) -> Path:
     """The weights in a folder as `transformers` writes it."""
     for name in BERT_FILES:
@@ -190,6 +222,11 @@ def _num_values(weights: Mapping[str, Tensor]) -> int:
 def _sentence(summary: Mapping[str, Any]) -> str:
     """What was made, and what is left to do."""
     folder = summary["folder"]
+    if summary["kind"] == "features":
+        return (
+            f"{folder}: features of {summary['videos']:,} videos, {summary['dim']} wide, "
+            f"{summary['added']:,} of them new\nuse it as --store {folder} or --features {folder}"
+        )
     if summary["kind"] == "s3d":
         return (
             f"S3D with {summary['num_words']:,} words, {summary['num_parameters']:,} values, in "

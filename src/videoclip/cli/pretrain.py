@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from videoclip.data.feature_store import FeatureStore
     from videoclip.data.frame_store import FrameStore
     from videoclip.data.narrated import FeatureReader, NarratedCorpus
+    from videoclip.data.subtitles import Cue
     from videoclip.data.tokenizer import Tokenizer
     from videoclip.distributed import World
     from videoclip.features.frame_encoder import FrameEncoder
@@ -42,7 +43,8 @@ class Pretrain:
     """
 
     data: Path
-    """Folder of videos with subtitles beside them, or of released HowTo100M shards."""
+    """Folder of videos with subtitles beside them, or of released HowTo100M shards; with --store
+    also a caption file in the form of HowTo100M (raw_caption.json, `videoclip prepare`)."""
     out: Path
     """Run folder: log, plans, checkpoints, and at the end the model in OUT/model."""
     store: Path | None = None
@@ -132,7 +134,7 @@ class Pretrain:
         from videoclip.data.feature_store import FeatureSpec
         from videoclip.data.narrated import NarratedCorpus
         from videoclip.data.released import ShardFolder
-        from videoclip.errors import DataError
+        from videoclip.errors import ConfigError, DataError
 
         if (self.data / "train_meta.pkl").is_file():
             model = self.config.model
@@ -145,12 +147,19 @@ class Pretrain:
             )
             shards = ShardFolder(self.data, "train", spec)
             return NarratedCorpus(shards, shards)
+        if self.data.is_file() and self.store is None:
+            raise ConfigError(
+                f"{self.data} has no videos: name the store of their features, --store"
+            )
         store: FeatureReader
         if frame_encoder is not None:
             store = self._frames(frame_encoder, world)
         else:
             store = self._features(world)
-        corpus = NarratedCorpus.from_folder(self.data, store, tokenizer)
+        if self.data.is_file():
+            corpus = NarratedCorpus.from_captions(store, _captions(self.data, store), tokenizer)
+        else:
+            corpus = NarratedCorpus.from_folder(self.data, store, tokenizer)
         if world.on_main:
             for video_id, reason in list(corpus.left_out.items())[:LEFT_OUT_SHOWN]:
                 print(f"left out: {video_id} {reason}", file=sys.stderr)
@@ -209,6 +218,18 @@ def parse(arguments: Sequence[str]) -> Pretrain:
         arguments,
         USAGE,
     )
+
+
+def _captions(path: Path, store: FeatureReader) -> dict[str, Sequence[Cue]]:
+    """The cleaned cues of every video of a store; the file may speak of a million others."""
+    from videoclip.benchmarks.howto100m import read_captions
+    from videoclip.data.captions import clean_cues
+
+    captions: dict[str, Sequence[Cue]] = dict.fromkeys(store.video_ids, ())
+    for video_id, cues in read_captions(path):
+        if video_id in captions:
+            captions[video_id] = clean_cues(cues)
+    return captions
 
 
 def _summary(result: RunResult) -> str:
