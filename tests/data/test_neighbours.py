@@ -12,9 +12,10 @@ def by_hand(vectors, query, count):
     return sorted(range(len(vectors)), key=distances.__getitem__)[:count]
 
 
-@pytest.mark.parametrize("block", [1, 1 << 25])
-def test_nearest_equals_sorting_by_distance(block, monkeypatch):
-    monkeypatch.setattr(neighbours, "_BLOCK_NUMBERS", block)
+@pytest.mark.parametrize(("base_rows", "query_rows"), [(1, 1), (16, 2), (1 << 16, 1 << 9)])
+def test_nearest_equals_sorting_by_distance(base_rows, query_rows, monkeypatch):
+    monkeypatch.setattr(neighbours, "_BASE_ROWS", base_rows)
+    monkeypatch.setattr(neighbours, "_QUERY_ROWS", query_rows)
     rng = np.random.default_rng(0)
     vectors = rng.normal(1000, 1, size=(50, 8)).astype(np.float32)  # far from the origin
     queries = np.array([3, 49, 0])
