@@ -26,6 +26,7 @@ from videoclip.data.tokenizer import Tokenizer
 from videoclip.data.windows import average_windows, sliding_windows
 from videoclip.errors import CheckpointError, DataError, IndexMismatchError
 from videoclip.features.backbones import Backbone, load_backbone
+from videoclip.features.buffer import features_of
 from videoclip.model import hub
 from videoclip.model.videoclip import VideoCLIP
 
@@ -166,8 +167,7 @@ class Embedder:
         Raises:
             DecodeError: If the video cannot be read.
         """
-        chunks = list(self.backbone.features_for(Path(path)))
-        return self.embed_features(np.concatenate(chunks))
+        return self.embed_features(features_of(self.backbone, Path(path)))
 
     def embed_features(
         self, features: NDArray[np.floating], *, attend_cls: bool = True

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from videoclip.errors import ConfigError, VideoCLIPError
 from videoclip.features.backbones import Backbone
+from videoclip.features.buffer import FeatureBuffer
 
 __all__ = [
     "Computed",
@@ -66,16 +67,15 @@ Event: TypeAlias = Stepped | Computed | Failed
 
 def compute_features(backbone: Backbone, path: Path) -> Iterator[Event]:
     """Compute one video's features here: yield `Stepped` for each chunk, then how it ended."""
-    chunks = []
+    buffer = FeatureBuffer(backbone.spec.dim)
     try:
         for chunk in backbone.features_for(path):
-            chunks.append(chunk)
+            buffer.append(chunk)
             yield Stepped(path, len(chunk))
     except VideoCLIPError as error:
         yield Failed(path, str(error).removeprefix(f"{path}: "))
     else:
-        empty = np.zeros((0, backbone.spec.dim), dtype=np.float32)
-        yield Computed(path, np.concatenate([empty, *chunks]))
+        yield Computed(path, buffer.features())
 
 
 def compute_in_workers(

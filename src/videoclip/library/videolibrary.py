@@ -26,6 +26,7 @@ from videoclip.embedding import Embedder, check_features
 from videoclip.errors import ConfigError
 from videoclip.features.backbones import Backbone
 from videoclip.features.backbones.keyframes import KeyframeBackbone
+from videoclip.features.buffer import features_of
 from videoclip.library.background import load_background, measure_again
 from videoclip.library.catalog import IndexedVideo
 from videoclip.library.confidence import Thresholds
@@ -269,7 +270,7 @@ class VideoLibrary:
         Raises:
             DecodeError: If it cannot be read.
         """
-        features = np.concatenate(list(self._embedder.backbone.features_for(Path(path))))
+        features = features_of(self._embedder.backbone, Path(path))
         vector = self._embedder.embed_windows(features, [(0, len(features))])  # (1, E)
         return self._answer([""], vector, options or SearchOptions(), where)[0]
 
