@@ -26,7 +26,7 @@ from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import paper
 from videoclip.training.checkpoint import Position, read_checkpoint, write_checkpoint
 from videoclip.training.optim import build_optimizer
-from videoclip.training.run import RunFolder
+from videoclip.training.run_folder import RunFolder
 
 RESULTS = Path(__file__).resolve().parent / "results"
 

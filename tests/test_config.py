@@ -61,7 +61,7 @@ def test_the_paper_is_what_was_released():
     assert (run.optim.optimizer, run.optim.clip_norm) == ("fairseq_adam", 2.0)
     assert (run.model.num_video_layers, run.model.num_text_layers) == (6, 12)
     assert (run.model.temperature, run.model.normalize, run.loss.negatives) == (1.0, False, "local")
-    assert (run.plan.kind, run.plan.num_candidates, run.epochs) == ("retrieval", 64, 25)
+    assert (run.plan.kind, run.plan.num_neighbours, run.epochs) == ("retrieval", 64, 25)
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,20 @@ def test_whole_numbers_do_for_floats():
         (lambda: ModelConfig(sep_id=99999), "sep_id"),
         (lambda: ModelConfig(num_cross_layers=-1), "num_cross_layers"),
         (lambda: ClipConfig(min_text_tokens=9, max_text_tokens=8), "min_text_tokens"),
-        (lambda: PlanConfig(num_candidates=3), "num_candidates"),
+        (lambda: PlanConfig(num_neighbours=3), "num_neighbours"),
         (lambda: PlanConfig(first_epoch=0), "count from 1"),
+        (lambda: LossConfig(negatives="global", soft_target_share=0.1), "local"),
+        (lambda: LossConfig(kind="sigmoid", soft_target_share=0.1), "sigmoid"),
+        (lambda: PretrainConfig(accumulate_batches=0), "accumulate_batches"),
+        (lambda: PretrainConfig(model=ModelConfig(classes=("a",))), "fine-tuning"),
+        (
+            lambda: PretrainConfig(
+                train_backbone=True,
+                plan=PlanConfig(teacher="x"),
+                model=ModelConfig(backbone="image:x"),
+            ),
+            "plan.teacher",
+        ),
         (lambda: LossConfig(num_hard_negatives=-1), "num_hard_negatives"),
         (lambda: LossConfig(reranking_temperature=0.0), "reranking_temperature"),
         (lambda: OptimConfig(weight_decay=-1.0), "weight_decay"),

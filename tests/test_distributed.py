@@ -1,14 +1,17 @@
 """Two gloo processes against one: gathered rows, their gradients, and the small messages."""
 
+import os
+import socket
+
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.two_ranks import on_two_ranks
 from videoclip.distributed import World, joined, start
-from videoclip.errors import ConfigError
+from videoclip.errors import ConfigError, VideoCLIPError
 
 ROWS = (3, 5)  # of rank 0 and 1: unequal on purpose
 
@@ -88,3 +91,38 @@ def test_processes_without_a_meeting_point_are_told_to_use_torchrun(monkeypatch)
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     with pytest.raises(ConfigError, match=r"MASTER_ADDR.*torchrun"):
         start("cpu")
+
+
+def test_a_process_whose_peer_is_gone_says_it_in_one_line(tmp_path):
+    def work(world):
+        world.barrier()
+        if world.rank == 0:
+            os._exit(3)  # as after an error of its own
+        world.barrier()
+
+    context = multiprocessing.get_context("fork")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = str(s.getsockname()[1])
+
+    def be(rank):
+        os.environ |= {"WORLD_SIZE": "2", "RANK": str(rank)}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        try:
+            with joined("cpu") as world:
+                work(world)
+        except VideoCLIPError as error:
+            (tmp_path / str(rank)).write_text(str(error))
+
+    processes = [context.Process(target=be, args=(rank,)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [3, 0]
+    assert (tmp_path / "1").read_text() == "another process ended: its own message says why"
+
+
+def test_other_errors_stay_what_they_are():
+    with pytest.raises(RuntimeError, match="shapes"), joined("cpu"):
+        raise RuntimeError("shapes do not match")

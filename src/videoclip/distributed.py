@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from videoclip.errors import ConfigError
+from videoclip.errors import ConfigError, VideoCLIPError
 
 __all__ = ["World", "joined", "start", "stop"]
 
@@ -55,6 +55,14 @@ class World:
         dist.broadcast_object_list(holder, src=0, device=self.device)
         received: T = holder[0]
         return received
+
+    def gather(self, value: T) -> list[T]:
+        """Return every process's `value`, any object that can be pickled, in order of rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
 
     def mean(self, values: Mapping[str, float]) -> dict[str, float]:
         """Return each value averaged over the processes."""
@@ -159,7 +167,20 @@ def joined(device: str | None = None) -> Iterator[World]:
     """Be part of the world for the length of a `with` block.
 
     A process that fails leaves at once: waiting for the others would hang, and torchrun ends them.
+
+    Raises:
+        VideoCLIPError: If another process has left.
     """
     world = start(device)
-    yield world
-    stop(world)
+    try:
+        yield world
+        stop(world)
+    except RuntimeError as error:
+        if world.size == 1 or not _is_lost_peer(error):
+            raise
+        raise VideoCLIPError("another process ended: its own message says why") from error
+
+
+def _is_lost_peer(error: RuntimeError) -> bool:
+    """Whether this is how a collective fails when somebody is gone; gloo has no type for it."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)

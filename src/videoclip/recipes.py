@@ -91,7 +91,7 @@ def tiny() -> PretrainConfig:
         run,
         name="tiny",
         model=model,
-        plan=replace(run.plan, videos_per_batch=8, num_candidates=16),
+        plan=replace(run.plan, videos_per_batch=8, num_neighbours=16),
         optim=replace(run.optim, lr=1e-3, warmup_updates=20),
         epochs=10,
         save_every_updates=100,
@@ -122,7 +122,7 @@ def starter() -> PretrainConfig:
             learn_temperature=True,
         ),
         # Few videos make small batches; a sentence or two is what one searches for.
-        plan=PlanConfig(kind="shuffled", videos_per_batch=12, num_candidates=12),
+        plan=PlanConfig(kind="shuffled", videos_per_batch=12, num_neighbours=12),
         clips=ClipConfig(
             clips_per_video=4,
             min_text_tokens=4,
@@ -155,7 +155,7 @@ def crossmodal() -> PretrainConfig:
         name="crossmodal",
         model=replace(model, normalize=True, temperature=0.07),
         clips=ClipConfig(text_capacity=32, max_text_tokens=32, min_iou=0.5),
-        plan=PlanConfig(kind="shuffled", videos_per_batch=16, num_candidates=32),
+        plan=PlanConfig(kind="shuffled", videos_per_batch=16, num_neighbours=32),
         loss=LossConfig(num_hard_negatives=8, hard_similarity=0.5, reranking_temperature=0.07),
         optim=OptimConfig(optimizer="adamw", lr=1e-4, schedule="constant", warmup_updates=0),
     )

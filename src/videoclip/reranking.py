@@ -70,8 +70,8 @@ class PairScorer:
         clips, clip_of = torch.unique(clip_of, return_inverse=True)
         text = pad_tokens([self._token_ids[i] for i in texts.tolist()], self._pad_id)
         video = pad_features([self._clips[i] for i in clips.tolist()])
-        encoded_text = self._model.text_encoder(*(x.to(self._device) for x in text))
-        encoded_video = self._model.video_encoder(*(x.to(self._device) for x in video))
+        encoded_text = self._model.text_states(*(x.to(self._device) for x in text))
+        encoded_video = self._model.video_states(*(x.to(self._device) for x in video))
         scores: Tensor = self._model.reranker(
             encoded_video[clip_of.to(self._device)],
             encoded_text[text_of.to(self._device)],

@@ -20,7 +20,7 @@ def quick():
         run,
         model=replace(run.model, num_video_layers=1, num_text_layers=1, num_cross_layers=1),
         optim=OptimConfig(optimizer="adamw", lr=3e-3, warmup_updates=0, total_updates=0),
-        plan=replace(run.plan, kind="shuffled", videos_per_batch=12, num_candidates=12),
+        plan=replace(run.plan, kind="shuffled", videos_per_batch=12, num_neighbours=12),
         epochs=2,
     )
 

@@ -37,7 +37,7 @@ def test_every_kind_keeps_its_promise_of_coverage(num_videos, size, seed):
     vectors = random_vectors(num_videos, seed=seed)
     for kind in ("consecutive", "shuffled", "mined", "retrieval"):
         config = PlanConfig(
-            kind=kind, videos_per_batch=size, num_candidates=2 * size, drop_nearest=2
+            kind=kind, videos_per_batch=size, num_neighbours=2 * size, drop_nearest=2
         )
         plan = make_plan(config, num_videos, seed=seed, epoch=3, vectors=vectors)
         assert plan == make_plan(config, num_videos, seed=seed, epoch=3, vectors=vectors)
@@ -58,7 +58,7 @@ def test_the_simple_plans_by_hand():
 
 def test_the_retrieve_k_ablation_takes_the_nearest_themselves():
     vectors = random_vectors(40)
-    config = PlanConfig(videos_per_batch=5, num_candidates=5)
+    config = PlanConfig(videos_per_batch=5, num_neighbours=5)
     plan = retrieval_plan(vectors, config, np.random.default_rng(0))
     for group in plan.groups:
         assert list(group) == nearest(vectors, np.array(group[:1]), 5)[0].tolist()
@@ -67,7 +67,7 @@ def test_the_retrieve_k_ablation_takes_the_nearest_themselves():
 
 def test_the_method_samples_all_candidates_and_may_drop_the_seed():
     vectors = random_vectors(20)
-    config = PlanConfig(videos_per_batch=5, num_candidates=10)
+    config = PlanConfig(videos_per_batch=5, num_neighbours=10)
     seen, dropped = Counter(), 0
     for seed in range(100):
         rng = np.random.default_rng(seed)
@@ -89,7 +89,7 @@ def test_a_seed_that_did_not_find_itself_still_leads():
 
 
 def test_epochs_differ_and_the_first_are_shuffled():
-    config = PlanConfig(kind="mined", videos_per_batch=4, num_candidates=8, first_epoch=2)
+    config = PlanConfig(kind="mined", videos_per_batch=4, num_neighbours=8, first_epoch=2)
     vectors = random_vectors(40)
     assert not needs_vectors(config, 1)
     assert needs_vectors(config, 2)

@@ -41,7 +41,7 @@ def examples():
 
 
 def epoch(lessons, number=1, step=0):
-    trainer = SimpleNamespace(position=Position(step=step))
+    trainer = SimpleNamespace(position=Position(batch=step))
     return list(lessons.batches(trainer, number, None))
 
 
@@ -52,7 +52,7 @@ def shown(batch):
 def test_an_epoch_visits_every_clip_as_often_as_asked_and_no_batch_has_one_twice(store, embedder):
     lessons = ClipLessons(CONFIG, (examples(), []), embedder, store, World())
     batches = epoch(lessons)
-    assert len(batches) == lessons.num_steps(1) == 4 * 3
+    assert len(batches) == lessons.num_batches(1) == 4 * 3
     assert all(len(set(shown(b))) == len(b) for b in batches)
     assert np.bincount([video for b in batches for video in shown(b)]).tolist() == [4] * len(WORDS)
     names = tokenizer().encode_batch(WORDS)
@@ -80,7 +80,7 @@ def test_processes_share_an_epoch(store, embedder):
         world = World(rank, 2)
         lessons = ClipLessons(CONFIG, parts, embedder, store, world)
         shares.append(epoch(lessons))
-        assert lessons.num_steps(1) == len(shares[rank]) == 6
+        assert lessons.num_batches(1) == len(shares[rank]) == 6
     for i, batch in enumerate(whole):
         assert batch.text.tolist() == shares[i % 2][i // 2].text.tolist()
 
@@ -89,7 +89,7 @@ def test_validation_is_the_same_each_time(store, embedder):
     lessons = ClipLessons(CONFIG, hold_out(examples(), 3, 0), embedder, store, World())
     first, second = ([b.text.tolist() for b in lessons.validation()] for _ in range(2))
     assert first == second
-    assert lessons.num_steps(1) == 4 * 2
+    assert lessons.num_batches(1) == 4 * 2
     assert ClipLessons(CONFIG, (examples(), []), embedder, store, World()).validation() is None
 
 

@@ -17,7 +17,7 @@ from videoclip.features.backbones import image
 from videoclip.features.frame_encoder import FrameEncoder
 from videoclip.recipes import crossmodal
 from videoclip.training.pretrain import pretrain
-from videoclip.training.run import read_log
+from videoclip.training.run_folder import read_log
 
 
 @pytest.fixture(scope="module")

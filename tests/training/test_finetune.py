@@ -19,7 +19,7 @@ from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import FINETUNING
 from videoclip.training.finetune import finetune
 from videoclip.training.loop import Trainer
-from videoclip.training.run import RunFolder, read_log
+from videoclip.training.run_folder import RunFolder, read_log
 
 OPTIM = OptimConfig(
     optimizer="adamw", lr=2e-3, warmup_updates=10, schedule="cosine", total_updates=0

@@ -74,7 +74,7 @@ def test_an_epoch_logs_every_update_and_saves_in_between():
         iter([BATCH] * 4),
         log=log.append,
         save=lambda: saved.append(ours.position.update),
-        num_steps=4,
+        num_batches=4,
     )
     assert [entry["update"] for entry in log] == [1, 2, 3, 4]
     assert saved == [2]  # the epoch's end is for whoever called

@@ -10,7 +10,6 @@ from tests.two_ranks import on_two_ranks
 from videoclip.config import LossConfig
 from videoclip.data.batch import Batch
 from videoclip.distributed import World
-from videoclip.errors import ConfigError
 from videoclip.model.losses import contrastive_loss, mil_nce_loss, sigmoid_loss
 from videoclip.training.forward import Forward
 from videoclip.training.objective import PairObjective, Towers, split
@@ -158,19 +157,3 @@ def test_global_negatives_on_two_processes_are_one_big_batch(answers, kind, chun
         part = answer[f"{kind} {chunk_pairs}"]
         assert part["loss"] == pytest.approx(loss.item(), rel=1e-6)
         assert_same(part["gradients"], expected)
-
-
-def test_soft_targets_want_local_negatives():
-    from videoclip.training.objective import Outputs, pair_loss
-
-    class TwoRanks(World):
-        def gather_with_gradient(self, rows):
-            return torch.cat([rows, rows])
-
-        def own_rows(self, count):
-            return slice(0, count)
-
-    rows, scalar = torch.eye(3), torch.tensor(1.0)
-    config = LossConfig(negatives="global", soft_target_share=0.1)
-    with pytest.raises(ConfigError, match="local"):
-        pair_loss(Outputs(rows, rows, scalar, scalar, scalar), config, TwoRanks(0, 2))

@@ -16,6 +16,7 @@ from torch import multiprocessing
 from tests.training.tiny_corpus import THINGS, tiny_config, tiny_corpus, tokenizer
 from tests.two_ranks import on_two_ranks
 from videoclip.config import LossConfig, PlanConfig
+from videoclip.data.tokenizer import Tokenizer
 from videoclip.distributed import World
 from videoclip.embedding import Embedder
 from videoclip.errors import (
@@ -27,11 +28,11 @@ from videoclip.errors import (
 )
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training import pretrain as module
-from videoclip.training.run import RunFolder, read_log
+from videoclip.training.run_folder import RunFolder, read_log
 
 pretrain = functools.partial(module.pretrain, tokenizer=tokenizer())
 RETRIEVAL = PlanConfig(
-    kind="retrieval", videos_per_batch=3, num_candidates=6, first_epoch=2, clips_per_vector=2
+    kind="retrieval", videos_per_batch=3, num_neighbours=6, first_epoch=2, clips_per_vector=2
 )
 
 
@@ -67,7 +68,7 @@ def test_a_dozen_videos_are_learned_by_heart(corpus, tmp_path):
     config = replace(
         config,
         clips=replace(config.clips, clips_per_video=1),
-        plan=PlanConfig(kind="shuffled", videos_per_batch=12, num_candidates=12),
+        plan=PlanConfig(kind="shuffled", videos_per_batch=12, num_neighbours=12),
         optim=replace(config.optim, lr=5e-3),
     )
     result = pretrain(config, corpus, tmp_path, evaluate=recall(corpus), shown=False)
@@ -153,12 +154,15 @@ def test_other_settings_data_or_start_are_refused(corpus, tmp_path):
     with pytest.raises(ConfigError, match=r"optim.lr: 0.003 -> 0.1"):
         pretrain(replace(config, optim=replace(config.optim, lr=0.1)), corpus, tmp_path)
     other = tiny_corpus(corpus.store.folder, num_videos=11)
-    with pytest.raises(ConfigError, match=r"data.fingerprint.*data.videos: 12 -> 11"):
+    with pytest.raises(ConfigError, match=r"data.features fingerprint.*data.videos: 12 -> 11"):
         pretrain(config, other, tmp_path)
     with pytest.raises(ConfigError, match="start"):
         pretrain(config, corpus, tmp_path, start=VideoCLIP(config.model))
     with pytest.raises(ConfigError, match="processes: 1 -> 2"):
         pretrain(config, corpus, tmp_path, world=World(0, 2))
+    zebra = Tokenizer([*tokenizer().word_pieces[:-1], "zebra"])
+    with pytest.raises(ConfigError, match="vocabulary"):
+        pretrain(config, corpus, tmp_path, tokenizer=zebra)
 
 
 def test_a_given_model_is_where_training_starts(corpus, tmp_path):
@@ -218,7 +222,7 @@ def test_a_full_disk_stops_the_run_and_the_same_call_continues(corpus, tmp_path,
 def test_two_processes_learn_together_and_continue_together(corpus, tmp_path):
     config = tiny_config(
         epochs=4,
-        plan=replace(RETRIEVAL, videos_per_batch=2, num_candidates=4),
+        plan=replace(RETRIEVAL, videos_per_batch=2, num_neighbours=4),
         loss=LossConfig(negatives="global"),
         validation_videos=2,
         save_every_updates=3,
@@ -235,6 +239,30 @@ def test_two_processes_learn_together_and_continue_together(corpus, tmp_path):
     (newest / "COMPLETE").unlink()
     on_two_ranks(work, tmp_path)
     assert weights(tmp_path / "run") == first
+
+
+@pytest.mark.parametrize("what", ["lr", "seed", "data"])
+def test_processes_that_were_started_differently_say_so_everywhere(corpus, tmp_path, what):
+    config = tiny_config()
+
+    def work(world):
+        mine, videos = config, corpus
+        if world.rank == 1:
+            optim = replace(config.optim, lr=0.1)
+            mine = {"lr": replace(config, optim=optim), "seed": replace(config, seed=7)}.get(
+                what, config
+            )
+            videos = corpus.select(range(9)) if what == "data" else corpus
+        try:
+            pretrain(mine, videos, tmp_path / "run", world=world)
+        except ConfigError as error:
+            return str(error)
+
+    said = on_two_ranks(work, tmp_path)
+    assert said[0] == said[1]
+    assert "process 1 was started differently from process 0" in said[0]
+    expected = {"lr": "optim.lr: 0.003 -> 0.1", "seed": "seed: 1 -> 7", "data": "videos: 12 -> 9"}
+    assert expected[what] in said[0]
 
 
 @pytest.mark.parametrize("place", ["log", "plan_path"])

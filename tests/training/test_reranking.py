@@ -7,6 +7,7 @@ import torch
 from videoclip.config import LossConfig, ModelConfig, OptimConfig, PretrainConfig
 from videoclip.data.batch import Batch
 from videoclip.distributed import World
+from videoclip.errors import DataError
 from videoclip.model.reranker import rerank
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.loop import Trainer
@@ -29,12 +30,9 @@ def draw(number, rng, looks):
     )
 
 
-@pytest.mark.slow
-def test_it_finds_the_video_that_the_towers_have_among_their_best():
-    rng = np.random.default_rng(0)
-    looks = rng.normal(size=(NUM_THINGS, DIM))
+def make_model():
     torch.manual_seed(0)
-    model = VideoCLIP(
+    return VideoCLIP(
         ModelConfig(
             feature_dim=DIM,
             hidden_size=32,
@@ -54,6 +52,38 @@ def test_it_finds_the_video_that_the_towers_have_among_their_best():
             dropout=0.0,
         )
     )
+
+
+def some_batch():
+    rng = np.random.default_rng(0)
+    return draw(6, rng, rng.normal(size=(NUM_THINGS, DIM)))
+
+
+def test_the_vectors_of_a_plan_cost_no_re_ranking(monkeypatch):
+    objective = pair_objective(LossConfig())(make_model(), World(), "fp32")
+    whole = objective.loss(some_batch())
+    monkeypatch.setattr("videoclip.training.objective.reranking_loss", None)  # cannot be called
+    outputs = objective.embed(some_batch())
+    assert outputs.video.shape == outputs.text.shape == (6, 32)
+    assert float(outputs.reranking) == 0
+    with pytest.raises(TypeError):
+        objective.loss(some_batch())
+    assert float(whole) > 0
+
+
+def test_features_that_are_no_numbers_are_refused_as_without_a_re_ranker():
+    objective = pair_objective(LossConfig())(make_model(), World(), "fp32")
+    batch = some_batch()
+    batch.video[2, 1, 3] = torch.nan
+    with pytest.raises(DataError, match="features hold NaN"):
+        objective.backward(batch, 0)
+
+
+@pytest.mark.slow
+def test_it_finds_the_video_that_the_towers_have_among_their_best():
+    rng = np.random.default_rng(0)
+    looks = rng.normal(size=(NUM_THINGS, DIM))
+    model = make_model()
     optim = OptimConfig(
         optimizer="adamw", lr=2e-3, schedule="cosine", warmup_updates=20, total_updates=NUM_STEPS
     )

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from videoclip.errors import CheckpointError, ConfigError
-from videoclip.training.run import RunFolder, differences, read_log, write_folder, write_json
+from videoclip.training.run_folder import RunFolder, differences, read_log, write_folder, write_json
 
 CONFIG = {"epochs": 2, "optim": {"lr": 1e-4}, "num_workers": 0}
 
@@ -48,7 +48,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint_intact(tmp_path, monkeypatch
         run.save_checkpoint(1, weights("good"))
         with monkeypatch.context() as patch:
             if moment == "marker":
-                patch.setattr("videoclip.training.run.write_json", no_space)
+                patch.setattr("videoclip.training.run_folder.write_json", no_space)
             with pytest.raises(CheckpointError, match=r"No space left.*update 1 is intact.*again"):
                 run.save_checkpoint(2, no_space if moment == "write" else weights("new"))
         assert [c.update for c in run.checkpoints()] == [1]

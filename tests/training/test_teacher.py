@@ -20,7 +20,7 @@ from videoclip.training.feed import Feed, Group, Purpose
 from videoclip.training.plans import vector_clips
 
 pretrain = functools.partial(module.pretrain, tokenizer=tokenizer(), shown=False)
-MINED = PlanConfig(kind="mined", videos_per_batch=3, num_candidates=3, clips_per_vector=2)
+MINED = PlanConfig(kind="mined", videos_per_batch=3, num_neighbours=3, clips_per_vector=2)
 
 
 @pytest.fixture(scope="module")

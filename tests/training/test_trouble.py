@@ -3,9 +3,11 @@
 The trouble is real: numbers that are none, files that may not grow, processes that are killed.
 """
 
+import json
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 
 import pytest
@@ -13,10 +15,10 @@ import torch
 
 from tests.training.tiny_corpus import tiny_config, tiny_corpus, tokenizer
 from videoclip.config import PlanConfig
-from videoclip.errors import CheckpointError, VideoCLIPError
+from videoclip.errors import CheckpointError, DataError, VideoCLIPError
 from videoclip.training.loop import Trainer
 from videoclip.training.pretrain import pretrain
-from videoclip.training.run import read_log
+from videoclip.training.run_folder import read_log
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +36,10 @@ def before_update(number, monkeypatch, trouble):
     """Let `trouble` come over a run before one of its updates, counted from 1."""
     step = Trainer.step
 
-    def troubled(trainer, batch):
+    def troubled(trainer, *batches):
         if trainer.position.update == number - 1:
             trouble(trainer.model)
-        return step(trainer, batch)
+        return step(trainer, *batches)
 
     monkeypatch.setattr(Trainer, "step", troubled)
 
@@ -83,7 +85,7 @@ def test_a_file_that_may_not_grow_is_one_line_and_nothing_is_lost(corpus, tmp_pa
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_killed_worker_is_one_line_and_nothing_is_lost(corpus, tmp_path, monkeypatch):
-    plan = PlanConfig(kind="shuffled", videos_per_batch=1, num_candidates=8)
+    plan = PlanConfig(kind="shuffled", videos_per_batch=1, num_neighbours=8)
     config = tiny_config(plan=plan, save_every_updates=2, num_workers=1)  # 12 batches an epoch
     expected = train(config, corpus, tmp_path / "unbroken")
 
@@ -98,3 +100,77 @@ def test_a_killed_worker_is_one_line_and_nothing_is_lost(corpus, tmp_path, monke
     assert "\n" not in str(caught.value)
     assert (tmp_path / "run" / "checkpoints" / "update-000004" / "COMPLETE").exists()
     assert train(config, corpus, tmp_path / "run") == expected
+
+
+def after_update(number, monkeypatch, trouble):
+    """Let `trouble` come over a run after one of its updates, counted from 1."""
+    step = Trainer.step
+
+    def troubled(trainer, *batches):
+        report = step(trainer, *batches)
+        if trainer.position.update == number:
+            trouble(trainer.model)
+        return report
+
+    monkeypatch.setattr(Trainer, "step", troubled)
+
+
+def overflow(model):
+    model.text_encoder.bert.layers[0].feed_in.bias.data[0] = torch.inf
+
+
+@pytest.mark.parametrize("update", [4, 8])  # 8: the last
+def test_weights_that_overflowed_never_replace_good_ones(corpus, tmp_path, monkeypatch, update):
+    config = tiny_config(epochs=4, save_every_updates=2, keep_checkpoints=1)
+    expected = train(config, corpus, tmp_path / "unbroken")
+    with monkeypatch.context() as patch:
+        after_update(update, patch, overflow)
+        with pytest.raises(VideoCLIPError, match=rf"update {update}: text_encoder.*feed_in\.bias"):
+            train(config, corpus, tmp_path / "run")
+    assert not (tmp_path / "run" / "model").exists()
+    assert train(config, corpus, tmp_path / "run") == expected
+
+
+def test_a_validation_loss_that_is_no_number_ends_the_run(corpus, tmp_path, monkeypatch):
+    config = tiny_config(epochs=4, validation_videos=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "validation_loss", lambda *_: torch.nan)
+        with pytest.raises(VideoCLIPError, match="update 2: the validation loss is nan"):
+            train(config, corpus, tmp_path / "run")
+    assert "NaN" not in (tmp_path / "run" / "log.jsonl").read_text()
+    train(config, corpus, tmp_path / "run")
+
+
+def test_a_damaged_checkpoint_says_what_to_remove(corpus, tmp_path):
+    config = tiny_config(epochs=2)
+    train(config, corpus, tmp_path)
+    shutil.rmtree(tmp_path / "model")
+    checkpoint = max((tmp_path / "checkpoints").iterdir())
+    weights = checkpoint / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match=rf"{checkpoint} is damaged.*remove it, and the run"):
+        train(config, corpus, tmp_path)
+    (checkpoint / "COMPLETE").write_text("")
+    with pytest.raises(CheckpointError, match=rf"COMPLETE is damaged.*remove {checkpoint}, and"):
+        train(config, corpus, tmp_path)
+
+
+def test_a_plan_that_is_not_of_this_run_is_refused(corpus, tmp_path):
+    config = tiny_config()
+    train(config, corpus, tmp_path)
+    for groups in ([[0, 1]], [[0, 1], [2, 99]]):
+        shutil.rmtree(tmp_path / "model", ignore_errors=True)
+        shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
+        (tmp_path / "plans" / "epoch-001.json").write_text(json.dumps({"groups": groups}))
+        with pytest.raises(DataError, match=r"epoch-001\.json: is no plan of this run's videos"):
+            train(config, corpus, tmp_path)
+
+
+def test_what_a_killed_process_left_among_the_plans_is_cleared(corpus, tmp_path):
+    (tmp_path / "plans").mkdir()
+    (tmp_path / "plans" / ".epoch-001.json.4711").write_text("half")
+    train(tiny_config(), corpus, tmp_path)
+    assert sorted(p.name for p in (tmp_path / "plans").iterdir()) == [
+        "epoch-001.json",
+        "epoch-002.json",
+    ]

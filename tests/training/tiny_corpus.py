@@ -84,7 +84,7 @@ def tiny_config(**changes):
         "name": "test",
         "model": model,
         "clips": clips,
-        "plan": PlanConfig(kind="shuffled", videos_per_batch=6, num_candidates=8),
+        "plan": PlanConfig(kind="shuffled", videos_per_batch=6, num_neighbours=8),
         "optim": OptimConfig(
             optimizer="adamw", lr=3e-3, warmup_updates=4, total_updates=0, schedule="cosine"
         ),

@@ -24,7 +24,7 @@ from videoclip.ablation.table import Line, lines, markdown, to_dict
 from videoclip.data.whole_file import write_whole
 from videoclip.errors import ConfigError
 from videoclip.synthetic.settings import WorldConfig
-from videoclip.training.run import write_json
+from videoclip.training.run_folder import write_json
 
 __all__ = ["ablate", "write_table"]
 

@@ -74,7 +74,7 @@ def _sized(run: PretrainConfig) -> PretrainConfig:
         run.plan,
         first_epoch=min(run.plan.first_epoch, 2),  # few epochs, of many videos
         videos_per_batch=VIDEOS_PER_BATCH,
-        num_candidates=2 * VIDEOS_PER_BATCH,
+        num_neighbours=2 * VIDEOS_PER_BATCH,
         clips_per_vector=CLIPS_PER_VIDEO,
     )
     optim = replace(run.optim, lr=1e-3, warmup_updates=50)
@@ -117,7 +117,7 @@ ROWS: dict[str, Row] = {
     "paper-retrieve-k": Row(
         "retrieve k, not 2k",
         "paper",
-        _paper(plan={"num_candidates": VIDEOS_PER_BATCH}),
+        _paper(plan={"num_neighbours": VIDEOS_PER_BATCH}),
     ),
     "paper-start-vectors": Row(
         "a video's vector from its start", "paper", _paper(plan={"vector_strategy": "start"})

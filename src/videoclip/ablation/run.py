@@ -24,7 +24,7 @@ from videoclip.config import PretrainConfig
 from videoclip.embedding import Embedder
 from videoclip.evaluation.providers import EmbedderProvider
 from videoclip.training.pretrain import pretrain
-from videoclip.training.run import read_log, write_json
+from videoclip.training.run_folder import read_log, write_json
 
 __all__ = ["Finished", "finished", "perform", "run_folder"]
 

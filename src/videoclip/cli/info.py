@@ -71,7 +71,7 @@ def describe(path: Path | str) -> Facts:
 
 
 def _run(folder: Path) -> Facts:
-    from videoclip.training.run import read_log
+    from videoclip.training.run_folder import read_log
 
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     steps = [entry for entry in read_log(folder) if "loss" in entry]

@@ -68,7 +68,7 @@ class Pretrain:
     def run(self) -> int:
         """Train, and print what has become of it."""
         from videoclip.distributed import joined
-        from videoclip.training.held_out import held_out_retrieval
+        from videoclip.training.held_out_retrieval import held_out_retrieval
         from videoclip.training.pretrain import pretrain
         from videoclip.training.tensorboard import tensorboard_curves
 

@@ -77,7 +77,7 @@ class PlanConfig:
     """`retrieval`: mutually near videos found every epoch (the method); `mined`: the same without
     the nearest, likely false negatives."""
     videos_per_batch: int = 32
-    num_candidates: int = 64
+    num_neighbours: int = 64
     """Nearest videos a batch is sampled from (2k in the paper; k is its "retrieve k" ablation)."""
     first_epoch: int = 1
     """Epoch, from 1, of the first retrieved plan; shuffled before."""
@@ -95,8 +95,8 @@ class PlanConfig:
     def __post_init__(self) -> None:
         require(self.videos_per_batch > 0, "plan.videos_per_batch must be positive")
         require(
-            self.num_candidates >= self.videos_per_batch,
-            "plan.num_candidates must be at least plan.videos_per_batch",
+            self.num_neighbours >= self.videos_per_batch,
+            "plan.num_neighbours must be at least plan.videos_per_batch",
         )
         require(self.drop_nearest >= 0, "plan.drop_nearest must not be negative")
         require(-1.0 <= self.max_similarity <= 1.0, "plan.max_similarity must be in [-1, 1]")
@@ -126,6 +126,12 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         require(0.0 <= self.soft_target_share < 1.0, "loss.soft_target_share must be in [0, 1)")
+        require(
+            not self.soft_target_share
+            or (self.kind not in ("mil_nce", "sigmoid") and self.negatives == "local"),
+            "loss.soft_target_share needs a softmax over a local batch: loss.negatives 'local' "
+            "and a loss.kind other than 'mil_nce' and 'sigmoid'",
+        )
         require(self.num_hard_negatives > 0, "loss.num_hard_negatives must be positive")
         require(self.reranking_temperature > 0, "loss.reranking_temperature must be positive")
 
@@ -174,6 +180,8 @@ class RunConfig:
     compile: Literal["auto", "on", "off"] = "auto"
     """`torch.compile` for the towers. `auto`: on a GPU, where it measures as a gain; a CPU has
     routines of our own, and would need a C++ compiler."""
+    accumulate_batches: int = 1
+    """Batches whose gradients make one update, their mean; each has its own negatives."""
     chunk_pairs: int = 0
     """Pairs per forward pass of gradient caching, exact for any batch; 0: whole batches."""
     validation_videos: int = 0
@@ -184,6 +192,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         require(self.epochs > 0, "epochs must be positive")
+        require(self.accumulate_batches > 0, "accumulate_batches must be positive")
         require(self.chunk_pairs >= 0, "chunk_pairs must not be negative")
         require(self.save_every_updates > 0, "save_every_updates must be positive")
         require(self.keep_checkpoints > 0, "keep_checkpoints must be positive")
@@ -234,11 +243,16 @@ class PretrainConfig(RunConfig):
             "loss.kind 'mil_nce' and clips.strategy 'mil_nce' go together",
         )
         require(
+            not self.model.classes,
+            "model.classes are for fine-tuning: nothing here would train the head",
+        )
+        require(
             not self.model.learn_logit_bias or self.loss.kind == "sigmoid",
             "model.learn_logit_bias is for loss.kind 'sigmoid'",
         )
         require(
             not (self.model.num_cross_layers and (self.chunk_pairs or self.loss.kind == "mil_nce")),
             "a re-ranker (model.num_cross_layers) compares the pairs of a whole batch: set "
-            "chunk_pairs to 0 and do not use loss.kind 'mil_nce'",
+            "chunk_pairs to 0 (accumulate_batches saves memory, too) and do not use loss.kind "
+            "'mil_nce'",
         )

@@ -71,7 +71,7 @@ class BatchPlan:
             groups = json.loads(Path(path).read_text(encoding="utf-8"))["groups"]
             plan = cls(tuple(tuple(map(int, group)) for group in groups))
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise DataError("is not a batch plan; delete it to make a new one", path) from error
+            raise DataError("is not a batch plan: restore it, or start a new run", path) from error
         return plan
 
 
@@ -134,15 +134,15 @@ def retrieval_plan(
 ) -> BatchPlan:
     """Fill each batch with videos near a random seed.
 
-    `num_candidates` of 2k is the method (a sample of the candidates, the seed may drop out);
-    `num_candidates` equal to k is its "retrieve k" ablation (the seed and its nearest).
+    `num_neighbours` of 2k is the method (a sample of the candidates, the seed may drop out);
+    `num_neighbours` equal to k is its "retrieve k" ablation (the seed and its nearest).
 
     Source: paper, section 3.4. Deviation: the search is exact and over all videos, where the
     release probes one cell of an inverted file over each process's own share.
     """
     num_videos, size = len(vectors), config.videos_per_batch
     seeds = rng.choice(num_videos, max(1, num_videos // size), replace=False)
-    return sample_groups(seeds, nearest(vectors, seeds, config.num_candidates, device), size, rng)
+    return sample_groups(seeds, nearest(vectors, seeds, config.num_neighbours, device), size, rng)
 
 
 def sample_groups(

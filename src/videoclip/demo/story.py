@@ -33,7 +33,7 @@ from videoclip.recipes import starter
 from videoclip.synthetic.settings import WorldConfig
 from videoclip.synthetic.write import write_world
 from videoclip.training.pretrain import pretrain
-from videoclip.training.run import read_log
+from videoclip.training.run_folder import read_log
 from videoclip.training.train import RunResult
 
 __all__ = ["FULL", "MEASURES", "QUICK", "DemoSize", "Found", "Stage", "Story", "Training", "tell"]

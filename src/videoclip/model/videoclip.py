@@ -80,11 +80,16 @@ class VideoCLIP(nn.Module):
             ConfigError: If shapes or types do not fit the model.
             DataError: If a clip has no real position, or a feature is not finite.
         """
+        return self.pool(self.video_states(video, video_mask))
+
+    def video_states(self, video: Tensor, video_mask: Tensor) -> Encoded:
+        """Return what `encode_video` pools: the states of every position."""
         video = self.features(video, video_mask)
         self._check_video(video, video_mask)
         if video.shape[0] and not bool(video_mask.any(dim=1).all()):
             raise DataError("a video clip has no features: leave it out of the batch")
-        return self.pool(self.video_encoder(video, video_mask))
+        encoded: Encoded = self.video_encoder(video, video_mask)
+        return encoded
 
     def features(self, video: Tensor, video_mask: Tensor) -> Tensor:
         """Return what the video tower takes: the frame encoder's features, or `video` as it is."""
@@ -107,6 +112,10 @@ class VideoCLIP(nn.Module):
         Raises:
             ConfigError: If shapes or types do not fit the model.
         """
+        return self.pool(self.text_states(text, text_mask))
+
+    def text_states(self, text: Tensor, text_mask: Tensor) -> Encoded:
+        """Return what `encode_text` pools: the states of every position."""
         _check_mask("text_mask", text_mask)
         if text.ndim != 2 or text.shape != text_mask.shape:
             raise ConfigError(
@@ -118,7 +127,8 @@ class VideoCLIP(nn.Module):
                 f"texts of {text.shape[1]} tokens, but the model takes at most "
                 f"{self.config.max_text_tokens}: cut them"
             )
-        return self.pool(self.text_encoder(text, text_mask))
+        encoded: Encoded = self.text_encoder(text, text_mask)
+        return encoded
 
     def pool(self, encoded: Encoded) -> Tensor:
         """Turn a tower's states into embeddings: (B, n + 2, H) -> (B, E)."""

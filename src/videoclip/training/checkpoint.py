@@ -33,12 +33,12 @@ class Position:
     Attributes:
         update: Updates done since the beginning.
         epoch: Epoch, from 1.
-        step: Updates done in this epoch.
+        batch: Batches done in this epoch, by each process.
     """
 
     update: int = 0
     epoch: int = 1
-    step: int = 0
+    batch: int = 0
 
 
 def write_model_folder(folder: Path, model: VideoCLIP, tokenizer: Tokenizer) -> None:
@@ -69,11 +69,11 @@ def read_checkpoint(folder: Path, model: VideoCLIP, optimizer: torch.optim.Optim
     Raises:
         CheckpointError: If a file is damaged or belongs to another model.
     """
-    hub.load_weights(model, folder / "model")
     try:
+        hub.load_weights(model, folder / "model")
         trainer = json.loads((folder / TRAINER_FILE).read_text(encoding="utf-8"))
         moments = safetensors.torch.load_file(folder / MOMENTS_FILE)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError, CheckpointError) as error:
         raise CheckpointError(
             f"{folder} is damaged ({error}): remove it, and the run continues from the one before"
         ) from None

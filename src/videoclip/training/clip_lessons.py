@@ -86,8 +86,8 @@ class ClipLessons:
         some = np.arange(min(SAMPLE_PAIRS, len(self._training)))
         return self._batch(self._training, some, np.random.default_rng(0))
 
-    def num_steps(self, epoch: int) -> int:
-        """Return the updates of an epoch.
+    def num_batches(self, epoch: int) -> int:
+        """Return the batches of an epoch, for each process.
 
         Raises:
             ConfigError: If there are fewer batches than processes.
@@ -113,7 +113,7 @@ class ClipLessons:
                 self._groups_per_pass(),
             )
         ]
-        places = range(trainer.position.step * world.size, self.num_steps(epoch) * world.size)
+        places = range(trainer.position.batch * world.size, self.num_batches(epoch) * world.size)
         for place in places[world.rank :: world.size]:
             rng = generator(seed, Purpose.TRAINING, epoch, place)
             yield self._batch(self._training, groups[place], rng)

@@ -21,7 +21,7 @@ from videoclip.data.batch import Batch, collate, pad_features, pad_tokens
 from videoclip.data.narrated import NarratedCorpus
 from videoclip.errors import VideoCLIPError
 
-__all__ = ["Feed", "Group", "Purpose", "data_fingerprint", "dead_workers_told", "generator"]
+__all__ = ["Feed", "Group", "Purpose", "data_fingerprints", "dead_workers_told", "generator"]
 
 FINGERPRINT_VIDEOS = 4096
 SECONDS_FOR_SIGNAL = 1.0
@@ -42,19 +42,26 @@ def generator(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:
     return np.random.default_rng([seed, int(purpose), *place])
 
 
-def data_fingerprint(corpus: NarratedCorpus) -> str:
-    """Return a hex digest that changes with the videos, their features' kind or their words.
+def data_fingerprints(corpus: NarratedCorpus) -> dict[str, str]:
+    """Return hex digests that change with the videos, their features or their words.
 
-    Of a large corpus the words of some thousand videos are looked at, not all.
+    One feature of a video is looked at; and of a large corpus some thousand videos, not all.
     """
-    digest = hashlib.sha256(repr(corpus.store.spec).encode())
+    store, lengths = corpus.store, hashlib.sha256(repr(corpus.store.spec).encode())
     for video_id in corpus.video_ids:
-        digest.update(f"{video_id} {corpus.store.num_features(video_id)}\n".encode())
-    for index in range(0, len(corpus), 1 + len(corpus) // FINGERPRINT_VIDEOS):
-        narration = corpus[index].narration
-        for array in (narration.starts, narration.ends, *narration.token_ids):
-            digest.update(array.tobytes())
-    return digest.hexdigest()[:16]
+        lengths.update(f"{video_id} {store.num_features(video_id)}\n".encode())
+    some = range(0, len(corpus), 1 + len(corpus) // FINGERPRINT_VIDEOS)
+    features, words = hashlib.sha256(), hashlib.sha256()
+    for index in some:
+        video_id, narration = corpus[index].video_id, corpus[index].narration
+        middle = store.num_features(video_id) // 2
+        (feature,) = store.read_windows([(video_id, middle, middle + 1)])
+        features.update(np.ascontiguousarray(feature).data)
+        counts = np.array([len(ids) for ids in narration.token_ids])
+        for array in (narration.starts, narration.ends, counts, *narration.token_ids):
+            words.update(array.tobytes())
+    digests = {"videos": lengths, "features": features, "words": words}
+    return {f"{name} fingerprint": digest.hexdigest()[:16] for name, digest in digests.items()}
 
 
 @dataclass(frozen=True)

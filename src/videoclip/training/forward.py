@@ -24,7 +24,7 @@ class Forward:
         module: In training mode already, on the world's device, its frozen parameters frozen.
         world: The processes, whose gradients are averaged.
         precision: `fp32`, or `bf16` for autocast.
-        seed: With the update it decides all dropout, so that no generator has to be saved.
+        seed: With the batch's number it decides all dropout: no generator has to be saved.
         uses_all: Whether every trainable parameter takes part in every pass.
     """
 
@@ -50,23 +50,23 @@ class Forward:
         return self._call(self._synced, tensors)
 
     @torch.no_grad()
-    def without_gradient(self, *tensors: Tensor) -> Any:
+    def without_gradient(self, *tensors: Tensor, **settings: Any) -> Any:
         """Call the module on this process alone."""
-        return self._call(self._alone, tensors)
+        return self._call(self._alone, tensors, **settings)
 
-    def unsynced(self) -> AbstractContextManager[None]:
-        """Within the block gradients add up on this process; a later pass averages them."""
-        if isinstance(self._synced, DistributedDataParallel):
+    def syncing(self, synced: bool) -> AbstractContextManager[None]:
+        """If not `synced`, gradients add up on this process, and a later pass averages them."""
+        if isinstance(self._synced, DistributedDataParallel) and not synced:
             return self._synced.no_sync()
         return nullcontext()
 
-    def reseed(self, update: int, chunk: int = 0) -> None:
+    def reseed(self, number: int, chunk: int = 0) -> None:
         """Make the next pass's dropout a function of where the run stands."""
-        entropy = np.random.SeedSequence([self._seed, update, self._world.rank, chunk])
+        entropy = np.random.SeedSequence([self._seed, number, self._world.rank, chunk])
         torch.manual_seed(int(entropy.generate_state(1)[0]))
 
-    def _call(self, module: nn.Module, tensors: tuple[Tensor, ...]) -> Any:
+    def _call(self, module: nn.Module, tensors: tuple[Tensor, ...], **settings: Any) -> Any:
         with torch.autocast(
             self._world.device.type, dtype=torch.bfloat16, enabled=self._precision == "bf16"
         ):
-            return module(*tensors)
+            return module(*tensors, **settings)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
@@ -16,7 +17,13 @@ from videoclip.distributed import World
 from videoclip.errors import VideoCLIPError
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.checkpoint import Position
-from videoclip.training.optim import build_optimizer, clip_gradients, freeze, learning_rate
+from videoclip.training.optim import (
+    build_optimizer,
+    clip_gradients,
+    freeze,
+    learning_rate,
+    scale_gradients,
+)
 from videoclip.training.speed import Masked, trained_towers
 
 __all__ = ["Objective", "Step", "Trainer", "TrainingBatch", "train_epoch"]
@@ -43,8 +50,14 @@ BatchT_contra = TypeVar("BatchT_contra", contravariant=True)
 class Objective(Protocol[BatchT_contra]):
     """What is minimised; the model is its own."""
 
-    def backward(self, batch: BatchT_contra, update: int) -> Tensor:
-        """Add the gradients of a batch to the model's and return this process's loss, detached."""
+    def backward(self, batch: BatchT_contra, number: int, *, synced: bool = True) -> Tensor:
+        """Add the gradients of a batch to the model's and return this process's loss, detached.
+
+        Args:
+            batch: On the own device.
+            number: Of the batch in the run; it decides all dropout.
+            synced: Whether gradients are averaged over the processes now, or only added up here.
+        """
         ...
 
     def loss(self, batch: BatchT_contra) -> Tensor:
@@ -120,8 +133,8 @@ class Trainer(Generic[BatchT]):
         self.optimizer = build_optimizer(model, config.optim)
         self.position = Position()
 
-    def step(self, batch: BatchT) -> Step:
-        """Perform one update.
+    def step(self, *batches: BatchT) -> Step:
+        """Perform one update, with the mean of the batches' gradients.
 
         Raises:
             VideoCLIPError: If loss or gradient is not finite; the weights are as before.
@@ -131,9 +144,20 @@ class Trainer(Generic[BatchT]):
         temperature = float(torch.as_tensor(self.model.temperature).detach())
 
         self.optimizer.zero_grad()
-        loss = self.objective.backward(batch.to(self.world.device, non_blocking=True), update)
+        loss = sum(
+            float(
+                self.objective.backward(
+                    batch.to(self.world.device, non_blocking=True),
+                    update * self.config.accumulate_batches + i,
+                    synced=i == len(batches) - 1,
+                )
+            )
+            for i, batch in enumerate(batches)
+        )
+        if len(batches) > 1:
+            scale_gradients(self.model.parameters(), 1 / len(batches))
         grad_norm = clip_gradients(self.model.parameters(), optim.clip_norm)
-        report = self._report(batch, float(loss), lr, grad_norm, temperature)
+        report = self._report(batches, loss / len(batches), lr, grad_norm, temperature)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
@@ -141,7 +165,8 @@ class Trainer(Generic[BatchT]):
             # Without a floor the softmax can sharpen for ever. Source: CLIP (arXiv 2103.00020).
             self.model.log_temperature.data.clamp_(min=math.log(LOWEST_TEMPERATURE))
 
-        self.position = replace(self.position, update=update + 1, step=self.position.step + 1)
+        done = self.position.batch + len(batches)
+        self.position = replace(self.position, update=update + 1, batch=done)
         return report
 
     def validation_loss(self, batches: Iterator[BatchT]) -> float:
@@ -153,14 +178,20 @@ class Trainer(Generic[BatchT]):
         return mean["loss"] / mean["count"]
 
     def _report(
-        self, batch: BatchT, loss: float, lr: float, grad_norm: float, temperature: float
+        self,
+        batches: Sequence[BatchT],
+        loss: float,
+        lr: float,
+        grad_norm: float,
+        temperature: float,
     ) -> Step:
-        tokens = int(batch.video_mask.sum() + batch.text_mask.sum()) + 2 * (
-            len(batch.video_mask) + len(batch.text_mask)
-        )
-        flops = self.objective.flops(batch)
         mean = self.world.mean(
-            {"loss": loss, "pairs": len(batch), "tokens": tokens, "flops": flops}
+            {
+                "loss": loss,
+                "pairs": sum(map(len, batches)),
+                "tokens": sum(map(_num_tokens, batches)),
+                "flops": sum(map(self.objective.flops, batches)),
+            }
         )
         if not math.isfinite(mean["loss"]) or not math.isfinite(grad_norm):
             raise VideoCLIPError(
@@ -187,13 +218,19 @@ class Trainer(Generic[BatchT]):
             tower.train(trained)
 
 
+def _num_tokens(batch: Masked) -> int:
+    """Real positions of both towers, [CLS] and [SEP] included."""
+    masks = batch.video_mask, batch.text_mask
+    return sum(int(mask.sum()) + 2 * len(mask) for mask in masks)
+
+
 def train_epoch(
     trainer: Trainer[BatchT],
     batches: Iterator[BatchT],
     *,
     log: Callable[[dict[str, Any]], None],
     save: Callable[[], None],
-    num_steps: int,
+    num_batches: int,
 ) -> None:
     """Train on the rest of an epoch.
 
@@ -202,18 +239,18 @@ def train_epoch(
         batches: The batches from there on.
         log: Takes a line for each update.
         save: Saves a checkpoint; called every `save_every_updates`, though not at the very end.
-        num_steps: Updates of the whole epoch.
+        num_batches: Of the whole epoch.
     """
-    while trainer.position.step < num_steps:
+    while trainer.position.batch < num_batches:
         started = time.perf_counter()
-        batch = next(batches)
+        some = list(islice(batches, trainer.config.accumulate_batches))
         waited = time.perf_counter() - started
-        step = trainer.step(batch)
+        step = trainer.step(*some)
         seconds = time.perf_counter() - started
         step = replace(step, seconds=seconds, wait_share=waited / seconds)
 
         position = trainer.position
         log({"update": position.update, "epoch": position.epoch, **step.entry()})
-        at_the_end = position.step == num_steps
+        at_the_end = position.batch == num_batches
         if position.update % trainer.config.save_every_updates == 0 and not at_the_end:
             save()

@@ -6,7 +6,6 @@ The loss reads nothing but what `Towers` returns: gradient caching cuts there.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -53,20 +52,19 @@ class Towers(nn.Module):
         self.model, self.config = model, config
 
     def forward(
-        self, video: Tensor, video_mask: Tensor, text: Tensor, text_mask: Tensor
+        self,
+        video: Tensor,
+        video_mask: Tensor,
+        text: Tensor,
+        text_mask: Tensor,
+        rerank: bool = True,
     ) -> Outputs:
-        """Embed the four tensors of a `Batch`."""
+        """Embed the four tensors of a `Batch`; `rerank=False` leaves the re-ranker alone."""
         model, reranking = self.model, torch.zeros((), device=video.device)
-        if model.config.num_cross_layers:
-            features = model.features(video, video_mask)
-            encoded = model.video_encoder(features, video_mask), model.text_encoder(text, text_mask)
-            videos, texts = map(model.pool, encoded)
+        encoded = model.video_states(video, video_mask), model.text_states(text, text_mask)
+        videos, texts = map(model.pool, encoded)
+        if model.config.num_cross_layers and rerank:
             reranking = self._reranking_loss(*encoded, videos, texts)
-        else:
-            videos, texts = (
-                model.encode_video(video, video_mask),
-                model.encode_text(text, text_mask),
-            )
         bias = model.logit_bias if model.config.learn_logit_bias else 0.0
         return Outputs(
             videos.float(),
@@ -140,7 +138,7 @@ class PairObjective:
         chunk_pairs: Pairs whose activations are held at once; 0: the whole batch. The gradients
             are those of the whole batch whatever it is.
         precision: `fp32`, or `bf16` for autocast.
-        seed: With `update` it decides all dropout, so that no generator has to be saved.
+        seed: With the batch's number it decides all dropout: no generator has to be saved.
     """
 
     def __init__(
@@ -159,31 +157,33 @@ class PairObjective:
 
     def embed(self, batch: Batch) -> Outputs:
         """Return what the towers say of a batch on the own device, without gradients."""
-        outputs: Outputs = self._forward.without_gradient(*batch.tensors())
+        outputs: Outputs = self._forward.without_gradient(*batch.tensors(), rerank=False)
         return outputs
 
     @torch.no_grad()
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of a batch on the own device, without gradients or other processes."""
-        return pair_loss(self.embed(batch), self._config, World())
+        outputs: Outputs = self._forward.without_gradient(*batch.tensors())
+        return pair_loss(outputs, self._config, World())
 
-    def backward(self, batch: Batch, update: int) -> Tensor:
-        """Add the gradients of a batch and return this process's loss, detached.
+    def backward(self, batch: Batch, number: int, *, synced: bool = True) -> Tensor:
+        """Add the gradients of a batch and return this process's loss, detached; see `Objective`.
 
         With chunks: embed all of them without keeping activations; differentiate the loss with
         respect to the embeddings; embed each chunk again, with the same dropout, and send its
         rows of that gradient back. Source: gradient caching (arXiv 2101.06983).
         """
         if not 0 < self._chunk_pairs < len(batch):
-            self._forward.reseed(update)
-            loss = pair_loss(self._forward(*batch.tensors()), self._config, self._world)
-            loss.backward()  # type: ignore[no-untyped-call]
+            self._forward.reseed(number)
+            with self._forward.syncing(synced):
+                loss = pair_loss(self._forward(*batch.tensors()), self._config, self._world)
+                loss.backward()  # type: ignore[no-untyped-call]
             return loss.detach()
 
         chunks = list(split(batch, self._chunk_pairs))
         parts = []
         for i, chunk in enumerate(chunks):
-            self._forward.reseed(update, i)
+            self._forward.reseed(number, i)
             parts.append(self.embed(chunk))
         whole = Outputs(
             torch.cat([part.video for part in parts]),
@@ -202,8 +202,8 @@ class PairObjective:
             last = i == len(chunks) - 1
             # The scalars are the same in every chunk: theirs go back once.
             rows = [video, text, *(gradients[2:] if last else ())]
-            self._forward.reseed(update, i)
-            with nullcontext() if last else self._forward.unsynced():
+            self._forward.reseed(number, i)
+            with self._forward.syncing(synced and last):
                 again = zip(self._forward(*chunk.tensors()), rows, strict=False)
                 wanted = [(x, g) for x, g in again if x.requires_grad and g is not None]
                 torch.autograd.backward([x for x, _ in wanted], [g for _, g in wanted])

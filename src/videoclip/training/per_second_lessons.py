@@ -131,8 +131,8 @@ class PerSecondLessons:
             batch.targets[some],
         )
 
-    def num_steps(self, epoch: int) -> int:
-        """Return the updates of an epoch.
+    def num_batches(self, epoch: int) -> int:
+        """Return the batches of an epoch, for each process.
 
         Raises:
             ConfigError: If there are fewer videos than processes.
@@ -151,7 +151,7 @@ class PerSecondLessons:
         world = self._world
         rng = generator(self._config.seed, Purpose.ORDER, epoch)
         order = rng.permutation(len(self._training)).tolist()
-        places = range(trainer.position.step * world.size, self.num_steps(epoch) * world.size)
+        places = range(trainer.position.batch * world.size, self.num_batches(epoch) * world.size)
         for place in places[world.rank :: world.size]:
             yield self._batch(self._training[order[place]])
 

@@ -149,7 +149,7 @@ class PerSecondObjective:
         model: In training mode already, on the world's device, its frozen parameters frozen.
         world: The processes, whose gradients are averaged.
         precision: `fp32`, or `bf16` for autocast.
-        seed: With `update` it decides all dropout.
+        seed: With the batch's number it decides all dropout.
     """
 
     def __init__(
@@ -159,11 +159,12 @@ class PerSecondObjective:
         self._forward = Forward(loss(model), world, precision, seed, uses_all=False)
         self._model, self._rereads_texts = model, loss.rereads_texts
 
-    def backward(self, batch: WindowBatch, update: int) -> Tensor:
-        """Add the gradients of a batch and return this process's loss, detached."""
-        self._forward.reseed(update)
-        loss: Tensor = self._forward(*batch.tensors())
-        loss.backward()  # type: ignore[no-untyped-call]
+    def backward(self, batch: WindowBatch, number: int, *, synced: bool = True) -> Tensor:
+        """Add the gradients of a batch and return the loss, detached; see `Objective`."""
+        self._forward.reseed(number)
+        with self._forward.syncing(synced):
+            loss: Tensor = self._forward(*batch.tensors())
+            loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def loss(self, batch: WindowBatch) -> Tensor:

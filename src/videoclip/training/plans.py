@@ -12,6 +12,7 @@ import torch
 from videoclip.config import ClipConfig, PlanConfig, PretrainConfig
 from videoclip.data.batch_plan import BatchPlan, make_plan, needs_vectors, video_vectors
 from videoclip.distributed import World
+from videoclip.errors import DataError
 from videoclip.training.feed import Feed, Group, Purpose
 from videoclip.training.objective import PairObjective
 
@@ -51,10 +52,16 @@ def epoch_plan(
             of plan asks for them and none is kept.
         path: Where the main process keeps it; one that is there already is used again.
         world: The processes.
+
+    Raises:
+        DataError: If the plan that is kept is none of these videos.
     """
     kept = BatchPlan.load(path) if path is not None and path.exists() else None
     kept = world.broadcast(kept)
     if kept is not None:
+        whole = len(kept) == num_groups(run.plan, num_videos, epoch)
+        if not whole or max(map(max, kept.groups)) >= num_videos:
+            raise DataError("is no plan of this run's videos: restore it, or start anew", path)
         return kept
     rows = vectors() if needs_vectors(run.plan, epoch) else None
     plan = None

@@ -21,11 +21,11 @@ from videoclip.errors import ConfigError
 from videoclip.features.frame_encoder import FrameEncoder
 from videoclip.model.hub import BACKBONE_FOLDER
 from videoclip.model.videoclip import VideoCLIP
-from videoclip.training.feed import Feed, Group, Purpose, data_fingerprint
+from videoclip.training.feed import Feed, Group, Purpose, data_fingerprints
 from videoclip.training.loop import Trainer
 from videoclip.training.objective import PairObjective, pair_objective, split
 from videoclip.training.plans import embed_videos, epoch_plan, num_groups, vector_clips
-from videoclip.training.run import differences
+from videoclip.training.run_folder import differences
 from videoclip.training.teacher import load_teacher
 from videoclip.training.train import Evaluation, RunResult, train
 
@@ -133,7 +133,7 @@ class NarratedLessons:
         self.objective: Callable[[VideoCLIP, World, str], PairObjective] = pair_objective(
             config.loss, chunk_pairs=config.chunk_pairs, seed=config.seed
         )
-        data = {"videos": len(corpus), "fingerprint": data_fingerprint(corpus)}
+        data = {"videos": len(corpus), **data_fingerprints(corpus)}
         self.facts = {"data": data, "start": start}
         if teacher is not None:
             self.facts["teacher"] = teacher.fingerprint
@@ -144,8 +144,8 @@ class NarratedLessons:
         group = Group(some, (self.config.seed, Purpose.TRAINING, 0))
         return next(split(self._feed(self.training, self.config.clips).batch(group), SAMPLE_PAIRS))
 
-    def num_steps(self, epoch: int) -> int:
-        """Return the updates of an epoch.
+    def num_batches(self, epoch: int) -> int:
+        """Return the batches of an epoch, for each process.
 
         Raises:
             ConfigError: If there are fewer batches than processes.
@@ -171,7 +171,7 @@ class NarratedLessons:
             plan_path,
             world,
         )
-        places = range(trainer.position.step * world.size, self.num_steps(epoch) * world.size)
+        places = range(trainer.position.batch * world.size, self.num_batches(epoch) * world.size)
         own = [
             Group(plan.groups[place], (config.seed, Purpose.TRAINING, epoch, place))
             for place in places[world.rank :: world.size]

@@ -26,7 +26,15 @@ from safetensors import SafetensorError
 
 from videoclip.errors import CheckpointError, ConfigError
 
-__all__ = ["Checkpoint", "RunFolder", "differences", "read_log", "write_folder", "write_json"]
+__all__ = [
+    "FREE_SETTINGS",
+    "Checkpoint",
+    "RunFolder",
+    "differences",
+    "read_log",
+    "write_folder",
+    "write_json",
+]
 
 COMPLETE = "COMPLETE"
 # Settings that change how fast or how safely a run goes, never where it arrives.
@@ -73,6 +81,8 @@ class RunFolder:
         self._refuse_changes("config.json", config)
         self._refuse_changes("facts.json", facts)
         self._lock = self._acquire()
+        for left_over in self.plans.glob(".*"):  # by a process that was killed while it wrote
+            left_over.unlink()
         self._log: TextIO | None = None
         write_json(path / "config.json", config)
         self.remember(**facts)
@@ -119,7 +129,8 @@ class RunFolder:
         """Return the complete checkpoints, oldest first."""
         found = []
         for marker in self._checkpoints.glob(f"update-*/{COMPLETE}"):
-            content = _read_json(marker)
+            advice = f"remove {marker.parent}, and the run continues from the one before"
+            content = _read_json(marker, advice)
             if content:
                 found.append(Checkpoint(marker.parent, **content))
         return sorted(found, key=lambda checkpoint: checkpoint.update)
@@ -268,14 +279,14 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, advice: str = "restore it or start anew") -> dict[str, Any]:
     """Return a JSON object this module wrote, or an empty one if there is none."""
     if not path.exists():
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): restore it or start anew") from None
+        raise CheckpointError(f"{path} is damaged ({error}): {advice}") from None
     assert isinstance(content, dict)
     return content
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,15 +17,22 @@ from videoclip.config import RunConfig, to_dict
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.distributed import World
 from videoclip.embedding import Embedder
-from videoclip.errors import CheckpointError
+from videoclip.errors import CheckpointError, ConfigError, VideoCLIPError
 from videoclip.model import hub
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.checkpoint import read_checkpoint, write_checkpoint, write_model_folder
 from videoclip.training.feed import dead_workers_told
 from videoclip.training.loop import Objective, Trainer, TrainingBatch, train_epoch
 from videoclip.training.memory import freed_memory_kept
+from videoclip.training.optim import freeze
 from videoclip.training.progress import ProgressLine
-from videoclip.training.run import RunFolder, read_log, write_folder
+from videoclip.training.run_folder import (
+    FREE_SETTINGS,
+    RunFolder,
+    differences,
+    read_log,
+    write_folder,
+)
 from videoclip.training.speed import bf16_pays, compile_towers, compiling_pays, matmul_peak
 
 __all__ = ["Evaluation", "Lessons", "RunResult", "train"]
@@ -32,6 +40,9 @@ __all__ = ["Evaluation", "Lessons", "RunResult", "train"]
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EFBIG)
 COMPILED = {"auto": None, "on": True, "off": False}
 """What `compile` says of whether towers are compiled; None: it is measured."""
+_TRY_OTHERWISE = (
+    "what was saved before is intact: try a lower optim.lr or precision fp32 in a new run"
+)
 Evaluation = Mapping[str, float]
 BatchT = TypeVar("BatchT", bound=TrainingBatch)
 
@@ -52,8 +63,8 @@ class Lessons(Protocol[BatchT]):
         """Return a small batch, to measure on."""
         ...
 
-    def num_steps(self, epoch: int) -> int:
-        """Return the updates of an epoch, from 1; each takes one batch of every process."""
+    def num_batches(self, epoch: int) -> int:
+        """Return the batches of an epoch, from 1, for each process."""
         ...
 
     def batches(
@@ -128,7 +139,7 @@ def train(
         shown: Whether progress is written to stderr.
 
     Raises:
-        ConfigError: If the run was started with other settings or facts.
+        ConfigError: If the run, or another process, was started with other settings or facts.
         CheckpointError: If the run folder cannot be written, or a checkpoint cannot be read.
         VideoCLIPError: If the loss stops being finite.
     """
@@ -140,10 +151,9 @@ def train(
         if not world.on_main:
             return run.train(shown=False)
         run.start, run.evaluate, run.watch = start, evaluate, watch
-        facts = {**lessons.facts, "processes": world.size}
         try:
             with RunFolder(
-                run.folder, to_dict(config), facts, config.keep_checkpoints
+                run.folder, to_dict(config), run.facts, config.keep_checkpoints
             ) as run.files:
                 return run.train(shown)
         except (OSError, SafetensorError) as error:
@@ -153,6 +163,18 @@ def train(
                 f"{folder}: cannot write there ({error}); what was saved before is intact: put "
                 "that right and run the same command again"
             ) from error
+
+
+def _refuse_differing(world: World, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Make sure, in every process, that all have the same settings, data and start."""
+    settings = {name: value for name, value in config.items() if name not in FREE_SETTINGS}
+    first, *others = world.gather({**settings, **facts})
+    for rank, other in enumerate(others, start=1):
+        if changed := differences(first, other):
+            raise ConfigError(
+                f"process {rank} was started differently from process 0 ({'; '.join(changed)}): "
+                "give every machine the same command, data and models"
+            )
 
 
 class _Run(Generic[BatchT]):
@@ -170,6 +192,8 @@ class _Run(Generic[BatchT]):
         self.config, self.lessons, self.folder, self.world = config, lessons, folder, world
         self.model, self.tokenizer = model, tokenizer
         self.files: RunFolder | None = None
+        about = {"vocabulary": tokenizer.fingerprint, "processes": world.size}
+        self.facts: Mapping[str, Any] = {**lessons.facts, **about}
         self.start: Embedder | None = None
         self.keep_best = False
         self.evaluate: Callable[[Embedder], Evaluation] | None = None
@@ -179,9 +203,10 @@ class _Run(Generic[BatchT]):
         """Train what is left of the run."""
         config, world, files = self.config, self.world, self.files
         epochs = range(1, config.epochs + 1)
-        run_length = sum(map(self.lessons.num_steps, epochs))
+        run_length = sum(map(self._num_updates, epochs))
+        _refuse_differing(world, to_dict(config), self.facts)
         newest = world.broadcast(files.newest() if files else None)
-        precision, compiled = world.broadcast(self._ways())
+        precision, compiled = world.broadcast(self._precision_and_compiling())
         trainer = Trainer(self.model, self.lessons.objective, config, world, run_length, precision)
         if newest is not None:
             trainer.position = read_checkpoint(newest.folder, self.model, trainer.optimizer)
@@ -204,6 +229,7 @@ class _Run(Generic[BatchT]):
                 self._train_epoch(trainer, epoch, line, peak)
             self._choose(line)
             after = self._evaluation(trainer, run_length)
+        self._check_weights(run_length)
         if files:
             write_folder(
                 self.folder / "model",
@@ -211,6 +237,9 @@ class _Run(Generic[BatchT]):
             )
         world.barrier()
         return self._result(before, after)
+
+    def _num_updates(self, epoch: int) -> int:
+        return -(-self.lessons.num_batches(epoch) // self.config.accumulate_batches)
 
     def _train_epoch(
         self, trainer: Trainer[BatchT], epoch: int, line: ProgressLine, peak: float
@@ -228,13 +257,17 @@ class _Run(Generic[BatchT]):
             self.lessons.batches(trainer, epoch, path),
             log=log,
             save=lambda: self._save(trainer),
-            num_steps=self.lessons.num_steps(epoch),
+            num_batches=self.lessons.num_batches(epoch),
         )
         batches = self.lessons.validation()
         update, loss = trainer.position.update, None
-        trainer.position = replace(trainer.position, epoch=epoch + 1, step=0)
+        trainer.position = replace(trainer.position, epoch=epoch + 1, batch=0)
         if batches is not None:
             loss = trainer.validation_loss(batches)
+            if not math.isfinite(loss):
+                raise VideoCLIPError(
+                    f"update {update}: the validation loss is {loss:g}; {_TRY_OTHERWISE}"
+                )
             self._log({"update": update, "epoch": epoch, "validation_loss": loss})
             line.say(f"epoch {epoch}: validation loss {loss:.4f}")
         due = update % config.save_every_updates == 0 or epoch == config.epochs
@@ -252,7 +285,7 @@ class _Run(Generic[BatchT]):
         """The model as it is now, in eval mode."""
         return Embedder(self.model, self.tokenizer, self.world.device)
 
-    def _ways(self) -> tuple[str, bool]:
+    def _precision_and_compiling(self) -> tuple[str, bool]:
         """Precision, and whether towers are compiled: as begun, as asked for, or as measured."""
         if self.files is None:
             return "", False
@@ -263,6 +296,7 @@ class _Run(Generic[BatchT]):
         if precision == "auto" or (compiled is None and alone.device.type == "cuda"):
             batch = self.lessons.sample().to(alone.device)
             model = self.model.to(alone.device).train()
+            freeze(model, config.frozen)
 
             def step(model: VideoCLIP, precision: str) -> Callable[[], object]:
                 objective = self.lessons.objective(model, alone, precision)
@@ -299,6 +333,7 @@ class _Run(Generic[BatchT]):
                 self.watch(entry)
 
     def _save(self, trainer: Trainer[BatchT], validation_loss: float | None = None) -> None:
+        self._check_weights(trainer.position.update)
         if self.files:
             self.files.save_checkpoint(
                 trainer.position.update,
@@ -307,6 +342,15 @@ class _Run(Generic[BatchT]):
                 ),
                 validation_loss,
             )
+
+    def _check_weights(self, update: int) -> None:
+        """Keep weights that overflowed from taking the place of good ones."""
+        for name, tensor in self.model.state_dict().items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise VideoCLIPError(
+                    f"update {update}: {name} is no longer finite, and was not saved; "
+                    f"{_TRY_OTHERWISE}"
+                )
 
     def _result(self, before: Evaluation, after: Evaluation) -> RunResult:
         entries = read_log(self.folder)
