@@ -52,7 +52,8 @@ def step_flops(config: ModelConfig, batch: Masked, passes: tuple[int, int] = (3,
         passes: How often the video and the text tower are run: 1 forward and 2 backward, 4 with
             gradient caching, 1 where frozen.
 
-    Counts the matrix products, a multiplication and an addition each; padding counts for nothing.
+    Counts the matrix products of the towers, a multiplication and an addition each; padding counts
+    for nothing, and a re-ranker is not counted.
     """
     video_passes, text_passes = passes
     width = config.hidden_size
