@@ -37,6 +37,7 @@ def out(tmp_path, monkeypatch):
         "plain": Row("plain", "", quick),
         "mined": Row("mined", "plain", quick_mined),
         "again": Row("re-ranked", "plain", quick, rerank_top=5, trained_as="plain"),
+        "taught": Row("by a teacher", "mined", quick_mined, teacher="plain"),
     }
     usual = dict(ROWS)
     ROWS.clear()
@@ -66,6 +67,13 @@ def test_rows_are_trained_measured_and_compared(out):
     assert json.loads((out / "table.json").read_text())[1]["cells"]["R@1"]["difference"]
     assert "`mined`" in (out / "table.md").read_text()
     assert (out / "table.svg").read_text().startswith("<svg")
+
+
+def test_a_row_is_taught_by_another_rows_model_of_the_same_seed(out):
+    ablate(out, "little", CONFIG, 24, rows=("taught",), seeds=(2,))
+    assert [run.row for run in finished(out)] == ["plain", "taught"]
+    config = json.loads((run_folder(out, "little", "taught", 2) / "config.json").read_text())
+    assert config["plan"]["teacher"] == str(run_folder(out, "little", "plain", 2) / "model")
 
 
 def test_what_is_done_is_not_done_again(out):
@@ -108,5 +116,5 @@ def test_every_row_is_a_configuration_that_differs_from_what_it_is_compared_with
         assert config.seed == 3
         if row.against and not row.rerank_top:
             assert config != configured(ROWS[row.against], bed, seed=3), name
-        assert row.against in {"", *ROWS} and row.trained_as in {"", *ROWS}
+        assert row.against in {"", *ROWS} and row.after in {"", *ROWS}
     assert set(RECIPES) >= {"paper", "small"}

@@ -71,9 +71,9 @@ def ablate(
 
     bed = build_bed(out / "worlds" / name, world, num_videos, num_processes, told)
     write_json(bed.folder / TRIVIAL_FILE, _plain(trivial(bed)))
-    # What only measures another row's run comes after that run, not beside it.
-    for trained in (True, False):
-        chosen = [row for row in rows if bool(ROWS[row].trained_as) != trained]
+    # What needs another row's model comes after that run, not beside it.
+    for waits in (False, True):
+        chosen = [row for row in rows if bool(ROWS[row].after) == waits]
         runs = [(row, seed) for row in chosen for seed in seeds]
         for run in _each(partial(perform, out, name), runs, num_processes):
             say("world {}: row {}, seed {} is done".format(name, *run))

@@ -27,6 +27,7 @@ PAIRS = (
     ("mined batches against random ones", OURS, "small-shuffled", "R@1"),
     ("mined batches against random ones", OURS, "small-shuffled", "R@5"),
     ("mined batches against random ones", OURS, "small-shuffled", "segment F1"),
+    ("mined by the finished model against by itself", "small-teacher", OURS, "R@1"),
     ("a lead of 3 s against none", OURS, "small-no-lead", "R@1"),
     ("short texts against long ones", OURS, "small-long-texts", "R@1"),
     ("two encoders against one", "paper", "paper-shared", "R@1"),

@@ -28,6 +28,7 @@ class Row:
         make: Returns the configuration.
         rerank_top: Candidates a re-ranker orders anew; 0: none.
         trained_as: Row whose run this one only measures otherwise; empty: its own.
+        teacher: Row whose model, of the same seed, plans the batches; empty: the own one.
     """
 
     summary: str
@@ -35,6 +36,12 @@ class Row:
     make: Callable[[], PretrainConfig]
     rerank_top: int = 0
     trained_as: str = ""
+    teacher: str = ""
+
+    @property
+    def after(self) -> str:
+        """The row that has to be done first; empty: none."""
+        return self.trained_as or self.teacher
 
 
 def paper_on_the_bed() -> PretrainConfig:
@@ -129,6 +136,12 @@ ROWS: dict[str, Row] = {
         small_on_the_bed,
     ),
     "small-shuffled": Row("ours with shuffled batches", "small", _small(plan=SHUFFLED)),
+    "small-teacher": Row(
+        "batches mined by the frozen finished model",
+        "small",
+        _small(plan={"first_epoch": 1}),
+        teacher="small",
+    ),
     "small-no-lead": Row("ours without a lead", "small", _small(clips={"lead_seconds": 0})),
     "small-long-texts": Row(
         "ours with texts as long as the paper's",

@@ -79,14 +79,19 @@ def perform(out: Path, world: str, row: str, seed: int) -> None:
         return
     torch.set_num_threads(1)
     bed, what = _bed(out / "worlds" / world), ROWS[row]
+    if what.after:
+        perform(out, world, what.after, seed)
     if what.trained_as:
-        perform(out, world, what.trained_as, seed)
         folder.mkdir(parents=True, exist_ok=True)
         trained = run_folder(out, world, what.trained_as, seed)
         facts = _read(trained / MEASURED)["training"]
     else:
         trained = folder
-        facts = known["training"] if known else _train(configured(what, bed, seed), bed, folder)
+        config = configured(what, bed, seed)
+        if what.teacher:
+            teacher = run_folder(out, world, what.teacher, seed) / "model"
+            config = replace(config, plan=replace(config.plan, teacher=str(teacher)))
+        facts = known["training"] if known else _train(config, bed, folder)
     embedder = Embedder.from_pretrained(trained / "model")
     counts = measure(EmbedderProvider(embedder), bed, what.rerank_top)
     write_json(
