@@ -7,8 +7,14 @@ cd "$(dirname "$0")"
 stamp=.venv/installed.lock
 if [ -f "$stamp" ] && cmp -s requirements.lock "$stamp"; then exit 0; fi
 rm -rf .venv
-python3 -m venv --without-pip .venv
-python3 -m pip --python .venv/bin/python install -q --no-compile -c requirements.lock uv torch==2.13.0
+if python3 -m pip --version >/dev/null 2>&1; then
+  python3 -m venv --without-pip .venv
+  pip="python3 -m pip --python .venv/bin/python"
+else  # an activated environment without pip: the slower way
+  python3 -m venv .venv
+  pip=".venv/bin/python -m pip"
+fi
+$pip install -q --no-compile -c requirements.lock uv torch==2.13.0
 .venv/bin/uv pip install -q --python .venv/bin/python --no-deps -r requirements.lock
 .venv/bin/uv pip install -q --python .venv/bin/python --no-deps --no-build-isolation --editable .
 cp requirements.lock "$stamp"
