@@ -1,5 +1,7 @@
 """HowTo100M's files, made up."""
 
+import gzip
+
 import pytest
 
 from videoclip.benchmarks import howto100m
@@ -85,3 +87,21 @@ def test_captions_that_break_off(write, cut):
 def test_other_files_are_not_captions(write, content, message):
     with pytest.raises(DataError, match=message):
         list(howto100m.read_captions(write("raw_caption.json", content)))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("cut.json.gz", gzip.compress(b'{"a": {"start": [1], "end": [2], "text": ["x"]}}')[:-9],
+         "not a whole gzip file"),
+        ("fake.json.gz", b"{}", "not a whole gzip file"),
+        ("latin.json", '{"a": {"start": [1], "end": [2], "text": ["é"]}}'.encode("latin-1"),
+         "not UTF-8"),
+        ("long.json", b'{"a": {"start": [' + b"1" * 5001 + b"]}}", "not JSON of this kind"),
+        ("deep.json", b'{"a": {"start": ' + b"[" * 100_000, "not JSON of this kind"),
+    ],
+)  # fmt: skip
+def test_damaged_caption_files_are_one_line(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=rf"{name}: {words}"):
+        list(howto100m.read_captions(tmp_path / name))

@@ -2,11 +2,15 @@
 
 import importlib.util
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import videoclip
 from videoclip.cli import main
@@ -59,7 +63,13 @@ def test_without_the_packaged_weights_it_says_what_to_install(monkeypatch, tmp_p
     [
         (("--model", "nowhere"), "model nowhere", "nowhere"),
         (("--device", "warp"), "torch on warp", "warp"),
-        (("--folder", __file__), f"folder {__file__}", "cannot be worked in"),
+        pytest.param(
+            ("--device", "cuda"),
+            "torch on cuda",
+            "CUDA",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+        (("--folder", __file__), f"folder {__file__}", "Not a directory"),
         (("--folder", "no/such"), "folder no/such", "No such file"),
     ],
 )
@@ -75,6 +85,28 @@ def test_a_decoder_that_shows_other_pictures_is_found_out(monkeypatch, tmp_path,
     status, found = findings(capsys, "--folder", tmp_path)
     assert status == 1
     assert "shows other pictures" in found["decoder"]["says"]
+
+
+@pytest.mark.parametrize(("module", "about"), [("av", "decoder"), ("safetensors", "model starter")])
+def test_a_package_that_cannot_be_imported_is_named(tmp_path, module, about):
+    (tmp_path / f"{module}.py").write_text("raise ImportError('a library of it is missing')")
+    done = subprocess.run(
+        [sys.executable, "-m", "videoclip", "doctor", "--json"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    found = {finding["about"]: finding for finding in json.loads(done.stdout)}
+    assert found[about]["state"] == "broken"
+    assert "a library of it is missing" in found[about]["says"]
+
+
+def test_a_folder_with_the_name_of_a_package_is_no_package(tmp_path, monkeypatch, capsys):
+    (tmp_path / "faster_whisper").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    _, found = findings(capsys, "--folder", tmp_path)
+    assert found["[asr]"]["state"] == "absent"
 
 
 def test_a_disk_where_libraries_cannot_lie(monkeypatch, tmp_path, capsys):

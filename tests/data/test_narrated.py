@@ -61,9 +61,16 @@ def test_a_corpus_joins_words_and_features_and_names_the_rest(store, tokenizer):
     assert corpus[1].texts == ("chop a", "stir b c")
     assert corpus.left_out == {
         "unknown": "has no features; 'videoclip extract' computes them",
-        "three": "has no words in its subtitles",
+        "three": "has no words in its captions",
         "silent": "all its narration comes after its end (9 s)",
     }
+
+
+def test_captions_without_a_word_piece_are_none(store, tokenizer):
+    said = captions("two") | {"one": [Cue(1.0, 2.0, "\x7f"), Cue(2.0, 3.0, "\u2028")]}
+    corpus = NarratedCorpus.from_captions(store, said, tokenizer)
+    assert corpus.video_ids == ["two"]
+    assert corpus.left_out == {"one": "has no words in its captions"}
 
 
 def test_a_folder_gives_the_words_and_bad_files_are_listed(store, tokenizer, tmp_path):

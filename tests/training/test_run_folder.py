@@ -69,7 +69,8 @@ def test_what_a_crash_left_behind_is_not_a_checkpoint_and_is_cleared(tmp_path):
 
 
 def test_changed_settings_are_refused_by_name_and_free_ones_are_not(tmp_path):
-    opened(tmp_path, data={"videos": 3}).__exit__(None, None, None)
+    with opened(tmp_path, data={"videos": 3}) as run:
+        run.log({"update": 1})
     with opened(tmp_path, {**CONFIG, "num_workers": 4}, data={"videos": 3}) as run:
         run.remember(precision="bf16")
     with opened(tmp_path, data={"videos": 3}) as run:
@@ -80,6 +81,30 @@ def test_changed_settings_are_refused_by_name_and_free_ones_are_not(tmp_path):
     with pytest.raises(ConfigError, match=r"\(data.videos: 3 -> 4\).*another folder"):
         opened(tmp_path, data={"videos": 4})
     assert json.loads((tmp_path / "config.json").read_text())["epochs"] == 2
+
+
+def test_a_start_that_came_to_nothing_binds_nobody(tmp_path):
+    with opened(tmp_path, data={"videos": 3}) as run:
+        run.remember(precision="bf16")
+        run.plan_path(1).write_text("of other videos")
+    changed = {**CONFIG, "epochs": 3}
+    with opened(tmp_path, changed, data={"videos": 4}) as run:
+        assert run.facts == {"data": {"videos": 4}}
+        assert not run.plan_path(1).exists()
+        run.save_checkpoint(1, weights("good"))
+    with pytest.raises(ConfigError, match="epochs: 3 -> 2"):
+        opened(tmp_path, data={"videos": 4})
+    with opened(tmp_path, changed, data={"videos": 4}):
+        pass  # whoever was refused has let go of it
+
+
+def test_where_the_teacher_lies_is_free(tmp_path):
+    with opened(tmp_path, {"plan": {"teacher": "here", "size": 1}}) as run:
+        run.log({"update": 1})
+    with opened(tmp_path, {"plan": {"teacher": "there", "size": 1}}):
+        pass
+    with pytest.raises(ConfigError, match=r"\(plan.size: 1 -> 2\)"):
+        opened(tmp_path, {"plan": {"teacher": "there", "size": 2}})
 
 
 def test_a_run_has_one_process(tmp_path):
@@ -124,7 +149,8 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
 
 
 def test_a_damaged_settings_file_is_named(tmp_path):
-    opened(tmp_path).__exit__(None, None, None)
+    with opened(tmp_path) as run:
+        run.log({"update": 1})
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"config\.json is damaged"):
         opened(tmp_path)

@@ -156,14 +156,12 @@ def test_a_damaged_checkpoint_says_what_to_remove(corpus, tmp_path):
 
 
 def test_a_plan_that_is_not_of_this_run_is_refused(corpus, tmp_path):
-    config = tiny_config()
-    train(config, corpus, tmp_path)
+    train(tiny_config(save_every_updates=3), corpus, tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints" / "update-000004")  # the other is in the second epoch
     for groups in ([[0, 1]], [[0, 1], [2, 99]]):
-        shutil.rmtree(tmp_path / "model", ignore_errors=True)
-        shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
-        (tmp_path / "plans" / "epoch-001.json").write_text(json.dumps({"groups": groups}))
-        with pytest.raises(DataError, match=r"epoch-001\.json: is no plan of this run's videos"):
-            train(config, corpus, tmp_path)
+        (tmp_path / "plans" / "epoch-002.json").write_text(json.dumps({"groups": groups}))
+        with pytest.raises(DataError, match=r"epoch-002\.json: is no plan of this run's videos"):
+            train(tiny_config(save_every_updates=3), corpus, tmp_path)
 
 
 def test_what_a_killed_process_left_among_the_plans_is_cleared(corpus, tmp_path):

@@ -11,7 +11,9 @@ import gzip
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -138,12 +140,23 @@ def find_file(path: Path, *names: str) -> Path:
     raise DataError(f"no {' or '.join(names)} in this folder: put it there, or name the file", path)
 
 
-def open_text(path: Path) -> TextIO:
+@contextmanager
+def open_text(path: Path) -> Iterator[TextIO]:
     """Open a plain, gzipped or zipped (one .json inside) annotation file as UTF-8.
 
     Raises:
-        DataError: If it is missing or is not such an archive.
+        DataError: If it is missing, is not such an archive or, while it is read, not whole.
     """
+    try:
+        with _opened(path) as file:
+            yield file
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError("not a whole gzip file: download it again", path) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"not UTF-8 text (byte {error.start}): is it this file?", path) from error
+
+
+def _opened(path: Path) -> TextIO:
     if not path.is_file():
         raise DataError("no such file: check the path", path)
     if path.suffix == ".gz":
@@ -161,13 +174,8 @@ def open_text(path: Path) -> TextIO:
 
 
 def _read(path: Path) -> str:
-    try:
-        with open_text(path) as file:
-            return file.read()
-    except (gzip.BadGzipFile, EOFError) as error:
-        raise DataError("not a whole gzip file: download it again", path) from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"not UTF-8 text (byte {error.start}): is it this file?", path) from error
+    with open_text(path) as file:
+        return file.read()
 
 
 def read_json(path: Path) -> Any:
@@ -196,6 +204,8 @@ def _parse(text: str, path: Path, line: int | None = None) -> Any:
         raise DataError(
             f"{what} at column {error.colno}: download it again", path, line or error.lineno
         ) from error
+    except (ValueError, RecursionError) as error:  # numbers too long, tables too deep
+        raise DataError(f"not JSON of this kind ({error})", path, line) from error
 
 
 def read_json_lines(path: Path) -> Iterator[Record]:

@@ -123,6 +123,8 @@ def _stream_table(path: Path) -> Iterator[tuple[str, Any]]:
                         raise DataError(f"expected {expected!r}, got {buffer[:20]!r}", path)
                 except json.JSONDecodeError:
                     pass  # not whole yet
+                except (ValueError, RecursionError) as error:  # numbers too long, tables too deep
+                    raise DataError(f"not JSON of this kind ({error})", path) from error
                 if at_end:
                     raise DataError(f"breaks off at {buffer[:40]!r}: download it again", path)
                 more = file.read(CHARACTERS_AT_ONCE)

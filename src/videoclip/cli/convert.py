@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Convert"]
 
 BERT_FILES = ("model.safetensors", "pytorch_model.bin")
+S3D_WORDS = "s3d_dict.npy"
 HEAD_FILE = "segmentation_head.safetensors"
 
 
@@ -114,7 +115,7 @@ class Convert:
         from videoclip.features.backbones import s3d
 
         network = s3d.build_network(weights, file)
-        words = s3d.read_words(self.words or file.with_name("s3d_dict.npy"))
+        words = s3d.read_words(self.words or file.with_name(S3D_WORDS))
         s3d.save(network, words, folder)
         return {"num_parameters": _num_values(weights), "num_words": len(words)}
 
@@ -192,8 +193,10 @@ def _save(
 
 def _holds_arrays(folder: Path) -> bool:
     """Whether these are features: arrays, and no weights beside them."""
-    weights = any((folder / name).exists() for name in BERT_FILES)
-    return folder.is_dir() and not weights and any(folder.glob("*.npy"))
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    return names.isdisjoint((*BERT_FILES, S3D_WORDS)) and any(n.endswith(".npy") for n in names)
 
 
 def _bert_file(folder: Path) -> Path:
@@ -201,7 +204,10 @@ def _bert_file(folder: Path) -> Path:
     for name in BERT_FILES:
         if (folder / name).is_file():
             return folder / name
-    raise CheckpointError(f"{folder} has no {' or '.join(BERT_FILES)}: name a folder with weights")
+    raise CheckpointError(
+        f"{folder} has no {' or '.join(BERT_FILES)}, nor features VIDEO_ID.npy: name a folder or a "
+        "file that has"
+    )
 
 
 def _bert_settings(folder: Path) -> Mapping[str, Any]:

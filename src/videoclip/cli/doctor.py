@@ -10,17 +10,15 @@ import platform
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from videoclip import __version__
-from videoclip.errors import MissingExtraError, VideoCLIPError
-
-if TYPE_CHECKING:
-    import torch
+from videoclip.errors import VideoCLIPError
 
 __all__ = ["EXTRAS", "Doctor", "Finding"]
 
@@ -37,6 +35,16 @@ EXTRAS = {
 LOW_SPACE = 5 * 2**30
 """Bytes below which a run or a library soon fills the disk: a checkpoint of `paper` has 1.8 GB."""
 STARTER = "starter"
+FAILURES = (
+    ImportError,
+    OSError,
+    RuntimeError,
+    AssertionError,
+    ValueError,
+    sqlite3.Error,
+    VideoCLIPError,
+)
+"""How things fail that do not work here."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +66,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Doctor:
-    """Try everything the other commands rely on, and say what to do about what does not work.
+    """Try what the other commands rely on, and say what to do about what does not work.
 
     A video is written and decoded, matrices are multiplied, a model is loaded and asked, files are
-    locked. The exit status is 1 if something that is needed does not work.
+    locked; optional packages are looked for. The exit status is 1 if something that is needed does
+    not work.
     """
 
     folder: Path = Path()
@@ -85,24 +94,36 @@ class Doctor:
         return int(any(finding.state == "broken" for finding in findings))
 
     def _examine(self) -> Iterator[Finding]:
-        yield _machine()
-        try:
-            import torch
-        except (ImportError, OSError) as error:
-            yield Finding("torch", "broken", f"cannot be imported ({error})", "install it anew")
+        yield Finding("machine", "ok", _machine())
+        torch = _tried("torch", _torch, "install it anew")
+        if torch.state == "broken":
+            yield torch
             return
-        devices = [self.device] if self.device else ["cpu"]
-        if not self.device and torch.cuda.is_available():
-            devices.append("cuda")
-        for device in devices:
-            yield _device(device)
-        yield _decoder()
-        yield _model(self.model, self.device or "cpu")
-        yield _folder(self.folder)
+        for device in [self.device] if self.device else _devices():
+            advice = "use --device cpu, or a torch made for this GPU"
+            yield _tried(f"torch on {device}", partial(_multiply, device), advice)
+        yield _tried("decoder", _decode, "pip install --force-reinstall av")
+        device = self.device or "cpu"
+        model = _tried(f"model {self.model}", partial(_ask_model, self.model, device))
+        if self.model == STARTER and "videoclip[starter]" in model.says:
+            model = replace(model, state="absent")  # whoever has a model needs no starter
+        yield model
+        advice = "name another folder by --folder, best on a disk of this machine"
+        yield _tried(f"folder {self.folder}", partial(_work_in, self.folder), advice)
         for extra, (module, purpose) in EXTRAS.items():
-            there = importlib.util.find_spec(module) is not None
+            spec = importlib.util.find_spec(module)
+            there = spec is not None and spec.origin is not None  # a mere folder has none
             advice = "" if there else f'pip install "videoclip[{extra}]"'
             yield Finding(f"[{extra}]", "ok" if there else "absent", purpose, advice)
+
+
+def _tried(about: str, probe: Callable[[], str], advice: str = "") -> Finding:
+    """Return what a probe says, or what went wrong in it."""
+    try:
+        return Finding(about, "ok", probe())
+    except FAILURES as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return Finding(about, "broken", reason, advice)
 
 
 def _line(finding: Finding) -> str:
@@ -110,41 +131,41 @@ def _line(finding: Finding) -> str:
     return f"{finding.state:<8}{finding.about:<15}{finding.says}{advice}"
 
 
-def _machine() -> Finding:
+def _machine() -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    says = (
-        f"videoclip {__version__}, Python {platform.python_version()}, {platform.system()}, "
-        f"{cores} cores"
-    )
-    return Finding("machine", "ok", says)
+    python = platform.python_version()
+    return f"videoclip {__version__}, Python {python}, {platform.system()}, {cores} cores"
 
 
-def _device(name: str) -> Finding:
-    """Multiply on a device."""
+def _torch() -> str:
+    import torch
+
+    return torch.__version__
+
+
+def _devices() -> list[str]:
+    import torch
+
+    return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+
+def _multiply(name: str) -> str:
+    """Multiply matrices on a device."""
     import torch
 
     from videoclip.training.speed import matmul_peak
 
-    about = f"torch on {name}"
-    try:
-        device = torch.device(name)
-        rates = {precision: matmul_peak(device, precision) for precision in ("fp32", "bf16")}
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        return Finding(about, "broken", reason, "use --device cpu, or a torch made for this GPU")
+    device = torch.device(name)
+    rates = {precision: matmul_peak(device, precision) for precision in ("fp32", "bf16")}
     speed = ", ".join(f"{precision} {rate / 1e9:,.0f}" for precision, rate in rates.items())
-    return Finding(about, "ok", f"{torch.__version__}, {_kind_of(device)}: {speed} GFLOP/s")
-
-
-def _kind_of(device: torch.device) -> str:
-    import torch
-
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+        kind = torch.cuda.get_device_name(device)
+    else:
+        kind = f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    return f"{torch.__version__}, {kind}: {speed} GFLOP/s"
 
 
-def _decoder() -> Finding:
+def _decode() -> str:
     """Write a second of video, and look at it as `extract` does."""
     import av
     import numpy as np
@@ -153,7 +174,6 @@ def _decoder() -> Finding:
 
     greys = range(40, 200, 20)
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-    says = f"PyAV {av.__version__} with libavcodec {'.'.join(map(str, _libavcodec()))}"
     try:
         with tempfile.TemporaryDirectory() as name:
             path = Path(name) / "greys.mp4"
@@ -165,56 +185,36 @@ def _decoder() -> Finding:
                     pixels = np.full((64, 64, 3), grey, np.uint8)
                     container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
                 container.mux(stream.encode())
-            seen = [frame.rgb().mean() for frame in sample_frames(path, len(greys))]
-    except (av.error.FFmpegError, VideoCLIPError) as error:
-        return Finding("decoder", "broken", f"{says}: {error}", "pip install --force-reinstall av")
+            seen = [float(frame.rgb().mean()) for frame in sample_frames(path, len(greys))]
+    except av.error.FFmpegError as error:
+        raise RuntimeError(f"PyAV {av.__version__} cannot write and read video: {error}") from error
     if len(seen) != len(greys) or np.abs(np.array(seen) - np.array(greys)).max() > 5:
-        return Finding("decoder", "broken", f"{says} shows other pictures than were written")
-    return Finding("decoder", "ok", says)
+        raise RuntimeError(f"PyAV {av.__version__} shows other pictures than were written")
+    version = ".".join(map(str, av.library_versions["libavcodec"]))
+    return f"PyAV {av.__version__} with libavcodec {version}"
 
 
-def _libavcodec() -> tuple[int, ...]:
-    import av
-
-    version: tuple[int, ...] = av.library_versions["libavcodec"]
-    return version
-
-
-def _model(name: str, device: str) -> Finding:
+def _ask_model(name: str, device: str) -> str:
     """Load a model with the backbone it needs, and ask it for something."""
     import numpy as np
 
     from videoclip.embedding import Embedder
 
-    about = f"model {name}"
-    try:
-        embedder = Embedder.from_pretrained(name, device)
-        vector = embedder.embed_text("a video")[0]
-        backbone = embedder.backbone.spec.backbone
-    except MissingExtraError as error:
-        return Finding(about, "absent" if name == STARTER else "broken", str(error))
-    except (VideoCLIPError, RuntimeError) as error:
-        return Finding(about, "broken", str(error).splitlines()[0])
+    embedder = Embedder.from_pretrained(name, device)
+    vector = embedder.embed_text("a video")[0]
     if not np.isfinite(vector).all():
-        return Finding(about, "broken", "answers with NaN", "get it again")
-    return Finding(about, "ok", f"{len(vector)} wide, on backbone {backbone}")
+        raise RuntimeError("it answers with numbers that are none: get it again")
+    return f"{len(vector)} wide, on backbone {embedder.backbone.spec.backbone}"
 
 
-def _folder(folder: Path) -> Finding:
+def _work_in(folder: Path) -> str:
     """Write, lock and keep a table where the user wants to work."""
-    about = f"folder {folder}"
-    try:
-        with tempfile.TemporaryDirectory(dir=folder) as name:
-            _lock(Path(name) / "lock")
-            _keep_table(Path(name) / "table.sqlite")
-        free = shutil.disk_usage(folder).free
-    except (OSError, sqlite3.Error) as error:
-        advice = "name another folder by --folder, best on a disk of this machine"
-        return Finding(about, "broken", f"cannot be worked in ({error})", advice)
-    says = f"{free / 1e9:,.0f} GB free"
-    if free < LOW_SPACE:
-        return Finding(about, "ok", says, "make room before long runs")
-    return Finding(about, "ok", says)
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        _lock(Path(name) / "lock")
+        _keep_table(Path(name) / "table.sqlite")
+    free = shutil.disk_usage(folder).free
+    room = ": make room before long runs" if free < LOW_SPACE else ""
+    return f"{free / 1e9:,.0f} GB free{room}"
 
 
 def _lock(path: Path) -> None:

@@ -35,8 +35,8 @@ class FeatureSpec:
     fingerprint: str
 
     def __post_init__(self) -> None:
-        if self.dim < 1 or not self.features_per_second > 0:
-            raise ConfigError("features need a positive width and a positive rate")
+        if self.dim < 1 or not 0 < self.features_per_second < float("inf") or not self.backbone:
+            raise ConfigError("features need a positive width, a positive rate and a backbone")
 
     def differences(self, other: FeatureSpec) -> str:
         """Say where two specs differ, as "dim 512, not 1280; ..."; empty if they agree."""

@@ -192,6 +192,10 @@ class FeatureStore:
             self._fill(window, first)
         return arrays
 
+    def checksum(self, video_id: str) -> int:
+        """Return the checksum of a video's features, which was kept with them."""
+        return self._index.find(video_id).checksum
+
     def append(self, video_id: str, features: npt.ArrayLike) -> None:
         """Add a video; when this returns, it is on the disk.
 

@@ -71,6 +71,10 @@ class FeatureReader(Protocol):
         """Return the number of features of a video."""
         ...
 
+    def checksum(self, video_id: str) -> int:
+        """Return a number that changes with the features of a video."""
+        ...
+
     def read_windows(self, windows: Sequence[tuple[str, int, int]]) -> list[np.ndarray]:
         """Read rows [start, stop) of a video for each (video_id, start, stop), (rows, D)."""
         ...
@@ -116,8 +120,14 @@ class NarratedCorpus(Sequence[NarratedVideo]):
             elif cues:
                 left_out[video_id] = f"all its narration comes after its end ({duration:.0f} s)"
             else:
-                left_out[video_id] = "has no words in its subtitles"
-        return cls(narrate(kept, tokenizer), store, left_out)
+                left_out[video_id] = "has no words in its captions"
+        spoken = []
+        for video in narrate(kept, tokenizer):
+            if any(map(len, video.narration.token_ids)):
+                spoken.append(video)
+            else:
+                left_out[video.video_id] = "has no words in its captions"
+        return cls(spoken, store, left_out)
 
     @classmethod
     def from_folder(

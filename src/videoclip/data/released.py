@@ -7,6 +7,7 @@ fine; drawing many random clips is quicker from a `FeatureStore`.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -85,6 +86,10 @@ class ShardFolder(Sequence[NarratedVideo]):
     def num_features(self, video_id: str) -> int:
         """Return the number of features of a video."""
         return len(self._rows("features", video_id))
+
+    def checksum(self, video_id: str) -> int:
+        """Return the checksum of a video's features."""
+        return zlib.crc32(np.ascontiguousarray(self._rows("features", video_id)).data)
 
     def read_windows(self, windows: Sequence[tuple[str, int, int]]) -> list[np.ndarray]:
         """Read rows [start, stop) of a video for each (video_id, start, stop), (rows, D)."""

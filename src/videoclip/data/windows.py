@@ -41,5 +41,6 @@ def average_windows(
         total[start:stop] += values[first : first + stop - start]
         counts[start:stop] += 1
         first += stop - start
+    assert counts.all(), "windows must cover everything"
     mean: NDArray[np.floating] = total / counts
     return mean

@@ -32,6 +32,7 @@ class FeatureBuffer:
 
     def append(self, chunk: FloatArray) -> None:
         """Add features (n, D)."""
+        assert chunk.shape[1:] == self._rows.shape[1:], f"features of shape {chunk.shape}"
         end = self._num + len(chunk)
         if end > len(self._rows):
             rows = np.empty((max(end, 2 * len(self._rows)), self._rows.shape[1]), dtype=np.float32)

@@ -72,8 +72,9 @@ def read_checkpoint(folder: Path, model: VideoCLIP, optimizer: torch.optim.Optim
     try:
         hub.load_weights(model, folder / "model")
         trainer = json.loads((folder / TRAINER_FILE).read_text(encoding="utf-8"))
+        position = Position(**trainer["position"])
         moments = safetensors.torch.load_file(folder / MOMENTS_FILE)
-    except (OSError, ValueError, SafetensorError, CheckpointError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError, CheckpointError) as error:
         raise CheckpointError(
             f"{folder} is damaged ({error}): remove it, and the run continues from the one before"
         ) from None
@@ -84,4 +85,4 @@ def read_checkpoint(folder: Path, model: VideoCLIP, optimizer: torch.optim.Optim
     for group in trainer["param_groups"]:
         group["betas"] = tuple(group["betas"])
     optimizer.load_state_dict({"state": state, "param_groups": trainer["param_groups"]})
-    return Position(**trainer["position"])
+    return position

@@ -134,9 +134,8 @@ class NarratedLessons:
             config.loss, chunk_pairs=config.chunk_pairs, seed=config.seed
         )
         data = {"videos": len(corpus), **data_fingerprints(corpus)}
-        self.facts = {"data": data, "start": start}
-        if teacher is not None:
-            self.facts["teacher"] = teacher.fingerprint
+        taught_by = teacher and teacher.fingerprint
+        self.facts = {"data": data, "start": start, "teacher": taught_by}
 
     def sample(self) -> Batch:
         """Return a few pairs."""

@@ -24,7 +24,7 @@ from typing import Any, Self, TextIO
 
 from safetensors import SafetensorError
 
-from videoclip.errors import CheckpointError, ConfigError
+from videoclip.errors import CheckpointError, ConfigError, VideoCLIPError
 
 __all__ = [
     "FREE_SETTINGS",
@@ -37,8 +37,9 @@ __all__ = [
 ]
 
 COMPLETE = "COMPLETE"
-# Settings that change how fast or how safely a run goes, never where it arrives.
-FREE_SETTINGS = frozenset({"keep_checkpoints", "num_workers", "save_every_updates"})
+FREE_SETTINGS = frozenset({"keep_checkpoints", "num_workers", "save_every_updates", "plan.teacher"})
+"""Settings that change how fast or how safely a run goes, never where it arrives. Where the
+teacher lies is one: which teacher it is stands among the facts."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,16 @@ class RunFolder:
         self.plans = path / "plans"
         for folder in (self._checkpoints, self.plans):
             folder.mkdir(parents=True, exist_ok=True)
-        self._refuse_changes("config.json", config)
-        self._refuse_changes("facts.json", facts)
         self._lock = self._acquire()
+        try:
+            if self._has_begun():
+                self._refuse_changes("config.json", config)
+                self._refuse_changes("facts.json", facts)
+            else:
+                self._clear()
+        except VideoCLIPError:
+            self._lock.close()
+            raise
         for left_over in self.plans.glob(".*"):  # by a process that was killed while it wrote
             left_over.unlink()
         self._log: TextIO | None = None
@@ -198,10 +206,20 @@ class RunFolder:
             ) from None
         return lock
 
+    def _has_begun(self) -> bool:
+        """Whether there is anything to continue; a start that was refused leaves nothing."""
+        return bool(read_log(self.path)) or any(self._checkpoints.iterdir())
+
+    def _clear(self) -> None:
+        """Forget the settings and plans of a start that came to nothing."""
+        for left_over in (self.path / "config.json", self.path / "facts.json"):
+            left_over.unlink(missing_ok=True)
+        for plan in self.plans.iterdir():
+            plan.unlink()
+
     def _refuse_changes(self, name: str, new: Mapping[str, Any]) -> None:
         old = _read_json(self.path / name)
-        compared = new.keys() - FREE_SETTINGS
-        changed = differences({k: old.get(k) for k in compared}, {k: new[k] for k in compared})
+        changed = differences({key: old.get(key) for key in new}, new)
         if old and changed:
             raise ConfigError(
                 f"{self.path}: this run was started differently ({'; '.join(changed)}): go back "
@@ -210,13 +228,13 @@ class RunFolder:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") -> list[str]:
-    """Return "name: old -> new" for each value that differs, names dotted."""
+    """Return "name: old -> new" for each value that differs and matters, names dotted."""
     lines = []
     for key in sorted({*old, *new}):
         before, after = old.get(key), new.get(key)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             lines += differences(before, after, f"{where}{key}.")
-        elif before != after:
+        elif before != after and f"{where}{key}" not in FREE_SETTINGS:
             lines.append(f"{where}{key}: {json.dumps(before)} -> {json.dumps(after)}")
     return lines
 

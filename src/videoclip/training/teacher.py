@@ -6,7 +6,7 @@ from videoclip.config import PretrainConfig
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.embedding import Embedder, check_features
-from videoclip.errors import ConfigError, IndexMismatchError
+from videoclip.errors import CheckpointError, ConfigError, IndexMismatchError
 
 __all__ = ["load_teacher"]
 
@@ -26,11 +26,11 @@ def load_teacher(config: PretrainConfig, spec: FeatureSpec, tokenizer: Tokenizer
     """
     name, model, clips = config.plan.teacher, config.model, config.clips
     assert name is not None
-    teacher = Embedder.from_pretrained(name)
     try:
+        teacher = Embedder.from_pretrained(name)
         check_features(teacher.config, spec)
-    except IndexMismatchError as error:
-        raise IndexMismatchError(f"plan.teacher {name}: {error}") from error
+    except (CheckpointError, IndexMismatchError) as error:
+        raise type(error)(f"plan.teacher {name}: {error}") from error
     if teacher.tokenizer.fingerprint != tokenizer.fingerprint:
         raise ConfigError(
             f"plan.teacher {name} has another vocabulary than this run: train with its vocab.txt, "

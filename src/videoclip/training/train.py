@@ -27,7 +27,6 @@ from videoclip.training.memory import freed_memory_kept
 from videoclip.training.optim import freeze
 from videoclip.training.progress import ProgressLine
 from videoclip.training.run_folder import (
-    FREE_SETTINGS,
     RunFolder,
     differences,
     read_log,
@@ -37,7 +36,15 @@ from videoclip.training.speed import bf16_pays, compile_towers, compiling_pays, 
 
 __all__ = ["Evaluation", "Lessons", "RunResult", "train"]
 
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EFBIG)
+DISK_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EFBIG,
+)
 COMPILED = {"auto": None, "on": True, "off": False}
 """What `compile` says of whether towers are compiled; None: it is measured."""
 _TRY_OTHERWISE = (
@@ -167,8 +174,7 @@ def train(
 
 def _refuse_differing(world: World, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     """Make sure, in every process, that all have the same settings, data and start."""
-    settings = {name: value for name, value in config.items() if name not in FREE_SETTINGS}
-    first, *others = world.gather({**settings, **facts})
+    first, *others = world.gather({**config, **facts})
     for rank, other in enumerate(others, start=1):
         if changed := differences(first, other):
             raise ConfigError(
@@ -229,7 +235,6 @@ class _Run(Generic[BatchT]):
                 self._train_epoch(trainer, epoch, line, peak)
             self._choose(line)
             after = self._evaluation(trainer, run_length)
-        self._check_weights(run_length)
         if files:
             write_folder(
                 self.folder / "model",
