@@ -298,6 +298,8 @@ def test_the_choice_of_how_to_compute_is_told_once_and_kept(corpus, tmp_path, ca
     pretrain(tiny_config(), corpus, tmp_path, shown=True)
     told = capsys.readouterr().err
     assert told.count("1 x cpu in fp32, towers as they are: matrices multiply at") == 1
+    pretrain(tiny_config(), corpus, tmp_path, shown=True)
+    assert f"{tmp_path} is done: update 4" in capsys.readouterr().err
     facts = json.loads((tmp_path / "facts.json").read_text())
     assert (facts["precision"], facts["compiled"]) == ("fp32", False)
 

@@ -26,15 +26,7 @@ from safetensors import SafetensorError
 
 from videoclip.errors import CheckpointError, ConfigError, VideoCLIPError
 
-__all__ = [
-    "FREE_SETTINGS",
-    "Checkpoint",
-    "RunFolder",
-    "differences",
-    "read_log",
-    "write_folder",
-    "write_json",
-]
+__all__ = ["Checkpoint", "RunFolder", "differences", "read_log", "write_folder", "write_json"]
 
 COMPLETE = "COMPLETE"
 FREE_SETTINGS = frozenset({"keep_checkpoints", "num_workers", "save_every_updates", "plan.teacher"})

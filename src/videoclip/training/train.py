@@ -229,7 +229,9 @@ class _Run(Generic[BatchT]):
                 f"{peak / 1e9:.0f} GFLOP/s"
             )
             if newest is not None:
-                line.say(f"continuing {self.folder} at update {newest.update}")
+                done = newest.update == run_length
+                what = f"continuing {self.folder} at" if not done else f"{self.folder} is done:"
+                line.say(f"{what} update {newest.update}")
             before = self._evaluation(trainer, 0, self.start)
             for epoch in epochs[trainer.position.epoch - 1 :]:
                 self._train_epoch(trainer, epoch, line, peak)
