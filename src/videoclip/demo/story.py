@@ -174,7 +174,7 @@ def tell(
         with _beside(_train, "aligned", folder, size.epochs, False):
             story.trainings.append(_train("overlap", folder, size.epochs))
         # Trained by now: this reads what came of it.
-        story.trainings.append(_train("aligned", folder, size.epochs, shown=False))  # its result
+        story.trainings.append(_train("aligned", folder, size.epochs, shown=False))
         for training in story.trainings:
             say(f"      {training.name}: {scores_line(training)}")
 
