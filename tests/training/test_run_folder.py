@@ -83,6 +83,16 @@ def test_changed_settings_are_refused_by_name_and_free_ones_are_not(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["epochs"] == 2
 
 
+def test_a_checkpoint_that_a_killed_process_could_not_remove_is_removed(tmp_path, monkeypatch):
+    with opened(tmp_path, keep=1) as run:
+        run.save_checkpoint(1, weights("old"))
+        monkeypatch.setattr(RunFolder, "_prune", lambda _: None)  # killed before it
+        run.save_checkpoint(2, weights("new"))
+        monkeypatch.undo()
+    with opened(tmp_path, keep=1) as run:
+        assert [c.update for c in run.checkpoints()] == [2]
+
+
 def test_a_start_that_came_to_nothing_binds_nobody(tmp_path):
     with opened(tmp_path, data={"videos": 3}) as run:
         run.remember(precision="bf16")

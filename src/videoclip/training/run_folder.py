@@ -76,6 +76,7 @@ class RunFolder:
             if self._has_begun():
                 self._refuse_changes("config.json", config)
                 self._refuse_changes("facts.json", facts)
+                self._prune()  # where a process was killed before it could
             else:
                 self._clear()
         except VideoCLIPError:
