@@ -42,6 +42,15 @@ class World:
         """Whether this process writes files and talks to the user."""
         return self.rank == 0
 
+    def own_places(self, first: int, last: int) -> range:
+        """Return what falls to this process where each gets one place a round.
+
+        Args:
+            first: Round from which on, from 0.
+            last: Round before which.
+        """
+        return range(first * self.size + self.rank, last * self.size, self.size)
+
     def barrier(self) -> None:
         """Wait until every process is here."""
         if self.size > 1:

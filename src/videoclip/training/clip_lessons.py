@@ -113,8 +113,7 @@ class ClipLessons:
                 self._groups_per_pass(),
             )
         ]
-        places = range(trainer.position.batch * world.size, self.num_batches(epoch) * world.size)
-        for place in places[world.rank :: world.size]:
+        for place in world.own_places(trainer.position.batch, self.num_batches(epoch)):
             rng = generator(seed, Purpose.TRAINING, epoch, place)
             yield self._batch(self._training, groups[place], rng)
 

@@ -151,8 +151,7 @@ class PerSecondLessons:
         world = self._world
         rng = generator(self._config.seed, Purpose.ORDER, epoch)
         order = rng.permutation(len(self._training)).tolist()
-        places = range(trainer.position.batch * world.size, self.num_batches(epoch) * world.size)
-        for place in places[world.rank :: world.size]:
+        for place in world.own_places(trainer.position.batch, self.num_batches(epoch)):
             yield self._batch(self._training[order[place]])
 
     def validation(self) -> Iterator[WindowBatch] | None:

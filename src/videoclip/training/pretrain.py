@@ -170,10 +170,9 @@ class NarratedLessons:
             plan_path,
             world,
         )
-        places = range(trainer.position.batch * world.size, self.num_batches(epoch) * world.size)
         own = [
             Group(plan.groups[place], (config.seed, Purpose.TRAINING, epoch, place))
-            for place in places[world.rank :: world.size]
+            for place in world.own_places(trainer.position.batch, self.num_batches(epoch))
         ]
         return self._feed(self.training, config.clips).batches(own)
 
