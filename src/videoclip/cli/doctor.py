@@ -209,29 +209,26 @@ def _ask_model(name: str, device: str) -> str:
 
 def _work_in(folder: Path) -> str:
     """Write, lock and keep a table where the user wants to work."""
+    from videoclip.training.run_folder import RunFolder
+
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        _lock(Path(name) / "lock")
-        _keep_table(Path(name) / "table.sqlite")
+        with RunFolder(Path(name) / "run", {}, {}):
+            pass  # locked, and written durably
+        _keep_catalog(Path(name) / "catalog.sqlite")
     free = shutil.disk_usage(folder).free
     room = ": make room before long runs" if free < LOW_SPACE else ""
     return f"{free / 1e9:,.0f} GB free{room}"
 
 
-def _lock(path: Path) -> None:
-    import fcntl
+def _keep_catalog(path: Path) -> None:
+    """Make a library's catalogue; its write-ahead log is what network disks may refuse."""
+    from videoclip.library.catalog import Catalog
 
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.fsync(file.fileno())
-
-
-def _keep_table(path: Path) -> None:
-    """As libraries do: with a write-ahead log, which network disks may refuse, and words."""
+    Catalog(path).close()
     table = sqlite3.connect(path)
     try:
-        (mode,) = table.execute("PRAGMA journal_mode = WAL").fetchone()
-        if mode != "wal":
-            raise sqlite3.OperationalError(f"SQLite's write-ahead log does not work: {mode}")
-        table.execute("CREATE VIRTUAL TABLE words USING fts5(word)")
+        (mode,) = table.execute("PRAGMA journal_mode").fetchone()
     finally:
         table.close()
+    if mode != "wal":
+        raise sqlite3.OperationalError(f"SQLite's write-ahead log does not work: {mode}")

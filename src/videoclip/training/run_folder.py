@@ -24,7 +24,7 @@ from typing import Any, Self, TextIO
 
 from safetensors import SafetensorError
 
-from videoclip.errors import CheckpointError, ConfigError, VideoCLIPError
+from videoclip.errors import CheckpointError, ConfigError
 
 __all__ = ["Checkpoint", "RunFolder", "differences", "read_log", "write_folder", "write_json"]
 
@@ -71,6 +71,7 @@ class RunFolder:
         self.plans = path / "plans"
         for folder in (self._checkpoints, self.plans):
             folder.mkdir(parents=True, exist_ok=True)
+        self._log: TextIO | None = None
         self._lock = self._acquire()
         try:
             if self._has_begun():
@@ -79,14 +80,13 @@ class RunFolder:
                 self._prune()  # where a process was killed before it could
             else:
                 self._clear()
-        except VideoCLIPError:
+            for left_over in self.plans.glob(".*"):  # by a process that was killed while it wrote
+                left_over.unlink()
+            write_json(path / "config.json", config)
+            self.remember(**facts)
+        except BaseException:
             self._lock.close()
             raise
-        for left_over in self.plans.glob(".*"):  # by a process that was killed while it wrote
-            left_over.unlink()
-        self._log: TextIO | None = None
-        write_json(path / "config.json", config)
-        self.remember(**facts)
 
     def __enter__(self) -> Self:
         return self
@@ -191,8 +191,10 @@ class RunFolder:
         lock = (self.path / ".lock").open("w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError as error:
             lock.close()
+            if not isinstance(error, BlockingIOError):
+                raise
             raise ConfigError(
                 f"{self.path}: another process is working on this run; wait for it or choose "
                 "another folder"
