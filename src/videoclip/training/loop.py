@@ -144,20 +144,20 @@ class Trainer(Generic[BatchT]):
         temperature = float(torch.as_tensor(self.model.temperature).detach())
 
         self.optimizer.zero_grad()
-        loss = sum(
-            float(
-                self.objective.backward(
-                    batch.to(self.world.device, non_blocking=True),
-                    update * self.config.accumulate_batches + i,
-                    synced=i == len(batches) - 1,
-                )
+        losses = [
+            self.objective.backward(
+                batch.to(self.world.device, non_blocking=True),
+                update * self.config.accumulate_batches + i,
+                synced=i == len(batches) - 1,
             )
             for i, batch in enumerate(batches)
-        )
+        ]
         if len(batches) > 1:
             scale_gradients(self.model.parameters(), 1 / len(batches))
         grad_norm = clip_gradients(self.model.parameters(), optim.clip_norm)
-        report = self._report(batches, loss / len(batches), lr, grad_norm, temperature)
+        report = self._report(
+            batches, float(torch.stack(losses).mean()), lr, grad_norm, temperature
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()

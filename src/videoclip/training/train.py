@@ -26,12 +26,7 @@ from videoclip.training.loop import Objective, Trainer, TrainingBatch, train_epo
 from videoclip.training.memory import freed_memory_kept
 from videoclip.training.optim import freeze
 from videoclip.training.progress import ProgressLine
-from videoclip.training.run_folder import (
-    RunFolder,
-    differences,
-    read_log,
-    write_folder,
-)
+from videoclip.training.run_folder import RunFolder, differences, read_log, write_folder
 from videoclip.training.speed import bf16_pays, compile_towers, compiling_pays, matmul_peak
 
 __all__ = ["Evaluation", "Lessons", "RunResult", "train"]
