@@ -81,9 +81,9 @@ def import_features(arrays: Mapping[str, Path], store: FeatureStore) -> list[str
     for video_id, path in arrays.items():
         if video_id in store:
             continue
-        features = np.array(_open(path), dtype=np.float32)
+        features = _open(path)
         if store.spec.normalized:
-            lengths = np.linalg.norm(features, axis=1)
+            lengths = np.linalg.norm(features.astype(np.float32), axis=1)
             if np.abs(lengths - 1).max() > UNIT_TOLERANCE:
                 raise DataError("these features are not of length 1, as was said", path)
         try:

@@ -115,12 +115,10 @@ class NarratedCorpus(Sequence[NarratedVideo]):
                 continue
             duration = store.num_features(video_id) / store.spec.features_per_second
             inside = [cue for cue in cues if cue.start < duration]
-            if inside:
-                kept[video_id] = inside
-            elif cues:
+            if cues and not inside:
                 left_out[video_id] = f"all its narration comes after its end ({duration:.0f} s)"
             else:
-                left_out[video_id] = "has no words in its captions"
+                kept[video_id] = inside
         spoken = []
         for video in narrate(kept, tokenizer):
             if any(map(len, video.narration.token_ids)):

@@ -53,8 +53,9 @@ def data_fingerprints(corpus: NarratedCorpus) -> dict[str, str]:
     some = range(0, len(corpus), 1 + len(corpus) // FINGERPRINT_VIDEOS)
     features, words = hashlib.sha256(), hashlib.sha256()
     for index in some:
-        video_id, narration = corpus[index].video_id, corpus[index].narration
-        features.update(f"{store.checksum(video_id)}\n".encode())
+        video = corpus[index]
+        narration = video.narration
+        features.update(f"{store.checksum(video.video_id)}\n".encode())
         counts = np.array([len(ids) for ids in narration.token_ids])
         for array in (narration.starts, narration.ends, counts, *narration.token_ids):
             words.update(array.tobytes())
