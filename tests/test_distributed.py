@@ -1,7 +1,6 @@
 """Two gloo processes against one: gathered rows, their gradients, and the small messages."""
 
 import os
-import socket
 
 import pytest
 import torch
@@ -9,7 +8,7 @@ import torch.nn.functional as F
 from torch import multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from tests.two_ranks import on_two_ranks
+from tests.two_ranks import announce, free_port, on_two_ranks
 from videoclip.distributed import World, joined, start
 from videoclip.errors import ConfigError, VideoCLIPError
 
@@ -100,14 +99,10 @@ def test_a_process_whose_peer_is_gone_says_it_in_one_line(tmp_path):
             os._exit(3)  # as after an error of its own
         world.barrier()
 
-    context = multiprocessing.get_context("fork")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = str(s.getsockname()[1])
+    context, port = multiprocessing.get_context("fork"), free_port()
 
     def be(rank):
-        os.environ |= {"WORLD_SIZE": "2", "RANK": str(rank)}
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        announce(rank, port)
         try:
             with joined("cpu") as world:
                 work(world)

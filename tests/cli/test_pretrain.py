@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from tests.make_video import numbered_picture, write_video
 from tests.training.tiny_corpus import SPEC, THINGS, tokenizer
+from tests.two_ranks import free_port
 from videoclip.cli import main
 from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import Embedder
@@ -181,11 +181,8 @@ def test_a_store_of_another_kind_is_refused_before_anything_is_written(
 
 def environment(**more):
     """For the launcher: a free port to meet at, and this interpreter's torchrun."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    fixed = {"PATH": path, "MAIN": f"127.0.0.1:{port}", "OMP_NUM_THREADS": "1"}
+    fixed = {"PATH": path, "MAIN": f"127.0.0.1:{free_port()}", "OMP_NUM_THREADS": "1"}
     return os.environ | fixed | more
 
 

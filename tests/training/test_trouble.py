@@ -32,14 +32,18 @@ def train(config, corpus, folder):
     return (folder / "model" / "model.safetensors").read_bytes()
 
 
-def before_update(number, monkeypatch, trouble):
-    """Let `trouble` come over a run before one of its updates, counted from 1."""
+def at_update(number, monkeypatch, trouble, *, after=False):
+    """Let `trouble` come over a run before, or after, one of its updates, counted from 1."""
     step = Trainer.step
 
     def troubled(trainer, *batches):
-        if trainer.position.update == number - 1:
+        here = trainer.position.update == number - 1
+        if here and not after:
             trouble(trainer.model)
-        return step(trainer, *batches)
+        report = step(trainer, *batches)
+        if here and after:
+            trouble(trainer.model)
+        return report
 
     monkeypatch.setattr(Trainer, "step", troubled)
 
@@ -54,7 +58,7 @@ def test_a_loss_that_stops_being_a_number_is_named_and_nothing_is_lost(
         model.video_encoder.mlp.linear1.weight.data[0, 0] = torch.nan
 
     with monkeypatch.context() as patch:
-        before_update(6, patch, poison)
+        at_update(6, patch, poison)
         with pytest.raises(VideoCLIPError, match=r"update 6: the loss is nan") as caught:
             train(config, corpus, tmp_path / "run")
     assert "\n" not in str(caught.value)
@@ -73,7 +77,7 @@ def test_a_file_that_may_not_grow_is_one_line_and_nothing_is_lost(corpus, tmp_pa
 
     try:
         with monkeypatch.context() as patch:
-            before_update(6, patch, fill)
+            at_update(6, patch, fill)
             with pytest.raises(CheckpointError, match=r"update 4 is intact") as caught:
                 train(config, corpus, tmp_path / "run")
     finally:
@@ -94,25 +98,12 @@ def test_a_killed_worker_is_one_line_and_nothing_is_lost(corpus, tmp_path, monke
             os.kill(worker.pid, signal.SIGKILL)
 
     with monkeypatch.context() as patch:
-        before_update(6, patch, kill)
+        at_update(6, patch, kill)
         with pytest.raises(VideoCLIPError, match=r"prepares batches died.*num_workers") as caught:
             train(config, corpus, tmp_path / "run")
     assert "\n" not in str(caught.value)
     assert (tmp_path / "run" / "checkpoints" / "update-000004" / "COMPLETE").exists()
     assert train(config, corpus, tmp_path / "run") == expected
-
-
-def after_update(number, monkeypatch, trouble):
-    """Let `trouble` come over a run after one of its updates, counted from 1."""
-    step = Trainer.step
-
-    def troubled(trainer, *batches):
-        report = step(trainer, *batches)
-        if trainer.position.update == number:
-            trouble(trainer.model)
-        return report
-
-    monkeypatch.setattr(Trainer, "step", troubled)
 
 
 def overflow(model):
@@ -124,7 +115,7 @@ def test_weights_that_overflowed_never_replace_good_ones(corpus, tmp_path, monke
     config = tiny_config(epochs=4, save_every_updates=2, keep_checkpoints=1)
     expected = train(config, corpus, tmp_path / "unbroken")
     with monkeypatch.context() as patch:
-        after_update(update, patch, overflow)
+        at_update(update, patch, overflow, after=True)
         with pytest.raises(VideoCLIPError, match=rf"update {update}: text_encoder.*feed_in\.bias"):
             train(config, corpus, tmp_path / "run")
     assert not (tmp_path / "run" / "model").exists()
