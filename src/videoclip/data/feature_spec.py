@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from videoclip.config import from_dict
+from videoclip.data.whole_file import write_whole
 from videoclip.errors import ConfigError, DataError
 
 __all__ = ["FeatureSpec", "read_spec", "write_spec"]
@@ -49,12 +49,7 @@ class FeatureSpec:
 
 def write_spec(path: Path, spec: FeatureSpec) -> None:
     """Write a spec as JSON, whole or not at all."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
-    with aside.open("w") as file:
-        json.dump({"format": FORMAT, "spec": asdict(spec)}, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    write_whole(path, json.dumps({"format": FORMAT, "spec": asdict(spec)}, indent=2))
 
 
 def read_spec(path: Path) -> FeatureSpec:
