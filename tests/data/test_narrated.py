@@ -66,6 +66,15 @@ def test_a_corpus_joins_words_and_features_and_names_the_rest(store, tokenizer):
     }
 
 
+def test_the_order_of_a_store_does_not_matter(store, tokenizer, tmp_path):
+    other = FeatureStore.create(tmp_path / "other", store.spec)
+    for video_id in reversed(store.video_ids):
+        other.append(video_id, store.read(video_id))
+        (tmp_path / f"{video_id}.vtt").write_text("WEBVTT\n\n00:01.000 --> 00:03.000\nchop\n")
+    found = [NarratedCorpus.from_folder(tmp_path, s, tokenizer).video_ids for s in (store, other)]
+    assert found[0] == found[1] == sorted(store.video_ids)
+
+
 def test_captions_without_a_word_piece_are_none(store, tokenizer):
     said = captions("two") | {"one": [Cue(1.0, 2.0, "\x7f"), Cue(2.0, 3.0, "\u2028")]}
     corpus = NarratedCorpus.from_captions(store, said, tokenizer)

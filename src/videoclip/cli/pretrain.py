@@ -221,11 +221,11 @@ def parse(arguments: Sequence[str]) -> Pretrain:
 
 
 def _captions(path: Path, store: FeatureReader) -> dict[str, Sequence[Cue]]:
-    """The cleaned cues of every video of a store; the file may speak of a million others."""
+    """The cleaned cues of a store's videos by their ids; the file may speak of a million others."""
     from videoclip.benchmarks.howto100m import read_captions
     from videoclip.data.captions import clean_cues
 
-    captions: dict[str, Sequence[Cue]] = dict.fromkeys(store.video_ids, ())
+    captions: dict[str, Sequence[Cue]] = dict.fromkeys(sorted(store.video_ids), ())
     for video_id, cues in read_captions(path):
         if video_id in captions:
             captions[video_id] = clean_cues(cues)

@@ -131,10 +131,14 @@ class NarratedCorpus(Sequence[NarratedVideo]):
     def from_folder(
         cls, folder: Path | str, store: FeatureReader, tokenizer: Tokenizer
     ) -> NarratedCorpus:
-        """Join the videos of a store with the subtitles found for them anywhere in a folder."""
+        """Join the videos of a store with the subtitles found for them anywhere in a folder.
+
+        In order of their ids: a store has them in the order in which workers were done, another
+        each time, and batches and what is held out follow the order.
+        """
         captions: dict[str, Sequence[Cue]] = {}
         left_out: dict[str, str] = {}
-        for video_id, path in find_narrations(folder, store.video_ids).items():
+        for video_id, path in find_narrations(folder, sorted(store.video_ids)).items():
             if path is None:
                 left_out[video_id] = "has no subtitles"
                 continue
