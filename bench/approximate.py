@@ -32,11 +32,11 @@ from search import video_of
 from videoclip.data.feature_store import FeatureStore
 from videoclip.data.subtitles import read_subtitles
 from videoclip.embedding import Embedder
-from videoclip.library.confidence import UNRELATED_QUERIES
 from videoclip.library.search import SearchOptions
 from videoclip.library.vectors import MatrixStore
 from videoclip.library.videolibrary import VideoLibrary
 from videoclip.library.windows import window_spans
+from videoclip.zeroshot.confidence import UNRELATED_QUERIES
 
 RESULTS = Path(__file__).parent / "results"
 SECONDS_PER_FILM = 120

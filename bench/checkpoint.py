@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from videoclip.data.starter_files import text_folder
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import paper
 from videoclip.training.checkpoint import Position, read_checkpoint, write_checkpoint
 from videoclip.training.optim import build_optimizer
 from videoclip.training.run_folder import RunFolder
+from videoclip.weights.starter_files import text_folder
 
 RESULTS = Path(__file__).resolve().parent / "results"
 

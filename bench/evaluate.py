@@ -29,7 +29,6 @@ import torch
 
 from videoclip.config import EvaluateConfig, ModelConfig
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
-from videoclip.data.starter_files import text_folder
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.data.windows import sliding_windows
 from videoclip.embedding import Embedder
@@ -37,6 +36,7 @@ from videoclip.evaluation import evaluate
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import RECIPES
 from videoclip.training.speed import step_flops
+from videoclip.weights.starter_files import text_folder
 
 RESULTS = Path(__file__).resolve().parent / "results" / "evaluate.json"
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "annotations" / "files"

@@ -31,11 +31,11 @@ from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import Embedder
 from videoclip.evaluation.metrics.intervals import bootstrap_interval
 from videoclip.evaluation.metrics.moments import span_iou
-from videoclip.library.confidence import UNRELATED_QUERIES, Background, unrelated_to_all
-from videoclip.library.decoding import free_spans, ordered_spans, without_rivals
-from videoclip.library.moments import LEAST_VOTE, Hits, merge_hits, votes
-from videoclip.library.understanding import HEIGHT_THRESHOLD
 from videoclip.library.windows import window_spans
+from videoclip.zeroshot.confidence import UNRELATED_QUERIES, Background, unrelated_to_all
+from videoclip.zeroshot.decoding import free_spans, ordered_spans, without_rivals
+from videoclip.zeroshot.moments import LEAST_VOTE, Hits, merge_hits, votes
+from videoclip.zeroshot.video import HEIGHT_THRESHOLD
 
 RESULTS = Path(__file__).parent / "results" / "moments.json"
 IOUS = (0.3, 0.5, 0.7)

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from videoclip.errors import VideoCLIPError
     from videoclip.evaluation import evaluate
     from videoclip.features.extract import extract_features
-    from videoclip.library.understanding import answer, localize, segment
     from videoclip.library.videolibrary import VideoLibrary
     from videoclip.model.losses import contrastive_loss
     from videoclip.model.videoclip import VideoCLIP
     from videoclip.training.finetune import finetune
     from videoclip.training.pretrain import pretrain
+    from videoclip.zeroshot.video import answer, localize, segment
 
 _HOMES = {
     "Embedder": "videoclip.embedding",
@@ -35,15 +35,15 @@ _HOMES = {
     "VideoCLIP": "videoclip.model.videoclip",
     "VideoCLIPError": "videoclip.errors",
     "VideoLibrary": "videoclip.library.videolibrary",
-    "answer": "videoclip.library.understanding",
+    "answer": "videoclip.zeroshot.video",
     "contrastive_loss": "videoclip.model.losses",
     "evaluate": "videoclip.evaluation",
     "extract_features": "videoclip.features.extract",
     "finetune": "videoclip.training.finetune",
-    "localize": "videoclip.library.understanding",
+    "localize": "videoclip.zeroshot.video",
     "pretrain": "videoclip.training.pretrain",
     "read_subtitles": "videoclip.data.subtitles",
-    "segment": "videoclip.library.understanding",
+    "segment": "videoclip.zeroshot.video",
 }
 
 __all__ = [

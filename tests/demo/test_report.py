@@ -7,9 +7,9 @@ import pytest
 from tests.make_video import write_video
 from videoclip.demo.report import render
 from videoclip.demo.story import MEASURES, Found, Stage, Story, Training, sample_clips, scores_line
-from videoclip.library.frames import write_thumbnail
-from videoclip.library.results import Moment
+from videoclip.output.thumbnails import write_thumbnail
 from videoclip.training.train import RunResult
+from videoclip.zeroshot.results import Moment
 
 
 def make_training(name, after):

@@ -11,7 +11,7 @@ from videoclip.errors import ConfigError, DataError
 from videoclip.library.search import SearchOptions
 from videoclip.library.second_look import read_moment
 from videoclip.library.videolibrary import VideoLibrary
-from videoclip.reranking import PairScorer
+from videoclip.zeroshot.rerank import PairScorer
 
 QUERY = "w1 w2"
 

@@ -6,13 +6,13 @@ import pytest
 
 from tests.library.colours import NAMES, ColourEmbedder, write_video
 from videoclip.errors import ConfigError, DecodeError
-from videoclip.library.frames import write_thumbnail
 from videoclip.library.fusion import fuse_ranks
 from videoclip.library.identity import content_hash
 from videoclip.library.narration import words_that_matter
-from videoclip.library.results import Moment, UpdateReport, clock
 from videoclip.library.search import SearchOptions
 from videoclip.library.videolibrary import VideoLibrary
+from videoclip.output.thumbnails import write_thumbnail
+from videoclip.zeroshot.results import Moment, UpdateReport, clock
 
 
 @pytest.fixture

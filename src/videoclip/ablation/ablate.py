@@ -21,8 +21,8 @@ from videoclip.ablation.rows import ROWS
 from videoclip.ablation.run import finished, perform
 from videoclip.ablation.seconds import Counts, trivial
 from videoclip.ablation.table import Line, lines, markdown, to_dict
-from videoclip.data.whole_file import write_whole
 from videoclip.errors import ConfigError
+from videoclip.files import write_whole
 from videoclip.synthetic.settings import WorldConfig
 from videoclip.training.run_folder import write_json
 

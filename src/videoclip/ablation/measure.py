@@ -19,10 +19,10 @@ from videoclip.evaluation.metrics.ranking import rank_queries, recall_at
 from videoclip.evaluation.metrics.targets import frame_span
 from videoclip.evaluation.providers import Provider
 from videoclip.features.backbones.motion import APPEARANCE_DIM
-from videoclip.reranking import rerank_clips
 from videoclip.synthetic.annotate import sentences
 from videoclip.synthetic.phrases import label
 from videoclip.synthetic.world import ShownStep, WorldVideo
+from videoclip.zeroshot.rerank import rerank_clips
 
 __all__ = ["MEASURES", "measure", "ratios"]
 

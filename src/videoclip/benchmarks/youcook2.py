@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from videoclip.benchmarks.examples import RetrievalExample
 from videoclip.benchmarks.files import Record, find_file, read_json, read_rows
-from videoclip.data.plain_pickle import read_plain_pickle
 from videoclip.errors import DataError
+from videoclip.weights.plain_pickle import read_plain_pickle
 
 __all__ = ["read_youcook2", "read_youcook2_csv", "read_youcook2_json", "read_youcook2_pickle"]
 

@@ -35,8 +35,8 @@ class Ask:
     def run(self) -> int:
         """Answer, and print how sure the model is of each choice."""
         from videoclip.embedding import Embedder
-        from videoclip.library.results import clock
-        from videoclip.library.understanding import answer
+        from videoclip.zeroshot.results import clock
+        from videoclip.zeroshot.video import answer
 
         embedder = Embedder.from_pretrained(self.model, self.device)
         found = answer(self.video, self.question, self.choices, embedder)

@@ -74,8 +74,8 @@ class Convert:
 
     def run(self) -> int:
         """Convert, and print what was made."""
-        from videoclip.data.weights import new_folder, read_weights
         from videoclip.model.convert import kind_of
+        from videoclip.weights.files import new_folder, read_weights
 
         if self.kind == "features" or (self.kind == "auto" and _holds_arrays(self.file)):
             self._print({"kind": "features", **self._features()})

@@ -14,7 +14,7 @@ import tyro
 from videoclip.errors import ConfigError, VideoCLIPError
 
 if TYPE_CHECKING:
-    from videoclip.library.export import Shot
+    from videoclip.output.formats import Shot
 
 __all__ = ["Cut"]
 
@@ -43,7 +43,7 @@ class Cut:
 
     def run(self) -> int:
         """Cut and print the paths of the clips."""
-        from videoclip.library.cut import cut_clip
+        from videoclip.output.clip import cut_clip
 
         shots = self._shots()
         is_file = len(shots) == 1 and bool(self.out.suffix)
@@ -70,7 +70,7 @@ class Cut:
         return Path(shot.path).suffix if self.fast else ".mp4"
 
     def _shots(self) -> list[Shot]:
-        from videoclip.library.export import Shot, parse_shots, read_shots
+        from videoclip.output.formats import Shot, parse_shots, read_shots
 
         if self.start is not None or self.end is not None:
             if self.start is None or self.end is None:

@@ -40,8 +40,8 @@ class Export:
 
     def run(self) -> int:
         """Write the moments."""
-        from videoclip.library.export import common_rate, export_shots, parse_shots, read_shots
-        from videoclip.library.timecode import find_rate
+        from videoclip.output.formats import common_rate, export_shots, parse_shots, read_shots
+        from videoclip.output.timecode import find_rate
 
         if str(self.moments) == "-":
             shots = parse_shots(sys.stdin.read(), "standard input")

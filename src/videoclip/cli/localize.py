@@ -43,7 +43,7 @@ class Localize:
     def run(self) -> int:
         """Localise the steps and print, and write, the timeline."""
         from videoclip.embedding import Embedder
-        from videoclip.library.understanding import localize
+        from videoclip.zeroshot.video import localize
 
         timeline = localize(
             self.video,

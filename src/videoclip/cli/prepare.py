@@ -131,7 +131,7 @@ class _Report:
         }
 
     def save(self, path: Path) -> None:
-        from videoclip.data.whole_file import write_whole
+        from videoclip.files import write_whole
 
         write_whole(path, json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n")
 

@@ -104,9 +104,9 @@ class Pretrain:
 
     def _start(self) -> tuple[VideoCLIP | None, Tokenizer]:
         """The model to start from, if any, and the vocabulary its words go through."""
-        from videoclip.data.starter_files import text_folder
         from videoclip.data.tokenizer import Tokenizer
         from videoclip.embedding import Embedder
+        from videoclip.weights.starter_files import text_folder
 
         start = self.start or ("starter" if self.config.model.num_bridge_classes else None)
         if start is None:

@@ -15,8 +15,8 @@ import tyro
 from videoclip.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from videoclip.library.results import Moment
     from videoclip.library.videolibrary import VideoLibrary
+    from videoclip.zeroshot.results import Moment
 
 __all__ = ["Search"]
 
@@ -125,7 +125,7 @@ class Search:
 
     def _row(self, moment: Moment) -> dict[str, Any]:
         """A moment as plain values, with its thumbnail where there is one."""
-        from videoclip.library.frames import thumbnail_name
+        from videoclip.output.thumbnails import thumbnail_name
 
         row = moment.as_dict()
         if self.thumbnails:
@@ -172,7 +172,7 @@ def _fit(library: VideoLibrary, path: Path) -> int:
 
 
 def _print_table(moments: list[Moment]) -> None:
-    from videoclip.library.results import clock
+    from videoclip.zeroshot.results import clock
 
     if all(moment.confidence == "none" for moment in moments):
         print(NOTHING if moments else "nothing here", file=sys.stderr)
@@ -183,7 +183,7 @@ def _print_table(moments: list[Moment]) -> None:
 
 
 def _write_thumbnails(folder: Path, answers: list[list[Moment]]) -> None:
-    from videoclip.library.frames import write_thumbnail
+    from videoclip.output.thumbnails import write_thumbnail
 
     folder.mkdir(parents=True, exist_ok=True)
     for moments in answers:

@@ -41,7 +41,7 @@ class Segment:
     def run(self) -> int:
         """Segment the video and print, and write, its timeline."""
         from videoclip.embedding import Embedder
-        from videoclip.library.understanding import segment
+        from videoclip.zeroshot.video import segment
 
         timeline = segment(
             self.video,

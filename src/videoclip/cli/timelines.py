@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from videoclip.errors import DataError
 
 if TYPE_CHECKING:
-    from videoclip.library.results import Timeline
+    from videoclip.zeroshot.results import Timeline
 
 __all__ = ["Output", "print_timeline", "read_texts", "write_file"]
 
@@ -39,10 +39,10 @@ class Output:
         Raises:
             DataError: If a file cannot be written.
         """
-        from videoclip.library.drawing import to_png, to_svg
-        from videoclip.library.export import shots_of, to_csv, to_webvtt, to_youtube
-        from videoclip.library.page import to_html
-        from videoclip.library.pictures import draw_timeline, photograph
+        from videoclip.output.drawing import to_png, to_svg
+        from videoclip.output.formats import shots_of, to_csv, to_webvtt, to_youtube
+        from videoclip.output.html import to_html
+        from videoclip.output.timeline import draw_timeline, photograph
 
         shots = shots_of(timeline)
         picture = None
@@ -75,7 +75,7 @@ def print_timeline(timeline: Timeline, as_json: bool) -> None:
     if as_json:
         print(json.dumps(timeline.as_dict(), indent=2))
         return
-    from videoclip.library.results import clock
+    from videoclip.zeroshot.results import clock
 
     for span in timeline.spans:
         times = f"{clock(span.start)}-{clock(span.end)}"

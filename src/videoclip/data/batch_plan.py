@@ -26,8 +26,8 @@ from numpy.random import Generator
 from videoclip.config import PlanConfig
 from videoclip.data.mined_plan import mined_groups
 from videoclip.data.neighbours import nearest
-from videoclip.data.whole_file import write_whole
 from videoclip.errors import ConfigError, DataError
+from videoclip.files import write_whole
 
 __all__ = [
     "BatchPlan",

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from videoclip.config import from_dict
-from videoclip.data.whole_file import write_whole
 from videoclip.errors import ConfigError, DataError
+from videoclip.files import write_whole
 
 __all__ = ["FeatureSpec", "read_spec", "write_spec"]
 

@@ -22,8 +22,8 @@ import numpy.typing as npt
 
 from videoclip.config import from_dict
 from videoclip.data.feature_spec import FeatureSpec
-from videoclip.data.whole_file import write_whole
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
+from videoclip.files import write_whole
 
 __all__ = ["FrameSpec", "FrameStore"]
 

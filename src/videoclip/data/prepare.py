@@ -17,7 +17,7 @@ from typing import Literal
 from videoclip.data.captions import Cue, clean_cues, clean_text
 from videoclip.data.embedded import read_embedded_subtitles
 from videoclip.data.subtitles import parse_subtitles
-from videoclip.data.whole_file import write_whole
+from videoclip.files import write_whole
 
 __all__ = [
     "CaptionQuality",

@@ -18,9 +18,9 @@ import numpy as np
 from videoclip.data.clips import Narration
 from videoclip.data.feature_spec import FeatureSpec
 from videoclip.data.narrated import NarratedVideo
-from videoclip.data.plain_pickle import read_plain_pickle
 from videoclip.data.subtitles import Cue
 from videoclip.errors import DataError
+from videoclip.weights.plain_pickle import read_plain_pickle
 
 __all__ = ["ShardFolder", "deduplicate_cues", "read_shard_ids"]
 

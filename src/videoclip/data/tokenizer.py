@@ -12,8 +12,8 @@ from pathlib import Path
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from videoclip.data.whole_file import write_whole
 from videoclip.errors import DataError
+from videoclip.files import write_whole
 
 __all__ = ["VOCAB_FILE", "Tokenizer"]
 

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 from videoclip.demo.story import MEASURES, Found, Story, Training
-from videoclip.library.results import Moment, clock
+from videoclip.zeroshot.results import Moment, clock
 
 __all__ = ["render"]
 

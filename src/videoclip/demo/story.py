@@ -25,16 +25,16 @@ from videoclip.errors import MissingExtraError
 from videoclip.evaluation import evaluate
 from videoclip.features.backbones import load_backbone
 from videoclip.features.extract import extract_features, find_videos
-from videoclip.library.frames import write_thumbnail
-from videoclip.library.results import Moment
 from videoclip.library.videolibrary import VideoLibrary
 from videoclip.model.starter import starter_model
+from videoclip.output.thumbnails import write_thumbnail
 from videoclip.recipes import starter
 from videoclip.synthetic.settings import WorldConfig
 from videoclip.synthetic.write import write_world
 from videoclip.training.pretrain import pretrain
 from videoclip.training.run_folder import read_log
 from videoclip.training.train import RunResult
+from videoclip.zeroshot.results import Moment
 
 __all__ = ["FULL", "MEASURES", "QUICK", "DemoSize", "Found", "Stage", "Story", "Training", "tell"]
 

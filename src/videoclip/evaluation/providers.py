@@ -13,7 +13,7 @@ from videoclip.data.feature_store import FeatureSpec
 from videoclip.embedding import Embedder, check_features
 from videoclip.errors import ConfigError, IndexMismatchError
 from videoclip.features.backbones import Backbone, load_backbone
-from videoclip.reranking import PairScorer
+from videoclip.zeroshot.rerank import PairScorer
 
 __all__ = ["EmbedderProvider", "FrameProvider", "Provider"]
 

@@ -24,7 +24,7 @@ from videoclip.evaluation.outcome import (
     measure,
 )
 from videoclip.evaluation.providers import Provider
-from videoclip.reranking import rerank_clips
+from videoclip.zeroshot.rerank import rerank_clips
 
 __all__ = ["evaluate_retrieval"]
 

@@ -18,11 +18,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from videoclip.config import ModelConfig
 from videoclip.data.frame_store import FrameSpec, FrameStore
-from videoclip.data.weights import check_shapes, read_weights, shapes_of
 from videoclip.errors import ConfigError, DecodeError, IndexMismatchError
 from videoclip.features.backbones.image import FRAMES_PER_SECOND, ImageBackbone, size_of
 from videoclip.features.decode import sample_frames
 from videoclip.features.resize import Resize
+from videoclip.weights.files import check_shapes, read_weights, shapes_of
 
 __all__ = ["FrameEncoder", "store_frames"]
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from videoclip.embedding import Embedder
 from videoclip.library.catalog import IndexedVideo
-from videoclip.library.confidence import Background, measure_background, unrelated_to_all
+from videoclip.zeroshot.confidence import Background, measure_background, unrelated_to_all
 
 if TYPE_CHECKING:
     from videoclip.library.search import View

@@ -10,9 +10,9 @@ import numpy as np
 from videoclip.config import to_dict
 from videoclip.embedding import Embedder
 from videoclip.errors import IndexMismatchError
-from videoclip.library.confidence import UNRELATED_QUERIES
 from videoclip.library.storage import Storage, open_storage
 from videoclip.library.windows import WindowConfig
+from videoclip.zeroshot.confidence import UNRELATED_QUERIES
 
 __all__ = ["model_of", "settle"]
 

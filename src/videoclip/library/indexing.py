@@ -36,9 +36,9 @@ from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.library.claims import Claims
 from videoclip.library.identity import NO_VIDEOS, FoundFile, content_hash, find_videos
 from videoclip.library.metadata import Values, metadata_of
-from videoclip.library.results import UpdateReport
 from videoclip.library.vectors import VectorStore
 from videoclip.library.windows import WindowConfig, window_spans
+from videoclip.zeroshot.results import UpdateReport
 
 __all__ = ["Indexer", "Progress"]
 

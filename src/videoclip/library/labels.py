@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from videoclip.data.subtitles import read_text
 from videoclip.errors import DataError
-from videoclip.library.confidence import Thresholds, fit_thresholds
 from videoclip.library.search import SearchOptions
+from videoclip.zeroshot.confidence import Thresholds, fit_thresholds
 
 if TYPE_CHECKING:
-    from videoclip.library.results import Moment
     from videoclip.library.videolibrary import VideoLibrary
+    from videoclip.zeroshot.results import Moment
 
 __all__ = ["FitReport", "LabelledQuery", "fit_library", "read_labels"]
 

@@ -13,14 +13,14 @@ import numpy.typing as npt
 
 from videoclip.errors import ConfigError
 from videoclip.library.catalog import Catalog, IndexedVideo
-from videoclip.library.confidence import Background, Thresholds, raised
 from videoclip.library.fusion import fuse_ranks
-from videoclip.library.moments import Hits, MergedSpan, merge_hits, votes
 from videoclip.library.narration import NarrationHit
-from videoclip.library.results import Moment
 from videoclip.library.snapshot import Snapshot
 from videoclip.library.vectors import VectorStore
 from videoclip.library.where import Condition
+from videoclip.zeroshot.confidence import Background, Thresholds, raised
+from videoclip.zeroshot.moments import Hits, MergedSpan, merge_hits, votes
+from videoclip.zeroshot.results import Moment
 
 __all__ = ["SearchOptions", "View", "find_moments"]
 

@@ -14,8 +14,8 @@ from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import Embedder
 from videoclip.errors import DataError
 from videoclip.library.catalog import Catalog
-from videoclip.library.results import Moment
-from videoclip.reranking import PairScorer
+from videoclip.zeroshot.rerank import PairScorer
+from videoclip.zeroshot.results import Moment
 
 __all__ = ["look_again", "read_moment"]
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from videoclip.library.catalog import IndexedVideo
-from videoclip.library.moments import MergedSpan
 from videoclip.library.windows import WindowConfig, window_spans
+from videoclip.zeroshot.moments import MergedSpan
 
 __all__ = ["Snapshot"]
 

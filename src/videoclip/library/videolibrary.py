@@ -29,17 +29,17 @@ from videoclip.features.backbones.keyframes import KeyframeBackbone
 from videoclip.features.buffer import features_of
 from videoclip.library.background import load_background, measure_again
 from videoclip.library.catalog import IndexedVideo
-from videoclip.library.confidence import Thresholds
 from videoclip.library.founding import settle
 from videoclip.library.indexing import Indexer, Progress
 from videoclip.library.metadata import read_metadata
-from videoclip.library.results import Moment, UpdateReport
 from videoclip.library.search import SearchOptions, View, find_moments
 from videoclip.library.second_look import look_again, read_moment
 from videoclip.library.snapshot import Snapshot
 from videoclip.library.storage import StoreKind, open_storage
 from videoclip.library.where import parse_where
 from videoclip.library.windows import WindowConfig
+from videoclip.zeroshot.confidence import Thresholds
+from videoclip.zeroshot.results import Moment, UpdateReport
 
 __all__ = ["VideoLibrary"]
 

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from videoclip.config import ModelConfig
-from videoclip.data.weights import check_shapes, shapes_of
 from videoclip.errors import CheckpointError, ConfigError
 from videoclip.model.transformer import BERT_NORM_EPS
 from videoclip.model.videoclip import VideoCLIP
+from videoclip.weights.files import check_shapes, shapes_of
 
 __all__ = ["Unsaid", "from_bert", "from_released", "kind_of"]
 

@@ -11,13 +11,13 @@ from importlib.resources import files
 
 import safetensors.torch
 
-from videoclip.data.starter_files import image_weights_file, text_folder
 from videoclip.data.tokenizer import Tokenizer
-from videoclip.data.weights import read_weights
 from videoclip.model.bridge import BridgedVideoEncoder, CentredTextEncoder
 from videoclip.model.convert import from_bert
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import starter
+from videoclip.weights.files import read_weights
+from videoclip.weights.starter_files import image_weights_file, text_folder
 
 __all__ = ["CLASS_TABLE", "sentence_model", "starter_model"]
 

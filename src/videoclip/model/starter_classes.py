@@ -21,10 +21,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from videoclip.data.batch import pad_tokens
-from videoclip.data.starter_files import class_names_file
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.model.starter import sentence_model
 from videoclip.model.videoclip import VideoCLIP
+from videoclip.weights.starter_files import class_names_file
 
 __all__ = ["class_sentences", "class_table"]
 

@@ -6,8 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from videoclip.data.starter_files import image_weights_file
-from videoclip.data.weights import read_weights
 from videoclip.errors import CheckpointError
 from videoclip.features.backbones.efficientnet import (
     BATCH_NORM_EPS,
@@ -15,6 +13,8 @@ from videoclip.features.backbones.efficientnet import (
     SpatialConv,
     from_published,
 )
+from videoclip.weights.files import read_weights
+from videoclip.weights.starter_files import image_weights_file
 
 NORM = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
 

@@ -20,8 +20,6 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from videoclip.data.feature_store import FeatureSpec
-from videoclip.data.starter_files import image_weights_file
-from videoclip.data.weights import read_weights
 from videoclip.errors import ConfigError
 from videoclip.features.backbones.efficientnet import (
     MAP_CHANNELS,
@@ -32,6 +30,8 @@ from videoclip.features.backbones.fingerprint import fingerprint
 from videoclip.features.decode import sample_frames
 from videoclip.features.flow import flow
 from videoclip.features.resize import Squash
+from videoclip.weights.files import read_weights
+from videoclip.weights.starter_files import image_weights_file
 
 __all__ = ["APPEARANCE_DIM", "FEATURE_DIM", "FRAMES_PER_FEATURE", "MotionBackbone", "load"]
 

@@ -24,12 +24,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from videoclip.data.feature_store import FeatureSpec
-from videoclip.data.weights import check_shapes, read_weights, shapes_of
 from videoclip.errors import CheckpointError
 from videoclip.features.backbones.fingerprint import fingerprint
 from videoclip.features.backbones.s3d_network import S3D, S3D_DIM
 from videoclip.features.decode import sample_frames
 from videoclip.features.resize import CentreCrop
+from videoclip.weights.files import check_shapes, read_weights, shapes_of
 
 __all__ = [
     "FOLDER_VARIABLE",

@@ -15,8 +15,6 @@ import numpy.typing as npt
 import torch
 
 from videoclip.data.feature_store import FeatureSpec
-from videoclip.data.starter_files import image_weights_file
-from videoclip.data.weights import read_weights
 from videoclip.errors import ConfigError
 from videoclip.features.backbones.efficientnet import (
     FEATURE_DIM,
@@ -26,6 +24,8 @@ from videoclip.features.backbones.efficientnet import (
 from videoclip.features.backbones.fingerprint import fingerprint
 from videoclip.features.decode import Mode, sample_frames
 from videoclip.features.resize import ShorterSide
+from videoclip.weights.files import read_weights
+from videoclip.weights.starter_files import image_weights_file
 
 __all__ = ["StarterBackbone", "crops_along", "load"]
 

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from tests.library.colours import PALETTE, write_video
-from videoclip.library.drawing import SCALE, Box, Picture, Text, text_width, to_png, to_svg
-from videoclip.library.page import to_html
-from videoclip.library.pictures import draw_timeline, photograph
-from videoclip.library.results import LabelledSpan, Timeline
+from videoclip.output.drawing import SCALE, Box, Picture, Text, text_width, to_png, to_svg
+from videoclip.output.html import to_html
+from videoclip.output.timeline import draw_timeline, photograph
+from videoclip.zeroshot.results import LabelledSpan, Timeline
 
 SVG = "{http://www.w3.org/2000/svg}"
 

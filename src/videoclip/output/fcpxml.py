@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import av
 
 from videoclip.errors import DecodeError
-from videoclip.library.timecode import FrameRate
+from videoclip.output.timecode import FrameRate
 
 if TYPE_CHECKING:
-    from videoclip.library.export import Shot
+    from videoclip.output.formats import Shot
 
 __all__ = ["to_fcpxml"]
 

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from videoclip.errors import ConfigError, DataError
-from videoclip.library.confidence import (
+from videoclip.library.labels import LabelledQuery, fit_library, read_labels
+from videoclip.zeroshot.confidence import (
     NOBODY,
     UNRELATED_QUERIES,
     Background,
@@ -14,7 +15,6 @@ from videoclip.library.confidence import (
     raised,
     unrelated_to_all,
 )
-from videoclip.library.labels import LabelledQuery, fit_library, read_labels
 
 
 def unit(vectors):

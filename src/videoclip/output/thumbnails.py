@@ -6,8 +6,8 @@ from pathlib import Path
 
 from videoclip.features.decode import grab_frame
 from videoclip.features.resize import Fit
-from videoclip.library.drawing import jpeg
-from videoclip.library.results import Moment
+from videoclip.output.drawing import jpeg
+from videoclip.zeroshot.results import Moment
 
 __all__ = ["thumbnail_name", "write_thumbnail"]
 

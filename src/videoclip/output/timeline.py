@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from videoclip.features.decode import grab_frame, probe
 from videoclip.features.resize import Fit
-from videoclip.library.confidence import Confidence
-from videoclip.library.drawing import Box, Photo, Picture, Shape, Text, text_width
-from videoclip.library.results import LabelledSpan, Timeline, clock
+from videoclip.output.drawing import Box, Photo, Picture, Shape, Text, text_width
+from videoclip.zeroshot.confidence import Confidence
+from videoclip.zeroshot.results import LabelledSpan, Timeline, clock
 
 __all__ = ["draw_timeline", "photograph"]
 

@@ -15,9 +15,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from videoclip.data.inert_pickle import InertUnpickler, Placeholder
-from videoclip.data.torch_file import TorchFile
 from videoclip.errors import CheckpointError
+from videoclip.weights.inert_pickle import InertUnpickler, Placeholder
+from videoclip.weights.torch_file import TorchFile
 
 LAYOUTS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "stream"])
 

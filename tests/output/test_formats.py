@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tests.make_video import write_video
 from videoclip.data.subtitles import read_subtitles
 from videoclip.errors import ConfigError, DataError
-from videoclip.library.export import Shot, export_shots, read_shots, to_edl, to_webvtt
-from videoclip.library.timecode import FrameRate, find_rate
+from videoclip.output.formats import Shot, export_shots, read_shots, to_edl, to_webvtt
+from videoclip.output.timecode import FrameRate, find_rate
 
 RATES = {
     "23.976": FrameRate(Fraction(24000, 1001)),

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from videoclip.library.confidence import Confidence
+from videoclip.zeroshot.confidence import Confidence
 
 __all__ = ["Answer", "LabelledSpan", "Moment", "Timeline", "UpdateReport", "clock"]
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError
 from videoclip.features.decode import probe
-from videoclip.library.confidence import (
+from videoclip.zeroshot.confidence import (
     NOBODY,
     UNRELATED_QUERIES,
     Background,
@@ -25,8 +25,8 @@ from videoclip.library.confidence import (
     measure_background,
     unrelated_to_all,
 )
-from videoclip.library.decoding import free_labels, free_spans, ordered_spans, without_rivals
-from videoclip.library.results import Answer, LabelledSpan, Timeline
+from videoclip.zeroshot.decoding import free_labels, free_spans, ordered_spans, without_rivals
+from videoclip.zeroshot.results import Answer, LabelledSpan, Timeline
 
 __all__ = ["answer", "localize", "segment"]
 

@@ -16,9 +16,9 @@ from typing import Any, BinaryIO, NoReturn
 import torch
 from torch import Tensor
 
-from videoclip.data.inert_pickle import InertUnpickler, RefusedError, StoredTensor
-from videoclip.data.plain_pickle import UNPICKLING_ERRORS
 from videoclip.errors import CheckpointError
+from videoclip.weights.inert_pickle import InertUnpickler, RefusedError, StoredTensor
+from videoclip.weights.plain_pickle import UNPICKLING_ERRORS
 
 __all__ = ["TorchFile"]
 

@@ -2,8 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videoclip.library.moments import KEPT_SHARE, Hits, merge_hits
 from videoclip.library.windows import window_spans
+from videoclip.zeroshot.moments import KEPT_SHARE, Hits, merge_hits
 
 
 def naive_merge(spans, similarities, weights):

@@ -6,8 +6,8 @@ import pickle
 import numpy as np
 import pytest
 
-from videoclip.data.plain_pickle import read_plain_pickle
 from videoclip.errors import DataError
+from videoclip.weights.plain_pickle import read_plain_pickle
 
 DATA = [{"id": "a_0", "2d": np.arange(3.0), "n": np.float32(2)}, {0: ["x", "y"], "none": None}]
 

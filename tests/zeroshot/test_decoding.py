@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videoclip.library.decoding import free_labels, free_spans, ordered_spans, without_rivals
+from videoclip.zeroshot.decoding import free_labels, free_spans, ordered_spans, without_rivals
 
 small = st.integers(-3, 3)
 

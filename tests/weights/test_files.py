@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from videoclip.data.weights import check_shapes, new_folder, read_weights, shapes_of
 from videoclip.errors import CheckpointError, ConfigError
+from videoclip.weights.files import check_shapes, new_folder, read_weights, shapes_of
 
 
 def test_both_kinds_of_file_give_the_same_float32_weights(tmp_path):

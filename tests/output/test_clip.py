@@ -6,7 +6,7 @@ from tests.library.colours import write_video
 from videoclip.errors import ConfigError, DataError, DecodeError
 from videoclip.features.decode import probe, sample_frames
 from videoclip.features.resize import Squash
-from videoclip.library.cut import cut_clip
+from videoclip.output.clip import cut_clip
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from videoclip.data.torch_file import TorchFile
 from videoclip.errors import CheckpointError, ConfigError
+from videoclip.weights.torch_file import TorchFile
 
 __all__ = ["check_shapes", "new_folder", "read_weights", "shapes_of"]
 

@@ -6,8 +6,8 @@ import html
 from pathlib import Path
 from urllib.parse import quote
 
-from videoclip.library.drawing import Picture, to_svg
-from videoclip.library.results import Timeline, clock
+from videoclip.output.drawing import Picture, to_svg
+from videoclip.zeroshot.results import Timeline, clock
 
 __all__ = ["to_html"]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from videoclip.errors import DataError
-from videoclip.library.fcpxml import to_fcpxml
-from videoclip.library.results import Timeline
-from videoclip.library.timecode import FrameRate, find_rate
+from videoclip.output.fcpxml import to_fcpxml
+from videoclip.output.timecode import FrameRate, find_rate
+from videoclip.zeroshot.results import Timeline
 
 __all__ = [
     "EXPORT_FORMATS",

@@ -2,8 +2,8 @@ import importlib.util
 
 import pytest
 
-from videoclip.data import starter_files
 from videoclip.errors import MissingExtraError
+from videoclip.weights import starter_files
 
 PLACES = [starter_files.image_weights_file, starter_files.text_folder]
 

@@ -15,7 +15,7 @@ from videoclip.errors import ConfigError
 from videoclip.evaluation.providers import EmbedderProvider
 from videoclip.evaluation.retrieval import evaluate_retrieval
 from videoclip.evaluation.videoqa import choice_similarity
-from videoclip.reranking import PairScorer, rerank_clips
+from videoclip.zeroshot.rerank import PairScorer, rerank_clips
 
 TEXTS = ["w1 w2", "w3", "w4 w5 w6", "w7"]
 SPEC = FeatureSpec(

@@ -1,0 +1,1 @@
+"""Moments and timelines as files, clips, pictures and pages."""

@@ -1,0 +1,1 @@
+"""Weights of other people, read inertly: torch archives, pickles, the starter packages."""

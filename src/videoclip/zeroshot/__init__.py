@@ -1,0 +1,1 @@
+"""From similarities to moments, steps, labels, choices and their confidence."""
