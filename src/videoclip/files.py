@@ -1,22 +1,82 @@
-"""Text files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, on any file system, whenever a process dies.
+
+Everything this package keeps is written here: aside first, then synced, then renamed into place.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-__all__ = ["write_whole"]
+__all__ = ["atomic_file", "atomic_folder", "sync", "write_bytes", "write_json", "write_text"]
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a UTF-8 file aside, then put it in its place; an old one stays until that moment.
+@contextmanager
+def atomic_file(path: Path | str) -> Iterator[Path]:
+    """Yield a path to write to; its file takes the name `path` when the block ends.
 
-    Folders on the way are made.
+    Parent folders are made. An old file stays until that moment, and stays if the block raises.
+    The temporary file is hidden, lies in the same folder and keeps the suffix.
     """
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    partial = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
+    try:
+        yield partial
+        sync(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+@contextmanager
+def atomic_folder(path: Path | str) -> Iterator[Path]:
+    """Yield an empty folder to fill; it takes the name `path`, replacing what was there.
+
+    A killed process may leave the hidden folder `.NAME.partial`; the next call removes it.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        for written in (*partial.rglob("*"), partial):
+            sync(written)
+        if path.exists():
+            shutil.rmtree(path)
+        partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    sync(path.parent)
+
+
+def write_bytes(path: Path | str, content: bytes) -> None:
+    """Write a file atomically."""
+    with atomic_file(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write a UTF-8 file with Unix line ends atomically."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path | str, content: Any) -> None:
+    """Write an indented JSON file atomically."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def sync(path: Path) -> None:
+    """Wait until the content of a file, or the list of names in a folder, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -22,7 +22,7 @@ from videoclip.ablation.run import finished, perform
 from videoclip.ablation.seconds import Counts, trivial
 from videoclip.ablation.table import Line, lines, markdown, to_dict
 from videoclip.errors import ConfigError
-from videoclip.files import write_whole
+from videoclip.files import write_text
 from videoclip.synthetic.settings import WorldConfig
 from videoclip.training.run_folder import write_json
 
@@ -121,9 +121,9 @@ def write_table(out: Path) -> list[Line]:
         for path in (out / "worlds").glob(f"*/{TRIVIAL_FILE}")
     }
     found = list(claims(runs, trivial_by_world))
-    write_whole(out / "table.md", f"{markdown(table)}\n{claims_markdown(found)}")
-    write_whole(out / "table.json", json.dumps(to_dict(table), indent=1) + "\n")
-    write_whole(out / "table.svg", draw(table))
+    write_text(out / "table.md", f"{markdown(table)}\n{claims_markdown(found)}")
+    write_text(out / "table.json", json.dumps(to_dict(table), indent=1) + "\n")
+    write_text(out / "table.svg", draw(table))
     for world in dict.fromkeys(run.world for run in runs):
-        write_whole(out / f"curves-{world}.svg", draw_curves(runs, world))
+        write_text(out / f"curves-{world}.svg", draw_curves(runs, world))
     return table

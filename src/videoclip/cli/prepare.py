@@ -131,9 +131,9 @@ class _Report:
         }
 
     def save(self, path: Path) -> None:
-        from videoclip.files import write_whole
+        from videoclip.files import write_text
 
-        write_whole(path, json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n")
+        write_text(path, json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n")
 
     def as_text(self, out: Path) -> str:
         warnings = self.warnings()

@@ -27,7 +27,7 @@ from videoclip.config import PlanConfig
 from videoclip.data.mined_plan import mined_groups
 from videoclip.data.neighbours import nearest
 from videoclip.errors import ConfigError, DataError
-from videoclip.files import write_whole
+from videoclip.files import write_text
 
 __all__ = [
     "BatchPlan",
@@ -58,7 +58,7 @@ class BatchPlan:
 
     def save(self, path: Path | str) -> None:
         """Write the plan as JSON; an existing file is replaced whole or not at all."""
-        write_whole(Path(path), json.dumps({"groups": self.groups}))
+        write_text(Path(path), json.dumps({"groups": self.groups}))
 
     @classmethod
     def load(cls, path: Path | str) -> BatchPlan:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from videoclip.config import from_dict
 from videoclip.errors import ConfigError, DataError
-from videoclip.files import write_whole
+from videoclip.files import write_text
 
 __all__ = ["FeatureSpec", "read_spec", "write_spec"]
 
@@ -49,7 +49,7 @@ class FeatureSpec:
 
 def write_spec(path: Path, spec: FeatureSpec) -> None:
     """Write a spec as JSON, whole or not at all."""
-    write_whole(path, json.dumps({"format": FORMAT, "spec": asdict(spec)}, indent=2))
+    write_text(path, json.dumps({"format": FORMAT, "spec": asdict(spec)}, indent=2))
 
 
 def read_spec(path: Path) -> FeatureSpec:

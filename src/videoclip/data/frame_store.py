@@ -23,7 +23,7 @@ import numpy.typing as npt
 from videoclip.config import from_dict
 from videoclip.data.feature_spec import FeatureSpec
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
-from videoclip.files import write_whole
+from videoclip.files import write_text
 
 __all__ = ["FrameSpec", "FrameStore"]
 
@@ -85,7 +85,7 @@ class FrameStore:
         """
         path = Path(folder) / SPEC_FILE
         if not path.exists():
-            write_whole(path, json.dumps(asdict(frames), indent=2) + "\n")
+            write_text(path, json.dumps(asdict(frames), indent=2) + "\n")
         store = cls.open(folder)
         if store.frames != frames:
             raise IndexMismatchError(

@@ -17,7 +17,7 @@ from typing import Literal
 from videoclip.data.captions import Cue, clean_cues, clean_text
 from videoclip.data.embedded import read_embedded_subtitles
 from videoclip.data.subtitles import parse_subtitles
-from videoclip.files import write_whole
+from videoclip.files import write_text
 
 __all__ = [
     "CaptionQuality",
@@ -161,7 +161,7 @@ def write_vtt(path: Path, cues: Sequence[Cue]) -> None:
         f"{_stamp(cue.start)} --> {_stamp(cue.end)}\n{html.escape(cue.text, quote=False)}\n"
         for cue in cues
     ]
-    write_whole(path, "\n".join(["WEBVTT\n", *blocks]))
+    write_text(path, "\n".join(["WEBVTT\n", *blocks]))
 
 
 def write_json(path: Path, captions: Mapping[str, Sequence[Cue]]) -> None:
@@ -174,7 +174,7 @@ def write_json(path: Path, captions: Mapping[str, Sequence[Cue]]) -> None:
         }
         for video_id, cues in captions.items()
     }
-    write_whole(path, json.dumps(table, ensure_ascii=False))
+    write_text(path, json.dumps(table, ensure_ascii=False))
 
 
 def _seconds_covered(cues: Sequence[Cue], duration: float) -> float:

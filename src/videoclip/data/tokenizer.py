@@ -13,7 +13,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from videoclip.errors import DataError
-from videoclip.files import write_whole
+from videoclip.files import write_text
 
 __all__ = ["VOCAB_FILE", "Tokenizer"]
 
@@ -86,7 +86,7 @@ class Tokenizer:
 
     def save(self, folder: Path | str) -> None:
         """Write `vocab.txt` into a model folder; an old one is replaced whole or not at all."""
-        write_whole(Path(folder) / VOCAB_FILE, _file_text(self.word_pieces))
+        write_text(Path(folder) / VOCAB_FILE, _file_text(self.word_pieces))
 
     def encode(self, text: str) -> list[int]:
         """Return the word-piece ids of a text, without [CLS] and [SEP]; uncut."""
