@@ -12,8 +12,8 @@ from importlib.resources import files
 import safetensors.torch
 
 from videoclip.data.tokenizer import Tokenizer
-from videoclip.model.bridge import BridgedVideoEncoder, CentredTextEncoder
 from videoclip.model.convert import from_bert
+from videoclip.model.encoders import BridgedVideoEncoder, CentredTextEncoder
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import starter
 from videoclip.weights.files import read_weights

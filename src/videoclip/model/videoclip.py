@@ -17,8 +17,14 @@ from torch.nn import functional as F
 from videoclip.config import ModelConfig
 from videoclip.errors import ConfigError, DataError
 from videoclip.model import hub
-from videoclip.model.bridge import BridgedVideoEncoder, CentredTextEncoder
-from videoclip.model.encoders import Encoded, TextEncoder, VideoEncoder, pool
+from videoclip.model.encoders import (
+    BridgedVideoEncoder,
+    CentredTextEncoder,
+    Encoded,
+    TextEncoder,
+    VideoEncoder,
+    pool,
+)
 from videoclip.model.reranker import Reranker
 from videoclip.model.transformer import BertEncoder, init_bert_weights
 

@@ -106,7 +106,7 @@ def compiling_pays(
 ) -> bool:
     """Measure, on a GPU, whether a step is clearly quicker with compiled towers.
 
-    On a CPU it never is: `model/packed.py` has routines of its own there, and torch would need a
+    On a CPU it never is: `model/transformer.py` has routines of its own there, and torch would need a
     C++ compiler.
 
     Args:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from videoclip.model.packed import attend, attend_jagged, dropout, equal_lengths, linear
+from videoclip.model.transformer import attend, attend_jagged, dropout, equal_lengths, linear
 
 LENGTHS = torch.tensor([3, 1, 7, 3, 9, 1])
 HEADS, WIDTH = 2, 16
