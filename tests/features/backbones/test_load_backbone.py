@@ -46,11 +46,11 @@ def test_unknown_names_get_a_hint():
     with pytest.raises(ConfigError, match="unknown backbone 'startr'; perhaps you meant 'starter'"):
         load_backbone("startr")
     with pytest.raises(
-        ConfigError, match="known: 'starter', 'motion', 's3d', 'image' or a backbone's"
+        ConfigError, match="known: 'image', 'motion', 's3d', 'starter' or a backbone's"
     ):
         load_backbone("zzz")
 
 
 def test_the_toy_is_a_backbone():
     assert isinstance(MeanColour(), Backbone)
-    assert BACKBONES == ("starter", "motion", "s3d", "image")
+    assert BACKBONES == ("image", "motion", "s3d", "starter")

@@ -1,7 +1,8 @@
-"""Frozen backbones: raw video in, one feature per 1/rate second out; one file each.
+"""Frozen backbones: raw video in, one feature per 1/rate second out.
 
-Adding a backbone is adding one module here with a function `load(source, device)` and naming it
-in `BACKBONES`. A backbone is named `NAME` or `NAME:SOURCE` ("starter", "image:google/siglip-base").
+Every module of this package is a backbone and has a function `load(source, device)`; adding one is
+adding a file (docs/adding.md). The module's name is the backbone's: a user types `NAME` or
+`NAME:SOURCE` ("starter", "image:google/siglip-base").
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import json
+import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -21,8 +23,8 @@ from videoclip.errors import CheckpointError, ConfigError
 
 __all__ = ["BACKBONES", "Backbone", "load_backbone"]
 
-BACKBONES = ("starter", "motion", "s3d", "image")
-"""Modules of this package, by the name a user types."""
+BACKBONES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+"""Names of all backbones."""
 
 
 @runtime_checkable

@@ -21,13 +21,13 @@ from torch.nn.functional import avg_pool2d
 
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.errors import ConfigError
-from videoclip.features.backbones.efficientnet import (
+from videoclip.features.decode import sample_frames
+from videoclip.features.efficientnet import (
     MAP_CHANNELS,
     EfficientNetLite0,
     from_published,
 )
-from videoclip.features.backbones.fingerprint import fingerprint
-from videoclip.features.decode import sample_frames
+from videoclip.features.fingerprint import fingerprint
 from videoclip.features.flow import flow
 from videoclip.features.resize import Squash
 from videoclip.weights.files import read_weights

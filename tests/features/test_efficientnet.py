@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from videoclip.errors import CheckpointError
-from videoclip.features.backbones.efficientnet import (
+from videoclip.features.efficientnet import (
     BATCH_NORM_EPS,
     STAGES,
     SpatialConv,
