@@ -106,8 +106,8 @@ def compiling_pays(
 ) -> bool:
     """Measure, on a GPU, whether a step is clearly quicker with compiled towers.
 
-    On a CPU it never is: `model/transformer.py` has routines of its own there, and torch would need a
-    C++ compiler.
+    On a CPU it never is: `model/transformer.py` has its own functions there, and torch would need
+    a C++ compiler.
 
     Args:
         model: Left as it is.
