@@ -1,5 +1,6 @@
 import json
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -188,6 +189,5 @@ def test_content_is_told_apart_at_the_ends_or_as_a_whole(tmp_path):
 
 
 def test_a_moment_without_words_is_short():
-    moment = Moment("v.mp4", 1, 2, 1.5, 0.5, 1.0, "low", False, "", 10.0, None)
-    moment = Moment(**{**vars(moment), "path": __import__("pathlib").Path("v.mp4")})
+    moment = Moment(Path("v.mp4"), 1, 2, "", 1.5, 0.5, 1.0, "low", duration=10.0)
     assert repr(moment) == "Moment('v', 0:01.0-0:02.0, best 0:01.5, similarity 0.500, low)"

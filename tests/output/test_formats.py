@@ -1,6 +1,7 @@
 import json
 import xml.etree.ElementTree as ET
 from fractions import Fraction
+from pathlib import Path
 
 import opentimelineio as otio
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 from tests.make_video import write_video
 from videoclip.data.subtitles import read_subtitles
 from videoclip.errors import ConfigError, DataError
-from videoclip.output.formats import Shot, export_shots, read_shots, to_edl, to_webvtt
+from videoclip.output.formats import export_moments, read_moments, to_edl, to_webvtt
 from videoclip.output.timecode import FrameRate, find_rate
+from videoclip.zeroshot.results import Moment
 
 RATES = {
     "23.976": FrameRate(Fraction(24000, 1001)),
@@ -24,10 +26,21 @@ RATES = {
     "59.94 drop": FrameRate(Fraction(60000, 1001), True),
     "60": FrameRate(Fraction(60)),
 }
-SHOTS = [
-    Shot("/videos/ein Film.mp4", 61.5, 75.25, "chop <the> onion & cry", 25.0, 700.0, "high"),
-    Shot("/videos/b.mp4", 0.0, 4.0, "two\nlines", 25.0, 60.0, "low"),
-    Shot("/videos/ein Film.mp4", 599.9, 660.1, "", 25.0, 700.0),
+FILM = Path("/videos/ein Film.mp4")
+MOMENTS = [
+    Moment(
+        *(FILM, 61.5, 75.25, "chop <the> onion & cry"),
+        confidence="high",
+        duration=700.0,
+        frame_rate=25.0,
+    ),
+    Moment(
+        *(Path("/videos/b.mp4"), 0.0, 4.0, "two\nlines"),
+        confidence="low",
+        duration=60.0,
+        frame_rate=25.0,
+    ),
+    Moment(FILM, 599.9, 660.1, "", duration=700.0, frame_rate=25.0),
 ]
 
 
@@ -99,7 +112,7 @@ def ranges_of(timeline):
 @pytest.mark.parametrize("name", RATES)
 def test_an_edit_list_comes_back_from_opentimelineio(name):
     rate = RATES[name]
-    text = to_edl(SHOTS, rate, "my cut")
+    text = to_edl(MOMENTS, rate, "my cut")
     timeline = otio.adapters.read_from_string(text, "cmx_3600", rate=float(rate.exact))
     assert timeline.name == "my cut"
     assert [clip.name for clip in timeline.find_clips()] == [
@@ -108,9 +121,9 @@ def test_an_edit_list_comes_back_from_opentimelineio(name):
         "ein Film.mp4",
     ]
     frame = float(1 / rate.exact)
-    for shot, (start, duration) in zip(SHOTS, ranges_of(timeline), strict=True):
-        assert start == pytest.approx(shot.start, abs=0.51 * frame)
-        assert duration == pytest.approx(shot.end - shot.start, abs=1.01 * frame)
+    for moment, (start, duration) in zip(MOMENTS, ranges_of(timeline), strict=True):
+        assert start == pytest.approx(moment.start, abs=0.51 * frame)
+        assert duration == pytest.approx(moment.end - moment.start, abs=1.01 * frame)
     record = text.splitlines()[3].split()[-2]
     assert record == ("01:00:00;00" if rate.is_drop else "01:00:00:00")
 
@@ -118,27 +131,27 @@ def test_an_edit_list_comes_back_from_opentimelineio(name):
 @pytest.mark.parametrize("name", RATES)
 def test_fcpxml_comes_back_from_opentimelineio(name):
     rate = RATES[name]
-    text = export_shots(SHOTS, "fcpxml", "my cut", rate)
+    text = export_moments(MOMENTS, "fcpxml", "my cut", rate)
     collection = otio.adapters.read_from_string(text, "fcpx_xml")
     timeline = next(iter(collection.find_children(descended_from_type=otio.schema.Timeline)))
     frame = 1 / int(rate.exact)  # the adapter counts in whole rates: 23 at 23.976
-    for shot, (start, duration) in zip(SHOTS, ranges_of(timeline), strict=True):
-        assert start == pytest.approx(shot.start, abs=1.6 * frame)
-        assert duration == pytest.approx(shot.end - shot.start, abs=1.6 * frame)
+    for moment, (start, duration) in zip(MOMENTS, ranges_of(timeline), strict=True):
+        assert start == pytest.approx(moment.start, abs=1.6 * frame)
+        assert duration == pytest.approx(moment.end - moment.start, abs=1.6 * frame)
 
 
 @pytest.mark.parametrize("name", RATES)
-def test_fcpxml_times_are_whole_frames_nearest_to_the_shots(name):
+def test_fcpxml_times_are_whole_frames_nearest_to_the_moments(name):
     rate = RATES[name]
-    root = ET.fromstring(export_shots(SHOTS, "fcpxml", "my cut", rate))
+    root = ET.fromstring(export_moments(MOMENTS, "fcpxml", "my cut", rate))
     at = Fraction(0)
-    for shot, clip in zip(SHOTS, root.iter("asset-clip"), strict=True):
+    for moment, clip in zip(MOMENTS, root.iter("asset-clip"), strict=True):
         start, length, offset = (
             Fraction(clip.get(key).removesuffix("s")) for key in ("start", "duration", "offset")
         )
         assert all((time * rate.exact).denominator == 1 for time in (start, length, offset))
-        assert abs(start - Fraction(shot.start)) <= 1 / rate.exact / 2
-        assert abs(start + length - Fraction(shot.end)) <= 1 / rate.exact / 2
+        assert abs(start - Fraction(moment.start)) <= 1 / rate.exact / 2
+        assert abs(start + length - Fraction(moment.end)) <= 1 / rate.exact / 2
         assert offset == at
         at += length
 
@@ -146,8 +159,8 @@ def test_fcpxml_times_are_whole_frames_nearest_to_the_shots(name):
 def test_fcpxml_says_which_videos_have_sound(tmp_path):
     silent = write_video(tmp_path / "silent.mp4")
     loud = write_video(tmp_path / "loud.mp4", sound_seconds=1.0)
-    shots = [Shot(str(path), 0.0, 0.5) for path in (silent, loud, tmp_path / "elsewhere.mp4")]
-    root = ET.fromstring(export_shots(shots, "fcpxml", "my cut", RATES["25"]))
+    moments = [Moment(path, 0.0, 0.5) for path in (silent, loud, tmp_path / "elsewhere.mp4")]
+    root = ET.fromstring(export_moments(moments, "fcpxml", "my cut", RATES["25"]))
     sounds = {asset.get("name"): asset.get("hasAudio") for asset in root.iter("asset")}
     assert sounds == {"silent": None, "loud": "1", "elsewhere": None}
     (asset,) = [a for a in root.iter("asset") if a.get("name") == "loud"]
@@ -155,7 +168,7 @@ def test_fcpxml_says_which_videos_have_sound(tmp_path):
 
 
 def test_webvtt_is_read_by_our_own_reader(tmp_path):
-    one = [shot for shot in SHOTS if "Film" in shot.path]
+    one = [moment for moment in MOMENTS if "Film" in moment.video_id]
     path = tmp_path / "chapters.vtt"
     path.write_text(to_webvtt(one), encoding="utf-8")
     cues = read_subtitles(path)
@@ -164,20 +177,20 @@ def test_webvtt_is_read_by_our_own_reader(tmp_path):
 
 
 def test_youtube_chapters_begin_at_zero_and_last_ten_seconds():
-    shots = [Shot("v.mp4", t, t + 5, f"step {t}") for t in (12, 15, 40, 3700)]
-    text = export_shots(shots, "youtube")
+    moments = [Moment(Path("v.mp4"), t, t + 5, f"step {t}") for t in (12, 15, 40, 3700)]
+    text = export_moments(moments, "youtube")
     assert text == "0:00 Intro\n0:12 step 12\n0:40 step 40\n1:01:40 step 3700\n"
-    assert export_shots([Shot("v.mp4", 4, 8, "a")], "youtube") == "0:00 a\n"
+    assert export_moments([Moment(Path("v.mp4"), 4, 8, "a")], "youtube") == "0:00 a\n"
 
 
 def test_json_comes_back(tmp_path):
-    path = tmp_path / "shots.json"
-    path.write_text(export_shots(SHOTS, "json"))
-    assert read_shots(path) == SHOTS
+    path = tmp_path / "moments.json"
+    path.write_text(export_moments(MOMENTS, "json"))
+    assert read_moments(path) == MOMENTS
 
 
 def test_csv_is_a_table():
-    lines = export_shots(SHOTS[:1], "csv").splitlines()
+    lines = export_moments(MOMENTS[:1], "csv").splitlines()
     assert lines[0] == "path,start,end,name,confidence"
     assert lines[1] == "/videos/ein Film.mp4,61.500,75.250,chop <the> onion & cry,high"
 
@@ -187,9 +200,9 @@ def test_what_search_prints_can_be_read(tmp_path):
     nested = [{"query": "a cat", "moments": [row]}]
     path = tmp_path / "moments.json"
     path.write_text(json.dumps(nested))
-    assert read_shots(path) == [Shot("a.mp4", 1.0, 2.0, "a cat")]
+    assert read_moments(path) == [Moment(Path("a.mp4"), 1.0, 2.0, "a cat", words="hello")]
     path.write_text(json.dumps([row]))
-    assert read_shots(path) == [Shot("a.mp4", 1.0, 2.0, "hello")]
+    assert read_moments(path) == [Moment(Path("a.mp4"), 1.0, 2.0, "hello", words="hello")]
 
 
 @pytest.mark.parametrize("text", ["{", '"hello"', '[{"path": "a", "start": "x", "end": 1}]', "[1]"])
@@ -197,18 +210,18 @@ def test_other_json_is_refused(tmp_path, text):
     path = tmp_path / "moments.json"
     path.write_text(text)
     with pytest.raises(DataError, match=r"moments\.json"):
-        read_shots(path)
+        read_moments(path)
 
 
 def test_what_a_format_cannot_hold_is_said():
     with pytest.raises(DataError, match="about 2: choose with --video"):
-        export_shots(SHOTS, "vtt")
+        export_moments(MOMENTS, "vtt")
     with pytest.raises(DataError, match="no moments"):
-        export_shots([], "csv")
-    mixed = [SHOTS[0], Shot("c.mp4", 0, 1, "", 30.0)]
+        export_moments([], "csv")
+    mixed = [MOMENTS[0], Moment(Path("c.mp4"), 0, 1, frame_rate=30.0)]
     with pytest.raises(DataError, match="25, 30: choose one with --rate"):
-        export_shots(mixed, "edl")
+        export_moments(mixed, "edl")
     with pytest.raises(DataError, match="unknown: choose one"):
-        export_shots([Shot("c.mp4", 0, 1)], "edl")
+        export_moments([Moment(Path("c.mp4"), 0, 1)], "edl")
     with pytest.raises(DataError, match="cannot be read"):
-        read_shots("/nowhere/moments.json")
+        read_moments("/nowhere/moments.json")

@@ -11,7 +11,7 @@ from tests.library.colours import PALETTE, write_video
 from videoclip.output.drawing import SCALE, Box, Picture, Text, text_width, to_png, to_svg
 from videoclip.output.html import to_html
 from videoclip.output.timeline import draw_timeline, photograph
-from videoclip.zeroshot.results import LabelledSpan, Timeline
+from videoclip.zeroshot.results import Moment, Timeline
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -20,8 +20,8 @@ SVG = "{http://www.w3.org/2000/svg}"
 def timeline(tmp_path):
     video = write_video(tmp_path / 'a "b" & c.mp4', ["red"] * 10 + ["blue"] * 10)
     spans = (
-        LabelledSpan("red <things>", 0.0, 10.0, 0.9, 5.0, "high"),
-        LabelledSpan("blue", 10.0, 20.0, 0.5, 1.3, "low"),
+        Moment(video, 0.0, 10.0, "red <things>", 4.5, 0.9, 5.0, "high"),
+        Moment(video, 10.0, 20.0, "blue", 14.5, 0.5, 1.3, "low"),
     )
     return Timeline(video, 20.0, 8.0, ("red <things>", "blue", "Äpfel schälen"), spans, 1.0)
 

@@ -6,15 +6,15 @@ from videoclip.errors import ConfigError, DecodeError
 
 def test_every_second_has_a_label_or_none(videos, embedder):
     timeline = segment(videos / "a.mp4", ["green", "blue"], embedder)  # red is neither
-    assert [span.label for span in timeline.spans] == ["blue", "green"]
-    blue, green = timeline.spans
+    assert [moment.label for moment in timeline.moments] == ["blue", "green"]
+    blue, green = timeline.moments
     assert (blue.start, blue.end) == pytest.approx((10, 22), abs=1)
     assert (green.start, green.end) == pytest.approx((22, 32), abs=1)
 
 
 def test_steps_are_found_where_they_happen_or_named_as_missing(videos, embedder):
     timeline = localize(videos / "a.mp4", ["red", "white", "green"], embedder)
-    assert [span.label for span in timeline.spans] == ["red", "green"]
+    assert [moment.label for moment in timeline.moments] == ["red", "green"]
     assert list(timeline.missing) == ["white"]
 
 
@@ -22,8 +22,8 @@ def test_steps_in_the_wrong_order_are_found_only_in_any_order(videos, embedder):
     steps = ["green", "red"]
     in_order = localize(videos / "a.mp4", steps, embedder)
     any_order = localize(videos / "a.mp4", steps, embedder, ordered=False)
-    assert len(in_order.spans) == 1
-    assert [span.label for span in any_order.spans] == ["red", "green"]
+    assert len(in_order.moments) == 1
+    assert [moment.label for moment in any_order.moments] == ["red", "green"]
 
 
 def test_the_choice_that_is_shown_is_the_answer(videos, embedder):

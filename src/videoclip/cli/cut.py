@@ -14,7 +14,7 @@ import tyro
 from videoclip.errors import ConfigError, VideoCLIPError
 
 if TYPE_CHECKING:
-    from videoclip.output.formats import Shot
+    from videoclip.zeroshot.results import Moment
 
 __all__ = ["Cut"]
 
@@ -45,46 +45,49 @@ class Cut:
         """Cut and print the paths of the clips."""
         from videoclip.output.clip import cut_clip
 
-        shots = self._shots()
-        is_file = len(shots) == 1 and bool(self.out.suffix)
+        moments = self._moments()
+        is_file = len(moments) == 1 and bool(self.out.suffix)
         written: list[dict[str, object]] = []
         num_failed = 0
-        for number, shot in enumerate(shots, start=1):
-            out = self.out if is_file else self.out / (_name(number, shot) + self._type(shot))
-            start = max(0.0, shot.start - self.padding)
+        for number, moment in enumerate(moments, start=1):
+            out = self.out if is_file else self.out / (_name(number, moment) + self._type(moment))
+            start = max(0.0, moment.start - self.padding)
             try:
-                cut_clip(shot.path, start, shot.end + self.padding, out, fast=self.fast)
+                cut_clip(moment.path, start, moment.end + self.padding, out, fast=self.fast)
             except VideoCLIPError as error:
                 num_failed += 1
                 print(f"videoclip: not cut: {error}", file=sys.stderr)
                 continue
-            written.append({"clip": str(out), "path": shot.path, "start": start, "end": shot.end})
+            written.append(
+                {"clip": str(out), "path": str(moment.path), "start": start, "end": moment.end}
+            )
             if not self.json:
                 print(out)
         if self.json:
             print(json.dumps(written, indent=2))
         return 1 if num_failed else 0
 
-    def _type(self, shot: Shot) -> str:
+    def _type(self, moment: Moment) -> str:
         """What a clip is without being told: packets that are copied fit the type they come in."""
-        return Path(shot.path).suffix if self.fast else ".mp4"
+        return moment.path.suffix if self.fast else ".mp4"
 
-    def _shots(self) -> list[Shot]:
-        from videoclip.output.formats import Shot, parse_shots, read_shots
+    def _moments(self) -> list[Moment]:
+        from videoclip.output.formats import parse_moments, read_moments
+        from videoclip.zeroshot.results import Moment
 
         if self.start is not None or self.end is not None:
             if self.start is None or self.end is None:
                 raise ConfigError("give both --start and --end")
-            return [Shot(str(self.source), self.start, self.end)]
+            return [Moment(self.source, self.start, self.end)]
         if str(self.source) == "-":
-            return parse_shots(sys.stdin.read(), "standard input")
+            return parse_moments(sys.stdin.read(), "standard input")
         if self.source.suffix.lower() == ".json":
-            return read_shots(self.source)
+            return read_moments(self.source)
         raise ConfigError("which part? Give --start and --end, or moments as JSON")
 
 
-def _name(number: int, shot: Shot) -> str:
+def _name(number: int, moment: Moment) -> str:
     """A file name that says what is in it and sorts in the order given."""
-    words = re.sub(r"[^\w]+", "-", shot.name.lower()).strip("-")[:40]
-    parts = [f"{number:03d}", Path(shot.path).stem[:60], f"{shot.start:.1f}-{shot.end:.1f}s", words]
+    words = re.sub(r"[^\w]+", "-", moment.label.lower()).strip("-")[:40]
+    parts = [f"{number:03d}", moment.video_id[:60], f"{moment.start:.1f}-{moment.end:.1f}s", words]
     return "_".join(part for part in parts if part)

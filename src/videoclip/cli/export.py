@@ -40,25 +40,30 @@ class Export:
 
     def run(self) -> int:
         """Write the moments."""
-        from videoclip.output.formats import common_rate, export_shots, parse_shots, read_shots
+        from videoclip.output.formats import (
+            common_rate,
+            export_moments,
+            parse_moments,
+            read_moments,
+        )
         from videoclip.output.timecode import find_rate
 
         if str(self.moments) == "-":
-            shots = parse_shots(sys.stdin.read(), "standard input")
+            moments = parse_moments(sys.stdin.read(), "standard input")
         else:
-            shots = read_shots(self.moments)
+            moments = read_moments(self.moments)
         if self.video is not None:
-            shots = [
-                shot
-                for shot in shots
-                if self.video in (shot.path, Path(shot.path).name, Path(shot.path).stem)
+            moments = [
+                moment
+                for moment in moments
+                if self.video in (str(moment.path), moment.path.name, moment.video_id)
             ]
         rate = None
         if self.format in ("edl", "fcpxml"):
-            frames_per_second = self.rate or float(common_rate(shots).exact)
+            frames_per_second = self.rate or float(common_rate(moments).exact)
             is_drop = {"auto": None, "drop": True, "non-drop": False}[self.timecode]
             rate = find_rate(frames_per_second, is_drop)
-        text = export_shots(shots, self.format, self.title, rate)
+        text = export_moments(moments, self.format, self.title, rate)
         if self.out is None:
             sys.stdout.write(text)
         else:

@@ -54,4 +54,4 @@ class Localize:
         )
         print_timeline(timeline, self.json)
         self.output.write(timeline)
-        return 3 if self.require_match and not timeline.spans else 0
+        return 3 if self.require_match and not timeline.moments else 0

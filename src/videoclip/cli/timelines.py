@@ -40,11 +40,10 @@ class Output:
             DataError: If a file cannot be written.
         """
         from videoclip.output.drawing import to_png, to_svg
-        from videoclip.output.formats import shots_of, to_csv, to_webvtt, to_youtube
+        from videoclip.output.formats import to_csv, to_webvtt, to_youtube
         from videoclip.output.html import to_html
         from videoclip.output.timeline import draw_timeline, photograph
 
-        shots = shots_of(timeline)
         picture = None
         if self.png or self.svg or self.html:
             picture = draw_timeline(timeline, photograph(timeline))
@@ -55,11 +54,11 @@ class Output:
         if picture and self.html:
             write_file(self.html, to_html(timeline, picture, self.html))
         if self.csv:
-            write_file(self.csv, to_csv(shots))
+            write_file(self.csv, to_csv(timeline.moments))
         if self.vtt:
-            write_file(self.vtt, to_webvtt(shots))
+            write_file(self.vtt, to_webvtt(timeline.moments))
         if self.chapters:
-            write_file(self.chapters, to_youtube(shots))
+            write_file(self.chapters, to_youtube(timeline.moments))
 
 
 def write_file(path: Path, content: str | bytes) -> None:
@@ -77,9 +76,9 @@ def print_timeline(timeline: Timeline, as_json: bool) -> None:
         return
     from videoclip.zeroshot.results import clock
 
-    for span in timeline.spans:
-        times = f"{clock(span.start)}-{clock(span.end)}"
-        print(f"{times:>19}  {span.confidence:>6}  {span.similarity:6.3f}  {span.label}")
+    for moment in timeline.moments:
+        times = f"{clock(moment.start)}-{clock(moment.end)}"
+        print(f"{times:>19}  {moment.confidence:>6}  {moment.similarity:6.3f}  {moment.label}")
     if timeline.missing:
         print(f"not found: {', '.join(timeline.missing)}", file=sys.stderr)
     print(

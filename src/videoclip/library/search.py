@@ -129,7 +129,7 @@ def find_moments(
         _fused(view, query, candidates, options, text, condition)
         for query, candidates, text in zip(queries, seen, texts, strict=True)
     ]
-    return _moments(view, ranked)
+    return _moments(view, ranked, texts)
 
 
 def _fused(
@@ -273,7 +273,9 @@ def _place(view: View, query: FloatArray, hit: NarrationHit, candidates: list[_C
     return len(candidates) - 1
 
 
-def _moments(view: View, ranked: Sequence[list[_Candidate]]) -> list[list[Moment]]:
+def _moments(
+    view: View, ranked: Sequence[list[_Candidate]], texts: Sequence[str]
+) -> list[list[Moment]]:
     candidates = [candidate for some in ranked for candidate in some]
     if not candidates:
         return [[] for _ in ranked]
@@ -282,11 +284,12 @@ def _moments(view: View, ranked: Sequence[list[_Candidate]]) -> list[list[Moment
         np.array([c.span.similarity for c in candidates], dtype=np.float32),
         np.array([c.video.id for c in candidates]),
     )
-    found = map(_moment, repeat(view), candidates, heights.tolist())
+    labels = [text for text, some in zip(texts, ranked, strict=True) for _ in some]
+    found = map(_moment, repeat(view), candidates, labels, heights.tolist())
     return [list(islice(found, len(some))) for some in ranked]
 
 
-def _moment(view: View, candidate: _Candidate, height: float) -> Moment:
+def _moment(view: View, candidate: _Candidate, label: str, height: float) -> Moment:
     video, span = candidate.video, candidate.span
     strength = view.background.strength(height)
     level = view.thresholds.level(strength)
@@ -294,6 +297,7 @@ def _moment(view: View, candidate: _Candidate, height: float) -> Moment:
         path=Path(video.path),
         start=span.start,
         end=span.end,
+        label=label,
         best=span.best,
         similarity=span.similarity,
         strength=strength,

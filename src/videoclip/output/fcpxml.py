@@ -1,4 +1,4 @@
-"""FCPXML, which Final Cut Pro, Resolve and Premiere read: shots in order on one timeline."""
+"""FCPXML, which Final Cut Pro, Resolve and Premiere read: moments in order on one timeline."""
 
 from __future__ import annotations
 
@@ -6,23 +6,20 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import av
 
 from videoclip.errors import DecodeError
 from videoclip.output.timecode import FrameRate
-
-if TYPE_CHECKING:
-    from videoclip.output.formats import Shot
+from videoclip.zeroshot.results import Moment
 
 __all__ = ["to_fcpxml"]
 
 VERSION = "1.8"
 
 
-def to_fcpxml(shots: Sequence[Shot], rate: FrameRate, title: str = "videoclip") -> str:
-    """Write an event with one project that shows the shots one after the other.
+def to_fcpxml(moments: Sequence[Moment], rate: FrameRate, title: str = "videoclip") -> str:
+    """Write an event with one project that shows the moments one after the other.
 
     All times are whole frames of the timeline, written as rational seconds, as the format wants.
     """
@@ -30,24 +27,24 @@ def to_fcpxml(shots: Sequence[Shot], rate: FrameRate, title: str = "videoclip") 
     root = ET.Element("fcpxml", version=VERSION)
     resources = ET.SubElement(root, "resources")
     ET.SubElement(resources, "format", id="r1", frameDuration=_time(step))
-    assets: dict[str, str] = {}
-    for shot in shots:
-        if shot.path not in assets:
-            assets[shot.path] = f"r{len(assets) + 2}"
-            ends = [other.end for other in shots if other.path == shot.path]
-            frames = rate.frames(max([shot.duration or 0.0, *ends]))
+    assets: dict[Path, str] = {}
+    for moment in moments:
+        if moment.path not in assets:
+            assets[moment.path] = f"r{len(assets) + 2}"
+            ends = [other.end for other in moments if other.path == moment.path]
+            frames = rate.frames(max([moment.duration or 0.0, *ends]))
             asset = ET.SubElement(
                 resources,
                 "asset",
-                id=assets[shot.path],
-                name=Path(shot.path).stem,
-                src=Path(shot.path).absolute().as_uri(),
+                id=assets[moment.path],
+                name=moment.video_id,
+                src=moment.path.absolute().as_uri(),
                 start="0s",
                 duration=_time(frames * step),
                 hasVideo="1",
                 format="r1",
             )
-            for name, value in _sound(Path(shot.path)).items():
+            for name, value in _sound(moment.path).items():
                 asset.set(name, value)
     event = ET.SubElement(ET.SubElement(root, "library"), "event", name=title)
     project = ET.SubElement(event, "project", name=title)
@@ -55,22 +52,22 @@ def to_fcpxml(shots: Sequence[Shot], rate: FrameRate, title: str = "videoclip") 
     sequence = ET.SubElement(project, "sequence", format="r1", tcStart="0s", tcFormat=code_format)
     spine = ET.SubElement(sequence, "spine")
     at = 0
-    for shot in shots:
-        first = rate.frames(shot.start)
-        length = max(1, rate.frames(shot.end) - first)
+    for moment in moments:
+        first = rate.frames(moment.start)
+        length = max(1, rate.frames(moment.end) - first)
         clip = ET.SubElement(
             spine,
             "asset-clip",
-            name=shot.name or Path(shot.path).stem,
-            ref=assets[shot.path],
+            name=moment.label or moment.video_id,
+            ref=assets[moment.path],
             offset=_time(at * step),
             start=_time(first * step),
             duration=_time(length * step),
             format="r1",
             tcFormat=code_format,
         )
-        if shot.confidence:
-            ET.SubElement(clip, "note").text = f"confidence: {shot.confidence}"
+        if moment.confidence:
+            ET.SubElement(clip, "note").text = f"confidence: {moment.confidence}"
         at += length
     sequence.set("duration", _time(at * step))
     ET.indent(root)

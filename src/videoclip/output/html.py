@@ -53,10 +53,10 @@ def to_html(timeline: Timeline, picture: Picture, page: Path | None = None) -> s
     if page is not None and video.is_relative_to(page.absolute().parent):
         address = quote(video.relative_to(page.absolute().parent).as_posix())
     rows = "\n".join(
-        f'<tr class="plays" data-start="{span.start:.3f}" data-end="{span.end:.3f}">'
-        f"<td>{clock(span.start)}</td><td>{clock(span.end)}</td>"
-        f"<td>{html.escape(span.label)}</td><td>{span.confidence}</td></tr>"
-        for span in timeline.spans
+        f'<tr class="plays" data-start="{moment.start:.3f}" data-end="{moment.end:.3f}">'
+        f"<td>{clock(moment.start)}</td><td>{clock(moment.end)}</td>"
+        f"<td>{html.escape(moment.label)}</td><td>{moment.confidence}</td></tr>"
+        for moment in timeline.moments
     )
     missing = html.escape(", ".join(timeline.missing))
     note = f"<p>Not found: {missing}.</p>" if missing else ""

@@ -5,14 +5,13 @@ from __future__ import annotations
 from videoclip.features.decode import grab_frame, probe
 from videoclip.features.resize import Fit
 from videoclip.output.drawing import Box, Photo, Picture, Shape, Text, text_width
-from videoclip.zeroshot.confidence import Confidence
-from videoclip.zeroshot.results import LabelledSpan, Timeline, clock
+from videoclip.zeroshot.results import Moment, Timeline, clock
 
 __all__ = ["draw_timeline", "photograph"]
 
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee9944", "#777777")
 """Told apart by colour-blind eyes too. Source: Paul Tol's bright scheme, and two more."""
-STRENGTHS: dict[Confidence, float] = {"none": 0.3, "low": 0.5, "medium": 0.75, "high": 1.0}
+STRENGTHS = {"": 1.0, "none": 0.3, "low": 0.5, "medium": 0.75, "high": 1.0}
 """How much of a row's colour a span has, the rest being white."""
 INK, GREY, LINE, PALE = "#222222", "#777777", "#dddddd", "#f4f5f7"
 WIDTH, MARGIN, GAP = 1200, 24, 14
@@ -74,19 +73,19 @@ def draw_timeline(timeline: Timeline, stills: list[Photo] | None = None) -> Pict
         shapes.append(Text(left - GAP, y + 22, said, 14, ink, "end"))
         if label in timeline.missing:
             shapes.append(Text(left + GAP / 2, y + 22, "not found", 12, GREY))
-        for span in timeline.spans:
-            if span.label == label:
-                shapes += _span(span, left, y, scale, COLOURS[row % len(COLOURS)])
+        for moment in timeline.moments:
+            if moment.label == label:
+                shapes += _span(moment, left, y, scale, COLOURS[row % len(COLOURS)])
     shapes += _legend(timeline, bottom + 46)
     return Picture(WIDTH, bottom + 64, f"What happens in {timeline.path.name}", shapes)
 
 
-def _span(span: LabelledSpan, left: float, y: float, scale: float, colour: str) -> list[Shape]:
-    x, width = left + span.start * scale, max((span.end - span.start) * scale, 2.0)
-    fill = _mixed(colour, STRENGTHS[span.confidence])
-    times = f"{clock(span.start)}-{clock(span.end)}"
-    tip = f"{span.label}, {times}, {span.confidence}"
-    box = Box(x, y + 4, width, ROW - 8, fill, min(4.0, width / 2), tip, span.start)
+def _span(moment: Moment, left: float, y: float, scale: float, colour: str) -> list[Shape]:
+    x, width = left + moment.start * scale, max((moment.end - moment.start) * scale, 2.0)
+    fill = _mixed(colour, STRENGTHS[moment.confidence])
+    times = f"{clock(moment.start)}-{clock(moment.end)}"
+    tip = f"{moment.label}, {times}, {moment.confidence}"
+    box = Box(x, y + 4, width, ROW - 8, fill, min(4.0, width / 2), tip, moment.start)
     if width < text_width(times, 12) + 12:
         return [box]
     ink = "#ffffff" if _luminance(fill) < 0.6 else INK
@@ -97,7 +96,7 @@ def _legend(timeline: Timeline, y: float) -> list[Shape]:
     """What paler and stronger colours mean, and from where on a second counts."""
     shapes: list[Shape] = [Text(MARGIN, y, "confidence", 12, GREY)]
     x = MARGIN + text_width("confidence", 12) + GAP
-    for confidence, strength in STRENGTHS.items():
+    for confidence, strength in list(STRENGTHS.items())[1:]:
         shapes.append(Box(x, y - 10, 22, 12, _mixed("#333333", strength), 3))
         shapes.append(Text(x + 28, y, confidence, 12, GREY))
         x += 28 + text_width(confidence, 12) + GAP

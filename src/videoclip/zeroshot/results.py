@@ -1,14 +1,18 @@
-"""What a person is handed: moments, timelines, answers, and the report of an update."""
+"""Results: moments, timelines, answers, and the report of an update."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from videoclip.zeroshot.confidence import Confidence
 
-__all__ = ["Answer", "LabelledSpan", "Moment", "Timeline", "UpdateReport", "clock"]
+__all__ = ["Answer", "Moment", "Timeline", "UpdateReport", "clock"]
+
+SPAN_KEYS = ("label", "start", "end", "best", "similarity", "strength", "confidence")
+"""What the JSON of a timeline holds of each moment; the rest is the same for all of them."""
 
 
 def clock(seconds: float) -> str:
@@ -22,33 +26,41 @@ def clock(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Moment:
-    """A span of a video that answers a query.
+    """A span found in a video: by a query, for a label, or as a step of a task.
 
     Attributes:
-        path: Absolute path of the video.
+        path: The video; what a library returns is absolute.
         start: Seconds.
         end: Seconds, exclusive.
-        best: The second that answers best; where a thumbnail is taken.
-        similarity: Of the query with the best window of the moment, as the model measures it.
-        strength: That similarity over the library's background, in its spreads.
-        confidence: The word for it; one level higher where every word of the query is spoken.
+        label: Text it was found for: query, label or step; may be empty.
+        best: The best matching second, where a thumbnail is taken; by default the middle.
+        similarity: Of the text: with the best window (search), or mean over the span's features
+            (timelines); 0 where unknown.
+        strength: Score relative to unrelated queries, as in `confidence`; 0 where unknown.
+        confidence: Level of that strength, raised by one if every word of the query is spoken in
+            the moment; empty where unknown.
         is_spoken: Whether every word of the query is spoken in the moment.
-        words: What is spoken in the moment.
-        duration: Seconds of the whole video.
-        frame_rate: Of the video; None where unknown.
+        words: Narration of the moment.
+        duration: Seconds of the whole video; None where unknown.
+        frame_rate: Frames per second of the video; None where unknown.
     """
 
     path: Path
     start: float
     end: float
-    best: float
-    similarity: float
-    strength: float
-    confidence: Confidence
-    is_spoken: bool
-    words: str
-    duration: float
-    frame_rate: float | None
+    label: str = ""
+    best: float = math.nan
+    similarity: float = 0.0
+    strength: float = 0.0
+    confidence: Confidence | Literal[""] = ""
+    is_spoken: bool = False
+    words: str = ""
+    duration: float | None = None
+    frame_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.best):
+            object.__setattr__(self, "best", 0.5 * (self.start + self.end))
 
     @property
     def video_id(self) -> str:
@@ -60,7 +72,7 @@ class Moment:
         return {"video_id": self.video_id, **asdict(self), "path": str(self.path)}
 
     def __repr__(self) -> str:
-        """One line with what matters."""
+        """One line: video, times, similarity, confidence, narration."""
         words = f", {_shortened(self.words)!r}" if self.words else ""
         return (
             f"Moment({self.video_id!r}, {clock(self.start)}-{clock(self.end)}, "
@@ -73,62 +85,50 @@ def _shortened(text: str, most: int = 40) -> str:
 
 
 @dataclass(frozen=True)
-class LabelledSpan:
-    """A span of a video that shows what a label says.
-
-    Attributes:
-        label: The text.
-        start: Seconds.
-        end: Seconds, exclusive.
-        similarity: Of the text with the span, mean over its seconds.
-        strength: Of its best second over the video's background, in its spreads.
-        confidence: The word for it.
-    """
-
-    label: str
-    start: float
-    end: float
-    similarity: float
-    strength: float
-    confidence: Confidence
-
-
-@dataclass(frozen=True)
 class Timeline:
-    """What `segment` and `localize` found in a video.
+    """Moments that `segment` or `localize` found in a video.
 
     Attributes:
         path: The video.
         duration: Seconds.
         frame_rate: Of the video.
         labels: All texts asked for, in their order.
-        spans: In order of time; the seconds between them are background.
-        threshold: Height from which on a second could belong to a label.
+        moments: In order of time; the seconds between them have no label.
+        threshold: Least z-score with which a second can get a label.
     """
 
     path: Path
     duration: float
     frame_rate: float
     labels: tuple[str, ...]
-    spans: tuple[LabelledSpan, ...]
+    moments: tuple[Moment, ...]
     threshold: float
 
     @property
     def missing(self) -> tuple[str, ...]:
         """Labels that were found nowhere."""
-        found = {span.label for span in self.spans}
+        found = {moment.label for moment in self.moments}
         return tuple(label for label in self.labels if label not in found)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {**asdict(self), "path": str(self.path), "missing": self.missing}
+        """Plain values for JSON; `spans` holds what differs between the moments."""
+        rows = [moment.as_dict() for moment in self.moments]
+        return {
+            "path": str(self.path),
+            "duration": self.duration,
+            "frame_rate": self.frame_rate,
+            "labels": self.labels,
+            "spans": [{key: row[key] for key in SPAN_KEYS} for row in rows],
+            "threshold": self.threshold,
+            "missing": self.missing,
+        }
 
     def __repr__(self) -> str:
-        """A line for each span, as a person would write a plan."""
+        """One line per moment: times, confidence, label."""
         head = f"Timeline({self.path.stem!r}, {clock(self.duration)}, threshold {self.threshold:g})"
         lines = [
-            f"  {clock(span.start):>9}-{clock(span.end):<9} {span.confidence:>6}  {span.label}"
-            for span in self.spans
+            f"  {clock(m.start):>9}-{clock(m.end):<9} {m.confidence:>6}  {m.label}"
+            for m in self.moments
         ]
         if self.missing:
             lines.append(f"  not found: {', '.join(self.missing)}")

@@ -26,7 +26,7 @@ from videoclip.zeroshot.confidence import (
     unrelated_to_all,
 )
 from videoclip.zeroshot.decoding import free_labels, free_spans, ordered_spans, without_rivals
-from videoclip.zeroshot.results import Answer, LabelledSpan, Timeline
+from videoclip.zeroshot.results import Answer, Moment, Timeline
 
 __all__ = ["answer", "localize", "segment"]
 
@@ -210,15 +210,20 @@ def _timeline(
     """Put (label, start, stop) in features into words and seconds."""
     found = []
     for label, start, stop in sorted(spans, key=lambda span: span[1:]):
-        strength = watched.background.strength(float(watched.heights[start:stop, label].max()))
+        best = int(watched.heights[start:stop, label].argmax())
+        strength = watched.background.strength(float(watched.heights[start + best, label]))
         found.append(
-            LabelledSpan(
-                label=labels[label],
+            Moment(
+                path=path,
                 start=start / watched.features_per_second,
                 end=min(stop / watched.features_per_second, watched.duration),
+                label=labels[label],
+                best=(start + best + 0.5) / watched.features_per_second,
                 similarity=float(watched.similarities[start:stop, label].mean()),
                 strength=strength,
                 confidence=Thresholds().level(strength),
+                duration=watched.duration,
+                frame_rate=watched.frame_rate,
             )
         )
     return Timeline(
@@ -226,6 +231,6 @@ def _timeline(
         duration=watched.duration,
         frame_rate=watched.frame_rate,
         labels=tuple(labels),
-        spans=tuple(found),
+        moments=tuple(found),
         threshold=threshold,
     )
