@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from tests.model.tiny_models import TINY, make_model
-from videoclip.benchmarks import coin, crosstask, didemo, msrvtt, youcook2
+from videoclip.benchmarks import coin, crosstask, didemo, load_benchmarks, msrvtt, youcook2
 from videoclip.config import EvaluateConfig
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
-from videoclip.evaluation import BENCHMARKS, FRAMES, evaluate, providers
+from videoclip.evaluation import FRAMES, evaluate, providers
 
 CONFIG = EvaluateConfig(num_resamples=50)
 
@@ -187,7 +187,7 @@ def test_what_cannot_be_evaluated(tmp_path, random_store, embedder, monkeypatch)
         evaluate("csv", embedder, store, tmp_path)
     with pytest.raises(ConfigError, match="unknown backbone 'test'"):
         evaluate("csv", FRAMES, store, tmp_path)
-    for name in BENCHMARKS:
+    for name in load_benchmarks():
         with pytest.raises(DataError):
             evaluate(name, AnyProvider(), store, tmp_path / "empty")
 

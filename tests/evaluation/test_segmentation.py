@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from videoclip.benchmarks.coin import Coin
-from videoclip.benchmarks.examples import LabelledVideo, Segment
+from videoclip.benchmarks.examples import LabelledSplit, LabelledVideo, Segment
 from videoclip.config import EvaluateConfig
 from videoclip.errors import DataError
 from videoclip.evaluation.labellers import Labeller, zero_shot_labeller
@@ -19,7 +18,7 @@ def video(video_id, *segments):
 
 
 TRAIN = [video("train", (1, 3, 1), (4, 6, 2))]
-TEST = Coin(TEXTS, (video("test", (0, 3, 1), (4, 6, 2)), video("absent", (0, 1, 3))))
+TEST = LabelledSplit(TEXTS, (video("test", (0, 3, 1), (4, 6, 2)), video("absent", (0, 1, 3))))
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from videoclip.benchmarks.examples import RetrievalExample
+from videoclip.benchmarks.examples import Benchmark, RetrievalExample
 from videoclip.benchmarks.files import Record, find_file, read_json
 
-__all__ = ["read_activitynet_paragraphs"]
+__all__ = ["BENCHMARKS", "read_activitynet_paragraphs"]
 
 
 def read_activitynet_paragraphs(path: Path, name: str = "val_1.json") -> list[RetrievalExample]:
@@ -30,3 +30,10 @@ def read_activitynet_paragraphs(path: Path, name: str = "val_1.json") -> list[Re
         texts = [Record({"s": s}, found, video.where).text("s") for s in sentences]
         examples.append(RetrievalExample(video_id, " ".join(texts)))
     return examples
+
+
+BENCHMARKS = {
+    "activitynet": Benchmark(
+        "paragraph-to-video retrieval", "val_1.json", "retrieval", read_activitynet_paragraphs
+    )
+}

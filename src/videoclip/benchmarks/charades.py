@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from videoclip.benchmarks.examples import MomentExample
+from videoclip.benchmarks.examples import Benchmark, MomentExample
 from videoclip.benchmarks.files import Record, find_file, read_lines
 from videoclip.errors import DataError
 
-__all__ = ["read_charades"]
+__all__ = ["BENCHMARKS", "read_charades"]
 
 
 def read_charades(path: Path, name: str = "charades_sta_test.txt") -> list[MomentExample]:
@@ -38,3 +38,10 @@ def read_charades(path: Path, name: str = "charades_sta_test.txt") -> list[Momen
         span = row.span(sorted((row.number("start"), row.number("end"))), allow_empty=True)
         examples.append(MomentExample(str(line), row.text("video"), row.text("sentence"), (span,)))
     return examples
+
+
+BENCHMARKS = {
+    "charades": Benchmark(
+        "the moment of a sentence", "charades_sta_test.txt", "moments", read_charades
+    )
+}

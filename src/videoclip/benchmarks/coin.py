@@ -7,36 +7,22 @@ README of the benchmark says "validation".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from videoclip.benchmarks.examples import LabelledVideo, Segment
+from videoclip.benchmarks.examples import Benchmark, LabelledSplit, LabelledVideo, Segment
 from videoclip.benchmarks.files import Record, find_file, read_json, reject_repeats
 from videoclip.benchmarks.spreadsheet import read_sheets
 from videoclip.errors import DataError
 
-__all__ = ["Coin", "read_coin", "read_taxonomy"]
+__all__ = ["BENCHMARKS", "read_coin", "read_taxonomy"]
 
 SUBSETS = {"train": ("training",), "test": ("testing", "validation")}
 
 
-@dataclass(frozen=True)
-class Coin:
-    """Videos of one split, and the texts of all labels.
-
-    Attributes:
-        labels: Text of label id i at index i - 1; texts repeat.
-        videos: In the order of the file.
-    """
-
-    labels: tuple[str, ...]
-    videos: tuple[LabelledVideo, ...]
-
-
 def read_coin(
     path: Path, split: Literal["train", "test"] = "test", taxonomy: Path | None = None
-) -> Coin:
+) -> LabelledSplit:
     """Read the videos of a split.
 
     Args:
@@ -64,7 +50,7 @@ def read_coin(
             f"labels {missing[:5]} ({len(missing)} in all) never occur: put taxonomy.xlsx beside",
             found,
         )
-    return Coin(
+    return LabelledSplit(
         tuple(labels[i] for i in sorted(labels)),
         tuple(_video(r) for r in records if r.text("subset") in SUBSETS[split]),
     )
@@ -128,3 +114,14 @@ def _video(record: Record) -> LabelledVideo:
         ),
         record.text("class"),
     )
+
+
+def _read_test_and_training(path: Path) -> tuple[LabelledSplit, LabelledSplit]:
+    return read_coin(path), read_coin(path, "train")
+
+
+BENCHMARKS = {
+    "coin": Benchmark(
+        "a label for every second", "COIN.json, taxonomy.xlsx", "labels", _read_test_and_training
+    )
+}

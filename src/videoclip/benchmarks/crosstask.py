@@ -13,11 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
-from videoclip.benchmarks.examples import Segment, StepVideo, Task
+from videoclip.benchmarks.examples import Benchmark, Segment, StepVideo, Task
 from videoclip.benchmarks.files import find_file, read_rows, reject_repeats
 from videoclip.errors import DataError
 
-__all__ = ["CrossTask", "read_crosstask", "read_tasks", "read_video_keys", "released_split"]
+__all__ = [
+    "BENCHMARKS",
+    "CrossTask",
+    "read_crosstask",
+    "read_tasks",
+    "read_video_keys",
+    "released_split",
+]
 
 TRAIN_VIDEOS_PER_TASK = 30
 BLOCK_LINES = 6
@@ -142,3 +149,10 @@ def _segments(path: Path, task: Task) -> tuple[Segment, ...]:
             raise row.error(f"step {step}, but task {task.task_id} has {len(task.steps)}")
         segments.append(Segment(*row.span([row.number("start"), row.number("end")]), step - 1))
     return tuple(segments)
+
+
+BENCHMARKS = {
+    "crosstask": Benchmark(
+        "where the steps of a task happen", "crosstask_release/", "steps", read_crosstask
+    )
+}

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from videoclip.benchmarks.examples import MomentExample, RetrievalExample
+from videoclip.benchmarks.examples import Benchmark, MomentExample, RetrievalExample
 from videoclip.benchmarks.files import Record, find_file, read_json, reject_repeats
 from videoclip.errors import DataError
 
-__all__ = ["read_didemo_moments", "read_didemo_paragraphs"]
+__all__ = ["BENCHMARKS", "read_didemo_moments", "read_didemo_paragraphs"]
 
 CHUNK_SECONDS = 5
 NUM_CHUNKS = 6
@@ -48,6 +48,16 @@ def read_didemo_paragraphs(path: Path, name: str = "test_data.json") -> list[Ret
     return [RetrievalExample(video_id, " ".join(texts)) for video_id, texts in sentences.items()]
 
 
+def _read_test_and_validation(
+    path: Path,
+) -> tuple[list[MomentExample], list[MomentExample] | None]:
+    validation = path / "val_data.json"
+    return (
+        read_didemo_moments(path),
+        read_didemo_moments(validation) if validation.is_file() else None,
+    )
+
+
 def _records(path: Path) -> list[Record]:
     rows = read_json(path)
     if not isinstance(rows, list):
@@ -74,3 +84,16 @@ def _moments(record: Record) -> tuple[tuple[float, float], ...]:
     return tuple(
         (float(first * CHUNK_SECONDS), float((last + 1) * CHUNK_SECONDS)) for first, last in moments
     )
+
+
+BENCHMARKS = {
+    "didemo": Benchmark(
+        "the moment of a sentence among 21",
+        "test_data.json, and val_data.json for the prior",
+        "chunks",
+        _read_test_and_validation,
+    ),
+    "didemo_paragraph": Benchmark(
+        "paragraph-to-video retrieval", "test_data.json", "retrieval", read_didemo_paragraphs
+    ),
+}

@@ -5,9 +5,14 @@ Times are seconds, spans half open; a `video_id` is the key of the video's featu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 __all__ = [
+    "Benchmark",
+    "LabelledSplit",
     "LabelledVideo",
     "MomentExample",
     "MultipleChoiceExample",
@@ -138,3 +143,39 @@ class LabelledVideo:
     duration: float
     segments: tuple[Segment, ...]
     task: str = ""
+
+
+@dataclass(frozen=True)
+class LabelledSplit:
+    """Videos of one split, and the texts of all labels.
+
+    Attributes:
+        labels: Text of label id i at index i - 1; texts may repeat.
+        videos: In the order of the file.
+    """
+
+    labels: tuple[str, ...]
+    videos: tuple[LabelledVideo, ...]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A named test: how its annotation files are read and how a model is scored on them.
+
+    Attributes:
+        summary: What it asks, in a line.
+        files: What its folder must hold.
+        protocol: How it is scored. What `read` must return for each:
+            "retrieval": list of `RetrievalExample`;
+            "multiple_choice": list of `MultipleChoiceExample`;
+            "moments": list of `MomentExample`, whose moments may be any spans;
+            "chunks": two such lists, test and validation (or None), as DiDeMo has them;
+            "labels": two `LabelledSplit`, test and training, as COIN has them;
+            "steps": a `CrossTask`.
+        read: Returns the examples in a folder or file of annotations.
+    """
+
+    summary: str
+    files: str
+    protocol: Literal["retrieval", "multiple_choice", "moments", "chunks", "labels", "steps"]
+    read: Callable[[Path], Any]

@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from videoclip.benchmarks.examples import RetrievalExample
+from videoclip.benchmarks.examples import Benchmark, RetrievalExample
 from videoclip.benchmarks.files import Record, find_file, read_json, read_rows, reject_repeats
 from videoclip.errors import DataError
 
 __all__ = [
+    "BENCHMARKS",
     "SPLITS",
     "CaptionedVideo",
     "read_msrvtt_1k",
@@ -111,3 +112,13 @@ def read_msrvtt_pairs(captions: Path, video_ids: list[str]) -> list[RetrievalExa
             f"no '{unknown[0]}' ({len(unknown)} videos missing): wrong split?", captions
         )
     return [RetrievalExample(v, text) for v in video_ids for text in videos[v].captions]
+
+
+BENCHMARKS = {
+    "msrvtt": Benchmark(
+        "text-to-video retrieval, the 1k-A test",
+        "MSRVTT_JSFUSION_test.csv",
+        "retrieval",
+        read_msrvtt_1k,
+    )
+}

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from videoclip.benchmarks.examples import MultipleChoiceExample
+from videoclip.benchmarks.examples import Benchmark, MultipleChoiceExample
 from videoclip.benchmarks.files import find_file, read_json_lines, read_rows, reject_repeats
 
-__all__ = ["read_msrvtt_qa"]
+__all__ = ["BENCHMARKS", "read_msrvtt_qa"]
 
 NUM_CHOICES = 5
 CHOICE_COLUMNS = tuple(f"a{i}" for i in range(1, NUM_CHOICES + 1))
@@ -49,3 +49,10 @@ def _read_json_lines(path: Path) -> list[MultipleChoiceExample]:
             )
         )
     return examples
+
+
+BENCHMARKS = {
+    "msrvtt_qa": Benchmark(
+        "multiple choice among captions", "MSR_MC_test.csv", "multiple_choice", read_msrvtt_qa
+    )
+}

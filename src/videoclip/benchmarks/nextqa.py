@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from videoclip.benchmarks.examples import MultipleChoiceExample
+from videoclip.benchmarks.examples import Benchmark, MultipleChoiceExample
 from videoclip.benchmarks.files import find_file, read_rows, reject_repeats
 
-__all__ = ["read_nextqa"]
+__all__ = ["BENCHMARKS", "read_nextqa"]
 
 NUM_CHOICES = 5
 CHOICE_COLUMNS = tuple(f"a{i}" for i in range(NUM_CHOICES))
@@ -38,3 +38,8 @@ def read_nextqa(path: Path, name: str = "val.csv") -> list[MultipleChoiceExample
         )
         for example_id, row in zip(ids, rows, strict=True)
     ]
+
+
+BENCHMARKS = {
+    "nextqa": Benchmark("multiple choice on why and how", "val.csv", "multiple_choice", read_nextqa)
+}

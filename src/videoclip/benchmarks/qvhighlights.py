@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from videoclip.benchmarks.examples import MomentExample
+from videoclip.benchmarks.examples import Benchmark, MomentExample
 from videoclip.benchmarks.files import find_file, read_json_lines, reject_repeats
 
-__all__ = ["read_qvhighlights"]
+__all__ = ["BENCHMARKS", "read_qvhighlights"]
 
 
 def read_qvhighlights(path: Path, name: str = "highlight_val_release.jsonl") -> list[MomentExample]:
@@ -34,3 +34,10 @@ def read_qvhighlights(path: Path, name: str = "highlight_val_release.jsonl") -> 
         )
         for row in rows
     ]
+
+
+BENCHMARKS = {
+    "qvhighlights": Benchmark(
+        "all moments of a query", "highlight_val_release.jsonl", "moments", read_qvhighlights
+    )
+}

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from videoclip.benchmarks.examples import RetrievalExample
+from videoclip.benchmarks.examples import Benchmark, RetrievalExample
 from videoclip.benchmarks.files import Record, read_json_lines, read_rows
 
-__all__ = ["read_table"]
+__all__ = ["BENCHMARKS", "read_table"]
 
 
 def read_table(path: Path) -> list[RetrievalExample]:
@@ -39,3 +39,13 @@ def _example(row: Record) -> RetrievalExample:
         raise row.error(f"only '{given[0]}' is given: give start and end, or neither")
     start, end = row.span([row.number(name) for name in given]) if given else (None, None)
     return RetrievalExample(row.text("video"), row.text("text"), start, end)
+
+
+BENCHMARKS = {
+    "csv": Benchmark(
+        "text-to-clip retrieval in videos of your own",
+        "a .csv or .jsonl file with video,start,end,text",
+        "retrieval",
+        read_table,
+    )
+}

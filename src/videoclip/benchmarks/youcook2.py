@@ -10,12 +10,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from videoclip.benchmarks.examples import RetrievalExample
+from videoclip.benchmarks.examples import Benchmark, RetrievalExample
 from videoclip.benchmarks.files import Record, find_file, read_json, read_rows
 from videoclip.errors import DataError
 from videoclip.weights.plain_pickle import read_plain_pickle
 
-__all__ = ["read_youcook2", "read_youcook2_csv", "read_youcook2_json", "read_youcook2_pickle"]
+__all__ = [
+    "BENCHMARKS",
+    "read_youcook2",
+    "read_youcook2_csv",
+    "read_youcook2_json",
+    "read_youcook2_pickle",
+]
 
 JSON_NAME = "youcookii_annotations_trainval.json"
 
@@ -111,3 +117,13 @@ def _listed_clips(path: Path) -> list[Any]:
     if not isinstance(items, list):
         raise DataError(f"holds a {type(items).__name__}, not a list of clips: wrong file?", path)
     return items
+
+
+BENCHMARKS = {
+    "youcook2": Benchmark(
+        "text-to-clip retrieval in recipes",
+        f"youcook_val.pkl with {JSON_NAME}, or validation_youcook.csv",
+        "retrieval",
+        read_youcook2,
+    )
+}

@@ -10,21 +10,24 @@ from typing import Annotated
 
 import tyro
 
+from videoclip.benchmarks import load_benchmarks
 from videoclip.config import EvaluateConfig
 
 __all__ = ["Evaluate"]
 
+BENCHMARK_HELP = "; ".join(
+    [
+        f"One of {', '.join(load_benchmarks())}",
+        '"csv" is a .csv or .jsonl file of your own with video,start,end,text.',
+    ]
+)
+
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Score a model on a benchmark: a table with chance, trivial answers and published numbers.
+    """Score a model on a benchmark: a table with chance, trivial answers and published numbers."""
 
-    Benchmarks: youcook2, msrvtt, msrvtt_qa, didemo, didemo_paragraph, coin, crosstask, activitynet,
-    qvhighlights, charades, nextqa; "csv" for a .csv or .jsonl of your own (video,start,end,text).
-    """
-
-    benchmark: Annotated[str, tyro.conf.Positional]
-    """Which of them."""
+    benchmark: Annotated[str, tyro.conf.Positional, tyro.conf.arg(help=BENCHMARK_HELP)]
     features: Path
     """Feature store with the benchmark's videos, made by `videoclip extract`."""
     annotations: Path

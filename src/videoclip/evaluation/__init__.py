@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
+from videoclip.benchmarks import load_benchmarks
 from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import Embedder
@@ -12,7 +13,7 @@ from videoclip.errors import ConfigError
 from videoclip.evaluation.clips import Progress
 from videoclip.evaluation.providers import EmbedderProvider, FrameProvider, Provider
 from videoclip.evaluation.published import PUBLISHED
-from videoclip.evaluation.registry import BENCHMARKS
+from videoclip.evaluation.registry import PROTOCOLS
 from videoclip.evaluation.result import Result
 
 __all__ = ["FRAMES", "Result", "evaluate"]
@@ -32,7 +33,7 @@ def evaluate(
     """Score a model on a benchmark.
 
     Args:
-        benchmark: A name in `BENCHMARKS`; "csv" for a table of one's own.
+        benchmark: A name in `load_benchmarks()`; "csv" for a table of your own.
         model: A model folder or hub id, "starter", "frames" (the backbone alone), an Embedder, or
             anything that offers what a `Provider` does.
         features: Store with the features of the benchmark's videos.
@@ -45,18 +46,19 @@ def evaluate(
         DataError: If an annotation file is missing or broken, or no video has features.
         IndexMismatchError: If the features are not of the kind the model takes.
     """
-    if benchmark not in BENCHMARKS:
-        near = difflib.get_close_matches(benchmark, BENCHMARKS, n=1)
+    benchmarks = load_benchmarks()
+    if benchmark not in benchmarks:
+        near = difflib.get_close_matches(benchmark, benchmarks, n=1)
         hint = f"perhaps you meant '{near[0]}'; " if near else ""
-        raise ConfigError(f"unknown benchmark '{benchmark}'; {hint}known: {', '.join(BENCHMARKS)}")
+        raise ConfigError(f"unknown benchmark '{benchmark}'; {hint}known: {', '.join(benchmarks)}")
     if not isinstance(features, FeatureStore):
         with FeatureStore.open(features) as store:
             return evaluate(benchmark, model, store, annotations, config, progress)
     provider = _provider(model, features)
     provider.check(features.spec)
-    outcome = BENCHMARKS[benchmark].run(
-        Path(annotations), provider, features, config or EvaluateConfig(), progress
-    )
+    examples = benchmarks[benchmark].read(Path(annotations))
+    score = PROTOCOLS[benchmarks[benchmark].protocol]
+    outcome = score(examples, provider, features, config or EvaluateConfig(), progress)
     return Result(benchmark, provider.name, outcome, PUBLISHED.get(benchmark, ()))
 
 

@@ -17,7 +17,7 @@ class Result:
     """One evaluation; `str()` is its table.
 
     Attributes:
-        benchmark: Its name in `BENCHMARKS`.
+        benchmark: Its name in `load_benchmarks()`.
         model: Which model.
         outcome: Everything measured.
         published: Numbers of the paper.

@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from videoclip.benchmarks.coin import Coin
-from videoclip.benchmarks.examples import LabelledVideo
+from videoclip.benchmarks.examples import LabelledSplit, LabelledVideo
 from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.evaluation.clips import Progress, with_features
@@ -37,7 +36,7 @@ CONFUSED_LABELS = 15
 
 
 def evaluate_labels(
-    benchmark: Coin,
+    benchmark: LabelledSplit,
     labeller: Labeller,
     store: FeatureStore,
     config: EvaluateConfig,
