@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from videoclip.config import OptimConfig
 from videoclip.data.batch import Batch
 from videoclip.distributed import World
-from videoclip.model.losses import contrastive_loss
+from videoclip.model.losses.infonce import contrastive_loss
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import paper
 from videoclip.training.loop import Trainer

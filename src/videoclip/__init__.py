@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from videoclip.evaluation import evaluate
     from videoclip.features.extract import extract_features
     from videoclip.library.videolibrary import VideoLibrary
-    from videoclip.model.losses import contrastive_loss
+    from videoclip.model.losses.infonce import contrastive_loss
     from videoclip.model.videoclip import VideoCLIP
     from videoclip.training.finetune import finetune
     from videoclip.training.pretrain import pretrain
@@ -36,7 +36,7 @@ _HOMES = {
     "VideoCLIPError": "videoclip.errors",
     "VideoLibrary": "videoclip.library.videolibrary",
     "answer": "videoclip.zeroshot.video",
-    "contrastive_loss": "videoclip.model.losses",
+    "contrastive_loss": "videoclip.model.losses.infonce",
     "evaluate": "videoclip.evaluation",
     "extract_features": "videoclip.features.extract",
     "finetune": "videoclip.training.finetune",

@@ -7,7 +7,7 @@ from tests.model.tiny_models import TINY, make_model, make_text, make_video
 from videoclip.config import ModelConfig
 from videoclip.errors import ConfigError
 from videoclip.model.encoders import TextEncoder, pool
-from videoclip.model.losses import contrastive_loss
+from videoclip.model.losses.infonce import contrastive_loss
 from videoclip.model.videoclip import VideoCLIP
 
 BRIDGED = replace(TINY, num_bridge_classes=7, pooling="plain_mean", normalize=True)

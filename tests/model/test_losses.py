@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from videoclip.errors import ConfigError
-from videoclip.model.losses import contrastive_loss, mil_nce_loss, sigmoid_loss, soft_targets
+from videoclip.model.losses.infonce import contrastive_loss, soft_targets
+from videoclip.model.losses.mil_nce import mil_nce_loss
+from videoclip.model.losses.sigmoid import sigmoid_loss
 
 SIZES = [(1, 3), (2, 5), (7, 4)]
 

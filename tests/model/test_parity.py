@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from videoclip.model.convert import Unsaid, from_released
-from videoclip.model.losses import contrastive_loss
+from videoclip.model.losses.infonce import contrastive_loss
 
 pytestmark = pytest.mark.parity
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tests.model import released_twin as twin
 from tests.training.test_parity import our_names
 from videoclip.model.convert import Unsaid, from_released
-from videoclip.model.losses import contrastive_loss
+from videoclip.model.losses.infonce import contrastive_loss
 
 TOLERANCE = 1e-5
 

@@ -10,7 +10,9 @@ from tests.two_ranks import on_two_ranks
 from videoclip.config import LossConfig
 from videoclip.data.batch import Batch
 from videoclip.distributed import World
-from videoclip.model.losses import contrastive_loss, mil_nce_loss, sigmoid_loss
+from videoclip.model.losses.infonce import contrastive_loss
+from videoclip.model.losses.mil_nce import mil_nce_loss
+from videoclip.model.losses.sigmoid import sigmoid_loss
 from videoclip.training.forward import Forward
 from videoclip.training.objective import PairObjective, Towers, split
 

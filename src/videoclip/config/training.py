@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pkgutil
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from videoclip.config.check import require
 from videoclip.config.model import ModelConfig
@@ -16,6 +18,12 @@ __all__ = [
     "PretrainConfig",
     "RunConfig",
 ]
+
+if TYPE_CHECKING:
+    LossKind: TypeAlias = str
+else:  # the names of the modules in model/losses, which are not imported here
+    _LOSSES = Path(__file__).parents[1] / "model" / "losses"
+    LossKind = Literal[tuple(sorted(m.name for m in pkgutil.iter_modules([str(_LOSSES)])))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +118,9 @@ class PlanConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """The contrastive objective. Source: paper, section 3.2; alternatives named in `losses.py`."""
+    """The contrastive loss, a module of `model/losses`. Source: paper, section 3.2."""
 
-    kind: Literal["infonce", "text_to_video", "video_to_text", "mil_nce", "sigmoid"] = "infonce"
+    kind: LossKind = "infonce"
     negatives: Literal["local", "global"] = "local"
     """`local`: this process's batch, as released; `global`: gathered over all processes."""
     soft_target_share: float = 0.0

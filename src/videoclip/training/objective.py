@@ -17,7 +17,7 @@ from videoclip.data.batch import Batch
 from videoclip.distributed import World
 from videoclip.features.frame_encoder import FrameEncoder
 from videoclip.model.encoders import Encoded
-from videoclip.model.losses import contrastive_loss, mil_nce_loss, sigmoid_loss
+from videoclip.model.losses import PairEmbeddings, load_loss
 from videoclip.model.reranker import hard_candidates, reranking_loss
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.forward import Forward
@@ -104,28 +104,14 @@ def pair_loss(outputs: Outputs, config: LossConfig, world: World) -> Tensor:
         world: The processes.
     """
     video, text, temperature, bias, reranking = outputs
-    all_video, all_text, own = video, text, slice(0, len(video))
+    all_video, all_text, first_row, num_processes = video, text, 0, 1
     if config.negatives == "global" and world.size > 1:
         all_video, all_text = world.gather_with_gradient(video), world.gather_with_gradient(text)
-        own = world.own_rows(len(video))
-    if config.kind == "mil_nce":
-        candidates = all_text.view(len(all_video), -1, all_text.shape[1])  # (M, C, E)
-        return mil_nce_loss(all_video, candidates, temperature) + reranking
-    if config.kind == "sigmoid":
-        return sigmoid_loss(all_video, all_text, temperature, bias) + reranking
-    loss = contrastive_loss(
-        video,
-        text,
-        temperature,
-        direction="both" if config.kind == "infonce" else config.kind,
-        all_video=all_video,
-        all_text=all_text,
-        first_row=own.start,
-        soft_target_share=config.soft_target_share,
+        first_row, num_processes = world.own_rows(len(video)).start, world.size
+    pairs = PairEmbeddings(
+        video, text, all_video, all_text, first_row, num_processes, temperature, bias
     )
-    # Own rows against all: where a process has more rows than others, its mean counts for more.
-    num_processes = 1 if all_video is video else world.size
-    return loss * (len(video) * num_processes / len(all_video)) + reranking
+    return load_loss(config.kind)(pairs, config) + reranking
 
 
 class PairObjective:

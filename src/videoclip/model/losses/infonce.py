@@ -1,8 +1,4 @@
-"""Contrastive objectives over a batch of B clip pairs: embeddings in, one scalar out.
-
-Row i of `video` and row i of `text` belong together; every other pair of the batch is a negative.
-Each function has a naive twin, written with loops, in tests/model/test_losses.py.
-"""
+"""InfoNCE: a softmax over the batch's texts for each video, and over its videos for each text."""
 
 from __future__ import annotations
 
@@ -12,16 +8,29 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from videoclip.config import LossConfig
 from videoclip.errors import ConfigError
+from videoclip.model.losses import PairEmbeddings, check_pairs
 
-__all__ = [
-    "contrastive_loss",
-    "mil_nce_loss",
-    "sigmoid_loss",
-    "soft_targets",
-]
+__all__ = ["Direction", "contrastive_loss", "loss", "soft_targets"]
 
 Direction = Literal["both", "text_to_video", "video_to_text"]
+
+
+def loss(pairs: PairEmbeddings, config: LossConfig, direction: Direction = "both") -> Tensor:
+    """Return the method's loss: this process's pairs among the candidates of all processes."""
+    value = contrastive_loss(
+        pairs.video,
+        pairs.text,
+        pairs.temperature,
+        direction=direction,
+        all_video=pairs.all_video,
+        all_text=pairs.all_text,
+        first_row=pairs.first_row,
+        soft_target_share=config.soft_target_share,
+    )
+    # Where a process has more rows than others, its mean counts for more.
+    return value * (len(pairs.video) * pairs.num_processes / len(pairs.all_video))
 
 
 def contrastive_loss(
@@ -58,7 +67,7 @@ def contrastive_loss(
 
     Source: paper, section 3.2 (equations 4 and 5); each a mean over the batch, as released.
     """
-    _check_pairs(video, text)
+    check_pairs(video, text)
     all_video = video if all_video is None else all_video
     all_text = text if all_text is None else all_text
     if soft_target_share and len(all_video) != len(video):
@@ -70,46 +79,6 @@ def contrastive_loss(
     if direction in ("both", "text_to_video"):
         losses.append(_cross_entropy(text @ all_video.T / temperature, hard, soft_target_share))
     return torch.stack(losses).sum()
-
-
-def mil_nce_loss(video: Tensor, text: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
-    """MIL-NCE: any of the C candidate texts of a video may be its match.
-
-    Args:
-        video: (B, E).
-        text: (B, C, E), the candidates of each video.
-        temperature: Similarities are divided by it.
-
-    Source: MIL-NCE (arXiv 1912.06430), the paper's ablation; the positives count in the row and
-    in the column of the denominator, as in that work's released loss.
-    """
-    if video.ndim != 2 or text.ndim != 3 or len(video) != len(text):
-        raise ConfigError(f"MIL-NCE needs (B, E) and (B, C, E), got {_shapes(video, text)}")
-    logits = torch.einsum("ie,jce->ijc", video, text) / temperature  # (B, B, C)
-    positives = logits.diagonal().T  # (B, C)
-    rows = logits.flatten(1)  # video i with every text
-    columns = logits.transpose(0, 1).flatten(1)  # texts of i with every video
-    denominator = torch.cat([rows, columns], dim=1).logsumexp(dim=1)
-    return (denominator - positives.logsumexp(dim=1)).mean()
-
-
-def sigmoid_loss(
-    video: Tensor, text: Tensor, temperature: float | Tensor = 1.0, bias: float | Tensor = 0.0
-) -> Tensor:
-    """Every pair of the batch as a yes-or-no question: summed over pairs, averaged over rows.
-
-    Args:
-        video: (B, E).
-        text: (B, E).
-        temperature: Similarities are divided by it.
-        bias: Added to the logits; negative, since most pairs do not match.
-
-    Source: SigLIP (arXiv 2303.15343), algorithm 1.
-    """
-    _check_pairs(video, text)
-    logits = video @ text.T / temperature + bias
-    signs = 2 * torch.eye(len(logits), device=logits.device, dtype=logits.dtype) - 1
-    return -F.logsigmoid(signs * logits).sum() / len(logits)
 
 
 @torch.no_grad()
@@ -135,15 +104,3 @@ def _cross_entropy(logits: Tensor, hard: Tensor, soft_target_share: float) -> Te
     if soft_target_share:
         return F.cross_entropy(logits, soft_targets(logits, soft_target_share))
     return F.cross_entropy(logits, hard)
-
-
-def _check_pairs(video: Tensor, text: Tensor) -> None:
-    if video.ndim != 2 or video.shape != text.shape:
-        raise ConfigError(
-            f"the loss needs two (B, E) arrays of one shape, got {_shapes(video, text)}"
-        )
-
-
-def _shapes(*arrays: Tensor) -> str:
-    """Shapes of arrays, for a message."""
-    return " and ".join(str(tuple(a.shape)) for a in arrays)

@@ -1,0 +1,15 @@
+"""InfoNCE in one direction, for fine-tuning: a softmax over the videos for each text."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from videoclip.config import LossConfig
+from videoclip.model.losses import PairEmbeddings, infonce
+
+__all__ = ["loss"]
+
+
+def loss(pairs: PairEmbeddings, config: LossConfig) -> Tensor:
+    """Return the loss of one direction of `contrastive_loss`."""
+    return infonce.loss(pairs, config, "text_to_video")
