@@ -24,8 +24,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from videoclip.features.decode import Mode, sample_frames
-from videoclip.features.resize import Squash
+from videoclip.features.decode import Mode, Squash, sample_frames
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"

@@ -7,9 +7,8 @@ import pytest
 from tests.make_video import number_shown, numbered_picture, write_video
 from videoclip.errors import ConfigError
 from videoclip.features import video_file
-from videoclip.features.decode import grab_frame, probe, sample_frames
-from videoclip.features.resize import CentreCrop, Fit, Squash
-from videoclip.features.timeline import Action
+from videoclip.features.decode import CentreCrop, Fit, Squash, grab_frame, probe, sample_frames
+from videoclip.features.video_file import Action
 
 
 def numbers(path, per_second=1.0, **options):

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from videoclip.errors import ConfigError
-from videoclip.features.resize import CentreCrop, Fit, ShorterSide, Squash
+from videoclip.features.decode import CentreCrop, Fit, ShorterSide, Squash
 
 sides = st.integers(1, 5000)
 

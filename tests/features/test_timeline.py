@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videoclip.features.timeline import (
+from videoclip.features.video_file import (
     Action,
     num_samples,
     plan_packets,

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from videoclip.data.feature_store import FeatureSpec
-from videoclip.features.decode import sample_frames
-from videoclip.features.resize import Squash
+from videoclip.features.decode import Squash, sample_frames
 
 SPEC = FeatureSpec(3, 1.0, "colours", False, "1")
 

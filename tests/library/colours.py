@@ -11,8 +11,7 @@ import numpy as np
 
 from videoclip.config import ModelConfig
 from videoclip.data.feature_store import FeatureSpec
-from videoclip.features.decode import Mode, sample_frames
-from videoclip.features.resize import Squash
+from videoclip.features.decode import Mode, Squash, sample_frames
 
 PALETTE = {
     "red": (220, 30, 30),

@@ -4,8 +4,7 @@ import pytest
 
 from tests.library.colours import write_video
 from videoclip.errors import ConfigError, DataError, DecodeError
-from videoclip.features.decode import probe, sample_frames
-from videoclip.features.resize import Squash
+from videoclip.features.decode import Squash, probe, sample_frames
 from videoclip.output.clip import cut_clip
 
 

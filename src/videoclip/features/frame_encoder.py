@@ -20,8 +20,7 @@ from videoclip.config import ModelConfig
 from videoclip.data.frame_store import FrameSpec, FrameStore
 from videoclip.errors import ConfigError, DecodeError, IndexMismatchError
 from videoclip.features.backbones.image import FRAMES_PER_SECOND, ImageBackbone, size_of
-from videoclip.features.decode import sample_frames
-from videoclip.features.resize import Resize
+from videoclip.features.decode import Resize, sample_frames
 from videoclip.weights.files import check_shapes, read_weights, shapes_of
 
 __all__ = ["FrameEncoder", "store_frames"]

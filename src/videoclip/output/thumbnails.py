@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from videoclip.features.decode import grab_frame
-from videoclip.features.resize import Fit
+from videoclip.features.decode import Fit, grab_frame
 from videoclip.output.drawing import jpeg
 from videoclip.zeroshot.results import Moment
 

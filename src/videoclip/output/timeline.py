@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from videoclip.features.decode import grab_frame, probe
-from videoclip.features.resize import Fit
+from videoclip.features.decode import Fit, grab_frame, probe
 from videoclip.output.drawing import Box, Photo, Picture, Shape, Text, text_width
 from videoclip.zeroshot.results import Moment, Timeline, clock
 

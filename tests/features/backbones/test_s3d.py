@@ -10,8 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from videoclip.errors import CheckpointError
 from videoclip.features.backbones import Backbone, load_backbone, s3d
-from videoclip.features.decode import sample_frames
-from videoclip.features.resize import CentreCrop
+from videoclip.features.decode import CentreCrop, sample_frames
 
 
 @pytest.fixture(scope="module")

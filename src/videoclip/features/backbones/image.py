@@ -26,9 +26,8 @@ from torch.nn import functional as F
 
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.errors import CheckpointError, ConfigError, MissingExtraError
-from videoclip.features.decode import Mode, sample_frames
+from videoclip.features.decode import CentreCrop, Interpolation, Mode, Resize, Squash, sample_frames
 from videoclip.features.fingerprint import fingerprint
-from videoclip.features.resize import CentreCrop, Interpolation, Resize, Squash
 
 __all__ = ["ImageBackbone", "Preprocessing", "load", "size_of"]
 

@@ -21,7 +21,7 @@ from torch.nn.functional import avg_pool2d
 
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.errors import ConfigError
-from videoclip.features.decode import sample_frames
+from videoclip.features.decode import Squash, sample_frames
 from videoclip.features.efficientnet import (
     MAP_CHANNELS,
     EfficientNetLite0,
@@ -29,7 +29,6 @@ from videoclip.features.efficientnet import (
 )
 from videoclip.features.fingerprint import fingerprint
 from videoclip.features.flow import flow
-from videoclip.features.resize import Squash
 from videoclip.weights.files import read_weights
 from videoclip.weights.starter_files import image_weights_file
 

@@ -25,9 +25,8 @@ from torch.nn import functional as F
 
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.errors import CheckpointError
-from videoclip.features.decode import sample_frames
+from videoclip.features.decode import CentreCrop, sample_frames
 from videoclip.features.fingerprint import fingerprint
-from videoclip.features.resize import CentreCrop
 from videoclip.features.s3d_network import S3D, S3D_DIM
 from videoclip.weights.files import check_shapes, read_weights, shapes_of
 

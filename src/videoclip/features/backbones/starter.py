@@ -16,14 +16,13 @@ import torch
 
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.errors import ConfigError
-from videoclip.features.decode import Mode, sample_frames
+from videoclip.features.decode import Mode, ShorterSide, sample_frames
 from videoclip.features.efficientnet import (
     FEATURE_DIM,
     EfficientNetLite0,
     from_published,
 )
 from videoclip.features.fingerprint import fingerprint
-from videoclip.features.resize import ShorterSide
 from videoclip.weights.files import read_weights
 from videoclip.weights.starter_files import image_weights_file
 
