@@ -41,7 +41,7 @@ def test_failures_are_listed_and_the_rest_is_done(extract, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert "1 added" in out
     assert "1 failed" in out
-    assert err.splitlines()[-1].startswith(f"videoclip: failed: {bad}: it is not a video")
+    assert err.splitlines()[-1].startswith(f"videoclip: failed: {bad}: not a video")
 
 
 def test_json(extract, tmp_path, capsys):

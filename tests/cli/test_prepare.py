@@ -70,7 +70,7 @@ def test_speech_is_recognised_once(folder, tmp_path, capsys, monkeypatch):
 
 def test_an_empty_folder_is_one_line(tmp_path, capsys):
     assert main(["prepare", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
-    assert "there are no videos in this folder" in capsys.readouterr().err
+    assert "no videos in this folder" in capsys.readouterr().err
 
 
 def test_videos_that_lie_elsewhere_are_remarked_on(tmp_path, capsys):

@@ -17,7 +17,7 @@ def numbers(path, per_second=1.0, **options):
 
 def pixels(path, per_second):
     return [
-        (frame.shown_since, frame.rgb(Squash(40, 24)).tobytes())
+        (frame.on_screen_since, frame.rgb(Squash(40, 24)).tobytes())
         for frame in sample_frames(path, per_second)
     ]
 
@@ -26,8 +26,8 @@ def pixels(path, per_second):
 def decode_everything(monkeypatch):
     """The naive twin: call it, and from then on every packet is decoded."""
 
-    def all_of_them(stamps, is_key, wanted):
-        return np.full(len(stamps), Action.DECODE, dtype=np.int8)
+    def all_of_them(timestamps, is_key, wanted):
+        return np.full(len(timestamps), Action.DECODE, dtype=np.int8)
 
     return lambda: monkeypatch.setattr(video_file, "plan_packets", all_of_them)
 

@@ -69,10 +69,10 @@ def test_every_video_ends_in_the_store_or_in_the_list(store, videos, tmp_path, n
     assert report.skipped == ()
     assert report.video_seconds == 6.0
     assert {path.name: reason for path, reason in report.failed.items()} == {
-        "text.mp4": "it is not a video, or damaged (Invalid data found when processing input)",
+        "text.mp4": "not a video, or damaged (Invalid data found when processing input)",
         "nan.mp4": "cannot add 'nan': features that are not finite, or too large for float16",
-        "none.mp4": "there is no such file",
-        "empty": "there are no videos in this folder",
+        "none.mp4": "no such file",
+        "empty": "no videos in this folder",
     }
     assert store.num_features("b") == 3
     assert steps[0].num_finished == 0
@@ -148,7 +148,7 @@ def test_a_worker_serves_until_the_other_side_is_gone(videos, monkeypatch):
     assert stepped == Stepped(videos / "c.mp4", 1)
     assert isinstance(computed, Computed)
     assert computed.features.shape == (1, 3)
-    assert failed == Failed(videos / "none.mp4", "there is no such file")
+    assert failed == Failed(videos / "none.mp4", "no such file")
 
 
 def test_another_backbone_is_refused(tmp_path, videos):

@@ -25,10 +25,10 @@ def why(path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("", "it is empty"),
+        ("", "file is empty"),
         ("not a video\n" * 50, "not a video, or damaged"),
         ("#EXTM3U\n#EXTINF:10,\nhttp://127.0.0.1:9/x.ts\n", "not a video, or damaged"),
-        ("1\n00:00:01,000 --> 00:00:02,000\nhello\n", "no video in it"),
+        ("1\n00:00:01,000 --> 00:00:02,000\nhello\n", "no video stream"),
     ],
     ids=["empty", "text", "playlist", "subtitles"],
 )
@@ -42,19 +42,19 @@ def test_a_text_file_named_mp4(tmp_path, content, reason):
 
 @pytest.mark.parametrize("cover", [False, True])
 def test_sound_only(tmp_path, cover):
-    assert why(write_sound(tmp_path / "clip.mp4", cover=cover)) == "there is only sound in it"
+    assert why(write_sound(tmp_path / "clip.mp4", cover=cover)) == "the file contains only sound"
 
 
 def test_no_pictures(tmp_path):
-    assert "no video in it" in why(write_video(tmp_path / "clip.mp4", 0))
+    assert "no video stream" in why(write_video(tmp_path / "clip.mp4", 0))
 
 
 def test_missing_link_folder(tmp_path):
-    assert why(tmp_path / "none.mp4") == "there is no such file"
+    assert why(tmp_path / "none.mp4") == "no such file"
     link = tmp_path / "link.mp4"
     link.symlink_to("gone/clip.mp4")
-    assert why(link) == "it is a link to gone/clip.mp4, which does not exist"
-    assert why(tmp_path) == "there are no videos in this folder"
+    assert why(link) == "broken link: gone/clip.mp4 does not exist"
+    assert why(tmp_path) == "no videos in this folder"
 
 
 def test_no_permission(tmp_path):
@@ -73,7 +73,7 @@ def test_no_permission(tmp_path):
         "except DecodeError as error: print(error)"
     )
     result = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
-    assert result.stdout == f"{path}: no permission to read it\n", result.stderr
+    assert result.stdout == f"{path}: no permission to read this file\n", result.stderr
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "webm", "avi"])
@@ -82,7 +82,7 @@ def test_cut_off(tmp_path, suffix):
     whole = write_video(tmp_path / f"whole.{suffix}", 100, codec=codec).read_bytes()
     path = tmp_path / f"clip.{suffix}"
     path.write_bytes(whole[: len(whole) // 2])
-    expected = "not a video, or damaged" if suffix == "mp4" else "0 s and seems cut off"
+    expected = "not a video, or damaged" if suffix == "mp4" else "is cut off after"
     assert expected in why(path)
 
 
@@ -107,7 +107,7 @@ def test_cut_off_after_its_index(tmp_path):
     path = tmp_path / "clip.mp4"
     whole = moov_first(path)
     path.write_bytes(whole[: len(whole) // 2])
-    assert "of 10.0 s and seems cut off; copy or download it again" in why(path)
+    assert "of 10.0 s; copy or download it again" in why(path)
 
 
 def test_a_few_damaged_pictures_are_bridged_and_many_are_not(tmp_path):
@@ -118,7 +118,7 @@ def test_a_few_damaged_pictures_are_bridged_and_many_are_not(tmp_path):
     shown = [number_shown(frame.rgb()) for frame in sample_frames(path, 1.0)]
     assert shown[:9] == [5, 15, 25, 35, 45, 55, 65, 75, 85]
     path.write_bytes(whole[:data] + bytes(len(whole) - data))
-    assert "pictures are damaged; copy or download it again" in why(path)
+    assert "frames are damaged; copy or download it again" in why(path)
     with pytest.raises(DecodeError, match="damaged"):
         grab_frame(path, 1.0)
 

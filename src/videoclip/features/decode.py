@@ -1,9 +1,9 @@
-"""Frames of a video at a steady rate: exact, in bounded memory, and cheaper than full decoding.
+"""Sample the frames of a video at a fixed rate: exactly, in bounded memory, without full decoding.
 
-Sampling rule: frame k is the picture on screen at (k + 0.5) / rate seconds. So it stands for the
-interval [k / rate, (k + 1) / rate) and is at most half of it away from any moment in it. Second 0
-is where a player starts the file. Pictures come upright (the display matrix applied), with square
-pixels, as RGB; the transfer curve of HDR video is left as it is.
+Sample k is the frame on screen at (k + 0.5) / rate seconds, the middle of the interval
+[k / rate, (k + 1) / rate) that it represents. Second 0 is where a player starts the file. Frames
+are RGB, upright (the display matrix is applied) and have square pixels; the transfer curve of HDR
+video is not changed.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from av.video.reformatter import VideoReformatter
 
 from videoclip.errors import ConfigError
 from videoclip.features.video_file import (
-    Timeline,
+    FrameTimes,
+    decode_frames,
     decode_near,
-    decode_pictures,
-    find_timeline,
+    find_frame_times,
     sample_times,
 )
+from videoclip.types import IntArray
 
 __all__ = [
     "CentreCrop",
@@ -43,16 +44,37 @@ __all__ = [
 ]
 
 Mode: TypeAlias = Literal["exact", "fast"]
-"""`exact`: the picture on screen; `fast`: the keyframe nearest in time, some 20 times cheaper."""
+"""`exact`: the frame on screen; `fast`: the nearest keyframe, about 20 times cheaper."""
+
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+"""(height, width, 3) RGB."""
 
 
 Interpolation: TypeAlias = Literal["area", "bilinear", "bicubic", "lanczos"]
-"""Scaling filter; `area` averages over what a pixel covers, which is right for shrinking."""
+"""Scaling filter; `area` averages all pixels that shrink into one."""
+
+
+class Resize:
+    """Base of the resize rules: how a frame of any size gets the size that a backbone expects.
+
+    Sizes are those of the frame as displayed: upright, with square pixels.
+    """
+
+    interpolation: Interpolation
+
+    def scaled(self, width: int, height: int) -> tuple[int, int]:
+        """Return the (width, height) to which a frame of the given size is scaled."""
+        raise NotImplementedError
+
+    @property
+    def crop(self) -> int | None:
+        """Side of the centre square that is cut from the scaled frame; None: no cut."""
+        return None
 
 
 @dataclass(frozen=True)
-class Squash:
-    """Scale to exactly width x height, whatever that does to the aspect ratio."""
+class Squash(Resize):
+    """Scale to exactly width x height, without keeping the aspect ratio."""
 
     width: int
     height: int
@@ -62,17 +84,43 @@ class Squash:
         _check_sizes(self.width, self.height)
 
     def scaled(self, width: int, height: int) -> tuple[int, int]:
-        """Return the size (width, height) a picture of the given size is scaled to."""
+        """Return the scaled (width, height)."""
         return self.width, self.height
-
-    @property
-    def crop(self) -> int | None:
-        """Side of the centre square cut from the scaled picture; None: all of it."""
-        return None
 
 
 @dataclass(frozen=True)
-class CentreCrop:
+class Fit(Resize):
+    """Shrink, where needed, until no side exceeds `longest_side`; keep the aspect ratio."""
+
+    longest_side: int
+    interpolation: Interpolation = "area"
+
+    def __post_init__(self) -> None:
+        _check_sizes(self.longest_side)
+
+    def scaled(self, width: int, height: int) -> tuple[int, int]:
+        """Return the scaled (width, height)."""
+        scale = min(1.0, self.longest_side / max(width, height))
+        return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+@dataclass(frozen=True)
+class ShorterSide(Resize):
+    """Scale the shorter side to `size` pixels; keep the aspect ratio."""
+
+    size: int
+    interpolation: Interpolation = "area"
+
+    def __post_init__(self) -> None:
+        _check_sizes(self.size)
+
+    def scaled(self, width: int, height: int) -> tuple[int, int]:
+        """Return the scaled (width, height)."""
+        return _scale_shorter_side(width, height, self.size)
+
+
+@dataclass(frozen=True)
+class CentreCrop(Resize):
     """Scale the shorter side to `shorter_side`, then cut the centre square of `size` pixels."""
 
     shorter_side: int
@@ -83,85 +131,31 @@ class CentreCrop:
         _check_sizes(self.shorter_side, self.size)
         if self.size > self.shorter_side:
             raise ConfigError(
-                f"a crop of {self.size} pixels does not fit a side of {self.shorter_side}"
+                f"cannot crop {self.size} pixels from a shorter side of {self.shorter_side}"
             )
 
     def scaled(self, width: int, height: int) -> tuple[int, int]:
-        """Return the size (width, height) a picture of the given size is scaled to."""
-        scale = self.shorter_side / min(width, height)
-        return (
-            max(self.shorter_side, round(width * scale)),
-            max(self.shorter_side, round(height * scale)),
-        )
+        """Return the scaled (width, height)."""
+        return _scale_shorter_side(width, height, self.shorter_side)
 
     @property
     def crop(self) -> int | None:
-        """Side of the centre square cut from the scaled picture; None: all of it."""
+        """Side of the centre square."""
         return self.size
 
 
 @dataclass(frozen=True)
-class Fit:
-    """Shrink, if need be, so that neither side is longer than `longest_side`; keep the aspect."""
-
-    longest_side: int
-    interpolation: Interpolation = "area"
-
-    def __post_init__(self) -> None:
-        _check_sizes(self.longest_side)
-
-    def scaled(self, width: int, height: int) -> tuple[int, int]:
-        """Return the size (width, height) a picture of the given size is scaled to."""
-        scale = min(1.0, self.longest_side / max(width, height))
-        return max(1, round(width * scale)), max(1, round(height * scale))
-
-    @property
-    def crop(self) -> int | None:
-        """Side of the centre square cut from the scaled picture; None: all of it."""
-        return None
-
-
-@dataclass(frozen=True)
-class ShorterSide:
-    """Scale the shorter side to `size` pixels; keep the aspect and all of the picture."""
-
-    size: int
-    interpolation: Interpolation = "area"
-
-    def __post_init__(self) -> None:
-        _check_sizes(self.size)
-
-    def scaled(self, width: int, height: int) -> tuple[int, int]:
-        """Return the size (width, height) a picture of the given size is scaled to."""
-        return CentreCrop(self.size, self.size).scaled(width, height)
-
-    @property
-    def crop(self) -> int | None:
-        """Side of the centre square cut from the scaled picture; None: all of it."""
-        return None
-
-
-Resize: TypeAlias = Squash | CentreCrop | Fit | ShorterSide
-"""Any of the rules; sizes are of the picture as shown: turned upright, with square pixels."""
-
-
-def _check_sizes(*sizes: int) -> None:
-    if min(sizes) < 1:
-        raise ConfigError(f"a picture's side must be at least 1 pixel, got {min(sizes)}")
-
-
-@dataclass(frozen=True)
 class VideoInfo:
-    """What is known of a video without decoding more than its first picture.
+    """Facts about a video that need only its first frame to be decoded.
 
     Attributes:
         path: The file.
-        duration: Seconds from where a player starts to the end of the last picture.
-        width: Of the picture as shown: upright, with square pixels.
-        height: Likewise.
-        rotation: Degrees by which stored pictures are turned counter-clockwise to be shown.
-        frame_rate: Mean pictures per second.
-        num_frames: Pictures that are shown.
+        duration: Seconds from where a player starts to the end of the last frame.
+        width: Width in pixels as displayed: upright, with square pixels.
+        height: Height in pixels as displayed.
+        rotation: Degrees by which stored frames are turned counter-clockwise for display.
+        frame_rate: Mean frames per second.
+        num_frames: Number of visible frames.
     """
 
     path: Path
@@ -173,8 +167,8 @@ class VideoInfo:
     num_frames: int
 
 
-class _Picture:
-    """One decoded picture; each conversion is done once, however many samples show it."""
+class _DecodedFrame:
+    """One decoded frame; each conversion is done once, even if several samples show the frame."""
 
     def __init__(self, decoded: Any, pixel_aspect: Fraction, scalers: dict[Any, Any]) -> None:
         self._decoded = decoded
@@ -182,26 +176,27 @@ class _Picture:
         self._turns = self.rotation // 90
         self._pixel_aspect = pixel_aspect
         self._scalers = scalers
-        self._arrays: dict[Resize | None, npt.NDArray[np.uint8]] = {}
+        self._arrays: dict[Resize | None, Pixels] = {}
 
     @property
-    def shown_size(self) -> tuple[int, int]:
+    def display_size(self) -> tuple[int, int]:
         """(width, height) upright, with square pixels."""
         width = max(1, round(self._decoded.width * self._pixel_aspect))
         height = self._decoded.height
         return (height, width) if self._turns % 2 else (width, height)
 
-    def rgb(self, resize: Resize | None) -> npt.NDArray[np.uint8]:
+    def rgb(self, resize: Resize | None) -> Pixels:
         if resize not in self._arrays:
             self._arrays[resize] = self._convert(resize)
         return self._arrays[resize]
 
-    def _convert(self, resize: Resize | None) -> npt.NDArray[np.uint8]:
-        rule = resize or Squash(*self.shown_size)
-        width, height = rule.scaled(*self.shown_size)
+    def _convert(self, resize: Resize | None) -> Pixels:
+        rule = resize or Squash(*self.display_size)
+        width, height = rule.scaled(*self.display_size)
         if self._turns % 2:
             width, height = height, width
-        # One scaler per rule: it keeps its filters, and must not start threads of its own.
+        # One scaler per rule, because it caches its filters; one thread, because there is a
+        # process per core.
         scaler = self._scalers.setdefault(resize, VideoReformatter())
         scaled = scaler.reformat(
             self._decoded,
@@ -224,78 +219,78 @@ class Frame:
     """A sample of a video.
 
     Attributes:
-        time: Seconds at which it was taken.
-        shown_since: Seconds at which its picture came on screen.
+        time: Sample time in seconds.
+        on_screen_since: Time in seconds at which this frame appeared on screen.
     """
 
     time: float
-    shown_since: float
-    picture: _Picture
+    on_screen_since: float
+    _decoded: _DecodedFrame
 
-    def rgb(self, resize: Resize | None = None) -> npt.NDArray[np.uint8]:
-        """Return the picture as (height, width, 3) RGB; do not write into it.
+    def rgb(self, resize: Resize | None = None) -> Pixels:
+        """Return the frame as (height, width, 3) RGB, resized by a rule; read only.
 
-        Several rules may be asked of one frame; each is computed once, also when following
-        frames show the same picture.
+        The array is computed once per rule and shared by all samples that show this frame.
         """
-        return self.picture.rgb(resize)
+        return self._decoded.rgb(resize)
 
 
 def probe(path: str | Path) -> VideoInfo:
-    """Read what a video is: its packets are counted and its first picture decoded.
+    """Read the facts about a video: its packets are counted and its first frame is decoded.
 
     Raises:
         DecodeError: If it cannot be read.
     """
     path = Path(path)
-    timeline = find_timeline(path)
-    first = next(_frames(path, timeline, np.zeros(1), "exact")).picture
-    width, height = first.shown_size
+    times = find_frame_times(path)
+    first = next(_sample(path, times, np.zeros(1), "exact"))._decoded
+    width, height = first.display_size
     return VideoInfo(
         path=path,
-        duration=timeline.duration,
+        duration=times.duration,
         width=width,
         height=height,
         rotation=first.rotation,
-        frame_rate=len(timeline.shown) / timeline.duration,
-        num_frames=len(timeline.shown),
+        frame_rate=len(times.visible) / times.duration,
+        num_frames=len(times.visible),
     )
 
 
 def sample_frames(path: str | Path, per_second: float, *, mode: Mode = "exact") -> Iterator[Frame]:
-    """Yield the frames of a video at a steady rate, in order.
+    """Yield the frames of a video at a fixed rate, in order.
 
-    There are `num_samples(duration, per_second)` of them; a picture is repeated where the video is
-    slower than the rate. To keep memory bounded, keep the arrays of frames rather than frames.
+    There are `num_samples(duration, per_second)` of them; frames repeat where the video has fewer
+    per second. To keep memory bounded, keep the arrays and not the `Frame` objects.
 
     Args:
         path: The video file.
-        per_second: Frames per second of video; any positive number.
-        mode: `exact` gives the very pixels that decoding everything would give.
+        per_second: Samples per second of video; any positive number.
+        mode: `exact` gives the same pixels as decoding everything.
 
     Raises:
-        DecodeError: If the video cannot be read; damage further on is met when it is reached.
+        ConfigError: If `per_second` is not positive.
+        DecodeError: If the video cannot be read; for damage inside it, when it is reached.
     """
     if not per_second > 0:
         raise ConfigError(f"frames per second must be positive, got {per_second:g}")
     path = Path(path)
-    timeline = find_timeline(path)
-    yield from _frames(path, timeline, sample_times(timeline.duration, per_second), mode)
+    times = find_frame_times(path)
+    yield from _sample(path, times, sample_times(times.duration, per_second), mode)
 
 
 def grab_frame(
     path: str | Path, time: float, resize: Resize | None = None, *, mode: Mode = "exact"
-) -> npt.NDArray[np.uint8]:
-    """Return the picture on screen at a time as (height, width, 3) RGB, for a thumbnail.
+) -> Pixels:
+    """Return the frame on screen at a time as (height, width, 3) RGB, for example a thumbnail.
 
-    In MP4 and Matroska files it seeks, so that an hour costs no more than a minute; others are
-    read through up to the end, but decoded only where needed.
+    It seeks in MP4 and Matroska files, so that an hour of video takes as long as a minute. Other
+    files are read to the end, but decoded only where needed.
 
     Args:
         path: The video file.
-        time: Seconds; beyond the end, the last picture.
-        resize: How to scale it; `Fit(320)` suits thumbnails.
-        mode: `fast` takes a keyframe near by.
+        time: Seconds; beyond the end of the video, its last frame is returned.
+        resize: How to scale the frame; `Fit(320)` suits thumbnails.
+        mode: `fast` returns a keyframe near that time.
 
     Raises:
         DecodeError: If the video cannot be read.
@@ -303,36 +298,38 @@ def grab_frame(
     path, time = Path(path), max(0.0, time)
     near = decode_near(path, time, exact=mode == "exact")
     if near is None:
-        return next(_frames(path, find_timeline(path), np.array([time]), mode)).rgb(resize)
+        return next(_sample(path, find_frame_times(path), np.array([time]), mode)).rgb(resize)
     decoded, pixel_aspect = near
-    return _Picture(decoded, pixel_aspect, {}).rgb(resize)
+    return _DecodedFrame(decoded, pixel_aspect, {}).rgb(resize)
 
 
-def _frames(
-    path: Path, timeline: Timeline, times: npt.NDArray[np.float64], mode: Mode
+def _sample(
+    path: Path, frame_times: FrameTimes, times: npt.NDArray[np.float64], mode: Mode
 ) -> Iterator[Frame]:
-    """Yield a frame for each of the rising times."""
-    choose = timeline.shown_at if mode == "exact" else timeline.nearest_key
-    wanted = choose(times)
-    scalers: dict[Resize | None, VideoReformatter] = {}
-    pictures = (
-        (stamp, _Picture(decoded, pixel_aspect, scalers))
-        for stamp, decoded, pixel_aspect in decode_pictures(path, timeline, wanted)
-    )
-    for time, (stamp, picture) in zip(times, _latest(pictures, wanted)):
-        yield Frame(float(time), float(timeline.seconds(stamp)), picture)
+    """Yield the frame of each of the ascending times.
 
-
-def _latest(
-    pictures: Iterator[tuple[int, _Picture]], wanted: npt.NDArray[np.int64]
-) -> Iterator[tuple[int, _Picture]]:
-    """Yield for each wanted stamp the last picture that is no later; before the first, the first.
-
-    Normally that is the very picture; it is an earlier one where damage left a gap.
+    Where damage has left a gap, that is the latest decoded frame before it, or else the first one.
     """
-    current = next(pictures)
-    following = next(pictures, None)
-    for stamp in wanted:
-        while following is not None and following[0] <= stamp:
-            current, following = following, next(pictures, None)
-        yield current
+    choose = frame_times.on_screen if mode == "exact" else frame_times.nearest_keyframe
+    wanted: IntArray = choose(times)
+    scalers: dict[Resize | None, VideoReformatter] = {}
+    decoded = (
+        (timestamp, _DecodedFrame(frame, pixel_aspect, scalers))
+        for timestamp, frame, pixel_aspect in decode_frames(path, frame_times, wanted)
+    )
+    current = next(decoded)
+    following = next(decoded, None)
+    for time, timestamp in zip(times, wanted):
+        while following is not None and following[0] <= timestamp:
+            current, following = following, next(decoded, None)
+        yield Frame(float(time), float(frame_times.seconds(current[0])), current[1])
+
+
+def _scale_shorter_side(width: int, height: int, size: int) -> tuple[int, int]:
+    scale = size / min(width, height)
+    return max(size, round(width * scale)), max(size, round(height * scale))
+
+
+def _check_sizes(*sizes: int) -> None:
+    if min(sizes) < 1:
+        raise ConfigError(f"side lengths must be at least 1 pixel, got {min(sizes)}")

@@ -1,11 +1,11 @@
-"""One video file: opening it, the times of its pictures, and decoding only the pictures wanted.
+"""Read one video file: open it, read the times of its frames, decode only the wanted frames.
 
-The timeline of a file is read from its packets without decoding a picture. From it follows a plan
-for decoding: pictures that are neither wanted nor referred to are not decoded, and after the last
-wanted picture of a group the decoder pauses until the next keyframe. The pictures that are decoded
-equal those of decoding everything.
+Frame times are read from packets, without decoding. They give a plan of what to decode: frames
+that are neither wanted nor referred to by others are skipped, and after the last wanted frame of a
+group the decoder waits for the next keyframe. The decoded frames are identical to those of
+decoding everything.
 
-FFmpeg itself prints nothing (PyAV's default); every failure is one line in a DecodeError.
+FFmpeg itself prints nothing (PyAV's default); every failure is a DecodeError of one line.
 """
 
 from __future__ import annotations
@@ -27,109 +27,112 @@ from av.error import FFmpegError
 from av.stream import Discard, Disposition
 
 from videoclip.errors import DecodeError
+from videoclip.types import BoolArray, IntArray
 
 __all__ = [
     "Action",
-    "Timeline",
+    "FrameTimes",
+    "decode_frames",
     "decode_near",
-    "decode_pictures",
-    "find_timeline",
+    "find_frame_times",
     "num_samples",
     "open_video",
     "plan_packets",
-    "read_timeline",
+    "read_frame_times",
     "sample_times",
 ]
 
 SKIPS_EXACTLY = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
-"""Decoders that can leave out pictures nobody refers to without touching any other (tested)."""
+"""Decoders whose other frames stay identical when unreferenced frames are skipped (tested)."""
 
 SEEKS_EXACTLY = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
-"""Containers with an index of keyframes and true times, by FFmpeg's names."""
+"""Containers with an index of keyframes and correct timestamps, by FFmpeg's names."""
 
 MAX_BROKEN_SHARE = 0.1
 """Share of packets that may fail to decode before a video counts as unreadable."""
 
 MICROSECONDS = 1_000_000
 
+NO_FRAME = "no frame can be decoded; the file is damaged, copy or download it again"
+
 
 class Action(IntEnum):
     """What to do with one packet."""
 
-    REST = 0
-    """Withhold it, and everything up to the next keyframe: nothing wanted is there."""
+    TO_KEYFRAME = 0
+    """Leave it out, and everything up to the next keyframe: no wanted frame is there."""
     SKIP = 1
-    """Withhold it alone: nothing that follows refers to it."""
+    """Leave out this packet alone: no later frame refers to it."""
     REFERENCE = 2
-    """Decode it only if other pictures refer to it."""
+    """Decode it only if other frames refer to it."""
     DECODE = 3
-    """A picture that was asked for."""
+    """Decode it: a wanted frame."""
 
 
 @dataclass(frozen=True)
-class Timeline:
-    """The packets of one video stream, in the order in which they are stored.
+class FrameTimes:
+    """Timestamps of all N frames of a video stream, in the order in which they are stored.
 
     Attributes:
-        stamps: (N,) int64 time at which each picture appears, in units of `time_base`.
-        is_key: (N,) bool, whether decoding can start there.
-        is_shown: (N,) bool, False where an edit list hides the picture.
-        has_stamps: Whether the stamps belong to their packets. If not (AVI, careless muxers), they
-            are right as a whole, and the i-th picture to leave the decoder is shown at the i-th.
+        timestamps: (N,) presentation time of each frame, in units of `time_base`.
+        is_key: (N,) whether decoding can start there.
+        is_visible: (N,) False where an edit list hides the frame.
+        per_packet: Whether each timestamp belongs to its packet. If not (AVI, some muxers), the
+            timestamps are right as a set: frame i to leave the decoder has the i-th smallest.
         time_base: Seconds per unit.
-        origin: Stamp of second 0, where a player starts: the start of the container.
-        duration: Seconds from second 0 to the end of the last picture.
+        origin: Timestamp of second 0, where a player starts: the start of the container.
+        duration: Seconds from second 0 to the end of the last frame.
     """
 
-    stamps: npt.NDArray[np.int64]
-    is_key: npt.NDArray[np.bool_]
-    is_shown: npt.NDArray[np.bool_]
-    has_stamps: bool
+    timestamps: IntArray
+    is_key: BoolArray
+    is_visible: BoolArray
+    per_packet: bool
     time_base: Fraction
     origin: Fraction
     duration: float
 
     @cached_property
-    def shown(self) -> npt.NDArray[np.int64]:
-        """Stamps of the pictures a viewer sees, in the order in which they appear."""
-        return np.sort(self.stamps[self.is_shown])
+    def visible(self) -> IntArray:
+        """Timestamps of the visible frames, ascending."""
+        return np.sort(self.timestamps[self.is_visible])
 
-    def seconds(self, stamps: npt.NDArray[np.int64] | int) -> npt.NDArray[np.float64]:
-        """Return stamps as seconds from the start of the video."""
-        shifted = np.asarray(stamps, dtype=np.float64) - float(self.origin)
+    def seconds(self, timestamps: IntArray | int) -> npt.NDArray[np.float64]:
+        """Convert timestamps to seconds from the start of the video."""
+        shifted = np.asarray(timestamps, dtype=np.float64) - float(self.origin)
         seconds: npt.NDArray[np.float64] = shifted * float(self.time_base)
         return seconds
 
-    def shown_at(self, times: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-        """Return the stamp of the picture on screen at each time; before the first, the first."""
-        index = np.searchsorted(self.seconds(self.shown), times, side="right") - 1
-        return self.shown[np.maximum(index, 0)]
+    def on_screen(self, times: npt.NDArray[np.float64]) -> IntArray:
+        """Return the timestamp of the frame on screen at each time; the first one before it."""
+        index = np.searchsorted(self.seconds(self.visible), times, side="right") - 1
+        return self.visible[np.maximum(index, 0)]
 
-    def nearest_key(self, times: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-        """Return the stamp of the keyframe nearest to each time; of two equally near, the first."""
-        keys = np.sort(self.stamps[self.is_key & self.is_shown])
-        if not len(keys):  # hidden or unmarked: the first picture is all there is to start from
-            keys = self.shown[:1]
+    def nearest_keyframe(self, times: npt.NDArray[np.float64]) -> IntArray:
+        """Return the timestamp of the keyframe nearest to each time; the earlier one of a tie."""
+        keys = np.sort(self.timestamps[self.is_key & self.is_visible])
+        if not len(keys):  # all keyframes are hidden, or none is marked
+            keys = self.visible[:1]
         middles = (self.seconds(keys)[1:] + self.seconds(keys)[:-1]) / 2
         return keys[np.searchsorted(middles, times, side="left")]
 
 
 @contextmanager
 def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
-    """Open a file and give its PyAV container and best video stream, set up for one thread.
+    """Open a file; yield its PyAV container and best video stream, set to decode on one thread.
 
     Raises:
-        DecodeError: If it is not a readable video; also for failures inside the `with` block.
+        DecodeError: If it is not a readable video, also for failures inside the `with` block.
     """
     try:
-        # "file:" keeps FFmpeg from taking a name for an address, and playlists off the network.
+        # With "file:" FFmpeg takes no file name for a URL and follows no playlist to the network.
         with av.open(f"file:{path}") as container:
             stream = container.streams.best("video")
             if stream is None or stream.disposition & Disposition.attached_pic:
-                what = "only sound in it" if container.streams.audio else "no video in it"
-                raise DecodeError(f"there is {what}", path)
+                what = "only sound" if container.streams.audio else "no video stream"
+                raise DecodeError(f"the file contains {what}", path)
             if stream.codec_context is None:
-                raise DecodeError("its video codec is not supported", path)
+                raise DecodeError("the video codec is not supported", path)
             for other in container.streams:
                 if other is not stream:
                     other.discard = Discard.all
@@ -141,18 +144,18 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
         raise DecodeError(_reason(path, error), path) from error
 
 
-def find_timeline(path: Path) -> Timeline:
-    """Read through a video without decoding it.
+def find_frame_times(path: Path) -> FrameTimes:
+    """Read the timestamps of all frames of a video, without decoding.
 
     Raises:
-        DecodeError: If it cannot be read, has no picture or is cut off.
+        DecodeError: If the file cannot be read, has no frames or is cut off.
     """
     with open_video(path) as (container, stream):
         frame_rate = float(stream.average_rate or stream.guessed_rate or 25)
         origin = None
         if container.start_time is not None:
             origin = Fraction(container.start_time, MICROSECONDS) / stream.time_base
-        timeline = read_timeline(
+        frame_times = read_frame_times(
             container.demux(stream),
             stream.time_base,
             origin,
@@ -160,70 +163,71 @@ def find_timeline(path: Path) -> Timeline:
             reorders=stream.codec_context.has_b_frames,
         )
         promised = _promised_duration(container)
-    if timeline is None:
-        raise DecodeError("there are no pictures in it (0 frames)", path)
-    # Some containers count their duration from stamp 0, others from the first.
-    skipped = max(0.0, float(timeline.origin * timeline.time_base))
-    if timeline.duration + skipped < _least(promised):
-        ends = skipped + max(timeline.duration, _end_of_all_streams(path))
-        if ends < _least(promised):
+    if frame_times is None:
+        raise DecodeError("the video has no frames", path)
+    # Some containers count their duration from timestamp 0, others from the first timestamp.
+    skipped = max(0.0, float(frame_times.origin * frame_times.time_base))
+    shortest = promised * 0.98 - 1.0  # what is shorter than this is taken for cut off
+    if frame_times.duration + skipped < shortest:
+        end = skipped + max(frame_times.duration, _end_of_all_streams(path))
+        if end < shortest:
             raise DecodeError(
-                f"it ends after {ends:.1f} of {promised:.1f} s and seems cut off; "
+                f"the file is cut off after {end:.1f} of {promised:.1f} s; "
                 "copy or download it again",
                 path,
             )
-    return timeline
+    return frame_times
 
 
-def decode_pictures(
-    path: Path, timeline: Timeline, wanted: npt.NDArray[np.int64]
+def decode_frames(
+    path: Path, times: FrameTimes, wanted: IntArray
 ) -> Iterator[tuple[int, Any, Fraction]]:
-    """Decode what it takes to show the wanted pictures.
+    """Decode the wanted frames, and as few others as possible.
 
     Args:
         path: The video file.
-        timeline: Of the same file.
-        wanted: Stamps of the wanted pictures.
+        times: Timestamps of the same file.
+        wanted: Timestamps of the wanted frames.
 
     Yields:
-        Stamp, PyAV frame and pixel aspect ratio, stamps rising. All wanted pictures are among
-        them, identical to those of plain decoding, unless their packets are damaged.
+        Timestamp (ascending), PyAV frame and pixel aspect ratio. All wanted frames are among them,
+        identical to those of decoding everything, unless their packets are damaged.
 
     Raises:
-        DecodeError: If no picture, or too few, can be decoded.
+        DecodeError: If no frame, or too few, can be decoded.
     """
-    actions = np.full(len(timeline.stamps), Action.DECODE, dtype=np.int8)
-    if timeline.has_stamps:
-        actions = plan_packets(timeline.stamps, timeline.is_key, wanted)
+    actions = np.full(len(times.timestamps), Action.DECODE, dtype=np.int8)
+    if times.per_packet:
+        actions = plan_packets(times.timestamps, times.is_key, wanted)
     latest = None
     with open_video(path) as (container, stream):
         pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
         frames = _decode(container, stream, actions, path)
         for position, frame in enumerate(frames):
-            if timeline.has_stamps and frame.pts is not None:
-                stamp = int(frame.pts)
-            else:  # pictures come in order, each at the next time there is
-                stamp = int(timeline.shown[min(position, len(timeline.shown) - 1)])
-            if latest is None or stamp >= latest:
-                latest = stamp
-                yield stamp, frame, pixel_aspect
+            if times.per_packet and frame.pts is not None:
+                timestamp = int(frame.pts)
+            else:  # frames leave the decoder in order, so each has the next timestamp
+                timestamp = int(times.visible[min(position, len(times.visible) - 1)])
+            if latest is None or timestamp >= latest:
+                latest = timestamp
+                yield timestamp, frame, pixel_aspect
     if latest is None:
-        raise DecodeError("none of its pictures can be decoded; it is damaged", path)
+        raise DecodeError(NO_FRAME, path)
 
 
 def decode_near(path: Path, seconds: float, *, exact: bool) -> tuple[Any, Fraction] | None:
-    """Seek to a time and decode no more than it takes to show its picture.
+    """Seek to a time and decode from the keyframe before it.
 
     Args:
         path: The video file.
-        seconds: When; beyond the end, the last picture.
-        exact: Whether to go on from the keyframe before to the picture on screen.
+        seconds: Time in the video; beyond its end, the last frame is returned.
+        exact: Whether to return the frame on screen; otherwise the keyframe before it.
 
     Returns:
         PyAV frame and pixel aspect ratio; None if the container has no index to seek by.
 
     Raises:
-        DecodeError: If there is no such picture.
+        DecodeError: If there is no such frame.
     """
     with open_video(path) as (container, stream):
         if container.format.name not in SEEKS_EXACTLY:
@@ -238,55 +242,51 @@ def decode_near(path: Path, seconds: float, *, exact: bool) -> tuple[Any, Fracti
                 break
             shown = frame
         if shown is None:
-            raise DecodeError("none of its pictures can be decoded; it is damaged", path)
+            raise DecodeError(NO_FRAME, path)
         return shown, stream.sample_aspect_ratio or Fraction(1)
 
 
 def _decode(
     container: Any, stream: Any, actions: npt.NDArray[np.int8], path: Path
 ) -> Iterator[Any]:
-    """Yield frames as they leave the decoder, each packet treated as planned."""
+    """Yield frames as they leave the decoder, applying to each packet its planned action."""
     codec = stream.codec_context
-    idle = "NONREF" if codec.name in SKIPS_EXACTLY else "DEFAULT"
+    skip_unreferenced = "NONREF" if codec.name in SKIPS_EXACTLY else "DEFAULT"
     position = num_broken = 0
-    resting = False
+    waiting = False  # for the next keyframe
     for packet in container.demux(stream):
         action = Action.DECODE
         if packet.size and position < len(actions):
             action = Action(actions[position])
             position += 1
-        if action is Action.SKIP or (resting and (action is Action.REST or not packet.size)):
+        to_keyframe = action is Action.TO_KEYFRAME
+        if action is Action.SKIP or (waiting and (to_keyframe or not packet.size)):
             continue
-        if resting:
+        if waiting:
             codec.flush_buffers()
-        resting = action is Action.REST
-        codec.skip_frame = idle if action is Action.REFERENCE else "DEFAULT"
+        waiting = to_keyframe
+        codec.skip_frame = skip_unreferenced if action is Action.REFERENCE else "DEFAULT"
         try:
-            # Before the decoder rests it hands out what it holds back for reordering.
-            yield from codec.decode(None) if resting else codec.decode(packet)
+            # Decoding None outputs the frames that the decoder holds back for reordering.
+            yield from codec.decode(None) if waiting else codec.decode(packet)
         except FFmpegError as error:
             num_broken += 1
             if num_broken > MAX_BROKEN_SHARE * len(actions) > 0:
                 raise DecodeError(
-                    f"{num_broken} of its first {position} pictures are damaged; "
+                    f"{num_broken} of the first {position} frames are damaged; "
                     "copy or download it again",
                     path,
                 ) from error
 
 
 def _promised_duration(container: Any) -> float:
-    """Seconds the header promises; 0 where it says nothing or FFmpeg guesses from the bit rate."""
+    """Duration in seconds by the header; 0 if it has none or FFmpeg estimated it by bit rate."""
     guessed = container.format.flags & av.format.Flags.no_timestamps.value
     return 0.0 if guessed or not container.duration else container.duration / MICROSECONDS
 
 
-def _least(promised: float) -> float:
-    """Shortest reading of a promised duration that is not taken for a cut-off file."""
-    return promised * 0.98 - 1.0
-
-
 def _end_of_all_streams(path: Path) -> float:
-    """Seconds to the end of the last packet of any stream: sound may be longer than pictures."""
+    """Return the end of the last packet of any stream in seconds; audio may be longer."""
     end = 0.0
     with open_video(path) as (container, _):
         start = (container.start_time or 0) / MICROSECONDS
@@ -300,23 +300,23 @@ def _end_of_all_streams(path: Path) -> float:
 
 
 def _reason(path: Path, error: Exception) -> str:
-    """Say in a few words why a file cannot be opened or read."""
+    """Return in a few words why a file cannot be opened or read."""
     if path.is_symlink() and not path.exists():
-        return f"it is a link to {path.readlink()}, which does not exist"
+        return f"broken link: {path.readlink()} does not exist"
     if isinstance(error, FileNotFoundError):
-        return "there is no such file"
+        return "no such file"
     if isinstance(error, PermissionError):
-        return "no permission to read it"
-    if path.is_dir():  # how `find_videos` lists one
-        return "there are no videos in this folder"
+        return "no permission to read this file"
+    if path.is_dir():  # `find_videos` lists a folder only if it has no videos
+        return "no videos in this folder"
     if path.is_file() and path.stat().st_size == 0:
-        return "it is empty (0 bytes)"
+        return "the file is empty (0 bytes)"
     detail = getattr(error, "strerror", None) or type(error).__name__
-    return f"it is not a video, or damaged ({detail})"
+    return f"not a video, or damaged ({detail})"
 
 
 def num_samples(duration: float, per_second: float) -> int:
-    """Return how many samples a video has: one per sample time within it, and at least one.
+    """Return the number of sample times within a video; at least 1.
 
     So the last, partial interval counts if more than half of it is there: at 1 per second 10.4 s
     of video have 10 samples and 10.6 s have 11.
@@ -325,87 +325,84 @@ def num_samples(duration: float, per_second: float) -> int:
 
 
 def sample_times(duration: float, per_second: float) -> npt.NDArray[np.float64]:
-    """Return the middles (k + 0.5) / per_second of the intervals that samples stand for."""
+    """Return the sample times in seconds: the middle (k + 0.5) / per_second of each interval."""
     return (np.arange(num_samples(duration, per_second), dtype=np.float64) + 0.5) / per_second
 
 
-def plan_packets(
-    stamps: npt.NDArray[np.int64],
-    is_key: npt.NDArray[np.bool_],
-    wanted: npt.NDArray[np.int64],
-) -> npt.NDArray[np.int8]:
-    """Decide what to do with each packet so that all wanted pictures come out unharmed.
+def plan_packets(timestamps: IntArray, is_key: BoolArray, wanted: IntArray) -> npt.NDArray[np.int8]:
+    """Choose an action for each packet so that every wanted frame is decoded exactly.
 
-    The decoder rests from the last wanted packet before a keyframe to the keyframe. Pictures stored
-    after a keyframe but shown before it may refer to pictures before it, and nothing later refers
-    to them. If one of them is wanted, the group before is kept to its end; else they are skipped.
+    After the last wanted packet of a group everything is left out up to the next keyframe. Frames
+    that are stored after a keyframe but shown before it may refer to frames before that keyframe,
+    and no later frame refers to them. If one of them is wanted, the group before is decoded to its
+    end; otherwise they are skipped.
 
     Args:
-        stamps: (N,) presentation times, in stored order.
+        timestamps: (N,) presentation times, in stored order.
         is_key: (N,) whether decoding can start there.
-        wanted: Stamps of the pictures asked for.
+        wanted: Timestamps of the wanted frames.
 
     Returns:
         (N,) `Action` of each packet.
     """
-    actions = np.full(len(stamps), Action.REFERENCE, dtype=np.int8)
-    is_wanted = np.isin(stamps, wanted)
+    actions = np.full(len(timestamps), Action.REFERENCE, dtype=np.int8)
+    is_wanted = np.isin(timestamps, wanted)
     actions[is_wanted] = Action.DECODE
     starts = np.flatnonzero(is_key)
     if not len(starts):
         return actions
-    bounds = [*starts.tolist(), len(stamps)]
-    needs_tail = False  # whether the group that follows refers back to the one at hand
+    bounds = [*starts.tolist(), len(timestamps)]
+    needs_tail = False  # whether the following group refers back to this one
     for start, stop in zip(reversed(bounds[:-1]), reversed(bounds[1:])):
         group, group_wanted = actions[start:stop], is_wanted[start:stop]
-        leading = stamps[start:stop] < stamps[start]
+        leading = timestamps[start:stop] < timestamps[start]
         refers_back = bool((leading & group_wanted).any())
         if not refers_back:
             group[leading] = Action.SKIP
         if not needs_tail:
             last = np.flatnonzero(group_wanted)[-1:] + 1
-            group[int(last.sum()) :] = Action.REST
+            group[int(last.sum()) :] = Action.TO_KEYFRAME
         needs_tail = refers_back
     return actions
 
 
-def read_timeline(
+def read_frame_times(
     packets: Iterable[Any],
     time_base: Fraction,
     origin: Fraction | None,
     frame_rate: float,
     reorders: bool,
-) -> Timeline | None:
-    """Collect the timeline of a stream from its demuxed packets.
+) -> FrameTimes | None:
+    """Collect the timestamps of a stream from its demuxed packets.
 
     Args:
         packets: PyAV packets of one video stream; empty ones are left out.
-        time_base: Seconds per unit of their stamps.
-        origin: Stamp of second 0; None: the first picture.
-        frame_rate: Pictures per second, for streams whose packets have no duration.
-        reorders: Whether the decoder may show pictures in another order than they are stored.
+        time_base: Seconds per unit of their timestamps.
+        origin: Timestamp of second 0; None: that of the first frame.
+        frame_rate: Frames per second, for streams whose packets have no duration.
+        reorders: Whether the decoder may output frames in another order than they are stored.
 
     Returns:
-        The timeline, or None if no picture is ever shown.
+        The timestamps, or None if there is no visible frame.
     """
     rows = [
         (p.pts, p.dts, p.duration or 0, p.is_keyframe, not p.is_discard) for p in packets if p.size
     ]
-    if not any(is_shown for *_, is_shown in rows):
+    if not any(visible for *_, visible in rows):
         return None
-    pts, dts, lengths, is_key, is_shown = (list(column) for column in zip(*rows))
+    pts, dts, lengths, is_key, visible = (list(column) for column in zip(*rows))
     step = 1 / (Fraction(frame_rate) * time_base)
-    has_stamps = None not in pts and not (reorders and _keeps_order(pts, dts))
-    stamps = np.array(pts if None not in pts else _without_gaps(dts, step), dtype=np.int64)
-    shown = np.array(is_shown, dtype=np.bool_)
-    last = int(np.where(shown, stamps, stamps.min()).argmax())
-    end = int(stamps[last]) + (lengths[last] or step)
-    first = Fraction(int(stamps[shown].min())) if origin is None else origin
-    return Timeline(
-        stamps=stamps,
+    per_packet = None not in pts and not (reorders and _keeps_order(pts, dts))
+    timestamps = np.array(pts if None not in pts else _fill_gaps(dts, step), dtype=np.int64)
+    is_visible = np.array(visible, dtype=np.bool_)
+    last = int(np.where(is_visible, timestamps, timestamps.min()).argmax())
+    end = int(timestamps[last]) + (lengths[last] or step)
+    first = Fraction(int(timestamps[is_visible].min())) if origin is None else origin
+    return FrameTimes(
+        timestamps=timestamps,
         is_key=np.array(is_key, dtype=np.bool_),
-        is_shown=shown,
-        has_stamps=has_stamps,
+        is_visible=is_visible,
+        per_packet=per_packet,
         time_base=time_base,
         origin=first,
         duration=float((end - first) * time_base),
@@ -413,15 +410,15 @@ def read_timeline(
 
 
 def _keeps_order(pts: list[int], dts: list[int | None]) -> bool:
-    """Whether showing lags decoding by a constant: untrue of a stream that reorders pictures."""
+    """Whether presentation follows decoding by a constant: false for streams that reorder."""
     return len({shown - decoded for shown, decoded in zip(pts, dts) if decoded is not None}) == 1
 
 
-def _without_gaps(stamps: list[int | None], step: Fraction) -> list[int]:
-    """Give packets without a time the one that follows from the packet before; at first, 0."""
+def _fill_gaps(timestamps: list[int | None], step: Fraction) -> list[int]:
+    """Replace each missing timestamp by the one before it plus a step; the first one by 0."""
     filled: list[int] = []
     following = Fraction(0)
-    for stamp in stamps:
-        filled.append(round(following) if stamp is None else stamp)
-        following = step + (following if stamp is None else stamp)
+    for timestamp in timestamps:
+        filled.append(round(following) if timestamp is None else timestamp)
+        following = step + (following if timestamp is None else timestamp)
     return filled
