@@ -35,8 +35,8 @@ from videoclip.embedding import Embedder
 from videoclip.library.search import SearchOptions
 from videoclip.library.vectors import MatrixStore
 from videoclip.library.videolibrary import VideoLibrary
-from videoclip.library.windows import window_spans
 from videoclip.zeroshot.confidence import UNRELATED_QUERIES
+from videoclip.zeroshot.windows import window_spans
 
 RESULTS = Path(__file__).parent / "results"
 SECONDS_PER_FILM = 120

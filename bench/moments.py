@@ -7,8 +7,8 @@ than the rule of merging was chosen on. Every description of a step looks for it
 own video. Beside `R1@IoU` and `mIoU` stands how much merging adds to each of the others: the mean
 difference over the same sentences, with a 95 % interval from resampling whole videos.
 
-merged moment      `library.moments`: windows of 4, 8, 16 and 32 s vote for the seconds they cover
-above background   likewise, but votes are heights above the library's background (`confidence`)
+merged moment      `zeroshot.moments`: windows of 4, 8, 16 and 32 s vote for the seconds they cover
+z-score votes      likewise, but votes are z-scores over unrelated queries (`confidence`)
 single window      the most similar of the same windows, as it is
 mean of frames     likewise, but a window is the mean of its seconds, each embedded by itself
 whole video        what one gets without looking
@@ -31,11 +31,10 @@ from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import Embedder
 from videoclip.evaluation.metrics.intervals import bootstrap_interval
 from videoclip.evaluation.metrics.moments import span_iou
-from videoclip.library.windows import window_spans
-from videoclip.zeroshot.confidence import UNRELATED_QUERIES, Background, unrelated_to_all
-from videoclip.zeroshot.decoding import free_spans, ordered_spans, without_rivals
-from videoclip.zeroshot.moments import LEAST_VOTE, Hits, merge_hits, votes
-from videoclip.zeroshot.video import HEIGHT_THRESHOLD
+from videoclip.zeroshot.confidence import MIN_Z_SCORE, UNRELATED_QUERIES, Calibration
+from videoclip.zeroshot.moments import MIN_WEIGHT, Windows, merge_windows, vote_weights
+from videoclip.zeroshot.steps import best_spans, order_steps, subtract_rivals
+from videoclip.zeroshot.windows import window_spans
 
 RESULTS = Path(__file__).parent / "results" / "moments.json"
 IOUS = (0.3, 0.5, 0.7)
@@ -43,7 +42,7 @@ OURS = "merged moment"
 
 
 def find_spans(
-    embedder: Embedder, features: np.ndarray, queries: np.ndarray, background: Background
+    embedder: Embedder, features: np.ndarray, queries: np.ndarray, calibration: Calibration
 ) -> dict[str, list[tuple[float, float]]]:
     """The span each rule finds in a video for each query (N, E), in seconds."""
     rate = embedder.config.features_per_second
@@ -57,11 +56,11 @@ def find_spans(
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for query in queries:
         similarities = vectors @ query
-        best = merge_hits([Hits(windows, similarities, votes(similarities))])[0][0]
+        best = merge_windows([Windows(windows, similarities, vote_weights(similarities))])[0][0]
         found[OURS].append((best.start / rate, best.end / rate))
-        above = np.maximum(background.heights(vectors, similarities), LEAST_VOTE)
-        before = merge_hits([Hits(windows, similarities, above)])[0][0]
-        found["above background"].append((before.start / rate, before.end / rate))
+        above = np.maximum(calibration.z_scores(vectors, similarities), MIN_WEIGHT)
+        before = merge_windows([Windows(windows, similarities, above)])[0][0]
+        found["z-score votes"].append((before.start / rate, before.end / rate))
         found["single window"].append(tuple(spans[similarities.argmax()]))
         found["mean of frames"].append(tuple(spans[(means @ query).argmax()]))
         found["whole video"].append((0.0, len(features) / rate))
@@ -69,16 +68,16 @@ def find_spans(
 
 
 def find_steps(
-    embedder: Embedder, features: np.ndarray, queries: np.ndarray, background: Background
+    embedder: Embedder, features: np.ndarray, queries: np.ndarray, calibration: Calibration
 ) -> dict[str, list[tuple[float, float]]]:
     """The span of each step (K, E), by each way of looking; (0, 0) where it is not found."""
     embedded = embedder.embed_features(features)
-    heights = [background.heights(embedded.tokens, embedded.tokens @ query) for query in queries]
-    gains = np.stack(heights, axis=1) - HEIGHT_THRESHOLD
+    z_scores = calibration.z_scores(embedded.tokens, queries @ embedded.tokens.T)  # (K, T)
+    gains = z_scores.T - MIN_Z_SCORE
     ways = {
-        "in their order": ordered_spans(gains),
-        "in any order": free_spans(without_rivals(gains)),
-        "each alone": free_spans(gains),
+        "in their order": order_steps(gains, optional=True),
+        "in any order": best_spans(subtract_rivals(gains)),
+        "each alone": best_spans(gains),
     }
     rate = embedded.features_per_second
     return {
@@ -95,7 +94,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     embedder = Embedder.from_pretrained(arguments.model)
-    background = unrelated_to_all(embedder.embed_text(UNRELATED_QUERIES))
+    calibration = Calibration.of_scenes(embedder.embed_text(UNRELATED_QUERIES))
     by_video = defaultdict(list)
     with FeatureStore.open(arguments.features) as store:
         for example in read_table(arguments.world / "annotations" / "test.csv"):
@@ -105,7 +104,7 @@ def main() -> None:
         groups: list[str] = []
         for video_id, examples in by_video.items():
             queries = embedder.embed_text([example.text for example in examples])
-            about = (embedder, store.read(video_id), queries, background)
+            about = (embedder, store.read(video_id), queries, calibration)
             found = find_spans(*about) | find_steps(*about)
             groups += [video_id] * len(examples)
             for name, spans in found.items():

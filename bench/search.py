@@ -26,7 +26,7 @@ from videoclip.config import ModelConfig
 from videoclip.library.catalog import IndexedVideo
 from videoclip.library.search import SearchOptions
 from videoclip.library.videolibrary import VideoLibrary
-from videoclip.library.windows import window_spans
+from videoclip.zeroshot.windows import window_spans
 
 RESULTS = Path(__file__).parent / "results" / "search.json"
 SECONDS_PER_VIDEO = 120

@@ -118,6 +118,11 @@ class Embedder:
         return self.model.config
 
     @property
+    def temperature(self) -> float:
+        """What similarities are divided by before a softmax; it may have been learned."""
+        return float(torch.as_tensor(self.model.temperature).detach())
+
+    @property
     def backbone(self) -> Backbone:
         """The frozen backbone this model needs, loaded when it is first used.
 

@@ -70,6 +70,7 @@ class ColourEmbedder:
     def __init__(self, fingerprint: str = "colour-model", width: int = WIDTH) -> None:
         self.fingerprint = fingerprint
         self.backbone = ColourBackbone()
+        self.temperature = 0.1
         self.config = ModelConfig(
             feature_dim=len(NAMES), hidden_size=width, num_heads=1, backbone="colours"
         )

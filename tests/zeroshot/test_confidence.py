@@ -6,14 +6,12 @@ from hypothesis import strategies as st
 from videoclip.errors import ConfigError, DataError
 from videoclip.library.labels import LabelledQuery, fit_library, read_labels
 from videoclip.zeroshot.confidence import (
-    NOBODY,
+    NO_VIDEO,
     UNRELATED_QUERIES,
-    Background,
+    Calibration,
     Thresholds,
     fit_thresholds,
-    measure_background,
-    raised,
-    unrelated_to_all,
+    next_level,
 )
 
 
@@ -22,7 +20,7 @@ def unit(vectors):
 
 
 def measured(bank, chunks):
-    return measure_background(unrelated_to_all(bank), ((NOBODY, chunk) for chunk in chunks))
+    return Calibration.of_scenes(bank).fit((NO_VIDEO, chunk) for chunk in chunks)
 
 
 @pytest.fixture
@@ -32,11 +30,11 @@ def rng():
 
 def test_a_match_stands_out_and_an_unrelated_query_does_not(rng):
     windows, bank = unit(rng.normal(size=(500, 64))), unit(rng.normal(size=(48, 64)))
-    background = measured(bank, [windows[:100], windows[100:]])
+    calibration = measured(bank, [windows[:100], windows[100:]])
 
     def best_strength(query):
-        heights = background.heights(windows, windows @ query)
-        return background.strength(float(heights.max()))
+        z_scores = calibration.z_scores(windows, windows @ query)
+        return calibration.strength(float(z_scores.max()))
 
     others = [best_strength(query) for query in unit(rng.normal(size=(200, 64)))]
     assert abs(np.median(others)) < 0.5
@@ -47,11 +45,11 @@ def test_a_match_stands_out_and_an_unrelated_query_does_not(rng):
 def test_windows_that_resemble_everything_do_not_win(rng):
     windows, bank = unit(rng.normal(size=(100, 64))), unit(rng.normal(size=(48, 64)) + 0.5)
     windows[3] = unit(np.ones(64))  # as similar to all queries of this bank as can be
-    background = measured(bank, [windows])
+    calibration = measured(bank, [windows])
     query = unit(rng.normal(size=64) + 0.5)
     similarities = windows @ query
     assert similarities.argmax() == 3
-    assert background.heights(windows, similarities)[3] < 2
+    assert calibration.z_scores(windows, similarities)[3] < 2
 
 
 def test_a_bank_query_is_measured_against_the_others(rng):
@@ -63,17 +61,17 @@ def test_a_bank_query_is_measured_against_the_others(rng):
     assert measured(bank, [windows]).median == pytest.approx(np.median(heights), rel=1e-4)
 
 
-def test_chunks_do_not_matter_and_an_empty_library_has_no_background(rng):
+def test_chunks_do_not_matter_and_an_empty_library_has_no_calibration(rng):
     windows, bank = unit(rng.normal(size=(50, 8))), unit(rng.normal(size=(9, 8)))
     whole, pieces = measured(bank, [windows]), measured(bank, windows[:, None])
     assert whole.median == pytest.approx(pieces.median)
-    assert (measured(bank, []).median, measured(bank, []).spread) == (0.0, 1.0)
+    assert (measured(bank, []).median, measured(bank, []).scale) == (0.0, 1.0)
 
 
 def test_a_sentence_is_related_to_the_video_that_speaks_it(rng):
     first, second = unit(rng.normal(size=(20, 8))), unit(rng.normal(size=(30, 8)))
-    bank, owners = unit(rng.normal(size=(9, 8))), np.array([NOBODY] * 5 + [1, 1, 2, 2])
-    background = measure_background(Background(bank, owners), [(1, first), (2, second)])
+    bank, owners = unit(rng.normal(size=(9, 8))), np.array([NO_VIDEO] * 5 + [1, 1, 2, 2])
+    calibration = Calibration(bank, owners).fit([(1, first), (2, second)])
 
     def best(i):
         heights = []
@@ -88,37 +86,37 @@ def test_a_sentence_is_related_to_the_video_that_speaks_it(rng):
     levels = [
         (np.median(k), max(1.4826 * np.median(np.abs(k - np.median(k))), 0.25)) for k in kinds
     ]
-    assert (background.median, background.spread) == pytest.approx(max(levels, key=sum), rel=1e-4)
+    assert (calibration.median, calibration.scale) == pytest.approx(max(levels, key=sum), rel=1e-4)
     others = bank[owners != 2] @ second.T
     similarities = second @ bank[0]
     expected = (similarities - others.mean(0)) / others.std(0)
-    assert np.allclose(background.heights(second, similarities, 2), expected, atol=1e-4)
+    assert np.allclose(calibration.z_scores(second, similarities, 2), expected, atol=1e-4)
 
 
 def test_the_sentences_of_a_single_video_tell_nothing(rng):
     windows, bank = unit(rng.normal(size=(20, 8))), unit(rng.normal(size=(6, 8)))
-    alone = measure_background(Background(bank, np.array([NOBODY] * 4 + [1] * 2)), [(1, windows)])
+    alone = Calibration(bank, np.array([NO_VIDEO] * 4 + [1] * 2)).fit([(1, windows)])
     assert alone.median == measured(bank[:4], [windows]).median
 
 
 def test_a_library_takes_unrelated_queries_from_its_own_narration(library, videos, tmp_path):
     library.update(videos)
-    background = library._view().background
-    spoken = background.owners[background.owners != NOBODY]
-    assert len(background.queries) == len(UNRELATED_QUERIES) + len(spoken) and len(spoken)
+    calibration = library._view().calibration
+    spoken = calibration.owners[calibration.owners != NO_VIDEO]
+    assert len(calibration.queries) == len(UNRELATED_QUERIES) + len(spoken) and len(spoken)
     narrated = {video.id for video in library.videos("narration is not null")}
     assert set(spoken.tolist()) <= narrated
     (videos / "b.en.vtt").unlink()
     report = library.update(videos)
     assert len(report.narrated) == 1 and not report.changed
-    background = library._view().background
-    assert len(background.queries) == len(UNRELATED_QUERIES)  # nothing is spoken any more
+    calibration = library._view().calibration
+    assert len(calibration.queries) == len(UNRELATED_QUERIES)  # nothing is spoken any more
 
 
 def test_levels():
     levels = [Thresholds(0.0, 1.0, 2.0).level(s) for s in (-0.1, 0.0, 1.0, 1.9, 2.0, 9.0)]
     assert levels == ["none", "low", "medium", "medium", "high", "high"]
-    assert [raised(level) for level in ("none", "low", "medium", "high")] == [
+    assert [next_level(level) for level in ("none", "low", "medium", "high")] == [
         "low",
         "medium",
         "high",

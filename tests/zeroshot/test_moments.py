@@ -2,8 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videoclip.library.windows import window_spans
-from videoclip.zeroshot.moments import KEPT_SHARE, Hits, merge_hits
+from videoclip.zeroshot.moments import KEPT_SHARE, Windows, merge_windows
+from videoclip.zeroshot.windows import window_spans
 
 
 def naive_merge(spans, similarities, weights):
@@ -52,7 +52,8 @@ def test_equals_the_naive_twin(hits):
     weights = np.array([weight for *_, weight in hits]) / 8
     similarities = weights + 0.001 * np.arange(len(hits))
     found = [
-        (m.start, m.end, m.similarity) for m in merge_hits([Hits(spans, similarities, weights)])[0]
+        (m.start, m.end, m.similarity)
+        for m in merge_windows([Windows(spans, similarities, weights)])[0]
     ]
     assert found == naive_merge(spans.tolist(), similarities.tolist(), weights.tolist())
 
@@ -61,7 +62,7 @@ def test_an_event_between_window_borders_is_found_closely():
     spans = window_spans(120, 1.0)
     inside = np.minimum(spans[:, 1], 57) - np.maximum(spans[:, 0], 41)
     similarities = np.maximum(inside, 0) / (spans[:, 1] - spans[:, 0])
-    best = merge_hits([Hits(spans, similarities, np.maximum(similarities, 0.001))])[0][0]
+    best = merge_windows([Windows(spans, similarities, np.maximum(similarities, 0.001))])[0][0]
     assert 38 <= best.start <= 42 and 56 <= best.end <= 60
     assert 41 <= best.best < 57
 
@@ -71,7 +72,7 @@ def test_two_events_stay_two():
     truth = np.zeros(100)
     truth[10:18], truth[60:80] = 1.0, 0.8
     similarities = np.array([truth[int(a) : int(b)].mean() for a, b in spans])
-    first, second = merge_hits([Hits(spans, similarities, similarities + 0.001)])[0][:2]
+    first, second = merge_windows([Windows(spans, similarities, similarities + 0.001)])[0][:2]
     assert first.start < 18 and first.end > 10 and first.similarity > second.similarity
     assert second.start < 80 and second.end > 60
     assert first.end <= second.start
@@ -81,19 +82,21 @@ def test_two_events_stay_two():
 def test_moments_are_ordered_inside_the_video_and_hold_their_best_second(num_seconds, seed):
     spans = window_spans(num_seconds, 1.0)
     similarities = np.random.default_rng(seed).normal(size=len(spans))
-    moments = merge_hits([Hits(spans, similarities, np.maximum(similarities, 0.001))])[0]
+    moments = merge_windows([Windows(spans, similarities, np.maximum(similarities, 0.001))])[0]
     values = [m.similarity for m in moments]
     assert values == sorted(values, reverse=True)
     assert all(0 <= m.start <= m.best <= m.end <= num_seconds for m in moments)
     assert all(m.start < m.end for m in moments)
-    assert len({m.hit for m in moments}) == len(moments)
+    assert len({m.window for m in moments}) == len(moments)
 
 
 def test_moments_below_the_least_similarity_are_left_out():
     spans = window_spans(60, 1.0)
     similarities = np.random.default_rng(1).normal(size=len(spans))
-    everything = merge_hits([Hits(spans, similarities, np.maximum(similarities, 0.001))])[0]
-    some = merge_hits([Hits(spans, similarities, np.maximum(similarities, 0.001), least=1.0)])[0]
+    everything = merge_windows([Windows(spans, similarities, np.maximum(similarities, 0.001))])[0]
+    some = merge_windows(
+        [Windows(spans, similarities, np.maximum(similarities, 0.001), min_similarity=1.0)]
+    )[0]
     assert some == [moment for moment in everything if moment.similarity >= 1.0]
 
 
@@ -104,5 +107,7 @@ def test_videos_are_merged_side_by_side_as_each_alone(lengths, seed):
     for length in lengths:
         spans = window_spans(length, 1.0)
         similarities = rng.integers(0, 64, len(spans)) / 8  # of eighths: sums are exact, some equal
-        hits.append(Hits(spans, similarities, similarities + 1, least=float(rng.integers(0, 8))))
-    assert merge_hits(hits) == [merge_hits([one])[0] for one in hits]
+        hits.append(
+            Windows(spans, similarities, similarities + 1, min_similarity=float(rng.integers(0, 8)))
+        )
+    assert merge_windows(hits) == [merge_windows([one])[0] for one in hits]

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from videoclip import answer, localize, segment
@@ -31,6 +32,14 @@ def test_the_choice_that_is_shown_is_the_answer(videos, embedder):
     assert found.text == "blue"
     assert sum(found.probabilities) == pytest.approx(1)
     assert 10 <= found.best <= 22
+
+
+def test_probabilities_are_at_the_temperature_of_the_model_not_of_its_settings(videos, embedder):
+    assert embedder.temperature != embedder.config.temperature  # as if learned
+    found = answer(videos / "a.mp4", "", ["yellow", "blue", "white"], embedder)
+    logits = np.array(found.similarities) / embedder.temperature
+    expected = np.exp(logits) / np.exp(logits).sum()
+    assert found.probabilities == pytest.approx(expected.tolist(), rel=1e-5)
 
 
 @pytest.mark.parametrize("ask", [segment, localize])

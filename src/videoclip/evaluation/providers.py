@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from videoclip.data.feature_store import FeatureSpec
@@ -84,7 +83,7 @@ class EmbedderProvider:
     @property
     def temperature(self) -> float:
         """The model's own temperature, which may have been learned."""
-        return float(torch.as_tensor(self._embedder.model.temperature).detach())
+        return self._embedder.temperature
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from videoclip.embedding import Embedder
 from videoclip.library.catalog import IndexedVideo
-from videoclip.zeroshot.confidence import Background, measure_background, unrelated_to_all
+from videoclip.zeroshot.confidence import Calibration
 
 if TYPE_CHECKING:
     from videoclip.library.search import View
@@ -31,7 +31,7 @@ GONE = -2
 
 def load_background(
     folder: Path, facts: Mapping[str, str], videos: Sequence[IndexedVideo]
-) -> Background:
+) -> Calibration:
     """Read a library's background as it was measured last.
 
     Args:
@@ -39,7 +39,7 @@ def load_background(
         facts: Of its catalogue.
         videos: Those in it.
     """
-    scenes = unrelated_to_all(np.load(folder / facts["unrelated"]))
+    scenes = Calibration.of_scenes(np.load(folder / facts["unrelated"]))
     spoken = json.loads(facts.get("spoken", "{}"))
     if spoken.get("fingerprint") != facts["fingerprint"]:  # none, or another model's
         queries, owners = scenes.queries, scenes.owners
@@ -50,7 +50,7 @@ def load_background(
         speakers = [keys.get(path, GONE) for path in spoken["videos"]]
         queries = np.concatenate((scenes.queries, rows))
         owners = np.concatenate((scenes.owners, np.array(speakers, dtype=np.int64)))
-    return Background(queries, owners, *json.loads(facts.get("background", "[0.0, 1.0]")))
+    return Calibration(queries, owners, *json.loads(facts.get("background", "[0.0, 1.0]")))
 
 
 def measure_again(folder: Path, view: View, embedder: Embedder) -> dict[str, str]:
@@ -75,6 +75,6 @@ def measure_again(folder: Path, view: View, embedder: Embedder) -> dict[str, str
         (video.id, view.store.read(video.first_row, video.num_windows))
         for video in view.snapshot.videos
     )
-    measured = measure_background(background, vectors)
-    found["background"] = json.dumps([measured.median, measured.spread])
+    measured = background.fit(vectors)
+    found["background"] = json.dumps([measured.median, measured.scale])
     return {key: value for key, value in found.items() if facts.get(key) != value}

@@ -11,8 +11,8 @@ from videoclip.config import to_dict
 from videoclip.embedding import Embedder
 from videoclip.errors import IndexMismatchError
 from videoclip.library.storage import Storage, open_storage
-from videoclip.library.windows import WindowConfig
 from videoclip.zeroshot.confidence import UNRELATED_QUERIES
+from videoclip.zeroshot.windows import WindowConfig
 
 __all__ = ["model_of", "settle"]
 

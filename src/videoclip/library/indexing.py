@@ -37,8 +37,8 @@ from videoclip.library.claims import Claims
 from videoclip.library.identity import NO_VIDEOS, FoundFile, content_hash, find_videos
 from videoclip.library.metadata import Values, metadata_of
 from videoclip.library.vectors import VectorStore
-from videoclip.library.windows import WindowConfig, window_spans
 from videoclip.zeroshot.results import UpdateReport
+from videoclip.zeroshot.windows import WindowConfig, window_spans
 
 __all__ = ["Indexer", "Progress"]
 

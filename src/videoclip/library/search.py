@@ -18,8 +18,8 @@ from videoclip.library.narration import NarrationHit
 from videoclip.library.snapshot import Snapshot
 from videoclip.library.vectors import VectorStore
 from videoclip.library.where import Condition
-from videoclip.zeroshot.confidence import Background, Thresholds, raised
-from videoclip.zeroshot.moments import Hits, MergedSpan, merge_hits, votes
+from videoclip.zeroshot.confidence import Calibration, Thresholds, next_level
+from videoclip.zeroshot.moments import Proposal, Windows, merge_windows, vote_weights
 from videoclip.zeroshot.results import Moment
 
 __all__ = ["SearchOptions", "View", "find_moments"]
@@ -79,7 +79,7 @@ class View:
     catalog: Catalog
     store: VectorStore
     snapshot: Snapshot
-    background: Background
+    calibration: Calibration
     thresholds: Thresholds
 
     @cached_property
@@ -93,7 +93,7 @@ class _Candidate:
     """A span that may be an answer, and the vector (E,) of its best window."""
 
     video: IndexedVideo
-    span: MergedSpan
+    span: Proposal
     vector: FloatArray
     is_spoken: bool = False
 
@@ -241,13 +241,13 @@ def _moments_of(
             known[video.first_row] = view.store.read(video.first_row, video.num_windows)
         similarities = known[video.first_row] @ queries[i]
         windows = view.snapshot.windows(video)
-        hits.append(Hits(windows, similarities, votes(similarities), least - MARGIN))
-    for (i, _, _), video, merged in zip(pairs, videos, merge_hits(hits), strict=True):
+        hits.append(Windows(windows, similarities, vote_weights(similarities), least - MARGIN))
+    for (i, _, _), video, merged in zip(pairs, videos, merge_windows(hits), strict=True):
         vectors = known[video.first_row]
         yield (
             i,
             [
-                _Candidate(video, view.snapshot.seconds(video, m), vectors[m.hit].copy())
+                _Candidate(video, view.snapshot.seconds(video, m), vectors[m.window].copy())
                 for m in merged
             ],
         )
@@ -268,7 +268,7 @@ def _place(view: View, query: FloatArray, hit: NarrationHit, candidates: list[_C
     joined = np.maximum(spans[:, 1], end) - np.minimum(spans[:, 0], start)
     nearest = int(np.argmax(shared / joined))
     vector = view.store.read(video.first_row, video.num_windows)[nearest]
-    span = MergedSpan(start, end, hit.middle, float(vector @ query), nearest)
+    span = Proposal(start, end, hit.middle, float(vector @ query), nearest)
     candidates.append(_Candidate(video, span, vector, hit.is_complete))
     return len(candidates) - 1
 
@@ -279,19 +279,19 @@ def _moments(
     candidates = [candidate for some in ranked for candidate in some]
     if not candidates:
         return [[] for _ in ranked]
-    heights = view.background.heights(
+    z_scores = view.calibration.z_scores(
         np.stack([c.vector for c in candidates]),
         np.array([c.span.similarity for c in candidates], dtype=np.float32),
         np.array([c.video.id for c in candidates]),
     )
     labels = [text for text, some in zip(texts, ranked, strict=True) for _ in some]
-    found = map(_moment, repeat(view), candidates, labels, heights.tolist())
+    found = map(_moment, repeat(view), candidates, labels, z_scores.tolist())
     return [list(islice(found, len(some))) for some in ranked]
 
 
-def _moment(view: View, candidate: _Candidate, label: str, height: float) -> Moment:
+def _moment(view: View, candidate: _Candidate, label: str, z_score: float) -> Moment:
     video, span = candidate.video, candidate.span
-    strength = view.background.strength(height)
+    strength = view.calibration.strength(z_score)
     level = view.thresholds.level(strength)
     return Moment(
         path=Path(video.path),
@@ -301,7 +301,7 @@ def _moment(view: View, candidate: _Candidate, label: str, height: float) -> Mom
         best=span.best,
         similarity=span.similarity,
         strength=strength,
-        confidence=raised(level) if candidate.is_spoken else level,
+        confidence=next_level(level) if candidate.is_spoken else level,
         is_spoken=candidate.is_spoken,
         words=view.catalog.words(video.id, span.start, span.end),
         duration=video.duration,

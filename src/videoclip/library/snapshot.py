@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from videoclip.library.catalog import IndexedVideo
-from videoclip.library.windows import WindowConfig, window_spans
-from videoclip.zeroshot.moments import MergedSpan
+from videoclip.zeroshot.moments import Proposal
+from videoclip.zeroshot.windows import WindowConfig, window_spans
 
 __all__ = ["Snapshot"]
 
@@ -67,12 +66,12 @@ class Snapshot:
         assert len(windows) == video.num_windows
         return windows
 
-    def seconds(self, video: IndexedVideo, span: MergedSpan) -> MergedSpan:
+    def seconds(self, video: IndexedVideo, span: Proposal) -> Proposal:
         """A moment counted in features, in seconds."""
         start = span.start / self._rate
         # The last feature may stand for less than its share of a second.
         end = max(min(span.end / self._rate, video.duration), start + 0.001)
-        return replace(span, start=start, end=end, best=min(span.best / self._rate, end))
+        return span._replace(start=start, end=end, best=min(span.best / self._rate, end))
 
     def spans(self, video: IndexedVideo) -> FloatArray:
         """(W, 2) seconds of a video's windows, in the order of their rows."""

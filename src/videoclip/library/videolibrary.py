@@ -37,9 +37,9 @@ from videoclip.library.second_look import look_again, read_moment
 from videoclip.library.snapshot import Snapshot
 from videoclip.library.storage import StoreKind, open_storage
 from videoclip.library.where import parse_where
-from videoclip.library.windows import WindowConfig
 from videoclip.zeroshot.confidence import Thresholds
 from videoclip.zeroshot.results import Moment, UpdateReport
+from videoclip.zeroshot.windows import WindowConfig
 
 __all__ = ["VideoLibrary"]
 
@@ -203,7 +203,7 @@ class VideoLibrary:
         if snapshot.num_rows - snapshot.num_live > max(COMPACT_FROM, snapshot.num_live):
             self.compact()
         view = self._view()
-        self._storage.vectors().refresh_index(view.background.queries, view.snapshot.num_rows)
+        self._storage.vectors().refresh_index(view.calibration.queries, view.snapshot.num_rows)
         return report
 
     def _backbone(self, fast: bool) -> Backbone:
@@ -307,7 +307,7 @@ class VideoLibrary:
                 catalog=self._catalog,
                 store=self._storage.vectors(),
                 snapshot=Snapshot(videos, rate, self._windows),
-                background=load_background(self.folder, facts, videos),
+                calibration=load_background(self.folder, facts, videos),
                 thresholds=from_dict(Thresholds, json.loads(facts.get("thresholds", "{}"))),
             )
             self._seen = version, view

@@ -1,20 +1,19 @@
-"""How far to trust a hit: similarities measured against the library's own background.
+"""Confidence of a match: its similarity relative to what unrelated queries reach.
 
 A similarity of 0.3 means nothing by itself: some windows resemble every query. So each window is
-first compared with a bank of unrelated queries: scenes that hardly any library holds, and sentences
-spoken in other videos of the library, since in a library of one subject every question is about it.
-How many of their standard deviations a query stands above their mean is its *height* at that
-window. The best height each unrelated query reaches anywhere in this library, by chance or by half
-a match, is what a wrong answer looks like here. A hit's *strength* says how far it stands above the
-typical one:
+also compared with a bank of unrelated queries: scenes that hardly any library shows, and sentences
+spoken in other videos of the library, since in a library on one subject every query is about it.
+The z-score of a query at a window is relative to that bank. The best z-score that each unrelated
+query reaches anywhere in the library is what a wrong match looks like there; the strength of a
+match is relative to those:
 
-    height(q, w) = (similarity(q, w) - mean over bank) / deviation over bank
-    strength     = (height - median of the bank's best heights) / their spread
+    z_score  = (similarity - mean over the bank) / standard deviation over the bank
+    strength = (z_score - median of the bank's best z-scores) / their scaled MAD
 
-That takes the model, the size of the library, its subject and popular windows into account and
-needs no labels, so that a strength is about as rare among wrong answers in a library of three
-videos as in one of fifty (`bench/confidence.py`). Three thresholds on it turn into words; they can
-be fitted to labelled queries.
+This accounts for the model, the size of the library, its subject and windows that resemble
+everything, and needs no labels: a given strength is about as rare among wrong matches in a library
+of three videos as in one of fifty (`bench/confidence.py`). Three thresholds on the strength give
+the confidence level; they can be fitted to labelled queries.
 """
 
 from __future__ import annotations
@@ -27,32 +26,37 @@ import numpy as np
 import numpy.typing as npt
 
 from videoclip.errors import ConfigError, DataError
+from videoclip.types import BoolArray, FloatArray, IntArray
 
 __all__ = [
-    "NOBODY",
+    "LEVELS",
+    "MIN_Z_SCORE",
+    "NO_VIDEO",
     "UNRELATED_QUERIES",
-    "Background",
+    "Calibration",
     "Confidence",
     "Thresholds",
     "fit_thresholds",
-    "measure_background",
-    "raised",
-    "unrelated_to_all",
+    "next_level",
 ]
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
-
-NOBODY = -1
-"""Owner of a query that no video speaks, and of windows without a library."""
+NO_VIDEO = -1
+"""Video key of a query that no video speaks, and of windows outside a library."""
 
 Confidence: TypeAlias = Literal["none", "low", "medium", "high"]
-"""`none`: no better than an unrelated query does here."""
-
-FEWEST = 4
-"""Unrelated queries of a kind from which on their median says something."""
+"""`none`: no better than unrelated queries reach."""
 
 LEVELS: tuple[Confidence, ...] = get_args(Confidence)
+
+MIN_Z_SCORE = 1.0
+"""Default threshold of `segment` and `localize`."""
+
+MIN_QUERIES = 4
+"""Fewest unrelated queries of a kind whose median is used."""
+MAD_TO_STANDARD_DEVIATION = 1.4826
+"""For normally distributed values."""
+MIN_SCALE = 0.25
+"""Least scale of the best z-scores: in a tiny library they can all be equal."""
 
 UNRELATED_QUERIES = (
     "a walrus typing on a typewriter",
@@ -104,21 +108,24 @@ UNRELATED_QUERIES = (
     "a cathedral made of playing cards",
     "a sumo wrestler repairing a watch",
 )
-"""Scenes with something to see that no library is likely to hold, on as many subjects as possible;
-two unlike things each, so that half a match counts as background too."""
+"""Visual scenes that hardly any library shows, on as many subjects as possible. Each joins two
+unlike things, so that half a match counts as unrelated too."""
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Least strengths of the levels.
+    """Least strength of each level.
 
-    By default those that about one in four, one in ten and one in fifty wrong answers reach, with
-    the starter model on libraries of 3 to 45 real clips.
+    The defaults are reached by about one in four, one in ten and one in fifty wrong matches of the
+    starter model on libraries of 3 to 45 real clips.
 
     Attributes:
-        low: Below it nothing matches: one in four unrelated queries finds as much.
-        medium: One in ten does.
-        high: One in fifty does.
+        low: Below it, confidence is `none`.
+        medium: Least strength of `medium`.
+        high: Least strength of `high`.
+
+    Raises:
+        ConfigError: If they do not rise.
     """
 
     low: float = 1.0
@@ -130,101 +137,95 @@ class Thresholds:
             raise ConfigError(f"thresholds must rise from low to high, got {self}")
 
     def level(self, strength: float) -> Confidence:
-        """The word for a strength."""
+        """Return the confidence level of a strength."""
         bounds = (self.low, self.medium, self.high)
         return LEVELS[sum(strength >= bound for bound in bounds)]
 
 
-def raised(confidence: Confidence) -> Confidence:
-    """One level up: what hearing every word of the query adds to seeing it."""
+def next_level(confidence: Confidence) -> Confidence:
+    """Return the next higher level; `high` stays `high`."""
     return LEVELS[min(LEVELS.index(confidence) + 1, len(LEVELS) - 1)]
 
 
 @dataclass(frozen=True)
-class Background:
-    """What unrelated queries look like in one library.
+class Calibration:
+    """What unrelated queries reach in one library or video.
 
     Attributes:
         queries: (Q, E) embeddings of the unrelated queries.
-        owners: (Q,) key of the video in which each is spoken, or `NOBODY`; it is related to that
-            video, and left out there.
-        median: Of the best heights they reach; of scenes or of sentences, whichever reach further.
-        spread: Their deviation, estimated robustly, since some may match after all.
+        owners: (Q,) key of the video in which each is spoken, or `NO_VIDEO`. A query is related to
+            the video that speaks it, and is left out there.
+        median: Of the best z-scores they reach: of scenes or of sentences, whichever is higher.
+        scale: Scaled MAD of those, since some of the queries may match after all.
     """
 
     queries: FloatArray
     owners: IntArray
     median: float = 0.0
-    spread: float = 1.0
+    scale: float = 1.0
 
-    def heights(
-        self, vectors: FloatArray, similarities: FloatArray, owners: int | IntArray = NOBODY
-    ) -> FloatArray:
-        """How far hits stand above what unrelated queries reach at the same windows.
+    @classmethod
+    def of_scenes(cls, queries: FloatArray) -> Calibration:
+        """Return a calibration, not yet fitted, with queries (Q, E) that no video speaks."""
+        return cls(queries, np.full(len(queries), NO_VIDEO, dtype=np.int64))
+
+    def fit(self, chunks: Iterable[tuple[int, FloatArray]]) -> Calibration:
+        """Return a copy with `median` and `scale` measured on a library.
 
         Args:
-            vectors: (W, E) the windows hit.
-            similarities: (W,) of the query with each.
-            owners: Key of the video whose windows they are, or of each one's (W,).
+            chunks: Its vectors, (W, E) at a time so that memory stays bounded, each with the key
+                of their video.
+        """
+        best = np.full(len(self.queries), -np.inf, dtype=np.float32)
+        for owner, vectors in chunks:
+            unrelated = self._is_unrelated(np.array([owner]))[:, 0]
+            z_scores = _leave_one_out(self.queries[unrelated] @ vectors.T).max(axis=1)
+            best[unrelated] = np.maximum(best[unrelated], z_scores)
+        is_spoken, is_measured = self.owners != NO_VIDEO, np.isfinite(best)
+        kinds = [best[is_measured & ~is_spoken], best[is_measured & is_spoken]]
+        # Scenes match nothing in a library, sentences about its subject match many videos: wrong
+        # matches have to be told from whichever of the two reach higher.
+        levels = [_median_and_scale(kind) for kind in kinds if len(kind) >= MIN_QUERIES]
+        median, scale = max(levels, key=sum, default=(0.0, 1.0))
+        return replace(self, median=median, scale=scale)
+
+    def z_scores(
+        self, vectors: FloatArray, similarities: FloatArray, owners: int | IntArray = NO_VIDEO
+    ) -> FloatArray:
+        """Return z-scores of queries at windows, relative to the unrelated queries there.
+
+        Args:
+            vectors: (W, E) of the windows.
+            similarities: (..., W) of one or more queries with the windows.
+            owners: Key of the windows' video, or (W,) of each window's.
 
         Returns:
-            (W,) in deviations over the unrelated queries.
+            (..., W) in standard deviations over the unrelated queries.
         """
         bank = self.queries @ vectors.T  # (Q, W)
-        counts = self.is_unrelated(np.broadcast_to(owners, len(vectors)))
-        mean = bank.mean(axis=0, where=counts)
-        deviation = np.maximum(bank.std(axis=0, where=counts), 1e-6)
+        unrelated = self._is_unrelated(np.broadcast_to(owners, len(vectors)))
+        mean = bank.mean(axis=0, where=unrelated)
+        deviation = np.maximum(bank.std(axis=0, where=unrelated), 1e-6)
         return np.asarray((similarities - mean) / deviation)
 
-    def is_unrelated(self, owners: IntArray) -> npt.NDArray[np.bool_]:
-        """Which queries are not spoken in videos: (Q, W)."""
+    def strength(self, z_score: float) -> float:
+        """Return the strength of a z-score, relative to the best of the unrelated queries."""
+        return (z_score - self.median) / self.scale
+
+    def _is_unrelated(self, owners: IntArray) -> BoolArray:
+        """(Q, W), True where a query is not spoken in the window's video."""
         spoken_in = self.owners[:, None]
-        return np.asarray((spoken_in == NOBODY) | (spoken_in != owners))
-
-    def strength(self, height: float) -> float:
-        """How far a height stands above the best of unrelated queries in this library."""
-        return (height - self.median) / self.spread
+        return np.asarray((spoken_in == NO_VIDEO) | (spoken_in != owners))
 
 
-def unrelated_to_all(queries: FloatArray) -> Background:
-    """A background, yet to be measured, of queries (Q, E) that no video speaks."""
-    return Background(queries, np.full(len(queries), NOBODY, dtype=np.int64))
+def _median_and_scale(values: FloatArray) -> tuple[float, float]:
+    median = float(np.median(values))
+    deviation = float(np.median(np.abs(values - median)))
+    return median, max(MAD_TO_STANDARD_DEVIATION * deviation, MIN_SCALE)
 
 
-def measure_background(
-    background: Background, chunks: Iterable[tuple[int, FloatArray]]
-) -> Background:
-    """Measure what the unrelated queries reach in a library.
-
-    Args:
-        background: Its queries; they are measured anew.
-        chunks: The library's vectors, (n, E) at a time, so that memory stays bounded, each with the
-            key of the video they are of.
-    """
-    best = np.full(len(background.queries), -np.inf, dtype=np.float32)
-    for owner, vectors in chunks:
-        chosen = background.is_unrelated(np.array([owner]))[:, 0]
-        heights = _heights_among_others(background.queries[chosen] @ vectors.T).max(axis=1)
-        best[chosen] = np.maximum(best[chosen], heights)
-    spoken, is_finite = background.owners != NOBODY, np.isfinite(best)
-    kinds = [best[is_finite & ~spoken], best[is_finite & spoken]]
-    # Chatter finds nothing in any video, and talk about the videos' own subject much: whichever
-    # kind reaches further is what a wrong answer has to be told from.
-    levels = [_level(heights) for heights in kinds if len(heights) >= FEWEST]
-    median, spread = max(levels, key=sum, default=(0.0, 1.0))
-    return replace(background, median=median, spread=spread)
-
-
-def _level(best: FloatArray) -> tuple[float, float]:
-    """Median and spread of best heights."""
-    median = float(np.median(best))
-    # 1.4826 makes the median deviation that of a normal distribution; a quarter of a bank
-    # deviation at least, for in a tiny library all unrelated queries can end up equally far.
-    return median, max(1.4826 * float(np.median(np.abs(best - median))), 0.25)
-
-
-def _heights_among_others(similarities: FloatArray) -> FloatArray:
-    """Heights (Q, n) of each unrelated query over the others: a query is not in its own bank."""
+def _leave_one_out(similarities: FloatArray) -> FloatArray:
+    """Z-scores (Q, W) of each unrelated query relative to all the others."""
     others = len(similarities) - 1
     mean = (similarities.sum(axis=0) - similarities) / others
     square = ((similarities**2).sum(axis=0) - similarities**2) / others
@@ -233,36 +234,40 @@ def _heights_among_others(similarities: FloatArray) -> FloatArray:
 
 
 def fit_thresholds(
-    strengths: npt.ArrayLike, right: npt.ArrayLike, medium: float = 0.6, high: float = 0.9
+    strengths: npt.ArrayLike, correct: npt.ArrayLike, medium: float = 0.6, high: float = 0.9
 ) -> Thresholds:
-    """Fit thresholds to labelled answers.
+    """Fit thresholds to labelled matches.
 
-    `low` is where right and wrong answers are best told apart (the sum of the shares on the right
-    side is largest); `medium` and `high` are the least strengths from which on the wanted share of
-    answers is right.
+    `low` maximises the share of correct matches at or above it minus that of wrong ones (Youden's
+    J); `medium` and `high` are the least strengths from which on the wanted share of matches is
+    correct.
 
     Args:
-        strengths: (N,) of the best moment found for each query.
-        right: (N,) whether it was right; wrong ones, of queries that nothing matches, included.
-        medium: Wanted share of right answers at or above `medium`.
-        high: Likewise for `high`.
+        strengths: (N,) of the best moment of each query.
+        correct: (N,) whether it is correct; include queries that nothing matches.
+        medium: Wanted precision at or above `medium`.
+        high: Wanted precision at or above `high`.
 
     Raises:
-        DataError: If right or wrong answers are missing altogether.
+        DataError: If all matches are correct, or none is.
     """
     order = np.argsort(-np.asarray(strengths, dtype=np.float64), kind="stable")
     ranked = np.asarray(strengths, dtype=np.float64)[order]
-    correct = np.asarray(right, dtype=bool)[order]
-    if correct.all() or not correct.any():
-        raise DataError("thresholds need right and wrong answers, this has only one kind")
-    ends = np.append(ranked[1:] < ranked[:-1], True)  # between equal strengths there is no cut
-    hits, alarms = np.cumsum(correct), np.cumsum(~correct)
-    balance = np.where(ends, hits / hits[-1] - alarms / alarms[-1], -np.inf)
-    low = float(ranked[int(np.argmax(balance))])
+    hits = np.asarray(correct, dtype=bool)[order]
+    if hits.all() or not hits.any():
+        raise DataError(
+            "fitting thresholds needs right and wrong answers, these are all of one kind: label "
+            "more queries, also some that nothing matches"
+        )
+    ends = np.append(ranked[1:] < ranked[:-1], True)  # equal strengths cannot be separated
+    true_positives, false_positives = np.cumsum(hits), np.cumsum(~hits)
+    balance = true_positives / true_positives[-1] - false_positives / false_positives[-1]
+    low = float(ranked[int(np.argmax(np.where(ends, balance, -np.inf)))])
 
-    def least(wanted: float) -> float:
-        good = np.flatnonzero(ends & (hits / (hits + alarms) >= wanted))
-        return float(ranked[good[-1]]) if len(good) else float(np.nextafter(ranked[0], np.inf))
+    def least(precision: float) -> float:
+        reached = ends & (true_positives / (true_positives + false_positives) >= precision)
+        rows = np.flatnonzero(reached)
+        return float(ranked[rows[-1]]) if len(rows) else float(np.nextafter(ranked[0], np.inf))
 
-    reached = max(low, least(medium))
-    return Thresholds(low, reached, max(reached, least(high)))
+    medium_strength = max(low, least(medium))
+    return Thresholds(low, medium_strength, max(medium_strength, least(high)))

@@ -1,171 +1,207 @@
-"""From overlapping hits to moments: windows vote for the seconds they cover.
+"""Moment retrieval: from the similarities of overlapping windows to moments of a video.
 
-A moment's true borders lie between those of the windows that hit it. So every window votes for
-each of its seconds with its weight, how far it stands above the other windows of its video, and a
-moment is the run of seconds around the best hit that keeps half of the peak's votes. Short windows
-sharpen the borders, long ones bridge gaps; nothing is learned. Measured by `bench/moments.py`.
+The borders of a moment lie between those of the windows that match it. So every window votes for
+each of its features, with the difference between its similarity and the mean of the video; a
+moment is the run of features around the best window that keeps half of the peak's votes. Short
+windows sharpen its borders, long ones bridge gaps; nothing is learned (`bench/moments.py` compares
+this with other rules).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-__all__ = ["Hits", "MergedSpan", "merge_hits", "votes"]
+from videoclip.types import BoolArray, IntArray, RealArray
+
+__all__ = [
+    "DIDEMO_CANDIDATES",
+    "DIDEMO_CHUNK_SECONDS",
+    "Proposal",
+    "Windows",
+    "merge_windows",
+    "rank_didemo_candidates",
+    "vote_weights",
+]
 
 KEPT_SHARE = 0.5
-"""Share of the peak's votes a second needs to belong to a moment."""
+"""Share of the peak's votes a feature needs to belong to a moment."""
 
-LEAST_VOTE = 0.001
-"""Of a window below the mean of its video, so that even a moment of such windows has borders."""
+MIN_WEIGHT = 0.001
+"""Of windows at or below the mean of their video, so that even their moments have borders."""
 
-FloatArray = npt.NDArray[np.floating]
-IntArray = npt.NDArray[np.int64]
+DIDEMO_CHUNK_SECONDS = 5
+DIDEMO_CANDIDATES: tuple[tuple[int, int], ...] = (
+    *((chunk, chunk) for chunk in range(6)),
+    *itertools.combinations(range(6), 2),
+)
+"""The 21 moments of DiDeMo (first chunk, last chunk), inclusive: single chunks come first."""
 
 
 @dataclass(frozen=True)
-class Hits:
-    """How windows of one video suit one query.
+class Windows:
+    """Similarities of one query with the windows of one video.
 
     Attributes:
-        spans: (W, 2) half-open ranges of seconds (or whatever features stand for).
+        spans: (W, 2) half-open ranges of features.
         similarities: (W,) by which moments are ranked.
-        weights: (W,) positive votes.
-        least: Moments whose best hit is below this similarity are not looked for.
+        weights: (W,) positive votes, as `vote_weights` makes them.
+        min_similarity: Moments whose best window is below it are left out.
     """
 
     spans: IntArray
-    similarities: FloatArray
-    weights: FloatArray
-    least: float = -np.inf
+    similarities: RealArray
+    weights: RealArray
+    min_similarity: float = -np.inf
 
 
-@dataclass(frozen=True)
-class MergedSpan:
-    """One moment of one video.
-
-    Attributes:
-        start: Seconds.
-        end: Seconds, exclusive.
-        best: The second in the middle of the stretch with most votes.
-        similarity: Of the best hit.
-        hit: Row of that hit in what was merged.
-    """
+class Proposal(NamedTuple):
+    """One moment of one video, in features."""
 
     start: float
     end: float
+    """Exclusive."""
     best: float
+    """Middle of the stretch with most votes."""
     similarity: float
-    hit: int
+    """Of the best window."""
+    window: int
+    """Row of that window."""
 
 
-def votes(similarities: FloatArray) -> FloatArray:
-    """Weights (W,) of all windows of a video: how far they stand above their mean.
+def vote_weights(similarities: RealArray) -> RealArray:
+    """Return the weights (W,) of all windows of a video: their similarity above its mean.
 
-    Not above the background of the library: in a video about the query every window does, and the
-    borders of the moment drown.
+    Z-scores over unrelated queries would not do: in a video about the query all windows have high
+    ones, and the borders of the moment are lost.
     """
-    return np.asarray(np.maximum(similarities - similarities.mean(), LEAST_VOTE))
+    return np.asarray(np.maximum(similarities - similarities.mean(), MIN_WEIGHT))
 
 
-def merge_hits(hits: Sequence[Hits]) -> list[list[MergedSpan]]:
-    """Merge overlapping hits, of each video by itself, into moments that do not overlap much.
+def merge_windows(videos: Sequence[Windows]) -> list[list[Proposal]]:
+    """Merge the overlapping windows of each video into moments that hardly overlap.
 
-    The most similar hit left is the seed of the next moment; hits that share at least half of the
-    shorter of the two with a moment are used up by it.
+    The most similar window left is the seed of the next moment; windows that share at least half
+    of the shorter of the two with that moment are used up by it.
 
     Args:
-        hits: Of several videos and queries, merged side by side.
+        videos: Any number of pairs of query and video, decoded side by side.
 
     Returns:
         Moments of each, best first.
     """
-    found: list[list[MergedSpan]] = [[] for _ in hits]
-    if not hits:
-        return found
-    left = _Left.all_of(hits)
-    while len(left.owners):
-        left = left.next_moments(found)
-    return found
+    proposals: list[list[Proposal]] = [[] for _ in videos]
+    if not videos:
+        return proposals
+    remaining = _Remaining.all_of(videos)
+    while len(remaining.owners):
+        remaining = remaining.next_moments(proposals)
+    return proposals
+
+
+def rank_didemo_candidates(similarity: RealArray, num_valid: int) -> IntArray:
+    """Order DiDeMo's 21 candidates of one video by their mean similarity with a sentence.
+
+    Args:
+        similarity: (T,) of every second with the sentence. Rows past `num_valid` are padding,
+            which the released code averages too; without them a candidate is the mean of what the
+            video has.
+        num_valid: Seconds of video; candidates that begin later are left out.
+
+    Returns:
+        Indices into `DIDEMO_CANDIDATES`, best first.
+
+    Source: released evaluation.
+    """
+    size = DIDEMO_CHUNK_SECONDS
+    reachable = [i for i, (first, _) in enumerate(DIDEMO_CANDIDATES) if first * size < num_valid]
+    means = [
+        similarity[first * size : (last + 1) * size].mean()
+        for first, last in (DIDEMO_CANDIDATES[i] for i in reachable)
+    ]
+    order = np.argsort(-np.array(means), kind="stable")
+    return np.array(reachable, dtype=np.int64)[order]
 
 
 @dataclass(frozen=True)
-class _Left:
-    """Hits (S,) that no moment has used up yet, in order of their owners."""
+class _Remaining:
+    """Windows (S,) that no moment has used up yet, ordered by owner."""
 
     owners: IntArray
-    places: IntArray
-    """Rows in the owner's hits."""
+    rows: IntArray
+    """Rows in the owner's windows."""
     starts: IntArray
     ends: IntArray
-    similarities: FloatArray
-    weights: FloatArray
-    least: FloatArray
+    similarities: RealArray
+    weights: RealArray
+    min_similarity: RealArray
     """Of each owner."""
 
     @classmethod
-    def all_of(cls, hits: Sequence[Hits]) -> _Left:
-        counts = [len(some.spans) for some in hits]
-        starts, ends = np.concatenate([some.spans for some in hits]).T
+    def all_of(cls, videos: Sequence[Windows]) -> _Remaining:
+        counts = [len(video.spans) for video in videos]
+        starts, ends = np.concatenate([video.spans for video in videos]).T
         return cls(
-            owners=np.repeat(np.arange(len(hits)), counts),
-            places=np.concatenate([np.arange(count) for count in counts]),
+            owners=np.repeat(np.arange(len(videos)), counts),
+            rows=np.concatenate([np.arange(count) for count in counts]),
             starts=starts,
             ends=ends,
-            similarities=np.concatenate([some.similarities for some in hits]),
-            weights=np.concatenate([some.weights for some in hits]),
-            least=np.array([some.least for some in hits], dtype=np.float64),
+            similarities=np.concatenate([video.similarities for video in videos]),
+            weights=np.concatenate([video.weights for video in videos]),
+            min_similarity=np.array([video.min_similarity for video in videos], dtype=np.float64),
         )
 
-    def next_moments(self, found: list[list[MergedSpan]]) -> _Left:
-        """Add the next moment of each owner to those found, and return the hits then left."""
-        owners, rows = np.unique(self.owners, return_index=True)
-        counts = np.diff(rows, append=len(self.owners))
-        best = np.maximum.reduceat(self.similarities, rows)  # (P,) of P owners
-        going_on = best >= self.least[owners]
-        if not going_on.all():
-            return self._only(np.repeat(going_on, counts))
+    def next_moments(self, proposals: list[list[Proposal]]) -> _Remaining:
+        """Append the next moment of each owner to its proposals, and return the windows left."""
+        owners, firsts = np.unique(self.owners, return_index=True)
+        counts = np.diff(firsts, append=len(self.owners))
+        best = np.maximum.reduceat(self.similarities, firsts)  # (P,) of P owners
+        is_wanted = best >= self.min_similarity[owners]
+        if not is_wanted.all():
+            return self._only(np.repeat(is_wanted, counts))
         group = np.repeat(np.arange(len(owners)), counts)  # (S,)
         seeds = np.flatnonzero(self.similarities == best[group])
         seeds = seeds[np.searchsorted(group[seeds], np.arange(len(owners)))]  # the first of equals
-        starts, ends, middles = self._voted_spans(group, rows, seeds)
+        starts, ends, middles = self._voted_spans(group, firsts, seeds)
         for owner, *moment in zip(
             owners.tolist(),
             *(starts.tolist(), ends.tolist(), middles.tolist()),
-            *(self.similarities[seeds].tolist(), self.places[seeds].tolist()),
+            *(self.similarities[seeds].tolist(), self.rows[seeds].tolist()),
             strict=True,
         ):
-            found[owner].append(MergedSpan(*moment))
+            proposals[owner].append(Proposal(*moment))
         shared = np.minimum(self.ends, ends[group]) - np.maximum(self.starts, starts[group])
         used = shared >= 0.5 * np.minimum(self.ends - self.starts, (ends - starts)[group])
-        used[seeds] = True  # however the votes fell, it goes on
+        used[seeds] = True  # whatever the votes, so that the loop ends
         return self._only(~used)
 
-    def _only(self, kept: npt.NDArray[np.bool_]) -> _Left:
-        columns = {f.name: getattr(self, f.name)[kept] for f in fields(self) if f.name != "least"}
+    def _only(self, kept: BoolArray) -> _Remaining:
+        per_owner = "min_similarity"
+        columns = {f.name: getattr(self, f.name)[kept] for f in fields(self) if f.name != per_owner}
         return replace(self, **columns)
 
     def _voted_spans(
-        self, group: IntArray, rows: IntArray, seeds: IntArray
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Start, end and best second (P,) of the run of well-voted seconds around each seed."""
-        # All videos lie on one line, a second without votes after each.
-        lengths = np.maximum.reduceat(self.ends, rows) + 1  # (P,)
+        self, group: IntArray, firsts: IntArray, seeds: IntArray
+    ) -> tuple[RealArray, RealArray, RealArray]:
+        """Start, end and best position (P,) of the run of well-voted features around each seed."""
+        # All videos are laid out on one line, with a feature without votes after each.
+        lengths = np.maximum.reduceat(self.ends, firsts) + 1  # (P,)
         offsets = np.cumsum(lengths) - lengths
-        firsts, lasts = self.starts + offsets[group], self.ends + offsets[group]  # (S,)
+        begins, ends = self.starts + offsets[group], self.ends + offsets[group]  # (S,)
         num = int(lengths.sum())
-        rises = np.bincount(firsts, self.weights, num) - np.bincount(lasts, self.weights, num)
-        votes = np.cumsum(rises)
+        changes = np.bincount(begins, self.weights, num) - np.bincount(ends, self.weights, num)
+        votes = np.cumsum(changes)
         peaks = np.array(
-            [a + votes[a:b].argmax() for a, b in zip(firsts[seeds], lasts[seeds], strict=True)]
+            [a + votes[a:b].argmax() for a, b in zip(begins[seeds], ends[seeds], strict=True)]
         )
         weak = np.flatnonzero(votes < np.repeat(KEPT_SHARE * votes[peaks], lengths))
         after = np.searchsorted(weak, peaks)
-        begins = np.maximum(np.where(after > 0, weak[after - 1] + 1, 0), offsets)
-        borders = np.flatnonzero(np.bincount(np.concatenate((firsts, lasts)), minlength=num))
-        stops = borders[np.searchsorted(borders, peaks, side="right")]
-        middles = 0.5 * (peaks + stops) - offsets
-        return begins - offsets, weak[after] - offsets, middles
+        run_starts = np.maximum(np.where(after > 0, weak[after - 1] + 1, 0), offsets)
+        borders = np.flatnonzero(np.bincount(np.concatenate((begins, ends)), minlength=num))
+        plateau_ends = borders[np.searchsorted(borders, peaks, side="right")]
+        middles = 0.5 * (peaks + plateau_ends) - offsets
+        return run_starts - offsets, weak[after] - offsets, middles

@@ -1,9 +1,4 @@
-"""Zero-shot on one video: label its seconds, find its steps, answer a question about it.
-
-Every second is compared with each text and, as in `confidence`, with a bank of unrelated queries:
-its *height* is how many of their deviations the text stands above their mean. A second belongs to
-a label only where its height is above a threshold, which is stated with the result.
-"""
+"""Zero-shot on one video: label its seconds, find its steps, answer a question about it."""
 
 from __future__ import annotations
 
@@ -11,52 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError
-from videoclip.features.decode import probe
+from videoclip.features.decode import VideoInfo, probe
+from videoclip.types import FloatArray
+from videoclip.zeroshot.choices import choice_clips, choice_similarities, choice_texts, softmax
 from videoclip.zeroshot.confidence import (
-    NOBODY,
+    MIN_Z_SCORE,
+    NO_VIDEO,
     UNRELATED_QUERIES,
-    Background,
+    Calibration,
     Thresholds,
-    measure_background,
-    unrelated_to_all,
 )
-from videoclip.zeroshot.decoding import free_labels, free_spans, ordered_spans, without_rivals
+from videoclip.zeroshot.labels import SWITCH_COST, label_frames, label_segments
 from videoclip.zeroshot.results import Answer, Moment, Timeline
+from videoclip.zeroshot.steps import best_spans, order_steps, subtract_rivals
 
 __all__ = ["answer", "localize", "segment"]
-
-FloatArray = npt.NDArray[np.float32]
-
-HEIGHT_THRESHOLD = 1.0
-"""Deviations above unrelated queries from which on a second may belong to a label."""
-SWITCH_COST = 2.0
-"""What a change of label must gain, in the same unit, so that single seconds do not flicker."""
-
-
-@dataclass(frozen=True)
-class _Watched:
-    """A video compared with texts.
-
-    Attributes:
-        similarities: (T, K) of every second with every text.
-        heights: (T, K) likewise, over the background.
-        background: Of this video.
-        features_per_second: How many of the T make a second.
-        duration: Seconds.
-        frame_rate: Of the video.
-    """
-
-    similarities: FloatArray
-    heights: FloatArray
-    background: Background
-    features_per_second: float
-    duration: float
-    frame_rate: float
 
 
 def segment(
@@ -64,34 +30,32 @@ def segment(
     labels: Sequence[str],
     embedder: Embedder,
     *,
-    threshold: float = HEIGHT_THRESHOLD,
+    threshold: float = MIN_Z_SCORE,
     switch_cost: float = SWITCH_COST,
 ) -> Timeline:
-    """Label every second of a video with one of some texts, or with none (background).
+    """Give every second of a video one of several labels, or none (background).
 
-    Source: paper, section 4 (action segmentation); the threshold is not the largest similarity
-    between labels, as released, which is mostly background, but stands on unrelated queries.
+    Source: paper, section 4 (action segmentation). Deviation: the threshold is a z-score over
+    unrelated queries; the released one, the largest similarity between two labels, mostly gives
+    background.
 
     Args:
         video: A video file.
-        labels: Texts, in any order; each may hold several times.
+        labels: Texts, in any order; each may apply several times.
         embedder: The model.
-        threshold: Height from which on a label beats background; higher: more background.
-        switch_cost: How much height a change of label must gain; higher: fewer, longer spans.
+        threshold: Least z-score of a label; higher: more background.
+        switch_cost: Cost of a change of label, in z-score; higher: fewer, longer moments.
 
     Raises:
         ConfigError: If there are no labels, or one twice.
         DecodeError: If the video cannot be read.
     """
-    watched = _watch(video, _checked(labels, "labels"), embedder)
-    decoded = free_labels(watched.heights - threshold, switch_cost)
-    borders = np.flatnonzero(np.diff(decoded, prepend=-1, append=-1))
-    spans = [
-        (int(decoded[start]) - 1, start, stop)
-        for start, stop in zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True)
-        if decoded[start]
-    ]
-    return _timeline(Path(video), labels, watched, spans, threshold)
+    scores = _score(video, _checked(labels, "labels"), embedder)
+    decoded = label_frames(scores.z_scores, threshold, switch_cost)
+    found, spans = label_segments(decoded)
+    runs = zip(found.tolist(), spans.tolist(), strict=True)
+    moments = [scores.moment(label - 1, start, end) for label, (start, end) in runs]
+    return scores.timeline(moments, threshold)
 
 
 def localize(
@@ -100,28 +64,28 @@ def localize(
     embedder: Embedder,
     *,
     ordered: bool = True,
-    threshold: float = HEIGHT_THRESHOLD,
+    threshold: float = MIN_Z_SCORE,
 ) -> Timeline:
-    """Find where each of some steps happens in a video.
+    """Find where each of several steps happens in a video.
 
     Args:
         video: A video file.
         steps: Texts, in the order of the task.
         embedder: The model.
-        ordered: Whether the steps come in that order without overlap; else each is looked for
-            anywhere, a second that suits another step better speaking against it. A step that is
-            not found is left out of the timeline; see `Timeline.missing`.
-        threshold: Height from which on a second may belong to a step.
+        ordered: Whether the steps happen in that order, without overlap. Otherwise each is found
+            by itself, where seconds that suit another step better count against it. A step that
+            is not found is left out; see `Timeline.missing`.
+        threshold: Least z-score of a step.
 
     Raises:
         ConfigError: If there are no steps, or one twice.
         DecodeError: If the video cannot be read.
     """
-    watched = _watch(video, _checked(steps, "steps"), embedder)
-    gains = watched.heights - threshold
-    found = ordered_spans(gains) if ordered else free_spans(without_rivals(gains))
-    spans = [(step, *span) for step, span in enumerate(found) if span]
-    return _timeline(Path(video), steps, watched, spans, threshold)
+    scores = _score(video, _checked(steps, "steps"), embedder)
+    gains = scores.z_scores - threshold
+    spans = order_steps(gains, optional=True) if ordered else best_spans(subtract_rivals(gains))
+    moments = [scores.moment(step, *span) for step, span in enumerate(spans) if span]
+    return scores.timeline(moments, threshold)
 
 
 def answer(
@@ -133,8 +97,8 @@ def answer(
     """Choose among answers to a question about a video.
 
     Source: paper, section 4 (VideoQA as retrieval): the choice whose text, with the question in
-    front, is most similar to the video; here to its best 32 seconds or so, not to all of it, since
-    a question is mostly about one moment.
+    front, is most similar to the video. Deviation: to its best clip instead of all of it, since a
+    question is mostly about one moment.
 
     Args:
         video: A video file.
@@ -143,94 +107,94 @@ def answer(
         embedder: The model.
 
     Raises:
-        ConfigError: If there are fewer than two choices.
+        ConfigError: If there are fewer than two choices, or one twice.
         DecodeError: If the video cannot be read.
     """
     if len(_checked(choices, "choices")) < 2:
         raise ConfigError("a question needs at least two choices")
-    texts = embedder.embed_text([f"{question} {choice}".strip() for choice in choices])  # (K, E)
+    texts = embedder.embed_text(choice_texts(question, choices))  # (C, E)
     embedded = embedder.embed_video(video)
-    length = min(embedder.config.max_video_tokens, len(embedded.features))
-    starts = [*range(0, len(embedded.features) - length, max(1, length // 2))]
-    starts.append(len(embedded.features) - length)
-    spans = [(start, start + length) for start in starts]
-    windows = embedder.embed_windows(embedded.features, spans)  # (W, E)
-    similarities = (windows @ texts.T).max(axis=0)  # (K,)
-    logits = similarities / embedder.config.temperature
-    shares = np.exp(logits - logits.max())
-    shares /= shares.sum()
+    clips = choice_clips(len(embedded.features), embedder.config.max_video_tokens)
+    vectors = embedder.embed_windows(embedded.features, clips)  # (W, E)
+    similarities = choice_similarities(texts, vectors).max(axis=0)  # (C,)
     chosen = int(similarities.argmax())
-    seconds = embedded.tokens @ texts[chosen]  # (T,)
+    best = int((embedded.tokens @ texts[chosen]).argmax())
     return Answer(
         path=Path(video),
         question=question,
         choices=tuple(choices),
         chosen=chosen,
-        similarities=tuple(map(float, similarities)),
-        probabilities=tuple(map(float, shares)),
-        best=(float(seconds.argmax()) + 0.5) / embedded.features_per_second,
+        similarities=tuple(similarities.tolist()),
+        probabilities=tuple(softmax(similarities, embedder.temperature).tolist()),
+        best=(best + 0.5) / embedded.features_per_second,
     )
 
 
-def _checked(texts: Sequence[str], what: str) -> Sequence[str]:
+@dataclass(frozen=True)
+class _Scores:
+    """The frames of a video compared with texts."""
+
+    path: Path
+    info: VideoInfo
+    texts: tuple[str, ...]
+    similarities: FloatArray
+    """(T, K)."""
+    z_scores: FloatArray
+    """(T, K)."""
+    calibration: Calibration
+    features_per_second: float
+
+    def moment(self, text: int, start: int, end: int) -> Moment:
+        """Return the moment of a text in frames [start, end)."""
+        rate = self.features_per_second
+        best = start + int(self.z_scores[start:end, text].argmax())
+        strength = self.calibration.strength(float(self.z_scores[best, text]))
+        return Moment(
+            path=self.path,
+            start=start / rate,
+            end=min(end / rate, self.info.duration),
+            label=self.texts[text],
+            best=(best + 0.5) / rate,
+            similarity=float(self.similarities[start:end, text].mean()),
+            strength=strength,
+            confidence=Thresholds().level(strength),
+            duration=self.info.duration,
+            frame_rate=self.info.frame_rate,
+        )
+
+    def timeline(self, moments: Sequence[Moment], threshold: float) -> Timeline:
+        """Return the moments in order of time."""
+        return Timeline(
+            path=self.path,
+            duration=self.info.duration,
+            frame_rate=self.info.frame_rate,
+            labels=self.texts,
+            moments=tuple(sorted(moments, key=lambda moment: (moment.start, moment.end))),
+            threshold=threshold,
+        )
+
+
+def _checked(texts: Sequence[str], name: str) -> Sequence[str]:
     if not texts:
-        raise ConfigError(f"there are no {what}: give at least one")
-    if twice := [text for text in texts if list(texts).count(text) > 1]:
-        raise ConfigError(f"'{twice[0]}' is among the {what} twice")
+        raise ConfigError(f"there are no {name}: give at least one")
+    if repeated := [text for text in texts if list(texts).count(text) > 1]:
+        raise ConfigError(f"'{repeated[0]}' occurs twice in the {name}: give each text once")
     return texts
 
 
-def _watch(video: Path | str, texts: Sequence[str], embedder: Embedder) -> _Watched:
+def _score(video: Path | str, texts: Sequence[str], embedder: Embedder) -> _Scores:
     queries = embedder.embed_text(list(texts))  # (K, E)
     info = probe(video)
     embedded = embedder.embed_video(video)
-    unrelated = unrelated_to_all(embedder.embed_text(UNRELATED_QUERIES))
-    background = measure_background(unrelated, [(NOBODY, embedded.tokens)])
-    similarities = embedded.tokens @ queries.T  # (T, K)
-    heights = np.stack(
-        [background.heights(embedded.tokens, column) for column in similarities.T], axis=1
-    )
-    return _Watched(
-        similarities=similarities,
-        heights=heights,
-        background=background,
+    calibration = Calibration.of_scenes(embedder.embed_text(UNRELATED_QUERIES))
+    calibration = calibration.fit([(NO_VIDEO, embedded.tokens)])
+    similarities = queries @ embedded.tokens.T  # (K, T)
+    return _Scores(
+        path=Path(video),
+        info=info,
+        texts=tuple(texts),
+        similarities=similarities.T,
+        z_scores=calibration.z_scores(embedded.tokens, similarities).T,
+        calibration=calibration,
         features_per_second=embedded.features_per_second,
-        duration=info.duration,
-        frame_rate=info.frame_rate,
-    )
-
-
-def _timeline(
-    path: Path,
-    labels: Sequence[str],
-    watched: _Watched,
-    spans: Sequence[tuple[int, int, int]],
-    threshold: float,
-) -> Timeline:
-    """Put (label, start, stop) in features into words and seconds."""
-    found = []
-    for label, start, stop in sorted(spans, key=lambda span: span[1:]):
-        best = int(watched.heights[start:stop, label].argmax())
-        strength = watched.background.strength(float(watched.heights[start + best, label]))
-        found.append(
-            Moment(
-                path=path,
-                start=start / watched.features_per_second,
-                end=min(stop / watched.features_per_second, watched.duration),
-                label=labels[label],
-                best=(start + best + 0.5) / watched.features_per_second,
-                similarity=float(watched.similarities[start:stop, label].mean()),
-                strength=strength,
-                confidence=Thresholds().level(strength),
-                duration=watched.duration,
-                frame_rate=watched.frame_rate,
-            )
-        )
-    return Timeline(
-        path=path,
-        duration=watched.duration,
-        frame_rate=watched.frame_rate,
-        labels=tuple(labels),
-        moments=tuple(found),
-        threshold=threshold,
     )

@@ -1,7 +1,7 @@
-"""Which spans of a video are embedded: windows of several lengths, half overlapping.
+"""Windows of a video that are embedded for search: several lengths, half overlapping.
 
-A moment can last three seconds or half a minute, and a pooled embedding answers best when its
-window has about the moment's length; hence several lengths.
+A moment can last three seconds or half a minute, and a pooled embedding matches best when its
+window is about as long; hence several lengths.
 """
 
 from __future__ import annotations
@@ -10,18 +10,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
 from videoclip.errors import ConfigError
+from videoclip.types import IntArray
 
 __all__ = ["WindowConfig", "window_spans"]
-
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class WindowConfig:
-    """The lengths a library embeds; recorded in it, since vectors are told apart by position."""
+    """Lengths of the windows; stored with a library, since its vectors are known by position."""
 
     lengths: tuple[float, ...] = (4.0, 8.0, 16.0, 32.0)
     """Seconds, ascending; neighbours of one length overlap by half."""
@@ -43,7 +41,7 @@ def window_spans(
     Args:
         num_features: T, at least 1.
         features_per_second: Rate of the features.
-        config: The lengths; the default ones where None.
+        config: Lengths; the default ones if None.
 
     Returns:
         (W, 2) half-open ranges of features, without repeats.
@@ -59,5 +57,5 @@ def window_spans(
         starts = [*range(0, last, max(1, length // 2)), last]
         spans += [(start, start + length) for start in starts]
     windows = np.array(list(dict.fromkeys(spans)), dtype=np.int64)  # (W, 2)
-    windows.flags.writeable = False  # videos of a length share it
+    windows.flags.writeable = False  # the cache shares it between videos
     return windows

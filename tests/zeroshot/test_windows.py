@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from videoclip.errors import ConfigError
-from videoclip.library.windows import WindowConfig, window_spans
+from videoclip.zeroshot.windows import WindowConfig, window_spans
 
 
 def test_windows_of_ten_seconds():

@@ -1,0 +1,115 @@
+"""Action segmentation: from similarities with label texts to one label for each frame.
+
+A frame is what one feature stands for. Labels are ints; 0 is background (COIN's Outside).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from videoclip.types import BoolArray, IntArray, RealArray
+
+__all__ = [
+    "BACKGROUND",
+    "SWITCH_COST",
+    "fit_threshold",
+    "label_frames",
+    "label_segments",
+    "released_threshold",
+]
+
+BACKGROUND = 0
+SWITCH_COST = 2.0
+"""Cost of a change of label, in standard deviations, that keeps single frames from flickering."""
+
+
+def label_frames(scores: RealArray, threshold: float, switch_cost: float = 0.0) -> IntArray:
+    """Give every frame the label with the highest score, or background.
+
+    The labels maximise the sum of (score - threshold) over the frames that are not background,
+    minus the cost of the changes of label (Viterbi). Without that cost each frame stands alone, as
+    released: its best label, or background unless the score exceeds the threshold.
+
+    Args:
+        scores: (T, K) of frames for label texts, similarities or z-scores; column k is label k + 1.
+        threshold: Least score of a label, in units of `scores`.
+        switch_cost: Of each change of label, in units of `scores`.
+
+    Returns:
+        (T,) labels.
+    """
+    num_frames, num_labels = scores.shape
+    gains = np.zeros((num_frames, num_labels + 1))
+    gains[:, 1:] = scores.astype(np.float64) - threshold
+    if not switch_cost:
+        return np.asarray(gains.argmax(axis=1))
+    came_from = np.zeros(gains.shape, dtype=np.int64)
+    total = gains[0].copy()
+    stay = np.arange(num_labels + 1)
+    for t in range(1, num_frames):
+        best = int(total.argmax())
+        switched = total[best] - switch_cost
+        came_from[t] = np.where(total >= switched, stay, best)
+        total = np.maximum(total, switched) + gains[t]
+    labels = np.empty(num_frames, dtype=np.int64)
+    labels[-1] = int(total.argmax())
+    for t in range(num_frames - 1, 0, -1):
+        labels[t - 1] = came_from[t, labels[t]]
+    return labels
+
+
+def label_segments(labels: IntArray) -> tuple[IntArray, IntArray]:
+    """Return the runs of equal labels without background: (S,) labels and (S, 2) frame spans."""
+    edges = np.flatnonzero(np.diff(labels)) + 1
+    starts = np.concatenate(([0], edges)) if len(labels) else np.empty(0, np.int64)
+    ends = np.concatenate((edges, [len(labels)])) if len(labels) else starts
+    kept = labels[starts] != BACKGROUND
+    return labels[starts][kept], np.stack((starts, ends), axis=1)[kept]
+
+
+def released_threshold(label_embeddings: RealArray) -> float:
+    """Return the largest similarity of two different labels, the released rule for background.
+
+    Args:
+        label_embeddings: (K, E), K > 1, not normalised.
+
+    Source: released COIN evaluation. With the released model it exceeds every similarity of a
+    frame with a label, so that everything becomes background: the published 58.9 %.
+    """
+    similarity = label_embeddings @ label_embeddings.T  # (K, K)
+    np.fill_diagonal(similarity, -np.inf)
+    return float(similarity.max())
+
+
+def fit_threshold(
+    similarity: RealArray,
+    correct: BoolArray,
+    background: BoolArray,
+    objective: Literal["frame_accuracy", "balanced"] = "frame_accuracy",
+) -> float:
+    """Return the background threshold with the best result on training frames.
+
+    Args:
+        similarity: (T,) of every frame with its most similar label.
+        correct: (T,) whether that label is the true one.
+        background: (T,) whether the frame is truly background.
+        objective: `frame_accuracy`, or `balanced`: the mean of the accuracies on foreground and on
+            background, which does not reward calling everything background.
+    """
+    weight = np.ones(len(similarity))
+    if objective == "balanced":
+        weight = np.where(background, 1 / max(background.sum(), 1), 1 / max((~background).sum(), 1))
+    order = np.argsort(similarity, kind="stable")
+    levels = similarity[order]
+    # Raising the threshold past a frame wins it if it is background, loses it if it was correct.
+    gain = (weight * (background.astype(float) - correct))[order]
+    total = np.concatenate(([0.0], np.cumsum(gain)))  # after the first i frames are background
+    possible = np.concatenate(
+        ([True], levels[1:] > levels[:-1], [True])
+    )  # equal frames go together
+    best = int(np.where(possible, total, -np.inf).argmax())
+    if best == 0:
+        return float(np.nextafter(levels[0], -np.inf))
+    return float(levels[best - 1])
