@@ -11,7 +11,8 @@ import numpy as np
 
 from videoclip.config import ModelConfig
 from videoclip.data.feature_store import FeatureSpec
-from videoclip.features.decode import Mode, Squash, sample_frames
+from videoclip.features.decode import Frame, Mode, Squash
+from videoclip.features.frame_backbone import FrameBackbone
 
 PALETTE = {
     "red": (220, 30, 30),
@@ -44,7 +45,7 @@ def write_video(
     return path
 
 
-class ColourBackbone:
+class ColourBackbone(FrameBackbone):
     """One feature a second: which colour of the palette is shown."""
 
     def __init__(self) -> None:
@@ -53,15 +54,18 @@ class ColourBackbone:
     name = "colours"
     spec = FeatureSpec(len(NAMES), 1.0, "colours", True, "colours-1")
 
-    def features_for(self, path: Path) -> Iterator[np.ndarray]:
-        return self.features_by(path, "exact")
-
-    def features_by(self, path: Path, mode: Mode) -> Iterator[np.ndarray]:
+    def features_for(self, path: Path, mode: Mode = "exact") -> Iterator[np.ndarray]:
         self.decoded.append(path)
-        for frame in sample_frames(path, 1.0, mode=mode):
-            mean = frame.rgb(Squash(4, 4)).reshape(-1, 3).mean(axis=0)
-            distance = np.linalg.norm(np.array(list(PALETTE.values())) - mean, axis=1)
-            yield np.eye(len(NAMES), dtype=np.float32)[[distance.argmin()]]
+        return super().features_for(path, mode)
+
+    def prepare(self, frame: Frame) -> np.ndarray:
+        return frame.rgb(Squash(4, 4))
+
+    def embed_frames(self, frames: np.ndarray) -> np.ndarray:
+        means = frames.reshape(len(frames), -1, 3).mean(axis=1)
+        palette = np.array(list(PALETTE.values()))
+        distances = np.linalg.norm(palette - means[:, None], axis=2)
+        return np.eye(len(NAMES), dtype=np.float32)[distances.argmin(axis=1)]
 
 
 class ColourEmbedder:

@@ -11,7 +11,7 @@ from tests.library.colours import NAMES, ColourEmbedder, write_video
 from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
 from videoclip.features.extract import extract_features
-from videoclip.features.keyframes import KeyframeBackbone
+from videoclip.features.frame_backbone import KeyframeBackbone
 from videoclip.library import videolibrary
 from videoclip.library.founding import model_of
 from videoclip.library.storage import is_library

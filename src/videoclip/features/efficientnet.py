@@ -1,11 +1,11 @@
 """EfficientNet-Lite0 for inference: batch norms folded away, channels last.
 
-Lite means EfficientNet-B0 without squeeze and excitation and with ReLU6 for swish. What is special
-about this one:
+Lite means EfficientNet-B0 without squeeze and excitation and with ReLU6 for swish. Particular to
+this implementation:
 - every batch norm is folded into the convolution before it while the weights are read;
-- pictures lie as (B, H, W, C), so that 1 x 1 convolutions are linear maps and need no copies;
-- TensorFlow pads one row and column more behind than in front at stride 2; a kernel grown by a
-  row and a column of zeros in front does the same with torch's even padding, again without a copy.
+- images lie as (B, H, W, C), so that 1 x 1 convolutions are linear maps and need no copies;
+- TensorFlow pads one row and column more behind than in front at stride 2; a kernel with an extra
+  row and column of zeros in front does the same under torch's even padding, without a copy.
 
 Source: Tan and Le, "EfficientNet" (arXiv 1905.11946), table 1.
 """
@@ -17,9 +17,11 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from videoclip.errors import CheckpointError
+from videoclip.errors import CheckpointError, ConfigError
+from videoclip.weights.files import read_weights
+from videoclip.weights.starter_files import image_weights_file
 
-__all__ = ["FEATURE_DIM", "MAP_CHANNELS", "EfficientNetLite0", "from_published"]
+__all__ = ["FEATURE_DIM", "MAP_CHANNELS", "EfficientNetLite0", "from_published", "load_packaged"]
 
 FEATURE_DIM = 1280
 MAP_CHANNELS = 320
@@ -103,7 +105,7 @@ class EfficientNetLite0(nn.Module):
         return x.mean(dim=(1, 2))
 
     def feature_map(self, images: Tensor) -> Tensor:
-        """Return what the head sees, which still says where: (B, H/32, W/32, 320)."""
+        """Return the input of the head, before averaging over the area: (B, H/32, W/32, 320)."""
         features: Tensor = self.blocks(F.relu6(self.stem(images), inplace=True))
         return features
 
@@ -151,3 +153,20 @@ def from_published(weights: Mapping[str, Tensor]) -> EfficientNetLite0:
         state[f"{ours}.bias"] = shift - mean * scale
     network.load_state_dict(state)
     return network
+
+
+def load_packaged(backbone: str, source: str | None) -> EfficientNetLite0:
+    """Load the network with the weights of its installed package.
+
+    Args:
+        backbone: Name of the backbone, for messages.
+        source: Must be None: there is one set of weights.
+
+    Raises:
+        ConfigError: If a source is named.
+        MissingExtraError: If the package is not installed.
+        CheckpointError: If its weights are damaged.
+    """
+    if source is not None:
+        raise ConfigError(f"backbone '{backbone}' has no variants: leave out ':{source}'")
+    return from_published(read_weights(image_weights_file()))

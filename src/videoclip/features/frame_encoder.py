@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from videoclip.config import ModelConfig
 from videoclip.data.frame_store import FrameSpec, FrameStore
 from videoclip.errors import ConfigError, DecodeError, IndexMismatchError
-from videoclip.features.backbones.image import FRAMES_PER_SECOND, ImageBackbone, size_of
+from videoclip.features.backbones.image import ImageBackbone, size_of
 from videoclip.features.decode import Resize, sample_frames
 from videoclip.weights.files import check_shapes, read_weights, shapes_of
 
@@ -48,8 +48,6 @@ class FrameEncoder(nn.Module):
                 f"'{backbone.source}' has a text side, which would not be trained along: name a "
                 "model of pictures alone, such as 'image:microsoft/resnet-50'"
             )
-        if not backbone.has_pooler:
-            backbone.network.pooler = None  # random numbers that nothing reads
         self.network: nn.Module = backbone.network
         self.feature_dim = backbone.spec.dim
         self.frames_at_once = frames_at_once
@@ -71,7 +69,7 @@ class FrameEncoder(nn.Module):
     def frames(self) -> FrameSpec:
         """The pictures it takes."""
         height, width = size_of(self.resize)
-        return FrameSpec(height, width, FRAMES_PER_SECOND, str(self.resize))
+        return FrameSpec(height, width, ImageBackbone.frames_per_second, str(self.resize))
 
     def check(self, store: object, config: ModelConfig) -> None:
         """Make sure that a corpus holds the pictures it takes, and a model takes its features.
@@ -82,11 +80,11 @@ class FrameEncoder(nn.Module):
         """
         if (config.feature_dim, config.features_per_second) != (
             self.feature_dim,
-            FRAMES_PER_SECOND,
+            ImageBackbone.frames_per_second,
         ):
             raise ConfigError(
                 f"'{self._backbone.source}' makes {self.feature_dim} numbers of a picture and "
-                f"{FRAMES_PER_SECOND:g} pictures a second: set model.feature_dim and "
+                f"{ImageBackbone.frames_per_second:g} pictures a second: set model.feature_dim and "
                 "model.features_per_second"
             )
         held = store.frames if isinstance(store, FrameStore) else "features"
@@ -117,9 +115,9 @@ class FrameEncoder(nn.Module):
             mask[..., None], features
         )
 
-    def save_pretrained(self, folder: Path) -> None:
-        """Write the backbone as a folder that `image:FOLDER` names."""
-        self._backbone.save_pretrained(folder)
+    def save_pretrained(self, folder: Path) -> str:
+        """Write the backbone as a folder that `image:FOLDER` names; return its fingerprint."""
+        return self._backbone.save_pretrained(folder)
 
     def load_pretrained(self, folder: Path) -> None:
         """Take the weights of such a folder.
@@ -171,4 +169,4 @@ def store_frames(
 
 def _pictures(path: Path, encoder: FrameEncoder) -> Iterable[npt.NDArray[np.uint8]]:
     resize = encoder.resize
-    return (frame.rgb(resize) for frame in sample_frames(path, FRAMES_PER_SECOND))
+    return (frame.rgb(resize) for frame in sample_frames(path, ImageBackbone.frames_per_second))

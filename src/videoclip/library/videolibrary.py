@@ -26,7 +26,7 @@ from videoclip.embedding import Embedder, check_features
 from videoclip.errors import ConfigError
 from videoclip.features.backbones import Backbone
 from videoclip.features.buffer import features_of
-from videoclip.features.keyframes import KeyframeBackbone
+from videoclip.features.frame_backbone import KeyframeBackbone
 from videoclip.library.background import load_background, measure_again
 from videoclip.library.catalog import IndexedVideo
 from videoclip.library.founding import settle

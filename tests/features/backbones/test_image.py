@@ -74,7 +74,7 @@ def test_words_meet_frames_where_the_model_has_a_text_side(saved):
     model, folder, dim = saved
     backbone = load_backbone(f"image:{folder}")
     if not hasattr(model, "get_text_features"):
-        with pytest.raises(ConfigError, match="knows no words"):
+        with pytest.raises(ConfigError, match="has no text encoder"):
             backbone.embed_text(["cut the onion"])
         return
     both = backbone.embed_text(["cut the onion", "stir"])
@@ -141,7 +141,7 @@ def test_what_is_no_image_model_is_refused_in_one_line(clip_folder, tmp_path):
     (tmp_path / "bare").mkdir()
     for name, reason in (("text", ""), ("half", "lacks"), ("bare", ""), ("absent", "")):
         with pytest.raises(
-            CheckpointError, match=f"{name}' is no usable image model.*{reason}"
+            CheckpointError, match=f"{name}' is not a usable image model.*{reason}"
         ) as e:
             image.load(str(tmp_path / name))
         assert "\n" not in str(e.value)

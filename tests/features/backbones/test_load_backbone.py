@@ -3,10 +3,11 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from tests.features.toy_backbones import MeanColour
 from videoclip.errors import CheckpointError, ConfigError
-from videoclip.features.backbones import BACKBONES, Backbone, load_backbone
+from videoclip.features.backbones import BACKBONES, Backbone, choose_device, load_backbone
 
 
 @pytest.fixture
@@ -26,19 +27,24 @@ def loaded(monkeypatch):
 def test_a_name_with_and_without_a_source(loaded):
     assert isinstance(load_backbone("s3d"), Backbone)
     load_backbone("s3d:a/folder:b", "cuda")
-    assert loaded == [(None, "cpu"), ("a/folder:b", "cuda")]
+    assert loaded == [(None, choose_device("auto")), ("a/folder:b", "cuda")]
 
 
 def test_a_folder_says_what_it_holds(loaded, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"backbone": "s3d"}))
     load_backbone(tmp_path)
-    assert loaded == [(str(tmp_path), "cpu")]
+    assert loaded == [(str(tmp_path), choose_device("auto"))]
+
+
+def test_a_device_is_chosen_only_on_request():
+    assert choose_device("cpu") == "cpu"
+    assert choose_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}"])
 def test_a_folder_that_does_not_say(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(CheckpointError, match="an image model is named 'image:"):
+    with pytest.raises(CheckpointError, match="write 'image:"):
         load_backbone(tmp_path)
 
 

@@ -83,8 +83,8 @@ def test_it_pickles_as_its_folder(backbone):
 
 def test_the_plain_name_takes_the_folder_from_the_environment(folder, monkeypatch):
     monkeypatch.setenv("VIDEOCLIP_S3D", str(folder))
-    assert load_backbone("s3d").folder == folder
-    assert load_backbone(folder).folder == folder
+    assert load_backbone("s3d").source == str(folder)
+    assert load_backbone(folder).source == str(folder)
     monkeypatch.delenv("VIDEOCLIP_S3D")
     with pytest.raises(CheckpointError, match=r"videoclip convert .* VIDEOCLIP_S3D"):
         load_backbone("s3d")
@@ -120,7 +120,7 @@ def test_a_folder_without_weights_or_words_is_refused(folder, tmp_path):
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
         s3d.load(str(tmp_path))
     (tmp_path / "model.safetensors").symlink_to(folder / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"words\.txt is no list of words"):
+    with pytest.raises(CheckpointError, match=r"words\.txt is not a word list"):
         s3d.load(str(tmp_path))
 
 
@@ -130,7 +130,7 @@ def test_the_published_word_list_is_an_array_of_words(tmp_path):
     np.save(tmp_path / "numbers.npy", np.arange(3))
     np.save(tmp_path / "objects.npy", np.array(["open", None]), allow_pickle=True)
     for name in ("numbers.npy", "objects.npy"):
-        with pytest.raises(CheckpointError, match="no list of words"):
+        with pytest.raises(CheckpointError, match="not a word list"):
             s3d.read_words(tmp_path / name)
 
 

@@ -59,7 +59,7 @@ def test_a_feature_is_the_mean_over_crops_of_its_second(backbone, video):
     assert features.dtype == np.float32
     assert features.shape == (len(frames), 1280)
     for feature, frame in zip(features, frames, strict=True):
-        parts = [backbone.embed_crops(crop[None, None])[0] for crop in crops_along(frame)]
+        parts = [backbone.embed_frames(crop[None, None])[0] for crop in crops_along(frame)]
         np.testing.assert_allclose(feature, np.mean(parts, axis=0), rtol=1e-3, atol=1e-4)
 
 

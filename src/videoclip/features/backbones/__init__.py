@@ -1,8 +1,9 @@
 """Frozen backbones: raw video in, one feature per 1/rate second out.
 
 Every module of this package is a backbone and has a function `load(source, device)`; adding one is
-adding a file (docs/adding.md). The module's name is the backbone's: a user types `NAME` or
-`NAME:SOURCE` ("starter", "image:google/siglip-base").
+adding a file (docs/adding.md), and `videoclip.features.frame_backbone` has what they share. The
+module's name is the backbone's: a user types `NAME` or `NAME:SOURCE` ("starter",
+"image:google/siglip-base").
 """
 
 from __future__ import annotations
@@ -15,13 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
-
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.errors import CheckpointError, ConfigError
+from videoclip.types import FloatArray
 
-__all__ = ["BACKBONES", "Backbone", "load_backbone"]
+__all__ = ["BACKBONES", "Backbone", "choose_device", "load_backbone"]
 
 BACKBONES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 """Names of all backbones."""
@@ -45,7 +44,7 @@ class Backbone(Protocol):
         """What the features are; `spec.backbone` equals `name`."""
         ...
 
-    def features_for(self, path: Path) -> Iterator[npt.NDArray[np.float32]]:
+    def features_for(self, path: Path) -> Iterator[FloatArray]:
         """Yield the features of one video in order, as chunks (n, D) of any n >= 1.
 
         Feature i stands for seconds [i / rate, (i + 1) / rate). Frames come from
@@ -57,12 +56,22 @@ class Backbone(Protocol):
         ...
 
 
-def load_backbone(name_or_folder: str | Path, device: str = "cpu") -> Backbone:
-    """Load a frozen backbone; only its own module is imported.
+def choose_device(device: str) -> str:
+    """Return a torch device; "auto" is the GPU where there is one, else the CPU."""
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_backbone(name_or_folder: str | Path, device: str = "auto") -> Backbone:
+    """Load a frozen backbone, for `extract_features`; only its own module is imported.
 
     Args:
-        name_or_folder: `NAME`, `NAME:SOURCE`, or a folder whose `config.json` names its `backbone`.
-        device: Torch device the network runs on.
+        name_or_folder: `NAME` ("starter", "motion", "s3d"), `NAME:SOURCE` ("image:FOLDER",
+            "image:HUB-ID", "s3d:FOLDER"), or a folder whose `config.json` names its `backbone`.
+        device: Torch device the network runs on; "auto" is the GPU where there is one.
 
     Raises:
         ConfigError: If there is no such backbone.
@@ -80,16 +89,16 @@ def load_backbone(name_or_folder: str | Path, device: str = "cpu") -> Backbone:
         known = ", ".join(f"'{known}'" for known in BACKBONES)
         raise ConfigError(f"unknown backbone '{text}'; {hint}known: {known} or a backbone's folder")
     module = importlib.import_module(f"{__name__}.{name}")
-    backbone = module.load(source if colon else None, device)
+    backbone = module.load(source if colon else None, choose_device(device))
     assert isinstance(backbone, Backbone)
     return backbone
 
 
 def _name_in(config: Path) -> str:
-    """Read which backbone a folder holds."""
+    """Return the name of the backbone in a folder."""
     try:
         return str(json.loads(config.read_text(encoding="utf-8"))["backbone"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{config} does not name a backbone; an image model is named 'image:{config.parent}'"
+            f"{config} names no backbone; write 'image:{config.parent}' for an image model"
         ) from error

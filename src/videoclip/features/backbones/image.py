@@ -1,43 +1,40 @@
 """Any Hugging Face image model as a backbone: one pooled vector for one frame a second.
 
-CLIP, SigLIP, DINOv2, ViT, ResNet and their kin, from a local folder or a hub id that the user names
-(`image:microsoft/resnet-50`). Models with a text side embed words into the same space, which makes
-the frame-embedding baseline of the evaluations; they compare by cosine, so that their features have
-unit length, while those of all others are left as they are.
+CLIP, SigLIP, DINOv2, ViT, ResNet and the like, from a local folder or a hub id that the user names
+(`image:microsoft/resnet-50`). Models with a text encoder embed text into the same space, which
+gives the frame-embedding baseline of the evaluations; they compare by cosine, so their features are
+L2-normalised. Features of all other models are not.
 
-Pictures are scaled by the decoder and normalised here, so that neither torchvision nor Pillow is
+Frames are scaled by the decoder and normalised here, so that neither torchvision nor Pillow is
 needed; sizes, mean and deviation are those of the model's own `preprocessor_config.json`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.errors import CheckpointError, ConfigError, MissingExtraError
-from videoclip.features.decode import CentreCrop, Interpolation, Mode, Resize, Squash, sample_frames
-from videoclip.features.fingerprint import fingerprint
+from videoclip.features.decode import CentreCrop, Frame, Interpolation, Resize, Squash
+from videoclip.features.frame_backbone import NetworkBackbone, fingerprint
+from videoclip.files import write_json
+from videoclip.types import FloatArray
 
 __all__ = ["ImageBackbone", "Preprocessing", "load", "size_of"]
 
-FRAMES_PER_SECOND = 1.0
 FRAMES_PER_BATCH = 16
 
 INTERPOLATIONS: dict[int, Interpolation] = {1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "area"}
 """Pillow's numbers for scaling filters, as image processors store them."""
-
-FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class Preprocessing:
         """Read the settings of a Hugging Face image processor.
 
         Raises:
-            KeyError, TypeError, ValueError, ConfigError: If they make no sense.
+            KeyError, TypeError, ValueError, ConfigError: If they are invalid.
         """
         normalises = settings.get("do_normalize", True)
         rescales = settings.get("do_rescale", True)
@@ -82,7 +79,7 @@ class Preprocessing:
         return (pixels - mean) / deviation
 
 
-class ImageBackbone:
+class ImageBackbone(NetworkBackbone):
     """An image model over the frames of a video.
 
     Args:
@@ -103,49 +100,37 @@ class ImageBackbone:
         *,
         has_pooler: bool = True,
     ) -> None:
-        self.source = source
-        self.network: Any = network.to(device).float().eval()
+        super().__init__(network.float(), source, device)
+        self.name = f"image:{source}"
         self.preprocessing = preprocessing
-        self.device = device
         self.has_pooler = has_pooler
         self.has_text = hasattr(network, "get_text_features")
-        # The width is in no one place of the many configurations: look at a black frame.
-        height, width = size_of(preprocessing.resize)
-        black = self.embed_frames(np.zeros((1, height, width, 3), dtype=np.uint8))
+        if not has_pooler:
+            self.network.pooler = None  # random numbers that nothing reads
+        # The configurations name the width in many ways; the features of a black frame show it.
+        black = np.zeros((1, *size_of(preprocessing.resize), 3), dtype=np.uint8)
         self.spec = FeatureSpec(
-            dim=black.shape[1],
-            features_per_second=FRAMES_PER_SECOND,
+            dim=self.embed_frames(black).shape[1],
+            features_per_second=self.frames_per_second,
             backbone=self.name,
             normalized=self.has_text,
-            fingerprint=fingerprint(network, (preprocessing, has_pooler)),
+            fingerprint=self.fingerprint(),
         )
 
     @property
-    def name(self) -> str:
-        """`image:` and the folder or hub id."""
-        return f"image:{self.source}"
+    def frames_per_batch(self) -> int:
+        """Frames per forward pass."""
+        return FRAMES_PER_BATCH
 
-    def __reduce__(self) -> tuple[object, ...]:
-        """Pickle as the source to load again."""
-        return load, (self.source, self.device)
+    def fingerprint(self) -> str:
+        """Return the fingerprint of the weights as they are now, and of the preprocessing."""
+        return fingerprint(self.network, (self.preprocessing, self.has_pooler))
 
-    def features_for(self, path: Path) -> Iterator[FloatArray]:
-        """Yield one video's features in order, as chunks (n, D).
+    def prepare(self, frame: Frame) -> NDArray[np.uint8]:
+        """Scale a frame to the model's size: (H, W, 3)."""
+        return frame.rgb(self.preprocessing.resize)
 
-        Raises:
-            DecodeError: If the video cannot be read.
-        """
-        yield from self.features_by(path, "exact")
-
-    def features_by(self, path: Path, mode: Mode) -> Iterator[FloatArray]:
-        """See `keyframes.SinglePictures`."""
-        resize = self.preprocessing.resize
-        sampled = sample_frames(path, FRAMES_PER_SECOND, mode=mode)
-        frames = (frame.rgb(resize) for frame in sampled)
-        while batch := list(islice(frames, FRAMES_PER_BATCH)):
-            yield self.embed_frames(np.stack(batch))
-
-    def embed_frames(self, frames: npt.NDArray[np.uint8]) -> FloatArray:
+    def embed_frames(self, frames: NDArray[np.uint8]) -> FloatArray:
         """Turn RGB frames (n, H, W, 3) of the model's size into features (n, D)."""
         with torch.inference_mode():
             features: FloatArray = self.features_of(torch.from_numpy(frames)).cpu().numpy()
@@ -160,23 +145,27 @@ class ImageBackbone:
         output = self.network(pixel_values=pixels)
         return _pooled(output) if self.has_pooler else output.last_hidden_state[:, 0]
 
-    def save_pretrained(self, folder: Path) -> None:
-        """Write the weights as they are now, and how frames are prepared, as a folder to load."""
+    def save_pretrained(self, folder: Path) -> str:
+        """Write the weights as they are now, and how frames are prepared, as a folder to load.
+
+        Returns:
+            Their fingerprint.
+        """
         source = _transformers().ImageProcessingMixin
         settings, _ = source.get_image_processor_dict(self.source)
         self.network.save_pretrained(folder)
-        text = json.dumps(settings, indent=2) + "\n"
-        (folder / "preprocessor_config.json").write_text(text, encoding="utf-8")
+        write_json(folder / "preprocessor_config.json", settings)
+        return self.fingerprint()
 
     def embed_text(self, texts: Sequence[str]) -> FloatArray:
         """Embed N texts into the space of the frames, as (N, D) of unit length.
 
         Raises:
-            ConfigError: If the model has no text side.
+            ConfigError: If the model has no text encoder.
         """
         if not self.has_text:
             raise ConfigError(
-                f"image model '{self.source}' knows no words: name one with a text side, such as "
+                f"image model '{self.source}' has no text encoder: name a model with one, such as "
                 "CLIP or SigLIP"
             )
         tokenizer = _transformers().AutoTokenizer.from_pretrained(self.source)
@@ -202,7 +191,7 @@ def load(source: str | None, device: str = "cpu") -> ImageBackbone:
 
     Raises:
         ConfigError: If no model is named.
-        CheckpointError: If it cannot be had, is no image model or lacks weights.
+        CheckpointError: If it cannot be found, is not an image model or lacks weights.
         MissingExtraError: If `transformers` is not installed.
     """
     if not source:
@@ -223,11 +212,11 @@ def load(source: str | None, device: str = "cpu") -> ImageBackbone:
         return ImageBackbone(source, network, preprocessing, device, has_pooler=has_pooler)
     except (OSError, KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"'{source}' is no usable image model: {reason}") from error
+        raise CheckpointError(f"'{source}' is not a usable image model: {reason}") from error
 
 
 def _transformers() -> Any:
-    """The `transformers` package; it takes seconds to import and is an extra."""
+    """Import `transformers`, an extra that takes seconds to import."""
     try:
         import transformers
     except ModuleNotFoundError:
@@ -237,13 +226,13 @@ def _transformers() -> Any:
 
 
 def _resize_rule(settings: Mapping[str, Any]) -> Resize:
-    """How an image processor scales: to a fixed size, or the shorter side with a centre crop."""
+    """Return how an image processor scales: to a fixed size, or the shorter side and a crop."""
     interpolation = INTERPOLATIONS[settings.get("resample", 3)]
     size, crop = _sides(settings["size"]), settings.get("crop_size")
     if len(size) == 2:
         return Squash(*size, interpolation)
     (side,) = size
-    if "crop_pct" in settings:  # ConvNeXt and ResNet: the crop is a share of the scaled picture
+    if "crop_pct" in settings:  # ConvNeXt and ResNet: the crop is a share of the scaled frame
         if side >= 384:
             return Squash(side, side, interpolation)
         return CentreCrop(int(side / settings["crop_pct"]), side, interpolation)
@@ -255,14 +244,14 @@ def _resize_rule(settings: Mapping[str, Any]) -> Resize:
 
 
 def _sides(size: Any) -> tuple[int, ...]:
-    """(shorter side,) or (width, height) of a size, stored as a number or by name."""
+    """Return (shorter side,) or (width, height) of a size stored as a number or by name."""
     if isinstance(size, Mapping):
         return (size["width"], size["height"]) if "height" in size else (size["shortest_edge"],)
     return (size,)
 
 
 def size_of(resize: Resize) -> tuple[int, int]:
-    """Height and width of what a rule gives."""
+    """Return the height and width of frames that a rule scales."""
     if isinstance(resize, CentreCrop):
         return resize.size, resize.size
     assert isinstance(resize, Squash)
@@ -270,6 +259,6 @@ def size_of(resize: Resize) -> tuple[int, int]:
 
 
 def _pooled(output: Any) -> Tensor:
-    """(n, D) out of what a model answers: a tensor of old, or an output with `pooler_output`."""
+    """Return (n, D) from a model's output: a tensor, or an object with `pooler_output`."""
     pooled: Tensor = output if isinstance(output, Tensor) else output.pooler_output
     return pooled.flatten(1)

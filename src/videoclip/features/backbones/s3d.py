@@ -9,32 +9,31 @@ centre crop, values in [0, 1], 30 frames a feature, black frames at the end, uni
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.errors import CheckpointError
-from videoclip.features.decode import CentreCrop, sample_frames
-from videoclip.features.fingerprint import fingerprint
+from videoclip.features.decode import CentreCrop, Frame
+from videoclip.features.frame_backbone import NetworkBackbone, fingerprint
 from videoclip.features.s3d_network import S3D, S3D_DIM
+from videoclip.files import write_json, write_text
+from videoclip.types import FloatArray
 from videoclip.weights.files import check_shapes, read_weights, shapes_of
 
 __all__ = [
     "FOLDER_VARIABLE",
     "S3DBackbone",
     "build_network",
-    "clips_of",
     "load",
     "read_words",
     "save",
@@ -58,30 +57,28 @@ WEIGHTS_FILE = "model.safetensors"
 WORDS_FILE = "words.txt"
 WORD_TABLE = "text_module.word_embd.weight"
 
-FloatArray = npt.NDArray[np.float32]
 
-
-class S3DBackbone:
+class S3DBackbone(NetworkBackbone):
     """S3D over the seconds of a video, and its text branch.
 
     Args:
         network: Weights; put into eval mode.
         words: The words that ids 1, 2, ... stand for; id 0 is padding.
-        folder: Where they came from; sent to worker processes in place of the weights.
+        source: Their folder; sent to worker processes in place of the weights.
         device: Torch device to compute on.
     """
 
     name = "s3d"
+    frames_per_second = FRAMES_PER_SECOND
+    frames_per_feature = FRAMES_PER_SECOND
 
     def __init__(
-        self, network: S3D, words: Sequence[str], folder: Path, device: str = "cpu"
+        self, network: S3D, words: Sequence[str], source: str, device: str = "cpu"
     ) -> None:
-        self.network = network.to(device).eval()
+        super().__init__(network, source, device)
         num_rows = network.text_module.word_embd.num_embeddings
         # Row 0 is padding, so that a list as long as the table has a last word without a vector.
         self.word_ids = {word: i for i, word in enumerate(words, start=1) if i < num_rows}
-        self.folder = folder
-        self.device = device
         preprocessing = (FRAMES_PER_SECOND, RESIZE, "unit length")
         self.spec = FeatureSpec(
             dim=S3D_DIM,
@@ -91,37 +88,35 @@ class S3DBackbone:
             fingerprint=fingerprint(network, preprocessing),
         )
 
-    def __reduce__(self) -> tuple[object, ...]:
-        """Pickle as the folder to load again."""
-        return load, (str(self.folder), self.device)
+    @property
+    def frames_per_batch(self) -> int:
+        """Frames per forward pass."""
+        return SECONDS_PER_BATCH * FRAMES_PER_SECOND
 
-    def features_for(self, path: Path) -> Iterator[FloatArray]:
-        """Yield one video's features in order, as chunks (n, 512) of unit rows.
+    def prepare(self, frame: Frame) -> NDArray[np.uint8]:
+        """Scale and crop a frame to (224, 224, 3)."""
+        return frame.rgb(RESIZE)
 
-        Raises:
-            DecodeError: If the video cannot be read.
+    def embed_frames(self, frames: NDArray[np.uint8]) -> FloatArray:
+        """Turn RGB frames (30 n, 224, 224, 3) into features (n, 512) of unit length.
+
+        A last second that lacks frames ends in black. Unit length as the released extraction script
+        does by default; the released demo does not.
         """
-        frames = (frame.rgb(RESIZE) for frame in sample_frames(path, FRAMES_PER_SECOND))
-        seconds = clips_of(frames)
-        while batch := list(islice(seconds, SECONDS_PER_BATCH)):
-            yield self.embed_clips(np.stack(batch))
-
-    def embed_clips(self, clips: npt.NDArray[np.uint8]) -> FloatArray:
-        """Turn clips (n, 30, 224, 224, 3) of RGB frames into features (n, 512) of unit length.
-
-        Unit length as the released extraction script does by default; the released demo does not.
-        """
+        black = np.zeros((-len(frames) % FRAMES_PER_SECOND, *frames.shape[1:]), dtype=np.uint8)
+        clips = np.concatenate([frames, black])
         with torch.inference_mode():
             pixels = torch.from_numpy(clips).to(self.device).float() / 255
-            features = F.normalize(self.network(pixels.permute(0, 4, 1, 2, 3)), dim=1)
-        return features.cpu().numpy()
+            pixels = pixels.view(-1, FRAMES_PER_SECOND, *frames.shape[1:]).permute(0, 4, 1, 2, 3)
+            features: FloatArray = F.normalize(self.network(pixels), dim=1).cpu().numpy()
+        return features
 
     def embed_text(self, texts: Sequence[str]) -> FloatArray:
         """Embed N texts as (N, 512), for the MIL-NCE baseline; VideoCLIP does not use this."""
         ids = word_ids(texts, self.word_ids).to(self.device)
         with torch.inference_mode():
-            embeddings: Tensor = self.network.text_module(ids)
-        return embeddings.cpu().numpy()
+            embeddings: FloatArray = self.network.text_module(ids).cpu().numpy()
+        return embeddings
 
 
 def load(source: str | None, device: str = "cpu") -> S3DBackbone:
@@ -144,7 +139,7 @@ def load(source: str | None, device: str = "cpu") -> S3DBackbone:
     network = build_network(read_weights(folder / WEIGHTS_FILE), folder)
     words = read_words(folder / WORDS_FILE)
     _check_words(network, words, folder)
-    return S3DBackbone(network, words, folder, device)
+    return S3DBackbone(network, words, source, device)
 
 
 def build_network(weights: Mapping[str, Tensor], where: Path) -> S3D:
@@ -173,8 +168,8 @@ def save(network: S3D, words: Sequence[str], folder: Path) -> None:
     """
     _check_words(network, words, folder)
     config = {"backbone": S3DBackbone.name, "num_words": len(words)}
-    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (folder / WORDS_FILE).write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
+    write_json(folder / CONFIG_FILE, config)
+    write_text(folder / WORDS_FILE, "".join(f"{word}\n" for word in words))
     safetensors.torch.save_file(network.state_dict(), folder / WEIGHTS_FILE)
 
 
@@ -192,7 +187,7 @@ def read_words(path: Path) -> list[str]:
             return [str(word) for word in words]
         return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is no list of words ({error}): get it again") from None
+        raise CheckpointError(f"{path} is not a word list ({error}): download it again") from None
 
 
 def _check_words(network: S3D, words: Sequence[str], folder: Path) -> None:
@@ -211,11 +206,3 @@ def word_ids(texts: Sequence[str], ids: Mapping[str, int]) -> Tensor:
         words = [ids[word] for word in re.findall(r"[\w']+", text.lower()) if word in ids]
         row[: len(words)] = torch.tensor(words[:MAX_WORDS], dtype=torch.int64)
     return rows
-
-
-def clips_of(frames: Iterator[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.uint8]]:
-    """Group frames (H, W, 3) by the second as (30, H, W, 3), the last one ending in black."""
-    while second := list(islice(frames, FRAMES_PER_SECOND)):
-        clip = np.zeros((FRAMES_PER_SECOND, *second[0].shape), dtype=np.uint8)
-        clip[: len(second)] = second
-        yield clip

@@ -1,0 +1,144 @@
+"""What all backbones share: frames in batches through a frozen network, and a fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from videoclip.data.feature_store import FeatureSpec
+from videoclip.errors import ConfigError
+from videoclip.features.backbones import Backbone
+from videoclip.features.decode import Frame, Mode, sample_frames
+from videoclip.types import FloatArray
+
+__all__ = [
+    "FrameBackbone",
+    "KeyframeBackbone",
+    "NetworkBackbone",
+    "fingerprint",
+    "keyframe_fingerprint",
+]
+
+
+class FrameBackbone(ABC):
+    """A backbone that embeds frames sampled at a steady rate; subclass it to add one.
+
+    Attributes:
+        name: What `load_backbone` takes to load it again.
+        spec: What its features are.
+        frames_per_second: Rate at which frames are sampled.
+        frames_per_feature: Frames that make one feature.
+    """
+
+    name: str
+    spec: FeatureSpec
+    frames_per_second: float = 1.0
+    frames_per_feature: int = 1
+
+    @property
+    def frames_per_batch(self) -> int:
+        """Frames given to `embed_frames` at once, a multiple of `frames_per_feature`."""
+        return self.frames_per_feature
+
+    @abstractmethod
+    def prepare(self, frame: Frame) -> NDArray[np.uint8]:
+        """Scale and crop one frame as the network takes it."""
+
+    @abstractmethod
+    def embed_frames(self, frames: NDArray[np.uint8]) -> FloatArray:
+        """Turn prepared frames (n, ...) into features (ceil(n / frames_per_feature), D)."""
+
+    def features_for(self, path: Path, mode: Mode = "exact") -> Iterator[FloatArray]:
+        """Yield the features of one video in order, as chunks (n, D).
+
+        Raises:
+            DecodeError: If the video cannot be read.
+        """
+        yield from self.features_from(sample_frames(path, self.frames_per_second, mode=mode))
+
+    def features_from(self, frames: Iterable[Frame]) -> Iterator[FloatArray]:
+        """Yield the features of frames sampled at `frames_per_second`, as chunks (n, D)."""
+        prepared = map(self.prepare, frames)
+        while batch := list(islice(prepared, self.frames_per_batch)):
+            yield self.embed_frames(np.stack(batch))
+
+
+class NetworkBackbone(FrameBackbone):
+    """A backbone with one network, loaded from a source by the function `load` of its module.
+
+    Args:
+        network: Frozen; moved to the device and put into eval mode.
+        source: What `load` took; None where the module has one source only.
+        device: Torch device to compute on.
+    """
+
+    def __init__(self, network: nn.Module, source: str | None, device: str) -> None:
+        self.network: Any = network.to(device).eval()
+        self.source = source
+        self.device = device
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle as the source to load again, without weights."""
+        return sys.modules[type(self).__module__].load, (self.source, self.device)
+
+
+class KeyframeBackbone:
+    """A backbone that sees the keyframe nearest to each sample time: 20 times less to decode.
+
+    Its features have another fingerprint, so that they are never mixed with exact ones.
+
+    Args:
+        backbone: Makes each feature from one frame.
+
+    Raises:
+        ConfigError: If it makes a feature from several frames.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        if not isinstance(backbone, FrameBackbone) or backbone.frames_per_feature > 1:
+            raise ConfigError(
+                f"backbone '{backbone.name}' needs consecutive frames, which keyframes are not: "
+                "leave out --fast"
+            )
+        self._backbone = backbone
+        self.name = backbone.name
+        self.spec: FeatureSpec = replace(
+            backbone.spec, fingerprint=keyframe_fingerprint(backbone.spec.fingerprint)
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle as the backbone it wraps."""
+        return KeyframeBackbone, (self._backbone,)
+
+    def features_for(self, path: Path) -> Iterator[FloatArray]:
+        """Yield the features of one video; see `Backbone.features_for`."""
+        yield from self._backbone.features_for(path, "fast")
+
+
+def fingerprint(network: nn.Module, preprocessing: object) -> str:
+    """Return a short hex digest of a network's tensors and its preprocessing.
+
+    Args:
+        network: Every parameter and buffer counts, by name and value.
+        preprocessing: Anything whose `repr` describes all that is done to frames.
+    """
+    digest = hashlib.blake2b(repr(preprocessing).encode())
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def keyframe_fingerprint(exact: str) -> str:
+    """Return the fingerprint of a backbone's features from keyframes, given that of exact ones."""
+    return hashlib.blake2b(f"keyframes {exact}".encode(), digest_size=16).hexdigest()
