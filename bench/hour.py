@@ -20,8 +20,7 @@ from pathlib import Path
 import av
 
 from videoclip.synthetic.render import write_video
-from videoclip.synthetic.settings import WorldConfig
-from videoclip.synthetic.world import World
+from videoclip.synthetic.world import SyntheticConfig, SyntheticWorld
 
 RESULTS = Path(__file__).parent / "results" / "hour.json"
 LIMIT_MIB = 1536
@@ -31,9 +30,9 @@ LABELS = ("a ball is lifted", "a box grows", "a star moves to the left", "a moon
 
 def write_repeated(path: Path, pixels: int, seconds: float) -> None:
     """Write a video that shows one scene of the world again and again."""
-    config = WorldConfig(seed=5, pixels=pixels)
+    config = SyntheticConfig(seed=5, pixels=pixels)
     scene = path.with_name("scene.mp4")
-    write_video(World(config).video(0), config, scene)
+    write_video(SyntheticWorld(config).video(0), config, scene)
     repeat(scene, path, seconds)
 
 

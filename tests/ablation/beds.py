@@ -5,12 +5,12 @@ import numpy as np
 from videoclip.ablation.bed import TestBed
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.features.backbones.motion import APPEARANCE_DIM, FEATURE_DIM
-from videoclip.synthetic.annotate import sentences
-from videoclip.synthetic.phrases import label
-from videoclip.synthetic.settings import WorldConfig
-from videoclip.synthetic.write import write_words
+from videoclip.synthetic.annotate import descriptions
+from videoclip.synthetic.narrate import label
+from videoclip.synthetic.world import SyntheticConfig
+from videoclip.synthetic.write import write_texts
 
-CONFIG = WorldConfig(
+CONFIG = SyntheticConfig(
     seed=5,
     num_tasks=4,
     num_new_tasks=2,
@@ -24,7 +24,7 @@ CONFIG = WorldConfig(
 
 def telling_bed(folder, num_videos=24):
     """Features are the number of the step shown, one-hot, in the part that stands for motion."""
-    videos = write_words(folder, CONFIG, num_videos)
+    videos = write_texts(folder, CONFIG, num_videos)
     spec = FeatureSpec(FEATURE_DIM, 1.0, "telling", normalized=False, fingerprint="1")
     with FeatureStore.open_or_create(folder / "features", spec) as store:
         for video in videos:
@@ -47,7 +47,7 @@ class Reader:
         self.num_steps = len(bed.world.steps)
         self.steps = {label(step): step.step_id for step in bed.world.steps}
         for video in bed.videos:
-            for shown, text in zip(video.shown, sentences(bed.world, video), strict=True):
+            for shown, text in zip(video.shown, descriptions(bed.world, video), strict=True):
                 self.steps[text] = shown.step.step_id
 
     def check(self, spec):

@@ -15,7 +15,7 @@ from videoclip.data.feature_store import FeatureStore
 from videoclip.data.frame_store import FrameSpec, FrameStore
 from videoclip.errors import DataError
 from videoclip.library.videolibrary import VideoLibrary
-from videoclip.synthetic.settings import WorldConfig
+from videoclip.synthetic.world import SyntheticConfig
 from videoclip.synthetic.write import write_world
 
 SPEC = FeatureSpec(
@@ -69,7 +69,7 @@ def test_a_run(tmp_path):
 
 
 def test_a_world(tmp_path):
-    write_world(tmp_path, WorldConfig(pixels=32), 1, num_processes=1)
+    write_world(tmp_path, SyntheticConfig(pixels=32), 1, workers=1)
     facts = describe(tmp_path)
     assert (facts["kind"], facts["videos"], facts["pixels"]) == ("synthetic world", 1, 32)
 

@@ -24,10 +24,9 @@ from videoclip.benchmarks.msrvtt import (
 from videoclip.benchmarks.msrvtt_qa import read_msrvtt_qa
 from videoclip.benchmarks.table import read_table
 from videoclip.benchmarks.youcook2 import read_youcook2_csv, read_youcook2_json
-from videoclip.synthetic.annotate import sentences, truth
-from videoclip.synthetic.narrate import narrate
-from videoclip.synthetic.phrases import label
-from videoclip.synthetic.world import World, WorldConfig
+from videoclip.synthetic.annotate import annotation_files, descriptions
+from videoclip.synthetic.narrate import label, narrate
+from videoclip.synthetic.world import SyntheticConfig, SyntheticWorld
 
 NUM_VIDEOS = 60
 COLOUR_OF = {
@@ -38,7 +37,7 @@ COLOUR_OF = {
 
 @pytest.fixture(scope="module")
 def world():
-    return World(WorldConfig(seed=8, twin_share=0.2, num_tasks=30, num_new_tasks=10))
+    return SyntheticWorld(SyntheticConfig(seed=8, twin_share=0.2, num_tasks=30, num_new_tasks=10))
 
 
 @pytest.fixture(scope="module")
@@ -54,19 +53,21 @@ def test_videos(videos):
 @pytest.fixture(scope="module")
 def folder(world, videos, tmp_path_factory):
     folder = tmp_path_factory.mktemp("annotations")
-    for name, text in truth(world, videos).items():
+    for name, text in annotation_files(world, videos).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     return folder
 
 
 def test_annotations_are_the_same_every_time(world, videos):
-    again = World(world.config)
-    assert truth(world, videos) == truth(again, [again.video(i) for i in range(NUM_VIDEOS)])
+    again = SyntheticWorld(world.config)
+    assert annotation_files(world, videos) == annotation_files(
+        again, [again.video(i) for i in range(NUM_VIDEOS)]
+    )
 
 
 def test_more_videos_leave_the_rows_of_the_others_alone(world, videos):
-    fewer, all_of_them = truth(world, videos[:20]), truth(world, videos)
+    fewer, all_of_them = annotation_files(world, videos[:20]), annotation_files(world, videos)
     assert all_of_them["steps.csv"].startswith(fewer["steps.csv"])
     for name in ("msrvtt/MSRVTT_JSFUSION_test.csv", "msrvtt_mc/MSR_MC_test.csv"):
         assert all_of_them[name].startswith(fewer[name])
@@ -76,7 +77,7 @@ def test_plain_tables(world, videos, folder):
     expected = [
         (v.video_id, s.start, s.end, text)
         for v in videos
-        for s, text in zip(v.shown, sentences(world, v), strict=True)
+        for s, text in zip(v.shown, descriptions(world, v), strict=True)
     ]
     rows = read_table(folder / "steps.csv")
     assert [(r.video_id, r.start, r.end, r.text) for r in rows] == expected
@@ -131,13 +132,13 @@ def test_multiple_choice(videos, test_videos, folder):
 
 
 def test_a_world_of_one_task_still_has_wrong_answers():
-    world = World(
-        WorldConfig(
+    world = SyntheticWorld(
+        SyntheticConfig(
             num_tasks=2, num_new_tasks=2, num_steps=18, steps_per_video=(9, 9), test_share=1
         )
     )
     videos = [world.video(0)]
-    rows = truth(world, videos)["msrvtt_mc/MSR_MC_test.csv"].splitlines()
+    rows = annotation_files(world, videos)["msrvtt_mc/MSR_MC_test.csv"].splitlines()
     assert len(set(rows[1].split("\t")[2:7])) == 5
 
 

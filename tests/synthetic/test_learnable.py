@@ -7,9 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from videoclip.synthetic.alphabet import ACTIONS, COLOURS, PLACES, SHAPES
 from videoclip.synthetic.render import Scene
-from videoclip.synthetic.world import World, WorldConfig
+from videoclip.synthetic.world import (
+    ACTIONS,
+    COLOURS,
+    PLACES,
+    SHAPES,
+    SyntheticConfig,
+    SyntheticWorld,
+)
 
 NUM_VIDEOS = 180
 CELLS = 8
@@ -60,7 +66,7 @@ class Looks:
 
 @pytest.fixture(scope="module")
 def looks():
-    return Looks(World(WorldConfig(seed=3, pixels=48)))
+    return Looks(SyntheticWorld(SyntheticConfig(seed=3, pixels=48)))
 
 
 def accuracy(features, answers, test, penalty):

@@ -7,15 +7,21 @@ import numpy as np
 import pytest
 
 from videoclip.data.subtitles import read_subtitles
-from videoclip.synthetic.alphabet import ACTIONS, COLOURS, PATTERNS, SHAPES
-from videoclip.synthetic.narrate import SpokenCue, narrate, webvtt
-from videoclip.synthetic.phrases import describe, label
-from videoclip.synthetic.world import Step, World, WorldConfig
+from videoclip.synthetic.narrate import SpokenCue, describe, label, narrate, webvtt
+from videoclip.synthetic.world import (
+    ACTIONS,
+    COLOURS,
+    PATTERNS,
+    SHAPES,
+    SyntheticConfig,
+    SyntheticStep,
+    SyntheticWorld,
+)
 
 
 @pytest.fixture(scope="module")
 def world():
-    return World(WorldConfig(seed=1))
+    return SyntheticWorld(SyntheticConfig(seed=1))
 
 
 def first_mentions(world, count):
@@ -35,7 +41,9 @@ def test_speech_leads_the_picture_as_stated(world):
 
 
 def test_aligned_speech_begins_with_its_step():
-    world = World(WorldConfig(seed=1, lead_seconds=0.0, lead_sd_seconds=0.0, off_topic_share=0.0))
+    world = SyntheticWorld(
+        SyntheticConfig(seed=1, lead_seconds=0.0, lead_sd_seconds=0.0, off_topic_share=0.0)
+    )
     offsets = [cue.start - shown.start for cue, shown in first_mentions(world, 50)]
     assert np.abs(offsets).max() < 0.02
 
@@ -49,9 +57,9 @@ def test_shares_of_unspoken_steps_and_of_talk_about_nothing_are_as_stated(world)
 
 
 def test_silence_and_chatter_alone():
-    world = World(WorldConfig(unspoken_share=1.0, off_topic_share=0.0))
+    world = SyntheticWorld(SyntheticConfig(unspoken_share=1.0, off_topic_share=0.0))
     assert narrate(world.video(0), world) == ()
-    world = World(WorldConfig(unspoken_share=1.0, off_topic_share=0.5))
+    world = SyntheticWorld(SyntheticConfig(unspoken_share=1.0, off_topic_share=0.5))
     cues = narrate(world.video(0), world)
     assert cues
     assert all(cue.about is None for cue in cues)
@@ -68,10 +76,10 @@ def test_cues_are_in_order_inside_the_video_and_do_not_collide(world):
 
 @pytest.mark.parametrize("seconds", [0.4, 1.5])
 def test_much_talk_fits_into_a_short_video(seconds):
-    config = WorldConfig(
+    config = SyntheticConfig(
         step_seconds=(seconds, seconds), gap_seconds=(0.1, 0.2), off_topic_share=0.7
     )
-    world = World(config)
+    world = SyntheticWorld(config)
     for video in map(world.video, range(50)):
         cues = narrate(video, world)
         edges = [0.0, *(t for cue in cues for t in (cue.start, cue.end)), video.duration + 0.01]
@@ -90,7 +98,7 @@ def test_a_step_spoken_of_is_named(world):
 
 def test_labels_are_one_to_one():
     labels = {
-        label(Step(0, action, colour, pattern, shape, False))
+        label(SyntheticStep(0, action, colour, pattern, shape, False))
         for action in ACTIONS
         for colour in COLOURS
         for pattern in PATTERNS
@@ -98,16 +106,16 @@ def test_labels_are_one_to_one():
     }
     assert len(labels) == len(ACTIONS) * len(COLOURS) * len(PATTERNS) * len(SHAPES)
     assert not any("," in text or "{" in text for text in labels)
-    assert label(Step(0, "push right", "red", "striped", "box", False)) == (
+    assert label(SyntheticStep(0, "push right", "red", "striped", "box", False)) == (
         "push the striped red box to the right"
     )
-    assert label(Step(0, "join", "black", "plain", "cross", False)) == (
+    assert label(SyntheticStep(0, "join", "black", "plain", "cross", False)) == (
         "bring the two black crosses together"
     )
 
 
 def test_paraphrases_vary_and_may_be_vague():
-    step = Step(0, "lift", "green", "spotted", "star", False)
+    step = SyntheticStep(0, "lift", "green", "spotted", "star", False)
     rng = np.random.default_rng(0)
     said = {describe(step, rng, "big", "sand") for _ in range(300)}
     assert len(said) > 60

@@ -7,14 +7,13 @@ import av
 import numpy as np
 import pytest
 
-from videoclip.synthetic.alphabet import ACTIONS, OPPOSITE
-from videoclip.synthetic.render import Scene, frame_times, frames, progress, write_video
-from videoclip.synthetic.world import World, WorldConfig
+from videoclip.synthetic.render import Scene, frame_times, frames, path_position, write_video
+from videoclip.synthetic.world import ACTIONS, OPPOSITE, SyntheticConfig, SyntheticWorld
 
 
 @pytest.fixture(scope="module")
 def world():
-    return World(WorldConfig(seed=4, pixels=64))
+    return SyntheticWorld(SyntheticConfig(seed=4, pixels=64))
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -23,15 +22,15 @@ def test_an_action_is_its_opposite_backwards(world, action):
     there = replace(shown, step=replace(shown.step, action=action))
     back = replace(shown, step=replace(shown.step, action=OPPOSITE[action]))
     for passed in np.linspace(0.013, 0.98, 17) * (shown.end - shown.start):
-        one = progress(there, 2, shown.start + passed)
-        assert progress(back, 2, shown.end - passed) == pytest.approx(one)
+        one = path_position(there, 2, shown.start + passed)
+        assert path_position(back, 2, shown.end - passed) == pytest.approx(one)
         assert 0 <= one <= 1
 
 
 def test_whole_runs_visit_every_part_of_the_path_equally(world):
     shown = world.video(0).shown[0]
     times = np.linspace(shown.start, shown.end, 3000, endpoint=False)
-    visited = [progress(shown, 3, t) for t in times]
+    visited = [path_position(shown, 3, t) for t in times]
     assert np.histogram(visited, 10, (0, 1))[0] == pytest.approx(300, abs=3)
 
 

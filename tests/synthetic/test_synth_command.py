@@ -8,7 +8,7 @@ from videoclip.cli import main
 
 SMALL = [
     "--pixels", "32", "--steps-per-video", "1", "1", "--step-seconds", "2", "2.5",
-    "--gap-seconds", "0.5", "0.6", "--processes", "1",
+    "--gap-seconds", "0.5", "0.6", "--workers", "1",
 ]  # fmt: skip
 
 

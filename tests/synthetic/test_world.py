@@ -6,8 +6,14 @@ from hypothesis import strategies as st
 
 from videoclip.config import from_dict, to_dict
 from videoclip.errors import ConfigError
-from videoclip.synthetic.alphabet import ACTIONS, COLOURS, OPPOSITE, SHAPES
-from videoclip.synthetic.world import World, WorldConfig
+from videoclip.synthetic.world import (
+    ACTIONS,
+    COLOURS,
+    OPPOSITE,
+    SHAPES,
+    SyntheticConfig,
+    SyntheticWorld,
+)
 
 
 def test_opposites_share_a_path_and_undo_each_other():
@@ -17,12 +23,12 @@ def test_opposites_share_a_path_and_undo_each_other():
 
 
 def test_a_video_depends_on_nothing_but_its_index():
-    config = WorldConfig(seed=5, twin_share=0.3)
-    forwards, backwards = World(config), World(config)
+    config = SyntheticConfig(seed=5, twin_share=0.3)
+    forwards, backwards = SyntheticWorld(config), SyntheticWorld(config)
     videos = [forwards.video(i) for i in range(30)]
     assert videos == [backwards.video(i) for i in reversed(range(30))][::-1]
     assert len(set(videos)) == 30
-    assert World(WorldConfig(seed=6)).video(0) != videos[0]
+    assert SyntheticWorld(SyntheticConfig(seed=6)).video(0) != videos[0]
 
 
 @settings(max_examples=30, deadline=None)
@@ -33,11 +39,11 @@ def test_a_video_depends_on_nothing_but_its_index():
     st.sampled_from([0.0, 0.5, 1.0]),
 )
 def test_scenarios_keep_the_rules(seed, index, steps_per_video, twin_share):
-    config = WorldConfig(
+    config = SyntheticConfig(
         seed=seed, num_tasks=6, num_new_tasks=2, num_steps=30,
         steps_per_video=steps_per_video, twin_share=min(twin_share, index / 10),
     )  # fmt: skip
-    world = World(config)
+    world = SyntheticWorld(config)
     video = world.video(index)
     order = [step.step_id for step in video.task.steps]
     shown = [s.step.step_id for s in video.shown]
@@ -56,7 +62,7 @@ def test_scenarios_keep_the_rules(seed, index, steps_per_video, twin_share):
 
 
 def test_training_never_shows_a_held_out_combination():
-    world = World(WorldConfig(seed=2))
+    world = SyntheticWorld(SyntheticConfig(seed=2))
     videos = [world.video(i) for i in range(400)]
     train = [v for v in videos if v.split == "train"]
     test = [v for v in videos if v.split == "test"]
@@ -80,7 +86,7 @@ def test_training_never_shows_a_held_out_combination():
 
 
 def test_steps_are_shared_between_tasks():
-    world = World(WorldConfig())
+    world = SyntheticWorld(SyntheticConfig())
     uses = [step.step_id for task in world.tasks for step in task.steps]
     assert len(uses) > 2 * len(set(uses))
     assert len(set(world.steps)) == len(world.steps)
@@ -88,7 +94,7 @@ def test_steps_are_shared_between_tasks():
 
 
 def test_every_task_has_an_undoing_that_shows_the_same_frames_in_another_order():
-    world = World(WorldConfig(num_tasks=10, num_new_tasks=4))
+    world = SyntheticWorld(SyntheticConfig(num_tasks=10, num_new_tasks=4))
     for task, undoing in zip(world.tasks[::2], world.tasks[1::2], strict=True):
         assert (task.place, task.new) == (undoing.place, undoing.new)
         assert [world.opposite(s) for s in task.steps] == list(reversed(undoing.steps))
@@ -101,9 +107,9 @@ def test_every_task_has_an_undoing_that_shows_the_same_frames_in_another_order()
 
 
 def test_twins_are_near_equal_and_only_where_asked_for():
-    alone = World(WorldConfig())
+    alone = SyntheticWorld(SyntheticConfig())
     assert all(alone.video(i).root == i for i in range(100))
-    world = World(WorldConfig(twin_share=0.5))
+    world = SyntheticWorld(SyntheticConfig(twin_share=0.5))
     twins = [v for v in map(world.video, range(200)) if v.root != v.index]
     assert 70 < len(twins) < 120
     for twin in twins:
@@ -116,8 +122,8 @@ def test_twins_are_near_equal_and_only_where_asked_for():
 
 
 def test_configuration_survives_a_file():
-    config = WorldConfig(seed=3, step_seconds=(2.0, 5.0), rolling_captions=False)
-    assert from_dict(WorldConfig, to_dict(config)) == config
+    config = SyntheticConfig(seed=3, step_seconds=(2.0, 5.0), rolling_captions=False)
+    assert from_dict(SyntheticConfig, to_dict(config)) == config
 
 
 @pytest.mark.parametrize(
@@ -140,4 +146,4 @@ def test_configuration_survives_a_file():
 )
 def test_senseless_settings_are_named(setting, message):
     with pytest.raises(ConfigError, match=message):
-        WorldConfig(**setting)
+        SyntheticConfig(**setting)

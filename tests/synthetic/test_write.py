@@ -5,10 +5,10 @@ import hashlib
 import pytest
 
 from videoclip.errors import ConfigError, DataError
-from videoclip.synthetic.world import World, WorldConfig
+from videoclip.synthetic.world import SyntheticConfig, SyntheticWorld
 from videoclip.synthetic.write import read_world, write_world
 
-CONFIG = WorldConfig(
+CONFIG = SyntheticConfig(
     seed=1, pixels=32, steps_per_video=(1, 2), step_seconds=(2.0, 3.0), gap_seconds=(0.5, 1.0)
 )
 
@@ -23,12 +23,12 @@ def digests(folder):
 
 def test_a_world_is_written_whole_and_the_same_by_any_number_of_processes(tmp_path):
     seen = []
-    progress = lambda done, total: seen.append((done, total))  # noqa: E731
-    alone = write_world(tmp_path / "a", CONFIG, 5, num_processes=1, progress=progress)
+    on_progress = lambda done, total: seen.append((done, total))  # noqa: E731
+    alone = write_world(tmp_path / "a", CONFIG, 5, workers=1, on_progress=on_progress)
     assert seen == [(i, 5) for i in range(1, 6)]
-    write_world(tmp_path / "b", CONFIG, 5, num_processes=2)
+    write_world(tmp_path / "b", CONFIG, 5, workers=2)
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
-    videos = [World(CONFIG).video(i) for i in range(5)]
+    videos = [SyntheticWorld(CONFIG).video(i) for i in range(5)]
     assert (alone.num_videos, alone.num_written, alone.num_test) == (5, 5, 1)
     assert alone.num_steps_shown == sum(len(v.shown) for v in videos)
     assert alone.seconds == pytest.approx(sum(v.duration for v in videos))
@@ -37,16 +37,16 @@ def test_a_world_is_written_whole_and_the_same_by_any_number_of_processes(tmp_pa
 
 
 def test_a_world_continues_grows_and_is_never_cut(tmp_path):
-    write_world(tmp_path, CONFIG, 2, num_processes=1)
+    write_world(tmp_path, CONFIG, 2, workers=1)
     first = digests(tmp_path)
     (tmp_path / "videos" / "video00001.mp4").unlink()  # as if interrupted
     (tmp_path / "videos" / "video00001.vtt").unlink()
-    assert write_world(tmp_path, CONFIG, 2, num_processes=1).num_written == 1
+    assert write_world(tmp_path, CONFIG, 2, workers=1).num_written == 1
     assert digests(tmp_path) == first
-    assert write_world(tmp_path, CONFIG, 3, num_processes=1).num_written == 1
+    assert write_world(tmp_path, CONFIG, 3, workers=1).num_written == 1
     grown = digests(tmp_path)
     assert {name for name in first if name.startswith("videos/")} < set(grown)
-    assert write_world(tmp_path, CONFIG, 2, num_processes=1).num_written == 0
+    assert write_world(tmp_path, CONFIG, 2, workers=1).num_written == 0
     assert (tmp_path / "videos" / "video00002.mp4").exists()
     assert digests(tmp_path / "annotations") == {
         name.removeprefix("annotations/"): digest
@@ -56,8 +56,8 @@ def test_a_world_continues_grows_and_is_never_cut(tmp_path):
 
 
 def test_a_folder_tells_its_world(tmp_path):
-    write_world(tmp_path, CONFIG, 1, num_processes=1)
-    assert read_world(tmp_path).video(7) == World(CONFIG).video(7)
+    write_world(tmp_path, CONFIG, 1, workers=1)
+    assert read_world(tmp_path).video(7) == SyntheticWorld(CONFIG).video(7)
 
 
 def test_errors_say_what_to_do(tmp_path):
@@ -65,9 +65,9 @@ def test_errors_say_what_to_do(tmp_path):
         write_world(tmp_path, CONFIG, 0)
     with pytest.raises(DataError, match="no synthetic world here"):
         read_world(tmp_path)
-    write_world(tmp_path, CONFIG, 1, num_processes=1)
-    with pytest.raises(DataError, match="holds a world of other settings; choose another folder"):
-        write_world(tmp_path, WorldConfig(seed=2), 1)
+    write_world(tmp_path, CONFIG, 1, workers=1)
+    with pytest.raises(DataError, match="holds a world with other settings; choose another folder"):
+        write_world(tmp_path, SyntheticConfig(seed=2), 1)
     (tmp_path / "world.json").write_text('{"sed": 3}')
     with pytest.raises(DataError, match="unknown setting 'sed'; perhaps you meant 'seed'"):
         read_world(tmp_path)

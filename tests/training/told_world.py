@@ -10,14 +10,13 @@ from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.embedding import Embedder
 from videoclip.model.videoclip import VideoCLIP
-from videoclip.synthetic.annotate import truth
-from videoclip.synthetic.phrases import label
-from videoclip.synthetic.settings import WorldConfig
-from videoclip.synthetic.world import World
+from videoclip.synthetic.annotate import annotation_files
+from videoclip.synthetic.narrate import label
+from videoclip.synthetic.world import SyntheticConfig, SyntheticWorld
 
 DIM = 24
 NOISE = 0.3
-CONFIG = WorldConfig(
+CONFIG = SyntheticConfig(
     seed=3, num_tasks=2, num_new_tasks=2, num_steps=12, steps_per_task=(4, 5),
     steps_per_video=(3, 4), new_task_share=0.0, step_seconds=(3.0, 8.0), gap_seconds=(1.0, 4.0),
 )  # fmt: skip
@@ -25,9 +24,9 @@ CONFIG = WorldConfig(
 
 def told_world(folder, num_videos=80):
     """Write `annotations` and `store` of a small world into a folder; return its vocabulary."""
-    world = World(CONFIG)
+    world = SyntheticWorld(CONFIG)
     videos = [world.video(i) for i in range(num_videos)]
-    texts = truth(world, videos)
+    texts = annotation_files(world, videos)
     for name, text in texts.items():
         path = folder / "annotations" / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ from videoclip.ablation.seconds import Counts, trivial
 from videoclip.ablation.table import Line, lines, markdown, to_dict
 from videoclip.errors import ConfigError
 from videoclip.files import write_text
-from videoclip.synthetic.settings import WorldConfig
+from videoclip.synthetic.world import SyntheticConfig
 from videoclip.training.run_folder import write_json
 
 __all__ = ["ablate", "write_table"]
@@ -34,7 +34,7 @@ TRIVIAL_FILE = "trivial.json"
 def ablate(
     out: Path,
     name: str,
-    world: WorldConfig,
+    world: SyntheticConfig,
     num_videos: int,
     *,
     rows: Sequence[str],

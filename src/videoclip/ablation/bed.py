@@ -23,9 +23,8 @@ from videoclip.data.subtitles import find_narrations, read_subtitles
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.features.backbones.motion import FRAMES_PER_FEATURE, MotionBackbone, load
 from videoclip.synthetic.render import frames
-from videoclip.synthetic.settings import WorldConfig
-from videoclip.synthetic.world import World, WorldVideo
-from videoclip.synthetic.write import read_world, write_words
+from videoclip.synthetic.world import SyntheticConfig, SyntheticVideo, SyntheticWorld
+from videoclip.synthetic.write import read_world, write_texts
 
 __all__ = ["TestBed", "build_bed"]
 
@@ -46,8 +45,8 @@ class TestBed:
     __test__ = False  # for pytest, which would take it for a test
 
     folder: Path
-    world: World
-    videos: tuple[WorldVideo, ...]
+    world: SyntheticWorld
+    videos: tuple[SyntheticVideo, ...]
 
     @classmethod
     def open(cls, folder: Path) -> TestBed:
@@ -62,7 +61,7 @@ class TestBed:
         return cls(folder, world, tuple(world.video(index) for index in indices))
 
     @property
-    def test_videos(self) -> list[WorldVideo]:
+    def test_videos(self) -> list[SyntheticVideo]:
         """The videos that nothing is trained on."""
         return [video for video in self.videos if video.split == "test"]
 
@@ -93,7 +92,7 @@ class TestBed:
 
 def build_bed(
     folder: Path,
-    config: WorldConfig,
+    config: SyntheticConfig,
     num_videos: int,
     num_processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
@@ -114,7 +113,7 @@ def build_bed(
         DataError: If the folder holds another world.
         MissingExtraError: If the backbone's weights are not installed.
     """
-    videos = write_words(folder, config, num_videos)
+    videos = write_texts(folder, config, num_videos)
     with FeatureStore.open_or_create(folder / "features", _backbone().spec) as store:
         todo = [video for video in videos if video.video_id not in store]
         looks = _each(partial(_look, config), [video.index for video in todo], num_processes)
@@ -142,11 +141,11 @@ def _backbone() -> MotionBackbone:
 
 
 @cache
-def _world(config: WorldConfig) -> World:
-    return World(config)
+def _world(config: SyntheticConfig) -> SyntheticWorld:
+    return SyntheticWorld(config)
 
 
-def _look(config: WorldConfig, index: int) -> NDArray[np.float32]:
+def _look(config: SyntheticConfig, index: int) -> NDArray[np.float32]:
     """Draw a video and compute its features, in a process of its own."""
     torch.set_num_threads(1)
     pictures = frames(_world(config).video(index), config, per_second=FRAMES_PER_FEATURE)

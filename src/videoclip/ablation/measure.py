@@ -19,9 +19,9 @@ from videoclip.evaluation.metrics.ranking import rank_queries, recall_at
 from videoclip.evaluation.metrics.targets import frame_span
 from videoclip.evaluation.providers import Provider
 from videoclip.features.backbones.motion import APPEARANCE_DIM
-from videoclip.synthetic.annotate import sentences
-from videoclip.synthetic.phrases import label
-from videoclip.synthetic.world import ShownStep, WorldVideo
+from videoclip.synthetic.annotate import descriptions
+from videoclip.synthetic.narrate import label
+from videoclip.synthetic.world import ShownStep, SyntheticVideo
 from videoclip.zeroshot.rerank import rerank_clips
 
 __all__ = ["MEASURES", "measure", "ratios"]
@@ -73,11 +73,11 @@ def measure(provider: Provider, bed: TestBed, rerank_top: int = 0) -> Counts:
     }
 
 
-def _shown_steps(bed: TestBed, videos: Sequence[WorldVideo]) -> list[_Shown]:
+def _shown_steps(bed: TestBed, videos: Sequence[SyntheticVideo]) -> list[_Shown]:
     found = []
     for place, video in enumerate(videos):
         num_features = bed.store.num_features(video.video_id)
-        for shown, sentence in zip(video.shown, sentences(bed.world, video), strict=True):
+        for shown, sentence in zip(video.shown, descriptions(bed.world, video), strict=True):
             first, last = frame_span(shown.start, shown.end, num_features)
             if last > first:
                 found.append(_Shown(place, shown, sentence, (first, last)))
@@ -98,7 +98,7 @@ def _per_video(
 def _retrieval(
     provider: Provider,
     bed: TestBed,
-    videos: Sequence[WorldVideo],
+    videos: Sequence[SyntheticVideo],
     shown: Sequence[_Shown],
     rerank_top: int,
 ) -> Counts:
@@ -125,7 +125,7 @@ def _retrieval(
 
 
 def _direction(
-    provider: Provider, bed: TestBed, videos: Sequence[WorldVideo], shown: Sequence[_Shown]
+    provider: Provider, bed: TestBed, videos: Sequence[SyntheticVideo], shown: Sequence[_Shown]
 ) -> Counts:
     """Choose between a label and its opposite, which one frame cannot tell apart.
 

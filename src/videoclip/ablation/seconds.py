@@ -16,8 +16,8 @@ from videoclip.evaluation.metrics import labels as label_metrics
 from videoclip.evaluation.metrics.steps import log_softmax, order_steps, recall_counts
 from videoclip.evaluation.metrics.targets import label_targets, step_targets
 from videoclip.evaluation.providers import Provider
-from videoclip.synthetic.phrases import label
-from videoclip.synthetic.world import WorldVideo
+from videoclip.synthetic.narrate import label
+from videoclip.synthetic.world import SyntheticVideo
 
 __all__ = ["TRIVIAL", "Counts", "label_seconds", "trivial"]
 
@@ -51,7 +51,7 @@ def trivial(bed: TestBed) -> dict[str, Counts]:
     return found
 
 
-def label_seconds(provider: Provider, bed: TestBed, videos: Sequence[WorldVideo]) -> Counts:
+def label_seconds(provider: Provider, bed: TestBed, videos: Sequence[SyntheticVideo]) -> Counts:
     """Label every second, among the steps of the video's task and among all, and find the steps."""
     training = [video for video in bed.videos if video.split == "train"]
     fitting = [training[i] for i in _spread(len(training), FITTING_VIDEOS)]
@@ -68,18 +68,18 @@ def label_seconds(provider: Provider, bed: TestBed, videos: Sequence[WorldVideo]
         for video in (*fitting, *videos)
     }  # each (T, K of all)
 
-    def of_task(video: WorldVideo) -> NDArray[np.float32]:
+    def of_task(video: SyntheticVideo) -> NDArray[np.float32]:
         rows = [row_of[step.step_id] for step in video.task.steps]
         return similarity[video.video_id][:, rows]
 
-    def of_all(video: WorldVideo) -> NDArray[np.float32]:
+    def of_all(video: SyntheticVideo) -> NDArray[np.float32]:
         return similarity[video.video_id]
 
-    def true_of_all(video: WorldVideo) -> NDArray[np.int64]:
+    def true_of_all(video: SyntheticVideo) -> NDArray[np.int64]:
         rows = [Segment(s.start, s.end, row_of[s.step.step_id] + 1) for s in video.shown]
         return label_targets(rows, len(similarity[video.video_id]))
 
-    def true_of_task(video: WorldVideo) -> NDArray[np.int64]:
+    def true_of_task(video: SyntheticVideo) -> NDArray[np.int64]:
         return label_targets(_segments(video), len(similarity[video.video_id]))
 
     counts: dict[str, list[Sequence[float]]] = defaultdict(list)
@@ -130,7 +130,7 @@ def _spread(total: int, number: int) -> list[int]:
     return places
 
 
-def _segments(video: WorldVideo, first: int = 1) -> list[Segment]:
+def _segments(video: SyntheticVideo, first: int = 1) -> list[Segment]:
     """The steps of a video, labelled by their place in its task from `first` on."""
     place = {step.step_id: i for i, step in enumerate(video.task.steps, start=first)}
     return [Segment(s.start, s.end, place[s.step.step_id]) for s in video.shown]

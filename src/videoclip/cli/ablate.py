@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from videoclip.synthetic.settings import WorldConfig
+from videoclip.synthetic.world import SyntheticConfig
 
 __all__ = ["Ablate"]
 
@@ -30,8 +30,8 @@ class Ablate:
     """Name of the world, under which its runs are kept."""
     videos: int = 3000
     """How many videos the world has."""
-    world: Annotated[WorldConfig, tyro.conf.arg(name="world")] = field(
-        default_factory=lambda: WorldConfig(
+    world: Annotated[SyntheticConfig, tyro.conf.arg(name="world")] = field(
+        default_factory=lambda: SyntheticConfig(
             step_seconds=(4, 12), steps_per_video=(3, 5), gap_seconds=(1, 4)
         )
     )

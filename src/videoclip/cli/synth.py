@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from videoclip.synthetic.settings import WorldConfig
+from videoclip.synthetic.world import SyntheticConfig
 
 __all__ = ["Synth"]
 
@@ -28,14 +28,16 @@ class Synth:
     """Folder to write to; made if absent."""
     videos: int = 50
     """How many videos. A larger number later adds to the same world."""
-    world: Annotated[WorldConfig, tyro.conf.arg(name="")] = field(default_factory=WorldConfig)
-    processes: int | None = None
-    """Processes that render; every core by default."""
+    world: Annotated[SyntheticConfig, tyro.conf.arg(name="")] = field(
+        default_factory=SyntheticConfig
+    )
+    workers: int | None = None
+    """Processes that render; one per core by default."""
     json: bool = False
     """Print the summary as JSON."""
 
     def run(self) -> int:
-        """Write the world and print what lies where."""
+        """Write the world and print a summary."""
         from videoclip.synthetic.write import write_world
 
         live = sys.stderr.isatty()
@@ -45,7 +47,7 @@ class Synth:
                 end = "\n" if done == total else ""
                 print(f"\rvideo {done} of {total}", end=end, file=sys.stderr, flush=True)
 
-        summary = write_world(self.out, self.world, self.videos, self.processes, progress)
+        summary = write_world(self.out, self.world, self.videos, self.workers, progress)
         if self.json:
             print(json.dumps(dataclasses.asdict(summary), default=str))
         else:
@@ -53,6 +55,6 @@ class Synth:
                 f"{summary.num_videos} videos ({summary.num_test} for testing), "
                 f"{summary.seconds / 60:.1f} minutes, in {summary.folder / 'videos'}\n"
                 f"{summary.num_steps_shown} steps shown, {summary.num_held_out_shown} of them "
-                f"held-out combinations; the truth is in {summary.folder / 'annotations'}"
+                f"held-out combinations; annotations are in {summary.folder / 'annotations'}"
             )
         return 0

@@ -29,7 +29,7 @@ from videoclip.library.videolibrary import VideoLibrary
 from videoclip.model.starter import starter_model
 from videoclip.output.thumbnails import write_thumbnail
 from videoclip.recipes import starter
-from videoclip.synthetic.settings import WorldConfig
+from videoclip.synthetic.world import SyntheticConfig
 from videoclip.synthetic.write import write_world
 from videoclip.training.pretrain import pretrain
 from videoclip.training.run_folder import read_log
@@ -58,7 +58,7 @@ class DemoSize:
 FULL = DemoSize(num_videos=64, epochs=40)
 QUICK = DemoSize(num_videos=16, epochs=60)
 
-WORLD = WorldConfig(
+WORLD = SyntheticConfig(
     seed=7,
     num_tasks=30,
     num_new_tasks=2,

@@ -1,4 +1,4 @@
-"""The truth about a world, in the formats of the benchmarks, so that their readers evaluate it.
+"""The facts of a world as annotation files of the benchmarks, so that their readers evaluate it.
 
     steps.csv      every step with everything known about it; also a plain `video,start,end,text`
     train.csv, test.csv                 the same rows by split
@@ -11,28 +11,33 @@ videos "validation", "testing" or "test" as each benchmark has it.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from videoclip.synthetic.captions import msrvtt
-from videoclip.synthetic.narrate import narrate
-from videoclip.synthetic.phrases import describe, label
-from videoclip.synthetic.settings import generator
-from videoclip.synthetic.text_files import Row, json_text, lines, table, video_url
-from videoclip.synthetic.world import World, WorldVideo
+from videoclip.synthetic.narrate import describe, label, narrate
+from videoclip.synthetic.world import ShownStep, SyntheticVideo, SyntheticWorld, generator
 
-__all__ = ["sentences", "truth"]
+__all__ = ["annotation_files", "descriptions"]
+
+Row = Sequence[object]
 
 _CHUNK_SECONDS = 5
 _NUM_CHUNKS = 6
 _NUM_ANNOTATORS = 4
 _LEAST_SECONDS = 2.0  # of a step must be in some chunk for anyone to mark it
+_NUM_CAPTIONS = 20
+_NUM_CHOICES = 5
+_CAPTIONED_SECONDS = 30.0  # captions speak of this much: models of MSR-VTT see the first 32 s
+_NUM_DECOY_VIDEOS = 10_000
+_DECOY_TRIES = 100
 
 
-def truth(world: World, videos: Sequence[WorldVideo]) -> dict[str, str]:
+def annotation_files(world: SyntheticWorld, videos: Sequence[SyntheticVideo]) -> dict[str, str]:
     """Return every annotation file of some videos: path below `annotations/` -> text."""
     train = [v for v in videos if v.split == "train"]
     test = [v for v in videos if v.split == "test"]
@@ -40,10 +45,10 @@ def truth(world: World, videos: Sequence[WorldVideo]) -> dict[str, str]:
         "steps.csv": _steps(world, videos),
         "train.csv": _steps(world, train),
         "test.csv": _steps(world, test),
-        "train_list.txt": lines(v.video_id for v in train),
-        "test_list.txt": lines(v.video_id for v in test),
+        "train_list.txt": _lines(v.video_id for v in train),
+        "test_list.txt": _lines(v.video_id for v in test),
         **_youcook2(world, train, test),
-        **msrvtt(world, train, test),
+        **_msrvtt(world, train, test),
         "didemo/train_data.json": _didemo(world, train),
         "didemo/test_data.json": _didemo(world, test),
         "coin/COIN.json": _coin(videos),
@@ -52,13 +57,13 @@ def truth(world: World, videos: Sequence[WorldVideo]) -> dict[str, str]:
     }
 
 
-def sentences(world: World, video: WorldVideo) -> tuple[str, ...]:
+def descriptions(world: SyntheticWorld, video: SyntheticVideo) -> tuple[str, ...]:
     """Return a person's description of each shown step, in other words than the narration's."""
     rng = generator(world.config.seed, "sentences", video.index)
     return tuple(describe(s.step, rng, s.size, video.task.place) for s in video.shown)
 
 
-def _steps(world: World, videos: Sequence[WorldVideo]) -> str:
+def _steps(world: SyntheticWorld, videos: Sequence[SyntheticVideo]) -> str:
     header = (
         "video", "start", "end", "text", "split", "label", "opposite", "action", "colour",
         "pattern", "shape", "size", "place", "held_out", "step", "task", "new_task", "twin_of",
@@ -66,7 +71,7 @@ def _steps(world: World, videos: Sequence[WorldVideo]) -> str:
     rows: list[Row] = [header]
     for video in videos:
         task = video.task
-        for shown, text in zip(video.shown, sentences(world, video), strict=True):
+        for shown, text in zip(video.shown, descriptions(world, video), strict=True):
             step = shown.step
             opposite = label(world.opposite(step))
             twin_of = "" if video.root == video.index else f"video{video.root:05d}"
@@ -78,17 +83,17 @@ def _steps(world: World, videos: Sequence[WorldVideo]) -> str:
                     twin_of,
                 )
             )  # fmt: skip
-    return table(rows)
+    return _table(rows)
 
 
 def _youcook2(
-    world: World, train: Sequence[WorldVideo], test: Sequence[WorldVideo]
+    world: SyntheticWorld, train: Sequence[SyntheticVideo], test: Sequence[SyntheticVideo]
 ) -> dict[str, str]:
     database, rows = {}, []
     for video in (*train, *test):
         recipe = str(video.task.task_id)
         annotations: list[dict[str, Any]] = []
-        for shown, sentence in zip(video.shown, sentences(world, video), strict=True):
+        for shown, sentence in zip(video.shown, descriptions(world, video), strict=True):
             start = int(shown.start)
             end = max(start + 1, min(round(shown.end), int(video.duration)))
             annotations.append(
@@ -101,23 +106,106 @@ def _youcook2(
             "subset": "training" if video.split == "train" else "validation",
             "recipe_type": recipe,
             "annotations": annotations,
-            "video_url": video_url(video),
+            "video_url": _video_url(video),
         }
     return {
-        "youcook2/youcookii_annotations_trainval.json": json_text({"database": database}),
-        "youcook2/validation_youcook.csv": table(
+        "youcook2/youcookii_annotations_trainval.json": _json_text({"database": database}),
+        "youcook2/validation_youcook.csv": _table(
             [("end", "start", "task", "text", "video_id"), *rows]
         ),
     }
 
 
-def _didemo(world: World, videos: Sequence[WorldVideo]) -> str:
+def _captioned(video: SyntheticVideo) -> tuple[ShownStep, ...]:
+    """Return the steps of the beginning, which captions of the whole video speak of."""
+    early = tuple(s for s in video.shown if s.start + 3 <= _CAPTIONED_SECONDS)
+    return early or video.shown[:1]
+
+
+def _caption(video: SyntheticVideo, steps: Sequence[ShownStep], rng: np.random.Generator) -> str:
+    return " and then ".join(describe(s.step, rng, s.size, video.task.place) for s in steps)
+
+
+def _msrvtt(
+    world: SyntheticWorld, train: Sequence[SyntheticVideo], test: Sequence[SyntheticVideo]
+) -> dict[str, str]:
+    """Return captions, retrieval pairs and multiple-choice questions of whole videos."""
+    entries, captions = [], []
+    pairs: list[Row] = [("key", "vid_key", "video_id", "sentence")]
+    choices: list[Row] = [("key", "vid_key", *(f"a{i + 1}" for i in range(_NUM_CHOICES)), "answer")]
+    questions: list[dict[str, Any]] = []
+    for video in (*train, *test):
+        rng = generator(world.config.seed, "msrvtt", video.index)
+        steps = _captioned(video)
+        entries.append(
+            {
+                "category": video.task.task_id % 20,
+                "url": _video_url(video),
+                "video_id": video.video_id,
+                "start time": 0.0,
+                "end time": video.duration,
+                "split": video.split,
+                "id": video.index,
+            }
+        )
+        for number in range(_NUM_CAPTIONS):
+            sen_id = video.index * _NUM_CAPTIONS + number
+            caption = _caption(video, steps, rng)
+            captions.append({"caption": caption, "video_id": video.video_id, "sen_id": sen_id})
+        if video.split == "train":
+            continue
+        key = video.video_id.replace("video", "msr")
+        pairs.append((f"ret{len(pairs) - 1}", key, video.video_id, _caption(video, steps, rng)))
+        options = [_caption(video, steps, rng), *_decoys(world, video, rng)]
+        order = rng.permutation(_NUM_CHOICES).tolist()
+        answer, mixed = order.index(0), [options[i] for i in order]
+        question = f"mc{len(questions)}"
+        choices.append((question, key, *mixed, answer))
+        questions.append(
+            {
+                "qid": question,
+                "clip_name": video.video_id,
+                "title": f"msr{video.index * _NUM_CAPTIONS}",
+                "answer": str(answer),
+                "options": mixed,
+            }
+        )
+    info = {"description": "a synthetic world", "version": "1.0"}
+    everything = {"info": info, "videos": entries, "sentences": captions}
+    return {
+        "msrvtt/MSRVTT_data.json": _json_text(everything),
+        "msrvtt/MSRVTT_train.9k.csv": _lines(["video_id", *(v.video_id for v in train)]),
+        "msrvtt/MSRVTT_JSFUSION_test.csv": _table(pairs),
+        "msrvtt_mc/MSR_MC_test.csv": _table(choices, delimiter="\t"),
+        "msrvtt_mc/msrvtt_multi_choice_qa.jsonl": _lines(json.dumps(q) for q in questions),
+    }
+
+
+def _decoys(world: SyntheticWorld, video: SyntheticVideo, rng: np.random.Generator) -> list[str]:
+    """Return captions of other test videos of the world, written or not, that share no step.
+
+    A world so small that there are too few of them gives steps that the video does not show.
+    """
+    own = {s.step.step_id for s in video.shown}
+    found: list[str] = []
+    for index in rng.integers(_NUM_DECOY_VIDEOS, size=_DECOY_TRIES).tolist():
+        other = world.video(index)
+        if other.split == "test" and not own & {s.step.step_id for s in other.shown}:
+            found.append(_caption(other, _captioned(other), rng))
+        if len(found) == _NUM_CHOICES - 1:
+            return found
+    absent = [step for step in world.steps if step.step_id not in own]
+    missing = rng.choice(len(absent), _NUM_CHOICES - 1 - len(found), replace=False)
+    return found + [describe(absent[i], rng) for i in missing]
+
+
+def _didemo(world: SyntheticWorld, videos: Sequence[SyntheticVideo]) -> str:
     """Describe moments of the first 30 seconds, as four annotators mark them."""
     records: list[dict[str, Any]] = []
     for video in videos:
         rng = generator(world.config.seed, "didemo", video.index)
         chunks = min(_NUM_CHUNKS, int(np.ceil(video.duration / _CHUNK_SECONDS)))
-        for shown, sentence in zip(video.shown, sentences(world, video), strict=True):
+        for shown, sentence in zip(video.shown, descriptions(world, video), strict=True):
             edges = np.arange(chunks) * _CHUNK_SECONDS
             inside = np.minimum(shown.end, edges + _CHUNK_SECONDS) - np.maximum(shown.start, edges)
             if inside.max() < _LEAST_SECONDS:
@@ -130,16 +218,16 @@ def _didemo(world: World, videos: Sequence[WorldVideo]) -> str:
                 {
                     "num_segments": chunks,
                     "description": sentence,
-                    "dl_link": video_url(video),
+                    "dl_link": _video_url(video),
                     "times": [[int(a), int(max(a, b))] for a, b in marked],
                     "video": f"{video.video_id}.mp4",
                     "annotation_id": len(records),
                 }
             )
-    return json_text(records)
+    return _json_text(records)
 
 
-def _coin(videos: Sequence[WorldVideo]) -> str:
+def _coin(videos: Sequence[SyntheticVideo]) -> str:
     """Label every step; ids run from 1 without holes over the steps that occur."""
     steps = {s.step.step_id: s.step for v in videos for s in v.shown}
     ids = {step_id: str(i) for i, step_id in enumerate(sorted(steps), start=1)}
@@ -147,7 +235,7 @@ def _coin(videos: Sequence[WorldVideo]) -> str:
         video.video_id: {
             "duration": video.duration,
             "class": video.task.title.title().replace(" ", ""),
-            "video_url": video_url(video),
+            "video_url": _video_url(video),
             "start": 0.0,
             "annotation": [
                 {
@@ -163,11 +251,11 @@ def _coin(videos: Sequence[WorldVideo]) -> str:
         }
         for video in videos
     }
-    return json_text({"database": database})
+    return _json_text({"database": database})
 
 
 def _crosstask(
-    world: World, videos: Sequence[WorldVideo], train: Sequence[WorldVideo]
+    world: SyntheticWorld, videos: Sequence[SyntheticVideo], train: Sequence[SyntheticVideo]
 ) -> dict[str, str]:
     """List steps by task. The protocol leaves validation videos out: here, those of training."""
     present = {video.task.task_id for video in videos}
@@ -181,31 +269,31 @@ def _crosstask(
             str(len(task.steps)),
             steps,
         )
-        blocks[task.task_id in present].append(lines([*block, ""]))
+        blocks[task.task_id in present].append(_lines([*block, ""]))
 
-    def listed(chosen: Sequence[WorldVideo]) -> str:
-        return table((v.task.task_id, v.video_id, video_url(v)) for v in chosen)
+    def listed(chosen: Sequence[SyntheticVideo]) -> str:
+        return _table((v.task.task_id, v.video_id, _video_url(v)) for v in chosen)
 
     files = {
         "crosstask/tasks_primary.txt": "".join(blocks[True]),
         "crosstask/tasks_related.txt": "".join(blocks[False]),
         "crosstask/videos.csv": listed(videos),
-        "crosstask/videos_val.csv": table(
-            (v.task.task_id, v.video_id, video_url(v)) for v in train
+        "crosstask/videos_val.csv": _table(
+            (v.task.task_id, v.video_id, _video_url(v)) for v in train
         ),
     }
     for video in videos:
         name = f"crosstask/annotations/{video.task.task_id}_{video.video_id}.csv"
         number = {step.step_id: i for i, step in enumerate(video.task.steps, start=1)}
-        files[name] = table((number[s.step.step_id], s.start, s.end) for s in video.shown)
+        files[name] = _table((number[s.step.step_id], s.start, s.end) for s in video.shown)
     return files
 
 
 def _howto100m(
-    world: World,
-    videos: Sequence[WorldVideo],
-    train: Sequence[WorldVideo],
-    test: Sequence[WorldVideo],
+    world: SyntheticWorld,
+    videos: Sequence[SyntheticVideo],
+    train: Sequence[SyntheticVideo],
+    test: Sequence[SyntheticVideo],
 ) -> dict[str, str]:
     captions = {}
     for video in videos:
@@ -218,10 +306,32 @@ def _howto100m(
     rows = [(v.video_id, "Toys", v.task.place, v.index, v.task.task_id) for v in videos]
     return {
         "howto100m/raw_caption.json": json.dumps(captions) + "\n",
-        "howto100m/HowTo100M_v1.csv": table(
+        "howto100m/HowTo100M_v1.csv": _table(
             [("video_id", "category_1", "category_2", "rank", "task_id"), *rows]
         ),
-        "howto100m/task_ids.csv": table(((t.task_id, t.title) for t in world.tasks), "\t"),
-        "howto100m/how2_s3d_train.lst": lines(v.video_id for v in train),
-        "howto100m/how2_s3d_val.lst": lines(v.video_id for v in test),
+        "howto100m/task_ids.csv": _table(((t.task_id, t.title) for t in world.tasks), "\t"),
+        "howto100m/how2_s3d_train.lst": _lines(v.video_id for v in train),
+        "howto100m/how2_s3d_val.lst": _lines(v.video_id for v in test),
     }
+
+
+def _table(rows: Iterable[Row], delimiter: str = ",") -> str:
+    """Return rows as CSV, or separated by something else."""
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _lines(texts: Iterable[str]) -> str:
+    """Return one text a line."""
+    return "".join(f"{text}\n" for text in texts)
+
+
+def _json_text(value: Any) -> str:
+    """Return a value as JSON a person can read."""
+    return json.dumps(value, indent=1) + "\n"
+
+
+def _video_url(video: SyntheticVideo) -> str:
+    """Return where a video lies in the folder of its world."""
+    return f"videos/{video.video_id}.mp4"

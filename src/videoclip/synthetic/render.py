@@ -8,8 +8,6 @@ an action and of its opposite are equally likely, and only their order tells the
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,13 +16,11 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from videoclip.synthetic.alphabet import ACTIONS
-from videoclip.synthetic.places import lamp, place_texture
-from videoclip.synthetic.settings import WorldConfig, generator
-from videoclip.synthetic.sprites import lid, paste, post, sprite
-from videoclip.synthetic.world import ShownStep, WorldVideo
+from videoclip.files import atomic_file
+from videoclip.synthetic.drawing import lamp, lid, paste, place_texture, post, sprite
+from videoclip.synthetic.world import ACTIONS, ShownStep, SyntheticConfig, SyntheticVideo, generator
 
-__all__ = ["Scene", "frame_times", "frames", "progress", "write_video"]
+__all__ = ["Scene", "frame_times", "frames", "path_position", "write_video"]
 
 Frame = NDArray[np.uint8]
 
@@ -52,7 +48,7 @@ class Scene:
         config: The world it belongs to.
     """
 
-    def __init__(self, video: WorldVideo, config: WorldConfig) -> None:
+    def __init__(self, video: SyntheticVideo, config: SyntheticConfig) -> None:
         self.video = video
         self.size = config.pixels
         rng = generator(config.seed, "look", video.root)
@@ -110,7 +106,7 @@ class Scene:
     ) -> None:
         step = shown.step
         path, _ = ACTIONS[step.action]
-        p = progress(shown, stage.cycles, seconds)
+        p = path_position(shown, stage.cycles, seconds)
         x, y, r = stage.x - dx, stage.y - dy, stage.radius
         away = (2 * p - 1) * stage.reach
 
@@ -155,7 +151,7 @@ class Scene:
                 raise AssertionError(f"no path {path}")
 
 
-def progress(shown: ShownStep, cycles: int, seconds: float) -> float:
+def path_position(shown: ShownStep, cycles: int, seconds: float) -> float:
     """Return where on its path a step is, 0 to 1: `cycles` whole runs in the span of the step.
 
     Whole runs visit every part of the path equally often in either direction, so one frame of an
@@ -166,7 +162,7 @@ def progress(shown: ShownStep, cycles: int, seconds: float) -> float:
     return run if forwards else 1.0 - run
 
 
-def frames(video: WorldVideo, config: WorldConfig, per_second: float = 1.0) -> Frame:
+def frames(video: SyntheticVideo, config: SyntheticConfig, per_second: float = 1.0) -> Frame:
     """Draw a video in memory at a rate, without encoding it: (n, pixels, pixels, 3) RGB.
 
     Frame `k` is the picture at `(k + 0.5) / per_second` seconds, the middle of its interval.
@@ -176,7 +172,7 @@ def frames(video: WorldVideo, config: WorldConfig, per_second: float = 1.0) -> F
     return np.stack([scene.at((k + 0.5) / per_second) for k in range(count)])
 
 
-def frame_times(video: WorldVideo, config: WorldConfig) -> NDArray[np.int64]:
+def frame_times(video: SyntheticVideo, config: SyntheticConfig) -> NDArray[np.int64]:
     """Return the timestamps a camera gives this video, in ticks of 1/90,000 s.
 
     Most have 1000/1001 of the nominal rate, some start a little late, and every tenth wavers as
@@ -195,20 +191,11 @@ def frame_times(video: WorldVideo, config: WorldConfig) -> NDArray[np.int64]:
     return np.maximum(ticks, 0)
 
 
-def write_video(video: WorldVideo, config: WorldConfig, path: Path) -> None:
+def write_video(video: SyntheticVideo, config: SyntheticConfig, path: Path) -> None:
     """Draw a video and encode it as H.264 in mp4; the file appears whole or not at all."""
     scene = Scene(video, config)
-    times = frame_times(video, config)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        _encode(scene, times.tolist(), config, aside)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _encode(scene: Scene, times: Sequence[int], config: WorldConfig, path: Path) -> None:
-    with av.open(str(path), "w", format="mp4") as container:
+    times = frame_times(video, config).tolist()
+    with atomic_file(path) as partial, av.open(str(partial), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=config.frames_per_second)
         stream.width = stream.height = config.pixels
         stream.pix_fmt = "yuv420p"
@@ -221,16 +208,9 @@ def _encode(scene: Scene, times: Sequence[int], config: WorldConfig, path: Path)
         }
         stream.codec_context.thread_count = 1
         stream.codec_context.time_base = Fraction(1, _TICKS_PER_SECOND)
-        for picture in _pictures(scene, times):
-            container.mux(stream.encode(picture))
+        for ticks in times:
+            seconds = (ticks - times[0]) / _TICKS_PER_SECOND  # players start at the first frame
+            frame = av.VideoFrame.from_ndarray(scene.at(seconds), format="rgb24")
+            frame.pts, frame.time_base = ticks, Fraction(1, _TICKS_PER_SECOND)
+            container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    with path.open("rb") as written:
-        os.fsync(written.fileno())
-
-
-def _pictures(scene: Scene, times: Sequence[int]) -> Iterator[av.VideoFrame]:
-    for ticks in times:
-        seconds = (ticks - times[0]) / _TICKS_PER_SECOND  # a player starts at the first picture
-        picture = av.VideoFrame.from_ndarray(scene.at(seconds), format="rgb24")
-        picture.pts, picture.time_base = ticks, Fraction(1, _TICKS_PER_SECOND)
-        yield picture

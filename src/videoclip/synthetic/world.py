@@ -2,30 +2,157 @@
 
 A world is a pure function of its configuration, and video `i` of it a pure function of the
 configuration and `i`: how many videos are made, in which order and by how many processes, changes
-nothing. Nothing here is drawn or said; `render` and `narrate` do that from these facts.
+nothing. Nothing here is drawn or spoken; `render` and `narrate` do that from these facts.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import numpy as np
 
-from videoclip.synthetic.alphabet import ACTIONS, COLOURS, OPPOSITE, PATTERNS, PLACES, SHAPES
-from videoclip.synthetic.settings import WorldConfig, generator
+from videoclip.errors import ConfigError
 
 __all__ = [
+    "ACTIONS",
+    "COLOURS",
+    "OPPOSITE",
+    "PATTERNS",
+    "PLACES",
+    "SHAPES",
     "Distractor",
     "ShownStep",
     "Split",
-    "Step",
-    "Task",
-    "World",
-    "WorldConfig",
-    "WorldVideo",
+    "SyntheticConfig",
+    "SyntheticStep",
+    "SyntheticTask",
+    "SyntheticVideo",
+    "SyntheticWorld",
+    "generator",
 ]
+
+SHAPES = ("ball", "box", "triangle", "star", "ring", "cross", "heart", "moon")
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "white", "black")
+PATTERNS = ("plain", "striped", "spotted")
+PLACES = ("table", "grass", "wall", "sand", "water", "snow", "night", "tiles")
+
+ACTIONS: dict[str, tuple[str, bool]] = {
+    "push right": ("across", True),
+    "push left": ("across", False),
+    "lift": ("upward", True),
+    "lower": ("upward", False),
+    "inflate": ("size", True),
+    "deflate": ("size", False),
+    "swing clockwise": ("circle", True),
+    "swing counterclockwise": ("circle", False),
+    "join": ("distance", False),
+    "part": ("distance", True),
+    "gather": ("spread", False),
+    "scatter": ("spread", True),
+    "fill": ("level", True),
+    "drain": ("level", False),
+    "cover": ("lid", True),
+    "uncover": ("lid", False),
+}
+"""Action -> (path, forwards). An action and its opposite are one path run forwards and backwards,
+so their frames have the same distribution: only the order of frames tells them apart."""
+
+OPPOSITE: dict[str, str] = {
+    action: other
+    for action, (path, forwards) in ACTIONS.items()
+    for other, way in ACTIONS.items()
+    if way == (path, not forwards)
+}
+"""Action -> the same path run the other way."""
+
+_MAX_SHARE_OF_STEPS = 0.5  # beyond this, drawing distinct steps at random would crawl
+
+
+def generator(seed: int, purpose: str, index: int = 0) -> np.random.Generator:
+    """Return the stream of random numbers that belongs to one purpose and one video."""
+    return np.random.default_rng([seed, zlib.crc32(purpose.encode()), index])
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticConfig:
+    """Everything that decides a world. Two worlds of the same configuration are the same world."""
+
+    seed: int = 0
+    """Another seed is another world: other tasks, scenes, words and held-out combinations."""
+    num_tasks: int = 120
+    """Tasks of the training videos, even: each comes with its undoing, the opposite steps in
+    reverse order. Few tasks make many videos alike; many make near-misses."""
+    num_new_tasks: int = 30
+    """Tasks of test videos alone, even; half of their steps are held-out combinations."""
+    num_steps: int = 300
+    """Steps that the tasks draw from, and so share; even: each comes with its opposite."""
+    steps_per_task: tuple[int, int] = (5, 9)
+    """Fewest and most steps of a task."""
+    steps_per_video: tuple[int, int] = (3, 6)
+    """Fewest and most steps of its task that a video shows, always in the task's order."""
+    twin_share: float = 0.0
+    """Share of videos that repeat the scenario of an earlier one of their split: same steps and
+    scene, other narration and slightly other timing. The knob for near-duplicates."""
+    test_share: float = 0.2
+    """Share of videos in the test split; they are spread evenly over the indices."""
+    new_task_share: float = 0.5
+    """Share of test videos that follow a task never seen in training."""
+    step_seconds: tuple[float, float] = (4.0, 20.0)
+    """Shortest and longest step, in seconds; log-normal between them, median about 8."""
+    gap_seconds: tuple[float, float] = (1.0, 8.0)
+    """Shortest and longest background stretch before, between and after steps, in seconds."""
+    max_distractors: int = 3
+    """Idle objects in a scene, 1 to this many."""
+
+    lead_seconds: float = 2.0
+    """How long speech runs ahead of the picture on average, in seconds."""
+    lead_sd_seconds: float = 4.0
+    """Standard deviation of that, in seconds."""
+    unspoken_share: float = 0.2
+    """Share of the shown steps that nobody mentions."""
+    off_topic_share: float = 0.2
+    """Share of cues about nothing shown: chatter, or a step that does not happen."""
+    rolling_captions: bool = True
+    """Write .vtt as video sites do: two lines that roll, each said twice, with word timings."""
+
+    pixels: int = 128
+    """Width and height of the picture; even."""
+    frames_per_second: int = 10
+    """Nominal frame rate; most files have 1000/1001 of it, as cameras do."""
+
+    def __post_init__(self) -> None:
+        most = int(len(ACTIONS) * len(COLOURS) * len(SHAPES) * len(PATTERNS) * _MAX_SHARE_OF_STEPS)
+        for name in ("steps_per_task", "steps_per_video", "step_seconds", "gap_seconds"):
+            low, high = getattr(self, name)
+            _check(0 < low <= high, f"world.{name} must be a positive range, got {low} to {high}")
+        for name in ("twin_share", "test_share", "new_task_share", "unspoken_share"):
+            _check(0 <= getattr(self, name) <= 1, f"world.{name} must be in [0, 1]")
+        _check(0 <= self.off_topic_share < 1, "world.off_topic_share must be in [0, 1)")
+        _check(self.seed >= 0, "world.seed must not be negative")
+        for name in ("num_tasks", "num_new_tasks", "num_steps"):
+            number = getattr(self, name)
+            _check(
+                number > 0 and number % 2 == 0,
+                f"world.{name} must be even and positive, got {number}: opposites come in pairs",
+            )
+        least = 2 * self.steps_per_task[1]
+        _check(least <= self.num_steps <= most, f"world.num_steps must be in [{least}, {most}]")
+        _check(self.lead_sd_seconds >= 0, "world.lead_sd_seconds must not be negative")
+        _check(1 <= self.max_distractors <= 20, "world.max_distractors must be in [1, 20]")
+        _check(
+            self.pixels >= 32 and self.pixels % 2 == 0,
+            f"world.pixels must be even and at least 32, got {self.pixels}",
+        )
+        _check(self.frames_per_second > 0, "world.frames_per_second must be positive")
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
 
 T = TypeVar("T")
 Split = Literal["train", "test"]
@@ -35,11 +162,11 @@ _MAX_NEW_STEPS = 200
 
 
 @dataclass(frozen=True)
-class Step:
+class SyntheticStep:
     """An action on an object: what a label names and a video shows."""
 
     step_id: int
-    """Position in `World.steps`."""
+    """Position in `SyntheticWorld.steps`."""
     action: str
     colour: str
     pattern: str
@@ -49,13 +176,13 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Task:
+class SyntheticTask:
     """An ordered list of steps, usually done in one place."""
 
     task_id: int
     title: str
     place: str
-    steps: tuple[Step, ...]
+    steps: tuple[SyntheticStep, ...]
     new: bool
     """Whether only test videos follow it."""
 
@@ -64,7 +191,7 @@ class Task:
 class ShownStep:
     """A step as one video shows it, from `start` to `end` seconds, half open."""
 
-    step: Step
+    step: SyntheticStep
     size: str
     """"small" or "big"."""
     start: float
@@ -83,13 +210,13 @@ class Distractor:
 
 
 @dataclass(frozen=True)
-class WorldVideo:
+class SyntheticVideo:
     """The scenario of one video: everything true about it."""
 
     index: int
     video_id: str
     split: Split
-    task: Task
+    task: SyntheticTask
     shown: tuple[ShownStep, ...]
     """In order, without overlap."""
     duration: float
@@ -99,7 +226,7 @@ class WorldVideo:
     """Index of the video whose scenario this is: its own, or the one it is a twin of."""
 
 
-class World:
+class SyntheticWorld:
     """Steps, tasks and scenarios of one configuration.
 
     Attributes:
@@ -110,7 +237,7 @@ class World:
         held_out_colours: (colour, shape) pairs no training video shows.
     """
 
-    def __init__(self, config: WorldConfig) -> None:
+    def __init__(self, config: SyntheticConfig) -> None:
         self.config = config
         rng = generator(config.seed, "world")
         # One path and one colour per shape: every path, colour and shape is still seen often.
@@ -127,14 +254,14 @@ class World:
         num_new = min(config.num_new_tasks * config.steps_per_task[1] // 2, _MAX_NEW_STEPS)
         seen = self._draw_steps(rng, config.num_steps, held_out=False, first_id=0)
         new = self._draw_steps(rng, num_new, held_out=True, first_id=config.num_steps)
-        self.steps: tuple[Step, ...] = (*seen, *new)
-        tasks: list[Task] = []
+        self.steps: tuple[SyntheticStep, ...] = (*seen, *new)
+        tasks: list[SyntheticTask] = []
         while len(tasks) < config.num_tasks + config.num_new_tasks:
             tasks += self._draw_tasks(rng, len(tasks), seen, new)
-        self.tasks: tuple[Task, ...] = tuple(tasks)
-        self._videos: dict[int, WorldVideo] = {}
+        self.tasks: tuple[SyntheticTask, ...] = tuple(tasks)
+        self._videos: dict[int, SyntheticVideo] = {}
 
-    def video(self, index: int) -> WorldVideo:
+    def video(self, index: int) -> SyntheticVideo:
         """Return the scenario of video `index`; there is no last one."""
         if index not in self._videos:
             self._videos[index] = self._draw_video(index)
@@ -145,25 +272,31 @@ class World:
 
     def _draw_steps(
         self, rng: np.random.Generator, count: int, held_out: bool, first_id: int
-    ) -> list[Step]:
+    ) -> list[SyntheticStep]:
         """Draw `count` steps; each of an even id is followed by its opposite."""
-        steps: dict[tuple[str, str, str, str], Step] = {}
+        steps: dict[tuple[str, str, str, str], SyntheticStep] = {}
         while len(steps) < count:
             action, colour = _pick(rng, list(ACTIONS)), _pick(rng, COLOURS)
             shape, pattern = _pick(rng, SHAPES), _pick_pattern(rng)
             if self._is_held_out(action, colour, shape) == held_out:
                 for way in (action, OPPOSITE[action]):
-                    step = Step(first_id + len(steps), way, colour, pattern, shape, held_out)
+                    step = SyntheticStep(
+                        first_id + len(steps), way, colour, pattern, shape, held_out
+                    )
                     steps.setdefault((way, colour, pattern, shape), step)
         return list(steps.values())
 
-    def opposite(self, step: Step) -> Step:
+    def opposite(self, step: SyntheticStep) -> SyntheticStep:
         """Return the step that undoes a step."""
         return self.steps[step.step_id ^ 1]
 
     def _draw_tasks(
-        self, rng: np.random.Generator, task_id: int, seen: list[Step], new: list[Step]
-    ) -> tuple[Task, Task]:
+        self,
+        rng: np.random.Generator,
+        task_id: int,
+        seen: list[SyntheticStep],
+        new: list[SyntheticStep],
+    ) -> tuple[SyntheticTask, SyntheticTask]:
         """Draw a task and its undoing, so that no object, place or neighbour tells which it is."""
         is_new = task_id >= self.config.num_tasks
         low, high = self.config.steps_per_task
@@ -174,8 +307,8 @@ class World:
         hero = f"the {steps[0].colour} {steps[0].shape} on the {place}"
         undoing = tuple(self.opposite(step) for step in reversed(steps))
         return (
-            Task(task_id, f"Set up {hero} {task_id}", place, tuple(steps), is_new),
-            Task(task_id + 1, f"Put away {hero} {task_id + 1}", place, undoing, is_new),
+            SyntheticTask(task_id, f"Set up {hero} {task_id}", place, tuple(steps), is_new),
+            SyntheticTask(task_id + 1, f"Put away {hero} {task_id + 1}", place, undoing, is_new),
         )
 
     def split(self, index: int) -> Split:
@@ -191,7 +324,7 @@ class World:
                     return self._root(other)
         return index
 
-    def _draw_video(self, index: int) -> WorldVideo:
+    def _draw_video(self, index: int) -> SyntheticVideo:
         root = self._root(index)
         config, split = self.config, self.split(index)
         rng = generator(config.seed, "scenario", root)
@@ -217,10 +350,10 @@ class World:
         )
         duration = round(float(gaps.sum() + lengths.sum()), 2)
         video_id = f"video{index:05d}"
-        return WorldVideo(index, video_id, split, task, shown, duration, distractors, root)
+        return SyntheticVideo(index, video_id, split, task, shown, duration, distractors, root)
 
     def _draw_distractors(
-        self, rng: np.random.Generator, steps: Sequence[Step]
+        self, rng: np.random.Generator, steps: Sequence[SyntheticStep]
     ) -> tuple[Distractor, ...]:
         """Draw idle objects that are neither the heroes of the video nor held-out ones."""
         taken = {(s.colour, s.shape) for s in steps} | self.held_out_colours
@@ -241,7 +374,9 @@ def _sample(rng: np.random.Generator, values: Sequence[T], count: int) -> list[T
     return [values[i] for i in rng.choice(len(values), size=count, replace=False)]
 
 
-def _sample_ways(rng: np.random.Generator, steps: Sequence[Step], count: int) -> list[Step]:
+def _sample_ways(
+    rng: np.random.Generator, steps: Sequence[SyntheticStep], count: int
+) -> list[SyntheticStep]:
     """Draw steps no two of which are equal or opposite."""
     pairs = rng.choice(len(steps) // 2, size=count, replace=False)
     return [steps[2 * pair + int(rng.integers(2))] for pair in pairs.tolist()]

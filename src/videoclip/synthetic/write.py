@@ -1,6 +1,6 @@
-"""A whole world on disk: videos with subtitles beside them, and the truth.
+"""A whole world on disk: videos with subtitles beside them, and annotations.
 
-Every video is written by itself and appears whole or not at all, so an interrupted run continues
+Each video is written on its own and appears whole or not at all, so an interrupted run continues
 where it stopped and a world can grow.
 """
 
@@ -9,32 +9,33 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
 from videoclip.config import from_dict, to_dict
 from videoclip.errors import ConfigError, DataError
-from videoclip.synthetic.annotate import truth
+from videoclip.files import atomic_folder, write_text
+from videoclip.synthetic.annotate import annotation_files
 from videoclip.synthetic.narrate import narrate, webvtt
 from videoclip.synthetic.render import write_video
-from videoclip.synthetic.settings import WorldConfig
-from videoclip.synthetic.world import World, WorldVideo
+from videoclip.synthetic.world import SyntheticConfig, SyntheticVideo, SyntheticWorld
+from videoclip.types import OnProgress
 
-__all__ = ["WorldSummary", "read_world", "write_words", "write_world"]
+__all__ = ["SyntheticSummary", "read_world", "write_texts", "write_world"]
 
-_WORLD_FILE = "world.json"
+_CONFIG_FILE = "world.json"
 
 
 @dataclass(frozen=True)
-class WorldSummary:
-    """What `write_world` did.
+class SyntheticSummary:
+    """What a world on disk contains, as `write_world` returns it.
 
     Attributes:
-        folder: Where the world lies.
+        folder: Where the world is.
         num_videos: Videos of the world, written now or before.
         num_test: How many of them are test videos.
         num_written: Videos written by this call.
@@ -54,49 +55,56 @@ class WorldSummary:
 
 def write_world(
     folder: Path | str,
-    config: WorldConfig,
+    config: SyntheticConfig,
     num_videos: int,
-    num_processes: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> WorldSummary:
-    """Write the first `num_videos` videos of a world, their subtitles and the truth about them.
+    workers: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> SyntheticSummary:
+    """Write the first `num_videos` videos of a world, with subtitles and annotations.
 
     `folder` gets `videos/*.mp4` and `videos/*.vtt`, `annotations/` in the formats of the
-    benchmarks (see `annotate`) and `world.json`, the configuration. What is there is kept.
+    benchmarks (see `annotate`) and `world.json`, the configuration. Existing videos are kept.
 
     Args:
         folder: Where to write; made if absent.
         config: The world.
         num_videos: How many videos.
-        num_processes: Processes that render; every core by default.
-        progress: Called with (videos done, videos in all) after each.
+        workers: Processes that render; one per core by default.
+        on_progress: Called with (videos done, videos in all) after each video.
 
     Raises:
         ConfigError: If `num_videos` is not positive.
         DataError: If the folder holds another world.
     """
     folder = Path(folder)
-    videos = write_words(folder, config, num_videos)
-    waiting = [v.index for v in videos if not _video_path(folder, v.video_id).exists()]
-    done = num_videos - len(waiting)
-    for _ in _each(partial(_write_one, folder, config), waiting, num_processes):
-        done += 1
-        if progress:
-            progress(done, num_videos)
+    videos = write_texts(folder, config, num_videos)
+    missing = [v.index for v in videos if not _video_path(folder, v.video_id).exists()]
+    workers = min(workers or os.cpu_count() or 1, len(missing))
+    with ExitStack() as stack:
+        each: Callable[..., Iterable[None]] = map
+        if workers > 1:
+            spawn = multiprocessing.get_context("spawn")  # a fork could inherit locked locks
+            each = stack.enter_context(ProcessPoolExecutor(workers, spawn)).map
+        written = each(partial(_write_one, folder, config), missing)
+        for done, _ in enumerate(written, start=num_videos - len(missing) + 1):
+            if on_progress:
+                on_progress(done, num_videos)
     shown = [s for v in videos for s in v.shown]
-    return WorldSummary(
+    return SyntheticSummary(
         folder=folder,
         num_videos=num_videos,
         num_test=sum(v.split == "test" for v in videos),
-        num_written=len(waiting),
+        num_written=len(missing),
         num_steps_shown=len(shown),
         num_held_out_shown=sum(s.step.held_out for s in shown),
         seconds=round(sum(v.duration for v in videos), 2),
     )
 
 
-def write_words(folder: Path | str, config: WorldConfig, num_videos: int) -> list[WorldVideo]:
-    """Write everything of a world but its pictures: what is said and what is true.
+def write_texts(
+    folder: Path | str, config: SyntheticConfig, num_videos: int
+) -> list[SyntheticVideo]:
+    """Write everything of a world but its video files: subtitles, annotations, configuration.
 
     Args:
         folder: Where to write; made if absent.
@@ -104,7 +112,7 @@ def write_words(folder: Path | str, config: WorldConfig, num_videos: int) -> lis
         num_videos: How many videos.
 
     Returns:
-        The scenarios, in order.
+        The scenarios of the videos, in order.
 
     Raises:
         ConfigError: If `num_videos` is not positive.
@@ -113,84 +121,49 @@ def write_words(folder: Path | str, config: WorldConfig, num_videos: int) -> lis
     folder = Path(folder)
     if num_videos < 1:
         raise ConfigError(f"a world needs at least one video, got {num_videos}")
-    _claim(folder, config)
-    (folder / "videos").mkdir(exist_ok=True)
-    world = World(config)
+    path = folder / _CONFIG_FILE
+    if not path.exists():
+        write_text(path, json.dumps(to_dict(config), indent=1) + "\n")
+    elif read_world(folder).config != config:
+        raise DataError("the folder holds a world with other settings; choose another folder", path)
+    world = SyntheticWorld(config)
     videos = [world.video(index) for index in range(num_videos)]
     for video in videos:
         path = _video_path(folder, video.video_id).with_suffix(".vtt")
         if not path.exists():
-            _write_text(path, webvtt(narrate(video, world), config.rolling_captions))
-    _write_truth(folder, truth(world, videos))
+            write_text(path, webvtt(narrate(video, world), config.rolling_captions))
+    with atomic_folder(folder / "annotations") as partial_folder:
+        for name, text in annotation_files(world, videos).items():
+            path = partial_folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text.encode())
     return videos
 
 
-def read_world(folder: Path | str) -> World:
+def read_world(folder: Path | str) -> SyntheticWorld:
     """Return the world that a folder was written from.
 
     Raises:
         DataError: If the folder holds none.
     """
-    path = Path(folder) / _WORLD_FILE
+    path = Path(folder) / _CONFIG_FILE
     if not path.is_file():
         raise DataError("no synthetic world here; make one with 'videoclip synth'", path)
     try:
-        return World(from_dict(WorldConfig, json.loads(path.read_text())))
+        return SyntheticWorld(from_dict(SyntheticConfig, json.loads(path.read_text())))
     except (json.JSONDecodeError, ConfigError) as error:
         raise DataError(f"not the configuration of a world: {error}", path) from error
 
 
-def _claim(folder: Path, config: WorldConfig) -> None:
-    """Write the configuration into a new folder, or see that it is the same in an old one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / _WORLD_FILE
-    if not path.exists():
-        _write_text(path, json.dumps(to_dict(config), indent=1) + "\n")
-    elif read_world(folder).config != config:
-        raise DataError("the folder holds a world of other settings; choose another folder", path)
-
-
-def _each(
-    write: Callable[[int], None], indices: list[int], num_processes: int | None
-) -> Iterable[None]:
-    num_processes = min(num_processes or os.cpu_count() or 1, len(indices))
-    if num_processes <= 1:
-        yield from map(write, indices)
-        return
-    context = multiprocessing.get_context("spawn")  # never fork a process that may hold threads
-    with ProcessPoolExecutor(num_processes, context) as pool:
-        yield from pool.map(write, indices)
-
-
 @lru_cache(maxsize=1)
-def _world(config: WorldConfig) -> World:
-    return World(config)
+def _world(config: SyntheticConfig) -> SyntheticWorld:
+    return SyntheticWorld(config)
 
 
-def _write_one(folder: Path, config: WorldConfig, index: int) -> None:
+def _write_one(folder: Path, config: SyntheticConfig, index: int) -> None:
     video = _world(config).video(index)
     write_video(video, config, _video_path(folder, video.video_id))
 
 
-def _write_truth(folder: Path, files: dict[str, str]) -> None:
-    """Write all annotations aside and put them in the place of the old ones."""
-    aside = folder / f".annotations.{os.getpid()}.part"
-    for name, text in files.items():
-        path = aside / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", newline="")
-    shutil.rmtree(folder / "annotations", ignore_errors=True)
-    aside.replace(folder / "annotations")
-
-
 def _video_path(folder: Path, video_id: str) -> Path:
     return folder / "videos" / f"{video_id}.mp4"
-
-
-def _write_text(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with aside.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)

@@ -5,10 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videoclip.synthetic.alphabet import COLOURS, PATTERNS, PLACES, SHAPES
-from videoclip.synthetic.outlines import outline
-from videoclip.synthetic.places import place_texture
-from videoclip.synthetic.sprites import Sprite, lid, paste, post, sprite
+from videoclip.synthetic.drawing import Sprite, lid, outline, paste, place_texture, post, sprite
+from videoclip.synthetic.world import COLOURS, PATTERNS, PLACES, SHAPES
 
 
 def naive_paste(frame, cut_out, x, y):
