@@ -8,7 +8,7 @@ import pytest
 
 from videoclip.cli import main
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
-from videoclip.evaluation import providers
+from videoclip.evaluation import encoders
 
 
 class AxisBackbone:
@@ -26,7 +26,7 @@ class AxisBackbone:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(providers, "load_backbone", lambda name: AxisBackbone())
+    monkeypatch.setattr(encoders, "load_backbone", lambda name: AxisBackbone())
     with FeatureStore.create(tmp_path / "store", AxisBackbone.spec) as store:
         store.append("kitchen", np.eye(2)[[0, 0, 0, 1, 1]])
     (tmp_path / "own.csv").write_text(

@@ -10,7 +10,7 @@ from videoclip.data.feature_store import FeatureSpec, FeatureStore
 WORDS = ("nothing", "pour", "stir", "cut", "fry", "serve", "wash", "peel")
 
 
-class WordProvider:
+class WordEncoder:
     """Embeds words as axes, and features as they are."""
 
     name = "words"
@@ -33,8 +33,8 @@ class WordProvider:
 
 
 @pytest.fixture
-def provider():
-    return WordProvider()
+def encoder():
+    return WordEncoder()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from videoclip.config import EvaluateConfig
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
-from videoclip.evaluation import FRAMES, evaluate, providers
+from videoclip.evaluation import FRAMES, encoders, evaluate
 
 CONFIG = EvaluateConfig(num_resamples=50)
 
@@ -189,10 +189,10 @@ def test_what_cannot_be_evaluated(tmp_path, random_store, embedder, monkeypatch)
         evaluate("csv", FRAMES, store, tmp_path)
     for name in load_benchmarks():
         with pytest.raises(DataError):
-            evaluate(name, AnyProvider(), store, tmp_path / "empty")
+            evaluate(name, AnyEncoder(), store, tmp_path / "empty")
 
 
-class AnyProvider(providers.EmbedderProvider):
+class AnyEncoder(encoders.EmbedderEncoder):
     """Takes whatever features there are."""
 
     name = "any"

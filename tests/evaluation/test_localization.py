@@ -7,7 +7,7 @@ from videoclip.benchmarks.crosstask import CrossTask
 from videoclip.benchmarks.examples import Segment, StepVideo, Task
 from videoclip.config import EvaluateConfig
 from videoclip.errors import DataError
-from videoclip.evaluation.localization import evaluate_steps, step_assigner, task_recall
+from videoclip.evaluation.localization import evaluate_steps, step_localizer, task_recall
 
 TEA = Task("1", "Make Tea", ("wash", "pour", "stir"))
 FISH = Task("2", "Fry Fish", ("cut", "fry"))
@@ -38,7 +38,7 @@ def store(make_store):
     )
 
 
-def test_steps_shown_in_order_are_found(store, provider):
+def test_steps_shown_in_order_are_found(store, encoder):
     videos = [
         tea("a", (1, 3, 0), (3, 4, 1), (5, 6, 2)),
         fish("b", (0, 1, 0), (1, 2, 1)),  # frying is annotated where nothing is shown
@@ -49,10 +49,10 @@ def test_steps_shown_in_order_are_found(store, provider):
         fish("absent", (0, 1, 0)),
         fish("held out", (0, 1, 0)),
     ]
-    assign = step_assigner(provider, store, CONFIG)
+    locate = step_localizer(encoder, store, CONFIG)
     told = []
     outcome = evaluate_steps(
-        benchmark(*videos), assign, store, CONFIG, lambda done, total: told.append((done, total))
+        benchmark(*videos), locate, store, CONFIG, lambda done, total: told.append((done, total))
     )
     assert outcome.measures[0].value == pytest.approx((6 / 6 + 3 / 4) / 2)
     assert outcome.measures[0].low < outcome.measures[0].value
@@ -74,21 +74,21 @@ def test_steps_shown_in_order_are_found(store, provider):
     assert names == ["random", "evenly spread"]
 
 
-def test_a_run_of_seconds_for_each_step(store, provider):
+def test_a_run_of_seconds_for_each_step(store, encoder):
     config = EvaluateConfig(exactly_one=False, num_resamples=5)
-    assigned = step_assigner(provider, store, config)(tea("a"))
+    assigned = step_localizer(encoder, store, config)(tea("a"))
     runs = [np.flatnonzero(assigned[:, k]).tolist() for k in range(3)]
     assert runs == [[1, 2], [3], [5]]  # seconds that show nothing are as likely as chance
     outcome = evaluate_steps(
-        benchmark(tea("a", (1, 3, 0))), step_assigner(provider, store, config), store, config
+        benchmark(tea("a", (1, 3, 0))), step_localizer(encoder, store, config), store, config
     )
     assert outcome.settings["steps"] == "a run of seconds each"
 
 
-def test_validation_videos_are_not_tested(store, provider):
+def test_validation_videos_are_not_tested(store, encoder):
     held_out = benchmark(fish("b", (0, 1, 0)), validation=[("2", "b")])
     with pytest.raises(DataError, match="no test video has features"):
-        evaluate_steps(held_out, step_assigner(provider, store, CONFIG), store, CONFIG)
+        evaluate_steps(held_out, step_localizer(encoder, store, CONFIG), store, CONFIG)
 
 
 def test_recall_is_pooled_by_task():

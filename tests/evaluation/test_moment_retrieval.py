@@ -9,7 +9,7 @@ from videoclip.config import EvaluateConfig
 from videoclip.errors import DataError
 from videoclip.evaluation.metrics.moments import didemo_agreement, span_iou
 from videoclip.evaluation.moment_retrieval import (
-    didemo_comparisons,
+    didemo_baselines,
     evaluate_didemo,
     evaluate_moments,
     propose_moments,
@@ -23,7 +23,7 @@ def marked(number, text, *spans, video_id="a"):
     return MomentExample(str(number), video_id, text, spans, 30.0)
 
 
-def test_didemo_moments_that_are_shown_come_first(make_store, provider):
+def test_didemo_moments_that_are_shown_come_first(make_store, encoder):
     store = make_store({"a": SHOWN, "b": ["stir"] * 3})
     examples = [
         marked(1, "fry", *[(5.0, 10.0)] * 4),
@@ -32,19 +32,19 @@ def test_didemo_moments_that_are_shown_come_first(make_store, provider):
         marked(4, "stir", *[(0.0, 5.0)] * 4, video_id="b"),
         marked(5, "stir", *[(0.0, 5.0)] * 4, video_id="absent"),
     ]
-    outcome = evaluate_didemo(examples, examples[:1], provider, store, CONFIG)
+    outcome = evaluate_didemo(examples, examples[:1], encoder, store, CONFIG)
     got = {m.name: m.value for m in outcome.measures}
     assert got == pytest.approx({"rank@1": 3 / 4, "rank@5": 3 / 4, "mIoU": 3 / 4})
     assert [m.video_id for m in outcome.missing] == ["absent"]
     assert outcome.rows[2]["IoU"] == 0.0
     assert [c.name for c in outcome.baselines] == ["random", "moment frequency prior"]
-    assert [c.name for c in didemo_comparisons(examples, None)] == ["random"]
+    assert [c.name for c in didemo_baselines(examples, None)] == ["random"]
 
 
-def test_didemo_needs_seconds(make_store, provider):
+def test_didemo_needs_seconds(make_store, encoder):
     store = make_store({"a": SHOWN}, rate=2.0)
     with pytest.raises(DataError, match="DiDeMo needs one feature a second, not 2"):
-        evaluate_didemo([marked(1, "fry", (5.0, 10.0))], None, provider, store, CONFIG)
+        evaluate_didemo([marked(1, "fry", (5.0, 10.0))], None, encoder, store, CONFIG)
 
 
 @pytest.mark.parity
@@ -53,7 +53,7 @@ def test_didemo_without_a_model(shared):
     test, val = (
         didemo.read_didemo_moments(folder, f"{name}_data.json") for name in ("test", "val")
     )
-    random, frequent = didemo_comparisons(test, val)
+    random, frequent = didemo_baselines(test, val)
     assert "expect" in random.note
     expected = {"rank@1": 0.0357, "rank@5": 0.2238, "mIoU": 0.2263}
     assert random.values == pytest.approx(expected, abs=0.0001)
@@ -84,7 +84,7 @@ def test_a_video_of_one_feature_is_its_own_moment():
     assert propose_moments(np.array([0.3])).tolist() == [[0, 1]]
 
 
-def test_moments_of_any_length(make_store, provider):
+def test_moments_of_any_length(make_store, encoder):
     store = make_store({"a": SHOWN, "b": ["nothing"] * 10 + ["stir"] * 2 + ["nothing"] * 8})
     examples = [
         marked(1, "fry", (5.0, 10.0)),
@@ -92,7 +92,7 @@ def test_moments_of_any_length(make_store, provider):
         marked(3, "stir", (10.0, 12.0), (1.0, 9.0), video_id="b"),
         marked(4, "stir", (10.0, 12.0), video_id="absent"),
     ]
-    outcome = evaluate_moments(examples, provider, store, CONFIG)
+    outcome = evaluate_moments(examples, encoder, store, CONFIG)
     got = {m.name: m.value for m in outcome.measures}
     assert got["R1@0.5"] == got["R1@0.7"] == got["mIoU"] == 1.0
     assert 2 / 3 < got["mAP"] < 1.0
@@ -102,6 +102,6 @@ def test_moments_of_any_length(make_store, provider):
     assert len(outcome.plots) == 3
 
 
-def test_annotations_without_answers(make_store, provider):
+def test_annotations_without_answers(make_store, encoder):
     with pytest.raises(DataError, match="1 sentences such as '1' have no moments: use"):
-        evaluate_moments([marked(1, "fry")], provider, make_store({"a": SHOWN}), CONFIG)
+        evaluate_moments([marked(1, "fry")], encoder, make_store({"a": SHOWN}), CONFIG)

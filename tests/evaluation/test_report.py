@@ -10,13 +10,13 @@ from videoclip.errors import DataError
 from videoclip.evaluation.charts import draw
 from videoclip.evaluation.outcome import (
     Bars,
-    Comparison,
+    Baseline,
     Confusion,
     Histogram,
     Measure,
     Missing,
     Outcome,
-    Timeline,
+    TimelinePlot,
     Track,
 )
 from videoclip.evaluation.report import render_report, write_report, write_rows
@@ -27,7 +27,7 @@ PLOTS = (
     Histogram("Spread", "similarity", tuple(range(41)), {"a": (1,) * 40, "b": (0,) * 40}),
     Bars("Recall", ("Make Tea & Cake", "x" * 60), (0.25, 1.0)),
     Confusion("Labels", ("background", "cut", "other"), ((5, 0, 1), (0, 0, 0))),
-    Timeline(
+    TimelinePlot(
         "One video",
         20.0,
         (
@@ -35,7 +35,7 @@ PLOTS = (
             Track("predicted", ((1.0, 2.0, "cut <it>"),)),
         ),
     ),
-    Timeline(
+    TimelinePlot(
         "Many", 9.0, (Track("true", tuple((i, i + 1.0, f"label {i}" * 3) for i in range(9))),)
     ),
 )
@@ -43,14 +43,14 @@ OUTCOME = Outcome(
     protocol="a made-up test",
     settings={"ties": "unbiased", "threshold": 0.123456789, "on": True, "off": False, "n": 7},
     measures=(Measure("accuracy", 0.5, 0.25, 0.75), Measure("MedR", 3.0, 2.5, 4.0, is_share=False)),
-    baselines=(Comparison("random", {"accuracy": 0.1}, "by chance"),),
+    baselines=(Baseline("random", {"accuracy": 0.1}, "by chance"),),
     num_examples=1234,
     num_videos=10,
     missing=tuple(Missing(f"v{i}", "no features") for i in range(7)),
     rows=({"video_id": "a, b", "rank": 1.0}, {"video_id": "c", "rank": 2.5}),
     plots=PLOTS,
 )
-RESULT = Result("made-up", "model 123", OUTCOME, (Comparison("paper", {"MedR": 9.0}, "a paper"),))
+RESULT = Result("made-up", "model 123", OUTCOME, (Baseline("paper", {"MedR": 9.0}, "a paper"),))
 
 
 class Balanced(HTMLParser):

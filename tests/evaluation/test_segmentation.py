@@ -6,8 +6,8 @@ import pytest
 from videoclip.benchmarks.examples import LabelledSplit, LabelledVideo, Segment
 from videoclip.config import EvaluateConfig
 from videoclip.errors import DataError
-from videoclip.evaluation.labellers import Labeller, zero_shot_labeller
 from videoclip.evaluation.segmentation import evaluate_labels
+from videoclip.evaluation.segmenters import Segmenter, zero_shot_segmenter
 
 TEXTS = ("cut", "fry", "pour")
 CONFIG = EvaluateConfig(num_resamples=20)
@@ -32,11 +32,11 @@ def store(make_store):
 
 
 @pytest.mark.parametrize("background", ["fitted", "balanced"])
-def test_a_fitted_threshold_separates_background(store, provider, background):
+def test_a_fitted_threshold_separates_background(store, encoder, background):
     config = EvaluateConfig(background=background, num_resamples=20)
-    labeller = zero_shot_labeller(TEXTS, TRAIN, provider, store, config)
-    assert labeller.label(TEST.videos[0]).tolist() == [1, 1, 1, 0, 2, 2, 0, 3]
-    outcome = evaluate_labels(TEST, labeller, store, config)
+    segmenter = zero_shot_segmenter(TEXTS, TRAIN, encoder, store, config)
+    assert segmenter.label(TEST.videos[0]).tolist() == [1, 1, 1, 0, 2, 2, 0, 3]
+    outcome = evaluate_labels(TEST, segmenter, store, config)
     got = {m.name: m.value for m in outcome.measures}
     assert got == pytest.approx(
         {
@@ -58,33 +58,35 @@ def test_a_fitted_threshold_separates_background(store, provider, background):
     assert [m.video_id for m in outcome.missing] == ["absent"]
 
 
-def test_the_released_threshold_can_turn_everything_into_background(store, provider):
+def test_the_released_threshold_can_turn_everything_into_background(store, encoder):
     alike = ("cut fry", "fry pour", "pour")  # two labels as similar as a frame with its own
-    labeller = zero_shot_labeller(alike, [], provider, store, EvaluateConfig(background="released"))
-    assert labeller.settings["threshold"] == 1.0
-    assert labeller.label(TEST.videos[0]).tolist() == [0] * 8
-    outcome = evaluate_labels(TEST, labeller, store, CONFIG)
+    segmenter = zero_shot_segmenter(
+        alike, [], encoder, store, EvaluateConfig(background="released")
+    )
+    assert segmenter.settings["threshold"] == 1.0
+    assert segmenter.label(TEST.videos[0]).tolist() == [0] * 8
+    outcome = evaluate_labels(TEST, segmenter, store, CONFIG)
     assert {m.name: m.value for m in outcome.measures}["predicted background"] == 1.0
 
 
-def test_a_threshold_needs_training_videos(store, provider):
+def test_a_threshold_needs_training_videos(store, encoder):
     with pytest.raises(DataError, match="no training video has features to fit"):
-        zero_shot_labeller(TEXTS, [video("gone")], provider, store, CONFIG)
+        zero_shot_segmenter(TEXTS, [video("gone")], encoder, store, CONFIG)
 
 
-def test_no_more_training_videos_than_asked_for(make_store, provider):
+def test_no_more_training_videos_than_asked_for(make_store, encoder):
     shown = ["nothing", "cut", "cut", "nothing", "fry", "fry", "nothing", "nothing"]
     store = make_store({f"v{i}": shown for i in range(5)})
     training = [video(f"v{i}", (1, 3, 1), (4, 6, 2)) for i in range(5)]
     config = EvaluateConfig(fitting_videos=2)
-    labeller = zero_shot_labeller(TEXTS, training, provider, store, config)
-    assert labeller.settings["videos the threshold is fitted on"] == 2
+    segmenter = zero_shot_segmenter(TEXTS, training, encoder, store, config)
+    assert segmenter.settings["videos the threshold is fitted on"] == 2
 
 
 def test_other_labellers_are_scored_alike(store):
     told = []
-    labeller = Labeller(lambda video: np.array([1, 1, 1, 0, 2, 2, 0, 0]), {"head": "779 classes"})
-    outcome = evaluate_labels(TEST, labeller, store, CONFIG, lambda *done: told.append(done))
+    segmenter = Segmenter(lambda video: np.array([1, 1, 1, 0, 2, 2, 0, 0]), {"head": "779 classes"})
+    outcome = evaluate_labels(TEST, segmenter, store, CONFIG, lambda *done: told.append(done))
     assert all(m.value == 1.0 for m in outcome.measures if m.name != "predicted background")
     assert outcome.settings["head"] == "779 classes"
     assert told == [(1, 1)]

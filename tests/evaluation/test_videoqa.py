@@ -21,8 +21,8 @@ def store(make_store):
     return make_store({"a": ["cut"], "b": ["fry", "fry"]})
 
 
-def test_answers_and_equal_choices(store, provider):
-    outcome = evaluate_multiple_choice(EXAMPLES, provider, store, CONFIG)
+def test_answers_and_equal_choices(store, encoder):
+    outcome = evaluate_multiple_choice(EXAMPLES, encoder, store, CONFIG)
     got = {m.name: m.value for m in outcome.measures}
     assert got == pytest.approx({"accuracy": 2.5 / 3, "accuracy double": 0.5, "accuracy easy": 1.0})
     assert [m.video_id for m in outcome.missing] == ["absent"]
@@ -40,14 +40,14 @@ def test_answers_and_equal_choices(store, provider):
     )
 
 
-def test_the_released_rule_takes_the_last_of_equal_choices(store, provider):
+def test_the_released_rule_takes_the_last_of_equal_choices(store, encoder):
     released = EvaluateConfig(ties="released", num_resamples=20)
-    outcome = evaluate_multiple_choice(EXAMPLES, provider, store, released)
+    outcome = evaluate_multiple_choice(EXAMPLES, encoder, store, released)
     assert outcome.measures[0].value == 1.0
 
 
-def test_missing_choices_are_never_chosen(store, provider):
-    similarity = choice_similarity(EXAMPLES[:3], provider, store, CONFIG)
+def test_missing_choices_are_never_chosen(store, encoder):
+    similarity = choice_similarity(EXAMPLES[:3], encoder, store, CONFIG)
     assert similarity.shape == (3, 3)
     assert similarity[1, 2] == -np.inf
     assert similarity[2, 0] == similarity[2, 2] == 1.0

@@ -12,7 +12,7 @@ from videoclip.config import EvaluateConfig
 from videoclip.data.feature_spec import FeatureSpec
 from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import ConfigError
-from videoclip.evaluation.providers import EmbedderProvider
+from videoclip.evaluation.encoders import EmbedderEncoder
 from videoclip.evaluation.retrieval import evaluate_retrieval
 from videoclip.evaluation.videoqa import choice_similarity
 from videoclip.zeroshot.rerank import PairScorer, rerank_clips
@@ -68,17 +68,17 @@ def test_clips_are_put_in_the_scorers_order(embedder):
 
 
 def test_retrieval_and_questions_use_it_when_asked(embedder, store):
-    provider = EmbedderProvider(embedder)
+    encoder = EmbedderEncoder(embedder)
     examples = [RetrievalExample(f"v{i}", TEXTS[i]) for i in range(4)]
-    plain = evaluate_retrieval(examples, provider, store, EvaluateConfig(num_resamples=10))
+    plain = evaluate_retrieval(examples, encoder, store, EvaluateConfig(num_resamples=10))
     config = EvaluateConfig(num_resamples=10, rerank_top=4)
-    twice = evaluate_retrieval(examples, provider, store, config)
+    twice = evaluate_retrieval(examples, encoder, store, config)
     assert (plain.settings["re-ranked"], twice.settings["re-ranked"]) == ("off", "best 4")
     assert [row["similarity"] for row in plain.rows] != [row["similarity"] for row in twice.rows]
 
     question = MultipleChoiceExample("q", "v1", ("w1", "w2 w3"), 0, "w9")
-    once = choice_similarity([question], provider, store, EvaluateConfig())
-    again = choice_similarity([question], provider, store, config)
+    once = choice_similarity([question], encoder, store, EvaluateConfig())
+    again = choice_similarity([question], encoder, store, config)
     clip = store.read("v1").astype(np.float32)
     for choice in range(2):
         text = f"w9 {question.choices[choice]}"

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from videoclip.ablation.bed import TestBed
 from videoclip.ablation.seconds import Counts, label_seconds
+from videoclip.evaluation.encoders import DualEncoder
 from videoclip.evaluation.metrics.ranking import rank_queries, recall_at
 from videoclip.evaluation.metrics.targets import frame_span
-from videoclip.evaluation.providers import Provider
 from videoclip.features.backbones.motion import APPEARANCE_DIM
 from videoclip.synthetic.annotate import descriptions
 from videoclip.synthetic.narrate import label
@@ -55,21 +55,21 @@ class _Shown:
     rows: tuple[int, int]  # of the video's features
 
 
-def measure(provider: Provider, bed: TestBed, rerank_top: int = 0) -> Counts:
+def measure(encoder: DualEncoder, bed: TestBed, rerank_top: int = 0) -> Counts:
     """Measure a model on the test videos of a bed.
 
     Args:
-        provider: The model.
+        encoder: The model.
         bed: A world and its features.
         rerank_top: Candidates the re-ranker orders anew in retrieval; 0: none.
     """
-    provider.check(bed.store.spec)
+    encoder.check(bed.store.spec)
     videos = bed.test_videos
     shown = _shown_steps(bed, videos)
     return {
-        **_retrieval(provider, bed, videos, shown, rerank_top),
-        **_direction(provider, bed, videos, shown),
-        **label_seconds(provider, bed, videos),
+        **_retrieval(encoder, bed, videos, shown, rerank_top),
+        **_direction(encoder, bed, videos, shown),
+        **label_seconds(encoder, bed, videos),
     }
 
 
@@ -96,7 +96,7 @@ def _per_video(
 
 
 def _retrieval(
-    provider: Provider,
+    encoder: DualEncoder,
     bed: TestBed,
     videos: Sequence[SyntheticVideo],
     shown: Sequence[_Shown],
@@ -105,11 +105,11 @@ def _retrieval(
     """Find clips by sentences; every clip that shows the step is right."""
     windows = [(videos[item.place].video_id, *item.rows) for item in shown]
     clips = bed.store.read_windows(windows)
-    video = _embed_clips(provider, clips)
+    video = _embed_clips(encoder, clips)
     sentences = [item.sentence for item in shown]
-    similarity = provider.embed_text(sentences) @ video.T  # (N, N)
+    similarity = encoder.embed_text(sentences) @ video.T  # (N, N)
     if rerank_top:
-        similarity = rerank_clips(provider.pair_scorer(sentences, clips), similarity, rerank_top)
+        similarity = rerank_clips(encoder.pair_scorer(sentences, clips), similarity, rerank_top)
     steps = np.array([item.shown.step.step_id for item in shown])
     ranks = rank_queries(similarity, steps, steps)
     new = np.array([item.shown.step.held_out for item in shown])
@@ -125,7 +125,7 @@ def _retrieval(
 
 
 def _direction(
-    provider: Provider, bed: TestBed, videos: Sequence[SyntheticVideo], shown: Sequence[_Shown]
+    encoder: DualEncoder, bed: TestBed, videos: Sequence[SyntheticVideo], shown: Sequence[_Shown]
 ) -> Counts:
     """Choose between a label and its opposite, which one frame cannot tell apart.
 
@@ -133,8 +133,8 @@ def _direction(
     nothing moves.
     """
     steps = [item.shown.step for item in shown]
-    right = provider.embed_text([label(step) for step in steps])
-    wrong = provider.embed_text([label(bed.world.opposite(step)) for step in steps])
+    right = encoder.embed_text([label(step) for step in steps])
+    wrong = encoder.embed_text([label(bed.world.opposite(step)) for step in steps])
     windows = [(videos[item.place].video_id, *item.rows) for item in shown]
     clips = bed.store.read_windows(windows)
     everything = np.ones(len(shown), bool)
@@ -143,16 +143,16 @@ def _direction(
         ("direction", clips),
         ("direction, order hidden", [_without_order(clip) for clip in clips]),
     ):
-        margin = ((right - wrong) * _embed_clips(provider, seen)).sum(axis=1)
+        margin = ((right - wrong) * _embed_clips(encoder, seen)).sum(axis=1)
         hits = np.where(margin == 0, 0.5, margin > 0).astype(np.float64)
         counts[name] = _per_video(hits, shown, everything, len(videos))
     return counts
 
 
-def _embed_clips(provider: Provider, clips: Sequence[NDArray[np.float16]]) -> NDArray[np.float32]:
+def _embed_clips(encoder: DualEncoder, clips: Sequence[NDArray[np.float16]]) -> NDArray[np.float32]:
     """Embed clips, each by itself: (N, E)."""
     borders = np.cumsum([0, *map(len, clips)]).tolist()
-    return provider.embed_windows(np.concatenate(clips), list(pairwise(borders)))
+    return encoder.embed_windows(np.concatenate(clips), list(pairwise(borders)))
 
 
 def _without_order(clip: NDArray[np.float16]) -> NDArray[np.float16]:

@@ -22,7 +22,7 @@ from videoclip.ablation.rows import ROWS, Row
 from videoclip.ablation.seconds import Counts
 from videoclip.config import PretrainConfig
 from videoclip.embedding import Embedder
-from videoclip.evaluation.providers import EmbedderProvider
+from videoclip.evaluation.encoders import EmbedderEncoder
 from videoclip.training.pretrain import pretrain
 from videoclip.training.run_folder import read_log, write_json
 
@@ -93,7 +93,7 @@ def perform(out: Path, world: str, row: str, seed: int) -> None:
             config = replace(config, plan=replace(config.plan, teacher=str(teacher)))
         facts = known["training"] if known else _train(config, bed, folder)
     embedder = Embedder.from_pretrained(trained / "model")
-    counts = measure(EmbedderProvider(embedder), bed, what.rerank_top)
+    counts = measure(EmbedderEncoder(embedder), bed, what.rerank_top)
     write_json(
         folder / MEASURED,
         {

@@ -12,10 +12,10 @@ from videoclip.ablation.bed import TestBed
 from videoclip.benchmarks.examples import Segment
 from videoclip.config import EvaluateConfig
 from videoclip.evaluation.baselines import even_steps
+from videoclip.evaluation.encoders import DualEncoder
 from videoclip.evaluation.metrics import labels as label_metrics
 from videoclip.evaluation.metrics.steps import log_softmax, order_steps, recall_counts
 from videoclip.evaluation.metrics.targets import label_targets, step_targets
-from videoclip.evaluation.providers import Provider
 from videoclip.synthetic.narrate import label
 from videoclip.synthetic.world import SyntheticVideo
 
@@ -51,17 +51,17 @@ def trivial(bed: TestBed) -> dict[str, Counts]:
     return found
 
 
-def label_seconds(provider: Provider, bed: TestBed, videos: Sequence[SyntheticVideo]) -> Counts:
+def label_seconds(encoder: DualEncoder, bed: TestBed, videos: Sequence[SyntheticVideo]) -> Counts:
     """Label every second, among the steps of the video's task and among all, and find the steps."""
     training = [video for video in bed.videos if video.split == "train"]
     fitting = [training[i] for i in _spread(len(training), FITTING_VIDEOS)]
     steps = {s.step_id: s for v in (*fitting, *videos) for s in v.task.steps}
     ids = sorted(steps)
-    texts = provider.embed_text([label(steps[i]) for i in ids])
+    texts = encoder.embed_text([label(steps[i]) for i in ids])
     row_of = {step_id: row for row, step_id in enumerate(ids)}
     config = EvaluateConfig()
     similarity = {
-        video.video_id: provider.embed_seconds(
+        video.video_id: encoder.embed_seconds(
             bed.store.read(video.video_id), attend_cls=config.attend_cls
         )
         @ texts.T
@@ -94,7 +94,7 @@ def label_seconds(provider: Provider, bed: TestBed, videos: Sequence[SyntheticVi
             counts[names[0]].append(_f1_counts(predicted, true))
             counts[names[1]].append(_foreground_counts(predicted, true))
     for video in videos:
-        cost = -log_softmax(of_task(video) / provider.temperature)
+        cost = -log_softmax(of_task(video) / encoder.temperature)
         # A second must be likelier than chance to be worth a step.
         runs = order_steps(cost - np.log(len(video.task.steps)), exactly_one=False)
         predicted, true = runs.any(axis=1) * (runs.argmax(axis=1) + 1), true_of_task(video)

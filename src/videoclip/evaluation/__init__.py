@@ -10,11 +10,11 @@ from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError
-from videoclip.evaluation.clips import Progress
-from videoclip.evaluation.providers import EmbedderProvider, FrameProvider, Provider
+from videoclip.evaluation.encoders import DualEncoder, EmbedderEncoder, FrameEncoder
 from videoclip.evaluation.published import PUBLISHED
 from videoclip.evaluation.registry import PROTOCOLS
 from videoclip.evaluation.result import Result
+from videoclip.types import OnProgress
 
 __all__ = ["FRAMES", "Result", "evaluate"]
 
@@ -24,22 +24,22 @@ FRAMES = "frames"
 
 def evaluate(
     benchmark: str,
-    model: Path | str | Embedder | Provider,
+    model: Path | str | Embedder | DualEncoder,
     features: Path | str | FeatureStore,
     annotations: Path | str,
     config: EvaluateConfig | None = None,
-    progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Result:
     """Score a model on a benchmark.
 
     Args:
         benchmark: A name in `load_benchmarks()`; "csv" for a table of your own.
         model: A model folder or hub id, "starter", "frames" (the backbone alone), an Embedder, or
-            anything that offers what a `Provider` does.
+            anything that offers what a `DualEncoder` does.
         features: Store with the features of the benchmark's videos.
         annotations: Folder with the benchmark's own files, or the file.
         config: How to score.
-        progress: Told how many videos are done, of how many.
+        on_progress: Called with the number of videos done and in all.
 
     Raises:
         ConfigError: If there is no such benchmark.
@@ -53,18 +53,18 @@ def evaluate(
         raise ConfigError(f"unknown benchmark '{benchmark}'; {hint}known: {', '.join(benchmarks)}")
     if not isinstance(features, FeatureStore):
         with FeatureStore.open(features) as store:
-            return evaluate(benchmark, model, store, annotations, config, progress)
-    provider = _provider(model, features)
-    provider.check(features.spec)
+            return evaluate(benchmark, model, store, annotations, config, on_progress)
+    encoder = _encoder(model, features)
+    encoder.check(features.spec)
     examples = benchmarks[benchmark].read(Path(annotations))
     score = PROTOCOLS[benchmarks[benchmark].protocol]
-    outcome = score(examples, provider, features, config or EvaluateConfig(), progress)
-    return Result(benchmark, provider.name, outcome, PUBLISHED.get(benchmark, ()))
+    outcome = score(examples, encoder, features, config or EvaluateConfig(), on_progress)
+    return Result(benchmark, encoder.name, outcome, PUBLISHED.get(benchmark, ()))
 
 
-def _provider(model: Path | str | Embedder | Provider, store: FeatureStore) -> Provider:
+def _encoder(model: Path | str | Embedder | DualEncoder, store: FeatureStore) -> DualEncoder:
     if isinstance(model, (Path, str)):
         if str(model) == FRAMES:
-            return FrameProvider(store.spec.backbone)
+            return FrameEncoder(store.spec.backbone)
         model = Embedder.from_pretrained(model)
-    return EmbedderProvider(model) if isinstance(model, Embedder) else model
+    return EmbedderEncoder(model) if isinstance(model, Embedder) else model

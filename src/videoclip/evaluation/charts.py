@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from videoclip.evaluation.outcome import Bars, Confusion, Histogram, Plot, Timeline
+from videoclip.evaluation.outcome import Bars, Confusion, Histogram, Plot, TimelinePlot
 
 __all__ = ["draw"]
 
@@ -36,7 +36,7 @@ def draw(plot: Plot) -> str:
             return _bars(plot)
         case Confusion():
             return _confusion(plot)
-        case Timeline():
+        case TimelinePlot():
             return _timeline(plot)
 
 
@@ -143,7 +143,7 @@ def _confusion(plot: Confusion) -> str:
     return _svg(18 + len(plot.counts) * cell + 4, plot.title, parts)
 
 
-def _timeline(plot: Timeline) -> str:
+def _timeline(plot: TimelinePlot) -> str:
     left, row = 80.0, 26.0
     names = list(dict.fromkeys(span[2] for track in plot.tracks for span in track.spans))
     scale = (WIDTH - left) / max(plot.duration, 1e-9)

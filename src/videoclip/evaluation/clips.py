@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import DataError
+from videoclip.evaluation.encoders import DualEncoder
 from videoclip.evaluation.metrics.targets import frame_span
 from videoclip.evaluation.outcome import Missing
-from videoclip.evaluation.providers import Provider
+from videoclip.types import OnProgress
 
 __all__ = [
     "Clip",
-    "Progress",
     "embed_clips",
     "embed_texts",
     "find_clip",
@@ -26,8 +26,6 @@ __all__ = [
 ]
 
 CLIPS_AT_ONCE = 256
-Progress = Callable[[int, int], None]
-"""Called with how many videos are done, and of how many."""
 
 
 class _OfVideo(Protocol):
@@ -96,10 +94,10 @@ def find_clip(
 
 
 def embed_clips(
-    provider: Provider,
+    encoder: DualEncoder,
     store: FeatureStore,
     clips: Sequence[Clip],
-    progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> NDArray[np.float32]:
     """Embed clips: (M, E)."""
     parts = []
@@ -108,9 +106,9 @@ def embed_clips(
         # Windows are embedded one by one, so that clips of different videos may stand in a row.
         rows = read_clips(store, some)
         ends = np.cumsum([len(r) for r in rows]).tolist()
-        parts.append(provider.embed_windows(np.concatenate(rows), list(zip([0, *ends], ends))))
-        if progress:
-            progress(begin + len(some), len(clips))
+        parts.append(encoder.embed_windows(np.concatenate(rows), list(zip([0, *ends], ends))))
+        if on_progress:
+            on_progress(begin + len(some), len(clips))
     return np.concatenate(parts)
 
 
@@ -120,8 +118,8 @@ def read_clips(store: FeatureStore, clips: Sequence[Clip]) -> list[NDArray[np.fl
 
 
 def embed_texts(
-    provider: Provider, texts: Sequence[str]
+    encoder: DualEncoder, texts: Sequence[str]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Embed each different text once: (U, E), and (N,) the row of each text."""
     place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-    return provider.embed_text(list(place)), np.array([place[text] for text in texts])
+    return encoder.embed_text(list(place)), np.array([place[text] for text in texts])

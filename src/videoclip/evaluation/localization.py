@@ -13,23 +13,24 @@ from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import DataError
 from videoclip.evaluation.baselines import even_steps, random_steps
-from videoclip.evaluation.clips import Progress, with_features
+from videoclip.evaluation.clips import with_features
+from videoclip.evaluation.encoders import DualEncoder
 from videoclip.evaluation.metrics.steps import log_softmax, order_steps, recall_counts
 from videoclip.evaluation.metrics.targets import step_targets
 from videoclip.evaluation.outcome import (
     Bars,
-    Comparison,
+    Baseline,
     Missing,
     Outcome,
     Setting,
-    Timeline,
+    TimelinePlot,
     Track,
     measure,
     share_histogram,
 )
-from videoclip.evaluation.providers import Provider
+from videoclip.types import OnProgress
 
-__all__ = ["Assignment", "crosstask_test", "evaluate_steps", "step_assigner", "task_recall"]
+__all__ = ["Assignment", "crosstask_test", "evaluate_steps", "step_localizer", "task_recall"]
 
 Assignment = NDArray[np.bool_]
 """(T, K), True where a second is given to a step."""
@@ -63,8 +64,8 @@ def crosstask_test(
     return kept, missing
 
 
-def step_assigner(
-    provider: Provider, store: FeatureStore, config: EvaluateConfig
+def step_localizer(
+    encoder: DualEncoder, store: FeatureStore, config: EvaluateConfig
 ) -> Callable[[StepVideo], Assignment]:
     """Return a function that finds the steps of one video, zero-shot.
 
@@ -74,45 +75,45 @@ def step_assigner(
     """
     texts: dict[str, NDArray[np.float32]] = {}
 
-    def assign(video: StepVideo) -> Assignment:
+    def locate(video: StepVideo) -> Assignment:
         task = video.task
         if task.task_id not in texts:
-            texts[task.task_id] = provider.embed_text(task.steps)
+            texts[task.task_id] = encoder.embed_text(task.steps)
         features = store.read(video.video_id)
-        seconds = provider.embed_seconds(features, attend_cls=config.attend_cls)
-        logits = seconds @ texts[task.task_id].T / provider.temperature  # (T, K)
+        seconds = encoder.embed_seconds(features, attend_cls=config.attend_cls)
+        logits = seconds @ texts[task.task_id].T / encoder.temperature  # (T, K)
         chance = 0.0 if config.exactly_one else np.log(len(task.steps))
         return order_steps(-log_softmax(logits) - chance, exactly_one=config.exactly_one)
 
-    return assign
+    return locate
 
 
 def evaluate_steps(
     benchmark: CrossTask,
-    assign: Callable[[StepVideo], Assignment],
+    locate: Callable[[StepVideo], Assignment],
     store: FeatureStore,
     config: EvaluateConfig,
-    progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Outcome:
     """Score assignments of the released test videos.
 
     Args:
         benchmark: All annotated videos.
-        assign: Finds the steps of one video, for instance `step_assigner(...)`.
+        locate: Finds the steps of one video, for instance `step_localizer(...)`.
         store: Features; the split depends on which videos have them.
         config: Intervals and settings.
-        progress: Told how many videos are done.
+        on_progress: Called with the number of videos done and in all.
     """
     videos, missing = crosstask_test(benchmark, store)
     rate = store.spec.features_per_second
     rng = np.random.default_rng(config.seed)
     found, even, random = [], [], []
     rows: list[dict[str, Setting]] = []
-    plots: list[Timeline] = []
+    plots: list[TimelinePlot] = []
     for done, video in enumerate(videos, start=1):
         num_frames, num_steps = store.num_features(video.video_id), len(video.task.steps)
         true = step_targets(video.segments, num_frames, num_steps, rate)
-        predicted = assign(video)
+        predicted = locate(video)
         found.append(recall_counts(predicted, true))
         even.append(recall_counts(even_steps(num_frames, num_steps), true))
         draws = [random_steps(num_frames, num_steps, rng) for _ in range(NUM_RANDOM_DRAWS)]
@@ -127,8 +128,8 @@ def evaluate_steps(
         )
         if (done - 1) % max(1, len(videos) // NUM_TIMELINES) == 0 and len(plots) < NUM_TIMELINES:
             plots.append(_timeline(video, predicted, num_frames, rate))
-        if progress:
-            progress(done, len(videos))
+        if on_progress:
+            on_progress(done, len(videos))
 
     tasks = [video.task.task_id for video in videos]
     counts = np.array(found, dtype=np.float64)
@@ -158,8 +159,8 @@ def evaluate_steps(
         },
         measures=(measure("average recall", recall, [v.video_id for v in videos], config),),
         baselines=(
-            Comparison("random", {"average recall": task_recall(np.array(random), owner)}),
-            Comparison(
+            Baseline("random", {"average recall": task_recall(np.array(random), owner)}),
+            Baseline(
                 "evenly spread",
                 {"average recall": task_recall(np.array(even, dtype=np.float64), owner)},
             ),
@@ -187,7 +188,9 @@ def task_recall(counts: NDArray[np.float64], tasks: NDArray[np.int64]) -> float:
     return float((found[present > 0] / present[present > 0]).mean())
 
 
-def _timeline(video: StepVideo, predicted: Assignment, num_frames: int, rate: float) -> Timeline:
+def _timeline(
+    video: StepVideo, predicted: Assignment, num_frames: int, rate: float
+) -> TimelinePlot:
     names = video.task.steps
     true = tuple((s.start, s.end, names[s.label]) for s in video.segments)
     runs = tuple(
@@ -195,7 +198,7 @@ def _timeline(video: StepVideo, predicted: Assignment, num_frames: int, rate: fl
         for step in range(len(names))
         if len(frames := np.flatnonzero(predicted[:, step]))
     )
-    return Timeline(
+    return TimelinePlot(
         f"{video.task.title}, {video.video_id}",
         num_frames / rate,
         (Track("true", true), Track("predicted", runs)),

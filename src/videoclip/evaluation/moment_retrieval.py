@@ -13,20 +13,21 @@ from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import DataError
 from videoclip.evaluation.baselines import frequency_ranking, random_moments
-from videoclip.evaluation.clips import Progress, embed_texts, with_features
+from videoclip.evaluation.clips import embed_texts, with_features
+from videoclip.evaluation.encoders import DualEncoder
 from videoclip.evaluation.metrics import moments
 from videoclip.evaluation.outcome import (
-    Comparison,
+    Baseline,
     Histogram,
     Measure,
     Outcome,
-    Timeline,
+    TimelinePlot,
     Track,
     measure,
 )
-from videoclip.evaluation.providers import Provider
+from videoclip.types import OnProgress
 
-__all__ = ["didemo_comparisons", "evaluate_didemo", "evaluate_moments", "propose_moments"]
+__all__ = ["didemo_baselines", "evaluate_didemo", "evaluate_moments", "propose_moments"]
 
 DIDEMO_SECONDS = 32
 MAX_PROPOSALS = 10
@@ -38,20 +39,20 @@ NUM_TIMELINES = 6
 def evaluate_didemo(
     examples: Sequence[MomentExample],
     prior: Sequence[MomentExample] | None,
-    provider: Provider,
+    encoder: DualEncoder,
     store: FeatureStore,
     config: EvaluateConfig,
-    progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Outcome:
     """Rank the 21 moments of each video for each sentence.
 
     Args:
         examples: Sentences of the test file.
         prior: Sentences of another split, for the frequency prior; None if there is none at hand.
-        provider: The model.
+        encoder: The model.
         store: Features.
         config: Intervals.
-        progress: Told how many videos are done.
+        on_progress: Called with the number of videos done and in all.
 
     Source: released evaluation, except that candidates which reach beyond a video are means of
     what there is, not of padding too.
@@ -60,14 +61,14 @@ def evaluate_didemo(
     rate = store.spec.features_per_second
     if rate != 1:
         raise DataError(f"DiDeMo needs one feature a second, not {rate:g}", store.folder)
-    text, text_of = embed_texts(provider, [example.text for example in present])
+    text, text_of = embed_texts(encoder, [example.text for example in present])
     similarities = _per_second(
         present,
         text[text_of],
-        lambda video_id: provider.embed_seconds(
+        lambda video_id: encoder.embed_seconds(
             store.read(video_id, 0, DIDEMO_SECONDS), attend_cls=True
         ),
-        progress,
+        on_progress,
     )
     agreement = np.array(
         [
@@ -87,7 +88,7 @@ def evaluate_didemo(
             _share("rank@5", ranks <= 5, videos, config),
             _share("mIoU", overlaps, videos, config),
         ),
-        baselines=didemo_comparisons(present, prior),
+        baselines=didemo_baselines(present, prior),
         num_examples=len(present),
         num_videos=len(set(videos)),
         missing=tuple(missing),
@@ -112,15 +113,15 @@ def evaluate_didemo(
     )
 
 
-def didemo_comparisons(
+def didemo_baselines(
     examples: Sequence[MomentExample], prior: Sequence[MomentExample] | None
-) -> tuple[Comparison, ...]:
+) -> tuple[Baseline, ...]:
     """Score random order and, where another split is at hand, its most frequent moments."""
     annotated = [_chunks(example) for example in examples]
     names = ("rank@1", "rank@5", "mIoU")
     chance = random_moments(annotated)
     comparisons = [
-        Comparison("random", dict(zip(names, chance, strict=True)), "expected over random orders")
+        Baseline("random", dict(zip(names, chance, strict=True)), "expected over random orders")
     ]
     if prior is not None:
         ranking = frequency_ranking([_chunks(example) for example in prior])
@@ -128,7 +129,7 @@ def didemo_comparisons(
         ranks, overlaps = agreement.T
         values = ((ranks <= 1).mean(), (ranks <= 5).mean(), overlaps.mean())
         comparisons.append(
-            Comparison(
+            Baseline(
                 "moment frequency prior",
                 {name: float(value) for name, value in zip(names, values, strict=True)},
                 "order of moments in another split",
@@ -139,10 +140,10 @@ def didemo_comparisons(
 
 def evaluate_moments(
     examples: Sequence[MomentExample],
-    provider: Provider,
+    encoder: DualEncoder,
     store: FeatureStore,
     config: EvaluateConfig,
-    progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Outcome:
     """Propose spans for each sentence and hold them against all that show it.
 
@@ -156,12 +157,12 @@ def evaluate_moments(
         )
     present, missing = with_features(examples, store)
     rate = store.spec.features_per_second
-    text, text_of = embed_texts(provider, [example.text for example in present])
+    text, text_of = embed_texts(encoder, [example.text for example in present])
     similarities = _per_second(
         present,
         text[text_of],
-        lambda video_id: provider.embed_seconds(store.read(video_id), attend_cls=config.attend_cls),
-        progress,
+        lambda video_id: encoder.embed_seconds(store.read(video_id), attend_cls=config.attend_cls),
+        on_progress,
     )
     rng = np.random.default_rng(config.seed)
     proposals, whole, random = [], [], []
@@ -182,8 +183,8 @@ def evaluate_moments(
         },
         measures=tuple(_share(name, column, videos, config) for name, column in values.items()),
         baselines=(
-            Comparison("random spans", _means(_moment_values(random, true))),
-            Comparison("whole video", _means(_moment_values(whole, true))),
+            Baseline("random spans", _means(_moment_values(random, true))),
+            Baseline("whole video", _means(_moment_values(whole, true))),
         ),
         num_examples=len(present),
         num_videos=len(set(videos)),
@@ -200,7 +201,7 @@ def evaluate_moments(
             for i, (example, spans) in enumerate(zip(present, proposals, strict=True))
         ),
         plots=tuple(
-            Timeline(
+            TimelinePlot(
                 f"{present[i].text} ({present[i].video_id})",
                 len(similarities[i]) / rate,
                 (
@@ -241,7 +242,7 @@ def _per_second(
     examples: Sequence[MomentExample],
     text: NDArray[np.float32],
     seconds_of: Callable[[str], NDArray[np.float32]],
-    progress: Progress | None,
+    on_progress: OnProgress | None,
 ) -> list[NDArray[np.float32]]:
     """Compare each sentence with the seconds of its video; each video is embedded once."""
     of_video: dict[str, list[int]] = defaultdict(list)
@@ -250,8 +251,8 @@ def _per_second(
     result: dict[int, NDArray[np.float32]] = {}
     for done, (video_id, indices) in enumerate(of_video.items(), start=1):
         result.update(zip(indices, text[indices] @ seconds_of(video_id).T, strict=True))
-        if progress:
-            progress(done, len(of_video))
+        if on_progress:
+            on_progress(done, len(of_video))
     return [result[i] for i in range(len(examples))]
 
 

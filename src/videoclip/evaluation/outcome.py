@@ -13,7 +13,7 @@ from videoclip.evaluation.metrics.intervals import bootstrap_interval
 
 __all__ = [
     "Bars",
-    "Comparison",
+    "Baseline",
     "Confusion",
     "Histogram",
     "Measure",
@@ -22,7 +22,7 @@ __all__ = [
     "Plot",
     "Setting",
     "Statistic",
-    "Timeline",
+    "TimelinePlot",
     "Track",
     "measure",
     "share_histogram",
@@ -52,7 +52,7 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Baseline:
     """The same numbers of something else: chance, a trivial answer, a published row.
 
     Attributes:
@@ -127,7 +127,7 @@ class Track:
 
 
 @dataclass(frozen=True)
-class Timeline:
+class TimelinePlot:
     """Predicted against true spans of one video."""
 
     title: str
@@ -135,7 +135,7 @@ class Timeline:
     tracks: tuple[Track, ...]
 
 
-Plot = Histogram | Bars | Confusion | Timeline
+Plot = Histogram | Bars | Confusion | TimelinePlot
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class Outcome:
     protocol: str
     settings: Mapping[str, Setting]
     measures: tuple[Measure, ...]
-    baselines: tuple[Comparison, ...]
+    baselines: tuple[Baseline, ...]
     num_examples: int
     num_videos: int
     missing: tuple[Missing, ...] = ()

@@ -8,53 +8,53 @@ from videoclip.benchmarks.crosstask import CrossTask
 from videoclip.benchmarks.examples import LabelledSplit, MomentExample
 from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
-from videoclip.evaluation.clips import Progress
-from videoclip.evaluation.labellers import head_labeller, zero_shot_labeller
-from videoclip.evaluation.localization import evaluate_steps, step_assigner
+from videoclip.evaluation.encoders import DualEncoder
+from videoclip.evaluation.localization import evaluate_steps, step_localizer
 from videoclip.evaluation.moment_retrieval import evaluate_didemo, evaluate_moments
 from videoclip.evaluation.outcome import Outcome
-from videoclip.evaluation.providers import Provider
 from videoclip.evaluation.retrieval import evaluate_retrieval
 from videoclip.evaluation.segmentation import evaluate_labels
+from videoclip.evaluation.segmenters import head_segmenter, zero_shot_segmenter
 from videoclip.evaluation.videoqa import evaluate_multiple_choice
+from videoclip.types import OnProgress
 
 __all__ = ["PROTOCOLS"]
 
 
 def _chunks(
     examples: tuple[list[MomentExample], list[MomentExample] | None],
-    provider: Provider,
+    encoder: DualEncoder,
     store: FeatureStore,
     config: EvaluateConfig,
-    progress: Progress | None,
+    on_progress: OnProgress | None,
 ) -> Outcome:
-    return evaluate_didemo(*examples, provider, store, config, progress)
+    return evaluate_didemo(*examples, encoder, store, config, on_progress)
 
 
 def _labels(
     examples: tuple[LabelledSplit, LabelledSplit],
-    provider: Provider,
+    encoder: DualEncoder,
     store: FeatureStore,
     config: EvaluateConfig,
-    progress: Progress | None,
+    on_progress: OnProgress | None,
 ) -> Outcome:
     test, training = examples
-    if provider.classes:
-        labeller = head_labeller(test.labels, provider, store, config)
+    if encoder.classes:
+        segmenter = head_segmenter(test.labels, encoder, store, config)
     else:
-        labeller = zero_shot_labeller(test.labels, training.videos, provider, store, config)
-    return evaluate_labels(test, labeller, store, config, progress)
+        segmenter = zero_shot_segmenter(test.labels, training.videos, encoder, store, config)
+    return evaluate_labels(test, segmenter, store, config, on_progress)
 
 
 def _steps(
     examples: CrossTask,
-    provider: Provider,
+    encoder: DualEncoder,
     store: FeatureStore,
     config: EvaluateConfig,
-    progress: Progress | None,
+    on_progress: OnProgress | None,
 ) -> Outcome:
-    assign = step_assigner(provider, store, config)
-    return evaluate_steps(examples, assign, store, config, progress)
+    locate = step_localizer(encoder, store, config)
+    return evaluate_steps(examples, locate, store, config, on_progress)
 
 
 PROTOCOLS: Mapping[str, Callable[..., Outcome]] = {
@@ -67,6 +67,6 @@ PROTOCOLS: Mapping[str, Callable[..., Outcome]] = {
 }
 """The function that scores a model, by `Benchmark.protocol`.
 
-Each takes what `Benchmark.read` returned, a provider, a feature store, an `EvaluateConfig` and a
+Each takes what `Benchmark.read` returned, a encoder, a feature store, an `EvaluateConfig` and a
 progress callback.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from videoclip.evaluation.outcome import Comparison, Measure, Outcome
+from videoclip.evaluation.outcome import Baseline, Measure, Outcome
 
 __all__ = ["Result"]
 
@@ -26,7 +26,7 @@ class Result:
     benchmark: str
     model: str
     outcome: Outcome
-    published: tuple[Comparison, ...] = ()
+    published: tuple[Baseline, ...] = ()
 
     def __getitem__(self, name: str) -> float:
         """Return one of our numbers by the name of its measure."""

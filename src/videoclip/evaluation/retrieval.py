@@ -13,9 +13,10 @@ from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import DataError
 from videoclip.evaluation import clips as clip_rows
 from videoclip.evaluation.baselines import chance_ranks
+from videoclip.evaluation.encoders import DualEncoder
 from videoclip.evaluation.metrics import ranking
 from videoclip.evaluation.outcome import (
-    Comparison,
+    Baseline,
     Histogram,
     Measure,
     Missing,
@@ -23,7 +24,7 @@ from videoclip.evaluation.outcome import (
     Statistic,
     measure,
 )
-from videoclip.evaluation.providers import Provider
+from videoclip.types import OnProgress
 from videoclip.zeroshot.rerank import rerank_clips
 
 __all__ = ["evaluate_retrieval"]
@@ -36,10 +37,10 @@ PLOTTED_QUERIES = 1000
 
 def evaluate_retrieval(
     examples: Sequence[RetrievalExample],
-    provider: Provider,
+    encoder: DualEncoder,
     store: FeatureStore,
     config: EvaluateConfig,
-    progress: clip_rows.Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Outcome:
     """Rank all clips for each text, and all texts for each clip.
 
@@ -51,13 +52,13 @@ def evaluate_retrieval(
     places = {clip: i for i, clip in enumerate(dict.fromkeys(clips))}
     clip_of = np.array([places[clip] for clip in clips])
 
-    video = clip_rows.embed_clips(provider, store, list(places), progress)
+    video = clip_rows.embed_clips(encoder, store, list(places), on_progress)
     texts = [example.text for example in kept]
-    text, text_of = clip_rows.embed_texts(provider, texts)
+    text, text_of = clip_rows.embed_texts(encoder, texts)
     similarity = text @ video.T  # (U, M)
     if config.rerank_top:
         features = clip_rows.read_clips(store, list(places))
-        scorer = provider.pair_scorer(list(dict.fromkeys(texts)), features)
+        scorer = encoder.pair_scorer(list(dict.fromkeys(texts)), features)
         similarity = rerank_clips(scorer, similarity, config.rerank_top)
     similarity = similarity[text_of]  # (N, M)
 
@@ -80,7 +81,7 @@ def evaluate_retrieval(
         },
         measures=measures,
         baselines=(
-            Comparison(
+            Baseline(
                 "random",
                 _chance("text-to-video", np.ones(len(kept), np.int64), len(places))
                 | _chance("video-to-text", np.bincount(clip_of), len(kept)),

@@ -10,22 +10,23 @@ from numpy.typing import NDArray
 from videoclip.benchmarks.examples import LabelledSplit, LabelledVideo
 from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
-from videoclip.evaluation.clips import Progress, with_features
-from videoclip.evaluation.labellers import Labeller
+from videoclip.evaluation.clips import with_features
 from videoclip.evaluation.metrics import labels as metrics
 from videoclip.evaluation.metrics.targets import label_targets
 from videoclip.evaluation.outcome import (
-    Comparison,
+    Baseline,
     Confusion,
     Measure,
     Outcome,
     Setting,
     Statistic,
-    Timeline,
+    TimelinePlot,
     Track,
     measure,
     share_histogram,
 )
+from videoclip.evaluation.segmenters import Segmenter
+from videoclip.types import OnProgress
 
 __all__ = ["evaluate_labels"]
 
@@ -37,21 +38,21 @@ CONFUSED_LABELS = 15
 
 def evaluate_labels(
     benchmark: LabelledSplit,
-    labeller: Labeller,
+    segmenter: Segmenter,
     store: FeatureStore,
     config: EvaluateConfig,
-    progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Outcome:
     """Score labels of the test videos, with what an empty prediction would score beside them."""
     videos, missing = with_features(benchmark.videos, store)
     rate = store.spec.features_per_second
     counts, empty = [], []
     rows: list[dict[str, Setting]] = []
-    plots: list[Timeline] = []
+    plots: list[TimelinePlot] = []
     confusion = _Confusion(benchmark.labels)
     for done, video in enumerate(videos, start=1):
         true = label_targets(video.segments, store.num_features(video.video_id), rate)
-        predicted = labeller.label(video)
+        predicted = segmenter.label(video)
         counts.append(_count(predicted, true))
         empty.append(_count(np.zeros_like(true), true))
         confusion.add(predicted, true)
@@ -67,8 +68,8 @@ def evaluate_labels(
         )
         if (done - 1) % max(1, len(videos) // NUM_TIMELINES) == 0 and len(plots) < NUM_TIMELINES:
             plots.append(_timeline(video, predicted, benchmark.labels, rate))
-        if progress:
-            progress(done, len(videos))
+        if on_progress:
+            on_progress(done, len(videos))
     spread = share_histogram(
         "Frame accuracy of each video",
         "frame accuracy",
@@ -80,18 +81,18 @@ def evaluate_labels(
     return Outcome(
         protocol="a label or background for every feature, over all test videos",
         settings={
-            **labeller.settings,
+            **segmenter.settings,
             "labels": len(benchmark.labels),
             "features per second": rate,
         },
         measures=_measures(np.array(counts), [v.video_id for v in videos], config),
         baselines=(
-            Comparison(
+            Baseline(
                 "always background",
                 {name: value(np.array(empty)) for name, value in STATISTICS.items()},
                 "an empty prediction",
             ),
-            Comparison("random label", _chance(len(benchmark.labels))),
+            Baseline("random label", _chance(len(benchmark.labels))),
         ),
         num_examples=int(np.array(counts)[:, TOTAL].sum()),
         num_videos=len(videos),
@@ -188,9 +189,9 @@ class _Confusion:
 
 def _timeline(
     video: LabelledVideo, predicted: Labels, texts: Sequence[str], rate: float
-) -> Timeline:
+) -> TimelinePlot:
     ids, spans = metrics.label_segments(predicted)
-    return Timeline(
+    return TimelinePlot(
         f"{video.task}, {video.video_id}",
         len(predicted) / rate,
         (

@@ -13,24 +13,24 @@ from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.evaluation.clips import (
     Clip,
-    Progress,
     embed_clips,
     embed_texts,
     find_clip,
     read_clips,
     with_features,
 )
+from videoclip.evaluation.encoders import DualEncoder
 from videoclip.evaluation.metrics import ranking
 from videoclip.evaluation.outcome import (
     Bars,
-    Comparison,
+    Baseline,
     Confusion,
     Histogram,
     Measure,
     Outcome,
     measure,
 )
-from videoclip.evaluation.providers import Provider
+from videoclip.types import OnProgress
 
 __all__ = ["choice_similarity", "evaluate_multiple_choice"]
 
@@ -39,14 +39,14 @@ NUM_BINS = 40
 
 def evaluate_multiple_choice(
     examples: Sequence[MultipleChoiceExample],
-    provider: Provider,
+    encoder: DualEncoder,
     store: FeatureStore,
     config: EvaluateConfig,
-    progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Outcome:
     """Answer each question by similarity; a question is put before each of its choices."""
     present, missing = with_features(examples, store)
-    similarity = choice_similarity(present, provider, store, config, progress)
+    similarity = choice_similarity(present, encoder, store, config, on_progress)
     answers = np.array([example.answer for example in present])
     credit = (
         ranking.released_choice_credit(similarity, answers)
@@ -101,19 +101,19 @@ def evaluate_multiple_choice(
 
 def choice_similarity(
     examples: Sequence[MultipleChoiceExample],
-    provider: Provider,
+    encoder: DualEncoder,
     store: FeatureStore,
     config: EvaluateConfig,
-    progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> NDArray[np.float32]:
     """Compare videos with their choices: (N, C), -inf where an example has fewer choices."""
     found = [find_clip(store, e.video_id, None, None, config.clip_seconds) for e in examples]
     clips = [clip for clip in found if clip is not None]
     assert len(clips) == len(examples), "a stored video has features"
     place: dict[Clip, int] = {clip: i for i, clip in enumerate(dict.fromkeys(clips))}
-    video = embed_clips(provider, store, list(place), progress)
+    video = embed_clips(encoder, store, list(place), on_progress)
     texts = [f"{e.question} {choice}".strip() for e in examples for choice in e.choices]
-    text, text_of = embed_texts(provider, texts)
+    text, text_of = embed_texts(encoder, texts)
     counts = np.array([len(e.choices) for e in examples])
     similarity = np.full((len(examples), counts.max()), -np.inf, dtype=np.float32)
     owner = np.repeat(np.arange(len(examples)), counts)
@@ -122,21 +122,21 @@ def choice_similarity(
     # Pair by pair, so that equal texts get exactly equal similarities.
     towers = (text[text_of] * video[clip_of[owner]]).sum(axis=1)
     if config.rerank_top:
-        scorer = provider.pair_scorer(texts, read_clips(store, list(place)))
+        scorer = encoder.pair_scorer(texts, read_clips(store, list(place)))
         pairs = np.arange(len(texts)), clip_of[owner], towers
         towers = scorer(*map(torch.from_numpy, pairs)).numpy()
     similarity[owner, column] = towers
     return similarity
 
 
-def _baselines(examples: Sequence[MultipleChoiceExample]) -> tuple[Comparison, ...]:
+def _baselines(examples: Sequence[MultipleChoiceExample]) -> tuple[Baseline, ...]:
     chance = np.mean([1 / len(e.choices) for e in examples])
     majority = np.bincount([e.answer for e in examples]).max() / len(examples)
     longest = np.mean([np.argmax([len(c) for c in e.choices]) == e.answer for e in examples])
     return (
-        Comparison("random", {"accuracy": float(chance)}),
-        Comparison("always the same place", {"accuracy": float(majority)}, "the best one here"),
-        Comparison("longest choice", {"accuracy": float(longest)}),
+        Baseline("random", {"accuracy": float(chance)}),
+        Baseline("always the same place", {"accuracy": float(majority)}, "the best one here"),
+        Baseline("longest choice", {"accuracy": float(longest)}),
     )
 
 

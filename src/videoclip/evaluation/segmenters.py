@@ -12,19 +12,19 @@ from videoclip.benchmarks.examples import LabelledVideo
 from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import ConfigError, DataError
+from videoclip.evaluation.encoders import DualEncoder
 from videoclip.evaluation.metrics import labels as metrics
 from videoclip.evaluation.metrics.targets import label_targets
 from videoclip.evaluation.outcome import Setting
-from videoclip.evaluation.providers import Provider
 
-__all__ = ["BACKGROUND_TEXT", "Labeller", "head_labeller", "zero_shot_labeller"]
+__all__ = ["BACKGROUND_TEXT", "Segmenter", "head_segmenter", "zero_shot_segmenter"]
 
 Labels = NDArray[np.int64]
 BACKGROUND_TEXT = "background"
 
 
 @dataclass(frozen=True)
-class Labeller:
+class Segmenter:
     """Something that labels every second of a video.
 
     Attributes:
@@ -36,33 +36,33 @@ class Labeller:
     settings: dict[str, Setting]
 
 
-def zero_shot_labeller(
+def zero_shot_segmenter(
     texts: Sequence[str],
     training: Sequence[LabelledVideo],
-    provider: Provider,
+    encoder: DualEncoder,
     store: FeatureStore,
     config: EvaluateConfig,
-) -> Labeller:
+) -> Segmenter:
     """Compare seconds with label texts; what resembles none enough is background.
 
     Args:
         texts: Text of label i + 1 at index i.
         training: Videos for a fitted threshold.
-        provider: The model.
+        encoder: The model.
         store: Features.
         config: How the threshold is found.
 
     Raises:
         DataError: If the threshold is to be fitted and no training video has features.
     """
-    embeddings = provider.embed_text(texts)
+    embeddings = encoder.embed_text(texts)
     origin = np.zeros(embeddings.shape[1], dtype=np.float32)
     if config.background == "text":
-        origin = provider.embed_text([BACKGROUND_TEXT])[0]
+        origin = encoder.embed_text([BACKGROUND_TEXT])[0]
 
     def similarity(video: LabelledVideo) -> NDArray[np.float32]:
         features = store.read(video.video_id)
-        seconds = provider.embed_seconds(features, attend_cls=config.attend_cls)
+        seconds = encoder.embed_seconds(features, attend_cls=config.attend_cls)
         return np.asarray(seconds @ (embeddings - origin).T)  # (T, K)
 
     if config.background == "text":
@@ -78,7 +78,7 @@ def zero_shot_labeller(
                 store.folder,
             )
         threshold, fitted_on = _fit(some, similarity, store, config), len(some)
-    return Labeller(
+    return Segmenter(
         lambda video: metrics.label_frames(similarity(video), threshold),
         {
             "background": config.background,
@@ -89,26 +89,26 @@ def zero_shot_labeller(
     )
 
 
-def head_labeller(
-    texts: Sequence[str], provider: Provider, store: FeatureStore, config: EvaluateConfig
-) -> Labeller:
+def head_segmenter(
+    texts: Sequence[str], encoder: DualEncoder, store: FeatureStore, config: EvaluateConfig
+) -> Segmenter:
     """Ask the head that a model was fine-tuned with: its likeliest class, background included.
 
     Raises:
         ConfigError: If its classes are not the labels of this benchmark.
     """
-    if provider.classes != tuple(texts):
+    if encoder.classes != tuple(texts):
         raise ConfigError(
-            f"the model's head has {len(provider.classes)} classes, which are not the {len(texts)} "
+            f"the model's head has {len(encoder.classes)} classes, which are not the {len(texts)} "
             "labels here: evaluate it on the annotations it was fine-tuned on"
         )
 
     def label(video: LabelledVideo) -> Labels:
         features = store.read(video.video_id)
-        logits = provider.classify_seconds(features, attend_cls=config.attend_cls)
+        logits = encoder.classify_seconds(features, attend_cls=config.attend_cls)
         return np.asarray(logits.argmax(axis=1))
 
-    return Labeller(label, {"labels by": "the model's head", "attend to [CLS]": config.attend_cls})
+    return Segmenter(label, {"labels by": "the model's head", "attend to [CLS]": config.attend_cls})
 
 
 def _sample(videos: list[LabelledVideo], config: EvaluateConfig) -> list[LabelledVideo]:

@@ -14,12 +14,12 @@ from videoclip.errors import ConfigError, IndexMismatchError
 from videoclip.features.backbones import Backbone, load_backbone
 from videoclip.zeroshot.rerank import PairScorer
 
-__all__ = ["EmbedderProvider", "FrameProvider", "Provider"]
+__all__ = ["DualEncoder", "EmbedderEncoder", "FrameEncoder"]
 
 FloatArray = NDArray[np.float32]
 
 
-class Provider(Protocol):
+class DualEncoder(Protocol):
     """Frozen features and texts in, comparable embeddings out."""
 
     @property
@@ -66,7 +66,7 @@ class Provider(Protocol):
         ...
 
 
-class EmbedderProvider:
+class EmbedderEncoder:
     """The model of an Embedder."""
 
     def __init__(self, embedder: Embedder) -> None:
@@ -110,7 +110,7 @@ class _TextSide(Protocol):
     def embed_text(self, texts: Sequence[str]) -> FloatArray: ...
 
 
-class FrameProvider:
+class FrameEncoder:
     """A baseline without training: the mean of frame features, where the backbone has a text side.
 
     Features and texts are compared by cosine, as such backbones are trained to be.
