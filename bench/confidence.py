@@ -157,7 +157,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         is_world = (arguments.videos / "annotations").is_dir()
-        videos = find_videos([arguments.videos / "videos" if is_world else arguments.videos])
+        place = arguments.videos / "videos" if is_world else arguments.videos
+        videos = [file.path for file in find_videos([place])[0]]
         if is_world:
             questions = questions_about_world(arguments.videos)
             known = {answer.video for question in questions for answer in question.answers}

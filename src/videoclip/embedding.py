@@ -26,7 +26,7 @@ from videoclip.data.tokenizer import Tokenizer
 from videoclip.data.windows import average_windows, sliding_windows
 from videoclip.errors import CheckpointError, DataError, IndexMismatchError
 from videoclip.features.backbones import Backbone, load_backbone
-from videoclip.features.buffer import features_of
+from videoclip.features.extract import features_of
 from videoclip.model import hub
 from videoclip.model.videoclip import VideoCLIP
 

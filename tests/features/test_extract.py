@@ -2,6 +2,7 @@ import os
 import signal
 import threading
 import time
+from functools import partial
 from multiprocessing import Pipe
 from pathlib import Path
 
@@ -12,9 +13,14 @@ from tests.features.toy_backbones import SPEC, MeanColour, Unpicklable
 from tests.make_video import write_video
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
-from videoclip.features import workers
-from videoclip.features.extract import extract_features, find_videos, name_videos
-from videoclip.features.workers import Computed, Failed, Stepped, compute_in_workers
+from videoclip.features import extract, workers
+from videoclip.features.extract import (
+    compute_features,
+    extract_features,
+    find_videos,
+    name_videos,
+)
+from videoclip.features.workers import Computed, Failed, Stepped
 
 
 @pytest.fixture
@@ -38,10 +44,17 @@ def test_folders_are_searched_and_files_taken_as_they_are(tmp_path):
         (tmp_path / name).touch()
     (tmp_path / "dead.mp4").symlink_to("nowhere")
     (tmp_path / "empty").mkdir()
-    found = find_videos([tmp_path, tmp_path / "notes.txt", str(tmp_path / "b.mp4")])
-    names = [str(path.relative_to(tmp_path)) for path in found]
-    assert names == ["a.MKV", "b.mp4", "d.mp4/e.mov", "dead.mp4", "sub/c.webm", "notes.txt"]
-    assert find_videos([tmp_path / "empty"]) == [tmp_path / "empty"]
+    found, failed = find_videos([tmp_path, tmp_path / "notes.txt", str(tmp_path / "b.mp4")])
+    names = [str(file.path.relative_to(tmp_path)) for file in found]
+    assert names == ["a.MKV", "b.mp4", "d.mp4/e.mov", "notes.txt", "sub/c.webm"]
+    assert failed == {tmp_path / "dead.mp4": "a link to a file that does not exist"}
+    status = (tmp_path / "a.MKV").stat()
+    assert (found[0].size, found[0].mtime_ns) == (status.st_size, status.st_mtime_ns)
+    assert find_videos([tmp_path / "empty"]) == (
+        [],
+        {tmp_path / "empty": "no videos in this folder"},
+    )
+    assert find_videos([tmp_path / "none.mp4"]) == ([], {tmp_path / "none.mp4": "no such file"})
 
 
 def test_ids_are_stems_unless_they_clash():
@@ -99,13 +112,13 @@ def test_a_killed_worker_costs_one_video(store, videos):
     assert sorted(report.done) == ["a", "b", "c"]
     assert {path.stem: reason for path, reason in report.failed.items()} == {
         "killed": "its worker process died (SIGKILL; out of memory?)",
-        "bug": "its worker process died (exit status 3; its last words are above)",
+        "bug": "its worker process died (exit status 3; its last output is above)",
     }
 
 
 def test_workers_that_cannot_start_say_so(videos):
     with pytest.raises(ConfigError, match="cannot start: call this under `if __name__"):
-        list(compute_in_workers(Unpicklable(), [videos / "a.mp4"], 1))
+        list(compute_features(Unpicklable(), [videos / "a.mp4"], 1))
 
 
 def test_an_interrupt_stops_the_workers_and_keeps_what_is_done(store, videos):
@@ -142,7 +155,7 @@ def test_a_worker_serves_until_the_other_side_is_gone(videos, monkeypatch):
     monkeypatch.setattr(signal, "signal", lambda number, handler: None)
     driver = threading.Thread(target=drive)
     driver.start()
-    workers._work(theirs, pickle.dumps(MeanColour()), 1)
+    workers._serve(theirs, pickle.dumps(partial(extract._compute_one, MeanColour())), 1)
     driver.join()
     stepped, computed, failed = events
     assert stepped == Stepped(videos / "c.mp4", 1)

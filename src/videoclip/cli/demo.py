@@ -32,7 +32,9 @@ class Demo:
 
         began = time.perf_counter()
         folder = self.out / ("quick" if self.quick else "full")
-        videos = find_videos([self.videos]) if self.videos else sample_clips()
+        videos = sample_clips()
+        if self.videos:
+            videos = [file.path for file in find_videos([self.videos])[0]]
         story = tell(folder, videos, QUICK if self.quick else FULL, _say)
         report = self.out / "report.html"
         report.write_text(render(story), encoding="utf-8")

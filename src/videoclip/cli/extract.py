@@ -50,9 +50,8 @@ class Extract:
 
         from videoclip.data.feature_store import FeatureStore
         from videoclip.features.backbones import load_backbone
-        from videoclip.features.extract import extract_features, find_videos
+        from videoclip.features.extract import extract_features
 
-        videos = find_videos(self.videos)
         backbone = load_backbone(self.backbone, self.device)
         columns = (
             TextColumn("extract"),
@@ -65,7 +64,7 @@ class Extract:
             FeatureStore.open_or_create(self.store, backbone.spec) as store,
             Bar(*columns, console=Console(stderr=True), transient=True) as bar,
         ):
-            task = bar.add_task("extract", num_finished=0, num_videos=len(videos), speed="")
+            task = bar.add_task("extract", num_finished=0, num_videos=0, speed="")
 
             def show(progress: Progress) -> None:
                 elapsed = bar.tasks[0].elapsed or 0.0
@@ -80,7 +79,7 @@ class Extract:
                 )
 
             report = extract_features(
-                videos, store, backbone, num_workers=self.workers, on_progress=show
+                self.videos, store, backbone, num_workers=self.workers, on_progress=show
             )
         if self.json:
             print(json.dumps(_as_dict(report), indent=2))

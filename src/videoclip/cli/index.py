@@ -54,7 +54,6 @@ class Index:
         """Update the library and print what changed."""
         from videoclip.data.feature_store import FeatureStore
         from videoclip.embedding import Embedder
-        from videoclip.features.workers import num_cores
         from videoclip.library.founding import model_of
         from videoclip.library.storage import is_library
         from videoclip.library.videolibrary import VideoLibrary
@@ -80,7 +79,7 @@ class Index:
                 features=features,
                 whole_hash=self.whole_hash,
                 fast=self.fast,
-                num_workers=num_cores() if self.workers is None else self.workers,
+                num_workers=self.workers,
                 progress=progress,
             )
             said = repr(library)

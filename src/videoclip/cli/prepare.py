@@ -54,10 +54,11 @@ class Prepare:
         from videoclip.features.decode import probe
         from videoclip.features.extract import find_videos, name_videos
 
-        names = name_videos(find_videos(self.videos))
+        files, unread = find_videos(self.videos)
+        names = name_videos([file.path for file in files])
         subtitles = pair_subtitles(names)
         transcribe = self._transcriber(names)
-        report = _Report()
+        report = _Report(failed={str(path): f"{path}: {why}" for path, why in unread.items()})
         stderr = Console(stderr=True)
         for path in track(names, "prepare", console=stderr, transient=True):
             try:

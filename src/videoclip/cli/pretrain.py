@@ -180,10 +180,12 @@ class Pretrain:
             return FrameStore.open(self.store)
         folder = self.out / "frames"
         if world.on_main:
-            videos = name_videos(find_videos([self.data]))
+            files, unread = find_videos([self.data])
+            videos = name_videos([file.path for file in files])
             print(f"frames of {len(videos)} videos go to {folder}", file=sys.stderr)
             store = FrameStore.open_or_create(folder, frame_encoder.frames)
-            for path, reason in store_frames(videos, store, frame_encoder).items():
+            failed = unread | store_frames(videos, store, frame_encoder)
+            for path, reason in failed.items():
                 print(f"left out: {path}: {reason}", file=sys.stderr)
         world.barrier()
         return FrameStore.open(folder)
@@ -192,17 +194,16 @@ class Pretrain:
         """The store that was named, or one in the run folder with everything in `data`."""
         from videoclip.data.feature_store import FeatureStore
         from videoclip.features.backbones import load_backbone
-        from videoclip.features.extract import extract_features, find_videos
+        from videoclip.features.extract import extract_features
 
         if self.store is not None:
             return FeatureStore.open(self.store)
         folder = self.out / "features"
         if world.on_main:
-            videos = find_videos([self.data])
             backbone = load_backbone(self.config.model.backbone, str(world.device))
-            print(f"features of {len(videos)} videos go to {folder}", file=sys.stderr)
+            print(f"features of the videos in {self.data} go to {folder}", file=sys.stderr)
             with FeatureStore.open_or_create(folder, backbone.spec) as store:
-                report = extract_features(videos, store, backbone)
+                report = extract_features([self.data], store, backbone)
             for path, reason in report.failed.items():
                 print(f"left out: {path}: {reason}", file=sys.stderr)
         world.barrier()

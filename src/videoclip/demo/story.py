@@ -24,7 +24,7 @@ from videoclip.embedding import Embedder
 from videoclip.errors import MissingExtraError
 from videoclip.evaluation import evaluate
 from videoclip.features.backbones import load_backbone
-from videoclip.features.extract import extract_features, find_videos
+from videoclip.features.extract import extract_features
 from videoclip.library.videolibrary import VideoLibrary
 from videoclip.model.starter import starter_model
 from videoclip.output.thumbnails import write_thumbnail
@@ -164,7 +164,7 @@ def tell(
     with stage("look at every second once with a frozen image network, and keep the features"):
         backbone = load_backbone("starter")
         with FeatureStore.open_or_create(folder / "features", backbone.spec) as store:
-            extract_features(find_videos([world / "videos"]), store, backbone)
+            extract_features([world / "videos"], store, backbone)
 
     story.num_candidates = len(read_table(world / "annotations" / "test.csv"))
     with stage(

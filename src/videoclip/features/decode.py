@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -20,7 +21,6 @@ from av.video.reformatter import VideoReformatter
 
 from videoclip.errors import ConfigError
 from videoclip.features.video_file import (
-    FrameTimes,
     decode_frames,
     decode_near,
     find_frame_times,
@@ -238,22 +238,12 @@ class Frame:
 def probe(path: str | Path) -> VideoInfo:
     """Read the facts about a video: its packets are counted and its first frame is decoded.
 
+    It costs nothing right after `sample_frames` of the same file in this process.
+
     Raises:
         DecodeError: If it cannot be read.
     """
-    path = Path(path)
-    times = find_frame_times(path)
-    first = next(_sample(path, times, np.zeros(1), "exact"))._decoded
-    width, height = first.display_size
-    return VideoInfo(
-        path=path,
-        duration=times.duration,
-        width=width,
-        height=height,
-        rotation=first.rotation,
-        frame_rate=len(times.visible) / times.duration,
-        num_frames=len(times.visible),
-    )
+    return _video(path).info()
 
 
 def sample_frames(path: str | Path, per_second: float, *, mode: Mode = "exact") -> Iterator[Frame]:
@@ -273,9 +263,8 @@ def sample_frames(path: str | Path, per_second: float, *, mode: Mode = "exact") 
     """
     if not per_second > 0:
         raise ConfigError(f"frames per second must be positive, got {per_second:g}")
-    path = Path(path)
-    times = find_frame_times(path)
-    yield from _sample(path, times, sample_times(times.duration, per_second), mode)
+    video = _video(path)
+    yield from video.sample(sample_times(video.times.duration, per_second), mode)
 
 
 def grab_frame(
@@ -298,31 +287,74 @@ def grab_frame(
     path, time = Path(path), max(0.0, time)
     near = decode_near(path, time, exact=mode == "exact")
     if near is None:
-        return next(_sample(path, find_frame_times(path), np.array([time]), mode)).rgb(resize)
+        return next(_video(path).sample(np.array([time]), mode)).rgb(resize)
     decoded, pixel_aspect = near
     return _DecodedFrame(decoded, pixel_aspect, {}).rgb(resize)
 
 
-def _sample(
-    path: Path, frame_times: FrameTimes, times: npt.NDArray[np.float64], mode: Mode
-) -> Iterator[Frame]:
-    """Yield the frame of each of the ascending times.
+class _Video:
+    """A video file whose packets are read once, however often it is sampled or described.
 
-    Where damage has left a gap, that is the latest decoded frame before it, or else the first one.
+    Args:
+        path: The file.
+        size: Its bytes.
+        mtime_ns: Time of its last change; after a change it is another video.
     """
-    choose = frame_times.on_screen if mode == "exact" else frame_times.nearest_keyframe
-    wanted: IntArray = choose(times)
-    scalers: dict[Resize | None, VideoReformatter] = {}
-    decoded = (
-        (timestamp, _DecodedFrame(frame, pixel_aspect, scalers))
-        for timestamp, frame, pixel_aspect in decode_frames(path, frame_times, wanted)
-    )
-    current = next(decoded)
-    following = next(decoded, None)
-    for time, timestamp in zip(times, wanted):
-        while following is not None and following[0] <= timestamp:
-            current, following = following, next(decoded, None)
-        yield Frame(float(time), float(frame_times.seconds(current[0])), current[1])
+
+    def __init__(self, path: Path, size: int, mtime_ns: int) -> None:
+        self.path = path
+        self.times = find_frame_times(path)
+        self._first: tuple[tuple[int, int], int] | None = None  # display size and rotation
+
+    def sample(self, times: npt.NDArray[np.float64], mode: Mode) -> Iterator[Frame]:
+        """Yield the frame of each of the ascending times.
+
+        Where damage has left a gap, that is the latest decoded frame before it, or else the first
+        one.
+        """
+        choose = self.times.on_screen if mode == "exact" else self.times.nearest_keyframe
+        wanted: IntArray = choose(times)
+        scalers: dict[Resize | None, VideoReformatter] = {}
+        decoded = (
+            (timestamp, _DecodedFrame(frame, pixel_aspect, scalers))
+            for timestamp, frame, pixel_aspect in decode_frames(self.path, self.times, wanted)
+        )
+        current = next(decoded)
+        self._first = self._first or (current[1].display_size, current[1].rotation)
+        following = next(decoded, None)
+        for time, timestamp in zip(times, wanted):
+            while following is not None and following[0] <= timestamp:
+                current, following = following, next(decoded, None)
+            yield Frame(float(time), float(self.times.seconds(current[0])), current[1])
+
+    def info(self) -> VideoInfo:
+        """Describe the video; its first frame is decoded unless frames were sampled before."""
+        if self._first is None:
+            next(self.sample(np.zeros(1), "exact"))
+        assert self._first is not None
+        (width, height), rotation = self._first
+        return VideoInfo(
+            path=self.path,
+            duration=self.times.duration,
+            width=width,
+            height=height,
+            rotation=rotation,
+            frame_rate=len(self.times.visible) / self.times.duration,
+            num_frames=len(self.times.visible),
+        )
+
+
+_latest_video = lru_cache(maxsize=1)(_Video)
+"""So that `probe` does not read a file again whose frames were just sampled."""
+
+
+def _video(path: str | Path) -> _Video:
+    path = Path(path)
+    try:
+        status = path.stat()
+    except OSError:
+        return _Video(path, 0, 0)  # which raises the reason
+    return _latest_video(path, status.st_size, status.st_mtime_ns)
 
 
 def _scale_shorter_side(width: int, height: int, size: int) -> tuple[int, int]:

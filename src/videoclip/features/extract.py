@@ -1,97 +1,136 @@
-"""Features of many videos into a store: resumes, and no video stops the others."""
+"""From video files to features: find videos, name them, and compute the features of each.
+
+Extraction into a store resumes, and a video that fails does not stop the others.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from videoclip.data.feature_store import FeatureStore
-from videoclip.errors import ConfigError, DataError, IndexMismatchError
+from videoclip.errors import ConfigError, DataError, IndexMismatchError, VideoCLIPError
 from videoclip.features.backbones import Backbone
+from videoclip.features.decode import probe
 from videoclip.features.workers import (
     Computed,
     Event,
     Failed,
     Stepped,
-    compute_features,
-    compute_in_workers,
     num_cores,
+    run_in_workers,
 )
+from videoclip.types import FloatArray
 
 __all__ = [
+    "NO_VIDEOS",
     "VIDEO_SUFFIXES",
     "ExtractReport",
+    "FeatureBuffer",
     "Progress",
+    "VideoFile",
+    "compute_features",
     "extract_features",
+    "features_of",
     "find_videos",
     "name_videos",
+    "os_reason",
 ]
 
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
     | {".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"}
 )
-"""What `find_videos` takes for a video in a folder."""
+"""File name extensions of the videos that are looked for in folders."""
+NO_VIDEOS = "no videos in this folder"
+FIRST_ROWS = 256
+"""Features that the buffer of a video has room for at first."""
 
 
 @dataclass(frozen=True)
-class ExtractReport:
-    """What became of each video.
+class VideoFile:
+    """A video file on the disk; an unchanged file has the same size and time.
 
     Attributes:
-        done: Ids of the videos whose features were added.
-        skipped: Ids of the videos whose features were there already.
-        failed: The other files, each with its reason in one line.
-        seconds: Time it took.
-        video_seconds: Seconds of video that the added features cover.
+        path: Absolute path.
+        size: Bytes.
+        mtime_ns: Time of its last change.
     """
 
-    done: tuple[str, ...]
-    skipped: tuple[str, ...]
-    failed: dict[Path, str]
-    seconds: float
-    video_seconds: float
+    path: Path
+    size: int
+    mtime_ns: int
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far an extraction is.
+def find_videos(paths: Iterable[Path | str]) -> tuple[list[VideoFile], dict[Path, str]]:
+    """List the videos in folders and their subfolders, and the files that are named.
 
-    Attributes:
-        num_finished: Videos added, skipped or failed.
-        num_videos: All of them.
-        bytes_finished: Their size on disk, which foretells the time better than their number.
-        bytes_total: Of all of them.
-        video_seconds: Seconds of video computed so far.
+    In folders, hidden files and folders are left out, links to files are followed and links to
+    folders are not, which could form a circle. A file that is named is listed whatever its name.
+
+    Args:
+        paths: Files and folders.
+
+    Returns:
+        The files in order of path, and for each path that cannot be read the reason.
     """
+    found: dict[str, VideoFile] = {}
+    failed: dict[Path, str] = {}
+    for given in paths:
+        path = os.path.abspath(given)  # noqa: PTH100 - Path.resolve would follow links
+        if Path(path).is_dir():
+            before = len(found) + len(failed)
+            _search_folder(path, found, failed)
+            if len(found) + len(failed) == before:
+                failed[Path(path)] = NO_VIDEOS
+        else:
+            _add_file(path, found, failed)
+    return [found[path] for path in sorted(found)], failed
 
-    num_finished: int
-    num_videos: int
-    bytes_finished: int
-    bytes_total: int
-    video_seconds: float
+
+def _search_folder(folder: str, found: dict[str, VideoFile], failed: dict[Path, str]) -> None:
+    folders = [folder]
+    while folders:
+        current = folders.pop()
+        try:
+            with os.scandir(current) as entries:
+                visible = [entry for entry in entries if not entry.name.startswith(".")]
+        except OSError as error:
+            failed[Path(current)] = os_reason(error)
+            continue
+        for entry in visible:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+            elif os.path.splitext(entry.name)[1].lower() in VIDEO_SUFFIXES:  # noqa: PTH122 - speed
+                _add_file(entry.path, found, failed)
 
 
-def find_videos(places: Iterable[str | Path]) -> list[Path]:
-    """List the videos in folders, by suffix and in sorted order, and what else is named.
+def _add_file(path: str, found: dict[str, VideoFile], failed: dict[Path, str]) -> None:
+    try:
+        path.encode()
+        status = os.stat(path)  # noqa: PTH116 - speed
+    except OSError as error:
+        failed[Path(path)] = os_reason(error)
+    except UnicodeEncodeError:
+        readable = path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        failed[Path(readable)] = "its name is not valid UTF-8; rename it"
+    else:
+        found[path] = VideoFile(Path(path), status.st_size, status.st_mtime_ns)
 
-    Hidden files are left out. A file named outright is listed whatever it is, and so is a folder
-    without videos: whoever reads it says what is wrong with it.
-    """
-    videos: dict[Path, None] = {}
-    for place in map(Path, places):
-        found = [
-            path
-            for path in sorted(place.rglob("*"))
-            if path.suffix.lower() in VIDEO_SUFFIXES
-            and not path.name.startswith(".")
-            and not path.is_dir()
-        ]
-        videos.update(dict.fromkeys(found or [place]))
-    return list(videos)
+
+def os_reason(error: OSError) -> str:
+    """The reason why a file cannot be read, in a few words without its path."""
+    if isinstance(error, FileNotFoundError):
+        is_link = Path(str(error.filename)).is_symlink()
+        return "a link to a file that does not exist" if is_link else "no such file"
+    return (error.strerror or str(error)).lower()
 
 
 def name_videos(paths: Sequence[Path]) -> dict[Path, str]:
@@ -117,6 +156,122 @@ def name_videos(paths: Sequence[Path]) -> dict[Path, str]:
     return {path: names[path] for path in dict.fromkeys(paths)}
 
 
+class FeatureBuffer:
+    """One array of features that doubles when it is full.
+
+    A list of chunks would fragment memory, since it is allocated between the large arrays of the
+    network: half a gigabyte for an hour of video.
+
+    Args:
+        dim: Width D of a feature.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self._rows = np.empty((FIRST_ROWS, dim), dtype=np.float32)
+        self._num = 0
+
+    def append(self, chunk: FloatArray) -> None:
+        """Add features (n, D)."""
+        assert chunk.shape[1:] == self._rows.shape[1:], f"features of shape {chunk.shape}"
+        end = self._num + len(chunk)
+        if end > len(self._rows):
+            rows = np.empty((max(end, 2 * len(self._rows)), self._rows.shape[1]), dtype=np.float32)
+            rows[: self._num] = self._rows[: self._num]
+            self._rows = rows
+        self._rows[self._num : end] = chunk
+        self._num = end
+
+    def features(self) -> FloatArray:
+        """Return all of them, (T, D)."""
+        return self._rows[: self._num].copy()
+
+
+def features_of(backbone: Backbone, path: Path) -> FloatArray:
+    """Compute the features of one video, (T, D).
+
+    Raises:
+        DecodeError: If the video cannot be read.
+    """
+    buffer = FeatureBuffer(backbone.spec.dim)
+    for chunk in backbone.features_for(path):
+        buffer.append(chunk)
+    return buffer.features()
+
+
+def compute_features(
+    backbone: Backbone, paths: Sequence[Path], num_workers: int | None = 0
+) -> Iterator[Event]:
+    """Compute the features of videos: for each, `Stepped` events, then `Computed` or `Failed`.
+
+    Args:
+        backbone: The frozen network.
+        paths: The videos.
+        num_workers: As for `extract_features`.
+    """
+    num_threads = 1
+    if num_workers is None:
+        num_workers = min(num_cores(), len(paths))
+        num_workers = 0 if num_workers < 2 else num_workers
+        num_threads = max(1, num_cores() // max(1, num_workers))  # more cores than videos
+    work = partial(_compute_one, backbone)
+    if num_workers and paths:
+        yield from run_in_workers(work, paths, num_workers, num_threads)
+    else:
+        for path in paths:
+            yield from work(path)
+
+
+def _compute_one(backbone: Backbone, path: Path) -> Iterator[Event]:
+    buffer = FeatureBuffer(backbone.spec.dim)
+    try:
+        for chunk in backbone.features_for(path):
+            buffer.append(chunk)
+            yield Stepped(path, len(chunk))
+        info = probe(path)
+    except VideoCLIPError as error:
+        yield Failed(path, str(error).removeprefix(f"{path}: "))
+    else:
+        yield Computed(path, buffer.features(), info)
+
+
+@dataclass(frozen=True)
+class ExtractReport:
+    """The outcome for each video.
+
+    Attributes:
+        done: Ids of the videos whose features were added.
+        skipped: Ids of the videos whose features were there already.
+        failed: Reason in one line for each other file.
+        seconds: Duration of the extraction.
+        video_seconds: Seconds of video that the added features cover.
+    """
+
+    done: tuple[str, ...]
+    skipped: tuple[str, ...]
+    failed: dict[Path, str]
+    seconds: float
+    video_seconds: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Progress of an extraction.
+
+    Attributes:
+        num_finished: Videos added, skipped or failed.
+        num_videos: All of them.
+        bytes_finished: Their size on disk, a better predictor of time than their number.
+        bytes_total: Size of all of them.
+        video_seconds: Seconds of video computed so far.
+    """
+
+    num_finished: int
+    num_videos: int
+    bytes_finished: int
+    bytes_total: int
+    video_seconds: float
+
+
 def extract_features(
     videos: Iterable[str | Path],
     store: FeatureStore,
@@ -127,40 +282,45 @@ def extract_features(
 ) -> ExtractReport:
     """Add the features of videos to a store.
 
-    Videos that the store has are skipped, so the same call goes on where an interrupted one
-    stopped. Each video is added whole or not at all; one that fails is listed with its reason.
+    Videos that are in the store already are skipped, so the same call continues an interrupted one.
+    Each video is added whole or not at all; one that fails is listed with its reason.
 
     Args:
-        videos: Files and folders, as `find_videos` takes them; ids are given by `name_videos`.
-        store: Where features go; its spec must be the backbone's.
+        videos: Files and folders, see `find_videos`; ids are those of `name_videos`.
+        store: Store to add to; its spec must be the backbone's.
         backbone: The frozen network.
         num_workers: Processes that compute, each on one core; 0: this process, with all its
             threads; None: one per core, or this process if there is but one video.
-        on_progress: Called whenever there is something new.
+        on_progress: Called after each step.
 
     Raises:
         IndexMismatchError: If the store holds other features than the backbone makes.
-        DataError: If the disk refuses; what was added before stays.
+        DataError: If writing fails; what was added before stays.
     """
     if differences := store.spec.differences(backbone.spec):
         raise IndexMismatchError(f"{store.folder}: the store holds other features ({differences})")
     if num_workers is not None and num_workers < 0:
         raise ConfigError(f"num_workers must not be negative, got {num_workers}")
     started = time.monotonic()
-    names = name_videos(find_videos(videos))
+    files, unread = find_videos(videos)
+    sizes = {file.path: file.size for file in files}
+    names = name_videos(list(sizes))
     skipped = [path for path, name in names.items() if name in store]
     todo = [path for path, name in names.items() if name not in store]
     progress = Progress(
         num_finished=len(skipped),
-        num_videos=len(names),
-        bytes_finished=sum(map(_size, skipped)),
-        bytes_total=sum(map(_size, names)),
+        num_videos=len(names) + len(unread),
+        bytes_finished=sum(sizes[path] for path in skipped),
+        bytes_total=sum(sizes.values()),
         video_seconds=0.0,
     )
     on_progress(progress)
+    if unread:
+        progress = replace(progress, num_finished=len(skipped) + len(unread))
+        on_progress(progress)
     done: list[str] = []
-    failed: dict[Path, str] = {}
-    for event in _compute(backbone, todo, num_workers):
+    failed = dict(unread)
+    for event in compute_features(backbone, todo, num_workers):
         if isinstance(event, Stepped):
             seconds = event.num_features / backbone.spec.features_per_second
             progress = replace(progress, video_seconds=progress.video_seconds + seconds)
@@ -173,7 +333,7 @@ def extract_features(
             progress = replace(
                 progress,
                 num_finished=progress.num_finished + 1,
-                bytes_finished=progress.bytes_finished + _size(event.path),
+                bytes_finished=progress.bytes_finished + sizes[event.path],
             )
         on_progress(progress)
     return ExtractReport(
@@ -185,22 +345,8 @@ def extract_features(
     )
 
 
-def _compute(backbone: Backbone, paths: Sequence[Path], num_workers: int | None) -> Iterator[Event]:
-    """Choose between processes and this one."""
-    num_threads = 1
-    if num_workers is None:
-        num_workers = min(num_cores(), len(paths))
-        num_workers = 0 if num_workers < 2 else num_workers
-        num_threads = max(1, num_cores() // max(1, num_workers))  # cores beyond the videos
-    if num_workers and paths:
-        yield from compute_in_workers(backbone, paths, num_workers, num_threads)
-    else:
-        for path in paths:
-            yield from compute_features(backbone, path)
-
-
 def _add(store: FeatureStore, names: Mapping[Path, str], computed: Computed) -> str | None:
-    """Append to the store; return why the features are not fit for it, if so."""
+    """Append to the store; return the reason if the store refuses the features."""
     try:
         store.append(names[computed.path], computed.features)
     except DataError as error:
@@ -208,7 +354,3 @@ def _add(store: FeatureStore, names: Mapping[Path, str], computed: Computed) -> 
             raise
         return str(error).removeprefix(f"{store.folder}: ")
     return None
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0

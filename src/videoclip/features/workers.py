@@ -1,7 +1,7 @@
 """Worker processes that compute features, one video at a time each.
 
-A pool of our own because of one need: a decoder that crashes or is killed must cost
-the video in its hands and nothing else, and which video that was must be known.
+The pool is our own because a decoder that crashes or is killed must cost only the video it was
+reading, and that video must be known.
 """
 
 from __future__ import annotations
@@ -11,31 +11,18 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
-import numpy.typing as npt
+from videoclip.errors import ConfigError
+from videoclip.features.decode import VideoInfo
+from videoclip.types import FloatArray
 
-from videoclip.errors import ConfigError, VideoCLIPError
-from videoclip.features.backbones import Backbone
-from videoclip.features.buffer import FeatureBuffer
-
-__all__ = [
-    "Computed",
-    "Event",
-    "Failed",
-    "Stepped",
-    "compute_features",
-    "compute_in_workers",
-    "num_cores",
-]
-
-FloatArray = npt.NDArray[np.float32]
+__all__ = ["Computed", "Event", "Failed", "Stepped", "num_cores", "run_in_workers"]
 
 
 @dataclass(frozen=True)
@@ -48,15 +35,16 @@ class Stepped:
 
 @dataclass(frozen=True)
 class Computed:
-    """All features of a video, (T, D)."""
+    """All features of a video, (T, D), and what the video is."""
 
     path: Path
     features: FloatArray
+    info: VideoInfo
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A video whose features cannot be had, and why."""
+    """A video whose features cannot be computed, and the reason in one line."""
 
     path: Path
     reason: str
@@ -65,36 +53,29 @@ class Failed:
 Event: TypeAlias = Stepped | Computed | Failed
 
 
-def compute_features(backbone: Backbone, path: Path) -> Iterator[Event]:
-    """Compute one video's features here: yield `Stepped` for each chunk, then how it ended."""
-    buffer = FeatureBuffer(backbone.spec.dim)
-    try:
-        for chunk in backbone.features_for(path):
-            buffer.append(chunk)
-            yield Stepped(path, len(chunk))
-    except VideoCLIPError as error:
-        yield Failed(path, str(error).removeprefix(f"{path}: "))
-    else:
-        yield Computed(path, buffer.features())
-
-
-def compute_in_workers(
-    backbone: Backbone, paths: Sequence[Path], num_workers: int, num_threads: int = 1
+def run_in_workers(
+    work: Callable[[Path], Iterator[Event]],
+    paths: Sequence[Path],
+    num_workers: int,
+    num_threads: int = 1,
 ) -> Iterator[Event]:
-    """Compute the features of videos in processes; events come as they happen.
+    """Yield the events of working on each video in processes, as they happen.
 
-    Each computes on one core, unless there are more: `num_threads`.
-
-    The processes are spawned, so a script that gets here must guard its entry point with
+    The processes are spawned, so a script that calls this must guard its entry point with
     `if __name__ == "__main__"`.
+
+    Args:
+        work: Yields the events of one video; pickled once for each process.
+        paths: The videos.
+        num_workers: Processes; no more are started than there are videos.
+        num_threads: Threads of torch in each process.
 
     Raises:
         ConfigError: If the processes cannot start.
     """
     remaining = list(reversed(paths))
-    num_workers = min(num_workers, len(paths))
-    setup = (pickle.dumps(backbone), num_threads)
-    workers = [_Worker(*setup) for _ in range(num_workers)]
+    setup = (pickle.dumps(work), num_threads)
+    workers = [_Worker(*setup) for _ in range(min(num_workers, len(paths)))]
     try:
         while True:
             for worker in workers:
@@ -119,23 +100,23 @@ def compute_in_workers(
 
 
 class _Worker:
-    """One process, and the video it has in its hands."""
+    """One process and the video it is working on."""
 
-    def __init__(self, backbone: bytes, num_threads: int) -> None:
+    def __init__(self, work: bytes, num_threads: int) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.path: Path | None = None
         self.alive = True
         self._ready = False
         self._process = context.Process(
-            target=_work, args=(theirs, backbone, num_threads), daemon=True
+            target=_serve, args=(theirs, work, num_threads), daemon=True
         )
         self._process.start()
         theirs.close()
 
     def start(self, path: Path) -> None:
         self.path = path
-        with suppress(ConnectionError):  # a dead process is met, and named, in `receive`
+        with suppress(ConnectionError):  # `receive` reports a dead process
             self.connection.send(path)
 
     def receive(self) -> Event:
@@ -164,16 +145,16 @@ class _Worker:
         self._process.join()
 
 
-def _work(connection: Connection, backbone: bytes, num_threads: int) -> None:
-    """Compute features of the paths that come in, until the other side is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    network: Backbone = pickle.loads(backbone)
-    if torch := sys.modules.get("torch"):  # more threads than cores only get in each other's way
+def _serve(connection: Connection, pickled: bytes, num_threads: int) -> None:
+    """Work on each path that is received, until the other side closes the connection."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
+    work: Callable[[Path], Iterator[Event]] = pickle.loads(pickled)
+    if torch := sys.modules.get("torch"):  # more threads than cores are slower
         torch.set_num_threads(num_threads)
     try:
         connection.send(True)
         while True:
-            for event in compute_features(network, connection.recv()):
+            for event in work(connection.recv()):
                 connection.send(event)
     except (EOFError, ConnectionError):
         return
@@ -188,4 +169,4 @@ def _cause(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
         name = signal.Signals(-exit_code).name
         return f"{name}; out of memory?" if name == "SIGKILL" else name
-    return f"exit status {exit_code}; its last words are above"
+    return f"exit status {exit_code}; its last output is above"

@@ -23,18 +23,18 @@ from videoclip.data.subtitles import Cue, pair_subtitles, read_subtitles
 from videoclip.embedding import Embedder
 from videoclip.errors import DataError, DecodeError, VideoCLIPError
 from videoclip.features.backbones import Backbone
-from videoclip.features.decode import probe
-from videoclip.features.extract import name_videos
-from videoclip.features.workers import (
-    Computed,
-    Event,
-    Failed,
+from videoclip.features.decode import VideoInfo, probe
+from videoclip.features.extract import (
+    NO_VIDEOS,
+    VideoFile,
     compute_features,
-    compute_in_workers,
+    find_videos,
+    name_videos,
 )
+from videoclip.features.workers import Computed, Failed
 from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.library.claims import Claims
-from videoclip.library.identity import NO_VIDEOS, FoundFile, content_hash, find_videos
+from videoclip.library.identity import content_hash
 from videoclip.library.metadata import Values, metadata_of
 from videoclip.library.vectors import VectorStore
 from videoclip.zeroshot.results import UpdateReport
@@ -62,7 +62,7 @@ class Indexer:
         backbone: Gives what featurises videos, loaded only if there are any to decode.
         given: Features extracted before, by the names of `name_videos`; asked before decoding.
         whole_hash: Whether to hash whole files to tell their contents apart.
-        num_workers: Processes that decode; below 2, this one does.
+        num_workers: Processes that decode, as for `extract_features`.
         report: What was done so far.
     """
 
@@ -75,7 +75,7 @@ class Indexer:
     backbone: Callable[[], Backbone]
     given: FeatureStore | None
     whole_hash: bool
-    num_workers: int
+    num_workers: int | None
     report: UpdateReport = field(default_factory=UpdateReport)
     _names: Mapping[Path, str] = field(default_factory=dict)
     _subtitles: Mapping[Path, Path | None] = field(default_factory=dict)
@@ -90,22 +90,25 @@ class Indexer:
     ) -> UpdateReport:
         """Do all of `VideoLibrary.update`; see there."""
         files, failed = find_videos(paths)
-        self.report.failed.update(failed)
-        found = [Path(file.path) for file in files]
+        self.report.failed.update({str(path): reason for path, reason in failed.items()})
+        found = [file.path for file in files]
         self._names, self._subtitles = name_videos(found), pair_subtitles(found)
         with self.catalog.reading():
             known = {video.path: video for video in self.catalog.videos()}
-        self._add_new_and_changed([f for f in files if not _same(known.get(f.path), f)], progress)
-        same = [known[file.path] for file in files if _same(known.get(file.path), file)]
+        self._add_new_and_changed(
+            [f for f in files if not _same(known.get(str(f.path)), f)], progress
+        )
+        paths_found = [str(path) for path in found]
+        same = [known[p] for p, f in zip(paths_found, files, strict=True) if _same(known.get(p), f)]
         self._refresh_narration(same)
-        self._drop_missing(paths, {file.path for file in files}, prune)
+        self._drop_missing(paths, set(paths_found), prune)
         with self.lock, self.catalog.writing():
-            for path, values in metadata_of(metadata, [file.path for file in files]).items():
+            for path, values in metadata_of(metadata, paths_found).items():
                 if video := self.catalog.find(path):
                     self.catalog.set_metadata(video.id, values)
         return replace(self.report, unchanged=len(same) - len(self.report.narrated))
 
-    def _add_new_and_changed(self, files: Sequence[FoundFile], progress: Progress) -> None:
+    def _add_new_and_changed(self, files: Sequence[VideoFile], progress: Progress) -> None:
         done = 0
 
         def step(path: str) -> None:
@@ -115,14 +118,15 @@ class Indexer:
 
         progress(0, len(files), "")
         with Claims(self.folder / "claims") as claims:
-            mine = {file.path: file for file in files if claims.take(file.path)}
+            mine = {str(f.path): f for f in files if claims.take(str(f.path))}
             self._index(mine, step)
             for file in files:  # that another process had in hand: it is done, or it died
-                if file.path not in mine:
-                    claims.take(file.path, wait=True)
-                    self._index({file.path: file}, step)
+                path = str(file.path)
+                if path not in mine:
+                    claims.take(path, wait=True)
+                    self._index({path: file}, step)
 
-    def _index(self, files: Mapping[str, FoundFile], step: Callable[[str], None]) -> None:
+    def _index(self, files: Mapping[str, VideoFile], step: Callable[[str], None]) -> None:
         """Index claimed files and tell of each."""
         contents: dict[str, str] = {}
         for path, file in files.items():
@@ -140,14 +144,15 @@ class Indexer:
                 self.report.failed[path] = features
             else:
                 try:
-                    self._embed(files[path], contents[path], features)
+                    self._embed(files[path], contents[path], *features)
                 except VideoCLIPError as error:
                     self.report.failed[path] = _without_path(error, path)
             step(path)
 
-    def _settled(self, file: FoundFile, content: str) -> bool:
+    def _settled(self, file: VideoFile, content: str) -> bool:
         """Whether a file needs no embedding: done by another process, touched only, or moved."""
-        known = self.catalog.find(file.path)
+        path = str(file.path)
+        known = self.catalog.find(path)
         if _same(known, file):
             return True
         if known and known.content_hash == content:
@@ -158,12 +163,14 @@ class Indexer:
             if not gone:
                 return False
             moved = gone[0]
-            self.report.moved.append(file.path)
+            self.report.moved.append(path)
         with self.catalog.writing():
-            self.catalog.move(moved.id, file.path, file.size, file.mtime_ns)
+            self.catalog.move(moved.id, path, file.size, file.mtime_ns)
         return True
 
-    def _features(self, contents: Mapping[str, str]) -> Iterator[tuple[str, FeatureArray | str]]:
+    def _features(
+        self, contents: Mapping[str, str]
+    ) -> Iterator[tuple[str, tuple[FeatureArray, VideoInfo | None] | str]]:
         """Features (T, D) of each video, or the reason why there are none, as they come.
 
         The library keeps the features it computes, by content: they take some percent of the
@@ -173,12 +180,13 @@ class Indexer:
         for path, content in contents.items():
             name = self._names[Path(path)]
             if self.given is not None and name in self.given:
-                yield path, self.given.read(name)
+                yield path, (self.given.read(name), None)
             elif content in self._kept():
-                yield path, self._kept().read(content)
+                yield path, (self._kept().read(content), None)
             else:
                 fresh.append(Path(path))
-        for event in self._computed(fresh):
+        events = compute_features(self.backbone(), fresh, self.num_workers) if fresh else ()
+        for event in events:
             if isinstance(event, Failed):
                 yield str(event.path), event.reason
             elif isinstance(event, Computed):
@@ -188,15 +196,7 @@ class Indexer:
                     if content not in self._kept():
                         self._kept().append(content, event.features)
                 # As a later rebuild will read them, so that both give the same vectors.
-                yield str(event.path), self._kept().read(content)
-
-    def _computed(self, paths: Sequence[Path]) -> Iterator[Event]:
-        """Compute features here or in processes."""
-        if min(self.num_workers, len(paths)) > 1:
-            yield from compute_in_workers(self.backbone(), paths, self.num_workers)
-        else:
-            for path in paths:
-                yield from compute_features(self.backbone(), path)
+                yield str(event.path), (self._kept().read(content), event.info)
 
     def _kept(self) -> FeatureStore:
         """The features this library keeps, of the backbone at hand."""
@@ -236,16 +236,18 @@ class Indexer:
                 self.catalog.remove(video.id for video in gone)
         (self.report.removed if prune else self.report.missing).extend(v.path for v in gone)
 
-    def _embed(self, file: FoundFile, content: str, features: FeatureArray) -> None:
+    def _embed(
+        self, file: VideoFile, content: str, features: FeatureArray, info: VideoInfo | None
+    ) -> None:
         """Embed a video and commit it."""
-        path = Path(file.path)
-        info = probe(path)
+        path = file.path
+        info = info or probe(path)
         rate = self.embedder.config.features_per_second
         spans = window_spans(len(features), rate, self.windows)
         vectors = self.embedder.embed_windows(features, [tuple(span) for span in spans.tolist()])
         narration_path, narration_mtime_ns, cues = self._narration(path)
         video = IndexedVideo(
-            path=file.path,
+            path=str(path),
             size=file.size,
             mtime_ns=file.mtime_ns,
             content_hash=content,
@@ -263,9 +265,9 @@ class Indexer:
         with self.lock:
             first_row = self.open_vectors().append(vectors)  # on the disk before the commit
             with self.catalog.writing():
-                known = self.catalog.find(file.path)
+                known = self.catalog.find(str(path))
                 self.catalog.add(replace(video, first_row=first_row), cues)
-        (self.report.changed if known else self.report.added).append(file.path)
+        (self.report.changed if known else self.report.added).append(str(path))
 
     def _narration(self, video: Path) -> tuple[str | None, int | None, list[Cue]]:
         """Where the narration of a video lies, since when, and its cues."""
@@ -279,7 +281,7 @@ class Indexer:
             return None, None, []
 
 
-def _same(video: IndexedVideo | None, file: FoundFile) -> bool:
+def _same(video: IndexedVideo | None, file: VideoFile) -> bool:
     return video is not None and (video.size, video.mtime_ns) == (file.size, file.mtime_ns)
 
 

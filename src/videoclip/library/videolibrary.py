@@ -25,7 +25,7 @@ from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import Embedder, check_features
 from videoclip.errors import ConfigError
 from videoclip.features.backbones import Backbone
-from videoclip.features.buffer import features_of
+from videoclip.features.extract import features_of
 from videoclip.features.frame_backbone import KeyframeBackbone
 from videoclip.library.background import load_background, measure_again
 from videoclip.library.catalog import IndexedVideo
@@ -156,7 +156,7 @@ class VideoLibrary:
         features: FeatureStore | None = None,
         whole_hash: bool = False,
         fast: bool = False,
-        num_workers: int = 0,
+        num_workers: int | None = 0,
         progress: Progress | None = None,
     ) -> UpdateReport:
         """Add new and changed videos and leave the others alone.
@@ -171,8 +171,9 @@ class VideoLibrary:
             features: Features extracted before (`extract_features`), used instead of decoding.
             whole_hash: Compare whole contents, not the ends of files only.
             fast: Look at the keyframe nearest to every second instead of its own picture.
-            num_workers: Processes that decode videos, spawned: a script that asks for them guards
-                its entry point with `if __name__ == "__main__"`. Below 2, this process decodes.
+            num_workers: Processes that decode videos; 0: this process; None: one per core. They are
+                spawned: a script that uses them guards its entry point with
+                `if __name__ == "__main__"`.
             progress: Called with videos done, videos to do, and the path done last.
 
         Raises:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videoclip.features.buffer import FeatureBuffer
+from videoclip.features.extract import FeatureBuffer
 
 
 @given(st.lists(st.integers(0, 700), max_size=6))
