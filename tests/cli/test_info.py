@@ -10,8 +10,7 @@ from tests.make_video import write_video
 from tests.model.tiny_models import make_model
 from videoclip.cli import main
 from videoclip.cli.info import describe
-from videoclip.data.feature_spec import FeatureSpec
-from videoclip.data.feature_store import FeatureStore
+from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.data.frame_store import FrameSpec, FrameStore
 from videoclip.errors import DataError
 from videoclip.library.videolibrary import VideoLibrary

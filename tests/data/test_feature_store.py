@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from videoclip.data import feature_store
-from videoclip.data.feature_index import FeatureIndex
-from videoclip.data.feature_store import FeatureSpec, FeatureStore
+from videoclip.data.feature_store import FeatureIndex, FeatureSpec, FeatureStore
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
 
 SPEC = FeatureSpec(

@@ -9,8 +9,7 @@ import torch
 from tests.test_embedding import CONFIG, make_embedder, make_features
 from videoclip.benchmarks.examples import MultipleChoiceExample, RetrievalExample
 from videoclip.config import EvaluateConfig
-from videoclip.data.feature_spec import FeatureSpec
-from videoclip.data.feature_store import FeatureStore
+from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.errors import ConfigError
 from videoclip.evaluation.encoders import EmbedderEncoder
 from videoclip.evaluation.retrieval import evaluate_retrieval

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from videoclip.data.feature_spec import FeatureSpec
-from videoclip.data.feature_store import FeatureStore
+from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.errors import DataError
 
 __all__ = ["find_arrays", "import_features", "spec_of_arrays"]

@@ -7,32 +7,80 @@ A store is a folder:
     names.bin      video ids, UTF-8, one after the other
     index.bin      a record of 32 bytes per video: where its rows and its name are, and checksums
 
-A video counts once its record is there, and the record is written after everything it speaks of
-has reached the disk. So a crash at any moment loses at most the video in hand, and readers, which
-look at nothing beyond the index, never see half of one. Several processes may append at once (a
-lock makes them take turns) and any number may read; `refresh` shows what others have added.
+A video counts once its record is there, and the record is written after the rows and the name it
+points to have reached the disk. So a crash at any moment loses at most the video in hand, and
+readers, which read nothing beyond the index, never see half a video. Several processes may append
+at once (a lock makes them take turns) and any number may read; `refresh` reads what others added.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import struct
 import zlib
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from videoclip.data.feature_index import REMEDY, FeatureIndex, write_at
-from videoclip.data.feature_spec import FeatureSpec, read_spec, write_spec
-from videoclip.errors import DataError, IndexMismatchError
+from videoclip.config import from_dict
+from videoclip.errors import ConfigError, DataError, IndexMismatchError
+from videoclip.files import write_text
 
-__all__ = ["FeatureSpec", "FeatureStore"]
+if TYPE_CHECKING:
+    from filelock import FileLock
 
+__all__ = ["FeatureIndex", "FeatureSpec", "FeatureStore"]
+
+FORMAT = 1
+"""Layout of a store's files; another number is refused."""
+REMEDY = "restore the folder from a copy, or delete it and extract again"
 RWF_NOWAIT = getattr(os, "RWF_NOWAIT", 0)  # Linux: read only what is in memory
+
+RECORD = struct.Struct("<QIIQI")
+"""First row, number of rows, crc32 of the rows; first byte of the name, number of bytes."""
+CHECKSUM = struct.Struct("<I")
+"""crc32 of the record and the name."""
+RECORD_BYTES = RECORD.size + CHECKSUM.size
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """What features are, stored beside them and checked wherever they are used.
+
+    Attributes:
+        dim: Width D of one feature.
+        features_per_second: Rate; feature i stands for seconds [i / rate, (i + 1) / rate).
+        backbone: Name of the frozen backbone that made them, as `load_backbone` takes it.
+        normalized: Whether each feature has L2 norm 1.
+        fingerprint: Identifies the backbone's weights and preprocessing.
+    """
+
+    dim: int
+    features_per_second: float
+    backbone: str
+    normalized: bool
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        if self.dim < 1 or not 0 < self.features_per_second < float("inf") or not self.backbone:
+            raise ConfigError("features need a positive width, a positive rate and a backbone")
+
+    def differences(self, other: FeatureSpec) -> str:
+        """Return where two specs differ, as "dim 512, not 1280; ..."; empty if they agree."""
+        return "; ".join(
+            f"{f.name} {getattr(self, f.name)!r}, not {getattr(other, f.name)!r}"
+            for f in fields(self)
+            if getattr(self, f.name) != getattr(other, f.name)
+        )
 
 
 class FeatureStore:
@@ -41,7 +89,7 @@ class FeatureStore:
     Reading is safe from threads, from forked processes and, by pickling, from spawned ones.
 
     Attributes:
-        folder: Where it lies.
+        folder: Folder of the store.
         spec: What its features are.
     """
 
@@ -52,7 +100,7 @@ class FeatureStore:
         self._index = FeatureIndex(folder)
         self._handle = os.open(folder / "features.bin", os.O_RDONLY | os.O_CLOEXEC)
         if hasattr(os, "posix_fadvise"):  # Linux
-            # Windows are drawn at random: read-ahead would fetch megabytes nobody asked for.
+            # Windows are drawn at random: read-ahead would fetch megabytes that nobody needs.
             os.posix_fadvise(self._handle, 0, 0, os.POSIX_FADV_RANDOM)
         self._check_length()
 
@@ -68,9 +116,10 @@ class FeatureStore:
             raise DataError("there is a feature store here already", folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "features.bin").touch()
-            FeatureIndex.create(folder)
-            write_spec(folder / "store.json", spec)
+            for name in ("features.bin", "names.bin", "index.bin"):
+                (folder / name).touch()
+            content = {"format": FORMAT, "spec": asdict(spec)}
+            write_text(folder / "store.json", json.dumps(content, indent=2))
         except OSError as error:
             raise DataError(f"cannot make a feature store: {error.strerror}", folder) from error
         return cls(folder, spec)
@@ -85,7 +134,7 @@ class FeatureStore:
         folder = Path(folder)
         if not (folder / "store.json").is_file():
             raise DataError("there is no feature store; 'videoclip extract' makes one", folder)
-        spec = read_spec(folder / "store.json")
+        spec = _read_spec(folder / "store.json")
         try:
             return cls(folder, spec)
         except OSError as error:
@@ -97,7 +146,7 @@ class FeatureStore:
 
         Raises:
             DataError: If it is damaged or cannot be made.
-            IndexMismatchError: If its features are others than `spec` says.
+            IndexMismatchError: If it holds features of another spec.
         """
         if not (Path(folder) / "store.json").exists():
             return cls.create(folder, spec)
@@ -118,10 +167,9 @@ class FeatureStore:
         return video_id in self._index.positions
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._index.positions)
 
     def __repr__(self) -> str:
-        """Say what it is instead of where in memory."""
         return (
             f"FeatureStore({str(self.folder)!r}, {len(self)} videos, {self.spec.backbone} "
             f"{self.spec.dim}-d at {self.spec.features_per_second:g}/s)"
@@ -134,6 +182,10 @@ class FeatureStore:
             DataError: If it is not in the store.
         """
         return self._index.find(video_id).length
+
+    def checksum(self, video_id: str) -> int:
+        """Return the stored checksum of a video's features."""
+        return self._index.find(video_id).checksum
 
     def read(
         self, video_id: str, start: int = 0, stop: int | None = None
@@ -185,42 +237,40 @@ class FeatureStore:
             for window, first in zip(arrays, firsts)
             if not self._fill_from_memory(window, first)
         ]
-        # What is not in memory is asked for all at once: a disk likes many requests, not one.
-        for window, first in missing:
-            self._announce(window, first)
+        # What is not in memory is requested all at once: disks are fast with many requests.
+        if hasattr(os, "posix_fadvise"):
+            for window, first in missing:
+                offset = first * self._row_bytes
+                os.posix_fadvise(self._handle, offset, window.nbytes, os.POSIX_FADV_WILLNEED)
         for window, first in missing:
             self._fill(window, first)
         return arrays
 
-    def checksum(self, video_id: str) -> int:
-        """Return the checksum of a video's features, which was kept with them."""
-        return self._index.find(video_id).checksum
-
     def append(self, video_id: str, features: npt.ArrayLike) -> None:
-        """Add a video; when this returns, it is on the disk.
+        """Add a video; it is on the disk when this returns.
 
         Args:
             video_id: Not yet in the store.
             features: (T, D) finite numbers, T >= 1; kept as float16.
 
         Raises:
-            DataError: If the video is there already, the array is not as it should be, or the
-                disk refuses. The store stays as it was.
+            DataError: If the video is there already, the array does not fit the store, or writing
+                fails. The store is unchanged then.
         """
         rows = self._checked(video_id, features)
         try:
             with self._index.locked():
                 if video_id in self:
                     raise DataError(f"'{video_id}' is in the store already", self.folder)
-                # The record speaks of these rows: they must be on the disk before it.
+                # The record points to these rows: they must be on the disk before it.
                 offset = self._index.num_rows * self._row_bytes
-                write_at(self.folder / "features.bin", rows.data, offset)
+                _write_at(self.folder / "features.bin", rows.data, offset)
                 self._index.append(video_id, len(rows), zlib.crc32(rows.data))
         except OSError as error:
             raise DataError(f"cannot add '{video_id}': {error.strerror}", self.folder) from error
 
     def refresh(self) -> None:
-        """Take in what other processes have appended since.
+        """Read what other processes have appended since.
 
         Raises:
             DataError: If the store is damaged.
@@ -229,12 +279,12 @@ class FeatureStore:
         self._check_length()
 
     def verify(self) -> None:
-        """Read everything; `DataError` at the first video whose checksum is not right."""
+        """Read everything; `DataError` at the first video whose checksum is wrong."""
         for video_id in self.video_ids:
             self.read(video_id)
 
     def close(self) -> None:
-        """Close the file; reading is over."""
+        """Close the file; the store cannot be read any more."""
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
@@ -242,26 +292,21 @@ class FeatureStore:
     def __enter__(self) -> FeatureStore:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_handle", -1) >= 0:
+        if hasattr(self, "_handle"):
             self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).open, (self.folder,)
 
     def _check_length(self) -> None:
-        there = os.fstat(self._handle).st_size // self._row_bytes
-        if there < self._index.num_rows:
+        found = os.fstat(self._handle).st_size // self._row_bytes
+        if found < self._index.num_rows:
             raise DataError(
-                f"it ends after {there} of {self._index.num_rows} features; {REMEDY}",
+                f"it ends after {found} of {self._index.num_rows} features; {REMEDY}",
                 self.folder / "features.bin",
             )
 
@@ -271,23 +316,17 @@ class FeatureStore:
             raise DataError(f"it has become shorter; {REMEDY}", self.folder / "features.bin")
 
     def _fill_from_memory(self, rows: npt.NDArray[np.float16], first: int) -> bool:
-        """Read rows if the page cache has them; return whether it had."""
+        """Read rows if they are in the page cache; return whether they were."""
         if not RWF_NOWAIT:
             return False
         try:
             offset = first * self._row_bytes
             return os.preadv(self._handle, [rows.data], offset, RWF_NOWAIT) == rows.nbytes
-        except OSError:  # not there, or a file system that cannot tell
+        except OSError:  # not in memory, or not supported by the file system
             return False
 
-    def _announce(self, rows: npt.NDArray[np.float16], first: int) -> None:
-        """Let the kernel fetch rows in the background."""
-        if hasattr(os, "posix_fadvise"):
-            offset = first * self._row_bytes
-            os.posix_fadvise(self._handle, offset, rows.nbytes, os.POSIX_FADV_WILLNEED)
-
     def _checked(self, video_id: str, features: npt.ArrayLike) -> npt.NDArray[np.float16]:
-        """Return features as float16, or say what is wrong with them."""
+        """Return features as float16; raise a DataError if they do not fit the store."""
         given = np.asarray(features)
         problem = None
         if not video_id:
@@ -302,3 +341,131 @@ class FeatureStore:
         if problem:
             raise DataError(f"cannot add '{video_id}': {problem}", self.folder)
         return rows
+
+
+class Entry(NamedTuple):
+    """Where the features of one video are.
+
+    Attributes:
+        first: Their first row in the file.
+        length: Number of rows.
+        checksum: crc32 of the rows.
+    """
+
+    first: int
+    length: int
+    checksum: int
+
+
+class FeatureIndex:
+    """The index of a store: entries by video id, in the order in which they were appended.
+
+    Each record carries a checksum of itself and its name, and begins where the one before ends.
+
+    Attributes:
+        positions: Number of each video, by id.
+        num_rows: Rows of all videos together.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.positions: dict[str, int] = {}
+        self.num_rows = 0
+        self._numbers = array("Q")  # three per video: a million in 24 MB, not 200 as objects
+        self._name_bytes = 0
+        self.refresh()
+
+    def find(self, video_id: str) -> Entry:
+        """Return the entry of a video.
+
+        Raises:
+            DataError: If there is none.
+        """
+        position = self.positions.get(video_id)
+        if position is None:
+            raise DataError(f"there is no video '{video_id}' in the store", self._folder)
+        return Entry(*self._numbers[3 * position : 3 * position + 3])
+
+    def refresh(self) -> None:
+        """Read what was appended since, by this or another process.
+
+        Raises:
+            DataError: If a record is damaged. An unfinished one at the end is ignored: a crash
+                leaves one behind, and the next append overwrites it.
+        """
+        path = self._folder / "index.bin"
+        records = _read_from(path, len(self.positions) * RECORD_BYTES)
+        num_whole = len(records) // RECORD_BYTES
+        if not num_whole:
+            return
+        base = self._name_bytes
+        names = _read_from(self._folder / "names.bin", base)
+        for number in range(num_whole):
+            record = records[number * RECORD_BYTES : (number + 1) * RECORD_BYTES]
+            if number == num_whole - 1 and not any(record):
+                return  # a power cut after the file grew and before the record was written
+            first, length, checksum, start, num_bytes = RECORD.unpack_from(record)
+            name = names[start - base : start - base + num_bytes]
+            (own,) = CHECKSUM.unpack_from(record, RECORD.size)
+            if own != zlib.crc32(record[: RECORD.size] + name) or first != self.num_rows:
+                raise DataError(f"record {len(self.positions)} is damaged; {REMEDY}", path)
+            self._add(name, length, checksum)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from appending; what they have appended is read first."""
+        with self._lock:
+            self.refresh()
+            yield
+
+    @cached_property
+    def _lock(self) -> FileLock:
+        from filelock import FileLock  # slow to import, and readers do without
+
+        return FileLock(self._folder / ".lock", poll_interval=0.005)
+
+    def append(self, video_id: str, length: int, checksum: int) -> None:
+        """Add an entry for rows that are on the disk already; call it within `locked`."""
+        # File names that are not UTF-8 keep their bytes, as in Python's own file functions.
+        name = video_id.encode("utf-8", "surrogateescape")
+        record = RECORD.pack(self.num_rows, length, checksum, self._name_bytes, len(name))
+        record += CHECKSUM.pack(zlib.crc32(record + name))
+        _write_at(self._folder / "names.bin", name, self._name_bytes)
+        _write_at(self._folder / "index.bin", record, len(self.positions) * RECORD_BYTES)
+        self._add(name, length, checksum)
+
+    def _add(self, name: bytes, length: int, checksum: int) -> None:
+        self.positions[name.decode("utf-8", "surrogateescape")] = len(self.positions)
+        self._numbers.extend((self.num_rows, length, checksum))
+        self._name_bytes += len(name)
+        self.num_rows += length
+
+
+def _read_spec(path: Path) -> FeatureSpec:
+    try:
+        content = json.loads(path.read_text())
+        version = content["format"]
+        if version == FORMAT:
+            return from_dict(FeatureSpec, content["spec"])
+    except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+        raise DataError(f"this does not describe features ({error})", path) from error
+    raise DataError(f"format {version} is not known; this version reads {FORMAT}", path)
+
+
+def _read_from(path: Path, offset: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read()
+
+
+def _write_at(path: Path, data: bytes | memoryview, offset: int) -> None:
+    """Write into a file and wait until the bytes are on the disk."""
+    handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        rest = memoryview(data).cast("B")
+        while rest:
+            written = os.pwrite(handle, rest, offset)
+            rest, offset = rest[written:], offset + written
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from videoclip.config import from_dict
-from videoclip.data.feature_spec import FeatureSpec
+from videoclip.data.feature_store import FeatureSpec
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
 from videoclip.files import write_text
 

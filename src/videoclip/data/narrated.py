@@ -22,7 +22,7 @@ from videoclip.data.clips import (
     clip_tokens,
     draw_clip_pair,
 )
-from videoclip.data.feature_spec import FeatureSpec
+from videoclip.data.feature_store import FeatureSpec
 from videoclip.data.subtitles import Cue, find_narrations, read_subtitles
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import DataError

@@ -16,7 +16,7 @@ from typing import Any, overload
 import numpy as np
 
 from videoclip.data.clips import Narration
-from videoclip.data.feature_spec import FeatureSpec
+from videoclip.data.feature_store import FeatureSpec
 from videoclip.data.narrated import NarratedVideo
 from videoclip.data.subtitles import Cue
 from videoclip.errors import DataError
