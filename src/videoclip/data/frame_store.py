@@ -1,16 +1,15 @@
-"""Pictures of videos on disk, one for each second: what an image backbone is trained on.
+"""Frames of videos on disk, at a fixed rate: what an image backbone is trained on.
 
-Where the backbone stays frozen, its features are kept instead (`FeatureStore`): they are a hundred
-times smaller. Both are read alike, so that a `NarratedCorpus` is made of either.
+Where the backbone stays frozen, its features are stored instead (`FeatureStore`): they are a
+hundred times smaller. A `NarratedCorpus` takes either, since both have the same methods.
 
-    frames.json        the size of the pictures, their rate, and how they were scaled
-    VIDEO-ID.rgb       the pictures of a video one after another, three bytes a pixel
+    frames.json        the size of the frames, their rate, and how they were resized
+    VIDEO-ID.rgb       the frames of a video one after another, three bytes a pixel
 """
 
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +22,7 @@ import numpy.typing as npt
 from videoclip.config import from_dict
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
-from videoclip.files import write_text
+from videoclip.files import atomic_file, write_json
 
 __all__ = ["FrameSpec", "FrameStore"]
 
@@ -35,13 +34,13 @@ Frames = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class FrameSpec:
-    """What the pictures of a store are.
+    """What the frames of a store are.
 
     Attributes:
-        height: Of a picture, in pixels.
-        width: Likewise.
-        frames_per_second: Picture i stands for seconds [i / rate, (i + 1) / rate).
-        resize: How they were scaled, in words; pictures scaled otherwise are others.
+        height: Of a frame, in pixels.
+        width: Of a frame, in pixels.
+        frames_per_second: Rate; frame i stands for seconds [i / rate, (i + 1) / rate).
+        resize: Description of the resizing; stores resized differently do not mix.
     """
 
     height: int
@@ -51,11 +50,13 @@ class FrameSpec:
 
 
 class FrameStore:
-    """The pictures of videos in a folder, read like features; safe to share among processes.
+    """The frames of videos in a folder, read like features; safe to share among processes.
 
-    Args:
-        folder: Where they lie; see `open_or_create`.
-        frames: What they are.
+    Make one with `open` or `open_or_create`.
+
+    Attributes:
+        folder: Folder of the store.
+        frames: What its frames are.
     """
 
     def __init__(self, folder: Path, frames: FrameSpec) -> None:
@@ -72,30 +73,30 @@ class FrameStore:
         try:
             return cls(path.parent, from_dict(FrameSpec, json.loads(path.read_text())))
         except FileNotFoundError:
-            raise DataError("there are no frames here: name another folder", folder) from None
+            raise DataError("no frames here; name another folder", folder) from None
         except (OSError, ValueError, TypeError, AttributeError, ConfigError) as error:
             raise DataError(f"this does not describe frames ({error})", path) from error
 
     @classmethod
     def open_or_create(cls, folder: Path | str, frames: FrameSpec) -> FrameStore:
-        """Open a store, or begin one.
+        """Open the store in a folder, or make it there.
 
         Raises:
-            IndexMismatchError: If the store that is there holds other pictures.
+            IndexMismatchError: If it holds frames of another size, rate or resizing.
         """
         path = Path(folder) / SPEC_FILE
         if not path.exists():
-            write_text(path, json.dumps(asdict(frames), indent=2) + "\n")
+            write_json(path, asdict(frames))
         store = cls.open(folder)
         if store.frames != frames:
             raise IndexMismatchError(
-                f"{folder} holds other frames ({store.frames}, not {frames}): name a new folder"
+                f"{folder} holds other frames ({store.frames}, not {frames}); name a new folder"
             )
         return store
 
     @property
     def spec(self) -> FeatureSpec:
-        """The pictures as if they were features: `dim` bytes each."""
+        """The spec of the frames as features of `dim` bytes each."""
         frames = self.frames
         return FeatureSpec(
             dim=self._bytes,
@@ -108,67 +109,60 @@ class FrameStore:
     @property
     def video_ids(self) -> list[str]:
         """Ids of all videos, sorted."""
-        paths = self.folder.glob(f"*{SUFFIX}")
-        return sorted(unquote(path.name.removesuffix(SUFFIX)) for path in paths)
+        names = (path.name for path in self.folder.glob(f"*{SUFFIX}"))
+        # A killed process may have left a temporary file of `atomic_file`.
+        whole = (n for n in names if not (n.startswith(".") and ".partial-" in n))
+        return sorted(unquote(name.removesuffix(SUFFIX)) for name in whole)
 
     def __contains__(self, video_id: object) -> bool:
-        """Whether the pictures of a video are here."""
         return isinstance(video_id, str) and self._path(video_id).is_file()
 
-    def append(self, video_id: str, pictures: Iterable[Frames]) -> int:
-        """Add the pictures of a video as they come, whole or not at all; return their number.
+    def append(self, video_id: str, frames: Iterable[Frames]) -> int:
+        """Add the frames of a video as they arrive, all or none; return their number.
 
         Args:
-            video_id: Its name.
-            pictures: (height, width, 3) each, at least one.
+            video_id: Id of the video.
+            frames: (height, width, 3) uint8 each, at least one.
 
         Raises:
-            DataError: If there is none, or one is of another size.
+            DataError: If there are no frames, or one has another shape.
         """
-        path = self._path(video_id)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
         number = 0
-        try:
-            with aside.open("wb") as file:
-                for picture in pictures:
-                    if picture.shape != self._shape or picture.dtype != np.uint8:
-                        raise DataError(
-                            f"'{video_id}' has a picture {picture.shape} of {picture.dtype}, not "
-                            f"{self._shape} of bytes: scale it first",
-                            self.folder,
-                        )
-                    file.write(picture.tobytes())
-                    number += 1
-                file.flush()
-                os.fsync(file.fileno())
+        with atomic_file(self._path(video_id)) as partial, partial.open("wb") as file:
+            for frame in frames:
+                if frame.shape != self._shape or frame.dtype != np.uint8:
+                    raise DataError(
+                        f"'{video_id}' has a frame {frame.shape} of {frame.dtype}, not "
+                        f"{self._shape} of uint8; resize it first",
+                        self.folder,
+                    )
+                file.write(frame.tobytes())
+                number += 1
             if not number:
-                raise DataError(f"'{video_id}' has no pictures: leave it out", self.folder)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+                raise DataError(f"'{video_id}' has no frames; leave it out", self.folder)
         return number
 
     def num_features(self, video_id: str) -> int:
-        """Return the number of pictures of a video.
+        """Return the number of frames of a video.
 
         Raises:
-            DataError: If the video is not here, or its file was cut short.
+            DataError: If the video is not in the store, or its file is truncated.
         """
         path = self._path(video_id)
         if not path.is_file():
-            raise DataError(f"'{video_id}' has no frames here", self.folder)
+            raise DataError(f"no frames of '{video_id}' in this store", self.folder)
         number, rest = divmod(path.stat().st_size, self._bytes)
         if rest or not number:
-            raise DataError("the frames were cut short: remove the file, make it again", path)
+            raise DataError("the file is truncated; delete it and extract the frames again", path)
         return number
 
     def checksum(self, video_id: str) -> int:
-        """Return the checksum of a video's middle picture: all of them would take long."""
+        """Return the checksum of a video's middle frame; reading all of them would be slow."""
         middle = self.num_features(video_id) // 2
         return zlib.crc32(np.ascontiguousarray(self._read(video_id, middle, middle + 1)).data)
 
     def read_windows(self, windows: Sequence[tuple[str, int, int]]) -> list[Frames]:
-        """Read pictures [start, stop) of a video for each (video_id, start, stop).
+        """Read frames [start, stop) of a video for each (video_id, start, stop).
 
         Returns:
             (stop - start, height, width, 3) uint8 each.
