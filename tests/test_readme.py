@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from videoclip.cli import _parse
-from videoclip.demo.story import sample_clips
+from videoclip.demo.run import sample_clips
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -13,7 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_file", "atomic_folder", "sync", "write_bytes", "write_json", "write_text"]
+from videoclip.errors import DataError
+
+__all__ = [
+    "atomic_file",
+    "atomic_folder",
+    "sync",
+    "write_bytes",
+    "write_json",
+    "write_output",
+    "write_text",
+]
 
 
 @contextmanager
@@ -71,6 +81,18 @@ def write_text(path: Path | str, text: str) -> None:
 def write_json(path: Path | str, content: Any) -> None:
     """Write an indented JSON file atomically."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_output(path: Path | str, content: str | bytes) -> None:
+    """Write a file that the user named, atomically.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    try:
+        write_bytes(path, content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise DataError(f"cannot be written ({error.strerror})", path) from error
 
 
 def sync(path: Path) -> None:

@@ -5,15 +5,16 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from videoclip.ablation.charts import draw_curves, draw_differences
 from videoclip.ablation.claims import claims
 from videoclip.ablation.claims import markdown as claims_markdown
-from videoclip.ablation.curves import draw_curves
 from videoclip.ablation.measure import MEASURES
-from videoclip.ablation.picture import draw
 from videoclip.ablation.run import Finished
 from videoclip.ablation.table import compare, lines, markdown, reduction, to_dict
+from videoclip.output.figures import to_svg
 
 NUM_VIDEOS = 40
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def finished(row, seed, share, world="world"):
@@ -87,10 +88,11 @@ def test_table_and_picture_show_every_row():
     assert "`paper-cls`: [CLS] instead of the mean" in text
     assert re.search(r"\*\*-\d+\.\d\*\* \(-\d+\.\d \.\. -\d+\.\d\)", text)
     assert json.loads(json.dumps(to_dict(table)))[0]["row"] == "paper"
-    picture = ElementTree.fromstring(draw(table))
-    names = [t.text for t in picture.iter("{http://www.w3.org/2000/svg}text")]
+    picture = ElementTree.fromstring(to_svg(draw_differences(table), "Differences"))
+    names = [text.text for text in picture.iter(f"{SVG}text")]
     assert "paper-cls against paper, world world" in names
-    assert len(list(picture.iter("{http://www.w3.org/2000/svg}circle"))) == 3
+    tooltips = [title.text for title in picture.iter(f"{SVG}title")]
+    assert len([t for t in tooltips if re.fullmatch(r".+: -\d+\.\d \(-.* to -.*\)", t)]) == 3
 
 
 def test_claims_are_made_of_the_runs_there_are():
@@ -120,6 +122,6 @@ def test_claims_are_made_of_the_runs_there_are():
 def test_curves_are_drawn_for_rows_with_the_same_loss():
     rows = ("paper", "paper-cls", "paper-mil-nce", "small-reranked")
     runs = [finished(row, seed, 0.5) for row in rows for seed in (1, 2)]
-    picture = ElementTree.fromstring(draw_curves(runs, "world"))
-    lines = picture.iter("{http://www.w3.org/2000/svg}polyline")
-    assert [line[0].text for line in lines] == ["paper", "paper-cls"]
+    picture = ElementTree.fromstring(to_svg(draw_curves(runs, "world"), "Loss"))
+    titles = [title.text for title in picture.iter(f"{SVG}title")]
+    assert titles == ["Loss", "paper", "paper-cls"]

@@ -1,18 +1,27 @@
-"""The demo's page shows the story it is given, and nothing it is not."""
+"""The page of the demo."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.make_video import write_video
-from videoclip.demo.report import render
-from videoclip.demo.story import MEASURES, Found, Stage, Story, Training, sample_clips, scores_line
+from videoclip.demo.report import render_report
+from videoclip.demo.run import (
+    MEASURES,
+    DemoReport,
+    DemoRun,
+    DemoSearch,
+    Stage,
+    format_scores,
+    sample_clips,
+)
 from videoclip.output.thumbnails import write_thumbnail
 from videoclip.training.train import RunResult
 from videoclip.zeroshot.results import Moment
 
 
-def make_training(name, after):
+def make_run(name, after):
     before = dict(zip(MEASURES, (0.02, 0.1, 30.0), strict=True))
     result = RunResult(
         model_folder=Path("model"),
@@ -23,7 +32,7 @@ def make_training(name, after):
         before=before,
         after=dict(zip(MEASURES, after, strict=True)),
     )
-    return Training(name, (3.0, 2.0, 1.0), result)
+    return DemoRun(name, (3.0, 2.0, 1.0), result)
 
 
 def make_moment(path, confidence):
@@ -43,43 +52,43 @@ def make_moment(path, confidence):
 
 
 @pytest.fixture
-def story(tmp_path):
+def report(tmp_path):
     moment = make_moment(write_video(tmp_path / "a<b.mp4"), "high")
     nothing = make_moment(moment.path, "none")
     picture = write_thumbnail(moment, tmp_path)
-    story = Story(tmp_path, num_candidates=41)
-    story.stages = [Stage("look & learn", 1.25)]
-    story.trainings = [
-        make_training("overlap", (0.5, 0.75, 2.0)),
-        make_training("aligned", (0.25, 0.5, 4.0)),
+    report = DemoReport(tmp_path, num_candidates=41)
+    report.stages = [Stage("look & learn", 1.25)]
+    report.runs = [
+        make_run("overlap", (0.5, 0.75, 2.0)),
+        make_run("aligned", (0.25, 0.5, 4.0)),
     ]
-    story.searches = [
-        Found("a <red> ball", (moment,), (picture,)),
-        Found("an elephant", (nothing,), (picture,)),
+    report.searches = [
+        DemoSearch("a <red> ball", ((moment, picture),)),
+        DemoSearch("an elephant", ((nothing, picture),)),
     ]
-    return story
+    return report
 
 
-def test_the_page_says_what_happened(story):
-    page = render(story)
+def test_the_page_has_stages_scores_and_curves(report):
+    page = render_report(report)
     assert "look &amp; learn <small>(1.2 s)" in page
     assert "among 41" in page
     row = f"<td>{MEASURES[0]}</td><td>2.0 %</td><td>25.0 %</td><td>50.0 %</td>"
     assert row in page
     assert f"<td>{MEASURES[2]}</td><td>30</td><td>4</td><td>2</td>" in page
-    assert page.count("<polyline") == 2
+    assert page.count("stroke: #0072b2") == 2 and page.count("stroke: #e69f00") == 2  # and legend
     assert page.count("data:image/jpeg;base64,") == 2
 
 
-def test_the_page_escapes_and_admits_that_nothing_matches(story):
-    page = render(story)
+def test_the_page_escapes_texts_and_says_if_nothing_matches(report):
+    page = render_report(report)
     assert "a &lt;red&gt; ball" in page and "a&lt;b.mp4" in page and "<red>" not in page
-    assert page.count("Nothing here looks like that") == 1
-    assert "http" not in page  # self-contained
+    assert page.count("Nothing matches") == 1
+    assert not re.search(r'(src|href)="(?!data:|#)', page)  # self-contained
 
 
-def test_scores_in_a_line(story):
-    line = scores_line(story.trainings[0])
+def test_scores_in_a_line(report):
+    line = format_scores(report.runs[0])
     assert line == "R@1 2.0 % before, 50.0 % after, R@5 10.0 % before, 75.0 % after"
 
 

@@ -21,6 +21,7 @@ from videoclip.evaluation.outcome import (
 )
 from videoclip.evaluation.report import render_report, write_report, write_rows
 from videoclip.evaluation.result import Result
+from videoclip.output.figures import to_svg
 
 PLOTS = (
     Histogram("Ranks <1>", "rank", (1.0, 2.0, 5.0), {"texts": (3, 1)}),
@@ -113,12 +114,25 @@ def test_the_page_stands_alone():
 
 
 def test_bars_stay_inside_the_picture():
-    picture = draw(PLOTS[4])
-    parser = Balanced()
-    parser.feed(picture)
-    for tag, attributes in parser.seen:
-        if tag == "rect":
-            assert float(attributes["x"]) + float(attributes["width"]) <= 720.1
+    figure = draw(PLOTS[4])
+    to_svg(figure, "")  # lays it out
+    (axes,) = figure.axes
+    boxes = [bar.get_window_extent() for bar in axes.patches]
+    assert len(boxes) == 2 + 3
+    assert all(0 <= box.x0 < box.x1 <= 720.1 for box in boxes)
+
+
+def test_shapes_have_tooltips_and_texts_are_not_taken_for_formulas():
+    pages = [to_svg(draw(plot), plot.title) for plot in PLOTS]
+    assert "<title>texts, 2–4: 25.0% (1)</title>" in pages[0]
+    assert "<title>Make Tea &amp; Cake: 25.0%</title>" in pages[2]
+    assert "<title>background → other: 1 (16.7%)</title>" in pages[3]
+    assert "<title>fry: 4.0 to 90.0 s</title>" in pages[4]
+    assert "$5 to $6" in to_svg(draw(Bars("Prices", ("$5 to $6",), (0.5,))), "Prices")
+
+
+def test_equal_data_give_equal_pages():
+    assert render_report(RESULT) == render_report(RESULT)
 
 
 def test_files(tmp_path):
@@ -129,5 +143,5 @@ def test_files(tmp_path):
     write_report(RESULT, tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text() == render_report(RESULT)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "rows.csv"]
-    with pytest.raises(DataError, match=r"page\.html: cannot be written \(No such file"):
-        write_report(RESULT, tmp_path / "nowhere" / "page.html")
+    with pytest.raises(DataError, match=r"page\.html: cannot be written \(.+\)"):
+        write_report(RESULT, tmp_path / "rows.csv" / "page.html")

@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from videoclip.ablation.bed import build_bed
+from videoclip.ablation.charts import draw_curves, draw_differences
 from videoclip.ablation.claims import claims
 from videoclip.ablation.claims import markdown as claims_markdown
-from videoclip.ablation.curves import draw_curves
-from videoclip.ablation.picture import draw
 from videoclip.ablation.rows import ROWS
 from videoclip.ablation.run import finished, perform
 from videoclip.ablation.seconds import Counts, trivial
 from videoclip.ablation.table import Line, lines, markdown, to_dict
 from videoclip.errors import ConfigError
 from videoclip.files import write_text
+from videoclip.output.figures import to_svg
 from videoclip.synthetic.world import SyntheticConfig
 from videoclip.training.run_folder import write_json
 
@@ -123,7 +123,9 @@ def write_table(out: Path) -> list[Line]:
     found = list(claims(runs, trivial_by_world))
     write_text(out / "table.md", f"{markdown(table)}\n{claims_markdown(found)}")
     write_text(out / "table.json", json.dumps(to_dict(table), indent=1) + "\n")
-    write_text(out / "table.svg", draw(table))
+    title = "Differences between rows of the ablation, in points, with 95 % intervals"
+    write_text(out / "table.svg", to_svg(draw_differences(table), title))
     for world in dict.fromkeys(run.world for run in runs):
-        write_text(out / f"curves-{world}.svg", draw_curves(runs, world))
+        title = f"Training loss by update, world {world}"
+        write_text(out / f"curves-{world}.svg", to_svg(draw_curves(runs, world), title))
     return table

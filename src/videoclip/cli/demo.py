@@ -1,4 +1,4 @@
-"""`videoclip demo`: the whole story in minutes, offline, on a CPU."""
+"""`videoclip demo`: the whole method in minutes, offline, on a CPU."""
 
 from __future__ import annotations
 
@@ -12,38 +12,39 @@ __all__ = ["Demo"]
 
 @dataclass(frozen=True)
 class Demo:
-    """Learn from a small narrated world, then find moments in it and in real clips.
+    """Pre-train on a few synthetic narrated videos, then search in them and in real clips.
 
-    Everything is written to one folder; the same command again continues where it was.
+    Everything is written to one folder; the same command again continues an interrupted demo.
     """
 
     out: Path = Path("demo")
-    """Folder for everything; the report is OUT/report.html."""
+    """Folder to write to; the report is OUT/report.html."""
     videos: Path | None = None
-    """Folder of your own videos to search in; by default three clips that ship in a package."""
+    """Folder of your own videos to search in, instead of three clips that come with the demo."""
     quick: bool = False
-    """A minute instead of four; the numbers mean less."""
+    """One minute instead of four, with less meaningful numbers."""
 
     def run(self) -> int:
-        """Tell the story and write the report."""
-        from videoclip.demo.report import render
-        from videoclip.demo.story import FULL, QUICK, sample_clips, scores_line, tell
+        """Run the demo and write the report."""
+        from videoclip.demo.report import render_report
+        from videoclip.demo.run import FULL, QUICK, format_scores, run_demo, sample_clips
         from videoclip.features.extract import find_videos
+        from videoclip.files import write_output
 
         began = time.perf_counter()
         folder = self.out / ("quick" if self.quick else "full")
         videos = sample_clips()
         if self.videos:
             videos = [file.path for file in find_videos([self.videos])[0]]
-        story = tell(folder, videos, QUICK if self.quick else FULL, _say)
-        report = self.out / "report.html"
-        report.write_text(render(story), encoding="utf-8")
-        for training in story.trainings:
-            print(f"{training.name:>8}: {scores_line(training)}")
-        print(f"{report} written; {time.perf_counter() - began:.0f} s in all")
+        report = run_demo(folder, videos, QUICK if self.quick else FULL, _print_message)
+        page = self.out / "report.html"
+        write_output(page, render_report(report))
+        for run in report.runs:
+            print(f"{run.name:>8}: {format_scores(run)}")
+        print(f"{page} written; {time.perf_counter() - began:.0f} s in all")
         print(f'now try: videoclip search "a rabbit" --library {folder / "library"}')
         return 0
 
 
-def _say(line: str) -> None:
+def _print_message(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

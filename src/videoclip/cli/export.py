@@ -9,8 +9,6 @@ from typing import Annotated, Literal
 
 import tyro
 
-from videoclip.cli.timelines import write_file
-
 __all__ = ["Export"]
 
 
@@ -40,6 +38,7 @@ class Export:
 
     def run(self) -> int:
         """Write the moments."""
+        from videoclip.files import write_output
         from videoclip.output.formats import (
             common_rate,
             export_moments,
@@ -67,5 +66,5 @@ class Export:
         if self.out is None:
             sys.stdout.write(text)
         else:
-            write_file(self.out, text)
+            write_output(self.out, text)
         return 0

@@ -1,4 +1,4 @@
-"""What `segment` and `localize` share: reading texts, writing what was found in every form."""
+"""What `segment` and `localize` share: reading texts, writing a timeline in every format."""
 
 from __future__ import annotations
 
@@ -13,64 +13,59 @@ from videoclip.errors import DataError
 if TYPE_CHECKING:
     from videoclip.zeroshot.results import Timeline
 
-__all__ = ["Output", "print_timeline", "read_texts", "write_file"]
+__all__ = ["Output", "print_timeline", "read_texts"]
 
 
 @dataclass(frozen=True)
 class Output:
-    """Files to write besides what is printed."""
+    """Files to write in addition to the printed lines."""
 
     png: Path | None = None
-    """Picture of the timeline, with stills of the video."""
+    """PNG picture of the timeline, with frames of the video."""
     svg: Path | None = None
-    """The same picture as a drawing of any size."""
+    """The same picture as SVG."""
     html: Path | None = None
-    """Page with the video and its timeline; a click plays a span."""
+    """Page with the video and its timeline; a click plays a moment."""
     csv: Path | None = None
-    """Table of the spans."""
+    """Table of the moments."""
     vtt: Path | None = None
     """WebVTT chapters, for a player."""
     chapters: Path | None = None
     """Chapter lines for the description of a video on YouTube."""
 
     def write(self, timeline: Timeline) -> None:
-        """Write what is asked for.
+        """Write the files that were asked for.
 
         Raises:
             DataError: If a file cannot be written.
         """
-        from videoclip.output.drawing import to_png, to_svg
+        from videoclip.files import write_output
         from videoclip.output.formats import to_csv, to_webvtt, to_youtube
-        from videoclip.output.html import to_html
-        from videoclip.output.timeline import draw_timeline, photograph
 
-        picture = None
         if self.png or self.svg or self.html:
-            picture = draw_timeline(timeline, photograph(timeline))
-        if picture and self.png:
-            write_file(self.png, to_png(picture))
-        if picture and self.svg:
-            write_file(self.svg, to_svg(picture))
-        if picture and self.html:
-            write_file(self.html, to_html(timeline, picture, self.html))
-        if self.csv:
-            write_file(self.csv, to_csv(timeline.moments))
-        if self.vtt:
-            write_file(self.vtt, to_webvtt(timeline.moments))
-        if self.chapters:
-            write_file(self.chapters, to_youtube(timeline.moments))
+            self._write_pictures(timeline)
+        texts = ((self.csv, to_csv), (self.vtt, to_webvtt), (self.chapters, to_youtube))
+        for path, to_text in texts:
+            if path:
+                write_output(path, to_text(timeline.moments))
 
+    def _write_pictures(self, timeline: Timeline) -> None:
+        from videoclip.files import write_output
+        from videoclip.output.figures import to_png, to_svg
+        from videoclip.output.html import timeline_page
+        from videoclip.output.timeline import draw_timeline, grab_stills
 
-def write_file(path: Path, content: str | bytes) -> None:
-    """Write a file, or say why it cannot be written."""
-    try:
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-    except OSError as error:
-        raise DataError(f"cannot be written ({error.strerror})", path) from error
+        figure = draw_timeline(timeline, grab_stills(timeline))
+        if self.png:
+            write_output(self.png, to_png(figure))
+        if self.svg:
+            write_output(self.svg, to_svg(figure, f"Timeline of {timeline.path.name}"))
+        if self.html:
+            write_output(self.html, timeline_page(timeline, figure, self.html))
 
 
 def print_timeline(timeline: Timeline, as_json: bool) -> None:
-    """Print what was found; what was not goes to stderr."""
+    """Print the moments to stdout, and labels that were not found to stderr."""
     if as_json:
         print(json.dumps(timeline.as_dict(), indent=2))
         return
@@ -82,17 +77,16 @@ def print_timeline(timeline: Timeline, as_json: bool) -> None:
     if timeline.missing:
         print(f"not found: {', '.join(timeline.missing)}", file=sys.stderr)
     print(
-        f"a second counts from {timeline.threshold:g} deviations above unrelated texts on "
-        "(--threshold)",
+        f"threshold: z-score {timeline.threshold:g}, relative to unrelated texts (--threshold)",
         file=sys.stderr,
     )
 
 
 def read_texts(file: Path | None, given: tuple[str, ...]) -> list[str]:
-    """Texts given one by one and in a file, one a line.
+    """Texts given as options, then those of a file with one text per line.
 
     Raises:
-        DataError: If the file cannot be read, or there are no texts at all.
+        DataError: If the file cannot be read, or there are no texts.
     """
     texts = list(given)
     if file is not None:
@@ -101,5 +95,5 @@ def read_texts(file: Path | None, given: tuple[str, ...]) -> list[str]:
         lines = read_text(file).splitlines()
         texts += [line.strip() for line in lines if line.strip()]
     if not texts:
-        raise DataError("there are no texts: give some, or a file with one a line", file)
+        raise DataError("there are no texts; give some, or a file with one text per line", file)
     return texts

@@ -1,1 +1,1 @@
-"""The whole story in minutes, on the parts everybody uses: nothing in here is made for show."""
+"""The whole method in minutes on synthetic narrated videos, through the public functions only."""

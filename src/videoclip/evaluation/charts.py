@@ -1,34 +1,27 @@
-"""Plots of an outcome as SVG text: no script, no font, no file beside."""
+"""The plots of an outcome as figures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
+from typing import TYPE_CHECKING, Any
 
 from videoclip.evaluation.outcome import Bars, Confusion, Histogram, Plot, TimelinePlot
+from videoclip.output.figures import PALETTE, annotate, new_figure, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["draw"]
 
 WIDTH = 720
-PALETTE = (
-    "#0072b2",
-    "#e69f00",
-    "#009e73",
-    "#cc79a7",
-    "#56b4e9",
-    "#d55e00",
-    "#8c6bb1",
-    "#7f8c2d",
-    "#332288",
-    "#a6761d",
-    "#44aa99",
-    "#aa4466",
-)
-"""Told apart by colour-blind readers too (Okabe and Ito), with some more."""
+MAX_NAMED_BINS = 24
+"""There is no room for the names of more."""
 
 
-def draw(plot: Plot) -> str:
-    """Return the SVG element of a plot."""
+@style()
+def draw(plot: Plot) -> Figure:
+    """Draw a plot."""
     match plot:
         case Histogram():
             return _histogram(plot)
@@ -40,71 +33,42 @@ def draw(plot: Plot) -> str:
             return _timeline(plot)
 
 
-def _svg(height: float, title: str, parts: Sequence[str]) -> str:
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}">'
-        + "".join(parts)
-        + "</svg>"
-    )
+def _add_legend(axes: Axes, handles: Sequence[Any], names: Sequence[str]) -> None:
+    """Add a legend below the plot."""
+    labels = [_shorten(name, 40) for name in names]
+    axes.figure.legend(handles, labels, loc="outside lower left", ncols=3)
 
 
-def _rect(x: float, y: float, width: float, height: float, colour: str, tip: str = "") -> str:
-    title = f"<title>{escape(tip)}</title>" if tip else ""
-    return (
-        f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 0.5):.1f}" height="{height:.1f}" '
-        f'fill="{colour}">{title}</rect>'
-    )
-
-
-def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _legend(names: Sequence[str], y: float) -> tuple[list[str], float]:
-    """Draw names with their colours from `y` down; return the parts and where they end."""
-    parts, x = [], 0.0
-    for i, name in enumerate(names):
-        shown = _shorten(name, 40)
-        width = 22 + 6.6 * len(shown)
-        if x and x + width > WIDTH:
-            x, y = 0.0, y + 18
-        parts += [_rect(x, y - 9, 10, 10, _colour(i), name), _text(x + 14, y, shown)]
-        x += width
-    return parts, y + 8
-
-
-def _histogram(plot: Histogram) -> str:
-    foot, bottom, num_bins = 214.0, 180.0, len(plot.edges) - 1
-    shares = {
-        name: [count / max(1, sum(counts)) for count in counts]
-        for name, counts in plot.counts.items()
-    }
-    top = max(max(values) for values in shares.values()) or 1.0
-    step = WIDTH / num_bins
-    bar = 0.86 * step / len(shares)
-    said = num_bins <= 24 and len(shares) == 1  # there is room for the numbers themselves
-    parts = [_rect(0, bottom, WIDTH, 1, "rgba(128,128,128,0.6)")]
-    for series, (name, values) in enumerate(shares.items()):
-        for i, share in enumerate(values):
-            tall = (bottom - 20) * share / top
-            x = i * step + 0.07 * step + series * bar
-            tip = f"{name}, {_bin(plot, i)}: {share:.1%} ({plot.counts[name][i]:,})"
-            if share:
-                parts.append(_rect(x, bottom - tall, bar, tall, _colour(series), tip))
-            if share and said:
-                parts.append(_text(x + bar / 2, bottom - tall - 4, f"{share:.0%}", "middle"))
-    if num_bins <= 24:
-        parts += [_text((i + 0.5) * step, 194, _bin(plot, i), "middle") for i in range(num_bins)]
+def _histogram(plot: Histogram) -> Figure:
+    """Bars side by side for each series, as shares of it."""
+    num_bins = len(plot.edges) - 1
+    names_fit = num_bins <= MAX_NAMED_BINS
+    figure = new_figure(WIDTH, 230 + 18 * (len(plot.counts) > 1))
+    axes = figure.subplots()
+    width = 0.86 / len(plot.counts)
+    for series, (name, counts) in enumerate(plot.counts.items()):
+        shares = [count / max(1, sum(counts)) for count in counts]
+        first = -0.43 + width / 2 + series * width
+        bars = axes.bar([i + first for i in range(num_bins)], shares, width)
+        for i, (bar, share) in enumerate(zip(bars, shares, strict=True)):
+            annotate(bar, f"{name}, {_bin_name(plot, i)}: {share:.1%} ({counts[i]:,})")
+        if names_fit and len(plot.counts) == 1:
+            labels = [f"{share:.0%}" if share else "" for share in shares]
+            axes.bar_label(bars, labels, padding=2)
+    if names_fit:
+        axes.set_xticks(range(num_bins), [_bin_name(plot, i) for i in range(num_bins)])
     else:
-        shown = range(0, num_bins, num_bins // 8)
-        parts += [_text(i * step, 194, f"{plot.edges[i]:.2g}") for i in shown]
-    parts.append(_text(WIDTH / 2, foot - 4, f"{plot.x_label} (share of each series)", "middle"))
-    legend, end = _legend(list(shares) if len(shares) > 1 else [], foot + 14)
-    return _svg(end if legend else foot, plot.title, parts + legend)
+        ticks = range(0, num_bins, num_bins // 8)
+        axes.set_xticks([i - 0.5 for i in ticks], [f"{plot.edges[i]:.2g}" for i in ticks])
+    axes.set(xlabel=f"{plot.x_label} (share of each series)", xlim=(-0.5, num_bins - 0.5))
+    axes.set(yticks=[])
+    if len(plot.counts) > 1:
+        _add_legend(axes, axes.containers, list(plot.counts))
+    return figure
 
 
-def _bin(plot: Histogram, i: int) -> str:
-    """What falls into a bin: whole numbers by name, others as a span."""
+def _bin_name(plot: Histogram, i: int) -> str:
+    """The values in a bin: whole numbers by name, others as an interval."""
     first, after = plot.edges[i], plot.edges[i + 1]
     if all(float(edge).is_integer() for edge in plot.edges):
         last = int(after) - 1
@@ -112,60 +76,71 @@ def _bin(plot: Histogram, i: int) -> str:
     return f"{first:.3g} to {after:.3g}"
 
 
-def _bars(plot: Bars) -> str:
-    left, row = 260.0, 20.0
-    parts = []
-    for i, (name, value) in enumerate(zip(plot.names, plot.values, strict=True)):
-        y = i * row
-        parts += [
-            _text(left - 8, y + 14, _shorten(name, 38), "end"),
-            _rect(left, y + 4, (WIDTH - left - 60) * value, 12, PALETTE[0], f"{name}: {value:.1%}"),
-            _text(left + (WIDTH - left - 60) * value + 6, y + 14, f"{100 * value:.1f}"),
-        ]
-    return _svg(len(plot.names) * row + 4, plot.title, parts)
+def _bars(plot: Bars) -> Figure:
+    figure = new_figure(WIDTH, 16 + 20 * len(plot.names))
+    axes = figure.subplots()
+    rows = axes.barh(range(len(plot.names)), plot.values, 0.6)
+    for bar, name, value in zip(rows, plot.names, plot.values, strict=True):
+        annotate(bar, f"{name}: {value:.1%}")
+    axes.bar_label(rows, [f"{100 * value:.1f}" for value in plot.values], padding=4)
+    axes.set_yticks(range(len(plot.names)), [_shorten(name, 38) for name in plot.names])
+    axes.set(xlim=(0, 1.08), ylim=(len(plot.names) - 0.5, -0.5))
+    axes.spines["bottom"].set_visible(False)
+    axes.set_xticks([])
+    return figure
 
 
-def _confusion(plot: Confusion) -> str:
-    left, num_rows, num_columns = 300.0, len(plot.counts), len(plot.counts[0])
-    cell = min(26.0, (WIDTH - left) / num_columns)
+def _confusion(plot: Confusion) -> Figure:
+    """A cell for each pair of labels, darker where a larger share of its row is in it."""
+    from matplotlib.patches import Rectangle
+
+    num_rows, num_columns = len(plot.counts), len(plot.counts[0])
+    cell = min(26.0, (WIDTH - 300) / num_columns)
+    figure = new_figure(WIDTH, 30 + cell * num_rows)
+    axes = figure.subplots()
+    for i, counts in enumerate(plot.counts):
+        total = max(1, sum(counts))
+        for j, count in enumerate(counts):
+            colour = (*(channel / 255 for channel in (0, 114, 178)), 0.06 + 0.94 * count / total)
+            square = axes.add_patch(Rectangle((j - 0.48, i - 0.48), 0.96, 0.96, color=colour, lw=0))
+            tooltip = f"{plot.labels[i]} \u2192 {plot.labels[j]}: {count:,} ({count / total:.1%})"
+            annotate(square, tooltip)
     heads = [
         str(j + 1) if j < num_rows else _shorten(plot.labels[j], 6) for j in range(num_columns)
     ]
-    parts = [_text(left + (j + 0.5) * cell, 12, head, "middle") for j, head in enumerate(heads)]
-    for i, counts in enumerate(plot.counts):
-        y, total = 18 + i * cell, max(1, sum(counts))
-        name = f"{i + 1}  {_shorten(plot.labels[i], 44)}"
-        parts.append(_text(left - 8, y + cell / 2 + 4, name, "end"))
-        for j, count in enumerate(counts):
-            tip = f"{plot.labels[i]} \u2192 {plot.labels[j]}: {count:,} ({count / total:.1%})"
-            colour = f"rgba(0,114,178,{0.06 + 0.94 * count / total:.3f})"
-            parts.append(_rect(left + j * cell, y, cell - 1, cell - 1, colour, tip))
-    return _svg(18 + len(plot.counts) * cell + 4, plot.title, parts)
+    axes.set_xticks(range(num_columns), heads)
+    names = [f"{i + 1}  {_shorten(plot.labels[i], 44)}" for i in range(num_rows)]
+    axes.set_yticks(range(num_rows), names)
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    axes.spines["bottom"].set_visible(False)
+    axes.set(xlim=(-0.5, num_columns - 0.5), ylim=(num_rows - 0.5, -0.5), aspect="equal")
+    axes.set_anchor("W")
+    return figure
 
 
-def _timeline(plot: TimelinePlot) -> str:
-    left, row = 80.0, 26.0
-    names = list(dict.fromkeys(span[2] for track in plot.tracks for span in track.spans))
-    scale = (WIDTH - left) / max(plot.duration, 1e-9)
-    parts = []
-    for i, track in enumerate(plot.tracks):
-        y = i * row
-        parts.append(_text(0, y + 16, track.name))
-        parts.append(_rect(left, y + 4, WIDTH - left, row - 8, "rgba(128,128,128,0.15)"))
+def _timeline(plot: TimelinePlot) -> Figure:
+    """A row for each track and a colour for each label."""
+    labels = list(dict.fromkeys(span[2] for track in plot.tracks for span in track.spans))
+    named = [label for label in labels if label]
+    figure = new_figure(WIDTH, 26 * len(plot.tracks) + 30 + 18 * -(-len(named) // 3))
+    axes = figure.subplots()
+    handles = {}
+    for row, track in enumerate(plot.tracks):
+        axes.barh(row, plot.duration, 0.7, color="#eeeeee")
         for start, end, label in track.spans:
-            tip = f"{label or track.name}: {start:.1f} to {end:.1f} s"
-            end = min(end, plot.duration)
-            x, width = left + start * scale, (end - start) * scale
-            parts.append(_rect(x, y + 4, width, row - 8, _colour(names.index(label)), tip))
-    foot = len(plot.tracks) * row + 12
-    parts += [_text(left, foot, "0 s"), _text(WIDTH, foot, f"{plot.duration:.0f} s", "end")]
-    legend, end = _legend([name for name in names if name], foot + 18)
-    return _svg(end, plot.title, parts + legend)
+            colour = PALETTE[labels.index(label) % len(PALETTE)]
+            length = min(end, plot.duration) - start
+            bars = axes.barh(row, length, 0.7, left=start, color=colour)
+            annotate(bars[0], f"{label or track.name}: {start:.1f} to {end:.1f} s")
+            handles[label] = bars
+    axes.set_yticks(range(len(plot.tracks)), [track.name for track in plot.tracks])
+    axes.set_xticks([0, plot.duration], ["0 s", f"{plot.duration:.0f} s"])
+    axes.set(xlim=(0, plot.duration), ylim=(len(plot.tracks) - 0.5, -0.5))
+    axes.spines["bottom"].set_visible(False)
+    axes.tick_params(length=0)
+    _add_legend(axes, [handles[label] for label in named], named)
+    return figure
 
 
-def _colour(i: int) -> str:
-    return PALETTE[i % len(PALETTE)]
-
-
-def _shorten(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "\u2026"
+def _shorten(text: str, max_length: int) -> str:
+    return text if len(text) <= max_length else text[: max_length - 1] + "\u2026"

@@ -1,82 +1,67 @@
-"""A timeline as a page with the video: a click on a span, a still or a row plays from there."""
+"""Web pages from the templates beside this file, each complete in one file."""
 
 from __future__ import annotations
 
-import html
+import base64
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from videoclip.output.drawing import Picture, to_svg
+from videoclip.output.figures import to_svg
 from videoclip.zeroshot.results import Timeline, clock
 
-__all__ = ["to_html"]
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from matplotlib.figure import Figure
 
-STYLE = """
-:root { color-scheme: light }
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff;
-  max-width: 1200px; margin: 0 auto; padding: 1rem }
-video { display: block; width: 100%; max-height: 55vh; background: #000; border-radius: 6px }
-svg { display: block; width: 100%; height: auto }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid #ddd; text-align: left }
-th { font-weight: normal; color: #777 }
-tr.plays:hover, tr.now { background: #f4f5f7 }
-.plays { cursor: pointer }
-"""
-SCRIPT = """
-const video = document.querySelector("video");
-const rows = [...document.querySelectorAll("tr.plays")];
-for (const part of document.querySelectorAll(".plays"))
-  part.addEventListener("click", () => {
-    video.currentTime = part.dataset.start;
-    video.play();
-  });
-video.addEventListener("timeupdate", () => {
-  for (const row of rows)
-    row.classList.toggle(
-      "now", row.dataset.start <= video.currentTime && video.currentTime < row.dataset.end);
-});
-"""
+__all__ = ["render", "timeline_page"]
 
 
-def to_html(timeline: Timeline, picture: Picture, page: Path | None = None) -> str:
-    """Write the page; it needs no other file but the video.
+def render(template: str, **values: Any) -> str:
+    """Fill in a template; values are escaped unless the template calls them safe.
+
+    Args:
+        template: Name of a file in `templates/`.
+        values: The names it uses. Filters beside Jinja's own: `clock` (seconds) and `data_url` (of
+            a JPEG file).
+    """
+    return _environment().get_template(template).render(values)
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("videoclip.output"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["clock"] = clock
+    environment.filters["data_url"] = _to_data_url
+    return environment
+
+
+def timeline_page(timeline: Timeline, figure: Figure, page: Path | None = None) -> str:
+    """A page with the video and its timeline; a click on a box, a still or a row plays from there.
 
     Args:
         timeline: What was found.
-        picture: Its picture.
+        figure: Its drawing.
         page: Where the page will lie, so that the video is linked relative to it if it lies in the
-            same folder or below; by its full address otherwise.
+            same folder or below; by its absolute address otherwise.
     """
     video = timeline.path.absolute()
     address = video.as_uri()
     if page is not None and video.is_relative_to(page.absolute().parent):
         address = quote(video.relative_to(page.absolute().parent).as_posix())
-    rows = "\n".join(
-        f'<tr class="plays" data-start="{moment.start:.3f}" data-end="{moment.end:.3f}">'
-        f"<td>{clock(moment.start)}</td><td>{clock(moment.end)}</td>"
-        f"<td>{html.escape(moment.label)}</td><td>{moment.confidence}</td></tr>"
-        for moment in timeline.moments
-    )
-    missing = html.escape(", ".join(timeline.missing))
-    note = f"<p>Not found: {missing}.</p>" if missing else ""
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(timeline.path.name)}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<video controls preload="metadata" src="{html.escape(address)}"></video>
-{to_svg(picture)}
-<table>
-<tr><th>from</th><th>to</th><th>what</th><th>confidence</th></tr>
-{rows}
-</table>
-{note}
-<script>{SCRIPT}</script>
-</body>
-</html>
-"""
+    picture = to_svg(figure, f"Timeline of {timeline.path.name}")
+    return render("timeline.html", timeline=timeline, address=address, picture=picture)
+
+
+def _to_data_url(image: Path) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(image.read_bytes()).decode()}"

@@ -1,141 +1,187 @@
-"""A timeline as a picture: stills of the video, and below them a row for each label."""
+"""A timeline as a figure: frames of the video, and below them a row for each label."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
 from videoclip.features.decode import Fit, grab_frame, probe
-from videoclip.output.drawing import Box, Photo, Picture, Shape, Text, text_width
+from videoclip.output.figures import (
+    GREY,
+    INK,
+    PNG_SCALE,
+    annotate,
+    new_figure,
+    shorten,
+    style,
+    text_width,
+)
 from videoclip.zeroshot.results import Moment, Timeline, clock
 
-__all__ = ["draw_timeline", "photograph"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+__all__ = ["Still", "draw_timeline", "grab_stills"]
 
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee9944", "#777777")
-"""Told apart by colour-blind eyes too. Source: Paul Tol's bright scheme, and two more."""
-STRENGTHS = {"": 1.0, "none": 0.3, "low": 0.5, "medium": 0.75, "high": 1.0}
-"""How much of a row's colour a span has, the rest being white."""
-INK, GREY, LINE, PALE = "#222222", "#777777", "#dddddd", "#f4f5f7"
+"""Of the rows. Colour-blind readers can tell them apart. Source: Paul Tol's bright scheme, and two
+more."""
+OPACITY = {"": 1.0, "none": 0.3, "low": 0.5, "medium": 0.75, "high": 1.0}
+"""Share of its row's colour that a moment has, the rest being white; "": confidence unknown."""
+LINE, PALE = "#dddddd", "#f4f5f7"
 WIDTH, MARGIN, GAP = 1200, 24, 14
-ROW, STILL_HEIGHT = 34, 64
-LONGEST_LABEL = 300
-"""Units; what is longer ends in an ellipsis."""
-NICE_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
-MOST_TICKS = 12
+HEAD, ROW, STILL_HEIGHT = 56, 34, 64
+MAX_LABEL_WIDTH = 320
+TICK_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+"""Seconds between ticks."""
+MAX_TICKS = 12
 
 
-def photograph(timeline: Timeline) -> list[Photo]:
-    """Take stills of the video, which together fill the width of its timeline.
+@dataclass(frozen=True)
+class Still:
+    """A frame of the video and its time.
+
+    Attributes:
+        pixels: (H, W, 3) RGB.
+        seconds: Where in the video it is shown.
+    """
+
+    pixels: NDArray[np.uint8]
+    seconds: float
+
+
+def grab_stills(timeline: Timeline) -> list[Still]:
+    """Decode frames, evenly spaced, that together fill the width of the timeline.
 
     Raises:
         DecodeError: If the video cannot be read any more.
     """
-    left = _left(timeline)
     info = probe(timeline.path)
-    available = WIDTH - MARGIN - left
+    available = WIDTH - MARGIN - _left(timeline)
     number = max(1, round(available / (STILL_HEIGHT * info.width / info.height)))
-    width = available / number
-    longer_side = 2 * STILL_HEIGHT * max(1.0, info.width / info.height)
+    size = (round(PNG_SCALE * (available / number - 1)), PNG_SCALE * STILL_HEIGHT)
+    longer_side = round(PNG_SCALE * STILL_HEIGHT * max(1.0, info.width / info.height))
     stills = []
     for i in range(number):
         seconds = (i + 0.5) / number * timeline.duration
-        pixels = grab_frame(timeline.path, seconds, Fit(round(longer_side)))
-        stills.append(Photo(left + i * width, 56.0, width - 1, STILL_HEIGHT, pixels, seconds))
+        frame = Image.fromarray(grab_frame(timeline.path, seconds, Fit(longer_side)))
+        stills.append(Still(np.asarray(ImageOps.fit(frame, size)), seconds))
     return stills
 
 
-def draw_timeline(timeline: Timeline, stills: list[Photo] | None = None) -> Picture:
-    """Draw a row for each label and a box for each span, paler where less sure.
+@style()
+def draw_timeline(timeline: Timeline, stills: Sequence[Still] = ()) -> Figure:
+    """Draw a row for each label and a box for each moment, paler where confidence is lower.
 
     Args:
         timeline: What to draw.
-        stills: From `photograph`, drawn above the rows; none: the rows begin higher up.
+        stills: From `grab_stills`, drawn above the rows.
     """
-    left = _left(timeline)
-    scale = (WIDTH - MARGIN - left) / timeline.duration
-    top = 56.0 + (STILL_HEIGHT + GAP if stills else 0)
+    from matplotlib.patches import Rectangle
+
+    left, right = _left(timeline), WIDTH - MARGIN
+    scale = (right - left) / timeline.duration
+    top = HEAD + (STILL_HEIGHT + GAP if stills else 0)
     bottom = top + ROW * len(timeline.labels)
-    name = _shortened(timeline.path.name, WIDTH - 2 * MARGIN - 100, 18)
-    shapes: list[Shape] = [
-        Text(MARGIN, 36, name, 18),
-        Text(WIDTH - MARGIN, 36, clock(timeline.duration), 14, GREY, "end"),
-        *(stills or ()),
-    ]
+    figure = new_figure(WIDTH, bottom + 64, is_laid_out=False)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(bottom + 64, 0))
+    axes.set_axis_off()
+
+    name = shorten(timeline.path.name, WIDTH - 2 * MARGIN - 100, 18)
+    axes.text(MARGIN, 36, name, size=18)
+    axes.text(right, 36, clock(timeline.duration), size=14, color=GREY, ha="right")
+    width = (right - left) / max(1, len(stills))
+    for i, still in enumerate(stills):
+        place = (left + i * width, left + (i + 1) * width - 1, HEAD + STILL_HEIGHT, HEAD)
+        image = axes.imshow(still.pixels, extent=place, aspect="auto", interpolation="none")
+        annotate(image, clock(still.seconds), still.seconds)
     for row in range(0, len(timeline.labels), 2):
-        shapes.append(Box(MARGIN, top + ROW * row, WIDTH - 2 * MARGIN, ROW, PALE))
+        band = Rectangle((MARGIN, top + ROW * row), right - MARGIN, ROW, color=PALE, lw=0)
+        axes.add_patch(band)
     for second in _ticks(timeline.duration):
         x = left + second * scale
-        shapes.append(Box(x - 0.5, top, 1, bottom - top + 5, LINE))
-        said = clock(second).removesuffix(".0")
-        shapes.append(Text(x, bottom + 20, said, 12, GREY, "middle"))
+        axes.vlines(x, top, bottom + 5, LINE, linewidth=1, zorder=1)
+        label = clock(second).removesuffix(".0")
+        axes.text(x, bottom + 20, label, size=12, color=GREY, ha="center")
     for row, label in enumerate(timeline.labels):
-        y = top + ROW * row
-        ink = GREY if label in timeline.missing else INK
-        said = _shortened(label, LONGEST_LABEL, 14)
-        shapes.append(Text(left - GAP, y + 22, said, 14, ink, "end"))
-        if label in timeline.missing:
-            shapes.append(Text(left + GAP / 2, y + 22, "not found", 12, GREY))
+        y, is_missing = top + ROW * row, label in timeline.missing
+        text = shorten(label, MAX_LABEL_WIDTH, 14)
+        axes.text(left - GAP, y + 22, text, size=14, color=GREY if is_missing else INK, ha="right")
+        if is_missing:
+            axes.text(left + GAP / 2, y + 22, "not found", size=12, color=GREY)
         for moment in timeline.moments:
             if moment.label == label:
-                shapes += _span(moment, left, y, scale, COLOURS[row % len(COLOURS)])
-    shapes += _legend(timeline, bottom + 46)
-    return Picture(WIDTH, bottom + 64, f"What happens in {timeline.path.name}", shapes)
+                _draw_moment(axes, moment, left, y, scale, COLOURS[row % len(COLOURS)])
+    _draw_legend(axes, timeline, bottom + 46)
+    return figure
 
 
-def _span(moment: Moment, left: float, y: float, scale: float, colour: str) -> list[Shape]:
+def _draw_moment(
+    axes: Axes, moment: Moment, left: float, y: float, scale: float, colour: str
+) -> None:
     x, width = left + moment.start * scale, max((moment.end - moment.start) * scale, 2.0)
-    fill = _mixed(colour, STRENGTHS[moment.confidence])
+    fill = _mix_with_white(colour, OPACITY[moment.confidence])
     times = f"{clock(moment.start)}-{clock(moment.end)}"
-    tip = f"{moment.label}, {times}, {moment.confidence}"
-    box = Box(x, y + 4, width, ROW - 8, fill, min(4.0, width / 2), tip, moment.start)
-    if width < text_width(times, 12) + 12:
-        return [box]
-    ink = "#ffffff" if _luminance(fill) < 0.6 else INK
-    return [box, Text(x + width / 2, y + 21.5, times, 12, ink, "middle")]
+    box = _draw_box(axes, x, y + 4, width, ROW - 8, fill, min(4.0, width / 2))
+    annotate(box, f"{moment.label}, {times}, {moment.confidence}", moment.start)
+    if width >= text_width(times, 12) + 12:
+        ink = "#ffffff" if _luminance(fill) < 0.6 else INK
+        axes.text(x + width / 2, y + 21.5, times, size=12, color=ink, ha="center")
 
 
-def _legend(timeline: Timeline, y: float) -> list[Shape]:
-    """What paler and stronger colours mean, and from where on a second counts."""
-    shapes: list[Shape] = [Text(MARGIN, y, "confidence", 12, GREY)]
+def _draw_box(
+    axes: Axes, x: float, y: float, width: float, height: float, fill: str, radius: float
+) -> Patch:
+    from matplotlib.patches import FancyBboxPatch
+
+    shape = f"round,pad=0,rounding_size={radius}"
+    return axes.add_patch(FancyBboxPatch((x, y), width, height, shape, color=fill, lw=0))
+
+
+def _draw_legend(axes: Axes, timeline: Timeline, y: float) -> None:
+    """Explain the strength of colours and the threshold."""
+    axes.text(MARGIN, y, "confidence", size=12, color=GREY)
     x = MARGIN + text_width("confidence", 12) + GAP
-    for confidence, strength in list(STRENGTHS.items())[1:]:
-        shapes.append(Box(x, y - 10, 22, 12, _mixed("#333333", strength), 3))
-        shapes.append(Text(x + 28, y, confidence, 12, GREY))
+    for confidence, opacity in list(OPACITY.items())[1:]:
+        _draw_box(axes, x, y - 10, 22, 12, _mix_with_white("#333333", opacity), 3)
+        axes.text(x + 28, y, confidence, size=12, color=GREY)
         x += 28 + text_width(confidence, 12) + GAP
-    rule = f"a second counts from {timeline.threshold:g} deviations above unrelated texts on"
-    return [*shapes, Text(WIDTH - MARGIN, y, rule, 12, GREY, "end")]
+    rule = f"threshold: z-score {timeline.threshold:g}, relative to unrelated texts"
+    axes.text(WIDTH - MARGIN, y, rule, size=12, color=GREY, ha="right")
 
 
 def _left(timeline: Timeline) -> float:
     """Where time begins: right of the labels."""
     widest = max(text_width(label, 14) for label in timeline.labels)
-    return MARGIN + min(widest, LONGEST_LABEL) + GAP + 6
-
-
-def _shortened(text: str, most: float, size: float) -> str:
-    if text_width(text, size) <= most:
-        return text
-    while text and text_width(text + "…", size) > most:
-        text = text[:-1]
-    return text.rstrip() + "…"
+    return MARGIN + min(widest, MAX_LABEL_WIDTH) + GAP + 6
 
 
 def _ticks(duration: float) -> list[int]:
-    """Round seconds, at most a dozen."""
-    step = next((s for s in NICE_STEPS if duration / s <= MOST_TICKS), NICE_STEPS[-1])
-    while duration / step > MOST_TICKS:
+    """Round seconds, at most `MAX_TICKS` and one."""
+    step = next((s for s in TICK_STEPS if duration / s <= MAX_TICKS), TICK_STEPS[-1])
+    while duration / step > MAX_TICKS:
         step *= 2
     return list(range(0, int(duration) + 1, step))
 
 
-def _channels(colour: str) -> list[int]:
-    return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+def _mix_with_white(colour: str, share: float) -> str:
+    """The colour that `share` of a colour on white looks like."""
+    from matplotlib.colors import to_hex, to_rgb
 
-
-def _mixed(colour: str, share: float) -> str:
-    """A colour with white."""
-    mixed = [round(255 - (255 - channel) * share) for channel in _channels(colour)]
-    return "#" + "".join(f"{channel:02x}" for channel in mixed)
+    red, green, blue = (1 - (1 - channel) * share for channel in to_rgb(colour))
+    return to_hex((red, green, blue))
 
 
 def _luminance(colour: str) -> float:
     """How bright a colour looks, in [0, 1]. Source: ITU-R BT.601."""
-    red, green, blue = _channels(colour)
-    return (0.299 * red + 0.587 * green + 0.114 * blue) / 255
+    from matplotlib.colors import to_rgb
+
+    red, green, blue = to_rgb(colour)
+    return 0.299 * red + 0.587 * green + 0.114 * blue

