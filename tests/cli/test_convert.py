@@ -89,7 +89,7 @@ def run(*arguments):
 
 def test_a_released_checkpoint_becomes_a_model_that_embeds(checkpoint, vocab, tmp_path, capsys):
     out = tmp_path / "model"
-    assert run(checkpoint, out, "--vocab", vocab, *SIZES) == 0
+    assert run(checkpoint, out, "--vocabulary", vocab, *SIZES) == 0
     assert "1 video and 2 text layers, 8 wide" in capsys.readouterr().out
     assert sorted(p.name for p in out.iterdir()) == [
         "config.json",
@@ -103,7 +103,7 @@ def test_a_released_checkpoint_becomes_a_model_that_embeds(checkpoint, vocab, tm
 
 
 def test_saving_and_loading_again_is_bit_identical(checkpoint, vocab, tmp_path):
-    assert run(checkpoint, tmp_path / "one", "--vocab", vocab, *SIZES) == 0
+    assert run(checkpoint, tmp_path / "one", "--vocabulary", vocab, *SIZES) == 0
     Embedder.from_pretrained(tmp_path / "one").save_pretrained(tmp_path / "two")
     for name in ("config.json", "model.safetensors", "vocab.txt"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
@@ -122,7 +122,7 @@ def test_a_head_is_kept_beside_the_model(tmp_path, vocab, capsys):
         "mmmodel.video_encoder.classifier.bias": torch.ones(9),
     }
     path = fairseq_file(tmp_path / "coin.pt", released_weights() | head)
-    assert run(path, tmp_path / "model", "--vocab", vocab, "--json", *SIZES) == 0
+    assert run(path, tmp_path / "model", "--vocabulary", vocab, "--json", *SIZES) == 0
     summary = json.loads(capsys.readouterr().out)
     kept = load_file(tmp_path / "model" / summary["head"])
     assert kept["weight"].shape == (9, 8)
@@ -224,19 +224,19 @@ def roberta(tmp_path, checkpoint):
 def bert_without_settings(tmp_path, checkpoint):
     folder = bert_folder(tmp_path / "bert")
     (folder / "config.json").unlink()
-    return folder, "a BERT needs it"
+    return folder, "which a BERT needs"
 
 
 def bert_with_odd_settings(tmp_path, checkpoint):
     folder = bert_folder(tmp_path / "bert")
     (folder / "config.json").write_text("[]")
-    return folder, "holds no settings"
+    return folder, "has no settings"
 
 
 def other_vocabulary(tmp_path, checkpoint):
     return fairseq_file(
         checkpoint, released_weights(vocab=12)
-    ), "has 12 word pieces, the vocabulary 7"
+    ), "has 12 word pieces, but the vocabulary has 7"
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_what_cannot_be_converted_is_one_line_and_leaves_nothing(
 ):
     path, message = broken(tmp_path, checkpoint)
     before = sorted(tmp_path.iterdir())
-    assert run(path, tmp_path / "model", "--vocab", vocab, *SIZES) == 1
+    assert run(path, tmp_path / "model", "--vocabulary", vocab, *SIZES) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert message in error
@@ -261,15 +261,15 @@ def test_what_cannot_be_converted_is_one_line_and_leaves_nothing(
 
 def test_options_that_make_no_sense_are_refused(checkpoint, vocab, tmp_path, capsys):
     for arguments, message in (
-        (["--vocab", vocab, "--cls-id", "0", *SIZES], "--cls-id contradicts"),
-        (["--vocab", vocab], "--num-heads"),
+        (["--vocabulary", vocab, "--cls-id", "0", *SIZES], "--cls-id 0 contradicts"),
+        (["--vocabulary", vocab], "--num-heads"),
         (["--as", "bert", "--recipe", "papper"], "unknown recipe 'papper'"),
     ):
         assert run(checkpoint, tmp_path / "model", *arguments) == 1
         assert message in capsys.readouterr().err
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mine.txt").write_text("keep")
-    assert run(checkpoint, tmp_path / "model", "--vocab", vocab, *SIZES) == 1
+    assert run(checkpoint, tmp_path / "model", "--vocabulary", vocab, *SIZES) == 1
     assert "already exists" in capsys.readouterr().err
 
 
@@ -300,7 +300,7 @@ def test_a_full_size_checkpoint_converts_loads_and_embeds(shared, tmp_path):
         "assert e.embed_text(['w1 w2 w3']).shape == (1, 768)\n"
         "assert e.embed_features(np.ones((32, 512), np.float32)).tokens.shape == (32, 768)\n"
     )
-    convert = ["-m", "videoclip", "convert", checkpoint, tmp_path / "model", "--vocab"]
+    convert = ["-m", "videoclip", "convert", checkpoint, tmp_path / "model", "--vocabulary"]
     started = time.perf_counter()
     subprocess.run([sys.executable, *convert, tmp_path / "vocab.txt"], check=True)
     subprocess.run([sys.executable, "-c", embed], check=True)

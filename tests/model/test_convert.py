@@ -157,7 +157,7 @@ def test_weights_that_do_not_fit_are_named(released, change, message):
     ("said", "option"),
     [
         (Unsaid(pad_id=0, cls_id=1, sep_id=2), "--num-heads"),
-        (Unsaid(num_heads=4, pad_id=0, sep_id=2), "--vocab or --cls-id"),
+        (Unsaid(num_heads=4, pad_id=0, sep_id=2), "--vocabulary or --cls-id"),
     ],
 )
 def test_what_shapes_do_not_tell_is_asked_for(released, said, option):

@@ -1,54 +1,50 @@
-"""The command line: one module a command, loaded when it is called.
+"""The command line: one module a command, imported only when that command is called.
 
-Results go to stdout, progress and messages to stderr. Exit status: 0 fine, 1 an error of ours in
-one line, 2 wrong usage, 130 interrupted; a traceback only for bugs, or with `--debug`.
+Results go to stdout; progress, warnings and errors go to stderr. The exit statuses are in
+`EXIT_STATUSES`; a traceback is printed only for bugs, or with `--debug`.
 """
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Protocol
 
 from videoclip import __version__
 from videoclip.errors import VideoCLIPError
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "EXIT_STATUSES", "main"]
 
 COMMANDS = {
-    "demo": "the whole story in minutes: learn from narrated videos, then find moments",
-    "synth": "write a synthetic narrated world with annotations",
-    "prepare": "pair videos with subtitles, clean captions, report their quality",
-    "extract": "frozen features of videos, into a store; resumes",
-    "pretrain": "pre-train on narrated videos; resumes",
-    "finetune": "teach a model the training part of a benchmark; resumes",
-    "evaluate": "numbers on a benchmark, with trivial baselines beside them",
-    "ablate": "the method against itself with one thing changed, on a synthetic world",
+    "demo": "learn from narrated videos and find moments, in minutes, on a CPU, offline",
+    "synth": "write a synthetic world: narrated videos with known answers",
+    "prepare": "find, clean and check the captions of videos",
+    "extract": "compute the features of videos; resumes",
+    "pretrain": "train a model on narrated videos; resumes",
+    "finetune": "train a model on a benchmark; resumes",
+    "evaluate": "score a model on a benchmark, with baselines",
+    "ablate": "train and compare variants of the method on a synthetic world",
     "index": "add new and changed videos to a library",
-    "search": "find moments in a library from words",
-    "segment": "label every second of a video, zero-shot",
-    "localize": "find where the steps of a task happen in a video",
+    "search": "find moments in a library by words, or by a clip or picture",
+    "segment": "label every second of a video",
+    "localize": "find when each step of a task happens in a video",
     "ask": "answer a multiple-choice question about a video",
-    "cut": "cut moments out of their videos",
-    "export": "moments as CSV, JSON, EDL, FCPXML or WebVTT",
-    "convert": "released weights and features into our folders",
-    "info": "say what a folder is",
-    "doctor": "what works on this machine, and what to do about what does not",
+    "cut": "cut moments out of videos as clips",
+    "export": "write moments as CSV, JSON, EDL, FCPXML or WebVTT",
+    "convert": "convert released weights and features",
+    "info": "describe a folder or file",
+    "doctor": "check this machine and say how to fix what fails",
 }
-"""Commands by name, in the order a newcomer meets them, each with its one line of help."""
+"""One line of help for each command, in the order in which a newcomer needs them."""
 
-USAGE = "usage: videoclip [--version] [--debug] COMMAND ..."
-
-
-class Command(Protocol):
-    """What a command module's dataclass offers, made from the arguments by tyro."""
-
-    def run(self) -> int:
-        """Do it and return the exit status."""
-        ...
+EXIT_STATUSES = {
+    0: "success",
+    1: "an error, in one line on stderr; or some of the files failed, each with its reason",
+    2: "wrong usage",
+    3: "no match, with --require-match",
+    130: "interrupted (Ctrl-C)",
+}
+"""What the exit status of every command means."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     try:
-        status = _run([a for a in arguments if a != "--debug"])
-        sys.stdout.flush()  # here, where a closed pipe is caught
+        status = _run([argument for argument in arguments if argument != "--debug"])
+        sys.stdout.flush()  # so that a closed pipe is noticed here
         return status
     except VideoCLIPError as error:
         if debug:
@@ -68,14 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("videoclip: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader (`| head`) has seen enough; keep Python from complaining while it exits.
+        # The reader (`| head`) has stopped; Python must not complain about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
 def _run(arguments: Sequence[str]) -> int:
-    """Answer what needs no command, or run one."""
-    if not arguments or arguments[0] in ("-h", "--help"):
+    """Print the overview or the version, or run a command."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_overview())
         return 0 if arguments else 2
     if arguments[0] == "--version":
@@ -83,42 +79,42 @@ def _run(arguments: Sequence[str]) -> int:
         return 0
     name, *rest = arguments
     if name not in COMMANDS:
+        import difflib
+
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"perhaps you meant '{near[0]}'" if near else "see videoclip --help"
         print(f"videoclip: unknown command '{name}'; {hint}", file=sys.stderr)
         return 2
-    return _parse(name, rest).run()
+    import importlib
 
-
-def _parse(name: str, arguments: Sequence[str]) -> Command:
-    """Make a command from its arguments; wrong ones end the process with status 2.
-
-    A module whose options depend on its arguments has its own `parse`.
-    """
     module = importlib.import_module(f"videoclip.cli.{name}")
-    if hasattr(module, "parse"):
-        command: Command = module.parse(arguments)
+    if hasattr(module, "parse"):  # its options depend on its arguments
+        command = module.parse(rest)
     else:
-        import tyro
+        from videoclip.cli.options import parse
 
-        command = tyro.cli(
-            getattr(module, name.capitalize()), args=arguments, prog=f"videoclip {name}"
-        )
-    return command
+        command = parse(getattr(module, name.capitalize()), rest, f"videoclip {name}")
+    status: int = command.run()
+    return status
 
 
 def _overview() -> str:
     width = max(map(len, COMMANDS))
-    lines = (f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items())
     return "\n".join(
         [
-            USAGE,
+            "usage: videoclip COMMAND [OPTIONS]",
             "",
-            "Learns what happens in videos from their own narration; then finds, localises,",
-            "segments and answers, zero-shot.",
+            "Search videos by what happens in them, and train the model that finds it.",
             "",
-            *lines,
+            *(f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items()),
             "",
-            "`videoclip COMMAND --help` says more. First steps: videoclip demo",
+            "videoclip COMMAND --help   lists the options of a command",
+            "videoclip --version        prints the version",
+            "videoclip --debug COMMAND  prints a traceback with an error",
+            "",
+            "Exit status:",
+            *(f"  {status:<{width}}  {meaning}" for status, meaning in EXIT_STATUSES.items()),
+            "",
+            "First steps: videoclip demo",
         ]
     )

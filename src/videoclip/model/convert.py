@@ -98,7 +98,9 @@ class Unsaid:
         settings = {**{name: value for name, value in known.items() if value is not None}, **said}
         for name in ("num_heads", "pad_id", "cls_id", "sep_id"):
             if name not in settings:
-                option = "--num-heads" if name == "num_heads" else f"--vocab or --{name[:3]}-id"
+                option = (
+                    "--num-heads" if name == "num_heads" else f"--vocabulary or --{name[:3]}-id"
+                )
                 raise ConfigError(
                     f"weights of width {hidden_size} for {vocab_size} word pieces do not tell "
                     f"{name}: give {option}"

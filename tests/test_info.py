@@ -1,4 +1,4 @@
-"""`videoclip info` knows everything the other commands leave behind."""
+"""Describing what the other commands write."""
 
 import json
 
@@ -9,10 +9,10 @@ from tests.library.colours import ColourEmbedder
 from tests.make_video import write_video
 from tests.model.tiny_models import make_model
 from videoclip.cli import main
-from videoclip.cli.info import describe
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.data.frame_store import FrameSpec, FrameStore
 from videoclip.errors import DataError
+from videoclip.info import describe
 from videoclip.library.videolibrary import VideoLibrary
 from videoclip.synthetic.world import SyntheticConfig
 from videoclip.synthetic.write import write_world
@@ -39,7 +39,7 @@ def test_a_store_of_frames(tmp_path):
     frames = FrameSpec(height=4, width=6, frames_per_second=1.0, resize="squash")
     FrameStore.open_or_create(tmp_path, frames)
     facts = describe(tmp_path)
-    assert (facts["kind"], facts["videos"], facts["width"]) == ("store of frames", 0, 6)
+    assert (facts["kind"], facts["videos"], facts["width"]) == ("frame store", 0, 6)
 
 
 def test_an_ablation(tmp_path):
@@ -55,7 +55,7 @@ def test_a_library_in_either_store(tmp_path, store):
         )
     VideoLibrary(tmp_path / "l", ColourEmbedder(), model="colours", store=store).close()
     facts = describe(tmp_path / "l")
-    assert (facts["kind"], facts["lies in"], facts["videos"]) == ("library", store, 0)
+    assert (facts["kind"], facts["storage"], facts["videos"]) == ("library", store, 0)
     assert facts["model"] == "colours"
 
 
@@ -79,13 +79,13 @@ def test_files(tmp_path):
     subtitles = tmp_path / "a.srt"
     subtitles.write_text("1\n00:00:01,000 --> 00:00:02,000\nhello there\n")
     facts = describe(subtitles)
-    assert (facts["kind"], facts["words"], facts["ends"]) == ("subtitles", 2, 2.0)
+    assert (facts["kind"], facts["words"], facts["end"]) == ("subtitles", 2, 2.0)
 
 
 def test_nothing_of_ours(tmp_path):
     with pytest.raises(DataError, match="videoclip index"):
         describe(tmp_path)
-    with pytest.raises(DataError, match="nothing of this name"):
+    with pytest.raises(DataError, match="no such file or folder"):
         describe(tmp_path / "absent")
 
 

@@ -1,0 +1,183 @@
+"""Options that several commands share, and how command-line arguments become a command.
+
+Whatever is the same thing in two commands has its flag, type and help text here and its default in
+a constant, so that commands cannot drift apart (`tests/cli/test_options.py` compares them all).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+from tyro.conf import Positional, arg
+from tyro.constructors import (
+    ConstructorRegistry,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
+)
+
+from videoclip.types import OnProgress
+
+__all__ = [
+    "AUTO",
+    "MODEL",
+    "Annotations",
+    "Backbone",
+    "Device",
+    "Features",
+    "Json",
+    "Library",
+    "Model",
+    "OptionalFeatures",
+    "OptionalModel",
+    "RequireMatch",
+    "Video",
+    "Videos",
+    "Vocabulary",
+    "Workers",
+    "parse",
+    "progress_line",
+]
+
+CommandT = TypeVar("CommandT")
+
+AUTO = "auto"
+"""The default device."""
+MODEL = "starter"
+"""The default model: it needs nothing but installed packages."""
+
+Annotations = Annotated[
+    Path, arg(metavar="PATH", help="The benchmark's own annotation files: a folder or a file.")
+]
+Backbone = Annotated[
+    str,
+    arg(
+        metavar="NAME",
+        help="Frozen network: starter, motion, s3d:FOLDER, image:FOLDER_OR_HUB_ID or a folder.",
+    ),
+]
+Device = Annotated[
+    str, arg(metavar="DEVICE", help="Torch device, such as cpu or cuda; auto: a GPU if present.")
+]
+_FEATURES = arg(metavar="FOLDER", help="Feature store, the folder that `videoclip extract` writes.")
+Features = Annotated[Path, _FEATURES]
+OptionalFeatures = Annotated[Path | None, _FEATURES]
+Json = Annotated[bool, arg(help="Print the result as JSON.")]
+Library = Annotated[
+    str,
+    arg(
+        metavar="LIBRARY",
+        help="Folder of the library, or its address in object storage (s3://...).",
+    ),
+]
+_MODEL = arg(metavar="MODEL", help='Model folder, hub id or "starter".')
+Model = Annotated[str, _MODEL]
+OptionalModel = Annotated[str | None, _MODEL]
+RequireMatch = Annotated[bool, arg(help="Exit with status 3 if nothing matches.")]
+Video = Annotated[Path, Positional, arg(metavar="VIDEO", help="Video file.")]
+Videos = Annotated[
+    tuple[Path, ...],
+    Positional,
+    arg(metavar="VIDEO [VIDEO ...]", help="Video files, and folders of videos."),
+]
+Vocabulary = Annotated[
+    Path | None, arg(metavar="FILE", help="Vocabulary of the text tower (vocab.txt).")
+]
+Workers = Annotated[
+    int | None,
+    arg(metavar="N", help="Worker processes; by default one per core. 0: no extra process."),
+]
+
+FLAGS = {"num_workers": "workers"}
+"""Settings of recipes that have another name on the command line."""
+
+
+def parse(
+    command: type[CommandT],
+    arguments: Sequence[str],
+    prog: str,
+    default: CommandT | None = None,
+) -> CommandT:
+    """Make a command from its arguments; wrong ones end the process with status 2.
+
+    Args:
+        command: The command's dataclass.
+        arguments: What follows the command's name.
+        prog: The command's name, for messages.
+        default: Values of what is not given, and `tyro.MISSING` for what must be given.
+    """
+    registry = ConstructorRegistry()
+    registry.struct_rule(_PlainHelp())
+    made: CommandT = tyro.cli(
+        command,
+        args=arguments,
+        prog=prog,
+        config=(tyro.conf.DisallowNone,),
+        registry=registry,
+        **({} if default is None else {"default": default}),
+    )
+    if getattr(made, "videos", None) == ():
+        print(f"{prog}: error: name at least one VIDEO; see {prog} --help", file=sys.stderr)
+        raise SystemExit(2)
+    return made
+
+
+def progress_line(unit: str) -> OnProgress | None:
+    """Return a callback that shows "3 of 10 videos" on the terminal; None if there is none."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, total: int) -> None:
+        end = "\n" if done == total else ""
+        print(f"\r{done:,} of {total:,} {unit}", end=end, file=sys.stderr, flush=True)
+
+    return show
+
+
+class _PlainHelp:
+    """A rule for tyro that describes the options of dataclasses more plainly.
+
+    Defaults that mean "not given" or "off" are not printed, a help text is one paragraph, and a
+    switch has one flag; only the settings of recipes keep `--x` and `--no-x`, because a recipe may
+    turn them on.
+    """
+
+    def __init__(self) -> None:
+        self._busy = False
+
+    def __call__(self, info: StructTypeInfo) -> StructConstructorSpec | None:
+        if self._busy or not dataclasses.is_dataclass(info.type):
+            return None
+        self._busy = True  # so that tyro's own rule answers
+        try:
+            spec = ConstructorRegistry.get_struct_spec(info)
+        finally:
+            self._busy = False
+        assert isinstance(spec, StructConstructorSpec)
+        is_recipe = info.type.__module__.startswith("videoclip.config")
+        fields = tuple(_plain(field, keeps_pairs=is_recipe) for field in spec.fields)
+        return dataclasses.replace(spec, fields=fields)
+
+
+def _plain(field: StructFieldSpec, keeps_pairs: bool) -> StructFieldSpec:
+    hidden = {"", "None", "''"} if keeps_pairs else {"", "None", "''", "False"}
+    extra: list[Any] = [
+        arg(
+            name=FLAGS.get(field.name),
+            help_behavior_hint=lambda value: "" if value in hidden else f"(default: {value})",
+        )
+    ]
+    if field.default is False and not keeps_pairs:
+        extra.append(tyro.conf.FlagCreatePairsOff)
+    text = field.helptext
+
+    def one_paragraph() -> str | None:
+        found = text() if callable(text) else text
+        return " ".join(found.split()) if found else None
+
+    return dataclasses.replace(field, type=Annotated[(field.type, *extra)], helptext=one_paragraph)

@@ -1,0 +1,284 @@
+"""Convert released weights and features into folders that this package reads.
+
+Nothing in a checkpoint is ever run; every tensor is checked by name and shape.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from videoclip.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from videoclip.data.tokenizer import Tokenizer
+    from videoclip.model.videoclip import VideoCLIP
+
+__all__ = ["Conversion", "ConvertOptions", "Kind", "convert"]
+
+Kind: TypeAlias = Literal["auto", "videoclip", "s3d", "bert", "features"]
+
+BERT_FILES = ("model.safetensors", "pytorch_model.bin")
+S3D_WORDS = "s3d_dict.npy"
+HEAD_FILE = "segmentation_head.safetensors"
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """What the files themselves may not tell.
+
+    Attributes:
+        backbone: For features: the name of the backbone that computed them.
+        features_per_second: For features: their rate.
+        normalized: For features: whether each vector is L2-normalised.
+        words: For S3D: its word list; by default s3d_dict.npy beside the weights.
+        recipe: For a BERT: the recipe whose model it will initialise.
+        num_heads: Attention heads; needed where the width is neither 768 nor 1024.
+        pad_id: Id of [PAD]; needed without a vocabulary, except for bert-*-uncased.
+        cls_id: Id of [CLS]; likewise.
+        sep_id: Id of [SEP]; likewise.
+        max_video_tokens: Longest video clip the weights were trained on, in features.
+        max_text_tokens: Longest text the weights were trained on, in word pieces.
+    """
+
+    backbone: str = "s3d"
+    features_per_second: float = 1.0
+    normalized: bool = False
+    words: Path | None = None
+    recipe: str = "paper"
+    num_heads: int | None = None
+    pad_id: int | None = None
+    cls_id: int | None = None
+    sep_id: int | None = None
+    max_video_tokens: int = 32
+    max_text_tokens: int = 61
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was written; `str()` is a description with the next step.
+
+    Attributes:
+        kind: What the source was: "videoclip", "s3d", "bert" or "features".
+        folder: The new folder.
+        facts: Sizes and counts, by name.
+    """
+
+    kind: str
+    folder: Path
+    facts: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return {"kind": self.kind, **self.facts, "folder": str(self.folder)}
+
+    def __str__(self) -> str:
+        facts, folder = self.facts, self.folder
+        if self.kind == "features":
+            return (
+                f"{folder}: features of {facts['videos']:,} videos, {facts['dim']} wide; "
+                f"{facts['added']:,} videos are new\nuse it as --features {folder}"
+            )
+        if self.kind == "s3d":
+            return (
+                f"{folder}: S3D with {facts['num_words']:,} words and "
+                f"{facts['num_parameters']:,} parameters\nuse it as --backbone s3d:{folder}"
+            )
+        text = (
+            f"{folder}: VideoCLIP with {facts['num_video_layers']} video and "
+            f"{facts['num_text_layers']} text layers, {facts['hidden_size']} wide, "
+            f"{facts['num_parameters']:,} parameters"
+        )
+        if "head" in facts:
+            text += f"\nits action segmentation head is in {facts['head']}"
+        if not facts["vocabulary"]:
+            text += (
+                "\nit cannot embed text without vocab.txt (that of bert-base-uncased for the "
+                "released model): copy it there, or convert again with --vocabulary"
+            )
+        return text
+
+
+def convert(
+    source: Path | str,
+    folder: Path | str,
+    kind: Kind = "auto",
+    vocabulary: Path | None = None,
+    options: ConvertOptions | None = None,
+) -> Conversion:
+    """Convert released weights or features into a folder.
+
+    Args:
+        source: A released VideoCLIP checkpoint (.pt), MIL-NCE S3D weights (.pth), a BERT folder,
+            or a folder of feature arrays (VIDEO_ID.npy or VIDEO_ID.mp4.npy).
+        folder: Folder to make. A feature store may exist already: new videos are added.
+        kind: What the source is; "auto" recognises it by the names of files and tensors.
+        vocabulary: vocab.txt of the text tower; a BERT folder has its own.
+        options: What the files do not tell.
+
+    Raises:
+        CheckpointError: If the weights are damaged, incomplete or of an unknown kind.
+        ConfigError: If an option is missing or contradicts the files, or the folder exists.
+        DataError: If the features are not usable.
+    """
+    from videoclip.model.convert import kind_of
+    from videoclip.weights.files import new_folder, read_weights
+
+    source, folder, options = Path(source), Path(folder), options or ConvertOptions()
+    if kind == "features" or (kind == "auto" and _has_arrays(source)):
+        return Conversion("features", folder, _convert_features(source, folder, options))
+    file = _bert_file(source) if source.is_dir() else source
+    weights = read_weights(file)
+    found = kind_of(weights) if kind == "auto" else kind
+    if not found:
+        raise CheckpointError(
+            f"{file} has weights of no known kind (its first tensor is "
+            f"'{next(iter(weights), '')}'); name their kind with --as"
+        )
+    with new_folder(folder) as partial:
+        if found == "s3d":
+            facts = _convert_s3d(file, weights, partial, options)
+        elif found == "bert":
+            facts = _convert_bert(file, weights, partial, vocabulary, options)
+        else:
+            facts = _convert_videoclip(file, weights, partial, vocabulary, options)
+    return Conversion(found, folder, facts)
+
+
+def _convert_features(source: Path, folder: Path, options: ConvertOptions) -> dict[str, Any]:
+    from videoclip.data.feature_import import find_arrays, import_features, spec_of_arrays
+    from videoclip.data.feature_store import FeatureStore
+
+    arrays = find_arrays(source)
+    spec = spec_of_arrays(arrays, options.backbone, options.features_per_second, options.normalized)
+    with FeatureStore.open_or_create(folder, spec) as store:
+        added = import_features(arrays, store)
+        return {"added": len(added), "videos": len(store), "dim": spec.dim}
+
+
+def _convert_s3d(
+    file: Path, weights: Mapping[str, Tensor], folder: Path, options: ConvertOptions
+) -> dict[str, Any]:
+    from videoclip.features.backbones import s3d
+
+    network = s3d.build_network(weights, file)
+    words = s3d.read_words(options.words or file.with_name(S3D_WORDS))
+    s3d.save(network, words, folder)
+    num_parameters = sum(tensor.numel() for tensor in weights.values())
+    return {"num_parameters": num_parameters, "num_words": len(words)}
+
+
+def _convert_videoclip(
+    file: Path,
+    weights: Mapping[str, Tensor],
+    folder: Path,
+    vocabulary: Path | None,
+    options: ConvertOptions,
+) -> dict[str, Any]:
+    from safetensors.torch import save_file
+
+    from videoclip.data.tokenizer import Tokenizer
+    from videoclip.model.convert import Unsaid, from_released
+
+    tokenizer = Tokenizer.from_vocab(vocabulary) if vocabulary else None
+    ids = {name: getattr(options, name) for name in ("pad_id", "cls_id", "sep_id")}
+    for name, given in ids.items():
+        if tokenizer is not None:
+            ids[name] = getattr(tokenizer, name)
+            if given not in (None, ids[name]):
+                raise ConfigError(
+                    f"--{name[:3]}-id {given} contradicts {vocabulary} ({ids[name]}); leave it out"
+                )
+    unsaid = Unsaid(
+        num_heads=options.num_heads,
+        max_video_tokens=options.max_video_tokens,
+        max_text_tokens=options.max_text_tokens,
+        **ids,
+    )
+    model, head = from_released(weights, unsaid, file)
+    facts = _save(model, tokenizer, folder, file)
+    if head:
+        save_file(head, folder / HEAD_FILE)
+        facts["head"] = HEAD_FILE
+    return facts
+
+
+def _convert_bert(
+    file: Path,
+    weights: Mapping[str, Tensor],
+    folder: Path,
+    vocabulary: Path | None,
+    options: ConvertOptions,
+) -> dict[str, Any]:
+    from videoclip.data.tokenizer import Tokenizer
+    from videoclip.model.convert import from_bert
+    from videoclip.recipes import RECIPES
+
+    if options.recipe not in RECIPES:
+        raise ConfigError(f"unknown recipe '{options.recipe}'; known: {', '.join(RECIPES)}")
+    tokenizer = Tokenizer.from_vocab(vocabulary or file.with_name("vocab.txt"))
+    config = replace(
+        RECIPES[options.recipe]().model,
+        pad_id=tokenizer.pad_id,
+        cls_id=tokenizer.cls_id,
+        sep_id=tokenizer.sep_id,
+    )
+    model = from_bert(weights, _bert_settings(file.parent), config, file.parent)
+    return _save(model, tokenizer, folder, file)
+
+
+def _save(
+    model: VideoCLIP, tokenizer: Tokenizer | None, folder: Path, where: Path
+) -> dict[str, Any]:
+    """Write a model folder, with its vocabulary if there is one; return facts about it."""
+    config = model.config
+    model.save_pretrained(folder)
+    if tokenizer:
+        if tokenizer.vocab_size != config.vocab_size:
+            raise CheckpointError(
+                f"{where} has {config.vocab_size} word pieces, but the vocabulary has "
+                f"{tokenizer.vocab_size}; name the vocab.txt it was trained with by --vocabulary"
+            )
+        tokenizer.save(folder)
+    return {
+        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "hidden_size": config.hidden_size,
+        "num_video_layers": config.num_video_layers,
+        "num_text_layers": config.num_text_layers,
+        "vocabulary": tokenizer is not None,
+    }
+
+
+def _has_arrays(folder: Path) -> bool:
+    """Whether a folder holds feature arrays, and no weights beside them."""
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    return names.isdisjoint((*BERT_FILES, S3D_WORDS)) and any(n.endswith(".npy") for n in names)
+
+
+def _bert_file(folder: Path) -> Path:
+    """Return the weights file in a folder that `transformers` wrote."""
+    for name in BERT_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise CheckpointError(
+        f"{folder} has no {' or '.join(BERT_FILES)}, and no features VIDEO_ID.npy; name a folder "
+        "or a file that has"
+    )
+
+
+def _bert_settings(folder: Path) -> Mapping[str, Any]:
+    path = folder / "config.json"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot read {path}, which a BERT needs ({error})") from None
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"{path} is damaged: it has no settings; download it again")
+    return settings

@@ -1,0 +1,165 @@
+"""Describe what a folder or file is: a model, a store, a run, a library, a world, a video."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from videoclip.errors import DataError
+
+__all__ = ["describe"]
+
+Facts: TypeAlias = dict[str, Any]
+
+
+def describe(path: Path | str) -> Facts:
+    """Return facts about a path by name; "kind" says what it is.
+
+    Args:
+        path: A folder or file, or the address of a library in object storage.
+
+    Raises:
+        DataError: If it is of no known kind.
+    """
+    from videoclip.library.storage import is_address
+
+    if is_address(path):
+        return _library(str(path))
+    path = Path(path)
+    if not path.exists():
+        raise DataError("no such file or folder", path)
+    if path.is_dir():
+        for marker, describe_folder in FOLDERS.items():
+            if (path / marker).exists():
+                return describe_folder(path)
+        raise DataError(
+            "not a model, feature store, run, library or world; for a folder of videos run "
+            "videoclip extract or videoclip index first",
+            path,
+        )
+    from videoclip.data.subtitles import SUBTITLE_SUFFIXES
+
+    return _subtitles(path) if path.suffix.lower() in SUBTITLE_SUFFIXES else _video(path)
+
+
+def _run(folder: Path) -> Facts:
+    from videoclip.training.run_folder import read_log
+
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    steps = [entry for entry in read_log(folder) if "loss" in entry]
+    return {
+        "kind": "fine-tuning run" if "benchmark" in settings else "pre-training run",
+        "recipe": settings["name"],
+        "updates": len(steps),
+        "last loss": steps[-1]["loss"] if steps else None,
+        "model": folder / "model" if (folder / "model").is_dir() else "not finished",
+    }
+
+
+def _store(folder: Path) -> Facts:
+    from videoclip.data.feature_store import FeatureStore
+
+    with FeatureStore.open(folder) as store:
+        return {
+            "kind": "feature store",
+            "videos": len(store),
+            "features": sum(map(store.num_features, store.video_ids)),
+            **dataclasses.asdict(store.spec),
+        }
+
+
+def _frames(folder: Path) -> Facts:
+    from videoclip.data.frame_store import FrameStore
+
+    store = FrameStore.open(folder)
+    return {
+        "kind": "frame store",
+        "videos": len(store.video_ids),
+        **dataclasses.asdict(store.frames),
+    }
+
+
+def _ablation(folder: Path) -> Facts:
+    rows = json.loads((folder / "table.json").read_text(encoding="utf-8"))
+    return {"kind": "ablation", "rows": len(rows), "table": folder / "table.md"}
+
+
+def _library(address: Path | str) -> Facts:
+    from videoclip.library.storage import kind_of, open_storage
+
+    storage = open_storage(address, must_exist=True)
+    try:
+        videos, facts = storage.catalog.videos(), storage.catalog.facts()
+    finally:
+        storage.catalog.close()
+    return {
+        "kind": "library",
+        "storage": kind_of(address),
+        "videos": len(videos),
+        "hours": round(sum(video.duration for video in videos) / 3600, 2),
+        "model": facts["model"],
+        "model fingerprint": facts["fingerprint"],
+    }
+
+
+def _world(folder: Path) -> Facts:
+    from videoclip.synthetic.write import read_world
+
+    world = read_world(folder)
+    return {
+        "kind": "synthetic world",
+        "videos": len(list((folder / "videos").glob("*.mp4"))),
+        **dataclasses.asdict(world.config),
+    }
+
+
+def _model(folder: Path) -> Facts:
+    from videoclip.model.hub import load_config
+
+    config = load_config(folder)
+    return {
+        "kind": "model",
+        **dataclasses.asdict(config),
+        "classes": len(config.classes) or "no classification head",
+    }
+
+
+def _s3d(folder: Path) -> Facts:
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return {"kind": "S3D weights", **settings}
+
+
+def _video(path: Path) -> Facts:
+    from videoclip.features.decode import probe
+
+    return {"kind": "video", **dataclasses.asdict(probe(path))}
+
+
+def _subtitles(path: Path) -> Facts:
+    from videoclip.data.subtitles import read_subtitles
+
+    cues = read_subtitles(path)
+    return {
+        "kind": "subtitles",
+        "cues": len(cues),
+        "words": sum(len(cue.text.split()) for cue in cues),
+        "start": cues[0].start if cues else None,
+        "end": max(cue.end for cue in cues) if cues else None,
+    }
+
+
+FOLDERS: dict[str, Callable[[Path], Facts]] = {
+    "log.jsonl": _run,
+    "store.json": _store,
+    "frames.json": _frames,
+    "catalog.sqlite": _library,
+    "lance": _library,
+    "table.json": _ablation,
+    "world.json": _world,
+    "words.txt": _s3d,
+    "config.json": _model,
+}
+"""What describes a folder, by the file that marks its kind. A run has a config too: it is first."""
