@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import platform
 import shutil
 import sqlite3
@@ -108,10 +109,9 @@ def _try(name: str, check: Callable[[], str], fix: str = "") -> Check:
 
 
 def _machine() -> str:
-    from videoclip.features.workers import num_cores
-
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     python = platform.python_version()
-    return f"videoclip {__version__}, Python {python}, {platform.system()}, {num_cores()} cores"
+    return f"videoclip {__version__}, Python {python}, {platform.system()}, {cores} cores"
 
 
 def _torch() -> str:

@@ -12,13 +12,13 @@ from videoclip.data.feature_store import FeatureStore
 
 @pytest.fixture
 def extract(tmp_path, monkeypatch):
-    """Run `videoclip extract FOLDER --store S ...` with a toy in the place of S3D."""
+    """Run `videoclip extract FOLDER --features F ...` with a toy in the place of S3D."""
     toy = SimpleNamespace(load=lambda source, device: MeanColour())
     monkeypatch.setitem(sys.modules, "videoclip.features.backbones.s3d", toy)
     folder = tmp_path / "videos"
     folder.mkdir()
     write_video(folder / "a.mp4", 20)
-    common = ["--store", str(tmp_path / "store"), "--backbone", "s3d", "--workers", "0"]
+    common = ["--features", str(tmp_path / "store"), "--backbone", "s3d", "--workers", "0"]
     return lambda *more: main(["extract", str(folder), *more, *common])
 
 
@@ -29,7 +29,7 @@ def test_it_adds_then_skips(extract, tmp_path, capsys):
     assert "0 already there, 0 failed" in out
     assert "failed:" not in err
     assert extract() == 0
-    assert "0 added (0 s of video, 0x), 1 already there" in capsys.readouterr().out
+    assert "0 added (0 s of video, 0x real time), 1 already there" in capsys.readouterr().out
     with FeatureStore.open(tmp_path / "store") as store:
         assert store.video_ids == ["a"]
 
@@ -57,7 +57,14 @@ def test_json(extract, tmp_path, capsys):
 
 def test_an_unknown_backbone_is_one_line(tmp_path, capsys):
     write_video(tmp_path / "a.mp4", 5)
-    arguments = ["extract", str(tmp_path), "--store", str(tmp_path / "s"), "--backbone", "starte"]
+    arguments = [
+        "extract",
+        str(tmp_path),
+        "--features",
+        str(tmp_path / "s"),
+        "--backbone",
+        "starte",
+    ]
     assert main(arguments) == 1
     assert "perhaps you meant 'starter'" in capsys.readouterr().err
     assert not (tmp_path / "s").exists()

@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 from tyro.conf import Positional, arg
 from tyro.constructors import (
+    MISSING_NONPROP,
     ConstructorRegistry,
     StructConstructorSpec,
     StructFieldSpec,
@@ -117,9 +118,9 @@ def parse(
         command,
         args=arguments,
         prog=prog,
+        default=MISSING_NONPROP if default is None else default,
         config=(tyro.conf.DisallowNone,),
         registry=registry,
-        **({} if default is None else {"default": default}),
     )
     if getattr(made, "videos", None) == ():
         print(f"{prog}: error: name at least one VIDEO; see {prog} --help", file=sys.stderr)
@@ -180,4 +181,5 @@ def _plain(field: StructFieldSpec, keeps_pairs: bool) -> StructFieldSpec:
         found = text() if callable(text) else text
         return " ".join(found.split()) if found else None
 
-    return dataclasses.replace(field, type=Annotated[(field.type, *extra)], helptext=one_paragraph)
+    described: Any = Annotated[(field.type, *extra)]
+    return dataclasses.replace(field, type=described, helptext=one_paragraph)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -21,20 +21,17 @@ from videoclip.features.backbones import Backbone
 from videoclip.features.decode import probe
 from videoclip.features.workers import (
     Computed,
-    Event,
     Failed,
-    Stepped,
     num_cores,
     run_in_workers,
 )
-from videoclip.types import FloatArray
+from videoclip.types import FloatArray, OnProgress
 
 __all__ = [
     "NO_VIDEOS",
     "VIDEO_SUFFIXES",
     "ExtractReport",
     "FeatureBuffer",
-    "Progress",
     "VideoFile",
     "compute_features",
     "extract_features",
@@ -200,8 +197,8 @@ def features_of(backbone: Backbone, path: Path) -> FloatArray:
 
 def compute_features(
     backbone: Backbone, paths: Sequence[Path], num_workers: int | None = 0
-) -> Iterator[Event]:
-    """Compute the features of videos: for each, `Stepped` events, then `Computed` or `Failed`.
+) -> Iterator[Computed | Failed]:
+    """Compute the features of videos, yielding each as it comes.
 
     Args:
         backbone: The frozen network.
@@ -218,25 +215,19 @@ def compute_features(
         yield from run_in_workers(work, paths, num_workers, num_threads)
     else:
         for path in paths:
-            yield from work(path)
+            yield work(path)
 
 
-def _compute_one(backbone: Backbone, path: Path) -> Iterator[Event]:
-    buffer = FeatureBuffer(backbone.spec.dim)
+def _compute_one(backbone: Backbone, path: Path) -> Computed | Failed:
     try:
-        for chunk in backbone.features_for(path):
-            buffer.append(chunk)
-            yield Stepped(path, len(chunk))
-        info = probe(path)
+        return Computed(path, features_of(backbone, path), probe(path))
     except VideoCLIPError as error:
-        yield Failed(path, str(error).removeprefix(f"{path}: "))
-    else:
-        yield Computed(path, buffer.features(), info)
+        return Failed(path, str(error).removeprefix(f"{path}: "))
 
 
 @dataclass(frozen=True)
 class ExtractReport:
-    """The outcome for each video.
+    """The outcome for each video; `str()` is one line.
 
     Attributes:
         done: Ids of the videos whose features were added.
@@ -252,24 +243,16 @@ class ExtractReport:
     seconds: float
     video_seconds: float
 
+    def as_dict(self) -> dict[str, object]:
+        """Return plain values, for JSON."""
+        return asdict(self) | {"failed": {str(path): why for path, why in self.failed.items()}}
 
-@dataclass(frozen=True)
-class Progress:
-    """Progress of an extraction.
-
-    Attributes:
-        num_finished: Videos added, skipped or failed.
-        num_videos: All of them.
-        bytes_finished: Their size on disk, a better predictor of time than their number.
-        bytes_total: Size of all of them.
-        video_seconds: Seconds of video computed so far.
-    """
-
-    num_finished: int
-    num_videos: int
-    bytes_finished: int
-    bytes_total: int
-    video_seconds: float
+    def __str__(self) -> str:
+        speed = self.video_seconds / self.seconds
+        return (
+            f"{len(self.done)} added ({self.video_seconds:.0f} s of video, {speed:.0f}x real time),"
+            f" {len(self.skipped)} already there, {len(self.failed)} failed"
+        )
 
 
 def extract_features(
@@ -278,7 +261,7 @@ def extract_features(
     backbone: Backbone,
     *,
     num_workers: int | None = None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: OnProgress | None = None,
 ) -> ExtractReport:
     """Add the features of videos to a store.
 
@@ -291,7 +274,7 @@ def extract_features(
         backbone: The frozen network.
         num_workers: Processes that compute, each on one core; 0: this process, with all its
             threads; None: one per core, or this process if there is but one video.
-        on_progress: Called after each step.
+        on_progress: Called with the number of finished videos and of all videos.
 
     Raises:
         IndexMismatchError: If the store holds other features than the backbone makes.
@@ -303,39 +286,25 @@ def extract_features(
         raise ConfigError(f"num_workers must not be negative, got {num_workers}")
     started = time.monotonic()
     files, unread = find_videos(videos)
-    sizes = {file.path: file.size for file in files}
-    names = name_videos(list(sizes))
+    names = name_videos([file.path for file in files])
     skipped = [path for path, name in names.items() if name in store]
     todo = [path for path, name in names.items() if name not in store]
-    progress = Progress(
-        num_finished=len(skipped),
-        num_videos=len(names) + len(unread),
-        bytes_finished=sum(sizes[path] for path in skipped),
-        bytes_total=sum(sizes.values()),
-        video_seconds=0.0,
-    )
-    on_progress(progress)
-    if unread:
-        progress = replace(progress, num_finished=len(skipped) + len(unread))
-        on_progress(progress)
     done: list[str] = []
-    failed = dict(unread)
-    for event in compute_features(backbone, todo, num_workers):
-        if isinstance(event, Stepped):
-            seconds = event.num_features / backbone.spec.features_per_second
-            progress = replace(progress, video_seconds=progress.video_seconds + seconds)
+    failed: dict[Path, str] = {}
+
+    def report_progress() -> None:
+        if on_progress is not None:
+            on_progress(len(skipped) + len(done) + len(failed), len(names) + len(unread))
+
+    report_progress()
+    failed.update(unread)
+    for result in compute_features(backbone, todo, num_workers):
+        reason = result.reason if isinstance(result, Failed) else _add(store, names, result)
+        if reason:
+            failed[result.path] = reason
         else:
-            reason = event.reason if isinstance(event, Failed) else _add(store, names, event)
-            if reason:
-                failed[event.path] = reason
-            else:
-                done.append(names[event.path])
-            progress = replace(
-                progress,
-                num_finished=progress.num_finished + 1,
-                bytes_finished=progress.bytes_finished + sizes[event.path],
-            )
-        on_progress(progress)
+            done.append(names[result.path])
+        report_progress()
     return ExtractReport(
         done=tuple(done),
         skipped=tuple(names[path] for path in skipped),

@@ -22,20 +22,12 @@ from videoclip.errors import ConfigError
 from videoclip.features.decode import VideoInfo
 from videoclip.types import FloatArray
 
-__all__ = ["Computed", "Event", "Failed", "Stepped", "num_cores", "run_in_workers"]
-
-
-@dataclass(frozen=True)
-class Stepped:
-    """Some more features of a video were computed."""
-
-    path: Path
-    num_features: int
+__all__ = ["Computed", "Failed", "num_cores", "run_in_workers"]
 
 
 @dataclass(frozen=True)
 class Computed:
-    """All features of a video, (T, D), and what the video is."""
+    """The features of a video, (T, D), and the facts about it."""
 
     path: Path
     features: FloatArray
@@ -50,22 +42,22 @@ class Failed:
     reason: str
 
 
-Event: TypeAlias = Stepped | Computed | Failed
+Result: TypeAlias = Computed | Failed
 
 
 def run_in_workers(
-    work: Callable[[Path], Iterator[Event]],
+    work: Callable[[Path], Result],
     paths: Sequence[Path],
     num_workers: int,
     num_threads: int = 1,
-) -> Iterator[Event]:
-    """Yield the events of working on each video in processes, as they happen.
+) -> Iterator[Result]:
+    """Work on each video in processes and yield the results as they come.
 
     The processes are spawned, so a script that calls this must guard its entry point with
     `if __name__ == "__main__"`.
 
     Args:
-        work: Yields the events of one video; pickled once for each process.
+        work: Computes the result of one video; pickled once for each process.
         paths: The videos.
         num_workers: Processes; no more are started than there are videos.
         num_threads: Threads of torch in each process.
@@ -87,8 +79,7 @@ def run_in_workers(
             for connection in wait(list(busy)):
                 assert isinstance(connection, Connection)
                 worker = busy[connection]
-                event = worker.receive()
-                yield event
+                yield worker.receive()
                 if not worker.alive:
                     worker.stop()
                     workers.remove(worker)
@@ -119,13 +110,14 @@ class _Worker:
         with suppress(ConnectionError):  # `receive` reports a dead process
             self.connection.send(path)
 
-    def receive(self) -> Event:
-        """Return the next event; one of `Failed` if the process has died."""
-        assert self.path is not None
+    def receive(self) -> Result:
+        """Return the result of the video; `Failed` if the process has died."""
+        path, self.path = self.path, None
+        assert path is not None
         try:
             if not self._ready:
                 self._ready = bool(self.connection.recv())
-            event: Event = self.connection.recv()
+            result: Result = self.connection.recv()
         except (EOFError, ConnectionError):
             self._process.join()
             self.alive = False
@@ -134,10 +126,8 @@ class _Worker:
                     "worker processes cannot start: call this under `if __name__ == "
                     '"__main__":`, or with num_workers=0'
                 ) from None
-            event = Failed(self.path, f"its worker process died ({_cause(self._process.exitcode)})")
-        if not isinstance(event, Stepped):
-            self.path = None
-        return event
+            result = Failed(path, f"its worker process died ({_cause(self._process.exitcode)})")
+        return result
 
     def stop(self) -> None:
         self.connection.close()
@@ -148,14 +138,13 @@ class _Worker:
 def _serve(connection: Connection, pickled: bytes, num_threads: int) -> None:
     """Work on each path that is received, until the other side closes the connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
-    work: Callable[[Path], Iterator[Event]] = pickle.loads(pickled)
+    work: Callable[[Path], Result] = pickle.loads(pickled)
     if torch := sys.modules.get("torch"):  # more threads than cores are slower
         torch.set_num_threads(num_threads)
     try:
         connection.send(True)
         while True:
-            for event in work(connection.recv()):
-                connection.send(event)
+            connection.send(work(connection.recv()))
     except (EOFError, ConnectionError):
         return
 

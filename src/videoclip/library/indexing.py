@@ -31,7 +31,7 @@ from videoclip.features.extract import (
     find_videos,
     name_videos,
 )
-from videoclip.features.workers import Computed, Failed
+from videoclip.features.workers import Failed
 from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.library.claims import Claims
 from videoclip.library.identity import content_hash
@@ -189,7 +189,7 @@ class Indexer:
         for event in events:
             if isinstance(event, Failed):
                 yield str(event.path), event.reason
-            elif isinstance(event, Computed):
+            else:
                 content = contents[str(event.path)]
                 with self.lock:
                     self._kept().refresh()
