@@ -6,7 +6,6 @@ import pytest
 
 from videoclip.benchmarks import coin
 from videoclip.benchmarks.examples import LabelledVideo, Segment
-from videoclip.benchmarks.spreadsheet import read_sheets
 from videoclip.errors import DataError
 
 NS = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
@@ -88,7 +87,7 @@ def test_the_taxonomy_names_labels_that_never_occur(write, taxonomy):
 
 def test_other_workbooks(taxonomy, tmp_path):
     book = taxonomy([(1, "cut"), (1, "pour")])
-    assert [len(sheet) for sheet in read_sheets(book)] == [1, 3]
+    assert [len(sheet) for sheet in coin._read_sheets(book)] == [1, 3]
     with pytest.raises(DataError, match=r"row 3: Action Id 1 occurs twice"):
         coin.read_taxonomy(book)
     book.write_bytes(book.read_bytes()[:200])

@@ -59,7 +59,10 @@ def test_videos_are_known_by_task_and_id(release):
         ({"files": [("9_c.csv", "1,0\n")]}, r"9_c\.csv:1: 2 of 3 fields"),
         ({"files": [("9_zzz.csv", "1,0,4\n")]}, r"9_zzz\.csv: belongs to no video of videos\.csv"),
         ({"videos": "9,c,url\n9,c,url\n"}, r"videos\.csv:2: task and video .* occurs twice"),
-        ({"tasks": TASKS.replace("\n2\n", "\n3\n")}, r"primary\.txt:5: 2 steps where 3 are said"),
+        (
+            {"tasks": TASKS.replace("\n2\n", "\n3\n")},
+            r"primary\.txt:5: 2 steps, not 3",
+        ),
         ({"tasks": TASKS + TASKS}, r"primary\.txt:13: task 16815 occurs twice"),
         ({"tasks": TASKS + "5\nmore\n"}, r"primary\.txt:13: a task needs five lines"),
         ({"tasks": TASKS.replace("stir\n\n", "stir\n")}, "a task needs five lines and a blank one"),

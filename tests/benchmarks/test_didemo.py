@@ -46,7 +46,7 @@ def test_one_video_is_spelled_in_several_ways(write):
         ([row(1, times=[[0, 6]])], r"sentence 0: times must be pairs of chunks 0\.\.5"),
         ([row(1, times=[[3, 2]])], "times must be pairs"),
         ([row(1, times=[])], "no annotator marked a moment"),
-        ({"database": {}}, "expected a list of sentences; is it this file"),
+        ({"database": {}}, "expected a list of sentences; wrong file"),
     ],
 )
 def test_rows_that_make_no_sense(write, rows, message):

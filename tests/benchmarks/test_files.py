@@ -89,9 +89,9 @@ def test_rows_are_found_by_column_name(write):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a,b\n1,2\n3", r"x\.csv:3: 1 of 2 fields: mend or remove the row"),
+        ("a,b\n1,2\n3", r"x\.csv:3: 1 of 2 fields: fix or remove the row"),
         ("a,b\n1,2,3\n", r"x\.csv:2: 3 of 2 fields"),
-        ("a,c\n1,2\n", r"x\.csv:1: no column 'b' in the header 'a,c'; is it this file\?"),
+        ("a,c\n1,2\n", r"x\.csv:1: no column 'b' in the header 'a,c'; wrong file\?"),
         ("", r"x\.csv:1: no column 'a' or 'b'"),
         ('a,b\n1,"2\n', r"x\.csv:2: not a table"),
     ],
@@ -134,4 +134,4 @@ def test_fields_are_typed(tmp_path):
 def test_repeats_are_named(write):
     rows = list(files.read_rows(write("x.csv", "a\n1\n2\n1\n"), ("a",)))
     with pytest.raises(DataError, match=r"x\.csv:4: id '1' occurs twice: remove one"):
-        files.reject_repeats([row.text("a") for row in rows], rows, "id")
+        files.unique(rows, "id", lambda row: row.text("a"))

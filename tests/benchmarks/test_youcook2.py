@@ -55,7 +55,7 @@ def test_rows_that_make_no_sense(database, changes, message):
 
 
 def test_another_benchmarks_file(write):
-    with pytest.raises(DataError, match=r"no field 'database' \(there are: .*is it this file"):
+    with pytest.raises(DataError, match=r"no field 'database' \(there are: .*wrong file"):
         youcook2.read_youcook2_json(write("x.json", {"videos": []}))
 
 

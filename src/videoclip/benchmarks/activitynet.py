@@ -8,13 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from videoclip.benchmarks.examples import Benchmark, RetrievalExample
-from videoclip.benchmarks.files import Record, find_file, read_json
+from videoclip.benchmarks.files import entries, find_file, read_record
 
 __all__ = ["BENCHMARKS", "read_activitynet_paragraphs"]
 
 
 def read_activitynet_paragraphs(path: Path, name: str = "val_1.json") -> list[RetrievalExample]:
-    """Join the sentences of each video to one text, in the order of the file.
+    """Return the sentences of each video as one text, in the order of the file.
 
     Args:
         path: The file, or its folder.
@@ -22,13 +22,11 @@ def read_activitynet_paragraphs(path: Path, name: str = "val_1.json") -> list[Re
     """
     found = find_file(path, name)
     examples = []
-    for video_id, values in Record(read_json(found), found).values.items():
-        video = Record(values, found, f"video '{video_id}'")
-        sentences, times = video.items("sentences"), video.items("timestamps")
+    for video in entries(read_record(found).values, found, "video"):
+        sentences, times = video.texts("sentences"), video.items("timestamps")
         if len(sentences) != len(times):
             raise video.error(f"{len(sentences)} sentences but {len(times)} timestamps")
-        texts = [Record({"s": s}, found, video.where).text("s") for s in sentences]
-        examples.append(RetrievalExample(video_id, " ".join(texts)))
+        examples.append(RetrievalExample(video.key, " ".join(sentences)))
     return examples
 
 

@@ -17,7 +17,7 @@ __all__ = ["BENCHMARKS", "read_charades"]
 def read_charades(path: Path, name: str = "charades_sta_test.txt") -> list[MomentExample]:
     """Read sentences in the order of the file; `example_id` is the line.
 
-    A few spans of the training file are written end first; they are turned round.
+    A few spans of the training file have their end first; start and end are swapped.
 
     Args:
         path: The file, or its folder.
@@ -29,12 +29,9 @@ def read_charades(path: Path, name: str = "charades_sta_test.txt") -> list[Momen
         left, mark, sentence = text.partition("##")
         parts = left.split()
         if not mark or len(parts) != 3:
-            raise DataError("expected 'VIDEO start end##sentence': mend the line", found, line)
-        row = Record(
-            {"video": parts[0], "start": parts[1], "end": parts[2], "sentence": sentence},
-            found,
-            line=line,
-        )
+            raise DataError("expected 'VIDEO start end##sentence': fix the line", found, line)
+        values = dict(zip(("video", "start", "end"), parts, strict=True), sentence=sentence)
+        row = Record(values, found, line=line)
         span = row.span(sorted((row.number("start"), row.number("end"))), allow_empty=True)
         examples.append(MomentExample(str(line), row.text("video"), row.text("sentence"), (span,)))
     return examples

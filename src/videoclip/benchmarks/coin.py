@@ -7,16 +7,19 @@ README of the benchmark says "validation".
 
 from __future__ import annotations
 
+import re
+import zipfile
 from pathlib import Path
 from typing import Any, Literal
+from xml.etree import ElementTree
 
 from videoclip.benchmarks.examples import Benchmark, LabelledSplit, LabelledVideo, Segment
-from videoclip.benchmarks.files import Record, find_file, read_json, reject_repeats
-from videoclip.benchmarks.spreadsheet import read_sheets
+from videoclip.benchmarks.files import Record, entries, find_file, read_json, unique
 from videoclip.errors import DataError
 
 __all__ = ["BENCHMARKS", "read_coin", "read_taxonomy"]
 
+XLSX = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 SUBSETS = {"train": ("training",), "test": ("testing", "validation")}
 
 
@@ -58,16 +61,15 @@ def read_coin(
 
 def read_taxonomy(path: Path) -> dict[int, str]:
     """Read taxonomy.xlsx: texts by label id (Action Id 1 to 778)."""
-    for rows in read_sheets(path):
+    for rows in _read_sheets(path):
         header = {text: column for column, text in rows[0].items()} if rows else {}
         if {"Action Id", "Action Label"} <= set(header):
             records = [
                 Record({name: row.get(column) for name, column in header.items()}, path, f"row {i}")
                 for i, row in enumerate(rows[1:], start=2)
             ]
-            ids = [record.integer("Action Id") for record in records]
-            reject_repeats(ids, records, "Action Id")
-            return {i: r.text("Action Label") for i, r in zip(ids, records, strict=True)}
+            labels = unique(records, "Action Id", lambda record: record.integer("Action Id"))
+            return {label.integer("Action Id"): label.text("Action Label") for label in labels}
     raise DataError("no sheet with columns 'Action Id' and 'Action Label': wrong file?", path)
 
 
@@ -77,43 +79,64 @@ def _records(path: Path) -> list[Record]:
         tables = [Record(top, path).table("database")]
     else:
         tables = [Record(v, path, f"item {i}").values for i, v in enumerate(top)]
-    records = [
-        Record({**Record(v, path, key).values, "video_id": key}, path, f"video '{key}'")
-        for table in tables
-        for key, v in table.items()
-    ]
-    reject_repeats([r.text("video_id") for r in records], records, "video")
-    return records
-
-
-def _annotations(video: Record) -> list[Record]:
-    rows = video.items("annotation")
-    return [Record(row, video.path, f"{video.where}, segment {i}") for i, row in enumerate(rows)]
+    videos = [video for table in tables for video in entries(table, path, "video")]
+    return unique(videos, "video", lambda video: video.key)
 
 
 def _labels_in_use(videos: list[Record], path: Path) -> dict[int, str]:
     labels: dict[int, str] = {}
-    for row in (row for video in videos for row in _annotations(video)):
+    for row in (row for video in videos for row in video.records("annotation", "segment")):
         label, text = row.integer("id"), row.text("label")
         if label < 1:
             raise row.error(f"label ids begin at 1, got {label}")
         if labels.setdefault(label, text) != text:
             raise row.error(f"label {label} is {labels[label]!r} elsewhere, {text!r} here")
     if not labels:
-        raise DataError("no labelled segment at all; is it this file?", path)
+        raise DataError("no labelled segment at all; wrong file?", path)
     return labels
 
 
 def _video(record: Record) -> LabelledVideo:
     return LabelledVideo(
-        record.text("video_id"),
+        record.key,
         record.number("duration"),
         tuple(
             Segment(*row.span(row.items("segment")), row.integer("id"))
-            for row in _annotations(record)
+            for row in record.records("annotation", "segment")
         ),
         record.text("class"),
     )
+
+
+def _read_sheets(path: Path) -> list[list[dict[str, str]]]:
+    """Return the sheets of a workbook as rows of {column letters: text}; empty cells are absent.
+
+    Raises:
+        DataError: If it is not such a file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = sorted(
+                (n for n in archive.namelist() if re.fullmatch(r"xl/worksheets/sheet\d+\.xml", n)),
+                key=lambda name: int(re.findall(r"\d+", name)[0]),
+            )
+            strings = ElementTree.fromstring(archive.read("xl/sharedStrings.xml"))
+            shared = ["".join(s.itertext()) for s in strings.iter(f"{XLSX}si")]
+            sheets = [ElementTree.fromstring(archive.read(name)) for name in names]
+    except (OSError, KeyError, zipfile.BadZipFile, ElementTree.ParseError) as error:
+        raise DataError(f"not an .xlsx workbook ({error}): download it again", path) from error
+    return [[_cells(row, shared) for row in sheet.iter(f"{XLSX}row")] for sheet in sheets]
+
+
+def _cells(row: ElementTree.Element, shared: list[str]) -> dict[str, str]:
+    cells = {}
+    for cell in row.iter(f"{XLSX}c"):
+        column = cell.get("r", "").rstrip("0123456789")
+        if cell.get("t") == "inlineStr":
+            cells[column] = "".join(cell.itertext())
+        elif value := cell.findtext(f"{XLSX}v"):
+            cells[column] = shared[int(value)] if cell.get("t") == "s" else value
+    return cells
 
 
 def _read_test_and_training(path: Path) -> tuple[LabelledSplit, LabelledSplit]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from videoclip.benchmarks.examples import Benchmark, Segment, StepVideo, Task
-from videoclip.benchmarks.files import find_file, read_rows, reject_repeats
+from videoclip.benchmarks.files import Record, find_file, read_rows, unique
 from videoclip.errors import DataError
 
 __all__ = [
@@ -85,13 +85,11 @@ def read_tasks(path: Path) -> dict[str, Task]:
     for first in range(0, len(lines), BLOCK_LINES):
         block = lines[first : first + BLOCK_LINES]
         if len(block) < BLOCK_LINES - 1 or "".join(block[BLOCK_LINES - 1 :]):
-            raise DataError(
-                "a task needs five lines and a blank one; is it this file?", path, first + 1
-            )
+            raise DataError("a task needs five lines and a blank one; wrong file?", path, first + 1)
         task_id, title, _, num_steps, steps = block[: BLOCK_LINES - 1]
         names = tuple(step.strip() for step in steps.split(","))
         if num_steps != str(len(names)) or not all(names):
-            raise DataError(f"{len(names)} steps where {num_steps} are said", path, first + 5)
+            raise DataError(f"{len(names)} steps, not {num_steps}", path, first + 5)
         if task_id in tasks:
             raise DataError(f"task {task_id} occurs twice: remove one of them", path, first + 1)
         tasks[task_id] = Task(task_id, title, names)
@@ -100,10 +98,12 @@ def read_tasks(path: Path) -> dict[str, Task]:
 
 def read_video_keys(path: Path) -> list[Key]:
     """Read (task_id, video_id) pairs from videos.csv or videos_val.csv, which have no header."""
-    rows = list(read_rows(path, names=("task_id", "video_id", "url")))
-    keys = [(row.text("task_id"), row.text("video_id")) for row in rows]
-    reject_repeats(keys, rows, "task and video")
-    return keys
+
+    def key(row: Record) -> Key:
+        return row.text("task_id"), row.text("video_id")
+
+    rows = read_rows(path, names=("task_id", "video_id", "url"))
+    return [key(row) for row in unique(rows, "task and video", key)]
 
 
 def released_split(

@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from videoclip.benchmarks.examples import Benchmark, MomentExample, RetrievalExample
-from videoclip.benchmarks.files import Record, find_file, read_json, reject_repeats
+from videoclip.benchmarks.files import Record, find_file, read_json, unique
 from videoclip.errors import DataError
 
 __all__ = ["BENCHMARKS", "read_didemo_moments", "read_didemo_paragraphs"]
@@ -61,10 +61,9 @@ def _read_test_and_validation(
 def _records(path: Path) -> list[Record]:
     rows = read_json(path)
     if not isinstance(rows, list):
-        raise DataError("expected a list of sentences; is it this file?", path)
+        raise DataError("expected a list of sentences; wrong file?", path)
     records = [Record(row, path, f"sentence {i}") for i, row in enumerate(rows)]
-    reject_repeats([r.integer("annotation_id") for r in records], records, "annotation_id")
-    return records
+    return unique(records, "annotation_id", lambda record: record.integer("annotation_id"))
 
 
 def _video_id(record: Record) -> str:

@@ -1,7 +1,7 @@
-"""Annotation files at the door: found, opened, parsed and checked, with errors that name the row.
+"""Finding, opening, parsing and checking annotation files, with errors that name file and row.
 
-A reader asks a `Record` for typed fields; whatever is missing or of another type becomes one line
-that says file, row and remedy.
+A reader finds its file with `find_file`, gets records from one of the `read_*` functions and asks
+them for typed fields; a field that is missing or of another type is a `DataError`.
 """
 
 from __future__ import annotations
@@ -12,49 +12,59 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TextIO
 
 from videoclip.errors import DataError
 
 __all__ = [
     "Record",
+    "entries",
     "find_file",
     "open_text",
     "read_json",
     "read_json_lines",
     "read_lines",
+    "read_record",
     "read_rows",
-    "reject_repeats",
+    "unique",
 ]
-
-ItemT = TypeVar("ItemT", bound=Hashable)
 
 
 class Record:
-    """One row, line or entry of an annotation file.
+    """One row, line or entry of an annotation file, asked for typed fields.
 
     Args:
-        values: Its parsed value, a mapping for anything but a wrong file.
+        values: Its parsed value; anything but a mapping is an error.
         path: The file.
-        where: What to call the entry in messages, for instance "video 'xHr8X2Wpmno'".
+        where: Its name in messages, for instance "video 'xHr8X2Wpmno'".
         line: Its line from 1, where lines mean something.
+        key: Its key, where it is an entry of a table.
     """
 
-    def __init__(self, values: Any, path: Path, where: str = "", line: int | None = None) -> None:
-        self.path, self.where, self.line = path, where, line
+    def __init__(
+        self, values: Any, path: Path, where: str = "", line: int | None = None, key: str = ""
+    ) -> None:
+        self.path, self.where, self.line, self.key = path, where, line, key
         if not isinstance(values, dict):
-            raise self.error(
-                f"expected a table of fields, got {_shorten(values)}; is it this file?"
-            )
+            raise self.error(f"expected a table of fields, got {_shorten(values)}; wrong file?")
         self.values = values
 
     def error(self, message: str) -> DataError:
-        """Return the error that `message` describes, at this place."""
+        """Return an error with a message about this record."""
         prefix = f"{self.where}: " if self.where else ""
         return DataError(prefix + message, self.path, self.line)
+
+    def records(self, name: str, what: str) -> list[Record]:
+        """Return the entries of a list of tables; messages call entry i "`what` i"."""
+        prefix = f"{self.where}, {what}" if self.where else what
+        return [Record(v, self.path, f"{prefix} {i}") for i, v in enumerate(self.items(name))]
+
+    def entries(self, name: str, what: str) -> list[Record]:
+        """Return the entries of a table of tables, each with its key; messages name `what`."""
+        return entries(self.table(name), self.path, what)
 
     def __contains__(self, name: str) -> bool:
         return name in self.values
@@ -62,17 +72,17 @@ class Record:
     def _get(self, name: str, kinds: type | tuple[type, ...], what: str) -> Any:
         if name not in self.values:
             known = ", ".join(map(str, self.values))
-            raise self.error(f"no field '{name}' (there are: {_shorten(known)}); is it this file?")
+            raise self.error(f"no field '{name}' (there are: {_shorten(known)}); wrong file?")
         value = self.values[name]
         if isinstance(value, bool) or not isinstance(value, kinds):
-            raise self.error(f"'{name}' must be {what}, got {_shorten(value)}: mend the row")
+            raise self.error(f"'{name}' must be {what}, got {_shorten(value)}: fix the row")
         return value
 
     def text(self, name: str) -> str:
         """Return a field that holds words, stripped; blank is an error."""
         value: str = self._get(name, str, "a text").strip()
         if not value:
-            raise self.error(f"'{name}' is blank: mend or remove the row")
+            raise self.error(f"'{name}' is blank: fix or remove the row")
         return value
 
     def number(self, name: str) -> float:
@@ -83,14 +93,14 @@ class Record:
         except ValueError:
             number = float("nan")
         if not abs(number) < float("inf"):
-            raise self.error(f"'{name}' must be a number, got {_shorten(value)}: mend the row")
+            raise self.error(f"'{name}' must be a number, got {_shorten(value)}: fix the row")
         return number
 
     def integer(self, name: str) -> int:
         """Return a whole number, also from a column of text."""
         number = self.number(name)
         if number != int(number):
-            raise self.error(f"'{name}' must be a whole number, got {number:g}: mend the row")
+            raise self.error(f"'{name}' must be a whole number, got {number:g}: fix the row")
         return int(number)
 
     def choice(self, name: str, num_choices: int) -> int:
@@ -104,6 +114,13 @@ class Record:
         """Return a list."""
         value: list[Any] = self._get(name, list, "a list")
         return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return a list of texts, each stripped and not blank."""
+        values = self.items(name)
+        if not all(isinstance(value, str) and value.strip() for value in values):
+            raise self.error(f"'{name}' must be texts, none blank: fix the row")
+        return tuple(value.strip() for value in values)
 
     def table(self, name: str) -> dict[str, Any]:
         """Return a mapping."""
@@ -153,7 +170,7 @@ def open_text(path: Path) -> Iterator[TextIO]:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError("not a whole gzip file: download it again", path) from error
     except UnicodeDecodeError as error:
-        raise DataError(f"not UTF-8 text (byte {error.start}): is it this file?", path) from error
+        raise DataError(f"not UTF-8 text (byte {error.start}): wrong file?", path) from error
 
 
 def _opened(path: Path) -> TextIO:
@@ -185,6 +202,11 @@ def read_json(path: Path) -> Any:
         DataError: With the line where it breaks off.
     """
     return _parse(_read(path), path)
+
+
+def read_record(path: Path) -> Record:
+    """Parse a JSON file that is one table; see `read_json`."""
+    return Record(read_json(path), path)
 
 
 def _parse(text: str, path: Path, line: int | None = None) -> Any:
@@ -241,7 +263,7 @@ def read_rows(
         if missing := [name for name in columns if name not in header]:
             raise DataError(
                 f"no column {' or '.join(repr(name) for name in missing)} in the header "
-                f"{_shorten(','.join(header))}; is it this file?",
+                f"{_shorten(','.join(header))}; wrong file?",
                 path,
                 1,
             )
@@ -250,28 +272,36 @@ def read_rows(
                 continue
             if len(row) != len(header):
                 raise DataError(
-                    f"{len(row)} of {len(header)} fields: mend or remove the row",
+                    f"{len(row)} of {len(header)} fields: fix or remove the row",
                     path,
                     reader.line_num,
                 )
             yield Record(dict(zip(header, row, strict=True)), path, line=reader.line_num)
     except csv.Error as error:
-        raise DataError(f"not a table ({error}): mend the row", path, reader.line_num) from error
+        raise DataError(f"not a table ({error}): fix the row", path, reader.line_num) from error
 
 
-def reject_repeats(keys: Sequence[ItemT], records: Sequence[Record], what: str) -> None:
-    """Raise a DataError at the first record whose key an earlier one has.
+def entries(table: dict[str, Any], path: Path, what: str) -> list[Record]:
+    """Return the entries of a table of tables, each with its key; messages name `what`."""
+    return [Record(v, path, f"{what} '{key}'", key=key) for key, v in table.items()]
+
+
+def unique(records: Iterable[Record], what: str, key: Callable[[Record], Hashable]) -> list[Record]:
+    """Return records in order; raise a DataError at the first one whose key occurred before.
 
     Args:
-        keys: Key of each record.
-        records: Where the keys are from.
-        what: What the key is called in the message.
+        records: From a `read_*` function.
+        what: The name of the key in the message.
+        key: From a record to what must be unique.
     """
-    seen: set[ItemT] = set()
-    for key, record in zip(keys, records, strict=True):
-        if key in seen:
-            raise record.error(f"{what} {key!r} occurs twice: remove one of them")
-        seen.add(key)
+    seen: set[Hashable] = set()
+    result = []
+    for record in records:
+        if (value := key(record)) in seen:
+            raise record.error(f"{what} {value!r} occurs twice: remove one of them")
+        seen.add(value)
+        result.append(record)
+    return result
 
 
 def _shorten(value: Any, longest: int = 60) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from videoclip.benchmarks.files import Record, open_text, read_lines, read_rows, reject_repeats
+from videoclip.benchmarks.files import Record, open_text, read_lines, read_rows, unique
 from videoclip.data.subtitles import Cue
 from videoclip.errors import DataError
 
@@ -58,18 +58,15 @@ def read_videos(path: Path) -> list[HowToVideo]:
 
 def read_task_titles(path: Path) -> dict[int, str]:
     """Read task_ids.csv: titles by task id."""
-    rows = list(read_rows(path, names=("id", "title"), delimiter="\t"))
-    ids = [row.integer("id") for row in rows]
-    reject_repeats(ids, rows, "task")
-    return {task_id: row.text("title") for task_id, row in zip(ids, rows, strict=True)}
+    rows = read_rows(path, names=("id", "title"), delimiter="\t")
+    tasks = unique(rows, "task", lambda row: row.integer("id"))
+    return {task.integer("id"): task.text("title") for task in tasks}
 
 
 def read_video_ids(path: Path) -> list[str]:
     """Read a list with one video id a line; an id may begin with '-' or '_'."""
-    lines = list(read_lines(path))
-    ids = [text for _, text in lines]
-    reject_repeats(ids, [Record({}, path, line=line) for line, _ in lines], "video")
-    return ids
+    records = [Record({}, path, line=line, key=text) for line, text in read_lines(path)]
+    return [record.key for record in unique(records, "video", lambda record: record.key)]
 
 
 def read_captions(path: Path) -> Iterator[tuple[str, list[Cue]]]:
@@ -107,11 +104,17 @@ def _stream_table(path: Path) -> Iterator[tuple[str, Any]]:
     """Yield the entries of a JSON table without holding more than one of them."""
     decoder = json.JSONDecoder()
     with open_text(path) as file:
-        buffer, at_end = "", False
+        buffer = ""
+
+        def read_more() -> bool:
+            nonlocal buffer
+            text = file.read(CHARACTERS_AT_ONCE)
+            buffer += text
+            return bool(text)
 
         def parse_front(expected: str) -> Any:
-            """Take one JSON value off the buffer, reading on until it is whole."""
-            nonlocal buffer, at_end
+            """Take one JSON value off the buffer, reading on until it is complete."""
+            nonlocal buffer
             while True:
                 buffer = buffer.lstrip()
                 try:
@@ -122,25 +125,20 @@ def _stream_table(path: Path) -> Iterator[tuple[str, Any]]:
                     if buffer:
                         raise DataError(f"expected {expected!r}, got {buffer[:20]!r}", path)
                 except json.JSONDecodeError:
-                    pass  # not whole yet
+                    pass  # not complete yet
                 except (ValueError, RecursionError) as error:  # numbers too long, tables too deep
                     raise DataError(f"not JSON of this kind ({error})", path) from error
-                if at_end:
+                if not read_more():
                     raise DataError(f"breaks off at {buffer[:40]!r}: download it again", path)
-                more = file.read(CHARACTERS_AT_ONCE)
-                at_end = not more
-                buffer += more
 
         def take(expected: str) -> str:
             """Take one punctuation mark off the buffer."""
-            nonlocal buffer, at_end
-            while not (buffer := buffer.lstrip()) and not at_end:
-                more = file.read(CHARACTERS_AT_ONCE)
-                at_end = not more
-                buffer += more
+            nonlocal buffer
+            while not (buffer := buffer.lstrip()) and read_more():
+                pass
             mark, buffer = buffer[:1], buffer[1:]
             if not mark or mark not in expected:
-                raise DataError(f"expected one of {expected!r}, got {mark!r}: is it whole?", path)
+                raise DataError(f"expected one of {expected!r}, got {mark!r}: truncated?", path)
             return mark
 
         take("{")

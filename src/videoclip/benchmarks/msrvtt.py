@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from videoclip.benchmarks.examples import Benchmark, RetrievalExample
-from videoclip.benchmarks.files import Record, find_file, read_json, read_rows, reject_repeats
+from videoclip.benchmarks.files import find_file, read_record, read_rows, unique
 from videoclip.errors import DataError
 
 __all__ = [
@@ -48,20 +48,18 @@ class CaptionedVideo:
 def read_msrvtt_1k(path: Path) -> list[RetrievalExample]:
     """Read the 1,000 pairs of the 1k-A test; some sentences are edited captions."""
     found = find_file(path, "MSRVTT_JSFUSION_test.csv")
-    rows = list(read_rows(found, ("key", "vid_key", "video_id", "sentence")))
-    reject_repeats([row.text("key") for row in rows], rows, "key")
-    for row in rows:
+    rows = read_rows(found, ("key", "vid_key", "video_id", "sentence"))
+    pairs = unique(rows, "key", lambda row: row.text("key"))
+    for row in pairs:
         if row.text("vid_key").replace("msr", "video") != row.text("video_id"):
-            raise row.error(f"{row.text('vid_key')} is not {row.text('video_id')}: mend the row")
-    return [RetrievalExample(row.text("video_id"), row.text("sentence")) for row in rows]
+            raise row.error(f"{row.text('vid_key')} is not {row.text('video_id')}: fix the row")
+    return [RetrievalExample(row.text("video_id"), row.text("sentence")) for row in pairs]
 
 
 def read_msrvtt_video_list(path: Path) -> list[str]:
     """Read a list of video ids with the one column `video_id`."""
-    rows = list(read_rows(path, ("video_id",)))
-    ids = [row.text("video_id") for row in rows]
-    reject_repeats(ids, rows, "video")
-    return ids
+    rows = unique(read_rows(path, ("video_id",)), "video", lambda row: row.text("video_id"))
+    return [row.text("video_id") for row in rows]
 
 
 def read_msrvtt_captions(path: Path) -> list[CaptionedVideo]:
@@ -70,20 +68,15 @@ def read_msrvtt_captions(path: Path) -> list[CaptionedVideo]:
     Raises:
         DataError: If a sentence belongs to no video, or a video has none.
     """
-    top = Record(read_json(path), path)
-    videos = [Record(v, path, f"video {i}") for i, v in enumerate(top.items("videos"))]
-    reject_repeats([v.text("video_id") for v in videos], videos, "video")
-    captions: dict[str, dict[int, str]] = {v.text("video_id"): {} for v in videos}
-    seen: set[int] = set()
-    for i, values in enumerate(top.items("sentences")):
-        sentence = Record(values, path, f"sentence {i}")
-        video_id, sen_id = sentence.text("video_id"), sentence.integer("sen_id")
+    top = read_record(path)
+    videos = unique(top.records("videos", "video"), "video", lambda video: video.text("video_id"))
+    captions: dict[str, dict[int, str]] = {video.text("video_id"): {} for video in videos}
+    sentences = top.records("sentences", "sentence")
+    for sentence in unique(sentences, "sen_id", lambda sentence: sentence.integer("sen_id")):
+        video_id = sentence.text("video_id")
         if video_id not in captions:
             raise sentence.error(f"no video '{video_id}' in this file")
-        if sen_id in seen:
-            raise sentence.error(f"sen_id {sen_id} occurs twice: remove one of them")
-        seen.add(sen_id)
-        captions[video_id][sen_id] = sentence.text("caption")
+        captions[video_id][sentence.integer("sen_id")] = sentence.text("caption")
     result = []
     for video in videos:
         split, own = video.text("split"), captions[video.text("video_id")]

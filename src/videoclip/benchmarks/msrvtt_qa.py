@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from videoclip.benchmarks.examples import Benchmark, MultipleChoiceExample
-from videoclip.benchmarks.files import find_file, read_json_lines, read_rows, reject_repeats
+from videoclip.benchmarks.files import find_file, read_json_lines, read_rows, unique
 
 __all__ = ["BENCHMARKS", "read_msrvtt_qa"]
 
@@ -22,8 +22,7 @@ def read_msrvtt_qa(path: Path) -> list[MultipleChoiceExample]:
     found = find_file(path, "MSR_MC_test.csv", "MSR_MC_test.tsv", "msrvtt_multi_choice_qa.jsonl")
     if ".jsonl" in found.suffixes:
         return _read_json_lines(found)
-    rows = list(read_rows(found, ("key", "vid_key", *CHOICE_COLUMNS, "answer"), delimiter="\t"))
-    reject_repeats([row.text("key") for row in rows], rows, "key")
+    rows = read_rows(found, ("key", "vid_key", *CHOICE_COLUMNS, "answer"), delimiter="\t")
     return [
         MultipleChoiceExample(
             row.text("key"),
@@ -31,18 +30,16 @@ def read_msrvtt_qa(path: Path) -> list[MultipleChoiceExample]:
             tuple(row.text(name) for name in CHOICE_COLUMNS),
             row.choice("answer", NUM_CHOICES),
         )
-        for row in rows
+        for row in unique(rows, "key", lambda row: row.text("key"))
     ]
 
 
 def _read_json_lines(path: Path) -> list[MultipleChoiceExample]:
-    rows = list(read_json_lines(path))
-    reject_repeats([row.text("qid") for row in rows], rows, "qid")
     examples = []
-    for row in rows:
+    for row in unique(read_json_lines(path), "qid", lambda row: row.text("qid")):
         choices = tuple(str(choice).strip() for choice in row.items("options"))
         if len(choices) != NUM_CHOICES or not all(choices):
-            raise row.error(f"needs {NUM_CHOICES} options, none blank: mend the row")
+            raise row.error(f"needs {NUM_CHOICES} options, none blank: fix the row")
         examples.append(
             MultipleChoiceExample(
                 row.text("qid"), row.text("clip_name"), choices, row.choice("answer", NUM_CHOICES)

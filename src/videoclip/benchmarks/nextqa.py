@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from videoclip.benchmarks.examples import Benchmark, MultipleChoiceExample
-from videoclip.benchmarks.files import find_file, read_rows, reject_repeats
+from videoclip.benchmarks.files import Record, find_file, read_rows, unique
 
 __all__ = ["BENCHMARKS", "read_nextqa"]
 
@@ -24,20 +24,22 @@ def read_nextqa(path: Path, name: str = "val.csv") -> list[MultipleChoiceExample
         name: Of the file to look for in a folder.
     """
     columns = ("video", "question", "answer", "qid", "type", *CHOICE_COLUMNS)
-    rows = list(read_rows(find_file(path, name), columns))
-    ids = [f"{row.text('video')}_{row.text('qid')}" for row in rows]
-    reject_repeats(ids, rows, "question")
+    rows = read_rows(find_file(path, name), columns)
     return [
         MultipleChoiceExample(
-            example_id,
+            _example_id(row),
             row.text("video"),
             tuple(row.text(column) for column in CHOICE_COLUMNS),
             row.choice("answer", NUM_CHOICES),
             row.text("question"),
             row.text("type"),
         )
-        for example_id, row in zip(ids, rows, strict=True)
+        for row in unique(rows, "question", _example_id)
     ]
+
+
+def _example_id(row: Record) -> str:
+    return f"{row.text('video')}_{row.text('qid')}"
 
 
 BENCHMARKS = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from videoclip.benchmarks.examples import Benchmark, MomentExample
-from videoclip.benchmarks.files import find_file, read_json_lines, reject_repeats
+from videoclip.benchmarks.files import find_file, read_json_lines, unique
 
 __all__ = ["BENCHMARKS", "read_qvhighlights"]
 
@@ -20,8 +20,7 @@ def read_qvhighlights(path: Path, name: str = "highlight_val_release.jsonl") -> 
         path: The file, or its folder.
         name: Of the file to look for in a folder.
     """
-    rows = list(read_json_lines(find_file(path, name)))
-    reject_repeats([row.integer("qid") for row in rows], rows, "qid")
+    rows = read_json_lines(find_file(path, name))
     return [
         MomentExample(
             str(row.integer("qid")),
@@ -32,7 +31,7 @@ def read_qvhighlights(path: Path, name: str = "highlight_val_release.jsonl") -> 
             else (),
             row.number("duration"),
         )
-        for row in rows
+        for row in unique(rows, "qid", lambda row: row.integer("qid"))
     ]
 
 

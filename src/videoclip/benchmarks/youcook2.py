@@ -8,10 +8,10 @@ clips and needs the JSON file beside it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from videoclip.benchmarks.examples import Benchmark, RetrievalExample
-from videoclip.benchmarks.files import Record, find_file, read_json, read_rows
+from videoclip.benchmarks.files import Record, find_file, read_record, read_rows
 from videoclip.errors import DataError
 from videoclip.weights.plain_pickle import read_plain_pickle
 
@@ -47,30 +47,21 @@ def read_youcook2_json(
     subset = {"train": "training", "val": "validation"}[split]
     return [
         example
-        for record in _videos(path)
-        if record.text("subset") == subset
-        for example in _clips(record)
-    ]
-
-
-def _videos(path: Path) -> list[Record]:
-    database = Record(read_json(path), path).table("database")
-    return [
-        Record({**Record(v, path, key).values, "video_id": key}, path, f"video '{key}'")
-        for key, v in database.items()
+        for video in read_record(path).entries("database", "video")
+        if video.text("subset") == subset
+        for example in _clips(video)
     ]
 
 
 def _clips(video: Record) -> list[RetrievalExample]:
     clips = []
-    for i, values in enumerate(video.items("annotations")):
-        row = Record(values, video.path, f"{video.where}, annotation {i}")
+    for i, row in enumerate(video.records("annotations", "annotation")):
         start, end = row.span(row.items("segment"))
         if end > video.number("duration"):
-            raise row.error(f"segment ends at {end:g} s, after the video: mend the row")
+            raise row.error(f"segment ends at {end:g} s, after the video: fix the row")
         if row.integer("id") != i:
             raise row.error(f"id {row.integer('id')} is out of order: download the file again")
-        clips.append(RetrievalExample(video.text("video_id"), row.text("sentence"), start, end))
+        clips.append(RetrievalExample(video.key, row.text("sentence"), start, end))
     return clips
 
 
@@ -101,22 +92,19 @@ def read_youcook2_pickle(path: Path, annotations: Path) -> list[RetrievalExample
         DataError: If the pickle holds anything but lists, dicts, numbers, texts and arrays, or
             names a clip that the JSON file does not have.
     """
-    clips = {v.text("video_id"): _clips(v) for v in _videos(annotations)}
+    videos = read_record(annotations).entries("database", "video")
+    clips = {video.key: _clips(video) for video in videos}
     examples = []
-    for i, values in enumerate(_listed_clips(path)):
+    items = read_plain_pickle(path)
+    if not isinstance(items, list):
+        raise DataError(f"holds a {type(items).__name__}, not a list of clips: wrong file?", path)
+    for i, values in enumerate(items):
         row = Record(values, path, f"item {i}")
         video_id, _, index = row.text("id").rpartition("_")
         if not index.isdecimal() or int(index) >= len(clips.get(video_id, [])):
             raise row.error(f"clip '{row.text('id')}' is not in {annotations.name}: wrong file?")
         examples.append(clips[video_id][int(index)])
     return examples
-
-
-def _listed_clips(path: Path) -> list[Any]:
-    items = read_plain_pickle(path)
-    if not isinstance(items, list):
-        raise DataError(f"holds a {type(items).__name__}, not a list of clips: wrong file?", path)
-    return items
 
 
 BENCHMARKS = {
