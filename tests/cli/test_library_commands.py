@@ -206,7 +206,7 @@ def test_moments_go_on_to_clips_and_edit_lists(indexed, run, monkeypatch):
 
 def test_mistakes_in_cutting_are_said(indexed, run):
     status, _, err = run("cut", "v/a.mp4")
-    assert status == 1 and "which part?" in err
+    assert status == 1 and "give --start and --end" in err
     status, _, err = run("cut", "v/a.mp4", "--start", 3)
     assert status == 1 and "both --start and --end" in err
     (indexed / "m.json").write_text('[{"path": "gone.mp4", "start": 0, "end": 1}]')

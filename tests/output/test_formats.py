@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tests.make_video import write_video
 from videoclip.data.subtitles import read_subtitles
 from videoclip.errors import ConfigError, DataError
-from videoclip.output.formats import export_moments, read_moments, to_edl, to_webvtt
+from videoclip.output.edl import to_edl
+from videoclip.output.formats import export_moments, read_moments, to_webvtt
 from videoclip.output.timecode import FrameRate, find_rate
 from videoclip.zeroshot.results import Moment
 
@@ -214,14 +215,14 @@ def test_other_json_is_refused(tmp_path, text):
 
 
 def test_what_a_format_cannot_hold_is_said():
-    with pytest.raises(DataError, match="about 2: choose with --video"):
+    with pytest.raises(DataError, match="of 2; choose one with --video"):
         export_moments(MOMENTS, "vtt")
     with pytest.raises(DataError, match="no moments"):
         export_moments([], "csv")
     mixed = [MOMENTS[0], Moment(Path("c.mp4"), 0, 1, frame_rate=30.0)]
-    with pytest.raises(DataError, match="25, 30: choose one with --rate"):
+    with pytest.raises(DataError, match="25, 30; choose one with --rate"):
         export_moments(mixed, "edl")
-    with pytest.raises(DataError, match="unknown: choose one"):
+    with pytest.raises(DataError, match="unknown; choose one"):
         export_moments([Moment(Path("c.mp4"), 0, 1)], "edl")
     with pytest.raises(DataError, match="cannot be read"):
         read_moments("/nowhere/moments.json")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from videoclip.cli.timelines import read_moments
 from videoclip.errors import ConfigError, VideoCLIPError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ __all__ = ["Cut"]
 
 @dataclass(frozen=True)
 class Cut:
-    """Cut clips out of videos, to the frame: one span, or all moments a search found.
+    """Cut clips out of videos, exact to the frame: one span, or all moments of a search.
 
     For example: videoclip search "chop the onion" --library L --json | videoclip cut - --out clips
     """
@@ -29,20 +30,20 @@ class Cut:
     source: Annotated[Path, tyro.conf.Positional]
     """A video; or moments as JSON from search, segment or localize, "-" for standard input."""
     out: Path = Path("clips")
-    """Folder for the clips, or the file to write if it is a single one with an extension."""
+    """Folder for the clips; or, with an extension, the file for a single clip."""
     start: float | None = None
-    """Seconds; of a video."""
+    """Start of the span of a video, in seconds."""
     end: float | None = None
-    """Seconds; of a video."""
+    """End of the span of a video, in seconds."""
     padding: float = 0.0
-    """Seconds to add on either side."""
+    """Seconds to add before and after."""
     fast: bool = False
-    """Copy without encoding: at once and without loss, but from the keyframe before the start."""
+    """Copy without encoding: faster and lossless, but each clip starts at the keyframe before."""
     json: bool = False
     """Print the clips as JSON."""
 
     def run(self) -> int:
-        """Cut and print the paths of the clips."""
+        """Cut the clips and print their paths."""
         from videoclip.output.clip import cut_clip
 
         moments = self._moments()
@@ -50,44 +51,37 @@ class Cut:
         written: list[dict[str, object]] = []
         num_failed = 0
         for number, moment in enumerate(moments, start=1):
-            out = self.out if is_file else self.out / (_name(number, moment) + self._type(moment))
-            start = max(0.0, moment.start - self.padding)
+            # Copied packets fit the container they come in.
+            suffix = moment.path.suffix if self.fast else ".mp4"
+            out = self.out if is_file else self.out / (_clip_name(number, moment) + suffix)
+            start, end = max(0.0, moment.start - self.padding), moment.end + self.padding
             try:
-                cut_clip(moment.path, start, moment.end + self.padding, out, fast=self.fast)
+                cut_clip(moment.path, start, end, out, fast=self.fast)
             except VideoCLIPError as error:
                 num_failed += 1
                 print(f"videoclip: not cut: {error}", file=sys.stderr)
                 continue
-            written.append(
-                {"clip": str(out), "path": str(moment.path), "start": start, "end": moment.end}
-            )
+            written.append({"clip": str(out), "path": str(moment.path), "start": start, "end": end})
             if not self.json:
                 print(out)
         if self.json:
             print(json.dumps(written, indent=2))
         return 1 if num_failed else 0
 
-    def _type(self, moment: Moment) -> str:
-        """What a clip is without being told: packets that are copied fit the type they come in."""
-        return moment.path.suffix if self.fast else ".mp4"
-
     def _moments(self) -> list[Moment]:
-        from videoclip.output.formats import parse_moments, read_moments
         from videoclip.zeroshot.results import Moment
 
-        if self.start is not None or self.end is not None:
-            if self.start is None or self.end is None:
-                raise ConfigError("give both --start and --end")
+        if self.start is not None and self.end is not None:
             return [Moment(self.source, self.start, self.end)]
-        if str(self.source) == "-":
-            return parse_moments(sys.stdin.read(), "standard input")
-        if self.source.suffix.lower() == ".json":
+        if self.start is not None or self.end is not None:
+            raise ConfigError("give both --start and --end")
+        if str(self.source) == "-" or self.source.suffix.lower() == ".json":
             return read_moments(self.source)
-        raise ConfigError("which part? Give --start and --end, or moments as JSON")
+        raise ConfigError("nothing to cut; give --start and --end, or moments as JSON")
 
 
-def _name(number: int, moment: Moment) -> str:
-    """A file name that says what is in it and sorts in the order given."""
-    words = re.sub(r"[^\w]+", "-", moment.label.lower()).strip("-")[:40]
-    parts = [f"{number:03d}", moment.video_id[:60], f"{moment.start:.1f}-{moment.end:.1f}s", words]
+def _clip_name(number: int, moment: Moment) -> str:
+    """A descriptive file name without extension; names sort in the order of the moments."""
+    label = re.sub(r"[^\w]+", "-", moment.label.lower()).strip("-")[:40]
+    parts = [f"{number:03d}", moment.video_id[:60], f"{moment.start:.1f}-{moment.end:.1f}s", label]
     return "_".join(part for part in parts if part)

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from videoclip.cli.timelines import read_moments
+
 __all__ = ["Export"]
 
 
@@ -23,34 +25,26 @@ class Export:
     moments: Annotated[Path, tyro.conf.Positional]
     """JSON printed by search, segment or localize; "-" reads it from standard input."""
     format: Literal["csv", "json", "edl", "fcpxml", "vtt", "youtube"] = "csv"
-    """EDL is CMX 3600; vtt and youtube are chapters of one video."""
+    """edl is CMX 3600; vtt and youtube are chapters of one video."""
     out: Path | None = None
-    """File to write; standard output by default."""
+    """File to write instead of standard output."""
     title: str = "videoclip"
-    """Title of an edit list or event."""
+    """Title of an edit list."""
     rate: float | None = None
-    """Frames per second of the timeline (23.976, 24, 25, 29.97, 30, ...); the videos' own if they
-    agree."""
+    """Frame rate of an edit list (23.976, 24, 25, 29.97, 30, ...); by default that of the
+    videos."""
     timecode: Literal["auto", "drop", "non-drop"] = "auto"
-    """Drop-frame timecode or not; auto: at 29.97 and 59.94."""
+    """Whether an edit list has drop-frame timecode; auto: at 29.97 and 59.94."""
     video: str | None = None
-    """Only the moments of this video: its path, name or stem."""
+    """Write only the moments of this video: its path, name or name without extension."""
 
     def run(self) -> int:
         """Write the moments."""
         from videoclip.files import write_output
-        from videoclip.output.formats import (
-            common_rate,
-            export_moments,
-            parse_moments,
-            read_moments,
-        )
-        from videoclip.output.timecode import find_rate
+        from videoclip.output.edl import choose_rate
+        from videoclip.output.formats import export_moments
 
-        if str(self.moments) == "-":
-            moments = parse_moments(sys.stdin.read(), "standard input")
-        else:
-            moments = read_moments(self.moments)
+        moments = read_moments(self.moments)
         if self.video is not None:
             moments = [
                 moment
@@ -58,10 +52,9 @@ class Export:
                 if self.video in (str(moment.path), moment.path.name, moment.video_id)
             ]
         rate = None
-        if self.format in ("edl", "fcpxml"):
-            frames_per_second = self.rate or float(common_rate(moments).exact)
+        if moments and self.format in ("edl", "fcpxml"):
             is_drop = {"auto": None, "drop": True, "non-drop": False}[self.timecode]
-            rate = find_rate(frames_per_second, is_drop)
+            rate = choose_rate(moments, self.rate, is_drop)
         text = export_moments(moments, self.format, self.title, rate)
         if self.out is None:
             sys.stdout.write(text)

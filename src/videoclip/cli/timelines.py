@@ -1,4 +1,4 @@
-"""What `segment` and `localize` share: reading texts, writing a timeline in every format."""
+"""What the commands about moments share: reading texts and moments, writing timelines."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from videoclip.errors import DataError
 
 if TYPE_CHECKING:
-    from videoclip.zeroshot.results import Timeline
+    from videoclip.zeroshot.results import Moment, Timeline
 
-__all__ = ["Output", "print_timeline", "read_texts"]
+__all__ = ["Output", "print_timeline", "read_moments", "read_texts"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,19 @@ def print_timeline(timeline: Timeline, as_json: bool) -> None:
         f"threshold: z-score {timeline.threshold:g}, relative to unrelated texts (--threshold)",
         file=sys.stderr,
     )
+
+
+def read_moments(path: Path) -> list[Moment]:
+    """Read moments from a JSON file, or from standard input if the path is "-".
+
+    Raises:
+        DataError: If it cannot be read or is something else.
+    """
+    from videoclip.output import formats
+
+    if str(path) == "-":
+        return formats.parse_moments(sys.stdin.read(), "standard input")
+    return formats.read_moments(path)
 
 
 def read_texts(file: Path | None, given: tuple[str, ...]) -> list[str]:

@@ -1,8 +1,8 @@
 """SMPTE timecode: frames counted as hours, minutes, seconds and frames.
 
 At the NTSC rates (23.976, 29.97, 59.94) a second of timecode is 1.001 real seconds. Drop-frame
-timecode keeps step with the clock at 29.97 and 59.94 by leaving out names, not frames: frames 0 and
-1 (0 to 3 at 59.94) of every minute except each tenth. It is written with `;` before the frames.
+timecode stays close to the clock at 29.97 and 59.94: it skips the frame numbers 0 and 1 (0 to 3 at
+59.94) of every minute except each tenth. No frame is lost. It is written with `;` before the frame.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ __all__ = ["FrameRate", "find_rate"]
 NOMINAL_RATES = (24, 25, 30, 48, 50, 60)
 """Frames counted in a second of timecode."""
 TOLERANCE = 0.005
-"""Within which a measured rate is taken for a standard one; 24 and 23.976 are 0.024 apart."""
+"""Relative difference up to which a measured rate counts as a standard one, since phones vary."""
 
 
 @dataclass(frozen=True)
 class FrameRate:
-    """A rate editors know.
+    """A frame rate of an edit list.
 
     Attributes:
         exact: Frames per second, as 30000/1001.
-        is_drop: Whether its timecode drops names.
+        is_drop: Whether its timecode is drop-frame.
     """
 
     exact: Fraction
@@ -50,14 +50,14 @@ class FrameRate:
         return self.nominal // 15 if self.is_drop else 0
 
     def frames(self, seconds: float) -> int:
-        """The frame nearest to a time."""
+        """Number of the frame nearest to a time."""
         return round(Fraction(seconds) * self.exact)
 
     def timecode(self, frame: int) -> str:
-        """Write a frame as timecode; beyond 24 hours it begins anew, as clocks do."""
+        """Timecode of a frame; after 24 hours it starts again at 0."""
         per_minute = 60 * self.nominal - self._num_dropped
         per_ten_minutes = 10 * per_minute + self._num_dropped
-        if self.is_drop:  # count the dropped names in
+        if self.is_drop:  # add the numbers that were skipped before it
             tens, rest = divmod(frame, per_ten_minutes)
             minutes = max(0, rest - self._num_dropped) // per_minute
             frame += self._num_dropped * (9 * tens + minutes)
@@ -71,14 +71,14 @@ def find_rate(measured: float, is_drop: bool | None = None) -> FrameRate:
     """The standard rate nearest to a measured one.
 
     Args:
-        measured: Mean frames per second; phones and recorders are rarely exact.
-        is_drop: Whether to use drop-frame timecode; None: where it exists, as editors do.
+        measured: Mean frames per second.
+        is_drop: Whether to use drop-frame timecode; None: at 29.97 and 59.94, as editors do.
 
     Returns:
         A standard rate, or the measured one rounded to a whole number if it is none.
 
     Raises:
-        ConfigError: If drop-frame timecode is asked for at another rate.
+        ConfigError: If drop-frame timecode is requested at another rate.
     """
     standard = [Fraction(rate) for rate in NOMINAL_RATES]
     standard += [Fraction(rate * 1000, 1001) for rate in (24, 30, 48, 60)]

@@ -1,0 +1,151 @@
+"""Edit lists for video editors: CMX 3600 EDL and FCPXML, with the moments one after the other."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import av
+
+from videoclip.errors import DataError, DecodeError
+from videoclip.output.timecode import FrameRate, find_rate
+from videoclip.zeroshot.results import Moment
+
+__all__ = ["choose_rate", "to_edl", "to_fcpxml"]
+
+ONE_HOUR = 3600
+"""Seconds at which the timecode of an edit list begins, by convention."""
+FCPXML_VERSION = "1.8"
+
+
+def choose_rate(
+    moments: Sequence[Moment], frames_per_second: float | None = None, is_drop: bool | None = None
+) -> FrameRate:
+    """The frame rate of an edit list.
+
+    Args:
+        moments: What it will hold.
+        frames_per_second: The rate; None: that of the videos.
+        is_drop: As in `find_rate`.
+
+    Raises:
+        DataError: If no rate is given and those of the videos are unknown or differ.
+        ConfigError: As `find_rate`.
+    """
+    if frames_per_second is not None:
+        return find_rate(frames_per_second, is_drop)
+    rates = {find_rate(moment.frame_rate).exact for moment in moments if moment.frame_rate}
+    if len(rates) != 1:
+        known = ", ".join(sorted(f"{float(rate):g}" for rate in rates)) or "unknown"
+        raise DataError(f"the frame rates of the videos are {known}; choose one with --rate")
+    return find_rate(float(rates.pop()), is_drop)
+
+
+def _events(moments: Sequence[Moment], rate: FrameRate) -> Iterator[tuple[Moment, int, int, int]]:
+    """Yield each moment with its first frame, its length (at least 1) and its place, in frames."""
+    place = 0
+    for moment in moments:
+        first = rate.frames(moment.start)
+        length = max(1, rate.frames(moment.end) - first)
+        yield moment, first, length, place
+        place += length
+
+
+def to_edl(moments: Sequence[Moment], rate: FrameRate, title: str = "videoclip") -> str:
+    """A CMX 3600 edit decision list with one video track.
+
+    Source timecode counts from 0 at the start of each file. Source: SMPTE 258M; the reel is AX
+    ("auxiliary"), as editors write for files; comments name the files.
+    """
+    hour = ONE_HOUR * rate.nominal
+    if rate.is_drop:  # numbers were skipped before 01:00:00;00
+        hour -= 6 * 9 * rate.nominal // 15
+    lines = [f"TITLE: {_one_line(title):.70}"]
+    lines.append(f"FCM: {'DROP FRAME' if rate.is_drop else 'NON-DROP FRAME'}")
+    for number, (moment, first, length, place) in enumerate(_events(moments, rate), start=1):
+        frames = (first, first + length, hour + place, hour + place + length)
+        codes = " ".join(map(rate.timecode, frames))
+        lines += ["", f"{number:03d}  AX       V     C        {codes}"]
+        lines.append(f"* FROM CLIP NAME: {_one_line(moment.path.name)}")
+        lines.append(f"* SOURCE FILE: {_one_line(str(moment.path))}")
+        if moment.label:
+            lines.append(f"* COMMENT: {_one_line(moment.label)}")
+    return "\n".join(lines) + "\n"
+
+
+def _one_line(text: str) -> str:
+    """The text without line breaks, which would end a comment."""
+    return " ".join(text.split())
+
+
+def to_fcpxml(moments: Sequence[Moment], rate: FrameRate, title: str = "videoclip") -> str:
+    """FCPXML with one event and one project, for Final Cut Pro, DaVinci Resolve and Premiere.
+
+    All times are whole frames of the timeline, written as rational seconds, as the format requires.
+
+    Raises:
+        DecodeError: If a video exists but cannot be read.
+    """
+
+    def time(frames: int) -> str:
+        seconds = frames / rate.exact
+        return f"{seconds}s"  # as 5s or 1001/30000s
+
+    root = ET.Element("fcpxml", version=FCPXML_VERSION)
+    resources = ET.SubElement(root, "resources")
+    ET.SubElement(resources, "format", id="r1", frameDuration=time(1))
+    asset_ids: dict[Path, str] = {}
+    for moment in moments:
+        if moment.path in asset_ids:
+            continue
+        asset_ids[moment.path] = f"r{len(asset_ids) + 2}"
+        ends = [other.end for other in moments if other.path == moment.path]
+        asset = {
+            "id": asset_ids[moment.path],
+            "name": moment.video_id,
+            "src": moment.path.absolute().as_uri(),
+            "start": "0s",
+            "duration": time(rate.frames(max([moment.duration or 0.0, *ends]))),
+            "hasVideo": "1",
+            "format": "r1",
+        }
+        ET.SubElement(resources, "asset", asset | _sound(moment.path))
+    event = ET.SubElement(ET.SubElement(root, "library"), "event", name=title)
+    project = ET.SubElement(event, "project", name=title)
+    code_format = "DF" if rate.is_drop else "NDF"
+    sequence = ET.SubElement(project, "sequence", format="r1", tcStart="0s", tcFormat=code_format)
+    spine = ET.SubElement(sequence, "spine")
+    for moment, first, length, place in _events(moments, rate):
+        clip = ET.SubElement(
+            spine,
+            "asset-clip",
+            name=moment.label or moment.video_id,
+            ref=asset_ids[moment.path],
+            offset=time(place),
+            start=time(first),
+            duration=time(length),
+            format="r1",
+            tcFormat=code_format,
+        )
+        if moment.confidence:
+            ET.SubElement(clip, "note").text = f"confidence: {moment.confidence}"
+        sequence.set("duration", time(place + length))
+    ET.indent(root)
+    text = ET.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE fcpxml>\n{text}\n'
+
+
+def _sound(path: Path) -> dict[str, str]:
+    """Attributes of an asset with sound; none if it has no sound or is not on this machine."""
+    if not path.is_file():
+        return {}
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.best("audio")
+            if stream is None:
+                return {}
+            channels, rate = str(stream.channels), str(stream.sample_rate)
+    except av.FFmpegError as error:
+        raise DecodeError(f"cannot be read ({error})", path) from error
+    return {"hasAudio": "1", "audioSources": "1", "audioChannels": channels, "audioRate": rate}
