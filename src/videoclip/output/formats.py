@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 from videoclip.errors import DataError
 from videoclip.output.edl import choose_rate, to_edl, to_fcpxml
 from videoclip.output.timecode import FrameRate
-from videoclip.zeroshot.confidence import LEVELS
+from videoclip.zeroshot.confidence import LEVELS, Confidence
 from videoclip.zeroshot.results import Moment
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 ExportFormat: TypeAlias = Literal["csv", "json", "edl", "fcpxml", "vtt", "youtube"]
+CONFIDENCES: dict[str, Confidence | Literal[""]] = {"": "", **{word: word for word in LEVELS}}
 MIN_CHAPTER_SECONDS = 10
 """YouTube ignores all chapters if one is shorter."""
 NO_LABEL = "moment"
@@ -82,7 +83,7 @@ def _moment(row: dict[str, Any], source: str) -> Moment:
             start=float(row["start"]),
             end=float(row["end"]),
             label=str(label),
-            confidence={"": "", **{level: level for level in LEVELS}}[row.get("confidence") or ""],
+            confidence=CONFIDENCES[row.get("confidence") or ""],
             is_spoken=bool(row.get("is_spoken")),
             words=str(row.get("words") or ""),
             **{key: float(row[key]) for key in numbers if row.get(key) is not None},
