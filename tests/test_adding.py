@@ -1,0 +1,95 @@
+"""The files of docs/adding.md, put into a copy of the package, work from the command line."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "adding.md"
+SCRIPT = r"""
+import json, os, sys
+from pathlib import Path
+import pytest
+import videoclip
+from videoclip.cli import main
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefghij"]
+root = Path(sys.argv[1])
+assert Path(videoclip.__file__).is_relative_to(root)
+
+def call(*arguments):
+    assert main([str(a) for a in arguments]) == 0, arguments
+
+call("synth", root / "world", "--videos", 3, "--workers", 1, "--pixels", 32,
+     "--step-seconds", 3, 5, "--steps-per-video", 2, 3)
+(root / "vocab.txt").write_text("\n".join(WORDS))
+videos, run = root / "world" / "videos", root / "run"
+call("extract", videos, "--features", root / "features", "--backbone", "colour", "--workers", 0)
+call("pretrain", "tiny", "--data", videos, "--store", root / "features", "--out", run,
+     "--vocabulary", root / "vocab.txt", "--model.vocab-size", len(WORDS), "--model.cls-id", 2,
+     "--model.sep-id", 3, "--model.feature-dim", 3, "--model.backbone", "colour",
+     "--model.hidden-size", 16, "--model.num-heads", 2, "--model.num-video-layers", 1,
+     "--model.num-text-layers", 1, "--model.intermediate-size", 16,
+     "--plan.videos-per-batch", 2, "--plan.num-neighbours", 2, "--epochs", 1, "--precision", "fp32",
+     "--loss.kind", "margin")
+examples = [{"videoID": f"video{i:05d}", "enCap": ["a red ball", "a box"]} for i in range(3)]
+(root / "vatex_validation_v1.0.json").write_text(json.dumps(examples))
+call("evaluate", "vatex", "--model", run / "model", "--features", root / "features",
+     "--annotations", root)
+plain = ["-c", os.devnull, "--rootdir", str(root), "--import-mode=importlib"]
+assert pytest.main(["-q", "-p", "no:cacheprovider", *plain, str(root / "tests")]) == 0
+"""
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """A folder with `src`, a copy of the package, and `tests`, with the files of the page added."""
+    root = tmp_path_factory.mktemp("copy")
+    shutil.copytree(ROOT / "src", root / "src")  # with __pycache__, which stays valid
+    blocks = re.findall(r"^`([\w/]+\.py)`\n\n```python\n(.*?)```$", PAGE.read_text(), re.M | re.S)
+    assert len(blocks) == 6
+    for name, content in blocks:
+        path = root / name
+        assert not path.exists(), f"{name} would replace a file"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return root
+
+
+def run(copy, *arguments):
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=copy,
+        env=os.environ | {"PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_added_files_extract_train_and_evaluate_and_pass_their_tests(copy):
+    output = run(copy, "-c", SCRIPT, copy)
+    assert "vatex" in output
+    assert "3 passed" in output
+
+
+def test_help_lists_the_added_names_without_torch(copy):
+    script = """
+import sys
+from videoclip.cli import main
+for arguments in (["evaluate", "--help"], ["pretrain", "tiny", "--help"]):
+    try:
+        main(arguments)
+    except SystemExit as exit:
+        assert exit.code == 0
+assert "torch" not in sys.modules
+"""
+    output = run(copy, "-c", script)
+    assert "vatex" in output
+    assert "margin" in output
