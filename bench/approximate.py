@@ -1,7 +1,7 @@
 """Approximate search in a million windows of the synthetic world, beside exact search.
 
-    videoclip synth WORLD --videos 120
-    videoclip extract WORLD/videos --store FEATURES
+    videoclip synth WORLD --num-videos 120
+    videoclip extract WORLD/videos --features FEATURES
     python bench/approximate.py WORLD FEATURES [--windows N] [--kinds]
 
 The starter model embeds the world's videos second by second; films are cut together from stretches

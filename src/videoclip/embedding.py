@@ -25,7 +25,7 @@ from videoclip.data.feature_store import FeatureSpec
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.data.windows import average_windows, sliding_windows
 from videoclip.errors import CheckpointError, DataError, IndexMismatchError
-from videoclip.features.backbones import Backbone, load_backbone
+from videoclip.features.backbones import Backbone, choose_device, load_backbone
 from videoclip.features.extract import features_of
 from videoclip.model import hub
 from videoclip.model.videoclip import VideoCLIP
@@ -68,7 +68,7 @@ class Embedder:
     Args:
         model: The two towers; put into eval mode.
         tokenizer: The vocabulary the text tower was trained with.
-        device: Torch device to compute on.
+        device: Torch device to compute on; "auto" is the GPU where there is one.
         batch_size: Clips or texts per forward pass.
 
     Raises:
@@ -79,20 +79,20 @@ class Embedder:
         self,
         model: VideoCLIP,
         tokenizer: Tokenizer,
-        device: torch.device | str = "cpu",
+        device: torch.device | str = "auto",
         batch_size: int = 64,
     ) -> None:
         _check_vocabulary(model.config, tokenizer)
-        self.model = model.to(device).eval()
+        self.device = torch.device(choose_device(str(device)))
+        self.model = model.to(self.device).eval()
         self.tokenizer = tokenizer
-        self.device = torch.device(device)
         self.batch_size = batch_size
         self._backbone: Backbone | None = None
         self._fingerprint: str | None = None
 
     @classmethod
     def from_pretrained(
-        cls, folder_or_hub_id: Path | str, device: torch.device | str = "cpu"
+        cls, folder_or_hub_id: Path | str, device: torch.device | str = "auto"
     ) -> Embedder:
         """Load a model folder with its vocabulary, a hub id, or "starter".
 

@@ -26,7 +26,7 @@ class AxisBackbone:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(encoders, "load_backbone", lambda name: AxisBackbone())
+    monkeypatch.setattr(encoders, "load_backbone", lambda name, device: AxisBackbone())
     with FeatureStore.create(tmp_path / "store", AxisBackbone.spec) as store:
         store.append("kitchen", np.eye(2)[[0, 0, 0, 1, 1]])
     (tmp_path / "own.csv").write_text(
@@ -65,7 +65,7 @@ def test_json_rows_and_page(folder, capsys):
 def test_progress_is_drawn_on_a_terminal(folder, capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     assert run(folder) == 0
-    assert capsys.readouterr().err == "\r2 of 2\n"
+    assert capsys.readouterr().err == "\r2 of 2 examples\n"
 
 
 def test_errors_take_one_line(folder, capsys):

@@ -85,7 +85,7 @@ def test_search_takes_many_queries_a_clip_filters_and_pages(indexed, run):
 
 def test_search_says_when_nothing_matches(indexed, run):
     status, _, err = run("search", "pink", "--library", "L", "--where", "duration > 1000")
-    assert status == 0 and "nothing here" in err
+    assert status == 0 and "no moments to search" in err
     required = ("--where", "duration > 1000", "--require-match")
     assert run("search", "pink", "--library", "L", *required)[0] == 3
     assert run("search", "red", "--library", "L", "--require-match")[0] == 0
@@ -95,7 +95,7 @@ def test_search_is_fitted_to_labels(indexed, run):
     rows = "red,a.mp4\nyellow,b.mp4\na castle,\na zebra,\n"
     (indexed / "labels.csv").write_text("query,video\n" + rows)
     status, out, _ = run("search", "--fit", "labels.csv", "--library", "L")
-    assert status == 0 and "high from" in out and "2 right answers" in out
+    assert status == 0 and "high from" in out and "2 correct answers" in out
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_search_is_fitted_to_labels(indexed, run):
         (["--library", "L"], "give one of"),
         (["x", "--queries", "q.txt", "--library", "L"], "give one of"),
         (["--queries", "absent.txt", "--library", "L"], "cannot be read"),
-        (["--queries", "empty.txt", "--library", "L"], "no queries in it"),
+        (["--queries", "empty.txt", "--library", "L"], "no queries in this file"),
         (["red", "--library", "L", "--where", "durtion > 3"], "perhaps you meant 'duration'"),
         (["red", "--library", "L", "--vision", "0", "--speech", "0"], "weights"),
         (["red", "--library", "L", "-k", "0"], "at least 1"),

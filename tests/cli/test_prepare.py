@@ -29,7 +29,7 @@ def test_captions_are_cleaned_and_everything_is_accounted_for(folder, tmp_path, 
     stdout, stderr = capsys.readouterr()
     rows = {line.split()[0]: line for line in stdout.splitlines()}
     assert "runs 7 s beyond the video" in rows["said"]
-    assert "no words" in rows["silent"]
+    assert "no captions" in rows["silent"]
     assert stdout.splitlines()[-1].startswith(f"{out}: 1 with captions, 1 without, 1 failed")
     assert f"videoclip: failed: {folder / 'bad.mp4'}" in stderr
     assert sorted(path.name for path in out.iterdir()) == ["report.json", "said.vtt"]
@@ -79,4 +79,4 @@ def test_videos_that_lie_elsewhere_are_remarked_on(tmp_path, capsys):
         stamp = f"00:00:{start:02},000 --> 00:00:{start + 1:02},000"
         (tmp_path / f"v{i}.srt").write_text(f"1\n{stamp}\nchop it\n")
     assert main(["prepare", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
-    assert "lies 20 s later than in the other videos" in capsys.readouterr().out
+    assert "captions are 20 s later than in the other videos" in capsys.readouterr().out

@@ -55,7 +55,7 @@ def test_an_embedder_is_a_provider():
 
 
 def test_frames_alone_are_a_baseline(monkeypatch):
-    monkeypatch.setattr(encoders, "load_backbone", lambda name: TextBackbone())
+    monkeypatch.setattr(encoders, "load_backbone", lambda name, device: TextBackbone())
     encoder = encoders.FrameEncoder("test")
     encoder.check(SPEC)
     assert encoder.name == "mean of test frames"
@@ -70,7 +70,7 @@ def test_frames_alone_are_a_baseline(monkeypatch):
 
 
 def test_frames_need_a_text_side(monkeypatch):
-    monkeypatch.setattr(encoders, "load_backbone", lambda name: BlindBackbone())
+    monkeypatch.setattr(encoders, "load_backbone", lambda name, device: BlindBackbone())
     with pytest.raises(ConfigError, match="backbone 'blind' has no text side"):
         encoders.FrameEncoder("blind")
 

@@ -13,12 +13,12 @@ SMALL = [
 
 
 def test_the_command_writes_a_world_and_says_so(tmp_path, capsys):
-    assert main(["synth", str(tmp_path), "--videos", "2", "--seed", "7", *SMALL]) == 0
+    assert main(["synth", str(tmp_path), "--num-videos", "2", "--seed", "7", *SMALL]) == 0
     out, err = capsys.readouterr()
     assert "2 videos (0 for testing)" in out
     assert f"in {tmp_path / 'videos'}" in out
     assert err == ""
-    assert main(["synth", str(tmp_path), "--videos", "3", "--seed", "7", *SMALL, "--json"]) == 0
+    assert main(["synth", str(tmp_path), "--num-videos", "3", "--seed", "7", *SMALL, "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert (summary["num_videos"], summary["num_written"]) == (3, 1)
     assert summary["folder"] == str(tmp_path)
@@ -28,7 +28,7 @@ def test_the_command_writes_a_world_and_says_so(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--videos", "0"], "a world needs at least one video, got 0"),
+        (["--num-videos", "0"], "a world needs at least one video, got 0"),
         (["--num-tasks", "3"], "world.num_tasks must be even and positive, got 3"),
     ],
 )

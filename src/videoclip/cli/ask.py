@@ -4,36 +4,33 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
-import tyro
+from tyro.conf import Positional, arg
+
+from videoclip.cli.options import AUTO, MODEL, Device, Json, Model, Video
 
 __all__ = ["Ask"]
 
 
 @dataclass(frozen=True)
 class Ask:
-    """Answer a question about a video by choosing among answers, zero-shot.
+    """Answer a question about a video by choosing one of several answers.
 
-    Prints the answers, the chosen one first, with their probabilities.
+    Prints the answers with their probabilities, the most likely one first.
     """
 
-    video: Annotated[Path, tyro.conf.Positional]
-    """The video."""
-    question: Annotated[str, tyro.conf.Positional]
+    video: Video
+    question: Annotated[str, Positional, arg(metavar="QUESTION")]
     """The question."""
-    choices: tuple[str, ...]
-    """Two or more answers."""
-    model: str = "starter"
-    """Model folder, hub id or "starter"."""
-    json: bool = False
-    """Print the answer as JSON."""
-    device: str = "cpu"
-    """Torch device."""
+    choices: Annotated[tuple[str, ...], arg(metavar="ANSWER [ANSWER ...]")]
+    """Two or more possible answers."""
+    model: Model = MODEL
+    device: Device = AUTO
+    json: Json = False
 
     def run(self) -> int:
-        """Answer, and print how sure the model is of each choice."""
+        """Print the answers by probability."""
         from videoclip.embedding import Embedder
         from videoclip.zeroshot.results import clock
         from videoclip.zeroshot.video import answer
@@ -43,10 +40,8 @@ class Ask:
         if self.json:
             print(json.dumps(found.as_dict(), indent=2))
             return 0
-        by_probability = sorted(
-            zip(found.probabilities, found.choices, strict=True), key=lambda pair: -pair[0]
-        )
-        for probability, choice in by_probability:
-            best = f"  (look at {clock(found.best)})" if choice == found.text else ""
+        ranked = sorted(zip(found.probabilities, found.choices, strict=True), reverse=True)
+        for probability, choice in ranked:
+            best = f"  (best seen at {clock(found.best)})" if choice == found.text else ""
             print(f"{probability:6.1%}  {choice}{best}")
         return 0

@@ -1,64 +1,68 @@
-"""`videoclip evaluate`: numbers on a benchmark, with trivial baselines beside them."""
+"""`videoclip evaluate`: score a model on a benchmark."""
 
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import tyro
+from tyro.conf import Positional, arg
 
 from videoclip.benchmarks import load_benchmarks
+from videoclip.cli.options import (
+    AUTO,
+    MODEL,
+    Annotations,
+    Device,
+    Features,
+    Json,
+    Model,
+    progress_line,
+)
 from videoclip.config import EvaluateConfig
 
 __all__ = ["Evaluate"]
 
-BENCHMARK_HELP = "; ".join(
-    [
-        f"One of {', '.join(load_benchmarks())}",
-        '"csv" is a .csv or .jsonl file of your own with video,start,end,text.',
-    ]
+BENCHMARK_HELP = (
+    f"One of {', '.join(load_benchmarks())}; csv: your own .csv or .jsonl file with the columns "
+    "video, start, end, text."
 )
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Score a model on a benchmark: a table with chance, trivial answers and published numbers."""
+    """Score a model on a benchmark.
 
-    benchmark: Annotated[str, tyro.conf.Positional, tyro.conf.arg(help=BENCHMARK_HELP)]
-    features: Path
-    """Feature store with the benchmark's videos, made by `videoclip extract`."""
-    annotations: Path
-    """Folder with the benchmark's own annotation files, or the file."""
-    model: str = "starter"
-    """Model folder or hub id; "starter"; or "frames", the backbone alone, where it has a text
-    side."""
-    config: Annotated[EvaluateConfig, tyro.conf.arg(name="")] = field(
-        default_factory=EvaluateConfig
-    )
-    json: bool = False
-    """Print the numbers as JSON, with every video that was left out."""
-    per_video: Path | None = None
-    """CSV file to write what is known of each example or video to."""
-    report: Path | None = None
-    """HTML page to write, with the plots."""
+    Prints a table with chance, trivial baselines and published numbers beside the scores. The model
+    "frames" is the backbone of the features alone, where it can embed text.
+    """
+
+    benchmark: Annotated[str, Positional, arg(metavar="BENCHMARK", help=BENCHMARK_HELP)]
+    features: Features
+    annotations: Annotations
+    model: Model = MODEL
+    config: Annotated[EvaluateConfig, arg(name="")] = field(default_factory=EvaluateConfig)
+    per_video: Annotated[Path | None, arg(metavar="FILE")] = None
+    """CSV file to write, with one row for each example or video."""
+    report: Annotated[Path | None, arg(metavar="FILE")] = None
+    """HTML page to write, with charts."""
+    device: Device = AUTO
+    json: Json = False
 
     def run(self) -> int:
-        """Evaluate, print, and write what was asked for."""
+        """Evaluate, print the table and write the files that were asked for."""
         from videoclip.evaluation import evaluate
         from videoclip.evaluation.report import write_report, write_rows
 
-        live = sys.stderr.isatty()
-
-        def progress(done: int, total: int) -> None:
-            if live:
-                end = "\n" if done == total else ""
-                print(f"\r{done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
-
         result = evaluate(
-            self.benchmark, self.model, self.features, self.annotations, self.config, progress
+            self.benchmark,
+            self.model,
+            self.features,
+            self.annotations,
+            self.config,
+            progress_line("examples"),
+            device=self.device,
         )
         print(json.dumps(result.to_dict(), indent=1) if self.json else result)
         if self.per_video is not None:

@@ -9,49 +9,57 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
+from tyro.conf import arg
+
+from videoclip.cli.options import (
+    AUTO,
+    LIBRARY,
+    Device,
+    Json,
+    Library,
+    OptionalFeatures,
+    OptionalModel,
+    Videos,
+    Workers,
+    progress_line,
+)
 
 __all__ = ["Index"]
 
 
 @dataclass(frozen=True)
 class Index:
-    """Add new and changed videos to a library, so that `videoclip search` finds their moments.
+    """Add new and changed videos to a library, in which `videoclip search` finds moments.
 
-    Only what changed is looked at again, so the same command keeps a library up to date. Subtitles
-    beside a video (name.vtt, name.en.srt, ...) make its narration searchable. A file that cannot be
-    read is listed at the end with its reason, everything else is indexed, and the status is 1.
+    Videos that did not change are skipped, so the same command keeps a library up to date.
+    Subtitles beside a video (name.vtt, name.en.srt, ...) make its narration searchable. Files that
+    cannot be read are listed at the end, and the exit status is then 1. With --features, videos in
+    that store are not decoded again. A library keeps its model: --model is for a new one ("starter"
+    by default) or goes with --rebuild.
     """
 
-    videos: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Videos and folders of videos."""
-    library: str
-    """Folder of the library, or its address in object storage (s3://...); made if absent."""
-    model: str | None = None
-    """Model folder, hub id or "starter"; by default the library's own, "starter" for a new one."""
-    metadata: Path | None = None
-    """CSV or JSON with columns of yours, one row a video, for `search --where`."""
-    features: Path | None = None
-    """Feature store with these videos (`videoclip extract`); they are not decoded again."""
+    videos: Videos
+    library: Library = LIBRARY
+    model: OptionalModel = None
+    metadata: Annotated[Path | None, arg(metavar="FILE")] = None
+    """CSV or JSON file with your own columns, one row per video, for `search --where`."""
+    features: OptionalFeatures = None
     store: Literal["sqlite", "lance"] | None = None
-    """What a new library lies in: sqlite, or LanceDB as in object storage."""
+    """How to store a new library: in SQLite (default) or in LanceDB (default in object storage)."""
     prune: bool = False
-    """Drop videos under these paths whose file is gone."""
+    """Remove videos under these paths whose file no longer exists."""
     rebuild: bool = False
-    """Start anew with another model; nothing is decoded twice for the same backbone."""
+    """Rebuild the library with another model; features of the same backbone are kept."""
     whole_hash: bool = False
-    """Tell contents apart by whole files, not by their ends."""
+    """Recognise moved files by their whole content, instead of size, start and end."""
     fast: bool = False
-    """Look at keyframes only: quick, and seconds off where they are rare; docs/performance.md."""
-    workers: int | None = None
-    """Processes that decode; every core by default."""
-    device: str = "cpu"
-    """Torch device."""
-    json: bool = False
-    """Print the report as JSON."""
+    """Decode keyframes only: faster, but times may be wrong by seconds (docs/performance.md)."""
+    workers: Workers = None
+    device: Device = AUTO
+    json: Json = False
 
     def run(self) -> int:
-        """Update the library and print what changed."""
+        """Update the library, and print what changed and which files failed."""
         from videoclip.data.feature_store import FeatureStore
         from videoclip.embedding import Embedder
         from videoclip.library.founding import model_of
@@ -60,14 +68,8 @@ class Index:
 
         known = model_of(self.library) if is_library(self.library) else ""
         model = self.model or known or "starter"
+        show = progress_line("videos")
         embedder = Embedder.from_pretrained(model, self.device)
-        live = sys.stderr.isatty()
-
-        def progress(done: int, total: int, path: str) -> None:
-            if live and total:
-                line = f"\r{done} of {total} videos  {Path(path).name:.50}\x1b[K"
-                print(line, end="\n" if done == total else "", file=sys.stderr, flush=True)
-
         features = FeatureStore.open(self.features) if self.features else None
         with VideoLibrary(
             self.library, embedder, model=model, rebuild=self.rebuild, store=self.store
@@ -80,13 +82,13 @@ class Index:
                 whole_hash=self.whole_hash,
                 fast=self.fast,
                 num_workers=self.workers,
-                progress=progress,
+                progress=lambda done, total, path: show(done, total) if show else None,
             )
-            said = repr(library)
+            description = repr(library)
         if self.json:
             print(json.dumps(dataclasses.asdict(report), indent=2))
         else:
-            print(f"{report}\n{said}")
+            print(f"{report}\n{description}")
         for path, reason in report.failed.items():
             print(f"videoclip: not indexed: {path}: {reason}", file=sys.stderr)
         return 1 if report.failed else 0

@@ -1,4 +1,4 @@
-"""`videoclip localize`: find where the steps of a task happen in a video."""
+"""`videoclip localize`: find when each step of a task happens in a video."""
 
 from __future__ import annotations
 
@@ -6,8 +6,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import tyro
+from tyro.conf import UseAppendAction, arg
 
+from videoclip.cli.options import (
+    AUTO,
+    MODEL,
+    THRESHOLD,
+    Device,
+    Json,
+    Model,
+    RequireMatch,
+    Threshold,
+    Video,
+)
 from videoclip.cli.timelines import Output, print_timeline, read_texts
 
 __all__ = ["Localize"]
@@ -15,33 +26,28 @@ __all__ = ["Localize"]
 
 @dataclass(frozen=True)
 class Localize:
-    """Find where each step of a task happens in a video, steps in their order.
+    """Find when each step of a task happens in a video.
 
-    Prints a line for each step that was found, and says which were not.
+    The steps happen in the given order unless --any-order is given. Prints one line for each step
+    that was found, and the names of the others.
     """
 
-    video: Annotated[Path, tyro.conf.Positional]
-    """The video."""
-    steps: Path | None = None
-    """File of steps in their order, one a line."""
-    step: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """A step; may be given several times."""
+    video: Video
+    steps: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Text file with one step per line."""
+    step: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="TEXT")] = ()
+    """A step; may be repeated."""
     any_order: bool = False
-    """Look for each step wherever it suits better than the others."""
-    model: str = "starter"
-    """Model folder, hub id or "starter"."""
-    threshold: float = 1.0
-    """Deviations above unrelated texts from which on a second may belong to a step."""
-    require_match: bool = False
-    """Exit with status 3 if no step is found."""
-    output: Annotated[Output, tyro.conf.arg(name="")] = field(default_factory=Output)
-    json: bool = False
-    """Print the timeline as JSON."""
-    device: str = "cpu"
-    """Torch device."""
+    """Allow the steps in any order."""
+    model: Model = MODEL
+    threshold: Threshold = THRESHOLD
+    require_match: RequireMatch = False
+    output: Annotated[Output, arg(name="")] = field(default_factory=Output)
+    device: Device = AUTO
+    json: Json = False
 
     def run(self) -> int:
-        """Localise the steps and print, and write, the timeline."""
+        """Print the timeline and write the files that were asked for."""
         from videoclip.embedding import Embedder
         from videoclip.zeroshot.video import localize
 

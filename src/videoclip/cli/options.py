@@ -26,7 +26,9 @@ from videoclip.types import OnProgress
 
 __all__ = [
     "AUTO",
+    "LIBRARY",
     "MODEL",
+    "THRESHOLD",
     "Annotations",
     "Backbone",
     "Device",
@@ -34,9 +36,12 @@ __all__ = [
     "Json",
     "Library",
     "Model",
+    "NumVideos",
     "OptionalFeatures",
     "OptionalModel",
     "RequireMatch",
+    "RerankTop",
+    "Threshold",
     "Video",
     "Videos",
     "Vocabulary",
@@ -49,8 +54,12 @@ CommandT = TypeVar("CommandT")
 
 AUTO = "auto"
 """The default device."""
+LIBRARY = "library"
+"""The default library, in the current folder."""
 MODEL = "starter"
-"""The default model: it needs nothing but installed packages."""
+"""The default model and backbone: it needs nothing but installed packages."""
+THRESHOLD = 1.0
+"""The default threshold; the same as `zeroshot.confidence.MIN_Z_SCORE`, which imports torch."""
 
 Annotations = Annotated[
     Path, arg(metavar="PATH", help="The benchmark's own annotation files: a folder or a file.")
@@ -79,7 +88,15 @@ Library = Annotated[
 _MODEL = arg(metavar="MODEL", help='Model folder, hub id or "starter".')
 Model = Annotated[str, _MODEL]
 OptionalModel = Annotated[str | None, _MODEL]
+NumVideos = Annotated[int, arg(metavar="N", help="How many videos the world has.")]
+RerankTop = Annotated[
+    int, arg(metavar="N", help="Best candidates that the model's re-ranker, if any, scores again.")
+]
 RequireMatch = Annotated[bool, arg(help="Exit with status 3 if nothing matches.")]
+Threshold = Annotated[
+    float,
+    arg(metavar="Z", help="Least z-score of a match: standard deviations above unrelated texts."),
+]
 Video = Annotated[Path, Positional, arg(metavar="VIDEO", help="Video file.")]
 Videos = Annotated[
     tuple[Path, ...],

@@ -1,4 +1,4 @@
-"""`videoclip search`: find moments in a library from words."""
+"""`videoclip search`: find the moments of a library that match a query."""
 
 from __future__ import annotations
 
@@ -6,90 +6,104 @@ import csv
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import tyro
+from tyro.conf import Positional, arg
 
+from videoclip.cli.options import (
+    AUTO,
+    LIBRARY,
+    Device,
+    Json,
+    Library,
+    OptionalModel,
+    RequireMatch,
+    RerankTop,
+)
 from videoclip.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from videoclip.library.videolibrary import VideoLibrary
     from videoclip.zeroshot.results import Moment
 
 __all__ = ["Search"]
 
-NOTHING = "nothing here looks like that; the nearest are:"
-
 
 @dataclass(frozen=True)
 class Search:
-    """Find the moments of a library that show, or speak of, what a query says.
+    """Find the moments of a library that show, or talk about, what a query says.
 
-    Each moment has a confidence, measured against what unrelated queries find in this library;
-    where nothing matches it says so.
+    Each moment has a confidence: high, medium, low or none, relative to what unrelated queries find
+    in this library. The model is the library's own unless --model names the same one elsewhere.
     """
 
-    query: Annotated[str, tyro.conf.Positional] = ""
+    query: Annotated[str, Positional, arg(metavar="[QUERY]")] = ""
     """What to look for, in words."""
-    library: str = "library"
-    """Folder made by `videoclip index`, or an address of object storage."""
-    top_k: Annotated[int, tyro.conf.arg(aliases=("-k",))] = 10
-    """Moments to show for each query."""
-    offset: int = 0
-    """Moments to leave out before them: the next page of 10 begins at 10."""
-    where: str | None = None
-    """Filter on videos: "duration > 60 and camera = 'left'"; path, duration, width, height, size,
-    frame_rate, narration, added, modified and your own metadata; = != < > like in is null."""
-    vision: float = 1.0
-    """Weight of what is seen; 0 searches the narration alone."""
-    speech: float = 1.0
-    """Weight of what is said; 0 searches the pictures alone."""
-    rerank_top: int = 0
-    """Best moments that the model's re-ranker looks at again, if it has one; 0: none."""
+    library: Library = LIBRARY
+    top_k: Annotated[int, arg(aliases=("-k",), metavar="N")] = 10
+    """Number of moments for each query."""
+    offset: Annotated[int, arg(metavar="N")] = 0
+    """Number of best moments to leave out: with 10, the second page of 10."""
+    where: Annotated[str | None, arg(metavar="FILTER")] = None
+    """Filter on videos, such as "duration > 60 and camera = 'left'". Columns: path, duration,
+    width, height, size, frame_rate, narration, added, modified and your own metadata. Operators:
+    = != < > like in is null."""
+    vision: Annotated[float, arg(metavar="WEIGHT")] = 1.0
+    """Weight of the frames; 0: search the narration only."""
+    speech: Annotated[float, arg(metavar="WEIGHT")] = 1.0
+    """Weight of the narration; 0: search the frames only."""
+    rerank_top: RerankTop = 0
     exact: bool = False
-    """Look at every window, even where a large library has an approximate index."""
-    like: Path | None = None
-    """A clip or picture to search by, instead of words."""
-    queries: Path | None = None
-    """File of queries, one a line, answered in one pass; "-" reads them from standard input."""
-    model: str | None = None
-    """Model to search with; by default the one the library was made with."""
-    require_match: bool = False
-    """Exit with status 3 if nothing matches."""
-    thumbnails: Path | None = None
+    """Compare with every window, even if a large library has an approximate index."""
+    like: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Clip or picture to search by, instead of words."""
+    queries: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Text file with one query per line; "-": standard input."""
+    fit: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Do not search; fit the thresholds of high, medium and low confidence to labelled queries. CSV
+    file with the columns query and video (empty: nothing matches), and optionally start and end."""
+    model: OptionalModel = None
+    require_match: RequireMatch = False
+    thumbnails: Annotated[Path | None, arg(metavar="FOLDER")] = None
     """Folder to write a picture of each moment to."""
-    json: bool = False
-    """Print moments as JSON."""
-    csv: bool = False
-    """Print moments as CSV."""
     paths: bool = False
-    """Print only the paths of the videos, once each, for a pipe."""
-    fit: Path | None = None
-    """Instead of searching, fit what counts as high, medium and low to a CSV with the columns
-    query and video (empty where nothing matches), and perhaps start and end."""
-    device: str = "cpu"
-    """Torch device."""
+    """Print only the paths of the videos, each once."""
+    csv: bool = False
+    """Print the result as CSV."""
+    device: Device = AUTO
+    json: Json = False
 
     def run(self) -> int:
-        """Search and print moments, best first."""
-        # Numpy's products are small here: its threads would only wait for each other.
+        """Print moments, best first."""
+        # The products are small: numpy's threads would only wait for each other.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         from videoclip.embedding import Embedder
         from videoclip.library.founding import model_of
+        from videoclip.library.labels import fit_library, read_labels
+        from videoclip.library.search import SearchOptions
         from videoclip.library.videolibrary import VideoLibrary
 
         queries = [] if self.fit else self._queries()
         model = self.model or model_of(self.library) or "starter"
-        with VideoLibrary(
-            self.library, Embedder.from_pretrained(model, self.device), model=model
-        ) as library:
+        options = SearchOptions(
+            top_k=self.top_k,
+            offset=self.offset,
+            vision=self.vision,
+            speech=self.speech,
+            rerank_top=self.rerank_top,
+            exact=self.exact,
+        )
+        embedder = Embedder.from_pretrained(model, self.device)
+        with VideoLibrary(self.library, embedder, model=model) as library:
             if self.fit:
-                return _fit(library, self.fit)
-            answers = self._answers(library, queries)
-        if self.thumbnails:
-            _write_thumbnails(self.thumbnails, answers)
+                print(fit_library(library, read_labels(self.fit)))
+                return 0
+            if self.like is not None:
+                answers = [library.search_like(self.like, options, where=self.where)]
+            else:
+                answers = library.search_many(queries, options, where=self.where)
         self._print(queries, answers)
         matched = any(moment.confidence != "none" for moments in answers for moment in moments)
         return 3 if self.require_match and not matched else 0
@@ -105,87 +119,49 @@ class Search:
         text = sys.stdin.read() if str(self.queries) == "-" else read_text(self.queries)
         queries = [line.strip() for line in text.splitlines() if line.strip()]
         if not queries:
-            raise DataError("no queries in it; write one a line", self.queries)
+            raise DataError("no queries in this file; write one per line", self.queries)
         return queries
 
-    def _answers(self, library: VideoLibrary, queries: list[str]) -> list[list[Moment]]:
-        from videoclip.library.search import SearchOptions
-
-        options = SearchOptions(
-            top_k=self.top_k,
-            offset=self.offset,
-            vision=self.vision,
-            speech=self.speech,
-            rerank_top=self.rerank_top,
-            exact=self.exact,
-        )
-        if self.like is not None:
-            return [library.search_like(self.like, options, where=self.where)]
-        return library.search_many(queries, options, where=self.where)
-
-    def _row(self, moment: Moment) -> dict[str, Any]:
-        """A moment as plain values, with its thumbnail where there is one."""
-        from videoclip.output.thumbnails import thumbnail_name
-
-        row = moment.as_dict()
-        if self.thumbnails:
-            row["thumbnail"] = str(self.thumbnails / thumbnail_name(moment))
-        return row
-
-    def _print(self, queries: list[str], answers: list[list[Moment]]) -> None:
+    def _print(self, queries: Sequence[str], answers: Sequence[Sequence[Moment]]) -> None:
+        found = list(zip(queries, answers, strict=True))
+        rows: list[dict[str, Any]] = [
+            {"query": query, "moments": [self._row(moment) for moment in moments]}
+            for query, moments in found
+        ]
         if self.json:
-            rows = [
-                {"query": query, "moments": [self._row(moment) for moment in moments]}
-                for query, moments in zip(queries, answers, strict=True)
-            ]
             print(json.dumps(rows if self.queries else rows[0], indent=2))
         elif self.csv:
-            flat = [
-                {"query": query, **self._row(moment)}
-                for query, moments in zip(queries, answers, strict=True)
-                for moment in moments
-            ]
+            flat = [{"query": row["query"], **moment} for row in rows for moment in row["moments"]]
             writer = csv.DictWriter(sys.stdout, list(flat[0]) if flat else [], lineterminator="\n")
             writer.writeheader()
             writer.writerows(flat)
         elif self.paths:
-            for path in dict.fromkeys(m.path for moments in answers for m in moments):
+            for path in dict.fromkeys(moment.path for _, moments in found for moment in moments):
                 print(path)
         else:
-            for query, moments in zip(queries, answers, strict=True):
-                if len(queries) > 1:
-                    print(f"\n{query}")
-                _print_table(moments)
+            for query, moments in found:
+                _print_moments(moments, title=query if len(found) > 1 else "")
+
+    def _row(self, moment: Moment) -> dict[str, Any]:
+        """Return a moment as plain values, and write its thumbnail if asked for."""
+        row = moment.as_dict()
+        if self.thumbnails:
+            from videoclip.output.thumbnails import write_thumbnail
+
+            row["thumbnail"] = str(write_thumbnail(moment, self.thumbnails))
+        return row
 
 
-def _fit(library: VideoLibrary, path: Path) -> int:
-    from videoclip.library.labels import fit_library, read_labels
-
-    report = fit_library(library, read_labels(path))
-    found = report.thresholds
-    print(f"high from {found.high:.2f}, medium from {found.medium:.2f}, low from {found.low:.2f}")
-    print(
-        f"{report.num_right} right answers, {report.miss_rate:.0%} of them now called none; "
-        f"{report.num_wrong} wrong ones, {report.false_alarm_rate:.0%} of them not"
-    )
-    return 0
-
-
-def _print_table(moments: list[Moment]) -> None:
+def _print_moments(moments: Sequence[Moment], title: str) -> None:
     from videoclip.zeroshot.results import clock
 
-    if all(moment.confidence == "none" for moment in moments):
-        print(NOTHING if moments else "nothing here", file=sys.stderr)
+    if title:
+        print(f"\n{title}")
+    if not moments:
+        print("no moments to search (an empty library, or --where excludes all)", file=sys.stderr)
+    elif all(moment.confidence == "none" for moment in moments):
+        print("no match; the nearest moments are:", file=sys.stderr)
     for moment in moments:
         span = f"{clock(moment.start)}-{clock(moment.end)}"
         words = f"  “{moment.words:.60}”" if moment.words else ""
         print(f"{moment.confidence:>6}  {moment.similarity:6.3f}  {span:>17}  {moment.path}{words}")
-
-
-def _write_thumbnails(folder: Path, answers: list[list[Moment]]) -> None:
-    from videoclip.output.thumbnails import write_thumbnail
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for moments in answers:
-        for moment in moments:
-            write_thumbnail(moment, folder)

@@ -1,4 +1,4 @@
-"""`videoclip segment`: label every second of a video, zero-shot."""
+"""`videoclip segment`: label every second of a video."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import tyro
+from tyro.conf import UseAppendAction, arg
 
+from videoclip.cli.options import AUTO, MODEL, THRESHOLD, Device, Json, Model, Threshold, Video
 from videoclip.cli.timelines import Output, print_timeline, read_texts
 
 __all__ = ["Segment"]
@@ -15,31 +16,26 @@ __all__ = ["Segment"]
 
 @dataclass(frozen=True)
 class Segment:
-    """Label every second of a video with one of some texts, or with none.
+    """Give every second of a video one of several labels, or none.
 
-    Labels may come in any order and more than once. Prints a line for each span.
+    Labels may occur in any order and more than once. Prints one line for each labelled span.
     """
 
-    video: Annotated[Path, tyro.conf.Positional]
-    """The video."""
-    labels: Path | None = None
-    """File of labels, one a line."""
-    label: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """A label; may be given several times."""
-    model: str = "starter"
-    """Model folder, hub id or "starter"."""
-    threshold: float = 1.0
-    """Deviations above unrelated texts from which on a second is not background."""
+    video: Video
+    labels: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Text file with one label per line."""
+    label: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="TEXT")] = ()
+    """A label; may be repeated."""
+    model: Model = MODEL
+    threshold: Threshold = THRESHOLD
     switch_cost: float = 2.0
-    """What a change of label must gain in the same unit; higher: fewer, longer spans."""
-    output: Annotated[Output, tyro.conf.arg(name="")] = field(default_factory=Output)
-    json: bool = False
-    """Print the timeline as JSON."""
-    device: str = "cpu"
-    """Torch device."""
+    """Cost of a change of label, in z-score; higher: fewer, longer spans."""
+    output: Annotated[Output, arg(name="")] = field(default_factory=Output)
+    device: Device = AUTO
+    json: Json = False
 
     def run(self) -> int:
-        """Segment the video and print, and write, its timeline."""
+        """Print the timeline and write the files that were asked for."""
         from videoclip.embedding import Embedder
         from videoclip.zeroshot.video import segment
 

@@ -1,16 +1,16 @@
-"""`videoclip synth`: write the narrated synthetic world."""
+"""`videoclip synth`: write a synthetic narrated world."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import tyro
+from tyro.conf import Positional, arg
 
+from videoclip.cli.options import Json, NumVideos, Workers, progress_line
 from videoclip.synthetic.world import SyntheticConfig
 
 __all__ = ["Synth"]
@@ -18,36 +18,27 @@ __all__ = ["Synth"]
 
 @dataclass(frozen=True)
 class Synth:
-    """Write a narrated world with known answers: videos, subtitles and benchmark annotations.
+    """Write a synthetic world: narrated videos with known answers, and benchmark annotations.
 
-    Short videos of objects that move, grow, fill and hide, with narration that comes early or
-    late, chatter, and steps nobody mentions. The same command continues an interrupted run.
+    Short videos of objects that move, grow, fill and hide. The narration is early or late, contains
+    chatter and leaves out some steps. The same command continues an interrupted run, and a larger
+    number of videos later adds to the same world.
     """
 
-    out: Annotated[Path, tyro.conf.Positional]
-    """Folder to write to; made if absent."""
-    videos: int = 50
-    """How many videos. A larger number later adds to the same world."""
-    world: Annotated[SyntheticConfig, tyro.conf.arg(name="")] = field(
-        default_factory=SyntheticConfig
-    )
-    workers: int | None = None
-    """Processes that render; one per core by default."""
-    json: bool = False
-    """Print the summary as JSON."""
+    out: Annotated[Path, Positional, arg(metavar="FOLDER")]
+    """Folder to write to."""
+    num_videos: NumVideos = 50
+    world: Annotated[SyntheticConfig, arg(name="")] = field(default_factory=SyntheticConfig)
+    workers: Workers = None
+    json: Json = False
 
     def run(self) -> int:
         """Write the world and print a summary."""
         from videoclip.synthetic.write import write_world
 
-        live = sys.stderr.isatty()
-
-        def progress(done: int, total: int) -> None:
-            if live:
-                end = "\n" if done == total else ""
-                print(f"\rvideo {done} of {total}", end=end, file=sys.stderr, flush=True)
-
-        summary = write_world(self.out, self.world, self.videos, self.workers, progress)
+        summary = write_world(
+            self.out, self.world, self.num_videos, self.workers, progress_line("videos")
+        )
         if self.json:
             print(json.dumps(dataclasses.asdict(summary), default=str))
         else:

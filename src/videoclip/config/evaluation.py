@@ -15,29 +15,30 @@ class EvaluateConfig:
     """How a benchmark is scored; what a protocol used is printed with its numbers."""
 
     clip_seconds: float = 32.0
-    """Retrieval and questions see this much of each clip, from its start, as released; 0: all of
-    it, as the mean of its pieces."""
+    """Seconds of each clip, from its start, that retrieval and questions use (32 as released); 0:
+    all of it, as the mean of its pieces."""
     ties: Literal["unbiased", "released"] = "unbiased"
-    """`unbiased`: equal similarities count as if in random order; `released`: each place a tie may
-    take is an entry of its own."""
+    """How equal similarities count: `unbiased`: as if in random order; `released`: every possible
+    rank is an entry of its own."""
     dual_softmax: float = 0.0
-    """Temperature of a softmax over all test queries, which lifts retrieval; 0: none."""
+    """Temperature of a softmax over all test queries, which improves retrieval; 0: none."""
     background: Literal["fitted", "balanced", "released", "text"] = "fitted"
-    """Threshold below which a second is background: best frame accuracy on training videos; best
-    mean accuracy of foreground and background there; the largest label-label similarity; or the
-    second's similarity with the word "background"."""
+    """Threshold below which a second is background. `fitted`: best frame accuracy on training
+    videos; `balanced`: best mean of foreground and background accuracy there; `released`: the
+    largest similarity between two labels; `text`: similarity to the word "background"."""
     fitting_videos: int = 300
-    """Training videos, drawn at random, that a fitted threshold is chosen on."""
+    """Number of random training videos for fitting the background threshold."""
     exactly_one: bool = True
-    """Each step of a task takes exactly one second, as released; otherwise a run of them."""
+    """Whether each step of a task takes exactly one second (as released) or a span."""
     attend_cls: bool = False
-    """Whether seconds may attend to [CLS] in localisation and segmentation; not as released."""
+    """Whether seconds attend to [CLS] in localisation and segmentation (not as released)."""
     rerank_top: int = 0
-    """Best clips of each text, and all choices of a question, that the model's re-ranker looks at
-    again; 0: none."""
+    """Best clips of each text that the model's re-ranker, if any, scores again; with any number
+    above 0, also all choices of a question."""
     num_resamples: int = 1000
     """Bootstrap resamples of the test videos for the 95 % intervals."""
     seed: int = 0
+    """Seed of the bootstrap and of random choices of videos."""
 
     def __post_init__(self) -> None:
         require(self.clip_seconds >= 0, "clip_seconds must not be negative")

@@ -29,6 +29,8 @@ def evaluate(
     annotations: Path | str,
     config: EvaluateConfig | None = None,
     on_progress: OnProgress | None = None,
+    *,
+    device: str = "auto",
 ) -> Result:
     """Score a model on a benchmark.
 
@@ -40,6 +42,7 @@ def evaluate(
         annotations: Folder with the benchmark's own files, or the file.
         config: How to score.
         on_progress: Called with the number of videos done and in all.
+        device: Torch device for a model that is given by name.
 
     Raises:
         ConfigError: If there is no such benchmark.
@@ -53,8 +56,10 @@ def evaluate(
         raise ConfigError(f"unknown benchmark '{benchmark}'; {hint}known: {', '.join(benchmarks)}")
     if not isinstance(features, FeatureStore):
         with FeatureStore.open(features) as store:
-            return evaluate(benchmark, model, store, annotations, config, on_progress)
-    encoder = _encoder(model, features)
+            return evaluate(
+                benchmark, model, store, annotations, config, on_progress, device=device
+            )
+    encoder = _encoder(model, features, device)
     encoder.check(features.spec)
     examples = benchmarks[benchmark].read(Path(annotations))
     score = PROTOCOLS[benchmarks[benchmark].protocol]
@@ -62,9 +67,11 @@ def evaluate(
     return Result(benchmark, encoder.name, outcome, PUBLISHED.get(benchmark, ()))
 
 
-def _encoder(model: Path | str | Embedder | DualEncoder, store: FeatureStore) -> DualEncoder:
+def _encoder(
+    model: Path | str | Embedder | DualEncoder, store: FeatureStore, device: str
+) -> DualEncoder:
     if isinstance(model, (Path, str)):
         if str(model) == FRAMES:
-            return FrameEncoder(store.spec.backbone)
-        model = Embedder.from_pretrained(model)
+            return FrameEncoder(store.spec.backbone, device)
+        model = Embedder.from_pretrained(model, device)
     return EmbedderEncoder(model) if isinstance(model, Embedder) else model

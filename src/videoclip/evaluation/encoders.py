@@ -117,6 +117,7 @@ class FrameEncoder:
 
     Args:
         backbone_name: As `load_backbone` takes it; features must come from the same.
+        device: Torch device.
 
     Raises:
         ConfigError: If the backbone cannot embed texts.
@@ -125,8 +126,8 @@ class FrameEncoder:
     temperature = 0.01
     classes = ()
 
-    def __init__(self, backbone_name: str) -> None:
-        backbone: Backbone = load_backbone(backbone_name)
+    def __init__(self, backbone_name: str, device: str = "auto") -> None:
+        backbone: Backbone = load_backbone(backbone_name, device)
         if not isinstance(backbone, _TextSide):
             raise ConfigError(
                 f"backbone '{backbone_name}' has no text side: frame embeddings need one, such as "

@@ -65,6 +65,14 @@ class FitReport:
     miss_rate: float
     false_alarm_rate: float
 
+    def __str__(self) -> str:
+        return (
+            f"thresholds: high from {self.thresholds.high:.2f}, medium from "
+            f"{self.thresholds.medium:.2f}, low from {self.thresholds.low:.2f}\n"
+            f"{self.num_right} correct answers ({self.miss_rate:.0%} missed), "
+            f"{self.num_wrong} incorrect answers ({self.false_alarm_rate:.0%} false alarms)"
+        )
+
 
 def read_labels(path: Path | str) -> list[LabelledQuery]:
     """Read a CSV with columns `query` and `video` (empty: nothing matches), and `start`, `end`.

@@ -26,8 +26,8 @@ def loaded(monkeypatch):
 
 def test_a_name_with_and_without_a_source(loaded):
     assert isinstance(load_backbone("s3d"), Backbone)
-    load_backbone("s3d:a/folder:b", "cuda")
-    assert loaded == [(None, choose_device("auto")), ("a/folder:b", "cuda")]
+    load_backbone("s3d:a/folder:b", "cpu:0")
+    assert loaded == [(None, choose_device("auto")), ("a/folder:b", "cpu:0")]
 
 
 def test_a_folder_says_what_it_holds(loaded, tmp_path):
@@ -38,7 +38,7 @@ def test_a_folder_says_what_it_holds(loaded, tmp_path):
 
 def test_a_device_is_chosen_only_on_request():
     assert choose_device("cpu") == "cpu"
-    assert choose_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert choose_device("auto") == ("cpu:0" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}"])

@@ -57,12 +57,21 @@ class Backbone(Protocol):
 
 
 def choose_device(device: str) -> str:
-    """Return a torch device; "auto" is the GPU where there is one, else the CPU."""
-    if device != "auto":
-        return device
+    """Return a torch device; "auto" is the GPU where there is one, else the CPU.
+
+    Raises:
+        ConfigError: If there is no such device on this machine.
+    """
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"cannot use device '{device}' ({reason}); try cpu") from None
+    return device
 
 
 def load_backbone(name_or_folder: str | Path, device: str = "auto") -> Backbone:
