@@ -32,9 +32,9 @@ from search import video_of
 from videoclip.data.feature_store import FeatureStore
 from videoclip.data.subtitles import read_subtitles
 from videoclip.embedding import Embedder
+from videoclip.library.library import VideoLibrary
 from videoclip.library.search import SearchOptions
 from videoclip.library.vectors import MatrixStore
-from videoclip.library.videolibrary import VideoLibrary
 from videoclip.zeroshot.confidence import UNRELATED_QUERIES
 from videoclip.zeroshot.windows import window_spans
 
@@ -119,7 +119,7 @@ def recall(store: MatrixStore, found: np.ndarray, queries: np.ndarray, exact: np
 
 def filtered_recall(library: VideoLibrary, queries: np.ndarray) -> float:
     """The same, where half of the videos may be found."""
-    store, snapshot = library._storage.vectors(), library._view().snapshot
+    store, snapshot = library._storage.vectors(), library._snapshot()
     allowed = snapshot.allowed({video.id for video in snapshot.videos if video.width > 700})
     exact = store.search(queries, K, snapshot.num_rows, allowed, exact=True)[0]
     found = store.search(queries, K, snapshot.num_rows, allowed)[1]
@@ -172,7 +172,7 @@ def measure(
 ) -> dict[str, object]:
     """Build an index, or each kind, and search."""
     store = library._storage.vectors()
-    texts, num_rows = said[:NUM_QUERIES], library._view().snapshot.num_rows
+    texts, num_rows = said[:NUM_QUERIES], library._snapshot().num_rows
     queries = embedder.embed_text(texts)
     exact = store.search(queries, K, num_rows, exact=True)[0]
     result: dict[str, object] = {"windows": num_rows, "queries": len(queries)}

@@ -32,8 +32,8 @@ from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import Embedder
 from videoclip.features.extract import extract_features, find_videos
 from videoclip.library.labels import LabelledQuery
+from videoclip.library.library import VideoLibrary
 from videoclip.library.search import SearchOptions
-from videoclip.library.videolibrary import VideoLibrary
 from videoclip.zeroshot.confidence import Thresholds, fit_thresholds
 
 QUERIES = Path(__file__).parent / "queries" / "clips.csv"

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from videoclip.embedding import Embedder
+from videoclip.library.library import VideoLibrary
 from videoclip.library.search import SearchOptions
-from videoclip.library.videolibrary import VideoLibrary
 
 RESULTS = Path(__file__).parent / "results" / "keyframes.json"
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "videos"
@@ -59,10 +59,10 @@ def measure(embedder: Embedder, fast: bool) -> tuple[list[int], dict[str, float]
         ):
             videos = list(dict.fromkeys(moment.path.name for moment in moments))
             ranks.append(videos.index(name) + 1)
-        view = library._view()
+        snapshot = library._snapshot()
         vectors = {
-            video.path: view.store.read(video.first_row, video.num_windows)
-            for video in view.snapshot.videos
+            video.path: snapshot.vectors.read(video.first_row, video.num_windows)
+            for video in snapshot.videos
         }
     figures = {
         "R@1": round(float(np.mean(np.array(ranks) == 1)), 3),

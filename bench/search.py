@@ -24,8 +24,8 @@ import torch
 
 from videoclip.config import ModelConfig
 from videoclip.library.catalog import IndexedVideo
+from videoclip.library.library import VideoLibrary
 from videoclip.library.search import SearchOptions
-from videoclip.library.videolibrary import VideoLibrary
 from videoclip.zeroshot.windows import window_spans
 
 RESULTS = Path(__file__).parent / "results" / "search.json"
@@ -111,7 +111,7 @@ def main() -> None:
     ):
         fill(library, arguments.windows, arguments.dim)
         store = library._storage.vectors()
-        num_rows = library._view().snapshot.num_rows
+        num_rows = library._snapshot().num_rows
         queries = [f"query number {number}" for number in range(32)]
         pictures = SearchOptions(speech=0.0)
         work: dict[str, Callable[[], object]] = {

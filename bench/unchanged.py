@@ -22,7 +22,7 @@ from pathlib import Path
 
 from videoclip.data.subtitles import read_subtitles
 from videoclip.embedding import Embedder
-from videoclip.library.videolibrary import VideoLibrary
+from videoclip.library.library import VideoLibrary
 
 RESULTS = Path(__file__).parent / "results" / "unchanged.json"
 CLIP = Path(__file__).resolve().parents[2] / "shared" / "videos" / "mdn_rabbit.mp4"

@@ -22,7 +22,7 @@ from types import CodeType, FrameType
 
 import videoclip
 from videoclip.embedding import Embedder
-from videoclip.library.videolibrary import VideoLibrary
+from videoclip.library.library import VideoLibrary
 
 PACKAGE = f"{Path(videoclip.__file__).parent}{os.sep}"
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "videos"

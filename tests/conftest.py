@@ -6,7 +6,7 @@ import pytest
 from hypothesis import settings
 
 from tests.library.colours import ColourEmbedder, write_video
-from videoclip.library.videolibrary import VideoLibrary
+from videoclip.library.library import VideoLibrary
 
 # Time is measured under bench/; a busy machine must not fail a test. `make test` tries the same
 # examples each time, so that it passes or fails for a reason; `make test-all` explores others.

@@ -13,7 +13,7 @@ from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.data.frame_store import FrameSpec, FrameStore
 from videoclip.errors import DataError
 from videoclip.info import describe
-from videoclip.library.videolibrary import VideoLibrary
+from videoclip.library.library import VideoLibrary
 from videoclip.synthetic.world import SyntheticConfig
 from videoclip.synthetic.write import write_world
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from videoclip.errors import VideoCLIPError
     from videoclip.evaluation import evaluate
     from videoclip.features.extract import extract_features
-    from videoclip.library.videolibrary import VideoLibrary
+    from videoclip.library.library import VideoLibrary
     from videoclip.model.losses.infonce import contrastive_loss
     from videoclip.model.videoclip import VideoCLIP
     from videoclip.training.finetune import finetune
@@ -34,7 +34,7 @@ _HOMES = {
     "PretrainConfig": "videoclip.config",
     "VideoCLIP": "videoclip.model.videoclip",
     "VideoCLIPError": "videoclip.errors",
-    "VideoLibrary": "videoclip.library.videolibrary",
+    "VideoLibrary": "videoclip.library.library",
     "answer": "videoclip.zeroshot.video",
     "contrastive_loss": "videoclip.model.losses.infonce",
     "evaluate": "videoclip.evaluation",

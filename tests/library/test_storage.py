@@ -9,10 +9,9 @@ import pytest
 from tests.library.colours import NAMES, ColourEmbedder, write_video
 from videoclip.errors import ConfigError, DataError, IndexMismatchError, MissingExtraError
 from videoclip.library import storage as storage_module
-from videoclip.library.founding import model_of
+from videoclip.library.library import VideoLibrary, model_of
 from videoclip.library.search import SearchOptions
 from videoclip.library.storage import is_library, open_storage
-from videoclip.library.videolibrary import VideoLibrary
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:(boto|moto|werkzeug|flask).*")
 LANCE = pytest.mark.skipif(
@@ -147,9 +146,9 @@ def test_vectors_without_a_commit_belong_to_nobody(opened, videos):
     before = library.search("red", 5)
     assert opened().search("red", 5) == before
     with library._lock:
-        library._storage.compact(library._view().snapshot)
+        library._storage.compact(library._snapshot().videos)
     assert [m.path for m in opened().search("red", 5)] == [m.path for m in before]
-    num_rows = library._view().snapshot.num_rows
+    num_rows = library._snapshot().num_rows
     nearest = library._storage.vectors().search(stray[:1], 1, num_rows)[0]
     assert nearest[0, 0] < 10  # the strays would be at 81
 

@@ -101,7 +101,7 @@ def test_the_sentences_of_a_single_video_tell_nothing(rng):
 
 def test_a_library_takes_unrelated_queries_from_its_own_narration(library, videos, tmp_path):
     library.update(videos)
-    calibration = library._view().calibration
+    calibration = library._snapshot().calibration
     spoken = calibration.owners[calibration.owners != NO_VIDEO]
     assert len(calibration.queries) == len(UNRELATED_QUERIES) + len(spoken) and len(spoken)
     narrated = {video.id for video in library.videos("narration is not null")}
@@ -109,7 +109,7 @@ def test_a_library_takes_unrelated_queries_from_its_own_narration(library, video
     (videos / "b.en.vtt").unlink()
     report = library.update(videos)
     assert len(report.narrated) == 1 and not report.changed
-    calibration = library._view().calibration
+    calibration = library._snapshot().calibration
     assert len(calibration.queries) == len(UNRELATED_QUERIES)  # nothing is spoken any more
 
 

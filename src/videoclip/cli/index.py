@@ -62,9 +62,8 @@ class Index:
         """Update the library, and print what changed and which files failed."""
         from videoclip.data.feature_store import FeatureStore
         from videoclip.embedding import Embedder
-        from videoclip.library.founding import model_of
+        from videoclip.library.library import VideoLibrary, model_of
         from videoclip.library.storage import is_library
-        from videoclip.library.videolibrary import VideoLibrary
 
         known = model_of(self.library) if is_library(self.library) else ""
         model = self.model or known or "starter"
@@ -82,7 +81,7 @@ class Index:
                 whole_hash=self.whole_hash,
                 fast=self.fast,
                 num_workers=self.workers,
-                progress=lambda done, total, path: show(done, total) if show else None,
+                on_progress=show,
             )
             description = repr(library)
         if self.json:

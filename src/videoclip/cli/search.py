@@ -80,10 +80,9 @@ class Search:
         # The products are small: numpy's threads would only wait for each other.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         from videoclip.embedding import Embedder
-        from videoclip.library.founding import model_of
         from videoclip.library.labels import fit_library, read_labels
+        from videoclip.library.library import VideoLibrary, model_of
         from videoclip.library.search import SearchOptions
-        from videoclip.library.videolibrary import VideoLibrary
 
         queries = [] if self.fit else self._queries()
         model = self.model or model_of(self.library) or "starter"

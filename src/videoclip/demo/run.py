@@ -25,7 +25,7 @@ from videoclip.errors import MissingExtraError
 from videoclip.evaluation import evaluate
 from videoclip.features.backbones import load_backbone
 from videoclip.features.extract import extract_features
-from videoclip.library.videolibrary import VideoLibrary
+from videoclip.library.library import VideoLibrary
 from videoclip.model.starter import starter_model
 from videoclip.output.thumbnails import write_thumbnail
 from videoclip.recipes import starter

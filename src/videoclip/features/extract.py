@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -196,7 +196,10 @@ def features_of(backbone: Backbone, path: Path) -> FloatArray:
 
 
 def compute_features(
-    backbone: Backbone, paths: Sequence[Path], num_workers: int | None = 0
+    backbone: Backbone,
+    paths: Sequence[Path],
+    num_workers: int | None = 0,
+    is_wanted: Callable[[Path], bool] = lambda path: True,
 ) -> Iterator[Computed | Failed]:
     """Compute the features of videos, yielding each as it comes.
 
@@ -204,6 +207,7 @@ def compute_features(
         backbone: The frozen network.
         paths: The videos.
         num_workers: As for `extract_features`.
+        is_wanted: Called right before each video; False skips it.
     """
     num_threads = 1
     if num_workers is None:
@@ -212,10 +216,9 @@ def compute_features(
         num_threads = max(1, num_cores() // max(1, num_workers))  # more cores than videos
     work = partial(_compute_one, backbone)
     if num_workers and paths:
-        yield from run_in_workers(work, paths, num_workers, num_threads)
+        yield from run_in_workers(work, paths, num_workers, num_threads, is_wanted)
     else:
-        for path in paths:
-            yield work(path)
+        yield from map(work, filter(is_wanted, paths))
 
 
 def _compute_one(backbone: Backbone, path: Path) -> Computed | Failed:

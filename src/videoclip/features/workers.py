@@ -50,6 +50,7 @@ def run_in_workers(
     paths: Sequence[Path],
     num_workers: int,
     num_threads: int = 1,
+    is_wanted: Callable[[Path], bool] = lambda path: True,
 ) -> Iterator[Result]:
     """Work on each video in processes and yield the results as they come.
 
@@ -61,18 +62,19 @@ def run_in_workers(
         paths: The videos.
         num_workers: Processes; no more are started than there are videos.
         num_threads: Threads of torch in each process.
+        is_wanted: Called in this process right before each video; False skips it.
 
     Raises:
         ConfigError: If the processes cannot start.
     """
-    remaining = list(reversed(paths))
+    remaining = filter(is_wanted, paths)
     setup = (pickle.dumps(work), num_threads)
     workers = [_Worker(*setup) for _ in range(min(num_workers, len(paths)))]
     try:
         while True:
             for worker in workers:
-                if worker.path is None and remaining:
-                    worker.start(remaining.pop())
+                if worker.path is None and (path := next(remaining, None)):
+                    worker.start(path)
             busy = {worker.connection: worker for worker in workers if worker.path is not None}
             if not busy:
                 return
@@ -83,8 +85,9 @@ def run_in_workers(
                 if not worker.alive:
                     worker.stop()
                     workers.remove(worker)
-                    if remaining:
+                    if path := next(remaining, None):
                         workers.append(_Worker(*setup))
+                        workers[-1].start(path)
     finally:
         for worker in workers:
             worker.stop()

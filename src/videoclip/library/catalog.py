@@ -1,15 +1,16 @@
-"""The catalogue: what a library knows of its videos, in SQLite, beside the file of vectors.
+"""The catalogue: what a library knows about its videos, in SQLite beside the file of vectors.
 
-    videos      one row a video: file identity, length, and which rows of vectors are its windows
+    videos      one row per video: file identity, length, and which rows of vectors are its windows
     metadata    the user's own keys and values
     cues        the narration, and `cues_text`, its full-text index
-    facts       of the whole library: model fingerprint, window lengths, name of the vector file
+    facts       about the whole library: model fingerprint, window lengths, name of the vector file
 
-One writer at a time (the library's lock), any number of readers that it never blocks (WAL).
+One writer at a time (the library's lock); any number of readers, which it never blocks (WAL).
 """
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,11 +20,45 @@ from pathlib import Path
 
 from videoclip.data.subtitles import Cue
 from videoclip.errors import DataError, IndexMismatchError
-from videoclip.library.narration import NarrationHit, words_that_matter
-from videoclip.library.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, statements
-from videoclip.library.where import Condition
+from videoclip.library.filters import Condition
 
-__all__ = ["Catalog", "IndexedVideo"]
+__all__ = ["Catalog", "IndexedVideo", "NarrationHit", "search_terms"]
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x76636C70  # "vclp"
+
+SCHEMA = """
+CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE videos (
+  id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL,
+  mtime_ns INTEGER NOT NULL, content_hash TEXT NOT NULL, duration REAL NOT NULL, width INTEGER,
+  height INTEGER, frame_rate REAL, num_features INTEGER NOT NULL, first_row INTEGER NOT NULL,
+  num_windows INTEGER NOT NULL, narration_path TEXT, narration_mtime_ns INTEGER,
+  added TEXT NOT NULL);
+CREATE INDEX videos_by_content ON videos(content_hash);
+CREATE TABLE metadata (
+  video INTEGER NOT NULL REFERENCES videos(id) ON DELETE CASCADE, key TEXT NOT NULL, value,
+  PRIMARY KEY (video, key)) WITHOUT ROWID;
+CREATE TABLE cues (
+  id INTEGER PRIMARY KEY, video INTEGER NOT NULL REFERENCES videos(id) ON DELETE CASCADE,
+  start REAL NOT NULL, end REAL NOT NULL, text TEXT NOT NULL);
+CREATE INDEX cues_by_video ON cues(video, start);
+CREATE VIRTUAL TABLE cues_text USING fts5(
+  text, content='cues', content_rowid='id', tokenize='porter unicode61 remove_diacritics 2');
+CREATE TRIGGER cue_added AFTER INSERT ON cues BEGIN
+  INSERT INTO cues_text(rowid, text) VALUES (new.id, new.text); END;
+CREATE TRIGGER cue_removed AFTER DELETE ON cues BEGIN
+  INSERT INTO cues_text(cues_text, rowid, text) VALUES ('delete', old.id, old.text); END;
+"""
+
+STOP_WORDS = frozenset(
+    {"a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "has", "have", "he", "her"}
+    | {"his", "i", "in", "into", "is", "it", "its", "me", "my", "of", "on", "or", "our", "she"}
+    | {"so", "some", "someone", "something", "that", "the", "their", "them", "then", "there"}
+    | {"they", "this", "to", "was", "we", "were", "what", "when", "where", "which", "who", "will"}
+    | {"with", "you", "your"}
+)
+"""Words of English that are not searched for in the narration."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +68,16 @@ class IndexedVideo:
     Attributes:
         path: Absolute path of the file.
         size: Bytes.
-        mtime_ns: Time of the last change, as the file system says it.
+        mtime_ns: Time of the last change, from the file system.
         content_hash: Hex digest of the content, by which a moved file is recognised.
         duration: Seconds.
         width: Pixels as shown; None where unknown.
         height: Pixels as shown.
         frame_rate: Frames per second on average.
-        num_features: T; with the library's window lengths it fixes the windows.
+        num_features: T; the windows follow from it and the library's window lengths.
         first_row: Row of the first window in the vector file.
         num_windows: W, in the order of `window_spans`.
-        narration_path: Where the narration was read.
+        narration_path: File from which the narration was read.
         narration_mtime_ns: Time of that file's last change.
         added: ISO date and time, UTC, of indexing.
         id: Key in the catalogue; 0 before it is added.
@@ -70,6 +105,28 @@ class IndexedVideo:
         return Path(self.path).stem
 
 
+@dataclass(frozen=True)
+class NarrationHit:
+    """A cue that contains words of a query.
+
+    Attributes:
+        video: Key of the video in the catalogue.
+        start: Seconds.
+        end: Seconds.
+        is_complete: Whether it contains every search term, in some inflection.
+    """
+
+    video: int
+    start: float
+    end: float
+    is_complete: bool
+
+    @property
+    def middle(self) -> float:
+        """Seconds."""
+        return 0.5 * (self.start + self.end)
+
+
 COLUMNS = ", ".join(field.name for field in fields(IndexedVideo))
 
 
@@ -77,7 +134,7 @@ class Catalog:
     """An open catalogue file.
 
     Args:
-        path: The SQLite file; made where it does not exist, unless `must_exist`.
+        path: The SQLite file; created if it does not exist, unless `must_exist`.
         must_exist: Whether a missing file is an error.
 
     Raises:
@@ -89,7 +146,7 @@ class Catalog:
         self.path = Path(path)
         if must_exist and not self.path.is_file():
             raise DataError("no library here: make one with `videoclip index`", self.path.parent)
-        # Autocommit: transactions are begun by `writing` alone. SQLite itself serialises threads.
+        # Autocommit, except inside `writing` and `reading`. SQLite itself serialises threads.
         self._db = sqlite3.connect(
             self.path, isolation_level=None, check_same_thread=False, timeout=30.0
         )
@@ -104,14 +161,14 @@ class Catalog:
 
     def _open(self) -> None:
         self._db.execute("PRAGMA journal_mode=WAL")
-        # NORMAL would lose the last commit at a power cut; an index is made once, so be safe.
+        # NORMAL could lose the last commit in a power cut.
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("PRAGMA foreign_keys=ON")
         with self._transaction():
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             (owner,) = self._db.execute("PRAGMA application_id").fetchone()
             if version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
-                for statement in statements(SCHEMA):
+                for statement in _statements(SCHEMA):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
                 self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
@@ -129,7 +186,7 @@ class Catalog:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """All or nothing: commit at the end, roll back on any exception."""
+        """Run the block as one transaction: commit at its end, roll back on any exception."""
         with self._transaction():
             yield
 
@@ -145,7 +202,7 @@ class Catalog:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Let everything read inside be of one moment, whatever others commit meanwhile."""
+        """Read a consistent state inside the block, whatever others commit meanwhile."""
         self._db.execute("BEGIN")
         try:
             yield
@@ -154,18 +211,18 @@ class Catalog:
 
     @property
     def version(self) -> tuple[int, int]:
-        """Changes whenever anybody commits; what was read under an equal version still holds."""
+        """Two numbers that change whenever any process commits."""
         (others,) = self._db.execute("PRAGMA data_version").fetchone()
         return int(others), self._db.total_changes
 
     # --- facts of the whole library
 
     def facts(self) -> dict[str, str]:
-        """All facts of the library."""
+        """Return all facts about the library."""
         return dict(self._db.execute("SELECT key, value FROM facts"))
 
     def set_facts(self, facts: Mapping[str, str]) -> None:
-        """Set facts; others stay."""
+        """Set some facts and keep the others."""
         self._db.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
 
     # --- videos
@@ -185,14 +242,14 @@ class Catalog:
         return int(key)
 
     def move(self, key: int, path: str, size: int, mtime_ns: int) -> None:
-        """Record where a known content lies now."""
+        """Set the file of a known video."""
         self._db.execute(
             "UPDATE videos SET path = ?, size = ?, mtime_ns = ? WHERE id = ?",
             (path, size, mtime_ns, key),
         )
 
     def set_first_row(self, key: int, first_row: int) -> None:
-        """Record where a video's windows lie now."""
+        """Set the row of a video's first window."""
         self._db.execute("UPDATE videos SET first_row = ? WHERE id = ?", (first_row, key))
 
     def set_narration(
@@ -206,11 +263,11 @@ class Catalog:
         self._replace_cues(key, cues)
 
     def remove(self, keys: Iterable[int]) -> None:
-        """Forget videos with their cues and metadata."""
+        """Remove videos with their cues and metadata."""
         self._db.executemany("DELETE FROM videos WHERE id = ?", ((key,) for key in keys))
 
     def videos(self, condition: Condition | None = None) -> list[IndexedVideo]:
-        """List the videos that satisfy a condition, in order of their rows of vectors."""
+        """List all videos, or those that satisfy a condition, in order of their first rows."""
         where = f"WHERE {condition.sql}" if condition else ""
         rows = self._db.execute(
             f"SELECT {COLUMNS} FROM videos {where} ORDER BY first_row",
@@ -219,17 +276,17 @@ class Catalog:
         return [IndexedVideo(*row) for row in rows]
 
     def find(self, path: str) -> IndexedVideo | None:
-        """The video at a path."""
+        """Return the video with a path, if there is one."""
         row = self._db.execute(f"SELECT {COLUMNS} FROM videos WHERE path = ?", (path,)).fetchone()
         return IndexedVideo(*row) if row else None
 
     def with_content(self, content_hash: str) -> list[IndexedVideo]:
-        """The videos of that content."""
+        """List the videos with a content hash, in order of path."""
         sql = f"SELECT {COLUMNS} FROM videos WHERE content_hash = ? ORDER BY path"
         return [IndexedVideo(*row) for row in self._db.execute(sql, (content_hash,))]
 
     def keys(self, condition: Condition) -> set[int]:
-        """Keys of the videos that satisfy a condition."""
+        """Return the keys of the videos that satisfy a condition."""
         sql = f"SELECT id FROM videos WHERE {condition.sql}"
         return set(chain.from_iterable(self._db.execute(sql, condition.values).fetchall()))
 
@@ -242,11 +299,11 @@ class Catalog:
         self._db.executemany("INSERT INTO metadata VALUES (?, ?, ?)", rows)
 
     def metadata(self, key: int) -> dict[str, str | float | None]:
-        """The user's metadata of a video."""
+        """Return the user's metadata of a video."""
         return dict(self._db.execute("SELECT key, value FROM metadata WHERE video = ?", (key,)))
 
     def metadata_keys(self) -> list[str]:
-        """Every key some video has."""
+        """List every metadata key that any video has."""
         return [key for (key,) in self._db.execute("SELECT DISTINCT key FROM metadata ORDER BY 1")]
 
     # --- narration
@@ -258,8 +315,13 @@ class Catalog:
             ((key, cue.start, cue.end, cue.text) for cue in cues),
         )
 
+    def num_cues(self) -> int:
+        """Count the cues of all videos."""
+        (count,) = self._db.execute("SELECT count(*) FROM cues").fetchone()
+        return int(count)
+
     def words(self, key: int, start: float, end: float) -> str:
-        """What is spoken in a span of a video."""
+        """Return the narration in a span of a video."""
         rows = self._db.execute(
             "SELECT text FROM cues WHERE video = ? AND start < ? AND end > ? ORDER BY start",
             (key, end, start),
@@ -267,7 +329,11 @@ class Catalog:
         return " ".join(text for (text,) in rows)
 
     def sample_cues(self, number: int) -> list[tuple[int, str]]:
-        """Draw cues of several words, the same ones as long as they are there: (video, text)."""
+        """Draw cues of at least three words, in an order that depends on their keys alone.
+
+        Returns:
+            Key of the video and text of each.
+        """
         rows = self._db.execute(
             "SELECT video, text FROM cues WHERE text LIKE '%_ _% _%' "
             "ORDER BY id * 2654435761 % 4294967296 LIMIT ?",  # Knuth's multiplicative hash
@@ -278,27 +344,43 @@ class Catalog:
     def spoken(
         self, query: str, limit: int, condition: Condition | None = None
     ) -> list[NarrationHit]:
-        """Find the cues that speak of a query, best first (BM25 over stemmed words).
+        """Find the cues that contain terms of a query, best first (BM25 over stemmed words).
 
         Args:
-            query: Free text; anything but its words is ignored, stop words too.
-            limit: Most hits returned.
-            condition: Which videos to look in.
+            query: Free text; only its `search_terms` count.
+            limit: Maximum number of hits.
+            condition: Videos to search; None: all.
         """
-        if not (quoted := [f'"{word}"' for word in words_that_matter(query)]):
+        if not (quoted := [f'"{term}"' for term in search_terms(query)]):
             return []
         complete = {row[0] for row in self._match(" AND ".join(quoted), limit, condition)}
         hits = self._match(" OR ".join(quoted), limit, condition)
         return [NarrationHit(*hit[1:], is_complete=hit[0] in complete) for hit in hits]
 
     def _match(
-        self, words: str, limit: int, condition: Condition | None
+        self, terms: str, limit: int, condition: Condition | None
     ) -> list[tuple[int, int, float, float]]:
-        """Rows (cue, video, start, end) of a full-text search, best first."""
+        """Return rows (cue, video, start, end) of a full-text search, best first."""
         inside = f"AND video IN (SELECT id FROM videos WHERE {condition.sql})" if condition else ""
         values = condition.values if condition else ()
         return self._db.execute(
             "SELECT cues.id, video, start, end FROM cues_text JOIN cues ON cues.id = "
             f"cues_text.rowid WHERE cues_text MATCH ? {inside} ORDER BY rank, cues.id LIMIT ?",
-            (words, *values, limit),
+            (terms, *values, limit),
         ).fetchall()
+
+
+def search_terms(query: str) -> list[str]:
+    """Return the words of a query without repeats and stop words, or all if there are no others."""
+    words = list(dict.fromkeys(re.findall(r"\w+", query.casefold())))
+    return [word for word in words if word not in STOP_WORDS] or words
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split a script into its statements; `executescript` would commit between them."""
+    statement = ""
+    for piece in script.split(";"):
+        statement += piece + ";"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

@@ -15,7 +15,7 @@ from videoclip.library.search import SearchOptions
 from videoclip.zeroshot.confidence import Thresholds, fit_thresholds
 
 if TYPE_CHECKING:
-    from videoclip.library.videolibrary import VideoLibrary
+    from videoclip.library.library import VideoLibrary
     from videoclip.zeroshot.results import Moment
 
 __all__ = ["FitReport", "LabelledQuery", "fit_library", "read_labels"]

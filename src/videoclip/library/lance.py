@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -27,7 +27,6 @@ from videoclip.data.subtitles import Cue
 from videoclip.errors import DataError
 from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.library.exact import BoolArray, FloatArray, IntArray
-from videoclip.library.snapshot import Snapshot
 
 __all__ = ["LanceStorage", "has_library"]
 
@@ -98,9 +97,9 @@ class LanceStorage:
             self._vectors = LanceVectors(self._db, name, int(facts["dim"]), self._keys)
         return self._vectors
 
-    def compact(self, snapshot: Snapshot) -> None:
+    def compact(self, videos: Sequence[IndexedVideo]) -> None:
         """Delete the windows of keys that no video owns; nobody else may be writing."""
-        self.vectors().keep({self._keys.key[first] for first, _ in snapshot.ranges()})
+        self.vectors().keep({self._keys.key[video.first_row] for video in videos})
 
 
 class LanceCatalog(Catalog):

@@ -1,56 +1,64 @@
-"""From a query to moments: exact hits, whole videos around them, narration, one fused order."""
+"""From a query to moments: similar windows, whole videos around them, narration, one ranking."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice, repeat
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
+import torch
 
-from videoclip.errors import ConfigError
-from videoclip.library.catalog import Catalog, IndexedVideo
-from videoclip.library.fusion import fuse_ranks
-from videoclip.library.narration import NarrationHit
-from videoclip.library.snapshot import Snapshot
+from videoclip.data.feature_store import FeatureStore
+from videoclip.embedding import Embedder
+from videoclip.errors import ConfigError, DataError
+from videoclip.library.catalog import Catalog, IndexedVideo, NarrationHit
+from videoclip.library.filters import Condition
 from videoclip.library.vectors import VectorStore
-from videoclip.library.where import Condition
+from videoclip.types import BoolArray, FloatArray, IntArray, RealArray
 from videoclip.zeroshot.confidence import Calibration, Thresholds, next_level
 from videoclip.zeroshot.moments import Proposal, Windows, merge_windows, vote_weights
+from videoclip.zeroshot.rerank import PairScorer
 from videoclip.zeroshot.results import Moment
+from videoclip.zeroshot.windows import WindowConfig, window_spans
 
-__all__ = ["SearchOptions", "View", "find_moments"]
-
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
+__all__ = ["SearchOptions", "Snapshot", "find_moments", "fuse_ranks", "rerank_moments"]
 
 HITS_PER_MOMENT = (6, 48)
-"""Windows fetched for each moment wanted: at first, and where moments used up more than those."""
-MARGIN = 1e-5
-"""By which two ways of adding up the same products may differ."""
-MOST_WINDOWS = 2**12
-"""Windows whose vectors are in memory at a time, unless one video has more."""
-SHORTEST_HEARD = 4.0
-"""Seconds; a moment that was heard but not seen is at least this long."""
-HALF_HEARD = 0.5
-"""Weight of cues with only some of the query's words, where no cue has all."""
+"""Windows fetched per moment. A moment uses up about six overlapping windows of four lengths; the
+second number is for queries whose first hits gave too few moments."""
+ROUNDING_ERROR = 1e-5
+"""Upper bound on the difference between two ways of summing the same products."""
+MAX_WINDOWS = 2**12
+"""Windows whose vectors are in memory at once, unless one video has more."""
+MIN_SPOKEN_SECONDS = 4.0
+"""Shortest length of a moment that was found in the narration alone."""
+PARTIAL_WEIGHT = 0.5
+"""Weight of cues with only some of the query's terms, used if no cue has all of them."""
+RANK_DAMPING = 60
+"""Source: Cormack, Clarke and Buettcher, SIGIR 2009; results hardly depend on it."""
+
+ItemT = TypeVar("ItemT", bound=Hashable)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchOptions:
-    """How to search.
+    """Options of a search.
 
     Attributes:
-        top_k: Moments returned.
-        offset: Moments left out before them, for paging.
-        vision: Weight of what is seen; 0 searches the narration alone.
-        speech: Weight of what is said; 0 searches the pictures alone.
-        rerank_top: Best moments that the model's re-ranker looks at again; 0: none.
-        exact: Look at every window, even where the library has an approximate index.
+        top_k: Number of moments returned.
+        offset: Moments skipped before them, for paging.
+        vision: Weight of the frames; 0 searches the narration alone.
+        speech: Weight of the narration; 0 searches the frames alone.
+        rerank_top: Number of best moments that the model's re-ranker orders again; 0: none.
+        exact: Compare with every window, even if the library has an approximate index.
+
+    Raises:
+        ConfigError: If a value is out of range.
     """
 
     top_k: int = 10
@@ -68,131 +76,223 @@ class SearchOptions:
 
     @property
     def num_moments(self) -> int:
-        """Moments to rank."""
+        """Number of moments to rank."""
         return self.top_k + self.offset
 
 
 @dataclass(frozen=True)
-class View:
-    """All that answering takes, as it is at one moment."""
+class Snapshot:
+    """A consistent state of a library: everything a search reads.
+
+    Windows are not stored one by one. They follow from a video's first row, its length and the
+    library's window lengths, so that a million windows take a few thousand rows of the catalogue.
+
+    Attributes:
+        catalog: For the narration and for filters.
+        vectors: Embeddings of all windows.
+        videos: In order of their first rows.
+        features_per_second: Rate of the features.
+        windows: The library's window lengths.
+        calibration: What unrelated queries reach in the library.
+        thresholds: Least strengths of the confidence levels.
+    """
 
     catalog: Catalog
-    store: VectorStore
-    snapshot: Snapshot
+    vectors: VectorStore
+    videos: Sequence[IndexedVideo]
+    features_per_second: float
+    windows: WindowConfig
     calibration: Calibration
     thresholds: Thresholds
 
     @cached_property
     def by_key(self) -> dict[int, IndexedVideo]:
         """The videos by their keys."""
-        return {video.id: video for video in self.snapshot.videos}
+        return {video.id: video for video in self.videos}
+
+    @cached_property
+    def num_rows(self) -> int:
+        """Number of rows up to the last one of a video."""
+        return int((self._first_rows + self._num_windows).max(initial=0))
+
+    @cached_property
+    def num_live(self) -> int:
+        """Number of rows that belong to a video."""
+        return int(self._num_windows.sum())
+
+    @cached_property
+    def _first_rows(self) -> IntArray:
+        return np.array([video.first_row for video in self.videos], dtype=np.int64)  # (V,)
+
+    @cached_property
+    def _num_windows(self) -> IntArray:
+        return np.array([video.num_windows for video in self.videos], dtype=np.int64)  # (V,)
+
+    @cached_property
+    def _live_rows(self) -> BoolArray | None:
+        return None if self.num_live == self.num_rows else self._rows_of(self.by_key)
+
+    def owners(self, rows: IntArray) -> IntArray:
+        """Return the positions in `videos` to which live rows belong."""
+        return np.searchsorted(self._first_rows, rows, side="right") - 1
+
+    def allowed(self, keys: Collection[int] | None = None) -> BoolArray | None:
+        """Return which rows (R,) belong to the videos with these keys, or to any; None: all do."""
+        return self._live_rows if keys is None else self._rows_of(keys)
+
+    def _rows_of(self, keys: Collection[int]) -> BoolArray:
+        change = np.zeros(self.num_rows + 1, dtype=np.int8)
+        chosen = np.array([video.id in keys for video in self.videos], dtype=bool)
+        change[self._first_rows[chosen]] += 1
+        change[(self._first_rows + self._num_windows)[chosen]] -= 1
+        return np.cumsum(change[:-1], dtype=np.int8).astype(bool)
+
+    def window_features(self, video: IndexedVideo) -> IntArray:
+        """Return the ranges of features (W, 2) of a video's windows, in order of their rows."""
+        spans = window_spans(video.num_features, self.features_per_second, self.windows)
+        assert len(spans) == video.num_windows
+        return spans
+
+    def window_seconds(self, video: IndexedVideo) -> RealArray:
+        """Return the seconds (W, 2) of a video's windows, in order of their rows."""
+        spans = self.window_features(video) / self.features_per_second
+        # The last feature may stand for less than its share of a second.
+        spans[:, 1] = np.maximum(np.minimum(spans[:, 1], video.duration), spans[:, 0] + 0.001)
+        return spans
+
+    def to_seconds(self, video: IndexedVideo, span: Proposal) -> Proposal:
+        """Convert a proposal in features to seconds."""
+        rate = self.features_per_second
+        start = span.start / rate
+        end = max(min(span.end / rate, video.duration), start + 0.001)  # as in `window_seconds`
+        return span._replace(start=start, end=end, best=min(span.best / rate, end))
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A span that may be an answer, and the vector (E,) of its best window."""
+    """A possible answer, with the vector (E,) of its best window."""
 
     video: IndexedVideo
     span: Proposal
     vector: FloatArray
     is_spoken: bool = False
 
-    def shows(self, hit: NarrationHit) -> bool:
-        """Whether the middle of a cue lies inside."""
+    def contains(self, hit: NarrationHit) -> bool:
+        """Whether the middle of a cue is inside."""
         return self.video.id == hit.video and self.span.start <= hit.middle < self.span.end
 
 
 def find_moments(
-    view: View,
+    library: Snapshot,
     queries: FloatArray,
     texts: Sequence[str],
     options: SearchOptions,
     condition: Condition | None = None,
 ) -> list[list[Moment]]:
-    """Turn the windows nearest to queries, and the cues that speak of them, into moments.
+    """Find the moments whose windows are similar to queries or whose narration contains them.
 
     Args:
-        view: The library.
+        library: Where to search.
         queries: (N, E) their embeddings.
-        texts: The words of each, looked for in the narration; empty where it is not words.
-        options: How many, and what counts.
-        condition: Which videos to look in.
+        texts: The words of each query, for the narration; empty if it is an image or a video.
+        options: How many moments, and the weights of frames and narration.
+        condition: Which videos to search; None: all.
 
     Returns:
         Moments of each query, best first.
     """
-    seen: list[list[_Candidate]] = [[] for _ in texts]
+    visual: list[list[_Candidate]] = [[] for _ in texts]
     if options.vision:
-        keys = view.catalog.keys(condition) if condition else None
-        seen = _seen(view, queries, options, view.snapshot.allowed(keys))
+        keys = library.catalog.keys(condition) if condition else None
+        visual = _search_frames(library, queries, options, library.allowed(keys))
     ranked = [
-        _fused(view, query, candidates, options, text, condition)
-        for query, candidates, text in zip(queries, seen, texts, strict=True)
+        _add_narration(library, query, candidates, options, text, condition)
+        for query, candidates, text in zip(queries, visual, texts, strict=True)
     ]
-    return _moments(view, ranked, texts)
+    return _to_moments(library, ranked, texts)
 
 
-def _fused(
-    view: View,
+def fuse_ranks(
+    rankings: Sequence[tuple[float, Sequence[ItemT]]], damping: int = RANK_DAMPING
+) -> dict[ItemT, float]:
+    """Combine rankings by reciprocal rank fusion: sum `weight / (damping + rank)`, ranks from 1.
+
+    Args:
+        rankings: Weight and items, best first, of each ranking; repeats of an item are ignored.
+        damping: The larger, the less the first ranks matter.
+
+    Returns:
+        Items with their sums, best first; equal sums keep the order of first appearance.
+    """
+    sums: dict[ItemT, float] = {}
+    for weight, items in rankings:
+        for rank, item in enumerate(dict.fromkeys(items), start=1):
+            sums[item] = sums.get(item, 0.0) + weight / (damping + rank)
+    return dict(sorted(sums.items(), key=lambda pair: -pair[1]))
+
+
+def _add_narration(
+    library: Snapshot,
     query: FloatArray,
     candidates: list[_Candidate],
     options: SearchOptions,
     text: str,
     condition: Condition | None,
 ) -> list[_Candidate]:
-    """One order of what is seen and what is heard of a query."""
+    """Rank the visual candidates of a query together with the cues that contain its terms."""
     rankings = [(options.vision, list(range(len(candidates))))]
     if options.speech and text:
-        spoken = view.catalog.spoken(text, 4 * options.num_moments, condition)
-        if complete := [hit for hit in spoken if hit.is_complete]:
-            spoken = complete
-        heard = [_place(view, query, hit, candidates) for hit in spoken if hit.video in view.by_key]
-        # First in the list, so that at equal places a moment spoken of comes before one just seen.
-        rankings.insert(0, (options.speech * (1.0 if complete else HALF_HEARD), heard))
-    ranked = list(fuse_ranks(rankings))[options.offset : options.num_moments]
+        hits = library.catalog.spoken(text, 4 * options.num_moments, condition)
+        if complete := [hit for hit in hits if hit.is_complete]:
+            hits = complete
+        spoken = [
+            _candidate_of(library, query, hit, candidates)
+            for hit in hits
+            if hit.video in library.by_key
+        ]
+        # First in the list, so that of two equal sums the spoken one ranks higher.
+        rankings.insert(0, (options.speech * (1.0 if complete else PARTIAL_WEIGHT), spoken))
+    ranked = list(fuse_ranks(rankings))[: options.num_moments]
     return [candidates[position] for position in ranked]
 
 
-def _seen(
-    view: View, queries: FloatArray, options: SearchOptions, allowed: BoolArray | None
+def _search_frames(
+    library: Snapshot, queries: FloatArray, options: SearchOptions, allowed: BoolArray | None
 ) -> list[list[_Candidate]]:
-    """The best moments of each query by similarity alone."""
+    """Return the best moments of each query by similarity alone."""
     found: dict[int, list[_Candidate]] = {}
-    left = list(range(len(queries)))  # queries whose hits were too few
+    left = list(range(len(queries)))  # queries with too few moments so far
     num_moments = options.num_moments
-    for wanted in HITS_PER_MOMENT:
-        similarities, rows = view.store.search(
-            queries[left],
-            wanted * num_moments,
-            view.snapshot.num_rows,
-            allowed,
-            exact=options.exact,
+    for hits_per_moment in HITS_PER_MOMENT:
+        k = hits_per_moment * num_moments
+        similarities, rows = library.vectors.search(
+            queries[left], k, library.num_rows, allowed, exact=options.exact
         )
         hits = dict(zip(left, zip(similarities, rows, strict=True), strict=True))
-        # Below the last hit, other videos may have better moments than those looked at here.
+        # Below the last hit, videos that were not fetched may have better moments.
         lowest = {i: float(hits[i][0].min(initial=np.inf)) for i in left}
-        found |= _best_moments(view, queries, hits, num_moments, lowest)
+        found |= _best_moments(library, queries, hits, num_moments, lowest)
         left = [i for i in left if len(found[i]) < num_moments]
-        if not left or rows.shape[1] < wanted * num_moments:
+        if not left or rows.shape[1] < k:
             break
-    some = {i: hits[i] for i in left}
-    found |= _best_moments(view, queries, some, num_moments, dict.fromkeys(left, -np.inf))
+    rest = {i: hits[i] for i in left}
+    found |= _best_moments(library, queries, rest, num_moments, dict.fromkeys(left, -np.inf))
     return [found[i] for i in range(len(queries))]
 
 
 def _best_moments(
-    view: View,
+    library: Snapshot,
     queries: FloatArray,
     hits: Mapping[int, tuple[FloatArray, IntArray]],
     num_moments: int,
     lowest: Mapping[int, float],
 ) -> dict[int, list[_Candidate]]:
-    """The best moments of the videos hit by each of some queries, down to a similarity.
+    """Return the best moments, down to a similarity, in the videos of each query's hits.
 
-    Videos are taken in order of their best hits, until no video left can hold a better moment; as
-    many at a time, for all queries, as there are moments missing.
+    Videos are decoded in order of their best hits until no video left can have a better moment. In
+    each round and for all queries at once, as many are decoded as moments are missing.
     """
-    queues = {i: _videos_hit(view.snapshot, *hits[i]) for i in hits}
+    queues = {i: _videos_of(library, *hits[i]) for i in hits}
     found: dict[int, list[_Candidate]] = {i: [] for i in hits}
     while True:
         pairs: list[tuple[int, int, float]] = []  # query, video, least similarity
@@ -205,94 +305,97 @@ def _best_moments(
                 pairs.append((i, queue.pop()[1], least))
         if not pairs:
             return found
-        for i, moments in _moments_in(view, queries, pairs):
+        for i, moments in _moments_in_parts(library, queries, pairs):
             found[i] = sorted(found[i] + moments, key=lambda c: -c.span.similarity)[:num_moments]
 
 
-def _videos_hit(
-    snapshot: Snapshot, similarities: FloatArray, rows: IntArray
+def _videos_of(
+    library: Snapshot, similarities: FloatArray, rows: IntArray
 ) -> list[tuple[float, int]]:
-    """The videos of hits, with the similarities of their best hits, rising."""
-    owners, best_at = np.unique(snapshot.owners(rows), return_index=True)
+    """Return the videos of hits with the similarity of each one's best hit, ascending."""
+    owners, best_at = np.unique(library.owners(rows), return_index=True)
     order = np.argsort(best_at)[::-1]
     return list(zip(similarities[best_at[order]].tolist(), owners[order].tolist(), strict=True))
 
 
-def _moments_in(
-    view: View, queries: FloatArray, pairs: Sequence[tuple[int, int, float]]
+def _moments_in_parts(
+    library: Snapshot, queries: FloatArray, pairs: Sequence[tuple[int, int, float]]
 ) -> Iterator[tuple[int, list[_Candidate]]]:
-    """The moments of a query in a video, for each of some pairs; as many at a time as fit."""
+    """Yield the moments of each pair of query and video, at most `MAX_WINDOWS` at a time."""
     first, num_windows = 0, 0
     for last, (_, position, _) in enumerate(pairs, start=1):
-        num_windows += view.snapshot.videos[position].num_windows
-        if num_windows >= MOST_WINDOWS or last == len(pairs):
-            yield from _moments_of(view, queries, pairs[first:last])
+        num_windows += library.videos[position].num_windows
+        if num_windows >= MAX_WINDOWS or last == len(pairs):
+            yield from _moments_of(library, queries, pairs[first:last])
             first, num_windows = last, 0
 
 
 def _moments_of(
-    view: View, queries: FloatArray, pairs: Sequence[tuple[int, int, float]]
+    library: Snapshot, queries: FloatArray, pairs: Sequence[tuple[int, int, float]]
 ) -> Iterator[tuple[int, list[_Candidate]]]:
-    videos = [view.snapshot.videos[position] for _, position, _ in pairs]
+    videos = [library.videos[position] for _, position, _ in pairs]
     known: dict[int, FloatArray] = {}  # vectors (W, E) by their first row
     hits = []
     for (i, _, least), video in zip(pairs, videos, strict=True):
         if video.first_row not in known:
-            known[video.first_row] = view.store.read(video.first_row, video.num_windows)
+            known[video.first_row] = library.vectors.read(video.first_row, video.num_windows)
         similarities = known[video.first_row] @ queries[i]
-        windows = view.snapshot.windows(video)
-        hits.append(Windows(windows, similarities, vote_weights(similarities), least - MARGIN))
+        weights = vote_weights(similarities)
+        spans = library.window_features(video)
+        hits.append(Windows(spans, similarities, weights, least - ROUNDING_ERROR))
     for (i, _, _), video, merged in zip(pairs, videos, merge_windows(hits), strict=True):
         vectors = known[video.first_row]
         yield (
             i,
             [
-                _Candidate(video, view.snapshot.seconds(video, m), vectors[m.window].copy())
+                _Candidate(video, library.to_seconds(video, m), vectors[m.window].copy())
                 for m in merged
             ],
         )
 
 
-def _place(view: View, query: FloatArray, hit: NarrationHit, candidates: list[_Candidate]) -> int:
-    """Position of the candidate in which a cue is spoken; one is added where none is."""
+def _candidate_of(
+    library: Snapshot, query: FloatArray, hit: NarrationHit, candidates: list[_Candidate]
+) -> int:
+    """Return the position of the candidate that contains a cue; append one if none does."""
     for position, candidate in enumerate(candidates):
-        if candidate.shows(hit):
+        if candidate.contains(hit):
             is_spoken = candidate.is_spoken or hit.is_complete
             candidates[position] = replace(candidate, is_spoken=is_spoken)
             return position
-    video = view.by_key[hit.video]
-    start = min(hit.start, max(0.0, hit.middle - SHORTEST_HEARD / 2))
-    end = min(max(hit.end, start + SHORTEST_HEARD), max(video.duration, hit.end))
-    spans = view.snapshot.spans(video)  # (W, 2)
-    shared = np.minimum(spans[:, 1], end) - np.maximum(spans[:, 0], start)
-    joined = np.maximum(spans[:, 1], end) - np.minimum(spans[:, 0], start)
-    nearest = int(np.argmax(shared / joined))
-    vector = view.store.read(video.first_row, video.num_windows)[nearest]
+    video = library.by_key[hit.video]
+    start = min(hit.start, max(0.0, hit.middle - MIN_SPOKEN_SECONDS / 2))
+    end = min(max(hit.end, start + MIN_SPOKEN_SECONDS), max(video.duration, hit.end))
+    spans = library.window_seconds(video)  # (W, 2)
+    intersection = np.minimum(spans[:, 1], end) - np.maximum(spans[:, 0], start)
+    union = np.maximum(spans[:, 1], end) - np.minimum(spans[:, 0], start)
+    nearest = int(np.argmax(intersection / union))
+    vector = library.vectors.read(video.first_row, video.num_windows)[nearest]
     span = Proposal(start, end, hit.middle, float(vector @ query), nearest)
     candidates.append(_Candidate(video, span, vector, hit.is_complete))
     return len(candidates) - 1
 
 
-def _moments(
-    view: View, ranked: Sequence[list[_Candidate]], texts: Sequence[str]
+def _to_moments(
+    library: Snapshot, ranked: Sequence[list[_Candidate]], texts: Sequence[str]
 ) -> list[list[Moment]]:
     candidates = [candidate for some in ranked for candidate in some]
     if not candidates:
         return [[] for _ in ranked]
-    z_scores = view.calibration.z_scores(
+    z_scores = library.calibration.z_scores(
         np.stack([c.vector for c in candidates]),
         np.array([c.span.similarity for c in candidates], dtype=np.float32),
         np.array([c.video.id for c in candidates]),
     )
     labels = [text for text, some in zip(texts, ranked, strict=True) for _ in some]
-    found = map(_moment, repeat(view), candidates, labels, z_scores.tolist())
-    return [list(islice(found, len(some))) for some in ranked]
+    moments = map(_to_moment, repeat(library), candidates, labels, z_scores.tolist())
+    return [list(islice(moments, len(some))) for some in ranked]
 
 
-def _moment(view: View, candidate: _Candidate, label: str, z_score: float) -> Moment:
+def _to_moment(library: Snapshot, candidate: _Candidate, label: str, z_score: float) -> Moment:
     video, span = candidate.video, candidate.span
-    strength = view.calibration.strength(z_score)
-    level = view.thresholds.level(strength)
+    strength = library.calibration.strength(z_score)
+    level = library.thresholds.level(strength)
     return Moment(
         path=Path(video.path),
         start=span.start,
@@ -303,7 +406,55 @@ def _moment(view: View, candidate: _Candidate, label: str, z_score: float) -> Mo
         strength=strength,
         confidence=next_level(level) if candidate.is_spoken else level,
         is_spoken=candidate.is_spoken,
-        words=view.catalog.words(video.id, span.start, span.end),
+        words=library.catalog.words(video.id, span.start, span.end),
         duration=video.duration,
         frame_rate=video.frame_rate,
+    )
+
+
+def rerank_moments(
+    moments: Sequence[Moment],
+    query: str,
+    embedder: Embedder,
+    stores: Sequence[FeatureStore],
+    catalog: Catalog,
+) -> list[Moment]:
+    """Order moments by the similarities of the model's re-ranker.
+
+    Args:
+        moments: Best first, as the towers rank them.
+        query: The words of the query.
+        embedder: Its model has a re-ranker.
+        stores: The library's frozen features, by content hash.
+        catalog: The library's catalogue.
+
+    Raises:
+        ConfigError: If the query has no words or the model has no re-ranker.
+        DataError: If the library has no features of a moment's video.
+    """
+    if not query:
+        raise ConfigError("the re-ranker compares words with video: search by words")
+    features = [moment_features(moment, stores, catalog) for moment in moments]
+    scorer = PairScorer(embedder, [query], features)
+    if not moments:
+        return []
+    clips = torch.arange(len(moments))
+    towers = torch.tensor([moment.similarity for moment in moments])
+    similarities = scorer(torch.zeros_like(clips), clips, towers)
+    return [moments[i] for i in similarities.argsort(descending=True, stable=True).tolist()]
+
+
+def moment_features(moment: Moment, stores: Sequence[FeatureStore], catalog: Catalog) -> RealArray:
+    """Read the features (T, D) of a moment; see `rerank_moments`."""
+    video = catalog.find(str(moment.path))
+    for store in stores:
+        if video is not None and video.content_hash in store:
+            rate = store.spec.features_per_second
+            first = min(math.floor(moment.start * rate), video.num_features - 1)
+            last = max(first + 1, math.ceil(moment.end * rate))
+            return store.read(video.content_hash, first, min(last, video.num_features))
+    raise DataError(
+        "the library has no frozen features of this video, which the re-ranker needs: index it "
+        "without --features",
+        moment.path,
     )

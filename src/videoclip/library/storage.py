@@ -11,12 +11,12 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 from videoclip.errors import ConfigError, MissingExtraError
-from videoclip.library.catalog import Catalog
-from videoclip.library.snapshot import Snapshot
+from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.library.vectors import MatrixStore, VectorStore
 
 __all__ = [
@@ -51,8 +51,8 @@ class Storage(Protocol):
         """The vectors that the catalogue speaks of now."""
         ...
 
-    def compact(self, snapshot: Snapshot) -> None:
-        """Drop vectors that no video of the library as it is now owns; under its lock."""
+    def compact(self, videos: Sequence[IndexedVideo]) -> None:
+        """Drop the vectors of all other videos; the caller holds the library's lock."""
         ...
 
 
@@ -82,7 +82,7 @@ class SqliteStorage:
             self._vectors = MatrixStore(path, int(facts["dim"]))
         return self._vectors
 
-    def compact(self, snapshot: Snapshot) -> None:
+    def compact(self, videos: Sequence[IndexedVideo]) -> None:
         """Write the vectors anew without the rows that no video owns.
 
         Readers go on with the old file, which stays until the next compaction: by then nobody can
@@ -90,10 +90,10 @@ class SqliteStorage:
         """
         generation = int(self.catalog.facts()["generation"]) + 1
         old, new = self.vectors(), self.folder / f"vectors-{generation}.f16"
-        old.rewrite(new, snapshot.ranges())
+        old.rewrite(new, ((video.first_row, video.num_windows) for video in videos))
         with self.catalog.writing():
             first_row = 0
-            for video in snapshot.videos:
+            for video in videos:
                 self.catalog.set_first_row(video.id, first_row)
                 first_row += video.num_windows
             self.catalog.set_facts({"generation": str(generation), "vectors": new.name})

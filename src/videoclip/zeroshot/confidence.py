@@ -18,7 +18,7 @@ the confidence level; they can be fitted to labelled queries.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
@@ -176,11 +176,24 @@ class Calibration:
             chunks: Its vectors, (W, E) at a time so that memory stays bounded, each with the key
                 of their video.
         """
+        return self.fit_best([self.best_z_scores(vectors, owner) for owner, vectors in chunks])
+
+    def best_z_scores(self, vectors: FloatArray, owner: int = NO_VIDEO) -> FloatArray:
+        """Return the best z-score (Q,) that each unrelated query reaches at windows of one video.
+
+        Args:
+            vectors: (W, E) of the windows.
+            owner: Key of their video; the queries spoken in it get -inf.
+        """
         best = np.full(len(self.queries), -np.inf, dtype=np.float32)
-        for owner, vectors in chunks:
-            unrelated = self._is_unrelated(np.array([owner]))[:, 0]
-            z_scores = _leave_one_out(self.queries[unrelated] @ vectors.T).max(axis=1)
-            best[unrelated] = np.maximum(best[unrelated], z_scores)
+        unrelated = self._is_unrelated(np.array([owner]))[:, 0]
+        best[unrelated] = _leave_one_out(self.queries[unrelated] @ vectors.T).max(axis=1)
+        return best
+
+    def fit_best(self, best_z_scores: Sequence[FloatArray]) -> Calibration:
+        """Return a copy with `median` and `scale` of what `best_z_scores` gives for each video."""
+        lowest = np.full(len(self.queries), -np.inf, dtype=np.float32)
+        best = np.maximum.reduce([lowest, *best_z_scores])
         is_spoken, is_measured = self.owners != NO_VIDEO, np.isfinite(best)
         kinds = [best[is_measured & ~is_spoken], best[is_measured & is_spoken]]
         # Scenes match nothing in a library, sentences about its subject match many videos: wrong

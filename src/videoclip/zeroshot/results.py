@@ -1,15 +1,15 @@
-"""Results: moments, timelines, answers, and the report of an update."""
+"""Results: moments, timelines and answers."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from videoclip.zeroshot.confidence import Confidence
 
-__all__ = ["Answer", "Moment", "Timeline", "UpdateReport", "clock"]
+__all__ = ["Answer", "Moment", "Timeline", "clock"]
 
 SPAN_KEYS = ("label", "start", "end", "best", "similarity", "strength", "confidence")
 """What the JSON of a timeline holds of each moment; the rest is the same for all of them."""
@@ -170,43 +170,3 @@ class Answer:
         """The answer and how sure it is."""
         sure = self.probabilities[self.chosen]
         return f"Answer({self.text!r}, {sure:.0%} of {len(self.choices)}, at {clock(self.best)})"
-
-
-@dataclass(frozen=True)
-class UpdateReport:
-    """What an update did, as paths.
-
-    Attributes:
-        added: New videos.
-        changed: Videos whose content changed; embedded again.
-        moved: Known content found at a new path.
-        narrated: Videos of which only the subtitles changed.
-        unchanged: Number of videos left as they were.
-        removed: Videos dropped since their file is gone (`prune`).
-        missing: Videos kept although their file is gone.
-        failed: Reason for each path that could not be indexed.
-    """
-
-    added: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
-    moved: list[str] = field(default_factory=list)
-    narrated: list[str] = field(default_factory=list)
-    unchanged: int = 0
-    removed: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        """Say the counts that are not zero."""
-        counts = {
-            "added": len(self.added),
-            "changed": len(self.changed),
-            "moved": len(self.moved),
-            "with new narration": len(self.narrated),
-            "unchanged": self.unchanged,
-            "removed": len(self.removed),
-            "missing (drop them with --prune)": len(self.missing),
-            "failed": len(self.failed),
-        }
-        said = [f"{count} {what}" for what, count in counts.items() if count]
-        return ", ".join(said) or "nothing to do"

@@ -7,13 +7,12 @@ import pytest
 
 from tests.library.colours import NAMES, ColourEmbedder, write_video
 from videoclip.errors import ConfigError, DecodeError
-from videoclip.library.fusion import fuse_ranks
-from videoclip.library.identity import content_hash
-from videoclip.library.narration import words_that_matter
-from videoclip.library.search import SearchOptions
-from videoclip.library.videolibrary import VideoLibrary
+from videoclip.library.catalog import search_terms
+from videoclip.library.indexer import UpdateReport, content_hash
+from videoclip.library.library import VideoLibrary
+from videoclip.library.search import SearchOptions, fuse_ranks
 from videoclip.output.thumbnails import write_thumbnail
-from videoclip.zeroshot.results import Moment, UpdateReport, clock
+from videoclip.zeroshot.results import Moment, clock
 
 
 @pytest.fixture
@@ -156,8 +155,8 @@ def test_fused_ranks_equal_the_formula():
 
 
 def test_words_without_stop_words_and_repeats():
-    assert words_that_matter("The man who CHOPS the chops!") == ["man", "chops"]
-    assert words_that_matter("to be with you") == ["to", "be", "with", "you"]
+    assert search_terms("The man who CHOPS the chops!") == ["man", "chops"]
+    assert search_terms("to be with you") == ["to", "be", "with", "you"]
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,9 @@ from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
 from videoclip.features.extract import extract_features
 from videoclip.features.frame_backbone import KeyframeBackbone
-from videoclip.library import videolibrary
-from videoclip.library.founding import model_of
+from videoclip.library import library as library_module
+from videoclip.library.library import VideoLibrary, model_of
 from videoclip.library.storage import is_library
-from videoclip.library.videolibrary import VideoLibrary
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,9 +25,9 @@ def names(paths):
 
 def test_a_folder_is_indexed_once(library, embedder, videos):
     calls = []
-    report = library.update(videos, progress=lambda *state: calls.append(state))
+    report = library.update(videos, on_progress=lambda *state: calls.append(state))
     assert names(report.added) == ["a.mp4", "b.mp4", "c d.mp4"] and not report.failed
-    assert [(done, total) for done, total, _ in calls] == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert calls == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert len(library) == 3 and "3 videos" in repr(library)
     embedder.backbone.decoded.clear()
     again = library.update(videos)
@@ -201,7 +200,7 @@ def test_compaction_leaves_out_what_nobody_owns(library, videos, monkeypatch):
     assert (library.folder / "vectors-1.f16").stat().st_size < size
     library.compact()
     assert not (library.folder / "vectors-0.f16").exists()
-    monkeypatch.setattr(videolibrary, "COMPACT_FROM", 0)
+    monkeypatch.setattr(library_module, "COMPACT_FROM", 0)
     (videos / "b.mp4").unlink()
     library.update(videos, prune=True)  # far more dead rows than live ones
     assert [path.name for path in library.folder.glob("vectors-3.f16")] == ["vectors-3.f16"]
@@ -229,7 +228,7 @@ FORKING = """
 import os, signal, sys
 from tests.library.colours import ColourEmbedder
 from videoclip.library.catalog import Catalog
-from videoclip.library.videolibrary import VideoLibrary
+from videoclip.library.library import VideoLibrary
 from videoclip.library.vectors import MatrixStore
 
 def fork(work):
@@ -275,7 +274,7 @@ def test_killed_at_any_moment_the_same_call_goes_on(videos, tmp_path):
             assert (len(report.added), report.unchanged) == (2, 1)
             assert library.search("yellow", 1)[0].video_id == "b"
             assert library.search("white", 1)[0].video_id == "c d"
-            snapshot = library._view().snapshot
+            snapshot = library._snapshot()
             assert (snapshot.num_rows > snapshot.num_live) == (stage != "append-before")
 
 
@@ -328,10 +327,10 @@ def test_an_unchanged_folder_of_many_files_is_quick(library, videos, tmp_path, e
 
 def test_rows_of_vectors_are_those_of_the_windows(library, embedder, videos):
     library.update(videos)
-    view = library._view()
-    for video in view.snapshot.videos:
-        vectors = view.store.read(video.first_row, video.num_windows)
+    snapshot = library._snapshot()
+    for video in snapshot.videos:
+        vectors = snapshot.vectors.read(video.first_row, video.num_windows)
         features = np.concatenate(list(embedder.backbone.features_for(Path(video.path))))
-        spans = view.snapshot.spans(video).round().astype(int)
+        spans = snapshot.window_seconds(video).round().astype(int)
         expected = embedder.embed_windows(features, [tuple(span) for span in spans])
         np.testing.assert_allclose(vectors, expected, atol=1e-3)

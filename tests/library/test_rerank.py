@@ -1,4 +1,4 @@
-"""Searching with a second look: a real model with a re-ranker over a small library."""
+"""Searching with a re-ranker: a real model over a small library."""
 
 from dataclasses import replace
 
@@ -7,10 +7,10 @@ import torch
 
 from tests.library.colours import NAMES, ColourBackbone, write_video
 from tests.test_embedding import CONFIG, make_embedder
+from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import ConfigError, DataError
-from videoclip.library.search import SearchOptions
-from videoclip.library.second_look import read_moment
-from videoclip.library.videolibrary import VideoLibrary
+from videoclip.library.library import VideoLibrary
+from videoclip.library.search import SearchOptions, moment_features
 from videoclip.zeroshot.rerank import PairScorer
 
 QUERY = "w1 w2"
@@ -47,7 +47,8 @@ def test_the_best_moments_come_in_the_rerankers_order(library):
     options = SearchOptions(top_k=6)
     (once,) = library.search_many([QUERY], options)
     (twice,) = library.search_many([QUERY], replace(options, rerank_top=4))
-    features = [read_moment(library.folder, library._catalog, m) for m in once[:4]]
+    stores = [FeatureStore.open(path) for path in library.folder.glob("features-*")]
+    features = [moment_features(m, stores, library._catalog) for m in once[:4]]
     scores = [
         PairScorer(library._embedder, [QUERY], [clip])(
             torch.tensor([0]), torch.tensor([0]), torch.tensor([moment.similarity])
@@ -59,7 +60,7 @@ def test_the_best_moments_come_in_the_rerankers_order(library):
     assert twice != once
 
 
-def test_pages_are_cut_after_the_second_look(library):
+def test_pages_are_cut_after_reranking(library):
     whole = SearchOptions(top_k=4, rerank_top=4)
     (everything,) = library.search_many([QUERY], whole)
     pages = [replace(whole, top_k=2, offset=offset) for offset in (0, 2)]
@@ -81,5 +82,5 @@ def test_only_words_and_only_with_a_reranker(library, tmp_path):
 def test_features_that_were_not_kept_are_asked_for(library):
     (moments,) = library.search_many([QUERY])
     strange = replace(moments[0], path=moments[0].path.with_name("other.mp4"))
-    with pytest.raises(DataError, match="keeps no features"):
-        read_moment(library.folder, library._catalog, strange)
+    with pytest.raises(DataError, match="no frozen features"):
+        moment_features(strange, [], library._catalog)

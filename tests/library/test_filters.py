@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from videoclip.errors import ConfigError
-from videoclip.library.where import parse_where
+from videoclip.library.filters import parse_filter
 
 ROWS = [
     {"path": "/v/a.mp4", "duration": 30.0, "width": 640, "camera": "left", "take": 1.0},
@@ -52,7 +52,7 @@ def database():
     ],
 )
 def test_filters_mean_what_they_say(database, text, expected):
-    condition = parse_where(text, ["camera", "take"])
+    condition = parse_filter(text, ["camera", "take"])
     sql = f"SELECT id FROM videos WHERE {condition.sql} ORDER BY id"
     assert [key for (key,) in database.execute(sql, condition.values)] == expected
 
@@ -79,13 +79,13 @@ def test_filters_mean_what_they_say(database, text, expected):
 )
 def test_mistakes_are_pointed_at(text, message):
     with pytest.raises(ConfigError, match=message):
-        parse_where(text, ["camera"])
+        parse_filter(text, ["camera"])
 
 
 @given(st.text(max_size=40))
 def test_no_text_of_the_user_becomes_sql(text):
     try:
-        condition = parse_where(text, ["camera"])
+        condition = parse_filter(text, ["camera"])
     except ConfigError:
         return
     assert "'" not in condition.sql.replace("'%Y-%m-%dT%H:%M:%S'", "").replace("'unixepoch'", "")
@@ -95,4 +95,4 @@ def test_no_text_of_the_user_becomes_sql(text):
 @given(st.text(max_size=20))
 def test_any_text_in_quotes_comes_through_unharmed(text):
     quoted = "'" + text.replace("'", "''") + "'"
-    assert parse_where(f"path = {quoted}").values == (text,)
+    assert parse_filter(f"path = {quoted}").values == (text,)

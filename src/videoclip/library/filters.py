@@ -1,4 +1,4 @@
-"""Filters a user types: `duration > 60 and camera = 'left'`, read into SQL with bound values.
+"""Filters on videos such as `duration > 60 and camera = 'left'`, parsed into SQL.
 
     condition  = term ("or" term)*
     term       = factor ("and" factor)*
@@ -6,7 +6,7 @@
     comparison = name ("=" | "!=" | "<" | "<=" | ">" | ">=") value | name ["not"] "like" text
                | name ["not"] "in" "(" value ("," value)* ")" | name "is" ["not"] "null"
 
-No text of the user's ever becomes SQL: names are looked up, values are bound.
+No text of the user becomes SQL: names are looked up and values are bound.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from videoclip.errors import ConfigError
 
-__all__ = ["COLUMNS", "Condition", "parse_where"]
+__all__ = ["COLUMNS", "Condition", "parse_filter"]
 
 COLUMNS = {
     "path": "path",
@@ -32,7 +32,7 @@ COLUMNS = {
     "added": "added",
     "modified": "strftime('%Y-%m-%dT%H:%M:%S', mtime_ns / 1000000000, 'unixepoch')",
 }
-"""What every video can be filtered by; dates compare as ISO text, in UTC."""
+"""Names that every video has, and their SQL; dates compare as ISO text in UTC."""
 
 Value = str | float | int
 
@@ -47,7 +47,7 @@ TOKEN = re.compile(
 )
 COMPARISONS = {"=", "==", "!=", "<>", "<", "<=", ">", ">="}
 MOST_NESTED = 50
-"""Parentheses and negations: more would be a mistake, and exhaust Python's stack."""
+"""Parentheses and negations; many more would exhaust Python's stack."""
 KEYWORDS = {"and", "or", "not", "like", "in", "is", "null"}
 
 
@@ -57,7 +57,7 @@ class Condition:
 
     Attributes:
         sql: An expression with a `?` for each value.
-        values: What is bound to them.
+        values: The values, in that order.
     """
 
     sql: str
@@ -70,15 +70,15 @@ class _Token(NamedTuple):
     column: int  # from 1
 
 
-def parse_where(text: str, metadata_keys: Collection[str] = ()) -> Condition:
-    """Read a filter.
+def parse_filter(text: str, metadata_keys: Collection[str] = ()) -> Condition:
+    """Parse a filter.
 
     Args:
-        text: As in the grammar above; keywords in any case, text in single or double quotes.
-        metadata_keys: The user's own names, besides `COLUMNS`.
+        text: See the grammar above; keywords in any case, text in single or double quotes.
+        metadata_keys: The user's own names, in addition to `COLUMNS`.
 
     Raises:
-        ConfigError: If it cannot be read or names something unknown.
+        ConfigError: If it is not a valid filter or contains an unknown name.
     """
     parser = _Parser(text, metadata_keys)
     condition = parser.condition()
@@ -87,7 +87,7 @@ def parse_where(text: str, metadata_keys: Collection[str] = ()) -> Condition:
 
 
 class _Parser:
-    """Recursive descent; one method a rule."""
+    """Recursive descent, one method per rule of the grammar."""
 
     def __init__(self, text: str, metadata_keys: Collection[str]) -> None:
         self.text = text
@@ -180,12 +180,12 @@ class _Parser:
         raise self.error("expected a comparison such as =, <, like or in", token.column)
 
     def name(self) -> tuple[str, tuple[Value, ...]]:
-        """Read a name and return its SQL with the values that binds."""
+        """Parse a name; return its SQL and the values bound in it."""
         token = self.tokens[self.next]
         if token.kind != "word" or token.text.casefold() in KEYWORDS:
             raise self.error("expected a name", token.column)
         self.next += 1
-        if token.text in self.metadata_keys:  # the user's own names win
+        if token.text in self.metadata_keys:  # the user's own names take precedence
             value = "(SELECT value FROM metadata WHERE video = videos.id AND key = ?)"
             return value, (token.text,)
         if token.text in COLUMNS:

@@ -1,0 +1,149 @@
+"""A library's calibration: what unrelated queries reach in it, kept up to date video by video.
+
+The unrelated queries are scenes that hardly any library shows, embedded once into a file, and
+sentences of the library's own narration. Which sentences, in which videos they are spoken, and the
+median and scale are facts in the catalogue. `calibration.npz` keeps the best z-scores that the
+queries reach in each video, so that an update reads the vectors of new videos only; without that
+file, everything is measured again.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from videoclip.embedding import Embedder
+from videoclip.files import atomic_file
+from videoclip.library.catalog import Catalog, IndexedVideo
+from videoclip.library.vectors import VectorStore
+from videoclip.types import FloatArray
+from videoclip.zeroshot.confidence import Calibration
+
+__all__ = ["calibrate", "load_calibration"]
+
+NUM_SENTENCES = 48
+"""Sentences of the narration, about as many as there are scenes."""
+REMOVED = -2
+"""Owner of a sentence whose video was removed; no video has this key."""
+BEST_FILE = "calibration.npz"
+
+
+def load_calibration(
+    folder: Path, facts: Mapping[str, str], videos: Sequence[IndexedVideo]
+) -> Calibration:
+    """Read a library's calibration as it was last measured.
+
+    Args:
+        folder: Of the library's files.
+        facts: Of its catalogue.
+        videos: Of its catalogue.
+    """
+    scenes = Calibration.of_scenes(np.load(folder / facts["unrelated"]))
+    queries, owners = scenes.queries, scenes.owners
+    spoken = json.loads(facts.get("spoken", "{}"))
+    if spoken.get("fingerprint") == facts["fingerprint"]:  # else of another model
+        keys = {video.path: video.id for video in videos}
+        packed = np.frombuffer(base64.b64decode(spoken["queries"]), dtype="<f2")
+        sentences = packed.reshape(-1, queries.shape[1]).astype(np.float32)
+        speakers = [keys.get(path, REMOVED) for path in spoken["videos"]]
+        queries = np.concatenate((queries, sentences))
+        owners = np.concatenate((owners, np.array(speakers, dtype=np.int64)))
+    return Calibration(queries, owners, *json.loads(facts.get("background", "[0.0, 1.0]")))
+
+
+def calibrate(
+    folder: Path,
+    catalog: Catalog,
+    vectors: VectorStore,
+    videos: Sequence[IndexedVideo],
+    embedder: Embedder,
+) -> dict[str, str]:
+    """Measure what unrelated queries reach in a library.
+
+    Vectors are read of those videos only that were not measured with the same queries before.
+
+    Args:
+        folder: Of the library's files.
+        catalog: Its catalogue.
+        vectors: Its vectors.
+        videos: Its videos.
+        embedder: Its model.
+
+    Returns:
+        The facts that have changed, for the catalogue.
+    """
+    facts = catalog.facts()
+    new = {"spoken": _sentences(catalog, facts, videos, embedder)}
+    calibration = load_calibration(folder, {**facts, **new}, videos)
+    known = _read_best(folder / BEST_FILE, calibration.queries)
+    best = {}
+    for video in videos:
+        key = _key(video, calibration)
+        if key not in known:
+            rows = vectors.read(video.first_row, video.num_windows)
+            known[key] = calibration.best_z_scores(rows, video.id)
+        best[key] = known[key]
+    _write_best(folder / BEST_FILE, calibration.queries, best)
+    fitted = calibration.fit_best(list(best.values()))
+    new["background"] = json.dumps([fitted.median, fitted.scale])
+    return {key: value for key, value in new.items() if facts.get(key) != value}
+
+
+def _sentences(
+    catalog: Catalog, facts: Mapping[str, str], videos: Sequence[IndexedVideo], embedder: Embedder
+) -> str:
+    """Return the fact about the sentences: those drawn before, or new ones.
+
+    New sentences change the z-scores of all videos, so they are drawn only if a video that speaks
+    one was moved or removed, if the narration has become twice or half as long, or while there are
+    fewer of them than wanted.
+    """
+    spoken, num_cues = json.loads(facts.get("spoken", "{}")), catalog.num_cues()
+    paths = {video.id: video.path for video in videos}
+    if spoken.get("fingerprint") == facts["fingerprint"] and "cues" in spoken:
+        is_full = len(spoken["videos"]) == NUM_SENTENCES
+        is_similar = is_full and spoken["cues"] / 2 < num_cues < 2 * spoken["cues"]
+        if (num_cues == spoken["cues"] or is_similar) and set(spoken["videos"]) <= {
+            *paths.values()
+        }:
+            return facts["spoken"]
+    cues = [(key, text) for key, text in catalog.sample_cues(NUM_SENTENCES) if key in paths]
+    queries = embedder.embed_text([text for _, text in cues]) if cues else np.zeros((0, 0))
+    return json.dumps(
+        {
+            "fingerprint": facts["fingerprint"],
+            "videos": [paths[key] for key, _ in cues],
+            "queries": base64.b64encode(queries.astype("<f2").tobytes()).decode(),
+            "cues": num_cues,
+        }
+    )
+
+
+def _key(video: IndexedVideo, calibration: Calibration) -> bytes:
+    """Identify a video as it was embedded, and the sentences that are spoken in it."""
+    own = np.flatnonzero(calibration.owners == video.id).tolist()
+    identity = f"{video.content_hash} {video.added} {video.num_windows} {own} {video.path}"
+    return hashlib.blake2b(identity.encode(), digest_size=16).hexdigest().encode()
+
+
+def _read_best(path: Path, queries: FloatArray) -> dict[bytes, FloatArray]:
+    """Read the best z-scores (Q,) by video; none if they are of other queries or damaged."""
+    try:
+        with np.load(path) as file:
+            if np.array_equal(file["queries"], queries):
+                return dict(zip(file["keys"].tolist(), file["best"], strict=True))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        pass  # measured again
+    return {}
+
+
+def _write_best(path: Path, queries: FloatArray, best: Mapping[bytes, FloatArray]) -> None:
+    values = np.stack(list(best.values())) if best else np.zeros((0, len(queries)), np.float32)
+    with atomic_file(path) as partial:
+        np.savez(partial, queries=queries, keys=np.array(list(best), dtype="S32"), best=values)

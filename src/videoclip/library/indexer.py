@@ -1,0 +1,442 @@
+"""Bring a library up to date: find what changed, embed only that, commit video by video.
+
+A kill at any moment is harmless: features and vectors are on the disk before the catalogue names
+them, and the catalogue's commit is all or nothing. Vectors that were not followed by a commit
+belong to no video, and compaction drops them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+
+from filelock import FileLock, Timeout
+
+from videoclip.data.feature_store import FeatureStore
+from videoclip.data.subtitles import Cue, pair_subtitles, read_subtitles
+from videoclip.embedding import Embedder
+from videoclip.errors import DataError, DecodeError, VideoCLIPError
+from videoclip.features.backbones import Backbone
+from videoclip.features.decode import VideoInfo, probe
+from videoclip.features.extract import (
+    NO_VIDEOS,
+    VideoFile,
+    compute_features,
+    find_videos,
+    name_videos,
+    os_reason,
+)
+from videoclip.features.workers import Computed, Failed
+from videoclip.library.catalog import Catalog, IndexedVideo
+from videoclip.library.metadata import Values, metadata_of
+from videoclip.library.storage import Storage
+from videoclip.types import OnProgress, RealArray
+from videoclip.zeroshot.windows import WindowConfig, window_spans
+
+__all__ = ["Indexer", "UpdateReport", "VideoLocks", "content_hash"]
+
+SAMPLED_BYTES = 1 << 20
+"""Read at each end of a file for its quick content hash."""
+NUM_LOCKS = 256
+"""Lock files in a library; two videos rarely share one, and then only wait for each other."""
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """What an update did, as paths.
+
+    Attributes:
+        added: New videos.
+        changed: Videos whose content changed; embedded again.
+        moved: New paths of known videos.
+        narrated: Videos of which only the subtitles changed.
+        unchanged: Number of videos that did not change.
+        removed: Videos dropped because their file is gone (`prune`).
+        missing: Videos kept although their file is gone.
+        failed: Reason for each path that could not be indexed.
+    """
+
+    added: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    moved: list[str] = field(default_factory=list)
+    narrated: list[str] = field(default_factory=list)
+    unchanged: int = 0
+    removed: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def changed_library(self) -> bool:
+        """Whether anything in the library is different now."""
+        return bool(self.added or self.changed or self.moved or self.narrated or self.removed)
+
+    def __str__(self) -> str:
+        """List the counts that are not zero."""
+        counts = {
+            "added": len(self.added),
+            "changed": len(self.changed),
+            "moved": len(self.moved),
+            "with new narration": len(self.narrated),
+            "unchanged": self.unchanged,
+            "removed": len(self.removed),
+            "missing (drop them with --prune)": len(self.missing),
+            "failed": len(self.failed),
+        }
+        parts = [f"{count} {what}" for what, count in counts.items() if count]
+        return ", ".join(parts) or "nothing to do"
+
+
+@dataclass
+class Indexer:
+    """One update of a library.
+
+    Attributes:
+        storage: The library's catalogue, vectors and folder.
+        lock: Held while vectors and the catalogue are written.
+        windows: The library's window lengths.
+        embedder: Embeds windows.
+        backbone: Returns what computes features; called only if a video must be decoded.
+        features: Returns the library's own store of a backbone's features.
+        given: Features that were extracted before, by the ids of `name_videos`.
+        whole_hash: Whether content hashes cover whole files.
+        num_workers: Processes that decode; see `extract_features`.
+        on_progress: Called with the number of videos done and to do.
+        report: What was done so far.
+    """
+
+    storage: Storage
+    lock: FileLock
+    windows: WindowConfig
+    embedder: Embedder
+    backbone: Callable[[], Backbone]
+    features: Callable[[Backbone], FeatureStore]
+    given: FeatureStore | None
+    whole_hash: bool
+    num_workers: int | None
+    on_progress: OnProgress
+    report: UpdateReport = field(default_factory=UpdateReport)
+    _files: dict[Path, VideoFile] = field(default_factory=dict)
+    _contents: dict[Path, str] = field(default_factory=dict)
+    _num_done: int = 0
+    _num_videos: int = 0
+
+    def update(
+        self, paths: Sequence[Path | str], prune: bool, metadata: Mapping[str, Values]
+    ) -> UpdateReport:
+        """Run the update; see `VideoLibrary.update`."""
+        files, failed = find_videos(paths)
+        self._files = {file.path: file for file in files}
+        self.report.failed.update({str(path): reason for path, reason in failed.items()})
+        with self._catalog.reading():
+            known = {video.path: video for video in self._catalog.videos()}
+        same, different = [], []
+        for file in files:
+            video = known.get(str(file.path))
+            if video is not None and _is_same(video, file):
+                same.append(video)
+            else:
+                different.append(file)
+        self._add_new_and_changed(different)
+        self._refresh_narration(same)
+        self._drop_missing(paths, prune)
+        if metadata:
+            self._set_metadata(metadata)
+        return replace(self.report, unchanged=len(same) - len(self.report.narrated))
+
+    @property
+    def _catalog(self) -> Catalog:
+        return self.storage.catalog
+
+    @cached_property
+    def _subtitles(self) -> Mapping[Path, Path | None]:
+        return pair_subtitles(list(self._files))
+
+    @cached_property
+    def _names(self) -> Mapping[Path, str]:
+        return name_videos(list(self._files))
+
+    def _add_new_and_changed(self, files: Sequence[VideoFile]) -> None:
+        self._num_videos = len(files)
+        self.on_progress(0, len(files))
+        todo = [file.path for file in files if not self._is_settled(file)]
+        with VideoLocks(self.storage.folder / "locks") as locks:
+            for path in self._index(todo, locks):  # being indexed by another process
+                self._index([path], locks, wait=True)  # which has finished or died now
+
+    def _is_settled(self, file: VideoFile) -> bool:
+        """Whether a file need not be embedded: it was moved or only touched, or is unreadable."""
+        path = str(file.path)
+        try:
+            content = content_hash(path, self.whole_hash)
+        except DecodeError as error:
+            self._fail(file.path, error)
+            self._count()
+            return True
+        self._contents[file.path] = content
+        known = self._catalog.find(path)
+        if known and known.content_hash == content:
+            moved = known
+        else:
+            twins = () if known else self._catalog.with_content(content)
+            gone = [twin for twin in twins if not Path(twin.path).exists()]
+            if not gone:
+                return False
+            moved = gone[0]
+            self.report.moved.append(path)
+        with self._catalog.writing():
+            self._catalog.move(moved.id, path, file.size, file.mtime_ns)
+        self._count()
+        return True
+
+    def _index(self, paths: Sequence[Path], locks: VideoLocks, wait: bool = False) -> list[Path]:
+        """Embed videos and commit each; return those locked by other processes unless `wait`."""
+        busy: list[Path] = []
+
+        def must_compute(path: Path) -> bool:
+            """Lock a video and embed it if its features exist already."""
+            if not locks.acquire(path, wait):
+                busy.append(path)
+                return False
+            if not self._was_indexed(path):  # by another process, in the meantime
+                features = self._stored_features(path)
+                if features is None:
+                    return True
+                self._embed(path, features, None)
+            finish(path)
+            return False
+
+        def finish(path: Path) -> None:
+            locks.release(path)
+            self._count()
+
+        fresh = [path for path in paths if not self._is_given(path) or must_compute(path)]
+        if not fresh:
+            return busy
+        num_workers = self.num_workers if len(fresh) > 1 else 0
+        for result in compute_features(self.backbone(), fresh, num_workers, must_compute):
+            if isinstance(result, Failed):
+                self.report.failed[str(result.path)] = result.reason
+            else:
+                self._keep_and_embed(result)
+            finish(result.path)
+        return busy
+
+    def _count(self) -> None:
+        self._num_done += 1
+        self.on_progress(self._num_done, self._num_videos)
+
+    def _fail(self, path: Path, error: VideoCLIPError) -> None:
+        self.report.failed[str(path)] = str(error).removeprefix(f"{path}: ")
+
+    def _was_indexed(self, path: Path) -> bool:
+        with self._catalog.reading():
+            video = self._catalog.find(str(path))
+        return video is not None and _is_same(video, self._files[path])
+
+    def _is_given(self, path: Path) -> bool:
+        return self.given is not None and self._names[path] in self.given
+
+    def _stored_features(self, path: Path) -> RealArray | None:
+        """Read features (T, D) that were given or that the library has kept; None: neither."""
+        if self.given is not None and self._is_given(path):
+            return self.given.read(self._names[path])
+        store, content = self.features(self.backbone()), self._contents[path]
+        return store.read(content) if content in store else None
+
+    def _keep_and_embed(self, computed: Computed) -> None:
+        """Store the features of a video by content, then embed it.
+
+        They take some percent of the video's size and save decoding when a better model is trained
+        or a copy is added.
+        """
+        store, content = self.features(self.backbone()), self._contents[computed.path]
+        try:
+            with self.lock:
+                store.refresh()
+                if content not in store:
+                    store.append(content, computed.features)
+        except DataError as error:
+            if isinstance(error.__cause__, OSError):  # a full disk concerns all videos
+                raise
+            self._fail(computed.path, error)
+        else:  # as a later rebuild reads them, so that both give the same vectors
+            self._embed(computed.path, store.read(content), computed.info)
+
+    def _embed(self, path: Path, features: RealArray, info: VideoInfo | None) -> None:
+        """Embed the windows of a video and commit it, or list why that failed."""
+        file, rate = self._files[path], self.embedder.config.features_per_second
+        spans = window_spans(len(features), rate, self.windows)
+        try:
+            info = info or probe(path)
+            windows = [tuple(span) for span in spans.tolist()]
+            vectors = self.embedder.embed_windows(features, windows)
+            with self.lock:
+                first_row = self.storage.vectors().append(vectors)  # on the disk before the commit
+                narration_path, narration_mtime_ns, cues = self._narration(path)
+                video = IndexedVideo(
+                    path=str(path),
+                    size=file.size,
+                    mtime_ns=file.mtime_ns,
+                    content_hash=self._contents[path],
+                    duration=info.duration,
+                    width=info.width,
+                    height=info.height,
+                    frame_rate=info.frame_rate,
+                    num_features=len(features),
+                    first_row=first_row,
+                    num_windows=len(spans),
+                    narration_path=narration_path,
+                    narration_mtime_ns=narration_mtime_ns,
+                    added=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
+                )
+                with self._catalog.writing():
+                    known = self._catalog.find(video.path)
+                    self._catalog.add(video, cues)
+        except VideoCLIPError as error:
+            if isinstance(error, DataError) and isinstance(error.__cause__, OSError):
+                raise
+            self._fail(path, error)
+        else:
+            (self.report.changed if known else self.report.added).append(video.path)
+
+    def _narration(self, video: Path) -> tuple[str | None, int | None, list[Cue]]:
+        """Return the file of a video's narration, the time of its last change, and its cues."""
+        path = self._subtitles[video]
+        if path is None:
+            return None, None, []
+        try:
+            return str(path), _mtime_ns(path), read_subtitles(path)
+        except DataError as error:
+            self._fail(path, error)
+            return None, None, []
+
+    def _refresh_narration(self, videos: Sequence[IndexedVideo]) -> None:
+        """Read the narration of unchanged videos again where the subtitle file is another."""
+        for video in videos:
+            beside = self._subtitles[Path(video.path)]
+            now = (str(beside), _mtime_ns(beside)) if beside else (None, None)
+            if now != (video.narration_path, video.narration_mtime_ns):
+                path, mtime_ns, cues = self._narration(Path(video.path))
+                if path is None and video.narration_path is None:
+                    continue  # unreadable before and after
+                with self._catalog.writing():
+                    self._catalog.set_narration(video.id, path, mtime_ns, cues)
+                self.report.narrated.append(video.path)
+
+    def _drop_missing(self, paths: Sequence[Path | str], prune: bool) -> None:
+        """Report, or drop, the videos in readable folders of `paths` whose file is gone."""
+        roots = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - links stay links
+        found = {str(path) for path in self._files}
+        unread = [path for path, reason in self.report.failed.items() if reason != NO_VIDEOS]
+        gone = [
+            video
+            for video in self._catalog.videos()
+            if video.path not in found
+            and any(video.path == root or _is_below(video.path, root) for root in roots)
+            and not any(_is_below(video.path, folder) for folder in unread)
+            and not Path(video.path).exists()
+        ]
+        if prune and gone:
+            with self.lock, self._catalog.writing():
+                self._catalog.remove(video.id for video in gone)
+        (self.report.removed if prune else self.report.missing).extend(v.path for v in gone)
+
+    def _set_metadata(self, metadata: Mapping[str, Values]) -> None:
+        with self.lock, self._catalog.writing():
+            for path, values in metadata_of(metadata, map(str, self._files)).items():
+                if video := self._catalog.find(path):
+                    self._catalog.set_metadata(video.id, values)
+
+
+class VideoLocks:
+    """Locks on videos, by which processes that update one library share the work.
+
+    Paths are hashed to a fixed number of lock files. The system releases the locks of a process
+    that dies.
+
+    Args:
+        folder: Of the lock files; created if missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self._folder = folder
+        self._locks: dict[str, FileLock] = {}
+
+    def acquire(self, path: Path, wait: bool = False) -> bool:
+        """Lock a video and return whether that succeeded; `wait` for other processes."""
+        name = _lock_name(path)
+        lock = self._locks.setdefault(name, FileLock(self._folder / name))
+        try:
+            lock.acquire(blocking=wait)  # counts, where two videos share a file
+        except Timeout:
+            return False
+        return True
+
+    def release(self, path: Path) -> None:
+        """Unlock a video."""
+        self._locks[_lock_name(path)].release()
+
+    def __enter__(self) -> VideoLocks:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for lock in self._locks.values():
+            lock.release(force=True)
+
+
+def content_hash(path: Path | str, whole: bool = False) -> str:
+    """Digest of a file's content, by which a moved file is recognised.
+
+    By default the size and a mebibyte at each end are hashed. A container has its index at one of
+    the ends, so that different videos differ there. `whole` reads everything.
+
+    Raises:
+        DecodeError: If the file cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        with Path(path).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            digest.update(f"{size} {'whole' if whole else 'ends'} ".encode())
+            if whole or size <= 2 * SAMPLED_BYTES:
+                while block := file.read(SAMPLED_BYTES):
+                    digest.update(block)
+            else:
+                digest.update(file.read(SAMPLED_BYTES))
+                file.seek(-SAMPLED_BYTES, os.SEEK_END)
+                digest.update(file.read(SAMPLED_BYTES))
+    except OSError as error:
+        raise DecodeError(os_reason(error), path) from error
+    return digest.hexdigest()
+
+
+def _is_same(video: IndexedVideo, file: VideoFile) -> bool:
+    return (video.size, video.mtime_ns) == (file.size, file.mtime_ns)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _mtime_ns(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _lock_name(path: Path) -> str:
+    digest = hashlib.blake2b(str(path).encode(), digest_size=8).digest()
+    return f"{int.from_bytes(digest) % NUM_LOCKS:03d}.lock"

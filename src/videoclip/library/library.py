@@ -1,0 +1,387 @@
+"""VideoLibrary: a folder in which the moments of one's own videos can be searched.
+
+catalog.sqlite     what is known about the videos, with narration and metadata (`catalog`)
+vectors-N.f16      embeddings of their windows, one float16 matrix (`vectors`)
+vectors-N.ivf      its approximate index, in a large library (`approximate`)
+background-N.npy   embeddings of unrelated queries, for confidence (`calibration`)
+calibration.npz    what those reach in each video; computed again if it is missing
+features-*/        frozen features of the videos decoded so far, by content
+lock, locks/       locks of the processes that write
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from videoclip.config import from_dict, to_dict
+from videoclip.data.feature_store import FeatureStore
+from videoclip.embedding import Embedder, check_features
+from videoclip.errors import IndexMismatchError
+from videoclip.features.backbones import Backbone
+from videoclip.features.extract import features_of
+from videoclip.features.frame_backbone import KeyframeBackbone
+from videoclip.library.calibration import calibrate, load_calibration
+from videoclip.library.catalog import IndexedVideo
+from videoclip.library.filters import parse_filter
+from videoclip.library.indexer import Indexer, UpdateReport
+from videoclip.library.metadata import read_metadata
+from videoclip.library.search import SearchOptions, Snapshot, find_moments, rerank_moments
+from videoclip.library.storage import StoreKind, open_storage
+from videoclip.types import FloatArray, OnProgress
+from videoclip.zeroshot.confidence import UNRELATED_QUERIES, Thresholds
+from videoclip.zeroshot.results import Moment
+from videoclip.zeroshot.windows import WindowConfig
+
+__all__ = ["VideoLibrary", "model_of"]
+
+COMPACT_FROM = 10_000
+"""Vectors of no video that are kept, or as many as there are vectors of videos if that is more."""
+
+
+class VideoLibrary:
+    """A folder in which the moments of one's own videos can be searched.
+
+    Searching is safe from several threads, and while this or other processes update.
+
+    Args:
+        folder: The library; created if missing. An address of object storage, such as
+            `s3://bucket/library`, uses LanceDB (extra `lance`).
+        embedder: The model to index and search with.
+        windows: Window lengths of a new library.
+        model: Name of the model, returned by `model_of`.
+        rebuild: Empty the library if it was made by another model. Features of the same backbone
+            are kept, so that no video is decoded again.
+        store: Kind of a new library; see `storage`.
+
+    Raises:
+        IndexMismatchError: If the library was made by another model.
+        DataError: If it is damaged.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        embedder: Embedder,
+        *,
+        windows: WindowConfig | None = None,
+        model: str = "",
+        rebuild: bool = False,
+        store: StoreKind | None = None,
+    ) -> None:
+        self._storage = open_storage(folder, store)
+        self.folder, self._catalog = self._storage.folder, self._storage.catalog
+        self._address = str(folder)
+        self._embedder = embedder
+        self._lock = FileLock(self.folder / "lock")
+        self._features: dict[Path, FeatureStore] = {}
+        self._known: tuple[tuple[int, int], Snapshot] | None = None
+        try:
+            with self._lock:
+                self._initialise(windows or WindowConfig(), model, rebuild)
+        except BaseException:
+            self._catalog.close()
+            raise
+        self._windows = from_dict(WindowConfig, json.loads(self._catalog.facts()["windows"]))
+
+    def _initialise(self, windows: WindowConfig, model: str, rebuild: bool) -> None:
+        """Set the facts of a new or emptied library, or check those of an existing one."""
+        config, facts = self._embedder.config, self._catalog.facts()
+        wanted = {
+            "fingerprint": self._embedder.fingerprint,
+            "dim": str(config.hidden_size),
+            "features_per_second": repr(config.features_per_second),
+        }
+        if facts and not rebuild:
+            for name, value in wanted.items():
+                if facts.get(name) != value:
+                    raise IndexMismatchError(
+                        f"{self._address}: made by model '{facts.get('model') or 'unknown'}', not "
+                        f"by this one ({name} {facts.get(name)}, here {value}): search it with "
+                        f"that model, or rebuild it with `videoclip index VIDEOS "
+                        f"--library {self._address} --model {model or 'MODEL'} --rebuild`"
+                    )
+            if not (self.folder / facts["unrelated"]).exists():  # created on another machine
+                self._save_unrelated(facts["unrelated"])
+            return
+        generation = int(facts.get("generation", "-1")) + 1
+        unrelated = f"background-{generation}.npy"
+        self._save_unrelated(unrelated)
+        with self._catalog.writing():
+            self._catalog.remove(video.id for video in self._catalog.videos())
+            self._catalog.set_facts(
+                {
+                    **wanted,
+                    "model": model,
+                    "windows": json.dumps(to_dict(windows)),
+                    "generation": str(generation),
+                    "vectors": f"vectors-{generation}.f16",
+                    "unrelated": unrelated,
+                }
+            )
+
+    def _save_unrelated(self, name: str) -> None:
+        np.save(self.folder / name, self._embedder.embed_text(UNRELATED_QUERIES))
+
+    # --- content
+
+    def __len__(self) -> int:
+        return len(self.videos())
+
+    def __repr__(self) -> str:
+        """Number of videos, hours and windows."""
+        library = self._snapshot()
+        hours = sum(video.duration for video in library.videos) / 3600
+        return (
+            f"VideoLibrary({self._address!r}, {len(library.videos)} videos, "
+            f"{hours:.1f} h, {library.num_live} windows)"
+        )
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Least strengths of high, medium and low confidence."""
+        return self._snapshot().thresholds
+
+    @thresholds.setter
+    def thresholds(self, thresholds: Thresholds) -> None:
+        with self._lock, self._catalog.writing():
+            self._catalog.set_facts({"thresholds": json.dumps(to_dict(thresholds))})
+
+    def videos(self, where: str | None = None) -> list[IndexedVideo]:
+        """List the videos, or those that satisfy a filter (`filters`), in order of path.
+
+        Raises:
+            ConfigError: If the filter cannot be parsed.
+        """
+        with self._catalog.reading():
+            condition = parse_filter(where, self._catalog.metadata_keys()) if where else None
+            return sorted(self._catalog.videos(condition), key=lambda video: video.path)
+
+    def metadata(self, path: Path | str) -> dict[str, str | float | None]:
+        """Return the user's metadata of a video."""
+        with self._catalog.reading():
+            video = self._catalog.find(str(Path(path).absolute()))
+            return self._catalog.metadata(video.id) if video else {}
+
+    def close(self) -> None:
+        """Close the files."""
+        for store in self._features.values():
+            store.close()
+        self._features.clear()
+        self._catalog.close()
+
+    def __enter__(self) -> VideoLibrary:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # --- indexing
+
+    def update(
+        self,
+        paths: Iterable[Path | str] | Path | str,
+        *,
+        prune: bool = False,
+        metadata: Path | str | None = None,
+        features: FeatureStore | None = None,
+        whole_hash: bool = False,
+        fast: bool = False,
+        num_workers: int | None = 0,
+        on_progress: OnProgress | None = None,
+    ) -> UpdateReport:
+        """Add new and changed videos; unchanged ones are not read again.
+
+        A video that cannot be read is listed in the report and does not stop the others. The same
+        call continues an interrupted one, and several processes may update one library at once.
+
+        Args:
+            paths: Videos and folders of videos.
+            prune: Drop videos under these paths whose file is gone.
+            metadata: CSV or JSON of the user's own columns; see `read_metadata`.
+            features: Features extracted before (`extract_features`), used instead of decoding.
+            whole_hash: Compare whole files, not only their ends.
+            fast: Use the keyframe nearest to every second instead of the frame on screen.
+            num_workers: Processes that decode videos; 0: this process; None: one per core. They are
+                spawned: a script that uses them guards its entry point with
+                `if __name__ == "__main__"`.
+            on_progress: Called with the number of videos done and to do.
+
+        Raises:
+            ConfigError: If the model's backbone cannot work with keyframes.
+            DataError: If the metadata cannot be read, or the disk is full.
+            IndexMismatchError: If the features are not those of the model's backbone.
+        """
+        if features is not None:
+            check_features(self._embedder.config, features.spec)
+        indexer = Indexer(
+            storage=self._storage,
+            lock=self._lock,
+            windows=self._windows,
+            embedder=self._embedder,
+            backbone=partial(self._backbone, fast),
+            features=self._feature_store,
+            given=features,
+            whole_hash=whole_hash,
+            num_workers=num_workers,
+            on_progress=on_progress or (lambda done, total: None),
+        )
+        table = read_metadata(metadata) if metadata is not None else {}
+        places = [paths] if isinstance(paths, (str, Path)) else list(paths)
+        report = indexer.update(places, prune, table)
+        if report.changed_library:
+            self._calibrate()
+        library = self._snapshot()
+        if library.num_rows - library.num_live > max(COMPACT_FROM, library.num_live):
+            self.compact()
+            library = self._snapshot()
+        self._storage.vectors().refresh_index(library.calibration.queries, library.num_rows)
+        return report
+
+    def _backbone(self, fast: bool) -> Backbone:
+        backbone = self._embedder.backbone
+        return KeyframeBackbone(backbone) if fast else backbone
+
+    def _feature_store(self, backbone: Backbone) -> FeatureStore:
+        """Return the library's own store of a backbone's features, opened once."""
+        folder = self.folder / f"features-{backbone.spec.fingerprint[:16]}"
+        if folder not in self._features:
+            self._features[folder] = FeatureStore.open_or_create(folder, backbone.spec)
+        return self._features[folder]
+
+    def _calibrate(self) -> None:
+        with self._lock:  # so that the last of several processes measures the videos of all
+            library = self._snapshot()
+            changed = calibrate(
+                self.folder, self._catalog, library.vectors, library.videos, self._embedder
+            )
+            if changed:
+                with self._catalog.writing():
+                    self._catalog.set_facts(changed)
+
+    def compact(self) -> None:
+        """Drop the vectors that belong to no video; readers are not disturbed."""
+        with self._lock:
+            self._storage.compact(self._snapshot().videos)
+
+    # --- searching
+
+    def search(
+        self,
+        query: str,
+        top_k: int = 10,
+        *,
+        where: str | None = None,
+        offset: int = 0,
+        vision: float = 1.0,
+        speech: float = 1.0,
+    ) -> list[Moment]:
+        """Find the moments that show what a query describes, or whose narration contains it.
+
+        Args:
+            query: Free text.
+            top_k: Number of moments.
+            where: Filter on videos, such as "duration > 60 and camera = 'left'".
+            offset: Moments skipped before them, for paging.
+            vision: Weight of the frames.
+            speech: Weight of the narration.
+
+        Returns:
+            Moments, best first; their confidence is "none" where nothing in the library matches.
+
+        Raises:
+            ConfigError: If the filter cannot be parsed.
+            DataError: If the query has no words.
+        """
+        options = SearchOptions(top_k=top_k, offset=offset, vision=vision, speech=speech)
+        return self.search_many([query], options, where=where)[0]
+
+    def search_many(
+        self,
+        queries: Sequence[str],
+        options: SearchOptions | None = None,
+        *,
+        where: str | None = None,
+    ) -> list[list[Moment]]:
+        """Search for several queries in one pass over the library; see `search`."""
+        vectors = self._embedder.embed_text(list(queries))
+        return self._search(list(queries), vectors, options or SearchOptions(), where)
+
+    def search_like(
+        self,
+        path: Path | str,
+        options: SearchOptions | None = None,
+        *,
+        where: str | None = None,
+    ) -> list[Moment]:
+        """Find the moments that are similar to a video or an image.
+
+        Raises:
+            DecodeError: If it cannot be read.
+        """
+        features = features_of(self._embedder.backbone, Path(path))
+        vector = self._embedder.embed_windows(features, [(0, len(features))])  # (1, E)
+        return self._search([""], vector, options or SearchOptions(), where)[0]
+
+    def _search(
+        self, texts: Sequence[str], vectors: FloatArray, options: SearchOptions, where: str | None
+    ) -> list[list[Moment]]:
+        library = self._snapshot()
+        condition = parse_filter(where, self._catalog.metadata_keys()) if where else None
+        # Pages are cut at the end, so that they are the same as parts of one long list.
+        top = options.rerank_top
+        ranking = replace(options, offset=0, top_k=max(options.num_moments, top))
+        answers = find_moments(library, vectors, texts, ranking, condition)
+        if top:
+            answers = [
+                [*self._rerank(moments[:top], text), *moments[top:]]
+                for text, moments in zip(texts, answers, strict=True)
+            ]
+        return [moments[options.offset : options.num_moments] for moments in answers]
+
+    def _rerank(self, moments: Sequence[Moment], query: str) -> list[Moment]:
+        with ExitStack() as stack:
+            stores = [
+                stack.enter_context(FeatureStore.open(folder))
+                for folder in sorted(self.folder.glob("features-*"))
+            ]
+            return rerank_moments(moments, query, self._embedder, stores, self._catalog)
+
+    def _snapshot(self) -> Snapshot:
+        """Return the library as it is now; read again only after a process has committed."""
+        version = self._catalog.version
+        if self._known is None or self._known[0] != version:
+            with self._catalog.reading():
+                version = self._catalog.version
+                facts, videos = self._catalog.facts(), self._catalog.videos()
+            snapshot = Snapshot(
+                catalog=self._catalog,
+                vectors=self._storage.vectors(),
+                videos=videos,
+                features_per_second=float(facts["features_per_second"]),
+                windows=self._windows,
+                calibration=load_calibration(self.folder, facts, videos),
+                thresholds=from_dict(Thresholds, json.loads(facts.get("thresholds", "{}"))),
+            )
+            self._known = version, snapshot
+        return self._known[1]
+
+
+def model_of(library: Path | str) -> str:
+    """Return the name of the model a library was made with, as `Embedder.from_pretrained` takes it.
+
+    Raises:
+        DataError: If there is no library.
+    """
+    storage = open_storage(library, must_exist=True)
+    try:
+        return storage.catalog.facts().get("model", "")
+    finally:
+        storage.catalog.close()
