@@ -105,7 +105,7 @@ def test_features_of_another_kind_are_refused():
         dim=12, features_per_second=1.0, backbone="test", normalized=True, fingerprint="x"
     )
     check_features(CONFIG, spec)
-    with pytest.raises(IndexMismatchError, match="width 11 not 12; features per second 2"):
+    with pytest.raises(IndexMismatchError, match="width 11, not 12; features per second 2"):
         check_features(CONFIG, replace(spec, dim=11, features_per_second=2.0))
 
 

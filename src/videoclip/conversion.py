@@ -236,6 +236,8 @@ def _save(
     model: VideoCLIP, tokenizer: Tokenizer | None, folder: Path, where: Path
 ) -> dict[str, Any]:
     """Write a model folder, with its vocabulary if there is one; return facts about it."""
+    from videoclip.model.hub import write_checksums
+
     config = model.config
     model.save_pretrained(folder)
     if tokenizer:
@@ -245,6 +247,7 @@ def _save(
                 f"{tokenizer.vocab_size}; name the vocab.txt it was trained with by --vocabulary"
             )
         tokenizer.save(folder)
+        write_checksums(folder)
     return {
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "hidden_size": config.hidden_size,

@@ -1,7 +1,7 @@
-"""Embedder: backbone, tokenizer and model as one thing that turns words and videos into arrays.
+"""Embedder: backbone, tokenizer and model as one object that turns texts and videos into arrays.
 
-Everything a user searches with goes through here, so that here is where it is checked that
-features, words and model belong together.
+It is the door to everything a user searches with, so it checks that features, vocabulary and model
+belong together.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,22 +25,43 @@ from videoclip.data.batch import pad_features, pad_tokens
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.data.windows import average_windows, sliding_windows
-from videoclip.errors import CheckpointError, DataError, IndexMismatchError
-from videoclip.features.backbones import Backbone, choose_device, load_backbone
+from videoclip.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    IndexMismatchError,
+    VideoCLIPError,
+)
+from videoclip.features.backbones import (
+    Backbone,
+    choose_device,
+    keyframe_fingerprint,
+    load_backbone,
+)
 from videoclip.features.extract import features_of
 from videoclip.model import hub
+from videoclip.model.card import ModelCard
 from videoclip.model.videoclip import VideoCLIP
+from videoclip.types import FloatArray, OnProgress, RealArray
 
-__all__ = ["Embedder", "VideoEmbedding", "check_features"]
+__all__ = [
+    "EmbedVideosError",
+    "Embedder",
+    "VideoEmbedding",
+    "check_features",
+    "save_model_folder",
+    "with_features",
+]
 
 STARTER = "starter"
-FloatArray = NDArray[np.float32]
+UNKNOWN_FINGERPRINTS = ("", "imported", "released")
+"""What stands in a `FeatureSpec` whose backbone was not at hand; only names are compared then."""
 ItemT = TypeVar("ItemT")
 
 
 @dataclass(frozen=True)
 class VideoEmbedding:
-    """A video, embedded second by second.
+    """A video, embedded second by second and as a whole.
 
     Attributes:
         tokens: (T, E) float32, one vector a feature; where windows overlap, their mean.
@@ -50,26 +72,67 @@ class VideoEmbedding:
     tokens: FloatArray
     features: FloatArray
     features_per_second: float
+    _embed_whole: Callable[[FloatArray], FloatArray] | None = field(
+        default=None, repr=False, compare=False
+    )
+
+    @cached_property
+    def pooled(self) -> FloatArray:
+        """(E,) embedding of the whole video, as `encode_video` pools it; computed on first use.
+
+        A video longer than the model's longest clip is the mean of its even pieces
+        (`Embedder.embed_windows`). Compare it with texts by `Embedder.similarity`.
+        """
+        assert self._embed_whole is not None, "made without an Embedder"
+        return self._embed_whole(self.features)
 
     @property
     def duration(self) -> float:
         """Seconds covered by features."""
         return len(self.tokens) / self.features_per_second
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the arrays without the model."""
+        pooled = {"pooled": self.pooled} if self._embed_whole else {}
+        return {**self.__dict__, **pooled, "_embed_whole": None}
+
     def __repr__(self) -> str:
-        """Say length and width instead of printing arrays."""
+        """Show length and width instead of arrays."""
         num_tokens, width = self.tokens.shape
         return f"VideoEmbedding({self.duration:g} s, {num_tokens} x {width})"
 
 
+class EmbedVideosError(VideoCLIPError):
+    """Some of the videos given to `Embedder.embed_videos` could not be embedded.
+
+    Attributes:
+        embeddings: The other videos, by path as given.
+        failed: Reason for each video that failed, by path as given.
+    """
+
+    def __init__(
+        self, embeddings: dict[Path, VideoEmbedding], failed: dict[Path, VideoCLIPError]
+    ) -> None:
+        self.embeddings = embeddings
+        self.failed = failed
+        first, *more = map(str, failed.values())
+        others = f", and {len(more)} more" if more else ""
+        super().__init__(
+            f"{len(failed)} of {len(failed) + len(embeddings)} videos could not be embedded "
+            f"({first}{others}): leave them out, or take the others from this error's embeddings"
+        )
+
+
 class Embedder:
-    """Turns words and videos into comparable arrays.
+    """Turns texts and videos into comparable arrays.
 
     Args:
         model: The two towers; put into eval mode.
         tokenizer: The vocabulary the text tower was trained with.
         device: Torch device to compute on; "auto" is the GPU where there is one.
         batch_size: Clips or texts per forward pass.
+        backbone: The frozen backbone, or its name for `load_backbone`, where it is not to be
+            loaded as the model names it: a backbone whose folder was moved.
 
     Raises:
         CheckpointError: If model and tokenizer do not belong together.
@@ -81,36 +144,84 @@ class Embedder:
         tokenizer: Tokenizer,
         device: torch.device | str = "auto",
         batch_size: int = 64,
+        *,
+        backbone: Backbone | str | None = None,
     ) -> None:
         _check_vocabulary(model.config, tokenizer)
         self.device = torch.device(choose_device(str(device)))
         self.model = model.to(self.device).eval()
         self.tokenizer = tokenizer
         self.batch_size = batch_size
-        self._backbone: Backbone | None = None
+        self._given_backbone = backbone
+        self._source = ""
         self._fingerprint: str | None = None
 
     @classmethod
     def from_pretrained(
-        cls, folder_or_hub_id: Path | str, device: torch.device | str = "auto"
+        cls,
+        folder_or_hub_id: Path | str,
+        device: torch.device | str = "auto",
+        *,
+        backbone: Backbone | str | None = None,
     ) -> Embedder:
         """Load a model folder with its vocabulary, a hub id, or "starter".
+
+        Args:
+            folder_or_hub_id: The model.
+            device: Torch device to compute on; "auto" is the GPU where there is one.
+            backbone: The frozen backbone or its name, if it is not where the model says.
 
         Raises:
             CheckpointError: If there is no such model or it is damaged.
             MissingExtraError: If "starter" is asked for without its packages.
         """
         if str(folder_or_hub_id) == STARTER:
-            from videoclip.model.starter import starter_model
+            from videoclip.model.starter import starter_fingerprint, starter_model
 
-            return cls(*starter_model(), device=device)
-        folder = hub.model_folder(folder_or_hub_id)
-        return cls(VideoCLIP.from_pretrained(folder), Tokenizer.from_folder(folder), device)
+            embedder = cls(*starter_model(), device=device, backbone=backbone)
+            embedder._fingerprint = starter_fingerprint()
+        else:
+            folder = hub.model_folder(folder_or_hub_id)
+            model, tokenizer = VideoCLIP.from_pretrained(folder), Tokenizer.from_folder(folder)
+            embedder = cls(model, tokenizer, device, backbone=backbone)
+            embedder._fingerprint = hub.stored_fingerprint(folder)
+        embedder._source = str(folder_or_hub_id)
+        return embedder
 
-    def save_pretrained(self, folder: Path | str) -> None:
-        """Write the model folder with its vocabulary, for `from_pretrained`."""
-        self.model.save_pretrained(folder)
-        self.tokenizer.save(folder)
+    def save_pretrained(self, folder: Path | str, card: ModelCard | None = None) -> None:
+        """Write weights, config, vocabulary, model card and checksums, for `from_pretrained`.
+
+        Args:
+            folder: Made if need be.
+            card: What the model card tells beyond the settings.
+        """
+        save_model_folder(Path(folder), self.model, self.tokenizer, card)
+
+    def push_to_hub(
+        self, hub_id: str, *, private: bool = False, card: ModelCard | None = None
+    ) -> str:
+        """Upload weights, vocabulary and card to the Hugging Face hub; return the address there.
+
+        A backbone in a local folder is not uploaded; who uses the model needs it too.
+
+        Args:
+            hub_id: `owner/name`, which `from_pretrained` takes.
+            private: Whether a new repository is private.
+            card: What the model card tells beyond the settings.
+
+        Raises:
+            ConfigError: If there is no access token.
+            CheckpointError: If the upload fails.
+        """
+        return hub.push(lambda folder: self.save_pretrained(folder, card), hub_id, private=private)
+
+    def __repr__(self) -> str:
+        """Show what is loaded: model, width, backbone and device."""
+        source = f"{self._source!r}, " if self._source else ""
+        return (
+            f"Embedder({source}{self.config.hidden_size}-d, "
+            f"backbone {self.config.backbone!r}, {self.device})"
+        )
 
     @property
     def config(self) -> ModelConfig:
@@ -122,29 +233,31 @@ class Embedder:
         """What similarities are divided by before a softmax; it may have been learned."""
         return float(torch.as_tensor(self.model.temperature).detach())
 
-    @property
+    @cached_property
     def backbone(self) -> Backbone:
-        """The frozen backbone this model needs, loaded when it is first used.
+        """The frozen backbone this model needs, loaded on first use.
 
         Raises:
-            IndexMismatchError: If the backbone's features are not what the model was trained on.
+            CheckpointError: If its weights are missing.
+            IndexMismatchError: If its features are not what the model was trained on.
         """
-        if self._backbone is None:
-            backbone = load_backbone(self.config.backbone, str(self.device))
-            check_features(self.config, backbone.spec)
-            self._backbone = backbone
-        return self._backbone
+        backbone = self._given_backbone or self.config.backbone
+        if isinstance(backbone, str):
+            source = backbone.partition(":")[2]
+            if Path(source).is_absolute() and not Path(source).is_dir():
+                raise CheckpointError(
+                    f"the model's backbone folder {source} does not exist: put it back, or name "
+                    'the folder where it is now under "backbone" in the model\'s config.json'
+                )
+            backbone = load_backbone(backbone, str(self.device))
+        check_features(self.config, backbone.spec)
+        return backbone
 
     @property
     def fingerprint(self) -> str:
         """Hex digest of weights, settings and vocabulary; equal where embeddings compare."""
         if self._fingerprint is None:
-            settings = json.dumps(to_dict(self.config), sort_keys=True)
-            digest = hashlib.blake2b((settings + self.tokenizer.fingerprint).encode())
-            for name, tensor in sorted(self.model.state_dict().items()):
-                digest.update(name.encode())
-                digest.update(tensor.detach().cpu().contiguous().numpy().data)
-            self._fingerprint = digest.hexdigest()[:16]
+            self._fingerprint = _fingerprint(self.model, self.tokenizer)
         return self._fingerprint
 
     def embed_text(self, texts: str | Sequence[str]) -> FloatArray:
@@ -163,7 +276,7 @@ class Embedder:
         longest = self.config.max_text_tokens
         token_ids = [ids[:longest] for ids in self.tokenizer.encode_batch(texts)]
         if empty := [i for i, ids in enumerate(token_ids) if not ids]:
-            raise DataError(f"text {empty[0] + 1} of {len(texts)} has no words: say what to embed")
+            raise DataError(f"text {empty[0] + 1} of {len(texts)} has no words")
         return self._in_batches(token_ids, self._embed_token_ids)
 
     def embed_video(self, path: Path | str) -> VideoEmbedding:
@@ -174,9 +287,88 @@ class Embedder:
         """
         return self.embed_features(features_of(self.backbone, Path(path)))
 
-    def embed_features(
-        self, features: NDArray[np.floating], *, attend_cls: bool = True
-    ) -> VideoEmbedding:
+    def embed_videos(
+        self, paths: Sequence[Path | str], on_progress: OnProgress | None = None
+    ) -> list[VideoEmbedding]:
+        """Embed many video files second by second; windows of all videos share forward passes.
+
+        Args:
+            paths: Video files.
+            on_progress: Called with videos read and videos in all.
+
+        Returns:
+            One for each path, in order, equal to what `embed_video` returns.
+
+        Raises:
+            EmbedVideosError: If videos cannot be read, after all others were embedded; it lists
+                the reasons and carries the other embeddings.
+        """
+        features: dict[Path, FloatArray] = {}
+        failed: dict[Path, VideoCLIPError] = {}
+        backbone = self.backbone
+        for done, path in enumerate(map(Path, paths), start=1):
+            try:
+                if path not in features and path not in failed:
+                    features[path] = self._checked(features_of(backbone, path))
+            except VideoCLIPError as error:
+                failed[path] = error
+            if on_progress:
+                on_progress(done, len(paths))
+        embedded = dict(zip(features, self._embed_many(list(features.values())), strict=True))
+        if failed:
+            raise EmbedVideosError(embedded, failed)
+        return [embedded[Path(path)] for path in paths]
+
+    def embed_frames(self, frames: NDArray[np.uint8], frames_per_second: float) -> VideoEmbedding:
+        """Embed frames in memory second by second, as a file of these frames would be.
+
+        They are sampled at the backbone's rate and scaled to its size by the same code that reads
+        files; a file differs only by what its compression lost.
+
+        Args:
+            frames: (N, H, W, 3) uint8 RGB, at least one.
+            frames_per_second: Frame i is on screen from i / frames_per_second on.
+
+        Raises:
+            ConfigError: If the rate is not positive, or the backbone reads files only.
+            DataError: If the array is of another shape or type.
+        """
+        from videoclip.features.decode import resample_frames
+        from videoclip.features.frame_backbone import FrameBackbone
+
+        backbone = self.backbone
+        if not isinstance(backbone, FrameBackbone):
+            raise ConfigError(f"backbone '{backbone.name}' embeds video files only, not frames")
+        sampled = resample_frames(frames, frames_per_second, backbone.frames_per_second)
+        return self.embed_features(np.concatenate(list(backbone.features_from(sampled))))
+
+    def similarity(
+        self, texts: str | Sequence[str], videos: Sequence[VideoEmbedding | Path | str]
+    ) -> FloatArray:
+        """Compare texts with whole videos.
+
+        Args:
+            texts: One text or N of them.
+            videos: M embedded videos or video files.
+
+        Returns:
+            (N, M) dot products of `embed_text` with `VideoEmbedding.pooled`; cosines if
+            `config.normalize`.
+
+        Raises:
+            DataError: If a text has no words.
+            EmbedVideosError: If a video cannot be read.
+        """
+        queries = self.embed_text(texts)  # (N, E)
+        files = [video for video in videos if not isinstance(video, VideoEmbedding)]
+        embedded = iter(self.embed_videos(files))
+        pooled = [
+            (video if isinstance(video, VideoEmbedding) else next(embedded)).pooled
+            for video in videos
+        ]
+        return queries @ np.stack(pooled).T
+
+    def embed_features(self, features: RealArray, *, attend_cls: bool = True) -> VideoEmbedding:
         """Embed the features of one video second by second.
 
         Windows of the model's longest clip, half overlapping, are embedded in context and their
@@ -189,14 +381,9 @@ class Embedder:
         Raises:
             DataError: If there are none, or one is not finite.
         """
-        features = self._checked(features)
-        encode = partial(self.model.video_tokens, attend_cls=attend_cls)
-        tokens = self._finish(self._in_windows(features, encode))
-        return VideoEmbedding(tokens, features, self.config.features_per_second)
+        return self._embed_many([self._checked(features)], attend_cls=attend_cls)[0]
 
-    def classify_features(
-        self, features: NDArray[np.floating], *, attend_cls: bool = False
-    ) -> FloatArray:
+    def classify_features(self, features: RealArray, *, attend_cls: bool = False) -> FloatArray:
         """Score each second of one video for the classes of the model's head.
 
         Args:
@@ -211,11 +398,9 @@ class Embedder:
             DataError: If there are no features, or one is not finite.
         """
         encode = partial(self.model.classify, attend_cls=attend_cls)
-        return self._in_windows(self._checked(features), encode)
+        return self._in_windows([self._checked(features)], encode)[0]
 
-    def embed_windows(
-        self, features: NDArray[np.floating], spans: Sequence[tuple[int, int]]
-    ) -> FloatArray:
+    def embed_windows(self, features: RealArray, spans: Sequence[tuple[int, int]]) -> FloatArray:
         """Embed windows of one video, one vector each.
 
         Args:
@@ -244,21 +429,47 @@ class Embedder:
         embeddings /= np.bincount(owners, minlength=len(spans))[:, None]
         return self._finish(embeddings)
 
+    def _embed_many(
+        self, videos: Sequence[FloatArray], *, attend_cls: bool = True
+    ) -> list[VideoEmbedding]:
+        """Embed the checked features of several videos."""
+        encode = partial(self.model.video_tokens, attend_cls=attend_cls)
+        rate = self.config.features_per_second
+        return [
+            VideoEmbedding(self._finish(tokens), features, rate, self._embed_whole)
+            for features, tokens in zip(videos, self._in_windows(videos, encode), strict=True)
+        ]
+
+    def _embed_whole(self, features: FloatArray) -> FloatArray:
+        """Embed one video as a whole: (T, D) -> (E,)."""
+        (embedding,) = self.embed_windows(features, [(0, len(features))])
+        return np.asarray(embedding)
+
     def _in_windows(
-        self, features: FloatArray, encode: Callable[[Tensor, Tensor], Tensor]
-    ) -> FloatArray:
-        """Encode the sliding windows of a video: (T, C), the mean of what they say of a second."""
+        self, videos: Sequence[FloatArray], encode: Callable[[Tensor, Tensor], Tensor]
+    ) -> list[FloatArray]:
+        """Encode the sliding windows of videos: (T, C) of each, the mean where windows overlap."""
         window = self.config.max_video_tokens
         # Half overlapping. Source: as released for localisation (window 32, step 16).
-        windows = sliding_windows(len(features), window, max(window // 2, 1))
-        parts = []
-        for first in range(0, len(windows), self.batch_size):
-            some = windows[first : first + self.batch_size]
-            video, mask = pad_features([features[start:stop] for start, stop in some])
+        windows = [
+            sliding_windows(len(features), window, max(window // 2, 1)) for features in videos
+        ]
+        clips = [
+            features[start:stop]
+            for features, spans in zip(videos, windows, strict=True)
+            for start, stop in spans
+        ]
+        rows: list[FloatArray] = []  # (n, C) of each window
+        for first in range(0, len(clips), self.batch_size):
+            video, mask = pad_features(clips[first : first + self.batch_size])
             with torch.inference_mode():
                 encoded = encode(video.to(self.device), mask.to(self.device)).cpu().numpy()
-            parts.append(encoded[mask.numpy()])
-        return np.asarray(average_windows(np.concatenate(parts), windows))
+            rows += [states[real] for states, real in zip(encoded, mask.numpy(), strict=True)]
+        remaining = iter(rows)
+        return [
+            np.asarray(average_windows(np.concatenate([*islice(remaining, len(spans))]), spans))
+            for spans in windows
+        ]
 
     def _embed_token_ids(self, token_ids: Sequence[list[int]]) -> Tensor:
         text, mask = pad_tokens(token_ids, self.config.pad_id)
@@ -285,12 +496,13 @@ class Embedder:
             means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
         return means
 
-    def _checked(self, features: NDArray[np.floating]) -> FloatArray:
+    def _checked(self, features: RealArray) -> FloatArray:
         """Features of one video as float32, or a DataError that says what is wrong."""
         if features.ndim != 2 or features.shape[1] != self.config.feature_dim:
             raise DataError(
                 f"features of shape {features.shape}, but the model takes "
-                f"(T, {self.config.feature_dim}): extract them by --backbone {self.config.backbone}"
+                f"(T, {self.config.feature_dim}): extract them with --backbone "
+                f"{self.config.backbone}"
             )
         if not len(features):
             raise DataError("a video without features cannot be embedded")
@@ -302,23 +514,68 @@ class Embedder:
 def check_features(config: ModelConfig, spec: FeatureSpec) -> None:
     """Make sure that features are of the kind a model takes.
 
+    Where both fingerprints are known, the backbone is compared by fingerprint (a backbone keeps it
+    when its folder moves), else by name. Features from keyframes count as their backbone's.
+
     Raises:
         IndexMismatchError: Naming everything that differs.
     """
-    pairs = {
+    pairs: dict[str, tuple[object, object]] = {
         "backbone": (config.backbone, spec.backbone),
         "width": (config.feature_dim, spec.dim),
         "features per second": (config.features_per_second, spec.features_per_second),
         "normalised": (config.normalized_features, spec.normalized),
     }
+    wanted, found = config.backbone_fingerprint, spec.fingerprint
+    if not {wanted, found} & set(UNKNOWN_FINGERPRINTS):
+        del pairs["backbone"]
+        if keyframe_fingerprint(wanted) != found and keyframe_fingerprint(found) != wanted:
+            pairs[f"fingerprint of backbone '{spec.backbone}'"] = (wanted, found)
     differing = [
-        f"{name} {has!r} not {wants!r}" for name, (wants, has) in pairs.items() if has != wants
+        f"{name} {has!r}, not {wants!r}" for name, (wants, has) in pairs.items() if has != wants
     ]
     if differing:
         raise IndexMismatchError(
             f"these features do not fit the model ({'; '.join(differing)}): extract them with "
             f"--backbone {config.backbone}"
         )
+
+
+def with_features(config: ModelConfig, spec: FeatureSpec) -> ModelConfig:
+    """Return a model's config with the fingerprint of the features it is trained on.
+
+    Raises:
+        IndexMismatchError: If they are not of the kind the model takes.
+    """
+    check_features(config, spec)
+    if config.backbone_fingerprint or spec.fingerprint in UNKNOWN_FINGERPRINTS:
+        return config
+    return replace(config, backbone_fingerprint=spec.fingerprint)
+
+
+def save_model_folder(
+    folder: Path, model: VideoCLIP, tokenizer: Tokenizer, card: ModelCard | None = None
+) -> None:
+    """Write a complete model folder: weights, config, vocabulary, card and checksums."""
+    model.save_pretrained(folder, card)
+    tokenizer.save(folder)
+    trains_backbone = model.frame_encoder is not None  # it is saved apart, and not fingerprinted
+    hub.write_checksums(folder, "" if trains_backbone else _fingerprint(model, tokenizer))
+
+
+def _fingerprint(model: VideoCLIP, tokenizer: Tokenizer) -> str:
+    """Hash weights, settings and vocabulary."""
+    settings = to_dict(model.config)
+    known = settings.pop("backbone_fingerprint")
+    kind, _, source = settings["backbone"].partition(":")
+    if known and source:  # wherever the backbone's folder is now
+        settings["backbone"] = f"{kind}:{known}"
+    text = json.dumps(settings, sort_keys=True) + tokenizer.fingerprint
+    digest = hashlib.blake2b(text.encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()[:16]
 
 
 def _check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:

@@ -92,6 +92,8 @@ def test_a_released_checkpoint_becomes_a_model_that_embeds(checkpoint, vocab, tm
     assert run(checkpoint, out, "--vocabulary", vocab, *SIZES) == 0
     assert "1 video and 2 text layers, 8 wide" in capsys.readouterr().out
     assert sorted(p.name for p in out.iterdir()) == [
+        "README.md",
+        "checksums.json",
         "config.json",
         "model.safetensors",
         "vocab.txt",

@@ -3,7 +3,8 @@
 import numpy as np
 
 from tests.library.colours import NAMES, ColourBackbone, write_video
-from videoclip.features.frame_backbone import KeyframeBackbone, keyframe_fingerprint
+from videoclip.features.backbones import keyframe_fingerprint
+from videoclip.features.frame_backbone import KeyframeBackbone
 
 
 class InThrees(ColourBackbone):

@@ -11,6 +11,7 @@ from tests.model.tiny_models import TINY, make_model
 from videoclip.errors import CheckpointError
 from videoclip.model.videoclip import VideoCLIP
 
+FILES = ["README.md", "checksums.json", "config.json", "model.safetensors"]
 CONFIGS = {
     "two towers": TINY,
     "shared": replace(TINY, shared_encoder=True),
@@ -28,12 +29,9 @@ def test_saving_and_loading_is_bit_identical(config, tmp_path):
     assert not again.training
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
-    for file in ("config.json", "model.safetensors"):
+    for file in FILES:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
-    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == [
-        "config.json",
-        "model.safetensors",
-    ]
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == FILES
 
 
 def spoil_missing(state):
@@ -107,5 +105,7 @@ def test_unknown_settings_are_refused(tmp_path):
 def test_a_hub_id_without_network_is_a_clear_error(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointError, match="neither a folder nor to be had from the hub"):
+    with pytest.raises(
+        CheckpointError, match="is not a local folder, and the download from the hub failed"
+    ):
         VideoCLIP.from_pretrained("somebody/no-such-model")

@@ -207,11 +207,11 @@ def test_a_full_disk_stops_the_run_and_the_same_call_continues(corpus, tmp_path,
     expected = unbroken(config, corpus, tmp_path / "unbroken")
     save, calls = VideoCLIP.save_pretrained, []
 
-    def third_is_full(model, folder):
+    def third_is_full(model, folder, card=None):
         calls.append(folder)
         if len(calls) == 3:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        save(model, folder)
+        save(model, folder, card)
 
     monkeypatch.setattr(VideoCLIP, "save_pretrained", third_is_full)
     with pytest.raises(CheckpointError, match=r"No space left.*update 2 is intact"):

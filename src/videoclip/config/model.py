@@ -22,7 +22,10 @@ class ModelConfig:
     features_per_second: float = 1.0
     """Feature vectors per second of video."""
     backbone: str = "s3d"
-    """Name of the frozen backbone the features must come from."""
+    """Name of the frozen backbone the features must come from, as `load_backbone` takes it."""
+    backbone_fingerprint: str = ""
+    """Fingerprint of that backbone's weights and preprocessing (`FeatureSpec.fingerprint`); empty:
+    not recorded, and only names are compared."""
     normalized_features: bool = True
     """Whether features are L2-normalised before they reach the model."""
 
@@ -35,18 +38,18 @@ class ModelConfig:
     """Width of the feed-forward layers."""
     dropout: float = 0.1
     shared_encoder: bool = False
-    """One encoder for both modalities, of `num_text_layers` layers (paper's ablation)."""
+    """Use one encoder for both modalities, of `num_text_layers` layers (paper's ablation)."""
     num_bridge_classes: int = 0
     """Classes of the starter's bridge from image classes to text space; 0: no bridge."""
     bridge_temperature: float = 2.0
-    """The bridge divides class logits by it before its softmax: 1 is what classifiers train with,
-    2 keeps more of what else the picture may show."""
+    """Temperature of the bridge's softmax over class logits: 1 as classifiers are trained; 2 gives
+    less likely classes more weight."""
 
     num_cross_layers: int = 0
     """Layers of the cross-modal re-ranker; 0: no re-ranker."""
     classes: tuple[str, ...] = ()
-    """What the classes of a linear head over seconds are called, from class 1; class 0 is
-    background. Empty: no head."""
+    """Names of the classes of a linear head over seconds, from class 1; class 0 is background.
+    Empty: no head."""
 
     vocab_size: int = 30522
     max_positions: int = 512

@@ -17,9 +17,10 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
-from videoclip.errors import ConfigError
+from videoclip.errors import ConfigError, DataError
 from videoclip.features.video_file import (
     decode_frames,
     decode_near,
@@ -40,6 +41,7 @@ __all__ = [
     "VideoInfo",
     "grab_frame",
     "probe",
+    "resample_frames",
     "sample_frames",
 ]
 
@@ -290,6 +292,37 @@ def grab_frame(
         return next(_video(path).sample(np.array([time]), mode)).rgb(resize)
     decoded, pixel_aspect = near
     return _DecodedFrame(decoded, pixel_aspect, {}).rgb(resize)
+
+
+def resample_frames(
+    frames: npt.NDArray[np.uint8], frames_per_second: float, per_second: float
+) -> Iterator[Frame]:
+    """Yield frames in memory at another rate, as `sample_frames` would from a file of them.
+
+    Args:
+        frames: (N, H, W, 3) uint8 RGB, at least one.
+        frames_per_second: Frame i is on screen from i / frames_per_second on.
+        per_second: Frames wanted per second.
+
+    Raises:
+        ConfigError: If the rate is not positive.
+        DataError: If the array is of another shape or type.
+    """
+    if not frames_per_second > 0:
+        raise ConfigError(f"frames per second must be positive, got {frames_per_second:g}")
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or not frames.size:
+        raise DataError(
+            f"frames must be a uint8 array (N, H, W, 3) of RGB, got {frames.dtype} {frames.shape}"
+        )
+    starts = np.arange(len(frames)) / frames_per_second
+    times = sample_times(len(frames) / frames_per_second, per_second)
+    scalers: dict[Resize | None, VideoReformatter] = {}
+    last, current = -1, None
+    for time, index in zip(times, np.searchsorted(starts, times, side="right") - 1):
+        if current is None or index != last:
+            decoded = VideoFrame.from_ndarray(np.ascontiguousarray(frames[index]), "rgb24")
+            last, current = index, _DecodedFrame(decoded, Fraction(1), scalers)
+        yield Frame(float(time), float(starts[index]), current)
 
 
 class _Video:

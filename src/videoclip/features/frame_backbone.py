@@ -17,7 +17,7 @@ from torch import nn
 
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.errors import ConfigError
-from videoclip.features.backbones import Backbone
+from videoclip.features.backbones import Backbone, keyframe_fingerprint
 from videoclip.features.decode import Frame, Mode, sample_frames
 from videoclip.types import FloatArray
 
@@ -26,7 +26,6 @@ __all__ = [
     "KeyframeBackbone",
     "NetworkBackbone",
     "fingerprint",
-    "keyframe_fingerprint",
 ]
 
 
@@ -137,8 +136,3 @@ def fingerprint(network: nn.Module, preprocessing: object) -> str:
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().data)
     return digest.hexdigest()[:16]
-
-
-def keyframe_fingerprint(exact: str) -> str:
-    """Return the fingerprint of a backbone's features from keyframes, given that of exact ones."""
-    return hashlib.blake2b(f"keyframes {exact}".encode(), digest_size=16).hexdigest()

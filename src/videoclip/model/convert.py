@@ -160,9 +160,7 @@ def from_released(
         **_bert_names("video_encoder.bert.", f"{video}bert.", config.num_video_layers),
         **_bert_names("text_encoder.bert.", text, config.num_text_layers),
     }
-    model = VideoCLIP(config)
-    _fill(model, weights, names, where)
-    return model, head
+    return _filled(config, weights, names, where), head
 
 
 def from_bert(
@@ -209,28 +207,45 @@ def from_bert(
         **_bert_names("video_encoder.bert.", "", config.num_video_layers),
         **_bert_names("text_encoder.bert.", "", num_layers),
     }
+    model = _filled(config, plain, names, where)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = VideoCLIP(config)
-    _fill(model, plain, names, where)
+        model.initialise(skip=("video_encoder.bert", "text_encoder"))
     return model
 
 
-def _fill(model: VideoCLIP, weights: Mapping[str, Tensor], names: Names, where: Path | str) -> None:
-    """Put renamed weights into a model; all must be used, and fit."""
+def _filled(
+    config: ModelConfig, weights: Mapping[str, Tensor], names: Names, where: Path | str
+) -> VideoCLIP:
+    """Build a model from renamed weights; all must be used, and fit.
+
+    Weights stay where they are (mapped files too); what has none is zero.
+    """
+    model = VideoCLIP.without_weights(config)
     state = model.state_dict()
     wanted = {}
     for ours, theirs in names.items():
         rows, *columns = state[ours].shape
         if ours == VIDEO_WORDS:
-            rows = model.config.vocab_size
+            rows = config.vocab_size
         wanted.update({name: (rows // len(theirs), *columns) for name in theirs})
     check_shapes(shapes_of(weights), wanted, where)
-    for ours, theirs in names.items():
-        tensor = torch.cat([weights[name] for name in theirs])
-        if ours == VIDEO_WORDS and len(state[ours]) < len(tensor):
-            tensor = tensor[[model.config.cls_id, model.config.sep_id]]
-        state[ours].copy_(tensor)
+    filled: dict[str, Tensor] = {}
+    taken: set[str] = set()
+    for ours, shaped in state.items():
+        if ours not in names:
+            filled[ours] = torch.zeros(shaped.shape)
+            continue
+        parts = [weights[name] for name in names[ours]]
+        if ours == VIDEO_WORDS and len(shaped) < len(parts[0]):
+            filled[ours] = parts[0][[config.cls_id, config.sep_id]]
+        elif len(parts) > 1 or names[ours][0] in taken:  # the towers must not share memory
+            filled[ours] = torch.cat(parts)
+        else:
+            filled[ours] = parts[0]
+        taken.update(names[ours])
+    model.load_state_dict(filled, assign=True)
+    return model
 
 
 def _bert_names(ours: str, theirs: str, num_layers: int) -> dict[str, tuple[str, ...]]:

@@ -1,16 +1,26 @@
-"""Model folders: config.json and model.safetensors, read strictly, on disk or on the hub.
+"""Model folders, on disk or on the Hugging Face hub: written whole, read strictly.
 
-The hub library's mixin is not used: it drops unknown settings in silence.
+    config.json        settings (`ModelConfig`) and the version of this format
+    model.safetensors  weights
+    vocab.txt          vocabulary of the text tower (`Embedder` writes it)
+    README.md          model card
+    checksums.json     SHA-256 of the files above, and the embedder's fingerprint
+    backbone/          the backbone, if it was trained along
+
+A folder can be moved: a backbone in a local folder is named relative to the model folder. The hub
+library's mixin is not used, because it ignores unknown settings.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,40 +30,62 @@ from torch import Tensor, nn
 
 from videoclip.config import ModelConfig, from_dict, to_dict
 from videoclip.errors import CheckpointError, ConfigError
+from videoclip.files import atomic_file, write_json, write_text
+from videoclip.model.card import CARD_FILE, ModelCard, render_card
+from videoclip.weights.files import sampled_digest
 
-__all__ = ["BACKBONE_FOLDER", "load_config", "load_weights", "model_folder", "push", "save_model"]
+__all__ = [
+    "BACKBONE_FOLDER",
+    "load_config",
+    "load_weights",
+    "model_folder",
+    "push",
+    "save_model",
+    "stored_fingerprint",
+    "verify",
+    "write_checksums",
+]
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+VOCAB_FILE = "vocab.txt"
+CHECKSUMS_FILE = "checksums.json"
 BACKBONE_FOLDER = "backbone"
 """In a model folder: the backbone that was trained along, if any."""
-FORMAT = "videoclip-model-1"
+FORMAT_PREFIX = "videoclip-model-"
+FORMAT = 2
+"""Version of config.json. 1: without a backbone fingerprint; local backbones by absolute path."""
 
 
-def save_model(model: nn.Module, config: ModelConfig, folder: Path) -> None:
-    """Write a model folder; each file is complete or absent, whenever the process dies.
+def save_model(
+    model: nn.Module, config: ModelConfig, folder: Path, card: ModelCard | None = None
+) -> None:
+    """Write config, weights and card; each file is complete or absent, whenever the process dies.
 
-    A frame encoder lies apart, as the backbone it is.
+    A frame encoder is written to `backbone/`. A card that is there already is kept, unless one is
+    given. `write_checksums` completes the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {"format": FORMAT, **to_dict(config)}
-    partial = folder / (WEIGHTS_FILE + ".partial")
+    (folder / CHECKSUMS_FILE).unlink(missing_ok=True)
     with _towers_alone(model) as frame_encoder:
         tensors = _distinct_tensors(model)
     if frame_encoder is not None:
-        frame_encoder.save_pretrained(folder / BACKBONE_FOLDER)
-    safetensors.torch.save_file(tensors, partial, metadata={"format": "pt"})
-    _finish(partial, folder / WEIGHTS_FILE)
-    partial = folder / (CONFIG_FILE + ".partial")
-    partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    _finish(partial, folder / CONFIG_FILE)
+        trained = frame_encoder.save_pretrained(folder / BACKBONE_FOLDER)
+        config = replace(config, backbone="image:./backbone", backbone_fingerprint=trained)
+    with atomic_file(folder / WEIGHTS_FILE) as partial:
+        safetensors.torch.save_file(tensors, partial, metadata={"format": "pt"})
+    settings = to_dict(config) | {"backbone": _relative_backbone(config.backbone, folder)}
+    write_json(folder / CONFIG_FILE, {"format": f"{FORMAT_PREFIX}{FORMAT}", **settings})
+    if card is not None or not (folder / CARD_FILE).exists():
+        parameters = sum(tensor.numel() for tensor in tensors.values())
+        write_text(folder / CARD_FILE, render_card(card or ModelCard(), config, parameters))
 
 
 def load_config(folder: Path) -> ModelConfig:
-    """Read and check config.json of a model folder.
+    """Read and check config.json of a model folder; a relative backbone becomes absolute.
 
     Raises:
-        CheckpointError: If the file is missing, broken or of another kind.
+        CheckpointError: If the file is missing, broken, of another kind or of a newer version.
     """
     path = folder / CONFIG_FILE
     try:
@@ -62,19 +94,37 @@ def load_config(folder: Path) -> ModelConfig:
         raise CheckpointError(f"{folder} is not a model folder: it has no {CONFIG_FILE}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): copy the model again") from None
-    if not isinstance(settings, dict) or settings.pop("format", None) != FORMAT:
+    name = settings.pop("format", None) if isinstance(settings, dict) else None
+    version = re.fullmatch(FORMAT_PREFIX + r"(\d+)", str(name))
+    if not version:
         raise CheckpointError(
-            f"{path} was not written by videoclip; other checkpoints become model folders by "
+            f"{path} was not written by videoclip; convert other checkpoints with "
             "`videoclip convert`"
         )
+    if int(version[1]) > FORMAT:
+        raise CheckpointError(
+            f"{path} has format {version[1]}, but this videoclip reads formats up to {FORMAT}: "
+            "upgrade it with `pip install -U videoclip`"
+        )
     try:
-        return from_dict(ModelConfig, settings)
+        config = from_dict(ModelConfig, settings)
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from None
+    kind, _, source = config.backbone.partition(":")
+    if source.startswith(("./", "../")):
+        absolute = os.path.normpath(folder.absolute() / source)
+        config = replace(config, backbone=f"{kind}:{absolute}")
+    return config
 
 
-def load_weights(model: nn.Module, folder: Path) -> None:
+def load_weights(model: nn.Module, folder: Path, *, assign: bool = False) -> None:
     """Fill a model from model.safetensors, every tensor by name and shape.
+
+    Args:
+        model: What to fill.
+        folder: The model folder.
+        assign: Put the tensors of the file, mapped into memory, in place of the model's (which may
+            be on the device "meta"), instead of copying into them.
 
     Raises:
         CheckpointError: If the file is missing or broken, or a tensor is missing, unexpected or
@@ -84,21 +134,92 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     if not path.is_file():
         raise CheckpointError(f"{folder} is not a model folder: it has no {WEIGHTS_FILE}")
     try:
-        with _towers_alone(model) as frame_encoder:
-            safetensors.torch.load_model(model, str(path), strict=True)
+        tensors = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): copy the model again") from None
-    except RuntimeError as error:
-        raise CheckpointError(f"{path} does not fit its config: {_one_line(error)}") from None
+    with _towers_alone(model) as frame_encoder:
+        own = model.state_dict(keep_vars=True)
+        stored: dict[int, str] = {}
+        for name, tensor in own.items():  # names that share a tensor are stored under the first
+            first = stored.setdefault(id(tensor), name)
+            if name not in tensors and first in tensors:
+                tensors[name] = tensors[first]
+        tensors = {n: t.to(own[n].dtype) if n in own else t for n, t in tensors.items()}
+        try:
+            model.load_state_dict(tensors, assign=assign)
+        except RuntimeError as error:
+            raise CheckpointError(f"{path} does not fit its config: {_one_line(error)}") from None
     if frame_encoder is not None:
         frame_encoder.load_pretrained(folder / BACKBONE_FOLDER)
 
 
-def model_folder(folder_or_hub_id: Path | str) -> Path:
-    """A local folder as it is; a hub id (`owner/name`) as the folder it was fetched into.
+def write_checksums(folder: Path, fingerprint: str = "") -> None:
+    """Write the SHA-256 of each file of a model folder; those written since `save_model` are kept.
+
+    Args:
+        folder: A complete model folder.
+        fingerprint: What `Embedder.fingerprint` computes from these files, for
+            `stored_fingerprint`; empty: not known.
+    """
+    path = folder / CHECKSUMS_FILE
+    known = json.loads(path.read_text(encoding="utf-8"))["sha256"] if path.is_file() else {}
+    files = [name for name in (CONFIG_FILE, WEIGHTS_FILE, VOCAB_FILE) if (folder / name).is_file()]
+    sums = {name: known.get(name) or _sha256(folder / name) for name in files}
+    content: dict[str, Any] = {"sha256": sums}
+    if fingerprint:
+        digest = sampled_digest(folder / name for name in files)
+        content["embedder"] = {"fingerprint": fingerprint, "sampled": digest}
+    write_json(path, content)
+
+
+def stored_fingerprint(folder: Path) -> str | None:
+    """Return the embedder's fingerprint as stored, if samples of the files still match; else None.
+
+    Hashing all weights takes longer than a search; reading samples of them takes a millisecond.
+    """
+    try:
+        content = json.loads((folder / CHECKSUMS_FILE).read_text(encoding="utf-8"))
+        stored = content["embedder"]
+        if stored["sampled"] == sampled_digest(folder / name for name in content["sha256"]):
+            return str(stored["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # an older or foreign folder: the fingerprint is computed from the weights
+    return None
+
+
+def verify(folder: Path | str) -> list[str]:
+    """Compare every file of a model folder with its stored SHA-256.
+
+    Returns:
+        Names of the verified files; empty for an older folder without checksums.
 
     Raises:
-        CheckpointError: If it is neither.
+        CheckpointError: If a file is missing or differs; the message names it.
+    """
+    folder = Path(folder)
+    path = folder / CHECKSUMS_FILE
+    if not path.is_file():
+        return []
+    try:
+        sums: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["sha256"]
+        for name, expected in sums.items():
+            if _sha256(folder / name) != expected:
+                raise CheckpointError(
+                    f"{folder / name} was changed after it was saved (SHA-256 differs from "
+                    f"{CHECKSUMS_FILE}): copy the model again"
+                )
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{error.filename} is missing: copy the model again") from None
+    except (ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}): copy the model again") from None
+    return list(sums)
+
+
+def model_folder(folder_or_hub_id: Path | str) -> Path:
+    """Return a local folder as it is, and for a hub id (`owner/name`) the downloaded folder.
+
+    Raises:
+        CheckpointError: If there is no such folder and the download fails.
     """
     folder = Path(folder_or_hub_id)
     if folder.is_dir():
@@ -114,25 +235,52 @@ def model_folder(folder_or_hub_id: Path | str) -> Path:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(
-            f"'{name}' is neither a folder nor to be had from the hub: {_one_line(error)}"
+            f"'{name}' is not a local folder, and the download from the hub failed: "
+            f"{_one_line(error)}"
         ) from None
 
 
-def push(model: nn.Module, config: ModelConfig, hub_id: str, *, private: bool) -> str:
-    """Upload a model folder to the hub and return its address there."""
-    from huggingface_hub import HfApi
+def push(save: Callable[[Path], object], hub_id: str, *, private: bool) -> str:
+    """Upload a model folder to the hub and return its address there.
 
+    Args:
+        save: Writes the folder.
+        hub_id: `owner/name`.
+        private: Whether a new repository is private.
+
+    Raises:
+        ConfigError: If there is no access token.
+        CheckpointError: If the upload fails.
+    """
+    from huggingface_hub import HfApi, get_token
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    if not get_token():
+        raise ConfigError(
+            f"no Hugging Face token to push '{hub_id}' with: run `hf auth login` or set HF_TOKEN"
+        )
     api = HfApi()
-    api.create_repo(hub_id, private=private, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        save_model(model, config, Path(folder))
-        commit = api.upload_folder(repo_id=hub_id, folder_path=folder)
-    return str(commit)
+    try:
+        api.create_repo(hub_id, private=private, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            save(Path(folder))
+            return str(api.upload_folder(repo_id=hub_id, folder_path=folder))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise CheckpointError(f"cannot push to '{hub_id}': {_one_line(error)}") from None
+
+
+def _relative_backbone(backbone: str, folder: Path) -> str:
+    """Name a backbone in a local folder relative to the model folder."""
+    kind, colon, source = backbone.partition(":")
+    if not colon or not Path(source).is_dir():
+        return backbone
+    relative = Path(os.path.relpath(source, folder)).as_posix()
+    return f"{kind}:{relative if relative.startswith('..') else './' + relative}"
 
 
 @contextmanager
 def _towers_alone(model: Any) -> Iterator[Any]:
-    """Take the frame encoder off a model for a while, and lend it out; None where there is none."""
+    """Take the frame encoder off a model for the block, and yield it; None where there is none."""
     frame_encoder, model.frame_encoder = model.frame_encoder, None
     try:
         yield frame_encoder
@@ -148,11 +296,9 @@ def _distinct_tensors(model: nn.Module) -> dict[str, Tensor]:
     return dict(distinct.values())
 
 
-def _finish(partial: Path, path: Path) -> None:
-    """Make `partial` durable, then let it take the place of `path`."""
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _one_line(error: Exception) -> str:

@@ -1,13 +1,14 @@
 """The starter model: useful before any training, made of weights that come as packages.
 
-Words are embedded by all-MiniLM-L6-v2, pictures by the bridge from ImageNet's classes to that
-space. Training on one's own narrated videos starts here (`videoclip pretrain starter`).
+Texts are embedded by all-MiniLM-L6-v2, frames by the bridge from ImageNet's classes to that space.
+Training on one's own narrated videos starts here (`videoclip pretrain starter`).
 """
 
 from __future__ import annotations
 
 import json
 from importlib.resources import files
+from pathlib import Path
 
 import safetensors.torch
 
@@ -16,26 +17,32 @@ from videoclip.model.convert import from_bert
 from videoclip.model.encoders import BridgedVideoEncoder, CentredTextEncoder
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import starter
-from videoclip.weights.files import read_weights
+from videoclip.weights.files import read_weights, sampled_digest
 from videoclip.weights.starter_files import image_weights_file, text_folder
 
-__all__ = ["CLASS_TABLE", "sentence_model", "starter_model"]
+__all__ = ["CLASS_TABLE", "sentence_model", "starter_fingerprint", "starter_model"]
 
 CLASS_TABLE = "starter_classes.safetensors"
 """Made from the text tower by `python -m videoclip.model.starter_classes`, and kept as a file so
-that the model is there at once and is the same, to the bit, on every machine."""
+that the model loads at once and is bit-identical on every machine."""
+
+FINGERPRINT = "d9baec94c7181ee3"
+"""Fingerprint of the embedder with the pinned packages. What the untrained residual of the video
+tower holds does not count, since it is multiplied by zero."""
+SAMPLED_DIGEST = "b2b99d722492023f0d6f6c834a772fb2"
+"""Of the files that the fingerprint belongs to."""
 
 
 def starter_model() -> tuple[VideoCLIP, Tokenizer]:
     """Build the starter model from the installed packages.
 
-    At this point the video tower says exactly what the bridge says: its residual is zero.
+    Before training the video tower returns what the bridge returns: its residual is zero.
 
     Raises:
         MissingExtraError: If a package is not installed.
         CheckpointError: If its weights are damaged.
     """
-    classifier = read_weights(image_weights_file())
+    classifier = read_weights(image_weights_file(), ("_fc.weight", "_fc.bias"))
     model, tokenizer = sentence_model()
     table = safetensors.torch.load(files(__package__).joinpath(CLASS_TABLE).read_bytes())
     video, text = model.video_encoder, model.text_encoder
@@ -45,6 +52,17 @@ def starter_model() -> tuple[VideoCLIP, Tokenizer]:
     video.bridge.class_embeddings.copy_(table["class_embeddings"])
     text.offset.copy_(table["offset"])
     return model, tokenizer
+
+
+def starter_fingerprint() -> str | None:
+    """Return the embedder's fingerprint if the packages are the pinned ones, else None."""
+    folder = text_folder()
+    paths = [
+        image_weights_file(),
+        *(folder / name for name in ("model.safetensors", "config.json", "vocab.txt")),
+        Path(__file__).with_name(CLASS_TABLE),
+    ]
+    return FINGERPRINT if sampled_digest(paths) == SAMPLED_DIGEST else None
 
 
 def sentence_model() -> tuple[VideoCLIP, Tokenizer]:

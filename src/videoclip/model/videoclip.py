@@ -9,14 +9,17 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from videoclip.config import ModelConfig
 from videoclip.errors import ConfigError, DataError
 from videoclip.model import hub
+from videoclip.model.card import ModelCard
 from videoclip.model.encoders import (
     BridgedVideoEncoder,
     CentredTextEncoder,
@@ -55,14 +58,38 @@ class VideoCLIP(nn.Module):
             self.reranker = Reranker(config)
         if config.classes:
             self.classifier = nn.Linear(config.hidden_size, 1 + len(config.classes))
-        self.apply(init_bert_weights)
-        self.frame_encoder: nn.Module | None = None
-        if config.num_cross_layers:
-            self.reranker.start_neutral()
         if config.learn_temperature:
-            self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
+            self.log_temperature = nn.Parameter(torch.zeros(()))
         if config.learn_logit_bias:
-            self.logit_bias = nn.Parameter(torch.tensor(INITIAL_LOGIT_BIAS))
+            self.logit_bias = nn.Parameter(torch.zeros(()))
+        self.frame_encoder: nn.Module | None = None
+        self.initialise()
+
+    @classmethod
+    def without_weights(cls, config: ModelConfig) -> VideoCLIP:
+        """Build a model on the device "meta", to load weights with `load_state_dict(assign=True)`.
+
+        Nothing is allocated and nothing drawn at random, so that it takes milliseconds.
+        """
+        with torch.device("meta"), _NoInitialisation():
+            return cls(config)
+
+    @torch.no_grad()
+    def initialise(self, skip: tuple[str, ...] = ()) -> None:
+        """Set parameters to the values training starts from: as in BERT, and a neutral re-ranker.
+
+        Args:
+            skip: Prefixes of submodules that have their weights already.
+        """
+        for name, module in self.named_modules():
+            if not name.startswith(skip):
+                init_bert_weights(module)
+        if self.config.num_cross_layers:
+            self.reranker.start_neutral()
+        if self.config.learn_temperature:
+            self.log_temperature.fill_(math.log(self.config.temperature))
+        if self.config.learn_logit_bias:
+            self.logit_bias.fill_(INITIAL_LOGIT_BIAS)
 
     @property
     def temperature(self) -> float | Tensor:
@@ -197,26 +224,45 @@ class VideoCLIP(nn.Module):
         """Compare embeddings: (N, E) texts and (M, E) videos give (N, M) dot products."""
         return text @ video.T
 
-    def save_pretrained(self, folder: Path | str) -> None:
-        """Write config.json and model.safetensors into `folder`."""
-        hub.save_model(self, self.config, Path(folder))
+    def save_pretrained(self, folder: Path | str, card: ModelCard | None = None) -> None:
+        """Write config, weights, model card and checksums into `folder`.
+
+        Args:
+            folder: Made if need be.
+            card: What the model card tells beyond the settings. A card that is there already is
+                kept if none is given.
+        """
+        hub.save_model(self, self.config, Path(folder), card)
+        hub.write_checksums(Path(folder))
 
     @classmethod
     def from_pretrained(cls, folder_or_hub_id: Path | str) -> VideoCLIP:
         """Read a model folder, or fetch it from the Hugging Face hub if an id is named.
+
+        The weights are mapped into memory, not copied.
 
         Raises:
             CheckpointError: If there is no such model, or a tensor is missing, unexpected or of
                 another shape.
         """
         folder = hub.model_folder(folder_or_hub_id)
-        model = cls(hub.load_config(folder))
-        hub.load_weights(model, folder)
+        config = hub.load_config(folder)
+        model = cls.without_weights(config)
+        hub.load_weights(model, folder, assign=True)
         return model.eval()
 
-    def push_to_hub(self, hub_id: str, *, private: bool = False) -> str:
-        """Upload the model to the Hugging Face hub and return its address there."""
-        return hub.push(self, self.config, hub_id, private=private)
+    def push_to_hub(
+        self, hub_id: str, *, private: bool = False, card: ModelCard | None = None
+    ) -> str:
+        """Upload the model, without a vocabulary, and return its address on the hub.
+
+        `Embedder.push_to_hub` uploads the vocabulary too, which searching needs.
+
+        Raises:
+            ConfigError: If there is no access token.
+            CheckpointError: If the upload fails.
+        """
+        return hub.push(lambda folder: self.save_pretrained(folder, card), hub_id, private=private)
 
     def _finish(self, embedding: Tensor) -> Tensor:
         return F.normalize(embedding, dim=-1) if self.config.normalize else embedding
@@ -241,6 +287,16 @@ class VideoCLIP(nn.Module):
             )
         if not bool((torch.isfinite(video).all(dim=-1) | ~video_mask).all()):
             raise DataError("features hold NaN or infinite values: extract them again")
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Leaves out what `torch.nn.init` would do; on "meta" that would import torch's compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def _check_mask(name: str, mask: Tensor) -> None:

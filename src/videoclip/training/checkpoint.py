@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 
 from videoclip.data.tokenizer import Tokenizer
+from videoclip.embedding import save_model_folder
 from videoclip.errors import CheckpointError
 from videoclip.model import hub
 from videoclip.model.videoclip import VideoCLIP
@@ -43,8 +44,7 @@ class Position:
 
 def write_model_folder(folder: Path, model: VideoCLIP, tokenizer: Tokenizer) -> None:
     """Write weights, config and vocabulary, for `VideoCLIP.from_pretrained` and `Embedder`."""
-    model.save_pretrained(folder)
-    tokenizer.save(folder)
+    save_model_folder(folder, model, tokenizer)
 
 
 def write_checkpoint(

@@ -11,7 +11,7 @@ import torch
 from videoclip.config import FinetuneConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.distributed import World
-from videoclip.embedding import Embedder, check_features
+from videoclip.embedding import Embedder, with_features
 from videoclip.evaluation import evaluate
 from videoclip.training.clip_lessons import ClipLessons
 from videoclip.training.per_second_lessons import PerSecondLessons, answer_labels, answer_steps
@@ -86,7 +86,7 @@ def finetune(
         model = Embedder.from_pretrained(model)
     # An embedder of our own: the given one may already have said what its fingerprint is.
     start = Embedder(model.model, model.tokenizer, world.device)
-    check_features(start.config, features.spec)
+    start.model.config = with_features(start.config, features.spec)
     places = Places(Path(annotations), Path(training_annotations or annotations))
     trained, lessons = _lessons(config, start, features, places, world)
 

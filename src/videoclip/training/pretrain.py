@@ -16,7 +16,7 @@ from videoclip.data.batch import Batch
 from videoclip.data.narrated import NarratedCorpus
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.distributed import World
-from videoclip.embedding import Embedder, check_features
+from videoclip.embedding import Embedder, check_features, with_features
 from videoclip.errors import ConfigError
 from videoclip.features.frame_encoder import FrameEncoder
 from videoclip.model.hub import BACKBONE_FOLDER
@@ -87,6 +87,8 @@ def pretrain(
     with torch.random.fork_rng([world.device] if world.device.type == "cuda" else []):
         torch.manual_seed(config.seed)
         model = start or VideoCLIP(config.model)
+    if frame_encoder is None:
+        model.config = with_features(model.config, corpus.store.spec)
     embedder = Embedder(model, tokenizer, world.device)  # checks that they belong together
     fingerprint = embedder.fingerprint if start else "random"
     if frame_encoder is not None:

@@ -9,6 +9,7 @@ module's name is the backbone's: a user types `NAME` or `NAME:SOURCE` ("starter"
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
 import json
 import pkgutil
@@ -20,7 +21,7 @@ from videoclip.data.feature_store import FeatureSpec
 from videoclip.errors import CheckpointError, ConfigError
 from videoclip.types import FloatArray
 
-__all__ = ["BACKBONES", "Backbone", "choose_device", "load_backbone"]
+__all__ = ["BACKBONES", "Backbone", "choose_device", "keyframe_fingerprint", "load_backbone"]
 
 BACKBONES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 """Names of all backbones."""
@@ -101,6 +102,11 @@ def load_backbone(name_or_folder: str | Path, device: str = "auto") -> Backbone:
     backbone = module.load(source if colon else None, choose_device(device))
     assert isinstance(backbone, Backbone)
     return backbone
+
+
+def keyframe_fingerprint(exact: str) -> str:
+    """Return the fingerprint of a backbone's features from keyframes, given that of exact ones."""
+    return hashlib.blake2b(f"keyframes {exact}".encode(), digest_size=16).hexdigest()
 
 
 def _name_in(config: Path) -> str:
