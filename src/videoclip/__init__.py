@@ -7,10 +7,10 @@ The public names below are imported when they are first used, so that `import vi
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # as in typing, which takes longer to import than the rest of --help
 if TYPE_CHECKING:
     from videoclip.config import FinetuneConfig, ModelConfig, PretrainConfig
     from videoclip.data.feature_store import FeatureStore

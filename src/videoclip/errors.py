@@ -1,17 +1,19 @@
-"""The exceptions a user can meet.
+"""The exceptions that this package raises for users.
 
-VideoCLIPError            anything reported on purpose, in one line: what, where, what to do
-├── ConfigError           a setting that makes no sense, or two that contradict each other
-├── DataError             an annotation, subtitle or feature file that cannot be used (path, line)
-├── DecodeError           a video that cannot be read
-├── CheckpointError       weights that are missing, broken or of another shape
-├── IndexMismatchError    a store or library that was made by another model or backbone
-└── MissingExtraError     an optional dependency that is not installed
+VideoCLIPError            base class; `str()` is one line: what happened, where, what to do
+├── ConfigError           a setting is invalid, or two settings contradict each other
+├── DataError             a data file cannot be used (path, line)
+├── DecodeError           a video cannot be read (path)
+├── CheckpointError       weights are missing, damaged or of another shape
+├── IndexMismatchError    a feature store or library comes from another model or backbone
+└── MissingExtraError     an optional dependency is not installed
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+TYPE_CHECKING = False  # as in typing, which takes longer to import than the rest of --help
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = [
     "CheckpointError",
@@ -25,52 +27,58 @@ __all__ = [
 
 
 class VideoCLIPError(Exception):
-    """Anything this package reports on purpose; `str()` is one line a user can act on."""
+    """Base class of all errors that this package raises for users; `str()` is one line."""
 
 
 class ConfigError(VideoCLIPError):
-    """A setting that makes no sense, or two that contradict each other."""
+    """A setting is invalid, or two settings contradict each other."""
 
 
 class DataError(VideoCLIPError):
-    """An annotation, subtitle or feature file that cannot be used.
+    """An annotation, subtitle, feature or other data file cannot be used.
 
     Attributes:
-        path: The file, where there is one.
-        line: The line or row in it, from 1, where it is known.
+        path: The file, if there is one.
+        line: Line or row in the file, from 1, if known.
     """
 
     def __init__(
         self, message: str, path: Path | str | None = None, line: int | None = None
     ) -> None:
-        self.path = None if path is None else Path(path)
+        self.path = None if path is None else _as_path(path)
         self.line = line
         where = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
         super().__init__(where + message)
 
 
 class DecodeError(VideoCLIPError):
-    """A video that cannot be read.
+    """A video cannot be read.
 
     Attributes:
         path: The video file.
     """
 
     def __init__(self, message: str, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = _as_path(path)
         super().__init__(f"{path}: {message}")
 
 
 class CheckpointError(VideoCLIPError):
-    """Weights that are missing, broken or of another shape."""
+    """Weights are missing, damaged or of another shape."""
 
 
 class IndexMismatchError(VideoCLIPError):
-    """A store or library that was made by another model or backbone."""
+    """A feature store or library comes from another model or backbone."""
 
 
 class MissingExtraError(VideoCLIPError):
-    """An optional dependency that is not installed."""
+    """An optional dependency is not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs the extra '{extra}': pip install 'videoclip[{extra}]'")
+
+
+def _as_path(path: Path | str) -> Path:
+    from pathlib import Path  # here, since `videoclip --help` imports this module
+
+    return Path(path)

@@ -10,7 +10,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 from tyro.conf import Positional, arg
@@ -22,7 +22,8 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from videoclip.types import OnProgress
+if TYPE_CHECKING:
+    from videoclip.types import OnProgress
 
 __all__ = [
     "AUTO",
