@@ -1,11 +1,11 @@
-"""The facts of a world as annotation files of the benchmarks, so that their readers evaluate it.
+"""Annotations of a world in the file formats of the benchmarks, for their readers.
 
-    steps.csv      every step with everything known about it; also a plain `video,start,end,text`
+    steps.csv      every step with all its properties; also a plain `video,start,end,text`
     train.csv, test.csv                 the same rows by split
     train_list.txt, test_list.txt       video ids by split
     youcook2/  msrvtt/  msrvtt_mc/  didemo/  coin/  crosstask/  howto100m/     as published
 
-All is made from the scenarios alone. Training videos are "training" or "train" everywhere, test
+All of it follows from the scenarios. Training videos are "training" or "train" everywhere, test
 videos "validation", "testing" or "test" as each benchmark has it.
 """
 
@@ -29,10 +29,10 @@ Row = Sequence[object]
 _CHUNK_SECONDS = 5
 _NUM_CHUNKS = 6
 _NUM_ANNOTATORS = 4
-_LEAST_SECONDS = 2.0  # of a step must be in some chunk for anyone to mark it
+_LEAST_SECONDS = 2.0  # of a step within one chunk, or no annotator marks it
 _NUM_CAPTIONS = 20
 _NUM_CHOICES = 5
-_CAPTIONED_SECONDS = 30.0  # captions speak of this much: models of MSR-VTT see the first 32 s
+_CAPTIONED_SECONDS = 30.0  # described by captions: models of MSR-VTT see the first 32 s
 _NUM_DECOY_VIDEOS = 10_000
 _DECOY_TRIES = 100
 
@@ -58,7 +58,7 @@ def annotation_files(world: SyntheticWorld, videos: Sequence[SyntheticVideo]) ->
 
 
 def descriptions(world: SyntheticWorld, video: SyntheticVideo) -> tuple[str, ...]:
-    """Return a person's description of each shown step, in other words than the narration's."""
+    """Return a description of each shown step, worded independently of the narration."""
     rng = generator(world.config.seed, "sentences", video.index)
     return tuple(describe(s.step, rng, s.size, video.task.place) for s in video.shown)
 
@@ -117,7 +117,7 @@ def _youcook2(
 
 
 def _captioned(video: SyntheticVideo) -> tuple[ShownStep, ...]:
-    """Return the steps of the beginning, which captions of the whole video speak of."""
+    """Return the steps at the beginning, which captions of the whole video describe."""
     early = tuple(s for s in video.shown if s.start + 3 <= _CAPTIONED_SECONDS)
     return early or video.shown[:1]
 
@@ -184,7 +184,7 @@ def _msrvtt(
 def _decoys(world: SyntheticWorld, video: SyntheticVideo, rng: np.random.Generator) -> list[str]:
     """Return captions of other test videos of the world, written or not, that share no step.
 
-    A world so small that there are too few of them gives steps that the video does not show.
+    Where a small world has too few, steps that the video does not show fill up.
     """
     own = {s.step.step_id for s in video.shown}
     found: list[str] = []

@@ -1,43 +1,43 @@
-"""Everything that is drawn: outlines of shapes, shaded cut-outs, backgrounds, and pasting them.
+"""What frames are drawn from: outlines of shapes, shaded sprites, backgrounds, and pasting.
 
-Cut-outs are kept once made, since a video shows the same few again and again.
+Sprites are cached, since a video shows the same few in every frame.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from videoclip.types import RealArray
+
 __all__ = ["Sprite", "lamp", "lid", "outline", "paste", "place_texture", "post", "sprite"]
 
-Floats = NDArray[np.floating[Any]]
 
-
-def _around(angles: list[float], radii: list[float]) -> Floats:
+def _around(angles: list[float], radii: list[float]) -> RealArray:
     """Return corners at angles in degrees clockwise from the top, (corners, 2)."""
     turned = np.radians(np.asarray(angles, np.float32) - 90)
-    corners: Floats = np.stack([np.cos(turned), np.sin(turned)], axis=1)
+    corners: RealArray = np.stack([np.cos(turned), np.sin(turned)], axis=1)
     return corners * np.asarray(radii, np.float32)[:, None]
 
 
-def _heart() -> Floats:
+def _heart() -> RealArray:
     t = np.linspace(0, 2 * np.pi, 40, endpoint=False, dtype=np.float32)
     up = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
     return np.stack([16 * np.sin(t) ** 3, -up - 2], axis=1) / np.float32(16.5)
 
 
-_POLYGONS: dict[str, Floats] = {
+_POLYGONS: dict[str, RealArray] = {
     "triangle": _around([0, 120, 240], [1.15] * 3) + np.asarray([0, 0.2], np.float32),
     "star": _around([36.0 * i for i in range(10)], [1.1, 0.46] * 5),
     "heart": _heart(),
 }
 
 
-def outline(shape: str, x: Floats, y: Floats) -> Floats:
+def outline(shape: str, x: RealArray, y: RealArray) -> RealArray:
     """Return the signed distance to a shape of radius about 1, negative inside.
 
     Args:
@@ -49,7 +49,7 @@ def outline(shape: str, x: Floats, y: Floats) -> Floats:
         return _polygon(x, y, _POLYGONS[shape])
     far = np.hypot(x, y)
     across, along = np.abs(x), np.abs(y)
-    distances: dict[str, Floats] = {
+    distances: dict[str, RealArray] = {
         "ball": far - 0.92,
         "box": np.maximum(across, along) - 0.8,
         "ring": np.abs(far - 0.7) - 0.26,
@@ -61,7 +61,7 @@ def outline(shape: str, x: Floats, y: Floats) -> Floats:
     return distances[shape]
 
 
-def _polygon(x: Floats, y: Floats, corners: Floats) -> Floats:
+def _polygon(x: RealArray, y: RealArray, corners: RealArray) -> RealArray:
     distance = np.full_like(x, np.inf)
     inside = np.zeros(x.shape, bool)
     for (ax, ay), (bx, by) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
@@ -70,7 +70,7 @@ def _polygon(x: Floats, y: Floats, corners: Floats) -> Floats:
         distance = np.minimum(distance, np.hypot(x - ax - share * ex, y - ay - share * ey))
         if ay != by:  # the edge crosses the ray to the right of points between its ends
             inside ^= ((ay > y) != (by > y)) & (x < ex * (y - ay) / ey + ax)
-    signed: Floats = np.where(inside, -distance, distance)
+    signed: RealArray = np.where(inside, -distance, distance)
     return signed
 
 
@@ -85,7 +85,7 @@ _PALETTE: dict[str, tuple[int, int, int]] = {
     "black": (34, 34, 40),
     "glass": (132, 156, 164),
 }
-"""RGB of every colour; `glass` is what a container is made of before it is filled."""
+"""RGB of every colour; `glass` is the colour of an empty container."""
 
 _SECOND: dict[str, tuple[int, int, int]] = {
     "red": (250, 225, 220),
@@ -103,7 +103,7 @@ _SECOND: dict[str, tuple[int, int, int]] = {
 
 @dataclass(frozen=True)
 class Sprite:
-    """A cut-out ready to be pasted.
+    """An image with opacity, ready to be pasted.
 
     Attributes:
         paint: (h, w, 3) uint16 colour times opacity (0..255 each).
@@ -114,7 +114,7 @@ class Sprite:
     clear: NDArray[np.uint16]
 
     def below(self, share: float) -> Sprite:
-        """Return the lowest `share` of the sprite, as liquid stands in a glass."""
+        """Return the lowest `share` of the sprite, like liquid in a glass."""
         hidden = round((1 - share) * len(self.paint))
         if not hidden:
             return self
@@ -124,7 +124,7 @@ class Sprite:
 
 
 def paste(frame: NDArray[np.uint8], sprite: Sprite, x: float, y: float) -> None:
-    """Blend a sprite into a frame (H, W, 3) with its middle at (x, y) pixels, cut at the border."""
+    """Blend a sprite into a frame (H, W, 3) centred at (x, y) pixels, cropped at the border."""
     height, width = sprite.clear.shape[:2]
     left, top = round(x - width / 2), round(y - height / 2)
     x0, y0 = max(left, 0), max(top, 0)
@@ -136,7 +136,7 @@ def paste(frame: NDArray[np.uint8], sprite: Sprite, x: float, y: float) -> None:
     box[...] = (box * sprite.clear[inside] + sprite.paint[inside] + 127) // 255
 
 
-def _grid(radius: float, margin: int) -> tuple[Floats, Floats]:
+def _grid(radius: float, margin: int) -> tuple[RealArray, RealArray]:
     """Return x and y in units of the radius, over a square that holds it with a margin."""
     half = int(np.ceil(radius)) + margin
     axis = (np.arange(2 * half + 1, dtype=np.float32) - half) / np.float32(radius)
@@ -144,20 +144,20 @@ def _grid(radius: float, margin: int) -> tuple[Floats, Floats]:
     return x, y
 
 
-def _marks(pattern: str, x: Floats, y: Floats, radius: float) -> Floats:
+def _marks(pattern: str, x: RealArray, y: RealArray, radius: float) -> RealArray:
     """Return where the second colour of a pattern lies, from 0 to 1."""
-    waves: dict[str, Floats] = {
+    waves: dict[str, RealArray] = {
         "plain": np.full_like(x, -np.inf),
         "striped": np.sin((x + y) * 6),
         "spotted": np.sin(x * 6.5) * np.sin(y * 6.5) * 2 - 0.7,
     }
-    marks: Floats = np.clip(waves[pattern] * (radius / 4) + 0.5, 0, 1)
+    marks: RealArray = np.clip(waves[pattern] * (radius / 4) + 0.5, 0, 1)
     return marks
 
 
 @lru_cache(maxsize=2048)
 def sprite(colour: str, pattern: str, shape: str, radius: int, light: float = 1.0) -> Sprite:
-    """Return one object of about `radius` pixels, with its shadow, under so much light."""
+    """Return one object of about `radius` pixels, with its shadow, at a brightness of `light`."""
     x, y = _grid(radius, margin=max(2, radius // 4))
     edge = outline(shape, x, y)
     solid = np.clip(0.5 - edge * radius, 0, 1)  # one pixel of soft edge
@@ -183,13 +183,13 @@ def lid(radius: int) -> Sprite:
 
 @lru_cache(maxsize=256)
 def post(width: int, height: int) -> Sprite:
-    """Return a round concrete post to stand in front of everything."""
+    """Return a round concrete post, for the foreground."""
     x = np.linspace(-1, 1, width, dtype=np.float32)
     grey = (128 - 50 * x - 40 * x * x) * np.ones((height, 1), np.float32)  # (h, w)
     return _sprite(grey[..., None] * np.asarray([1, 1, 1.04]), np.ones_like(grey))
 
 
-def _sprite(lit: Floats, solid: Floats, shadow: Floats | float = 0.0) -> Sprite:
+def _sprite(lit: RealArray, solid: RealArray, shadow: RealArray | float = 0.0) -> Sprite:
     """Build a sprite of (h, w, 3) colours, opaque where `solid`, over a black `shadow`."""
     clear = (1 - solid) * (1 - shadow)
     return Sprite(
@@ -198,19 +198,19 @@ def _sprite(lit: Floats, solid: Floats, shadow: Floats | float = 0.0) -> Sprite:
     )
 
 
-Share = TypeVar("Share", float, Floats)
+Share = TypeVar("Share", float, RealArray)
 
 
 def lamp(x: Share, y: Share) -> Share:
-    """Return how bright it is at (x, y), shares of the picture: a lamp stands at the upper left.
+    """Return the brightness at (x, y), shares of the frame; the light is at the upper left.
 
-    It lights every scene and object, so that where an object stands also shows in how it looks,
-    even to features that forget positions.
+    It lights the scene and every object, so that the position of an object changes how it looks,
+    even for features without positions.
     """
     return 1.2 - 0.45 * x - 0.2 * y
 
 
-def _noise(rng: np.random.Generator, size: int, cell: int) -> Floats:
+def _noise(rng: np.random.Generator, size: int, cell: int) -> RealArray:
     """Return smooth noise of mean 0 and deviation about 1 whose blobs are `cell` pixels wide."""
     count = size // cell + 3
     knots = rng.standard_normal((count, count), np.float32)
@@ -219,7 +219,7 @@ def _noise(rng: np.random.Generator, size: int, cell: int) -> Floats:
     share = (at - low)[:, None]
     rows = knots[low] * (1 - share) + knots[low + 1] * share
     columns = rows.T[low] * (1 - share) + rows.T[low + 1] * share
-    blobs: Floats = 1.4 * columns.T
+    blobs: RealArray = 1.4 * columns.T
     return blobs
 
 
@@ -265,7 +265,7 @@ def place_texture(place: str, size: int, rng: np.random.Generator) -> NDArray[np
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 
-def _furnish(picture: Floats, rng: np.random.Generator) -> None:
+def _furnish(picture: RealArray, rng: np.random.Generator) -> None:
     """Hang a curtain on the left of a scene and stand a shelf on its right.
 
     What an object hides of them tells where it is, whatever its colour.

@@ -1,4 +1,4 @@
-"""What people say: labels and paraphrases of steps, chatter, and speech that comes early or late.
+"""The narration of videos: labels and paraphrases of steps, chatter, and misaligned speech.
 
 `label` and `describe` put a step into words, `narrate` decides who says what and when, `webvtt`
 writes it as a file, by default in the form of a video site's automatic captions.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from videoclip.synthetic.world import SyntheticStep, SyntheticVideo, SyntheticWorld, generator
+from videoclip.synthetic.world import SyntheticStep, SyntheticVideo, SyntheticWorld, generator, pick
 
 __all__ = ["SpokenCue", "describe", "label", "narrate", "webvtt"]
 
@@ -110,8 +110,8 @@ _PLACE_WORDS: dict[str, tuple[str, ...]] = {
 
 
 def _words(rng: np.random.Generator, choices: Sequence[str], usual: float = 0.7) -> str:
-    """Pick the usual word most of the time, else any."""
-    return choices[0] if rng.random() < usual else choices[int(rng.integers(len(choices)))]
+    """Return the first choice with probability `usual`, else any."""
+    return choices[0] if rng.random() < usual else pick(rng, choices)
 
 
 def _plural(noun: str) -> str:
@@ -119,7 +119,7 @@ def _plural(noun: str) -> str:
 
 
 def label(step: SyntheticStep) -> str:
-    """Return the one canonical name of a step, such as "push the striped red ball to the right"."""
+    """Return the label of a step, such as "push the striped red ball to the right"."""
     pattern = "" if step.pattern == "plain" else f"{step.pattern} "
     thing = f"{pattern}{step.colour} "
     template = _VERBS[step.action][0]
@@ -199,7 +199,7 @@ _ELSEWHERE = (
 
 @dataclass(frozen=True)
 class SpokenCue:
-    """Something said from `start` to `end` seconds.
+    """A cue, and the step it is about.
 
     Attributes:
         start: Seconds.
@@ -214,16 +214,13 @@ class SpokenCue:
     about: int | None
 
 
-def _pick(rng: np.random.Generator, choices: Sequence[str]) -> str:
-    return choices[int(rng.integers(len(choices)))]
-
-
 def narrate(video: SyntheticVideo, world: SyntheticWorld) -> tuple[SpokenCue, ...]:
     """Return what is said in a video: sorted, without overlap, inside the video.
 
-    The first sentence about a step begins `lead_seconds` before the step on average, give or take
-    `lead_sd_seconds`; a long step may get another one from its middle on. Speech that would
-    collide is cut short, and pushed back only if less than a second would be left of it.
+    The first sentence about a step begins `lead_seconds` before the step on average, with standard
+    deviation `lead_sd_seconds`; a long step may get a second one from its middle on. Speech that
+    would overlap the next cue is cut short; the next cue is delayed where less than a second would
+    remain.
     """
     config = world.config
     rng = generator(config.seed, "narration", video.index)
@@ -236,8 +233,8 @@ def narrate(video: SyntheticVideo, world: SyntheticWorld) -> tuple[SpokenCue, ..
             moments.append((shown.start + shown.end) / 2)
         for number, moment in enumerate(moments):
             text = describe(shown.step, rng, shown.size, video.task.place, vagueness=0.1)
-            opening = _pick(rng, _AGAIN if number else _OPENINGS)
-            closing = f" {_pick(rng, _CLOSINGS)}" if rng.random() < 0.25 else ""
+            opening = pick(rng, _AGAIN if number else _OPENINGS)
+            closing = f" {pick(rng, _CLOSINGS)}" if rng.random() < 0.25 else ""
             start = moment - config.lead_seconds + config.lead_sd_seconds * rng.standard_normal()
             drafts.append((start, f"{opening} {text}{closing}", position))
     ratio = config.off_topic_share / (1 - config.off_topic_share)
@@ -251,11 +248,11 @@ def narrate(video: SyntheticVideo, world: SyntheticWorld) -> tuple[SpokenCue, ..
 
 def _off_topic(rng: np.random.Generator, video: SyntheticVideo, world: SyntheticWorld) -> str:
     if rng.random() < 0.5:
-        return _pick(rng, _CHATTER)
+        return pick(rng, _CHATTER)
     shown = {s.step.step_id for s in video.shown}
     known = [s for s in world.steps if not s.held_out and s.step_id not in shown]
-    step = known[int(rng.integers(len(known)))]
-    return f"{_pick(rng, _ELSEWHERE)} {describe(step, rng)}"
+    step = pick(rng, known)
+    return f"{pick(rng, _ELSEWHERE)} {describe(step, rng)}"
 
 
 def _laid_out(
@@ -277,8 +274,8 @@ def webvtt(cues: Sequence[SpokenCue], rolling: bool = True) -> str:
 
     Args:
         cues: What is said.
-        rolling: As automatic captions on video sites are: the line before stays above the new
-            one, every line is said again in a cue of 10 ms, and words carry their own times.
+        rolling: As automatic captions on video sites are: the previous line stays above the new
+            one, every line is repeated in a cue of 10 ms, and words carry their own times.
     """
     blocks = ["WEBVTT\nKind: captions\nLanguage: en\n"]
     if not rolling:

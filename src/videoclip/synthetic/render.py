@@ -1,8 +1,8 @@
-"""Scenarios become pictures: `frames` in memory, `write_video` as H.264 with camera timestamps.
+"""Frames of a scenario: `frames` in memory, `write_video` as H.264 with camera timestamps.
 
-A frame is a pure function of the video and the time. During a step the hero object runs along the
-path of its action, forwards or backwards, a whole number of times: seen one by one, the frames of
-an action and of its opposite are equally likely, and only their order tells the two apart.
+A frame is a pure function of the video and the time. During a step its object moves along the path
+of the action, forwards or backwards, a whole number of times: single frames of an action and of its
+opposite are equally likely, and only their order distinguishes the two.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TICKS_PER_SECOND = 90_000
 
 @dataclass(frozen=True)
 class _Stage:
-    """Where a step is performed: middle, size and number of runs, in pixels and seconds."""
+    """Where a step is performed: centre and size in pixels, and the number of runs."""
 
     x: float
     y: float
@@ -41,10 +41,10 @@ class _Stage:
 
 
 class Scene:
-    """One video, ready to be drawn at any time.
+    """The objects and the background of one video, to be drawn at any time.
 
     Args:
-        video: What happens.
+        video: The scenario.
         config: The world it belongs to.
     """
 
@@ -152,10 +152,10 @@ class Scene:
 
 
 def path_position(shown: ShownStep, cycles: int, seconds: float) -> float:
-    """Return where on its path a step is, 0 to 1: `cycles` whole runs in the span of the step.
+    """Return the position of a step on its path, 0 to 1: `cycles` whole runs during the step.
 
-    Whole runs visit every part of the path equally often in either direction, so one frame of an
-    action says nothing that a frame of its opposite does not.
+    Whole runs visit every part of the path equally often in either direction, so a single frame
+    does not distinguish an action from its opposite.
     """
     run = (seconds - shown.start) / (shown.end - shown.start) * cycles % 1.0
     _, forwards = ACTIONS[shown.step.action]
@@ -165,7 +165,7 @@ def path_position(shown: ShownStep, cycles: int, seconds: float) -> float:
 def frames(video: SyntheticVideo, config: SyntheticConfig, per_second: float = 1.0) -> Frame:
     """Draw a video in memory at a rate, without encoding it: (n, pixels, pixels, 3) RGB.
 
-    Frame `k` is the picture at `(k + 0.5) / per_second` seconds, the middle of its interval.
+    Frame `k` is drawn at `(k + 0.5) / per_second` seconds, the middle of its interval.
     """
     scene = Scene(video, config)
     count = max(1, math.ceil(video.duration * per_second - 0.5))
@@ -175,8 +175,8 @@ def frames(video: SyntheticVideo, config: SyntheticConfig, per_second: float = 1
 def frame_times(video: SyntheticVideo, config: SyntheticConfig) -> NDArray[np.int64]:
     """Return the timestamps a camera gives this video, in ticks of 1/90,000 s.
 
-    Most have 1000/1001 of the nominal rate, some start a little late, and every tenth wavers as
-    telephones do.
+    Most have 1000/1001 of the nominal rate, some start a little late, and one in ten has jitter, as
+    videos of phones do.
     """
     rng = generator(config.seed, "clock", video.index)
     rate = Fraction(config.frames_per_second)
@@ -192,7 +192,7 @@ def frame_times(video: SyntheticVideo, config: SyntheticConfig) -> NDArray[np.in
 
 
 def write_video(video: SyntheticVideo, config: SyntheticConfig, path: Path) -> None:
-    """Draw a video and encode it as H.264 in mp4; the file appears whole or not at all."""
+    """Draw a video and write it atomically as H.264 in MP4."""
     scene = Scene(video, config)
     times = frame_times(video, config).tolist()
     with atomic_file(path) as partial, av.open(str(partial), "w", format="mp4") as container:

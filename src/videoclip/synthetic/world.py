@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from videoclip.errors import ConfigError
+from videoclip.config.check import require
 
 __all__ = [
     "ACTIONS",
@@ -32,6 +32,7 @@ __all__ = [
     "SyntheticVideo",
     "SyntheticWorld",
     "generator",
+    "pick",
 ]
 
 SHAPES = ("ball", "box", "triangle", "star", "ring", "cross", "heart", "moon")
@@ -58,33 +59,29 @@ ACTIONS: dict[str, tuple[str, bool]] = {
     "uncover": ("lid", False),
 }
 """Action -> (path, forwards). An action and its opposite are one path run forwards and backwards,
-so their frames have the same distribution: only the order of frames tells them apart."""
+so their frames have the same distribution: only the order of frames distinguishes them."""
 
-OPPOSITE: dict[str, str] = {
-    action: other
-    for action, (path, forwards) in ACTIONS.items()
-    for other, way in ACTIONS.items()
-    if way == (path, not forwards)
-}
-"""Action -> the same path run the other way."""
+_NAMES = tuple(ACTIONS)
+OPPOSITE: dict[str, str] = {name: _NAMES[i ^ 1] for i, name in enumerate(_NAMES)}
+"""Action -> the same path run the other way, its neighbour in `ACTIONS`."""
 
-_MAX_SHARE_OF_STEPS = 0.5  # beyond this, drawing distinct steps at random would crawl
+_MAX_SHARE_OF_STEPS = 0.5  # beyond this, drawing distinct steps at random takes too long
 
 
 def generator(seed: int, purpose: str, index: int = 0) -> np.random.Generator:
-    """Return the stream of random numbers that belongs to one purpose and one video."""
+    """Return the random number generator of one purpose and one video."""
     return np.random.default_rng([seed, zlib.crc32(purpose.encode()), index])
 
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticConfig:
-    """Everything that decides a world. Two worlds of the same configuration are the same world."""
+    """Everything that determines a world: equal configurations give equal worlds."""
 
     seed: int = 0
     """Another seed is another world: other tasks, scenes, words and held-out combinations."""
     num_tasks: int = 120
     """Tasks of the training videos, even: each comes with its undoing, the opposite steps in
-    reverse order. Few tasks make many videos alike; many make near-misses."""
+    reverse order. With few tasks many videos are alike; with many they are nearly alike."""
     num_new_tasks: int = 30
     """Tasks of test videos alone, even; half of their steps are held-out combinations."""
     num_steps: int = 300
@@ -95,7 +92,7 @@ class SyntheticConfig:
     """Fewest and most steps of its task that a video shows, always in the task's order."""
     twin_share: float = 0.0
     """Share of videos that repeat the scenario of an earlier one of their split: same steps and
-    scene, other narration and slightly other timing. The knob for near-duplicates."""
+    scene, other narration and slightly other timing. It controls near-duplicates."""
     test_share: float = 0.2
     """Share of videos in the test split; they are spread evenly over the indices."""
     new_task_share: float = 0.5
@@ -108,62 +105,57 @@ class SyntheticConfig:
     """Idle objects in a scene, 1 to this many."""
 
     lead_seconds: float = 2.0
-    """How long speech runs ahead of the picture on average, in seconds."""
+    """How far speech precedes what it describes on average, in seconds."""
     lead_sd_seconds: float = 4.0
-    """Standard deviation of that, in seconds."""
+    """Standard deviation of the lead, in seconds."""
     unspoken_share: float = 0.2
     """Share of the shown steps that nobody mentions."""
     off_topic_share: float = 0.2
-    """Share of cues about nothing shown: chatter, or a step that does not happen."""
+    """Share of cues unrelated to what is shown: chatter, or a step that does not happen."""
     rolling_captions: bool = True
-    """Write .vtt as video sites do: two lines that roll, each said twice, with word timings."""
+    """Write .vtt as video sites do: two rolling lines, each repeated once, with word times."""
 
     pixels: int = 128
-    """Width and height of the picture; even."""
+    """Width and height of a frame; even."""
     frames_per_second: int = 10
-    """Nominal frame rate; most files have 1000/1001 of it, as cameras do."""
+    """Nominal frame rate; most files have 1000/1001 of it, as from a camera."""
 
     def __post_init__(self) -> None:
         most = int(len(ACTIONS) * len(COLOURS) * len(SHAPES) * len(PATTERNS) * _MAX_SHARE_OF_STEPS)
         for name in ("steps_per_task", "steps_per_video", "step_seconds", "gap_seconds"):
             low, high = getattr(self, name)
-            _check(0 < low <= high, f"world.{name} must be a positive range, got {low} to {high}")
+            require(0 < low <= high, f"world.{name} must be a positive range, got {low} to {high}")
         for name in ("twin_share", "test_share", "new_task_share", "unspoken_share"):
-            _check(0 <= getattr(self, name) <= 1, f"world.{name} must be in [0, 1]")
-        _check(0 <= self.off_topic_share < 1, "world.off_topic_share must be in [0, 1)")
-        _check(self.seed >= 0, "world.seed must not be negative")
+            require(0 <= getattr(self, name) <= 1, f"world.{name} must be in [0, 1]")
+        require(0 <= self.off_topic_share < 1, "world.off_topic_share must be in [0, 1)")
+        require(self.seed >= 0, "world.seed must not be negative")
         for name in ("num_tasks", "num_new_tasks", "num_steps"):
             number = getattr(self, name)
-            _check(
+            require(
                 number > 0 and number % 2 == 0,
                 f"world.{name} must be even and positive, got {number}: opposites come in pairs",
             )
         least = 2 * self.steps_per_task[1]
-        _check(least <= self.num_steps <= most, f"world.num_steps must be in [{least}, {most}]")
-        _check(self.lead_sd_seconds >= 0, "world.lead_sd_seconds must not be negative")
-        _check(1 <= self.max_distractors <= 20, "world.max_distractors must be in [1, 20]")
-        _check(
+        require(least <= self.num_steps <= most, f"world.num_steps must be in [{least}, {most}]")
+        require(self.lead_sd_seconds >= 0, "world.lead_sd_seconds must not be negative")
+        require(1 <= self.max_distractors <= 20, "world.max_distractors must be in [1, 20]")
+        require(
             self.pixels >= 32 and self.pixels % 2 == 0,
             f"world.pixels must be even and at least 32, got {self.pixels}",
         )
-        _check(self.frames_per_second > 0, "world.frames_per_second must be positive")
-
-
-def _check(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)
+        require(self.frames_per_second > 0, "world.frames_per_second must be positive")
 
 
 T = TypeVar("T")
 Split = Literal["train", "test"]
 
-_TWIN_TRIES = 64  # draws of an earlier video before a video without a like becomes its own
+_TWIN_TRIES = 64  # draws of an earlier video of the same split before a video is no twin
 _MAX_NEW_STEPS = 200
 
 
 @dataclass(frozen=True)
 class SyntheticStep:
-    """An action on an object: what a label names and a video shows."""
+    """An action on an object, with one label."""
 
     step_id: int
     """Position in `SyntheticWorld.steps`."""
@@ -184,7 +176,7 @@ class SyntheticTask:
     place: str
     steps: tuple[SyntheticStep, ...]
     new: bool
-    """Whether only test videos follow it."""
+    """Whether it occurs in test videos only."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +192,7 @@ class ShownStep:
 
 @dataclass(frozen=True)
 class Distractor:
-    """An idle object of the scene, at a place given as shares of the picture."""
+    """An idle object of the scene, at (x, y) in shares of the frame."""
 
     colour: str
     pattern: str
@@ -211,7 +203,7 @@ class Distractor:
 
 @dataclass(frozen=True)
 class SyntheticVideo:
-    """The scenario of one video: everything true about it."""
+    """The scenario of one video: every fact about it."""
 
     index: int
     video_id: str
@@ -223,18 +215,18 @@ class SyntheticVideo:
     """Seconds."""
     distractors: tuple[Distractor, ...]
     root: int
-    """Index of the video whose scenario this is: its own, or the one it is a twin of."""
+    """Index of the video whose scenario this is: its own, or that of the video it is a twin of."""
 
 
 class SyntheticWorld:
     """Steps, tasks and scenarios of one configuration.
 
     Attributes:
-        config: What decides it.
+        config: The configuration.
         steps: Every step; those from `config.num_steps` on are held-out combinations.
-        tasks: Every task; those from `config.num_tasks` on occur in test videos alone.
-        held_out_actions: (action, shape) pairs no training video shows.
-        held_out_colours: (colour, shape) pairs no training video shows.
+        tasks: Every task; those from `config.num_tasks` on occur in test videos only.
+        held_out_actions: (action, shape) pairs that no training video shows.
+        held_out_colours: (colour, shape) pairs that no training video shows.
     """
 
     def __init__(self, config: SyntheticConfig) -> None:
@@ -262,13 +254,10 @@ class SyntheticWorld:
         self._videos: dict[int, SyntheticVideo] = {}
 
     def video(self, index: int) -> SyntheticVideo:
-        """Return the scenario of video `index`; there is no last one."""
+        """Return the scenario of video `index`, any number from 0."""
         if index not in self._videos:
             self._videos[index] = self._draw_video(index)
         return self._videos[index]
-
-    def _is_held_out(self, action: str, colour: str, shape: str) -> bool:
-        return (action, shape) in self.held_out_actions or (colour, shape) in self.held_out_colours
 
     def _draw_steps(
         self, rng: np.random.Generator, count: int, held_out: bool, first_id: int
@@ -276,9 +265,11 @@ class SyntheticWorld:
         """Draw `count` steps; each of an even id is followed by its opposite."""
         steps: dict[tuple[str, str, str, str], SyntheticStep] = {}
         while len(steps) < count:
-            action, colour = _pick(rng, list(ACTIONS)), _pick(rng, COLOURS)
-            shape, pattern = _pick(rng, SHAPES), _pick_pattern(rng)
-            if self._is_held_out(action, colour, shape) == held_out:
+            action, colour = pick(rng, list(ACTIONS)), pick(rng, COLOURS)
+            shape, pattern = pick(rng, SHAPES), _pick_pattern(rng)
+            is_held_out = (action, shape) in self.held_out_actions
+            is_held_out |= (colour, shape) in self.held_out_colours
+            if is_held_out == held_out:
                 for way in (action, OPPOSITE[action]):
                     step = SyntheticStep(
                         first_id + len(steps), way, colour, pattern, shape, held_out
@@ -297,13 +288,13 @@ class SyntheticWorld:
         seen: list[SyntheticStep],
         new: list[SyntheticStep],
     ) -> tuple[SyntheticTask, SyntheticTask]:
-        """Draw a task and its undoing, so that no object, place or neighbour tells which it is."""
+        """Draw a task and its undoing: both have the same objects, place and pairs of steps."""
         is_new = task_id >= self.config.num_tasks
         low, high = self.config.steps_per_task
         steps = _sample_ways(rng, seen, int(rng.integers(low, high + 1)))
-        if is_new:  # every other step becomes a combination nobody has seen
+        if is_new:  # every other step becomes a held-out combination
             steps[::2] = _sample_ways(rng, new, len(steps[::2]))
-        place = _pick(rng, PLACES)
+        place = pick(rng, PLACES)
         hero = f"the {steps[0].colour} {steps[0].shape} on the {place}"
         undoing = tuple(self.opposite(step) for step in reversed(steps))
         return (
@@ -335,7 +326,7 @@ class SyntheticWorld:
         number = min(int(rng.integers(low, high + 1)), len(task.steps))
         chosen = np.sort(rng.choice(len(task.steps), size=number, replace=False))
         steps = [task.steps[i] for i in chosen]
-        sizes = [_pick(rng, ("small", "big")) for _ in steps]
+        sizes = [pick(rng, ("small", "big")) for _ in steps]
         lengths = np.clip(rng.lognormal(np.log(8.0), 0.45, number), *config.step_seconds)
         gaps = rng.uniform(*config.gap_seconds, number + 1)
         distractors = self._draw_distractors(rng, steps)
@@ -355,18 +346,19 @@ class SyntheticWorld:
     def _draw_distractors(
         self, rng: np.random.Generator, steps: Sequence[SyntheticStep]
     ) -> tuple[Distractor, ...]:
-        """Draw idle objects that are neither the heroes of the video nor held-out ones."""
+        """Draw idle objects other than those of the steps and the held-out ones."""
         taken = {(s.colour, s.shape) for s in steps} | self.held_out_colours
         free = [(c, s) for c in COLOURS for s in SHAPES if (c, s) not in taken]
         number = int(rng.integers(1, self.config.max_distractors + 1))
         found = []
         for colour, shape in _sample(rng, free, number):
-            x, y = rng.uniform(0.08, 0.92), _pick(rng, (0.12, 0.88))
+            x, y = rng.uniform(0.08, 0.92), pick(rng, (0.12, 0.88))
             found.append(Distractor(colour, _pick_pattern(rng), shape, x, y))
         return tuple(found)
 
 
-def _pick(rng: np.random.Generator, values: Sequence[T]) -> T:
+def pick(rng: np.random.Generator, values: Sequence[T]) -> T:
+    """Return one of some values, all equally likely."""
     return values[int(rng.integers(len(values)))]
 
 
