@@ -28,7 +28,7 @@ def test_captions_are_cleaned_and_everything_is_accounted_for(folder, tmp_path, 
     assert main(["prepare", str(folder), "--out", str(out)]) == 1
     stdout, stderr = capsys.readouterr()
     rows = {line.split()[0]: line for line in stdout.splitlines()}
-    assert "runs 7 s beyond the video" in rows["said"]
+    assert "runs 7 s past the end of the video" in rows["said"]
     assert "no captions" in rows["silent"]
     assert stdout.splitlines()[-1].startswith(f"{out}: 1 with captions, 1 without, 1 failed")
     assert f"videoclip: failed: {folder / 'bad.mp4'}" in stderr

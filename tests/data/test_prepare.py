@@ -35,9 +35,9 @@ def test_figures_by_hand():
     ("change", "words"),
     [
         ({}, []),
-        ({"overrun": 30.0}, ["runs 30 s beyond"]),
+        ({"overrun": 30.0}, ["runs 30 s past"]),
         ({"coverage": 0.01}, ["covers only 1%"]),
-        ({"words_per_second": 9.0}, ["9.0 words a second"]),
+        ({"words_per_second": 9.0}, ["9.0 words per second"]),
     ],
 )
 def test_what_looks_wrong_is_said(change, words):

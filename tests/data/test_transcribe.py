@@ -39,7 +39,7 @@ def test_speech_becomes_cues_and_invented_words_are_dropped(whisper):
 def test_what_cannot_be_loaded_or_heard_is_one_line(whisper):
     with pytest.raises(ConfigError, match=r"model 'absent': no such model$"):
         Transcriber("absent")
-    with pytest.raises(DecodeError, match=r"broken\.mp4: cannot transcribe it \(no sound\)"):
+    with pytest.raises(DecodeError, match=r"broken\.mp4: cannot transcribe the audio \(no sound\)"):
         Transcriber("tiny.en")("broken.mp4")
 
 

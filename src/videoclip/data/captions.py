@@ -1,8 +1,8 @@
-"""Dirty captions to clean cues: markup, entities, music notes, rolling duplicates, bad spans.
+"""Cleaning captions: markup, entities, music notes, rolling duplicates, bad spans.
 
-Video sites write automatic captions as screens that roll: every cue repeats the line above the one
-being spoken, so that each word occurs two or three times. `unroll` keeps what each cue adds, and
-leaves alone what a speaker really says twice.
+Video sites write automatic captions as rolling screens: each cue repeats the line above the one
+being spoken, so that every word occurs two or three times. `unroll` keeps what each cue adds, and
+keeps what a speaker does say twice.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060\ufeff\u00ad\ufffd\x00
 _SPEAKER_CHANGE = re.compile(r"^\s*(?:>>+|[-–—](?=\s))\s*", re.MULTILINE)
 
 _HOLD_SECONDS = 0.1
-"""A cue this short only holds a line while the screen rolls."""
+"""A cue this short only keeps a line on screen while the screen rolls."""
 _PAUSE_SECONDS = 0.5
-"""After a pause the screen may be empty: only old lines with new ones below count as carried."""
+"""After a pause the screen may be empty: only old lines with new ones below count as repeated."""
 
 
 @dataclass(frozen=True)
 class Cue:
-    """What is said in one span of a video.
+    """The words spoken in one span of a video.
 
     Attributes:
         start: Seconds.
@@ -46,7 +46,7 @@ def clean_cues(cues: Sequence[Cue]) -> list[Cue]:
 
     Returns:
         Cues in order of their starts, none empty, none before zero, none longer than until the
-        next one starts. A span that ends before it starts is turned round.
+        next one starts. A span that ends before it starts is reversed.
     """
     plain = [
         Cue(max(0.0, min(c.start, c.end)), max(0.0, c.start, c.end), text)
@@ -54,7 +54,7 @@ def clean_cues(cues: Sequence[Cue]) -> list[Cue]:
         if (text := _without_markup(c.text))
     ]
     plain.sort(key=lambda cue: (cue.start, cue.end))
-    # Sounds go last: "[Music]" below an old line is what tells that the line is old.
+    # Sounds are removed last: "[Music]" below an old line shows that the line is old.
     lines = unroll(_without_copies(plain))
     spoken = [replace(c, text=text) for c in lines if (text := _without_sounds(c.text))]
     return _without_overlaps(spoken)
@@ -80,11 +80,11 @@ def _without_sounds(text: str) -> str:
 
 
 def unroll(cues: Sequence[Cue]) -> list[Cue]:
-    """Turn rolling screens into the lines they add, in order of starts.
+    """Return the lines that rolling screens add, in order of starts.
 
-    A screen shows the last lines already there and, below them, a new one; a cue that only holds
-    old lines prolongs the last. Cues are screens only if more than half of the changes from one to
-    the next carry lines over: a repeat now and then is a speaker's own, and nothing is touched.
+    A screen shows the previous lines and, below them, a new one; a cue with old lines only extends
+    the last one. Cues are taken for screens only if more than half of the changes from one to the
+    next repeat lines; else the repeats are the speaker's, and all cues are returned as they are.
     """
     lines: list[Cue] = []
     screen: list[list[str]] = []  # words of the lines that may still be shown
@@ -113,10 +113,10 @@ def unroll(cues: Sequence[Cue]) -> list[Cue]:
 
 
 def _num_carried(screen: Sequence[list[str]], words: Sequence[str]) -> int:
-    """Count the first words of a cue that the screen showed last.
+    """Return how many first words of a cue repeat the end of the screen.
 
-    Whole lines are preferred; when the first cues of a file already hold several lines their
-    borders are unknown, and any two words or more that agree are taken.
+    Whole lines are preferred; where the first cues of a file have several lines, line borders are
+    unknown, and any two or more equal words count.
     """
     for first in range(len(screen)):
         kept = list(chain.from_iterable(screen[first:]))
@@ -145,7 +145,7 @@ def _is_hold(cue: Cue) -> bool:
 
 
 def _without_copies(cues: Sequence[Cue]) -> list[Cue]:
-    """Join cues of the same text whose spans overlap: written twice, said once."""
+    """Merge overlapping cues of the same text: they are copies of one."""
     kept: list[Cue] = []
     for cue in cues:
         if kept and kept[-1].text == cue.text and cue.start < kept[-1].end:

@@ -1,11 +1,11 @@
 """Clip pairs: which words and which seconds of a narrated video make a positive pair.
 
-Narration and picture are misaligned (a step is announced, then done), so the method asks of a
-positive pair only that it overlaps: some consecutive cues, a moment inside them, and seconds grown
-around that moment whose length owes nothing to the words. Strict alignment, the start of the video
-and MIL-NCE's several candidates are the alternatives the paper compares with.
+Narration and frames are misaligned (a step is announced, then done), so the method only requires
+that a positive pair overlaps: some consecutive cues, a centre inside them, and a video clip around
+that centre whose length does not depend on the words. Strict alignment, the start of the video
+and MIL-NCE's several candidates are the alternatives in the paper.
 
-Everything here is pure and draws from the generator it is given. Source: paper, section 3.3.
+All functions are pure and draw from the generator passed to them. Source: paper, section 3.3.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Narration:
-    """What is said in a video and when; C cues in order of their starts.
+    """The words of a video and their times: C cues in order of their starts.
 
     Attributes:
         starts: (C,) float64, seconds.
@@ -93,10 +93,10 @@ def draw_clip_pair(
         A pair with at least one cue and one second, within the video.
 
     Raises:
-        DataError: If there is nothing to draw from.
+        DataError: If there are no cues or no seconds.
 
-    Source: paper, section 3.3. Deviations: no clip is empty or reaches beyond the features (the
-    release pads both with zeros); `min_iou` and `lead_seconds` are ours and off by default.
+    Source: paper, section 3.3. Deviations: no clip is empty or extends past the features (the
+    release pads both with zeros); `min_iou` and `lead_seconds` are our additions, off by default.
     """
     if not len(narration) or num_seconds < 1:
         raise DataError("clip pairs need a video with at least one cue and one second of features")
@@ -114,13 +114,13 @@ def draw_clip_pair(
 
 
 def clip_tokens(narration: Narration, pair: ClipPair, capacity: int) -> np.ndarray:
-    """Return the word-piece ids of a pair's cues as one 1-D int32 array, cut at `capacity`."""
+    """Return the first `capacity` word-piece ids of a pair's cues as one 1-D int32 array."""
     cues = narration.token_ids[pair.text_start : pair.text_end]
     return np.concatenate(cues, dtype=np.int32)[:capacity]
 
 
 def candidate_tokens(narration: Narration, pair: ClipPair, config: ClipConfig) -> list[np.ndarray]:
-    """Return the `num_candidates` texts of a MIL-NCE pair, one cue each, cut at `text_capacity`.
+    """Return the `num_candidates` texts of a MIL-NCE pair, one cue each, up to `text_capacity` ids.
 
     A video with fewer cues repeats its last one.
     """
@@ -139,7 +139,7 @@ def overlap_ratio(narration: Narration, pair: ClipPair) -> float:
 def _draw_overlapped(
     narration: Narration, num_seconds: int, config: ClipConfig, rng: Generator
 ) -> ClipPair:
-    """The method: a centre inside the words, seconds grown around it to a length of their own."""
+    """Draw a pair as the method does: a centre in the text clip and a video clip around it."""
     first, stop = _draw_text_clip(narration, config, rng)
     start, end = _text_span(narration, first, stop)
     low, high = math.floor(start), math.ceil(end)
@@ -154,16 +154,16 @@ def _draw_overlapped(
 def _draw_aligned(
     narration: Narration, num_seconds: int, config: ClipConfig, rng: Generator
 ) -> ClipPair:
-    """Strict alignment: the first seconds of the words' own span."""
+    """Draw a strictly aligned pair: the first seconds of the text clip's span."""
     return _aligned_pair(narration, *_draw_text_clip(narration, config, rng), num_seconds, config)
 
 
 def _draw_start(
     narration: Narration, num_seconds: int, config: ClipConfig, rng: Generator
 ) -> ClipPair:
-    """The beginning: cues from the first one on until the text is full, strictly aligned.
+    """Return the strictly aligned pair of the first cues, as many as fill the text.
 
-    With nothing to the left of the first cue no coin decides anything.
+    Nothing is random: there is no cue to the left of the first one.
     """
     first, stop = _grow_text_clip(narration, 0, config.text_capacity, config, rng)
     return _aligned_pair(narration, first, stop, num_seconds, config)
@@ -172,7 +172,7 @@ def _draw_start(
 def _draw_mil_nce(
     narration: Narration, num_seconds: int, config: ClipConfig, rng: Generator
 ) -> ClipPair:
-    """MIL-NCE: a few seconds at a cue, and the cues nearest to it as candidate texts."""
+    """Draw a pair for MIL-NCE: a few seconds at a cue, and its nearest cues as candidates."""
     cue = _draw_integer(0, len(narration) - 1, rng)
     first = _nearest_cues(narration, cue, config.num_candidates)
     stop = min(first + config.num_candidates, len(narration))
@@ -225,10 +225,10 @@ def _grow_text_clip(
 
 
 def _grow_video_clip(centre: int, length: int, heads: int, num_seconds: int) -> tuple[int, int]:
-    """Return the seconds that `length` coins with `heads` heads grow from [centre, centre).
+    """Return the seconds [start, end) of a clip that grows from `centre` by `length` coin tosses.
 
     The release tosses a coin per second: right on heads, left on tails, the free side once the
-    other is at its border. The order of the coins never matters, only their count.
+    other is at its border. Only the number of heads matters, not their order.
     """
     length = min(length, num_seconds)
     right = min(max(heads, length - centre), num_seconds - centre)
@@ -263,5 +263,5 @@ def _text_span(narration: Narration, first: int, stop: int) -> tuple[float, floa
 
 
 def _draw_integer(low: int, high: int, rng: Generator) -> int:
-    """Draw from [low, high], all equally likely; five times as quick as `rng.integers`."""
+    """Draw from [low, high], all equally likely; five times as fast as `rng.integers`."""
     return low + int(rng.random() * (high - low + 1))

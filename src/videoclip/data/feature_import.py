@@ -1,4 +1,4 @@
-"""Features made elsewhere: a folder with one array per video, `VIDEO_ID.npy`."""
+"""Importing features made elsewhere: a folder with one array per video, `VIDEO_ID.npy`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from videoclip.errors import DataError
 __all__ = ["find_arrays", "import_features", "spec_of_arrays"]
 
 VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv")
-"""Many dumps call the features of a.mp4 a.mp4.npy."""
+"""Suffixes removed from names, since many folders have a.mp4.npy for a.mp4."""
 UNIT_TOLERANCE = 0.01
-"""How far from 1 the length of a normalised feature may be: half precision is coarse."""
+"""Largest deviation from norm 1 of a normalised feature in half precision."""
 
 
 def find_arrays(folder: Path | str) -> dict[str, Path]:
@@ -31,33 +31,36 @@ def find_arrays(folder: Path | str) -> dict[str, Path]:
         for suffix in VIDEO_SUFFIXES:
             video_id = video_id.removesuffix(suffix)
         if video_id in found:
-            raise DataError(f"is of the same video as {found[video_id].name}: remove one", path)
+            raise DataError(f"same video id as {found[video_id].name}; remove one of them", path)
         found[video_id] = path
     if not found:
-        raise DataError("is no folder with arrays: they are named VIDEO_ID.npy", folder)
+        raise DataError("has no arrays; name a folder with files VIDEO_ID.npy", folder)
     return found
 
 
 def spec_of_arrays(
     arrays: Mapping[str, Path], backbone: str, features_per_second: float, normalized: bool
 ) -> FeatureSpec:
-    """Return what imported features are, after a look at every file's header.
+    """Return the spec of features to import, checking the header of every file.
 
     Args:
         arrays: From `find_arrays`.
-        backbone: What made them, by the name that models ask for, such as "s3d".
+        backbone: Name of the backbone that made them, such as "s3d".
         features_per_second: Their rate.
         normalized: Whether each has L2 norm 1.
 
     Raises:
-        DataError: At the first file that is no (T, D) array of numbers, or of another width.
+        DataError: At the first file that is not a (T, D) array of numbers, or has another D.
     """
     widths: dict[int, Path] = {}
     for path in arrays.values():
         widths.setdefault(_open(path).shape[1], path)
     if len(widths) > 1:
         (width, first), (other, path), *_ = widths.items()
-        raise DataError(f"is {other} wide, but {first.name} {width}: import them apart", path)
+        raise DataError(
+            f"width {other}, but {first.name} has {width}; import them separately",
+            path,
+        )
     return FeatureSpec(
         dim=next(iter(widths)),
         features_per_second=features_per_second,
@@ -71,10 +74,10 @@ def import_features(arrays: Mapping[str, Path], store: FeatureStore) -> list[str
     """Append every array that the store does not have.
 
     Returns:
-        The ids that were added; running it again goes on where it stopped.
+        The ids that were added; a second call continues an interrupted one.
 
     Raises:
-        DataError: At the first array that is not as the store's features are.
+        DataError: At the first array that does not fit the store.
     """
     added = []
     for video_id, path in arrays.items():
@@ -84,12 +87,12 @@ def import_features(arrays: Mapping[str, Path], store: FeatureStore) -> list[str
         if store.spec.normalized:
             lengths = np.linalg.norm(features.astype(np.float32), axis=1)
             if np.abs(lengths - 1).max() > UNIT_TOLERANCE:
-                raise DataError("these features are not of length 1, as was said", path)
+                raise DataError("features are not L2-normalised, but --normalized was given", path)
         try:
             store.append(video_id, features)
         except DataError as error:
             store.refresh()
-            if video_id in store:  # another process was quicker
+            if video_id in store:  # another process added it meanwhile
                 continue
             raise DataError(f"not imported: {error}", path) from error
         added.append(video_id)
@@ -97,14 +100,14 @@ def import_features(arrays: Mapping[str, Path], store: FeatureStore) -> list[str
 
 
 def _open(path: Path) -> np.ndarray:
-    """Map an array: its header is read and checked, its numbers are not."""
+    """Map an array into memory; only its header is read and checked."""
     try:
         features: np.ndarray = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"this is not an array ({reason})", path) from error
+        raise DataError(f"not a NumPy array ({reason})", path) from error
     if features.ndim != 2 or not features.size or features.dtype.kind not in "fiu":
         raise DataError(
-            f"this is not (T, D) features but an array {features.shape} of {features.dtype}", path
+            f"expected (T, D) numbers, got an array {features.shape} of {features.dtype}", path
         )
     return features

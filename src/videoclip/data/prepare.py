@@ -1,7 +1,7 @@
-"""From a video to clean captions, and what they are worth.
+"""Clean captions of a video, and measures of their quality.
 
-Words come from the file beside a video, else from a track inside it, else, if asked, from its
-speech.
+Captions come from the file beside a video, else from a track inside it, else, if requested, from
+speech recognition.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ _OUTLIER_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class CaptionQuality:
-    """Figures that tell good captions from bad.
+    """Measures of the quality of captions.
 
     Attributes:
         num_cues: Clean cues.
         num_words: Words in them.
         coverage: Share of the video's seconds with a cue.
-        duplication: Share of the words, before cleaning, that only repeated others.
-        words_per_second: Words by seconds with a cue; 2 to 3 when somebody talks.
-        offset: Seconds by which the narration lies later than centred in the video.
+        duplication: Share of the words that cleaning removed as repeats.
+        words_per_second: Words per second with a cue; 2 to 3 in normal speech.
+        offset: Seconds from the centre of the video to the centre of the narration.
         overrun: Seconds of narration after the video's end.
     """
 
@@ -64,12 +64,12 @@ class CaptionQuality:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The words of one video.
+    """The captions of one video.
 
     Attributes:
         source: Where they come from; "none" if there are none.
         cues: Clean cues.
-        quality: Figures; None without cues.
+        quality: Measures; None without cues.
     """
 
     source: Source
@@ -83,13 +83,13 @@ def prepare_captions(
     duration: float,
     transcribe: Callable[[Path], list[Cue]] | None = None,
 ) -> Prepared:
-    """Find the words of a video, clean and assess them.
+    """Find the captions of a video, clean and assess them.
 
     Args:
         video: The video file.
         subtitles: The file beside it, if any.
         duration: Seconds of video.
-        transcribe: What recognises speech, for videos without any captions.
+        transcribe: Speech recogniser, for videos without any captions.
 
     Raises:
         DataError: If the subtitle file cannot be used.
@@ -110,7 +110,7 @@ def assess(raw: Sequence[Cue], cues: Sequence[Cue], duration: float) -> CaptionQ
     """Measure captions.
 
     Args:
-        raw: Cues as they were read.
+        raw: Cues before cleaning.
         cues: The same after cleaning; at least one.
         duration: Seconds of video.
     """
@@ -130,33 +130,33 @@ def assess(raw: Sequence[Cue], cues: Sequence[Cue], duration: float) -> CaptionQ
 
 
 def warnings_of(quality: CaptionQuality) -> list[str]:
-    """Return what looks wrong with a video's captions, one short sentence each."""
+    """Return likely problems of a video's captions, one short sentence each."""
     found = []
     if quality.overrun > _MAX_OVERRUN:
-        found.append(f"runs {quality.overrun:.0f} s beyond the video: another cut of it?")
+        found.append(f"runs {quality.overrun:.0f} s past the end of the video: another edit?")
     if quality.coverage < _MIN_COVERAGE:
         found.append(f"covers only {quality.coverage:.0%} of the video")
     if quality.words_per_second > _MAX_WORDS_PER_SECOND:
-        found.append(f"{quality.words_per_second:.1f} words a second: are the times right?")
+        found.append(f"{quality.words_per_second:.1f} words per second: are the times correct?")
     return found
 
 
 def find_outliers(offsets: Mapping[str, float]) -> dict[str, float]:
-    """Return the videos whose narration lies unlike the others', and by how many seconds.
+    """Return the videos whose narration is shifted, with the shift from the median in seconds.
 
-    An outlier is more than 5 s and 3.5 standard deviations, estimated from the median deviation,
-    from the median offset. Fewer than five videos tell nothing.
+    An outlier is more than 5 s and 3.5 standard deviations (estimated from the median absolute
+    deviation) from the median offset. Fewer than five videos have no outliers.
     """
     if len(offsets) < 5:
         return {}
     median = statistics.median(offsets.values())
-    spread = 1.4826 * statistics.median(abs(value - median) for value in offsets.values())
-    limit = max(_OUTLIER_SECONDS, _OUTLIER_DEVIATIONS * spread)
+    deviation = 1.4826 * statistics.median(abs(value - median) for value in offsets.values())
+    limit = max(_OUTLIER_SECONDS, _OUTLIER_DEVIATIONS * deviation)
     return {key: value - median for key, value in offsets.items() if abs(value - median) > limit}
 
 
 def write_vtt(path: Path, cues: Sequence[Cue]) -> None:
-    """Write cues as WebVTT; the file appears whole or not at all."""
+    """Write cues as a WebVTT file, atomically."""
     blocks = [
         f"{_stamp(cue.start)} --> {_stamp(cue.end)}\n{html.escape(cue.text, quote=False)}\n"
         for cue in cues
@@ -165,7 +165,7 @@ def write_vtt(path: Path, cues: Sequence[Cue]) -> None:
 
 
 def write_json(path: Path, captions: Mapping[str, Sequence[Cue]]) -> None:
-    """Write the cues of many videos in the form of HowTo100M's raw_caption.json."""
+    """Write the cues of many videos in the format of HowTo100M's raw_caption.json, atomically."""
     table = {
         video_id: {
             "start": [cue.start for cue in cues],

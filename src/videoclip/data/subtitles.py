@@ -1,7 +1,7 @@
-"""Subtitle files to cues: .srt, .vtt, .ass, .ssa, and the JSON of transcribers and video sites.
+"""Reading subtitle files: .srt, .vtt, .ass, .ssa, and the JSON of transcribers and video sites.
 
-SRT and WebVTT are parsed here rather than by pysubs2, which joins WebVTT comments and cue names to
-the cue before them, takes a text line with two word times for a new cue, and knows no line numbers.
+SRT and WebVTT are parsed here rather than by pysubs2, which appends WebVTT comments and cue names
+to the previous cue, reads a text line with two word times as a new cue, and has no line numbers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 SUBTITLE_SUFFIXES = (".vtt", ".srt", ".ass", ".ssa", ".json")
-"""File endings that are read, the preferred ones first."""
+"""Suffixes of the files that can be read, the preferred ones first."""
 
 _TIME = r"(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?"
 _SPAN = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s|$)")
@@ -44,25 +44,25 @@ _LANGUAGE = re.compile(r"[a-z]{2,3}(?:[-_.][a-z0-9]+)*", re.IGNORECASE)
 
 
 def read_subtitles(path: Path | str) -> list[Cue]:
-    """Read a subtitle file and clean it; see `clean_cues` for what is promised.
+    """Read a subtitle file and clean its cues; see `clean_cues`.
 
     Raises:
-        DataError: If the file cannot be read or is not what its ending says (path, line).
+        DataError: If the file cannot be read or has another format than its suffix (path, line).
     """
     return clean_cues(parse_subtitles(path))
 
 
 def parse_subtitles(path: Path | str) -> list[Cue]:
-    """Read a subtitle file as it is: cues in file order, with markup, line breaks and repeats.
+    """Read a subtitle file without cleaning: cues in file order, with markup and repeats.
 
     Raises:
-        DataError: If the file cannot be read or is not what its ending says (path, line).
+        DataError: If the file cannot be read or has another format than its suffix (path, line).
     """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUBTITLE_SUFFIXES:
         known = ", ".join(SUBTITLE_SUFFIXES)
-        raise DataError(f"unknown kind of subtitles; expected one of {known}", path)
+        raise DataError(f"unknown subtitle format; expected one of {known}", path)
     text = read_text(path)
     if suffix == ".json":
         return list(_parse_json(text, path))
@@ -74,8 +74,8 @@ def parse_subtitles(path: Path | str) -> list[Cue]:
 def find_subtitles(video: Path | str) -> Path | None:
     """Return the subtitle file beside a video: `name.vtt`, else `name.en.vtt`, or None.
 
-    The video's own name wins over one with a language, English over other languages, then the
-    order of `SUBTITLE_SUFFIXES`. For a whole folder `pair_subtitles` lists it only once.
+    A name without a language is preferred, then English, then the order of `SUBTITLE_SUFFIXES`.
+    For many videos use `pair_subtitles`, which lists each folder once.
     """
     return pair_subtitles([Path(video)])[Path(video)]
 
@@ -89,16 +89,16 @@ def pair_subtitles(videos: Iterable[Path]) -> dict[Path, Path | None]:
 
 
 def find_narrations(folder: Path | str, video_ids: Iterable[str]) -> dict[str, Path | None]:
-    """Return the subtitle file of each video id, or None, from anywhere in a folder.
+    """Return the subtitle file of each video id, or None, searching a folder and its subfolders.
 
-    An id with slashes ("camera-2/take") is looked for in folders that end like it. Of several
-    folders that have one, the least deep and then the first in sorted order is taken.
+    The file of an id with slashes ("camera-2/take") must be in a folder of that name. Of several
+    folders with a file, the least deep, then the first in sorted order is taken.
 
     Raises:
         DataError: If there is no such folder.
     """
     if not Path(folder).is_dir():
-        raise DataError("there is no such folder to find subtitles in", folder)
+        raise DataError("no such folder; name the folder with the subtitles", folder)
     files = _by_stem(Path(folder).rglob("*"))
     found: dict[str, Path | None] = {}
     for video_id in video_ids:
@@ -130,7 +130,7 @@ def _best(stem: str, files: Iterable[Path]) -> Path | None:
 
 
 def _rank(stem: str, file: Path) -> tuple[int, int] | None:
-    """Return how well a file fits a video of this stem, smaller is better; None: not at all."""
+    """Return the rank of a file for a video of this stem, smaller is better; None: no match."""
     kind = SUBTITLE_SUFFIXES.index(file.suffix.lower())
     language = file.stem.removeprefix(stem).removeprefix(".")
     if not language:
@@ -141,7 +141,7 @@ def _rank(stem: str, file: Path) -> tuple[int, int] | None:
 
 
 def read_text(path: Path) -> str:
-    """Decode a file by its byte order mark, as UTF-8, or by what its bytes look like."""
+    """Decode a file by its byte order mark, as UTF-8, or by its most likely encoding."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -155,8 +155,8 @@ def read_text(path: Path) -> str:
     if not matches:
         raise DataError("is not text in any known encoding; save it as UTF-8", path)
     for match in matches:
-        # A short text fits several encodings equally well; take the commonest, unless its words
-        # look like a language that is never written in it.
+        # A short text fits several encodings equally well; take the most common one, unless the
+        # language is never written in it.
         fits = match.chaos <= matches[0].chaos and match.language not in _NOT_WESTERN
         if match.encoding == "cp1252" and fits:
             return str(match)
@@ -169,7 +169,7 @@ def _parse_timed_text(text: str, path: Path) -> Iterator[Cue]:
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     spans = [(i, span) for i, line in enumerate(lines) if (span := _parse_span(line, path, i + 1))]
     if not spans and text.strip() and not text.startswith("WEBVTT"):
-        raise DataError("has no time span like 00:00:01,000 --> 00:00:02,500", path)
+        raise DataError("has no time span such as 00:00:01,000 --> 00:00:02,500", path)
     borders = pairwise([*(i for i, _ in spans), len(lines)])
     for (i, stop), (_, (start, end)) in zip(borders, spans, strict=True):
         block = lines[i + 1 : stop]
@@ -181,7 +181,7 @@ def _parse_timed_text(text: str, path: Path) -> Iterator[Cue]:
 
 
 def _without_name(block: list[str]) -> list[str]:
-    """Drop the number or name of the next cue, the line between an empty one and its span."""
+    """Remove the number or name of the next cue, the line between an empty one and its span."""
     if block and (block[-1].strip().isdigit() or block[-2:-1] == [""]):
         return block[:-1]
     return block
@@ -190,8 +190,8 @@ def _without_name(block: list[str]) -> list[str]:
 def _first_paragraph(block: list[str]) -> list[str]:
     """Return a WebVTT cue's text: up to an empty line, after which comments and styles may come.
 
-    Site captions begin with a line of one space, which editors strip: empty lines in front do not
-    end a cue.
+    Captions of video sites begin with a line of one space, which editors strip, so empty lines at
+    the front do not end a cue.
     """
     text = list(dropwhile(lambda line: not line, block))
     text = list(takewhile(bool, text))
@@ -205,7 +205,7 @@ def _parse_span(line: str, path: Path, number: int) -> tuple[float, float] | Non
         return _seconds(*match.groups()[:4]), _seconds(*match.groups()[4:])
     if line.lstrip()[:1].isdigit() and ":" in line:
         raise DataError(f"cannot read the time span {line.strip()!r}", path, number)
-    return None  # an arrow somebody wrote
+    return None  # an arrow in the text
 
 
 def _seconds(hours: str | None, minutes: str, seconds: str, fraction: str | None) -> float:
@@ -235,7 +235,7 @@ def _parse_json(text: str, path: Path) -> Iterator[Cue]:
     rows = _json_rows(content)
     if rows is None:
         raise DataError(
-            "is not a known kind of captions; expected segments with start, end and text", path
+            "is not a known caption format; expected segments with start, end and text", path
         )
     for i, (start, end, words) in enumerate(rows):
         if words is None or isinstance(words, float):  # HowTo100M writes NaN for no text
@@ -247,7 +247,7 @@ def _parse_json(text: str, path: Path) -> Iterator[Cue]:
 
 
 def _json_rows(content: Any) -> Sequence[tuple[Any, Any, Any]] | None:
-    """Return (start, end, text) of each caption, unchecked; None for a form we do not know."""
+    """Return (start, end, text) of each caption, unchecked; None for an unknown format."""
     if isinstance(content, dict):
         if isinstance(events := content.get("events"), list):
             return [_json3_row(e) for e in events if isinstance(e, dict) and "segs" in e]

@@ -1,6 +1,6 @@
 """Word pieces: text to the ids of a BERT vocabulary, and back.
 
-The vocabulary is one `vocab.txt`, a word piece per line, as it lies in every model folder.
+The vocabulary is the `vocab.txt` of a model folder, one word piece per line.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Tokenizer:
     """An uncased BERT word-piece tokenizer. Source: bert-base-uncased, as the paper uses it.
 
     Attributes:
-        pad_id: Id that fills up short rows.
-        cls_id: Id the towers put in front.
-        sep_id: Id the towers put behind.
+        pad_id: Id of [PAD], which fills short rows.
+        cls_id: Id of [CLS], which the towers prepend.
+        sep_id: Id of [SEP], which the towers append.
         vocab_size: Number of word pieces.
-        fingerprint: Hex digest of the vocabulary; equal where ids mean the same.
+        fingerprint: Hex digest of the vocabulary; equal if the ids mean the same.
     """
 
     def __init__(self, word_pieces: Sequence[str]) -> None:
@@ -43,7 +43,7 @@ class Tokenizer:
             first = next(i for i, piece in enumerate(word_pieces) if ids[piece] != i)
             raise DataError(f"word piece {word_pieces[first]!r} occurs twice in the vocabulary")
         if missing := [piece for piece in _SPECIAL if piece not in ids]:
-            raise DataError(f"the vocabulary has no {missing[0]}; it must be one of BERT's kind")
+            raise DataError(f"the vocabulary has no {missing[0]}; a BERT vocabulary is needed")
         self.word_pieces = tuple(word_pieces)
         self.pad_id = ids["[PAD]"]
         self.cls_id = ids["[CLS]"]
@@ -85,21 +85,21 @@ class Tokenizer:
         return cls.from_vocab(Path(folder) / VOCAB_FILE)
 
     def save(self, folder: Path | str) -> None:
-        """Write `vocab.txt` into a model folder; an old one is replaced whole or not at all."""
+        """Write `vocab.txt` into a model folder, atomically."""
         write_text(Path(folder) / VOCAB_FILE, _file_text(self.word_pieces))
 
     def encode(self, text: str) -> list[int]:
-        """Return the word-piece ids of a text, without [CLS] and [SEP]; uncut."""
+        """Return the word-piece ids of a text, without [CLS] and [SEP], not truncated."""
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         return ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the word-piece ids of many texts, on all cores; as `encode` of each."""
+        """Return the word-piece ids of many texts, on all cores; equal to `encode` of each."""
         encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return readable text for word-piece ids (lower case; special ones left out)."""
+        """Return readable text for word-piece ids (lower case, without special tokens)."""
         text: str = self._backend.decode(list(ids), skip_special_tokens=True)
         return text
 

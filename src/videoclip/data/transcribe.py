@@ -1,4 +1,4 @@
-"""Speech to cues, by Whisper (extra `asr`)."""
+"""Speech recognition with Whisper (extra `asr`)."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from videoclip.errors import ConfigError, DecodeError, MissingExtraError
 __all__ = ["Transcriber"]
 
 _MAX_SILENCE = 0.6
-"""Whisper invents words where nobody speaks; a segment more probably silent is dropped."""
+"""Segments with a higher probability of silence are dropped: Whisper invents words there."""
 
 
 class Transcriber:
-    """A speech recogniser; load it once, call it for every video.
+    """A loaded speech recogniser, to be called with video files.
 
     Args:
         model: A folder with Whisper weights for CTranslate2, or a size ("tiny.en", "small") or hub
-            id, which is fetched from the network.
+            id, which is downloaded.
         device: "cpu", "cuda" or "auto".
 
     Raises:
         MissingExtraError: Without the extra `asr`.
-        ConfigError: If there is no such model.
+        ConfigError: If the model cannot be loaded.
     """
 
     def __init__(self, model: str, device: str = "auto") -> None:
@@ -38,13 +38,13 @@ class Transcriber:
             raise ConfigError(f"cannot load the speech model '{model}': {reason}") from error
 
     def __call__(self, video: Path | str) -> list[Cue]:
-        """Recognise what is said in a video; a segment of speech is a cue.
+        """Return one cue for each segment of speech in a video.
 
         Raises:
-            DecodeError: If its sound cannot be read.
+            DecodeError: If its audio cannot be read.
         """
         try:
-            # Spans of whole segments are loose; those of their first and last word are not.
+            # Times of segments are loose; those of their first and last word are exact.
             segments, _ = self._model.transcribe(
                 str(video), vad_filter=True, word_timestamps=True, condition_on_previous_text=False
             )
@@ -54,4 +54,4 @@ class Transcriber:
                 if segment.words and segment.no_speech_prob <= _MAX_SILENCE
             ]
         except (OSError, RuntimeError, ValueError, IndexError) as error:
-            raise DecodeError(f"cannot transcribe it ({error})", video) from error
+            raise DecodeError(f"cannot transcribe the audio ({error})", video) from error

@@ -1,4 +1,4 @@
-"""A long video in short windows, and what they say put together again."""
+"""Splitting a long video into overlapping windows, and averaging their outputs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["average_windows", "sliding_windows"]
 
 
 def sliding_windows(num_features: int, window: int, step: int) -> list[tuple[int, int]]:
-    """Cut a video into half-open windows that begin every `step` features; the last may be shorter.
+    """Return half-open windows of a video, one every `step` features; the last may be shorter.
 
     Source: released evaluation of CrossTask and COIN: windows begin at 0, step, 2 step, ... until
-    what remains fits one window.
+    the rest fits one window.
     """
-    assert window >= step > 0, "windows must cover everything"
+    assert window >= step > 0, "windows must cover all positions"
     num_steps = max(0, -(-(num_features - window) // step))
     return [(i * step, min(i * step + window, num_features)) for i in range(num_steps + 1)]
 
@@ -24,7 +24,7 @@ def sliding_windows(num_features: int, window: int, step: int) -> list[tuple[int
 def average_windows(
     values: NDArray[np.floating], windows: Sequence[tuple[int, int]]
 ) -> NDArray[np.floating]:
-    """Average what overlapping windows say about each position.
+    """Return the mean of overlapping windows at each position.
 
     Args:
         values: (sum of window lengths, K), the windows one after another.
@@ -41,6 +41,6 @@ def average_windows(
         total[start:stop] += values[first : first + stop - start]
         counts[start:stop] += 1
         first += stop - start
-    assert counts.all(), "windows must cover everything"
+    assert counts.all(), "windows must cover all positions"
     mean: NDArray[np.floating] = total / counts
     return mean
