@@ -72,5 +72,5 @@ def test_errors_take_one_line(folder, capsys):
     (folder / "own.csv").write_text("video,start,end,text\nkitchen,3\n")
     assert run(folder) == 1
     assert capsys.readouterr().err == (
-        f"videoclip: error: {folder / 'own.csv'}:2: 2 of 4 fields: mend or remove the row\n"
+        f"videoclip: error: {folder / 'own.csv'}:2: 2 of 4 fields: fix or remove the row\n"
     )

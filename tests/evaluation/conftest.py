@@ -16,6 +16,7 @@ class WordEncoder:
     name = "words"
     temperature = 0.1
     classes = ()
+    max_clip_features = 32
 
     def check(self, spec):
         assert spec.dim == len(WORDS)

@@ -7,6 +7,7 @@ import pytest
 
 from videoclip.evaluation import baselines
 from videoclip.evaluation.metrics import moments
+from videoclip.zeroshot.moments import DIDEMO_CANDIDATES
 
 
 def test_chance_of_the_best_of_several_right_ones():
@@ -25,7 +26,7 @@ def test_one_right_candidate_in_many():
 
 def test_frequent_moments_come_first():
     ranking = baselines.frequency_ranking([[(0, 0), (0, 0)], [(1, 1), (0, 1)], [(0, 1), (0, 0)]])
-    assert [moments.MOMENTS[i] for i in ranking[:3]] == [(0, 0), (0, 1), (1, 1)]
+    assert [DIDEMO_CANDIDATES[i] for i in ranking[:3]] == [(0, 0), (0, 1), (1, 1)]
     assert len(ranking) == 21
 
 

@@ -65,13 +65,15 @@ def test_frames_alone_are_a_baseline(monkeypatch):
     np.testing.assert_allclose(np.linalg.norm(seconds, axis=1), 1)
     pooled = encoder.embed_windows(features, [(0, 2), (0, 3)])
     np.testing.assert_allclose(pooled[1][:2], np.array([2, 1]) / 5**0.5, rtol=1e-6)
-    with pytest.raises(IndexMismatchError, match="of other weights than backbone 'test'"):
+    with pytest.raises(
+        IndexMismatchError, match="not extracted with the weights of backbone 'test'"
+    ):
         encoder.check(replace(SPEC, fingerprint="others"))
 
 
 def test_frames_need_a_text_side(monkeypatch):
     monkeypatch.setattr(encoders, "load_backbone", lambda name, device: BlindBackbone())
-    with pytest.raises(ConfigError, match="backbone 'blind' has no text side"):
+    with pytest.raises(ConfigError, match="backbone 'blind' has no text encoder"):
         encoders.FrameEncoder("blind")
 
 

@@ -7,8 +7,11 @@ import pytest
 
 from videoclip.benchmarks.examples import Segment
 from videoclip.data import windows
-from videoclip.evaluation.metrics import labels, moments, ranking, steps
+from videoclip.evaluation.metrics import moments, ranking
+from videoclip.evaluation.metrics.steps import recall_counts
 from videoclip.evaluation.metrics.targets import label_targets, step_targets
+from videoclip.zeroshot import labels, steps
+from videoclip.zeroshot.moments import DIDEMO_CANDIDATES, rank_didemo_candidates
 
 pytestmark = pytest.mark.parity
 WINDOW, STEP = 32, 16
@@ -59,12 +62,12 @@ def test_multiple_choice(golden):
 
 def test_didemo(golden):
     arrays, case = golden("didemo")
-    assert [list(m) for m in moments.MOMENTS] == case["candidate_order"]
+    assert [list(m) for m in DIDEMO_CANDIDATES] == case["candidate_order"]
     agreements = []
     for i, times in enumerate(case["times"]):
         similarity = arrays["hidden_video"][i, 1 : WINDOW + 1] @ arrays["pooled_text"][i]
-        ranked = moments.didemo_ranking(similarity, int(arrays["vmasks"][i].sum()))
-        assert [list(moments.MOMENTS[m]) for m in ranked] == case["ranked_moments"][i]
+        ranked = rank_didemo_candidates(similarity, int(arrays["vmasks"][i].sum()))
+        assert [list(DIDEMO_CANDIDATES[m]) for m in ranked] == case["ranked_moments"][i]
         agreements.append(moments.didemo_agreement(ranked, [tuple(t) for t in times]))
     ranks, overlaps = np.array(agreements).T
     assert (ranks <= 1).mean() == pytest.approx(case["metrics"]["rank1"], abs=1e-12)
@@ -76,10 +79,10 @@ def test_crosstask_assignments(golden):
     arrays, case = golden("crosstask")
     for i, expected in enumerate(case["dp_cases"]):
         cost = arrays[f"dp{i}_cost"]
-        assignment = steps.order_steps(cost)
+        assignment = steps.step_mask(steps.order_steps(-cost, exactly_one=True), len(cost))
         assert (assignment == arrays[f"dp{i}_assign"]).all()
         assert (cost * assignment).sum() == pytest.approx(expected["cost"], abs=1e-6)
-        free = steps.order_steps(cost, exactly_one=False)
+        free = steps.step_mask(steps.order_steps(-cost), len(cost))
         assert (free == arrays[f"dp{i}_assign_not_exactly_one"]).all()
 
 
@@ -90,12 +93,13 @@ def test_crosstask_recall(golden):
         name, num_frames, num_steps = video["video"], video["frames"], video["steps"]
         ranges = windows.sliding_windows(num_frames, WINDOW, STEP)
         logits = windows.average_windows(arrays[f"{name}_window_logits"], ranges)
-        assignment = steps.order_steps(-steps.log_softmax(logits))
+        spans = steps.order_steps(steps.log_softmax(logits), exactly_one=True)
+        assignment = steps.step_mask(spans, num_frames)
         assert (assignment == arrays[f"{name}_pred"]).all()
         segments = [Segment(s, e, k - 1) for k, s, e in video["segments_1based_step_start_end"]]
         targets = step_targets(segments, num_frames, num_steps)
         assert (targets == arrays[f"{name}_true"]).all()
-        found = steps.recall_counts(assignment, targets)
+        found = recall_counts(assignment, targets)
         assert found == (video["matched"], video["present"])
         counts.setdefault(video["task"], []).append(found)
     recalls = {task: sum(f for f, _ in c) / sum(p for _, p in c) for task, c in counts.items()}

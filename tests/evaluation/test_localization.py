@@ -7,7 +7,7 @@ from videoclip.benchmarks.crosstask import CrossTask
 from videoclip.benchmarks.examples import Segment, StepVideo, Task
 from videoclip.config import EvaluateConfig
 from videoclip.errors import DataError
-from videoclip.evaluation.localization import evaluate_steps, step_localizer, task_recall
+from videoclip.evaluation.localization import evaluate_steps, step_localizer
 
 TEA = Task("1", "Make Tea", ("wash", "pour", "stir"))
 FISH = Task("2", "Fry Fish", ("cut", "fry"))
@@ -89,8 +89,3 @@ def test_validation_videos_are_not_tested(store, encoder):
     held_out = benchmark(fish("b", (0, 1, 0)), validation=[("2", "b")])
     with pytest.raises(DataError, match="no test video has features"):
         evaluate_steps(held_out, step_localizer(encoder, store, CONFIG), store, CONFIG)
-
-
-def test_recall_is_pooled_by_task():
-    counts = np.array([[1, 4], [3, 4], [1, 1], [0, 0]])
-    assert task_recall(counts, np.array([0, 0, 2, 3])) == pytest.approx((4 / 8 + 1) / 2)

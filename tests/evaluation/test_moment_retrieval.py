@@ -7,12 +7,11 @@ from videoclip.benchmarks import didemo
 from videoclip.benchmarks.examples import MomentExample
 from videoclip.config import EvaluateConfig
 from videoclip.errors import DataError
-from videoclip.evaluation.metrics.moments import didemo_agreement, span_iou
+from videoclip.evaluation.metrics.moments import didemo_agreement
 from videoclip.evaluation.moment_retrieval import (
     didemo_baselines,
     evaluate_didemo,
     evaluate_moments,
-    propose_moments,
 )
 
 CONFIG = EvaluateConfig(num_resamples=20)
@@ -32,7 +31,7 @@ def test_didemo_moments_that_are_shown_come_first(make_store, encoder):
         marked(4, "stir", *[(0.0, 5.0)] * 4, video_id="b"),
         marked(5, "stir", *[(0.0, 5.0)] * 4, video_id="absent"),
     ]
-    outcome = evaluate_didemo(examples, examples[:1], encoder, store, CONFIG)
+    outcome = evaluate_didemo((examples, examples[:1]), encoder, store, CONFIG)
     got = {m.name: m.value for m in outcome.measures}
     assert got == pytest.approx({"rank@1": 3 / 4, "rank@5": 3 / 4, "mIoU": 3 / 4})
     assert [m.video_id for m in outcome.missing] == ["absent"]
@@ -44,7 +43,7 @@ def test_didemo_moments_that_are_shown_come_first(make_store, encoder):
 def test_didemo_needs_seconds(make_store, encoder):
     store = make_store({"a": SHOWN}, rate=2.0)
     with pytest.raises(DataError, match="DiDeMo needs one feature a second, not 2"):
-        evaluate_didemo([marked(1, "fry", (5.0, 10.0))], None, encoder, store, CONFIG)
+        evaluate_didemo(([marked(1, "fry", (5.0, 10.0))], None), encoder, store, CONFIG)
 
 
 @pytest.mark.parity
@@ -70,20 +69,6 @@ def test_didemo_without_a_model(shared):
     assert (abs(np.array([0.033, 0.220]) - mean) < 3 * spread).all()
 
 
-def test_what_stands_out_is_proposed_first():
-    similarity = np.zeros(50)
-    similarity[20:28] = 1.0
-    similarity[40:43] = 0.5
-    spans = propose_moments(similarity)
-    assert spans[0].tolist() == [20, 28]
-    assert spans[1].tolist() == [40, 43]
-    assert (span_iou(spans, spans) == np.eye(len(spans))).all()
-
-
-def test_a_video_of_one_feature_is_its_own_moment():
-    assert propose_moments(np.array([0.3])).tolist() == [[0, 1]]
-
-
 def test_moments_of_any_length(make_store, encoder):
     store = make_store({"a": SHOWN, "b": ["nothing"] * 10 + ["stir"] * 2 + ["nothing"] * 8})
     examples = [
@@ -94,9 +79,12 @@ def test_moments_of_any_length(make_store, encoder):
     ]
     outcome = evaluate_moments(examples, encoder, store, CONFIG)
     got = {m.name: m.value for m in outcome.measures}
-    assert got["R1@0.5"] == got["R1@0.7"] == got["mIoU"] == 1.0
-    assert 2 / 3 < got["mAP"] < 1.0
-    assert outcome.rows[2] | {"IoU": 1.0, "start": 10.0, "end": 12.0} == outcome.rows[2]
+    # Windows are 4 s and longer, 2 s apart: borders are exact to a second, two seconds become four.
+    assert got["R1@0.5"] == 1.0 and got["R1@0.7"] == pytest.approx(2 / 3)
+    assert got["mIoU"] == pytest.approx((1 + 19 / 20 + 2 / 4) / 3)
+    assert outcome.rows[0] | {"IoU": 1.0, "start": 5.0, "end": 10.0} == outcome.rows[0]
+    assert outcome.rows[2] | {"IoU": 0.5, "start": 9.0, "end": 13.0} == outcome.rows[2]
+    assert 1 / 2 < got["mAP"] < got["mAP@0.5"] <= 1.0
     assert [c.name for c in outcome.baselines] == ["random spans", "whole video"]
     assert outcome.baselines[1].values["R1@0.5"] == pytest.approx(1 / 3)
     assert len(outcome.plots) == 3

@@ -1,13 +1,12 @@
 """Moments against naive loops."""
 
-import itertools
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from videoclip.evaluation.metrics import moments
+from videoclip.zeroshot.moments import DIDEMO_CANDIDATES
 
 
 def naive_iou(a, b):
@@ -18,21 +17,18 @@ def naive_iou(a, b):
 
 def naive_agreement(ranking, annotated):
     places, overlaps = [], []
-    top = moments.MOMENTS[ranking[0]]
+    top = DIDEMO_CANDIDATES[ranking[0]]
     for first, last in annotated:
         for place, candidate in enumerate(ranking, start=1):
-            if moments.MOMENTS[candidate] == (first, last):
+            if DIDEMO_CANDIDATES[candidate] == (first, last):
                 places.append(place)
         overlaps.append(naive_iou((top[0], top[1] + 1), (first, last + 1)))
     places, overlaps = sorted(places)[:3], sorted(overlaps)[-3:]
     return (sum(places) / len(places) if places else np.inf), sum(overlaps) / len(overlaps)
 
 
-def test_candidates_are_chunks_then_pairs():
-    assert len(moments.MOMENTS) == 21
-    assert moments.MOMENTS[:6] == tuple((i, i) for i in range(6))
-    assert moments.MOMENTS[6:] == tuple(itertools.combinations(range(6), 2))
-    assert moments.moment_index(4, 5) == 20
+def test_candidates_are_known_by_their_index():
+    assert moments.candidate_index(4, 5) == 20
 
 
 def test_iou_of_all_pairs():
@@ -42,39 +38,14 @@ def test_iou_of_all_pairs():
     np.testing.assert_allclose(moments.span_iou(a, b), expected)
 
 
-@pytest.mark.parametrize("num_valid", [1, 5, 6, 17, 25, 26, 30])
-def test_ranking_is_the_sorted_means(num_valid):
-    similarity = np.random.default_rng(num_valid).normal(size=num_valid)
-    means = {}
-    for i, (first, last) in enumerate(moments.MOMENTS):
-        seconds = [s for s in range(5 * first, 5 * last + 5) if s < num_valid]
-        if 5 * first < num_valid:
-            means[i] = sum(similarity[s] for s in seconds) / len(seconds)
-    expected = sorted(means, key=lambda i: means[i], reverse=True)
-    assert moments.didemo_ranking(similarity, num_valid).tolist() == expected
-
-
-def test_padding_states_count_where_they_are_given():
-    similarity = np.array([1.0] * 5 + [0.0] * 25)
-    assert moments.didemo_ranking(similarity, 7)[0] == moments.moment_index(0, 0)
-    assert moments.didemo_ranking(similarity[:5], 5).tolist() == [0, *range(6, 11)]
-
-
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 7), st.integers(1, 21))
 def test_agreement(seed, num_annotators, num_ranked):
     rng = np.random.default_rng(seed)
     ranking = rng.permutation(21)[:num_ranked]
-    annotated = [moments.MOMENTS[i] for i in rng.integers(21, size=num_annotators)]
+    annotated = [DIDEMO_CANDIDATES[i] for i in rng.integers(21, size=num_annotators)]
     got = moments.didemo_agreement(ranking, annotated)
     np.testing.assert_allclose(got, naive_agreement(ranking, annotated))
-
-
-def test_overlapping_spans_are_suppressed():
-    spans = np.array([[0, 10], [1, 10], [20, 30], [9, 19]], dtype=float)
-    similarity = np.array([0.5, 0.9, 0.1, 0.7])
-    assert moments.suppress_overlaps(spans, similarity, 0.5, top_k=9).tolist() == [1, 3, 2]
-    assert moments.suppress_overlaps(spans, similarity, 1.0, top_k=3).tolist() == [1, 3, 0]
 
 
 def test_average_precision_by_hand():

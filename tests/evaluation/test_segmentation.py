@@ -5,9 +5,14 @@ import pytest
 
 from videoclip.benchmarks.examples import LabelledSplit, LabelledVideo, Segment
 from videoclip.config import EvaluateConfig
-from videoclip.errors import DataError
-from videoclip.evaluation.segmentation import evaluate_labels
-from videoclip.evaluation.segmenters import Segmenter, zero_shot_segmenter
+from videoclip.errors import ConfigError, DataError
+from videoclip.evaluation.segmentation import (
+    BACKGROUND_TEXT,
+    Segmenter,
+    evaluate_labels,
+    head_segmenter,
+    zero_shot_segmenter,
+)
 
 TEXTS = ("cut", "fry", "pour")
 CONFIG = EvaluateConfig(num_resamples=20)
@@ -97,3 +102,26 @@ def test_other_labellers_are_scored_alike(store):
     assert confusion.counts[1][1] == 3
     assert np.sum(confusion.counts) == 8
     assert timeline.tracks[1].spans == ((0.0, 3.0, "cut"), (4.0, 6.0, "fry"))
+
+
+def test_a_second_is_background_unless_a_label_is_nearer_than_that_word(make_store, encoder):
+    # The word is as near to everything as half of "cut": only what is more like "fry" is a label.
+    words = {"cut": [0, 0, 0, 1, 0, 0, 0, 0], "fry": [0, 0, 0, 0, 1, 0, 0, 0]}
+    words[BACKGROUND_TEXT] = [1, 0, 0, 0.5, 1, 0, 0, 0]
+    encoder.embed_text = lambda texts: np.array([words[t] for t in texts], np.float32)
+    store = make_store({"v": ["nothing", "cut", "fry", "pour"]})
+    config = EvaluateConfig(background="text")
+    segmenter = zero_shot_segmenter(("cut", "fry"), [], encoder, store, config)
+    assert segmenter.label(LabelledVideo("v", 4.0, ())).tolist() == [0, 1, 0, 0]
+    assert segmenter.settings["background"] == "text"
+    assert segmenter.settings["videos the threshold is fitted on"] == 0
+
+
+def test_a_head_says_the_likeliest_class(make_store, encoder):
+    encoder.classes = ("cut", "fry")
+    encoder.classify_seconds = lambda features, attend_cls: features[:, [0, 3, 4]]
+    store = make_store({"v": ["nothing", "cut", "fry", "nothing"]})
+    segmenter = head_segmenter(("cut", "fry"), encoder, store, EvaluateConfig())
+    assert segmenter.label(LabelledVideo("v", 4.0, ())).tolist() == [0, 1, 2, 0]
+    with pytest.raises(ConfigError, match="2 classes, which are not the 3 labels here"):
+        head_segmenter(("cut", "fry", "pour"), encoder, store, EvaluateConfig())

@@ -1,8 +1,21 @@
+import itertools
+
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videoclip.zeroshot.moments import KEPT_SHARE, Windows, merge_windows
+from videoclip.zeroshot.moments import (
+    DIDEMO_CANDIDATES,
+    KEPT_SHARE,
+    MARGIN_WINDOWS,
+    SMOOTHNESS,
+    Windows,
+    merge_windows,
+    rank_didemo_candidates,
+    refine_moment,
+    vote_weights,
+)
 from videoclip.zeroshot.windows import window_spans
 
 
@@ -111,3 +124,91 @@ def test_videos_are_merged_side_by_side_as_each_alone(lengths, seed):
             Windows(spans, similarities, similarities + 1, min_similarity=float(rng.integers(0, 8)))
         )
     assert merge_windows(hits) == [merge_windows([one])[0] for one in hits]
+
+
+def test_candidates_are_chunks_then_pairs():
+    assert len(DIDEMO_CANDIDATES) == 21
+    assert DIDEMO_CANDIDATES[:6] == tuple((i, i) for i in range(6))
+    assert DIDEMO_CANDIDATES[6:] == tuple(itertools.combinations(range(6), 2))
+
+
+@pytest.mark.parametrize("num_valid", [1, 5, 6, 17, 25, 26, 30])
+def test_ranking_is_the_sorted_means(num_valid):
+    similarity = np.random.default_rng(num_valid).normal(size=num_valid)
+    means = {}
+    for i, (first, last) in enumerate(DIDEMO_CANDIDATES):
+        seconds = [s for s in range(5 * first, 5 * last + 5) if s < num_valid]
+        if 5 * first < num_valid:
+            means[i] = sum(similarity[s] for s in seconds) / len(seconds)
+    expected = sorted(means, key=lambda i: means[i], reverse=True)
+    assert rank_didemo_candidates(similarity, num_valid).tolist() == expected
+
+
+def test_padding_states_count_where_they_are_given():
+    similarity = np.array([1.0] * 5 + [0.0] * 25)
+    assert rank_didemo_candidates(similarity, 7)[0] == DIDEMO_CANDIDATES.index((0, 0))
+    assert rank_didemo_candidates(similarity[:5], 5).tolist() == [0, *range(6, 11)]
+
+
+def find_moments(truth):
+    """Spans of the moments of a video whose features have the given similarities."""
+    spans = window_spans(len(truth), 1.0)
+    similarities = np.array([truth[a:b].mean() for a, b in spans.tolist()])
+    windows = Windows(spans, similarities, vote_weights(similarities))
+    refined = [refine_moment(windows, moment) for moment in merge_windows([windows])[0]]
+    return [(moment.start, moment.end) for moment in refined]
+
+
+def test_what_stands_out_is_found_first_to_the_feature():
+    truth = np.zeros(50)
+    truth[20:28] = 1.0
+    truth[40:43] = 0.5
+    assert find_moments(truth)[:2] == [(20, 28), (40, 43)]
+
+
+def test_a_video_of_one_feature_is_its_own_moment():
+    assert find_moments(np.array([0.3])) == [(0, 1)]
+
+
+def naive_refine(windows, moment):
+    """The same rule: least squares as one system of equations, every span tried."""
+    spans, similarities = windows.spans.tolist(), windows.similarities
+    seed = spans[moment.window]
+    margin = MARGIN_WINDOWS * min(b - a for a, b in spans)
+    first = max(0, int(min(moment.start, seed[0])) - margin)
+    last = min(max(b for _, b in spans), int(max(moment.end, seed[1])) + margin)
+    rows, values = [], []
+    for (a, b), similarity in zip(spans, similarities, strict=True):
+        if first <= a and b <= last:
+            rows.append([1 / (b - a) if a <= t < b else 0 for t in range(first, last)])
+            values.append(similarity - similarities.mean())
+    for t in range(last - first):
+        for step in (1, 0):
+            row = [0.0] * (last - first)
+            row[t] = SMOOTHNESS**0.5 if step else 1e-3
+            if step and t + 1 < len(row):
+                row[t + 1] = -row[t]
+            if not step or t + 1 < len(row):
+                rows.append(row)
+                values.append(0.0)
+    estimates = np.linalg.lstsq(np.array(rows), np.array(values), rcond=None)[0]
+    best = min(int(moment.best), last - 1)
+    worth = {
+        (a, b): estimates[a - first : b - first].sum() / (b - a) ** 0.5
+        for a in range(first, best + 1)
+        for b in range(best + 1, last + 1)
+    }
+    return max(worth.values()), worth
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 90), st.integers(0, 2**32 - 1))
+def test_refined_moments_equal_the_naive_twin(num_features, seed):
+    spans = window_spans(num_features, 1.0)
+    similarities = np.random.default_rng(seed).normal(size=len(spans))
+    windows = Windows(spans, similarities, vote_weights(similarities))
+    for moment in merge_windows([windows])[0][:3]:
+        refined = refine_moment(windows, moment)
+        best, worth = naive_refine(windows, moment)
+        assert worth[int(refined.start), int(refined.end)] == pytest.approx(best, abs=1e-6)
+        assert 0 <= refined.start <= moment.best <= refined.end <= num_features

@@ -13,11 +13,13 @@ from videoclip.benchmarks.examples import Segment
 from videoclip.config import EvaluateConfig
 from videoclip.evaluation.baselines import even_steps
 from videoclip.evaluation.encoders import DualEncoder
-from videoclip.evaluation.metrics import labels as label_metrics
-from videoclip.evaluation.metrics.steps import log_softmax, order_steps, recall_counts
+from videoclip.evaluation.metrics.labels import segment_counts
+from videoclip.evaluation.metrics.steps import recall_counts
 from videoclip.evaluation.metrics.targets import label_targets, step_targets
 from videoclip.synthetic.narrate import label
 from videoclip.synthetic.world import SyntheticVideo
+from videoclip.zeroshot.labels import BACKGROUND, label_frames
+from videoclip.zeroshot.steps import log_softmax, order_steps, step_mask
 
 __all__ = ["TRIVIAL", "Counts", "label_seconds", "trivial"]
 
@@ -90,17 +92,18 @@ def label_seconds(encoder: DualEncoder, bed: TestBed, videos: Sequence[Synthetic
         threshold = _fit([(values(video), true_of(video)) for video in fitting])
         for video in videos:
             true = true_of(video)
-            predicted = label_metrics.label_frames(values(video), threshold)
+            predicted = label_frames(values(video), threshold)
             counts[names[0]].append(_f1_counts(predicted, true))
             counts[names[1]].append(_foreground_counts(predicted, true))
     for video in videos:
-        cost = -log_softmax(of_task(video) / encoder.temperature)
-        # A second must be likelier than chance to be worth a step.
-        runs = order_steps(cost - np.log(len(video.task.steps)), exactly_one=False)
+        gains = log_softmax(of_task(video) / encoder.temperature)
+        # A second must be likelier than chance to count for a step.
+        spans = order_steps(gains + np.log(len(video.task.steps)))
+        runs = step_mask(spans, len(gains))
         predicted, true = runs.any(axis=1) * (runs.argmax(axis=1) + 1), true_of_task(video)
         counts["F1 in order"].append(_f1_counts(predicted, true))
         counts["foreground in order"].append(_foreground_counts(predicted, true))
-        found = order_steps(cost)
+        found = step_mask(order_steps(gains, exactly_one=True), len(gains))
         targets = step_targets(_segments(video, 0), len(found), len(video.task.steps))
         counts["step recall"].append(recall_counts(found, targets))
     return {name: np.array(rows, dtype=np.float64) for name, rows in counts.items()}
@@ -113,10 +116,7 @@ def _fit(training: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]]) -> f
 
     def f1(threshold: float) -> float:
         counts = np.array(
-            [
-                _f1_counts(label_metrics.label_frames(values, threshold), true)
-                for values, true in training
-            ]
+            [_f1_counts(label_frames(values, threshold), true) for values, true in training]
         )
         found, whole = counts.sum(axis=0)
         return float(found / whole)
@@ -138,12 +138,12 @@ def _segments(video: SyntheticVideo, first: int = 1) -> list[Segment]:
 
 def _f1_counts(predicted: NDArray[np.int64], true: NDArray[np.int64]) -> tuple[float, float]:
     """F1 is twice the segments found over all predicted and all true ones."""
-    found, in_vain, missed = label_metrics.segment_counts(predicted, true, SEGMENT_IOU)
-    return 2 * found, 2 * found + in_vain + missed
+    true_positives, *errors = segment_counts(predicted, true, SEGMENT_IOU)
+    return 2 * true_positives, 2 * true_positives + sum(errors)
 
 
 def _foreground_counts(
     predicted: NDArray[np.int64], true: NDArray[np.int64]
 ) -> tuple[float, float]:
-    shown = true != label_metrics.BACKGROUND
+    shown = true != BACKGROUND
     return float((predicted == true)[shown].sum()), float(shown.sum())

@@ -35,6 +35,10 @@ class EvaluateConfig:
     rerank_top: int = 0
     """Best clips of each text that the model's re-ranker, if any, scores again; with any number
     above 0, also all choices of a question."""
+    decoding: Literal["released", "product"] = "released"
+    """How steps, labels and answers are found: `released`: as the benchmark's protocol, with the
+    settings above; `product`: as `localize`, `segment` and `answer`. Moments are always found as
+    `search` does, except the 21 of DiDeMo."""
     num_resamples: int = 1000
     """Bootstrap resamples of the test videos for the 95 % intervals."""
     seed: int = 0

@@ -1,19 +1,31 @@
-"""Numbers on benchmarks: neutral examples, embedded once, scored by pure metrics."""
+"""Scores of a model on public benchmarks, with intervals and trivial baselines beside them."""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from videoclip.benchmarks import load_benchmarks
+from videoclip.benchmarks.crosstask import CrossTask
+from videoclip.benchmarks.examples import LabelledSplit
 from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError
 from videoclip.evaluation.encoders import DualEncoder, EmbedderEncoder, FrameEncoder
+from videoclip.evaluation.localization import evaluate_steps, step_localizer
+from videoclip.evaluation.moment_retrieval import evaluate_didemo, evaluate_moments
+from videoclip.evaluation.outcome import Outcome
 from videoclip.evaluation.published import PUBLISHED
-from videoclip.evaluation.registry import PROTOCOLS
 from videoclip.evaluation.result import Result
+from videoclip.evaluation.retrieval import evaluate_retrieval
+from videoclip.evaluation.segmentation import (
+    evaluate_labels,
+    head_segmenter,
+    zero_shot_segmenter,
+)
+from videoclip.evaluation.videoqa import evaluate_multiple_choice
 from videoclip.types import OnProgress
 
 __all__ = ["FRAMES", "Result", "evaluate"]
@@ -36,8 +48,8 @@ def evaluate(
 
     Args:
         benchmark: A name in `load_benchmarks()`; "csv" for a table of your own.
-        model: A model folder or hub id, "starter", "frames" (the backbone alone), an Embedder, or
-            anything that offers what a `DualEncoder` does.
+        model: A model folder or hub id, "starter", "frames" (the backbone alone), an `Embedder`,
+            or anything with the methods of a `DualEncoder`.
         features: Store with the features of the benchmark's videos.
         annotations: Folder with the benchmark's own files, or the file.
         config: How to score.
@@ -46,7 +58,7 @@ def evaluate(
 
     Raises:
         ConfigError: If there is no such benchmark.
-        DataError: If an annotation file is missing or broken, or no video has features.
+        DataError: If an annotation file is missing or damaged, or no video has features.
         IndexMismatchError: If the features are not of the kind the model takes.
     """
     benchmarks = load_benchmarks()
@@ -75,3 +87,44 @@ def _encoder(
             return FrameEncoder(store.spec.backbone, device)
         model = Embedder.from_pretrained(model, device)
     return EmbedderEncoder(model) if isinstance(model, Embedder) else model
+
+
+def _labels(
+    examples: tuple[LabelledSplit, LabelledSplit],
+    encoder: DualEncoder,
+    store: FeatureStore,
+    config: EvaluateConfig,
+    on_progress: OnProgress | None,
+) -> Outcome:
+    test, training = examples
+    if encoder.classes:
+        segmenter = head_segmenter(test.labels, encoder, store, config)
+    else:
+        segmenter = zero_shot_segmenter(test.labels, training.videos, encoder, store, config)
+    return evaluate_labels(test, segmenter, store, config, on_progress)
+
+
+def _steps(
+    examples: CrossTask,
+    encoder: DualEncoder,
+    store: FeatureStore,
+    config: EvaluateConfig,
+    on_progress: OnProgress | None,
+) -> Outcome:
+    locate = step_localizer(encoder, store, config)
+    return evaluate_steps(examples, locate, store, config, on_progress)
+
+
+PROTOCOLS: Mapping[str, Callable[..., Outcome]] = {
+    "retrieval": evaluate_retrieval,
+    "multiple_choice": evaluate_multiple_choice,
+    "moments": evaluate_moments,
+    "chunks": evaluate_didemo,
+    "labels": _labels,
+    "steps": _steps,
+}
+"""The function that scores a model, by `Benchmark.protocol`.
+
+Each takes what `Benchmark.read` returned, an encoder, a feature store, an `EvaluateConfig` and a
+progress callback.
+"""

@@ -1,4 +1,4 @@
-"""What one gets without a model: chance, and the strongest trivial answers."""
+"""Baselines that need no model: chance, and the strongest trivial answers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from itertools import combinations, permutations
 from math import comb
 
 import numpy as np
-from numpy.typing import NDArray
 
-from videoclip.evaluation.metrics.moments import (
-    MOMENT_IOU,
-    MOMENTS,
-    NUM_COUNTED,
-    moment_index,
-)
+from videoclip.evaluation.metrics.moments import CANDIDATE_IOU, NUM_COUNTED, candidate_index
+from videoclip.types import BoolArray, IntArray, RealArray
+from videoclip.zeroshot.moments import DIDEMO_CANDIDATES
 
 __all__ = [
     "chance_ranks",
@@ -25,57 +21,60 @@ __all__ = [
     "random_steps",
 ]
 
-Moment = tuple[int, int]
+Chunks = tuple[int, int]
+"""First and last chunk of a moment of DiDeMo, inclusive."""
 
 
-def chance_ranks(num_right: NDArray[np.int64], num_candidates: int) -> NDArray[np.float64]:
-    """Return (M,) the probability that the best right candidate is among the first k, k = 1..M.
+def chance_ranks(num_correct: IntArray, num_candidates: int) -> RealArray:
+    """Return (M,) the probability that a correct candidate is among the first k, for k = 1..M.
 
     Args:
-        num_right: (N,) right candidates of each query; the others are in random order among them.
-        num_candidates: M, right ones included.
+        num_correct: (N,) correct candidates of each query; all candidates are in random order.
+        num_candidates: M, correct ones included.
     """
     k = np.arange(num_candidates)
     total = np.zeros(num_candidates)
-    for right, count in zip(*np.unique(num_right, return_counts=True), strict=True):
-        # The first k are all wrong: (M - right - i) / (M - i) for each place i.
-        all_wrong = np.cumprod(np.clip((num_candidates - right - k) / (num_candidates - k), 0, 1))
+    for correct, count in zip(*np.unique(num_correct, return_counts=True), strict=True):
+        # The first k are all wrong: (M - correct - i) / (M - i) for each place i.
+        all_wrong = np.cumprod(np.clip((num_candidates - correct - k) / (num_candidates - k), 0, 1))
         total += count * (1 - all_wrong)
-    return np.asarray(total / len(num_right))
+    return np.asarray(total / len(num_correct))
 
 
-def frequency_ranking(annotations: Sequence[Sequence[Moment]]) -> NDArray[np.int64]:
+def frequency_ranking(annotations: Sequence[Sequence[Chunks]]) -> IntArray:
     """Order DiDeMo's moments by how often annotators of other videos marked them."""
-    marked = [moment_index(*moment) for moments in annotations for moment in moments]
-    return np.argsort(-np.bincount(marked, minlength=len(MOMENTS)), kind="stable")
+    marked = [candidate_index(*moment) for moments in annotations for moment in moments]
+    return np.argsort(-np.bincount(marked, minlength=len(DIDEMO_CANDIDATES)), kind="stable")
 
 
-def random_moments(annotations: Sequence[Sequence[Moment]]) -> tuple[float, float, float]:
+def random_moments(annotations: Sequence[Sequence[Chunks]]) -> tuple[float, float, float]:
     """Return the expected rank@1, rank@5 and mIoU of DiDeMo's moments in random order, exactly.
 
-    How often the annotators agree decides a sentence's chances, not on what.
+    The chances of a sentence depend on how many of its annotators agree, not on the moment.
     """
     patterns = Counter(tuple(sorted(Counter(moments).values())) for moments in annotations)
     within = np.sum([num * _chance_within(pattern) for pattern, num in patterns.items()], axis=0)
     overlaps = [
-        np.sort(MOMENT_IOU[:, [moment_index(*m) for m in moments]])[:, -NUM_COUNTED:].mean()
+        np.sort(CANDIDATE_IOU[:, [candidate_index(*m) for m in moments]])[:, -NUM_COUNTED:].mean()
         for moments in annotations
     ]
     rank_1, rank_5 = (within / len(annotations)).tolist()
     return rank_1, rank_5, float(np.mean(overlaps))
 
 
-def _chance_within(pattern: tuple[int, ...]) -> NDArray[np.float64]:
+def _chance_within(pattern: tuple[int, ...]) -> RealArray:
     """Return the chances (2,) that the mean of the nearest three ranks is at most 1 and 5.
 
     Args:
         pattern: How many annotators marked each of the different moments of a sentence.
     """
-    num, seen = len(pattern), min(len(pattern), NUM_COUNTED)
-    # Where the first few of the marked moments stand, and how likely that is.
-    places = np.array(list(combinations(range(1, len(MOMENTS) + 1), seen)))
-    weights = np.array([comb(len(MOMENTS) - last, num - seen) for last in places[:, -1].tolist()])
-    orders = Counter(permutations(pattern, seen))
+    num, counted = len(pattern), min(len(pattern), NUM_COUNTED)
+    # Ranks of the first few of the marked moments, and the number of orders with those ranks.
+    places = np.array(list(combinations(range(1, len(DIDEMO_CANDIDATES) + 1), counted)))
+    weights = np.array(
+        [comb(len(DIDEMO_CANDIDATES) - last, num - counted) for last in places[:, -1].tolist()]
+    )
+    orders = Counter(permutations(pattern, counted))
     chances = np.zeros(2)
     for order, count in orders.items():
         ranks = np.repeat(places, order, axis=1)[:, :NUM_COUNTED].mean(axis=1)
@@ -83,17 +82,17 @@ def _chance_within(pattern: tuple[int, ...]) -> NDArray[np.float64]:
     return np.asarray(chances / (weights.sum() * orders.total()))
 
 
-def random_steps(num_frames: int, num_steps: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+def random_steps(num_frames: int, num_steps: int, rng: np.random.Generator) -> BoolArray:
     """Give each step one frame, at random but in order: (T, K)."""
     return _at(np.sort(rng.choice(num_frames, num_steps, replace=False)), num_frames)
 
 
-def even_steps(num_frames: int, num_steps: int) -> NDArray[np.bool_]:
+def even_steps(num_frames: int, num_steps: int) -> BoolArray:
     """Spread the steps evenly over the video: (T, K)."""
     return _at(((np.arange(num_steps) + 0.5) * num_frames / num_steps).astype(int), num_frames)
 
 
-def _at(frames: NDArray[np.int64], num_frames: int) -> NDArray[np.bool_]:
+def _at(frames: IntArray, num_frames: int) -> BoolArray:
     assignment = np.zeros((num_frames, len(frames)), dtype=bool)
     assignment[frames, np.arange(len(frames))] = True
     return assignment

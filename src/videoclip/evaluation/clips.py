@@ -1,8 +1,8 @@
-"""From annotated spans to rows of a feature store, and to embeddings."""
+"""Annotated spans as rows of a feature store, and their embeddings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -14,7 +14,7 @@ from videoclip.errors import DataError
 from videoclip.evaluation.encoders import DualEncoder
 from videoclip.evaluation.metrics.targets import frame_span
 from videoclip.evaluation.outcome import Missing
-from videoclip.types import OnProgress
+from videoclip.types import FloatArray, IntArray, OnProgress
 
 __all__ = [
     "Clip",
@@ -22,6 +22,7 @@ __all__ = [
     "embed_texts",
     "find_clip",
     "read_clips",
+    "unique",
     "with_features",
 ]
 
@@ -34,6 +35,7 @@ class _OfVideo(Protocol):
 
 
 ExampleT = TypeVar("ExampleT", bound=_OfVideo)
+ItemT = TypeVar("ItemT", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,10 @@ class Clip:
 def with_features(
     examples: Iterable[ExampleT], store: FeatureStore
 ) -> tuple[list[ExampleT], list[Missing]]:
-    """Separate examples whose video has features from videos that have none.
+    """Return the examples whose video has features, and the videos without any.
 
     Raises:
-        DataError: If none has, which means that the store is of other videos.
+        DataError: If no video has features: the store is of other videos.
     """
     present, missing = [], {}
     example = None
@@ -80,9 +82,9 @@ def find_clip(
     Args:
         store: It has the video.
         video_id: The video.
-        start: Start of the span; None for the video's own.
-        end: End of the span; None for the video's own.
-        clip_seconds: Longest part, from the start, that is taken; 0 for all of it.
+        start: Start of the span; None for that of the video.
+        end: End of the span; None for that of the video.
+        clip_seconds: Longest part, from the start, that is used; 0 for all of it.
     """
     rate, num_features = store.spec.features_per_second, store.num_features(video_id)
     first, last = frame_span(
@@ -98,12 +100,12 @@ def embed_clips(
     store: FeatureStore,
     clips: Sequence[Clip],
     on_progress: OnProgress | None = None,
-) -> NDArray[np.float32]:
+) -> FloatArray:
     """Embed clips: (M, E)."""
     parts = []
     for begin in range(0, len(clips), CLIPS_AT_ONCE):
         some = clips[begin : begin + CLIPS_AT_ONCE]
-        # Windows are embedded one by one, so that clips of different videos may stand in a row.
+        # Each window is embedded by itself, so that clips of different videos can be joined.
         rows = read_clips(store, some)
         ends = np.cumsum([len(r) for r in rows]).tolist()
         parts.append(encoder.embed_windows(np.concatenate(rows), list(zip([0, *ends], ends))))
@@ -117,9 +119,13 @@ def read_clips(store: FeatureStore, clips: Sequence[Clip]) -> list[NDArray[np.fl
     return store.read_windows([(clip.video_id, clip.first, clip.last) for clip in clips])
 
 
-def embed_texts(
-    encoder: DualEncoder, texts: Sequence[str]
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Embed each different text once: (U, E), and (N,) the row of each text."""
-    place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-    return encoder.embed_text(list(place)), np.array([place[text] for text in texts])
+def embed_texts(encoder: DualEncoder, texts: Sequence[str]) -> tuple[FloatArray, IntArray]:
+    """Embed each different text once: (U, E), and (N,) the row of every text."""
+    different, index = unique(texts)
+    return encoder.embed_text(different), index
+
+
+def unique(items: Sequence[ItemT]) -> tuple[list[ItemT], IntArray]:
+    """Return each different item once, in their order, and (N,) the place of every item."""
+    place = {item: i for i, item in enumerate(dict.fromkeys(items))}
+    return list(place), np.array([place[item] for item in items])

@@ -1,11 +1,11 @@
-"""Step localisation: where in a video of a known task each of its ordered steps happens."""
+"""Step localisation: where each of the ordered steps of a known task happens in a video."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from videoclip.benchmarks.crosstask import CrossTask, released_split
 from videoclip.benchmarks.examples import StepVideo
@@ -15,7 +15,7 @@ from videoclip.errors import DataError
 from videoclip.evaluation.baselines import even_steps, random_steps
 from videoclip.evaluation.clips import with_features
 from videoclip.evaluation.encoders import DualEncoder
-from videoclip.evaluation.metrics.steps import log_softmax, order_steps, recall_counts
+from videoclip.evaluation.metrics.steps import recall_counts, task_recall
 from videoclip.evaluation.metrics.targets import step_targets
 from videoclip.evaluation.outcome import (
     Bars,
@@ -26,14 +26,17 @@ from videoclip.evaluation.outcome import (
     TimelinePlot,
     Track,
     measure,
+    pick_evenly,
     share_histogram,
 )
-from videoclip.types import OnProgress
+from videoclip.types import BoolArray, FloatArray, IntArray, OnProgress
+from videoclip.zeroshot.confidence import MIN_Z_SCORE, UNRELATED_QUERIES, Calibration
+from videoclip.zeroshot.steps import log_softmax, order_steps, step_mask
 
-__all__ = ["Assignment", "crosstask_test", "evaluate_steps", "step_localizer", "task_recall"]
+__all__ = ["Localizer", "crosstask_test", "evaluate_steps", "step_localizer"]
 
-Assignment = NDArray[np.bool_]
-"""(T, K), True where a second is given to a step."""
+Localizer = Callable[[StepVideo], BoolArray]
+"""From a video to (T, K), True where a frame is assigned to a step."""
 NUM_TIMELINES = 6
 NUM_RANDOM_DRAWS = 10
 
@@ -41,12 +44,12 @@ NUM_RANDOM_DRAWS = 10
 def crosstask_test(
     benchmark: CrossTask, store: FeatureStore
 ) -> tuple[list[StepVideo], list[Missing]]:
-    """Return the released test videos among those with features, and the videos without.
+    """Return the released test videos among those with features, and the videos left out.
 
     Videos with fewer features than steps, or without any step, are left out as well.
 
     Raises:
-        DataError: If no test video is left.
+        DataError: If no test video remains.
     """
     present, missing = with_features(benchmark.videos, store)
     test = released_split(present, benchmark.validation, set(store.video_ids))[1]
@@ -64,38 +67,47 @@ def crosstask_test(
     return kept, missing
 
 
-def step_localizer(
-    encoder: DualEncoder, store: FeatureStore, config: EvaluateConfig
-) -> Callable[[StepVideo], Assignment]:
+def step_localizer(encoder: DualEncoder, store: FeatureStore, config: EvaluateConfig) -> Localizer:
     """Return a function that finds the steps of one video, zero-shot.
 
-    Similarities of seconds with step texts become log-probabilities over the task's steps, at the
-    model's temperature; the cheapest ordered assignment wins. Where steps take runs of seconds, a
-    second must be likelier than chance to be worth it: otherwise background is always cheaper.
+    Source: as released, similarities of frames with step texts become log-probabilities over the
+    task's steps, at the model's temperature, and the likeliest ordered assignment wins. If steps
+    take runs of frames, a frame counts only if it is likelier than chance: otherwise background
+    would always be best. With `decoding="product"`: z-scores over unrelated queries, as `localize`.
     """
-    texts: dict[str, NDArray[np.float32]] = {}
 
-    def locate(video: StepVideo) -> Assignment:
-        task = video.task
-        if task.task_id not in texts:
-            texts[task.task_id] = encoder.embed_text(task.steps)
-        features = store.read(video.video_id)
-        seconds = encoder.embed_seconds(features, attend_cls=config.attend_cls)
-        logits = seconds @ texts[task.task_id].T / encoder.temperature  # (T, K)
-        chance = 0.0 if config.exactly_one else np.log(len(task.steps))
-        return order_steps(-log_softmax(logits) - chance, exactly_one=config.exactly_one)
+    @cache
+    def embed_steps(steps: tuple[str, ...]) -> FloatArray:
+        return encoder.embed_text(steps)
 
-    return locate
+    def locate(video: StepVideo) -> BoolArray:
+        seconds = encoder.embed_seconds(store.read(video.video_id), attend_cls=config.attend_cls)
+        logits = seconds @ embed_steps(video.task.steps).T / encoder.temperature  # (T, K)
+        chance = 0.0 if config.exactly_one else np.log(len(video.task.steps))
+        spans = order_steps(log_softmax(logits) + chance, exactly_one=config.exactly_one)
+        return step_mask(spans, len(seconds))
+
+    if config.decoding == "released":
+        return locate
+    calibration = Calibration.of_scenes(encoder.embed_text(UNRELATED_QUERIES))
+
+    def locate_as_product(video: StepVideo) -> BoolArray:
+        seconds = encoder.embed_seconds(store.read(video.video_id), attend_cls=True)
+        similarities = embed_steps(video.task.steps) @ seconds.T  # (K, T)
+        z_scores = calibration.z_scores(seconds, similarities).T
+        return step_mask(order_steps(z_scores - MIN_Z_SCORE, optional=True), len(seconds))
+
+    return locate_as_product
 
 
 def evaluate_steps(
     benchmark: CrossTask,
-    locate: Callable[[StepVideo], Assignment],
+    locate: Localizer,
     store: FeatureStore,
     config: EvaluateConfig,
     on_progress: OnProgress | None = None,
 ) -> Outcome:
-    """Score assignments of the released test videos.
+    """Score the steps found in the released test videos.
 
     Args:
         benchmark: All annotated videos.
@@ -107,14 +119,15 @@ def evaluate_steps(
     videos, missing = crosstask_test(benchmark, store)
     rate = store.spec.features_per_second
     rng = np.random.default_rng(config.seed)
-    found, even, random = [], [], []
+    model, even, random = [], [], []
     rows: list[dict[str, Setting]] = []
     plots: list[TimelinePlot] = []
-    for done, video in enumerate(videos, start=1):
+    plotted = pick_evenly(len(videos), NUM_TIMELINES)
+    for i, video in enumerate(videos):
         num_frames, num_steps = store.num_features(video.video_id), len(video.task.steps)
         true = step_targets(video.segments, num_frames, num_steps, rate)
         predicted = locate(video)
-        found.append(recall_counts(predicted, true))
+        model.append(recall_counts(predicted, true))
         even.append(recall_counts(even_steps(num_frames, num_steps), true))
         draws = [random_steps(num_frames, num_steps, rng) for _ in range(NUM_RANDOM_DRAWS)]
         random.append(np.mean([recall_counts(draw, true) for draw in draws], axis=0))
@@ -122,75 +135,56 @@ def evaluate_steps(
             {
                 "task": video.task.task_id,
                 "video_id": video.video_id,
-                "steps found": found[-1][0],
-                "steps present": found[-1][1],
+                "steps found": model[-1][0],
+                "steps present": model[-1][1],
             }
         )
-        if (done - 1) % max(1, len(videos) // NUM_TIMELINES) == 0 and len(plots) < NUM_TIMELINES:
+        if i in plotted:
             plots.append(_timeline(video, predicted, num_frames, rate))
         if on_progress:
-            on_progress(done, len(videos))
+            on_progress(i + 1, len(videos))
 
     tasks = [video.task.task_id for video in videos]
-    counts = np.array(found, dtype=np.float64)
-    names = list(dict.fromkeys(tasks))
+    titles = {video.task.task_id: video.task.title for video in videos}
+    names = list(titles)
     owner = np.array([names.index(task) for task in tasks])
+    counts = np.array(model, dtype=np.float64)
 
-    def recall(items: NDArray[np.int64]) -> float:
+    def recall(items: IntArray) -> float:
         return task_recall(counts[items], owner[items])
 
-    per_task = [task_recall(counts[owner == i], owner[owner == i]) for i in range(len(names))]
-    spread = share_histogram(
-        "Recall of each video",
-        "recall",
-        {
-            name: [hits / present for hits, present in of if present]
-            for name, of in (("model", found), ("evenly spread", even))
-        },
-    )
-    titles = {video.task.task_id: video.task.title for video in videos}
+    per_task = tuple(recall(np.flatnonzero(owner == i)) for i in range(len(names)))
+    shares = {
+        name: [found / present for found, present in of if present]
+        for name, of in (("model", model), ("evenly spread", even))
+    }
+    steps = "exactly one second each" if config.exactly_one else "a run of seconds each"
     return Outcome(
         protocol="recall of ordered steps, mean over tasks; released split of videos with features",
         settings={
-            "steps": "exactly one second each" if config.exactly_one else "a run of seconds each",
-            "attend to [CLS]": config.attend_cls,
+            "steps": "as `localize` finds them" if config.decoding == "product" else steps,
+            "attend to [CLS]": config.decoding == "product" or config.attend_cls,
             "tasks": len(names),
             "features per second": rate,
         },
         measures=(measure("average recall", recall, [v.video_id for v in videos], config),),
-        baselines=(
-            Baseline("random", {"average recall": task_recall(np.array(random), owner)}),
-            Baseline(
-                "evenly spread",
-                {"average recall": task_recall(np.array(even, dtype=np.float64), owner)},
-            ),
+        baselines=tuple(
+            Baseline(name, {"average recall": task_recall(np.array(of, dtype=np.float64), owner)})
+            for name, of in (("random", random), ("evenly spread", even))
         ),
         num_examples=int(counts[:, 1].sum()),
         num_videos=len(videos),
         missing=tuple(missing),
         rows=tuple(rows),
         plots=(
-            Bars("Recall by task", tuple(titles[n] for n in names), tuple(per_task)),
-            spread,
+            Bars("Recall by task", tuple(titles.values()), per_task),
+            share_histogram("Recall of each video", "recall", shares),
             *plots,
         ),
     )
 
 
-def task_recall(counts: NDArray[np.float64], tasks: NDArray[np.int64]) -> float:
-    """Return the mean over tasks of steps found over steps present, pooled over its videos.
-
-    Args:
-        counts: (V, 2) of each video: found, present.
-        tasks: (V,) task of each video.
-    """
-    found, present = (np.bincount(tasks, counts[:, i]) for i in (0, 1))
-    return float((found[present > 0] / present[present > 0]).mean())
-
-
-def _timeline(
-    video: StepVideo, predicted: Assignment, num_frames: int, rate: float
-) -> TimelinePlot:
+def _timeline(video: StepVideo, predicted: BoolArray, num_frames: int, rate: float) -> TimelinePlot:
     names = video.task.steps
     true = tuple((s.start, s.end, names[s.label]) for s in video.segments)
     runs = tuple(

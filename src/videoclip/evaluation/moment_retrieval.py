@@ -1,12 +1,12 @@
-"""Moment retrieval: which span of a video a sentence describes."""
+"""Moment retrieval: the span of a video that a sentence describes."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from videoclip.benchmarks.examples import MomentExample
 from videoclip.config import EvaluateConfig
@@ -19,74 +19,80 @@ from videoclip.evaluation.metrics import moments
 from videoclip.evaluation.outcome import (
     Baseline,
     Histogram,
-    Measure,
     Outcome,
     TimelinePlot,
     Track,
-    measure,
+    mean_measure,
+    pick_evenly,
 )
-from videoclip.types import OnProgress
+from videoclip.types import FloatArray, IntArray, OnProgress, RealArray
+from videoclip.zeroshot.moments import (
+    DIDEMO_CHUNK_SECONDS,
+    Proposal,
+    Windows,
+    merge_windows,
+    rank_didemo_candidates,
+    refine_moment,
+    vote_weights,
+)
+from videoclip.zeroshot.windows import WindowConfig, window_spans
 
-__all__ = ["didemo_baselines", "evaluate_didemo", "evaluate_moments", "propose_moments"]
+__all__ = ["didemo_baselines", "evaluate_didemo", "evaluate_moments"]
 
 DIDEMO_SECONDS = 32
 MAX_PROPOSALS = 10
 RECALL_IOUS = (0.5, 0.7)
 PRECISION_IOUS = tuple(np.round(np.arange(0.5, 1.0, 0.05), 2).tolist())
 NUM_TIMELINES = 6
+DecodedT = TypeVar("DecodedT")
 
 
 def evaluate_didemo(
-    examples: Sequence[MomentExample],
-    prior: Sequence[MomentExample] | None,
+    examples: tuple[Sequence[MomentExample], Sequence[MomentExample] | None],
     encoder: DualEncoder,
     store: FeatureStore,
     config: EvaluateConfig,
     on_progress: OnProgress | None = None,
 ) -> Outcome:
-    """Rank the 21 moments of each video for each sentence.
+    """Rank DiDeMo's 21 moments of each video for each sentence.
 
     Args:
-        examples: Sentences of the test file.
-        prior: Sentences of another split, for the frequency prior; None if there is none at hand.
+        examples: Sentences of the test file; and those of another split for the frequency prior,
+            or None.
         encoder: The model.
-        store: Features.
+        store: Features, one per second.
         config: Intervals.
         on_progress: Called with the number of videos done and in all.
 
-    Source: released evaluation, except that candidates which reach beyond a video are means of
-    what there is, not of padding too.
+    Raises:
+        DataError: If no video has features, or they are not one per second.
+
+    Source: released evaluation. Deviation: a candidate that extends beyond the video is the mean
+    of the seconds there are, without padding.
     """
-    present, missing = with_features(examples, store)
+    test, prior = examples
+    present, missing = with_features(test, store)
     rate = store.spec.features_per_second
     if rate != 1:
         raise DataError(f"DiDeMo needs one feature a second, not {rate:g}", store.folder)
-    text, text_of = embed_texts(encoder, [example.text for example in present])
-    similarities = _per_second(
-        present,
-        text[text_of],
-        lambda video_id: encoder.embed_seconds(
-            store.read(video_id, 0, DIDEMO_SECONDS), attend_cls=True
-        ),
-        on_progress,
-    )
-    agreement = np.array(
-        [
-            moments.didemo_agreement(
-                moments.didemo_ranking(similarity, len(similarity)), _chunks(example)
-            )
-            for example, similarity in zip(present, similarities, strict=True)
-        ]
-    )
+
+    def rank(video_id: str, text: FloatArray) -> list[IntArray]:
+        features = store.read(video_id, 0, DIDEMO_SECONDS)
+        seconds = encoder.embed_seconds(features, attend_cls=True)
+        return [rank_didemo_candidates(row, len(row)) for row in text @ seconds.T]
+
+    rankings = _by_video(present, encoder, rank, on_progress)
+    pairs = zip(rankings, present, strict=True)
+    agreement = np.array([moments.didemo_agreement(r, _chunks(e)) for r, e in pairs])
     videos = [example.video_id for example in present]
     ranks, overlaps = agreement.T
     return Outcome(
         protocol="the 21 moments of a video ranked for a sentence; three nearest annotators count",
         settings={"sentences": len(present), "seconds seen": DIDEMO_SECONDS},
         measures=(
-            _share("rank@1", ranks <= 1, videos, config),
-            _share("rank@5", ranks <= 5, videos, config),
-            _share("mIoU", overlaps, videos, config),
+            mean_measure("rank@1", ranks <= 1, videos, config),
+            mean_measure("rank@5", ranks <= 5, videos, config),
+            mean_measure("mIoU", overlaps, videos, config),
         ),
         baselines=didemo_baselines(present, prior),
         num_examples=len(present),
@@ -116,11 +122,11 @@ def evaluate_didemo(
 def didemo_baselines(
     examples: Sequence[MomentExample], prior: Sequence[MomentExample] | None
 ) -> tuple[Baseline, ...]:
-    """Score random order and, where another split is at hand, its most frequent moments."""
+    """Score random order and, if there is another split, its moments by frequency."""
     annotated = [_chunks(example) for example in examples]
     names = ("rank@1", "rank@5", "mIoU")
     chance = random_moments(annotated)
-    comparisons = [
+    baselines = [
         Baseline("random", dict(zip(names, chance, strict=True)), "expected over random orders")
     ]
     if prior is not None:
@@ -128,14 +134,14 @@ def didemo_baselines(
         agreement = np.array([moments.didemo_agreement(ranking, marked) for marked in annotated])
         ranks, overlaps = agreement.T
         values = ((ranks <= 1).mean(), (ranks <= 5).mean(), overlaps.mean())
-        comparisons.append(
+        baselines.append(
             Baseline(
                 "moment frequency prior",
                 {name: float(value) for name, value in zip(names, values, strict=True)},
                 "order of moments in another split",
             )
         )
-    return tuple(comparisons)
+    return tuple(baselines)
 
 
 def evaluate_moments(
@@ -145,10 +151,10 @@ def evaluate_moments(
     config: EvaluateConfig,
     on_progress: OnProgress | None = None,
 ) -> Outcome:
-    """Propose spans for each sentence and hold them against all that show it.
+    """Find moments of any length for each sentence, as `VideoLibrary.search` does in one video.
 
     Raises:
-        DataError: If a sentence has no moments, or no video has features.
+        DataError: If a sentence has no annotated moments, or no video has features.
     """
     if unanswered := [example.example_id for example in examples if not example.moments]:
         raise DataError(
@@ -157,31 +163,35 @@ def evaluate_moments(
         )
     present, missing = with_features(examples, store)
     rate = store.spec.features_per_second
-    text, text_of = embed_texts(encoder, [example.text for example in present])
-    similarities = _per_second(
-        present,
-        text[text_of],
-        lambda video_id: encoder.embed_seconds(store.read(video_id), attend_cls=config.attend_cls),
-        on_progress,
-    )
+
+    def propose(video_id: str, text: FloatArray) -> list[RealArray]:
+        features = store.read(video_id)
+        spans = window_spans(len(features), rate)
+        vectors = encoder.embed_windows(features, [(a, b) for a, b in spans.tolist()])  # (W, E)
+        rows = text @ vectors.T
+        windows = [Windows(spans, row, vote_weights(row)) for row in rows]
+        pairs = zip(windows, merge_windows(windows), strict=True)
+        return [_spans(of, merged[:MAX_PROPOSALS]) / rate for of, merged in pairs]
+
+    proposals = _by_video(present, encoder, propose, on_progress)
     rng = np.random.default_rng(config.seed)
-    proposals, whole, random = [], [], []
-    for similarity in similarities:
-        end = len(similarity) / rate
-        proposals.append(propose_moments(similarity) / rate)
-        whole.append(np.array([[0.0, end]]))
-        random.append(np.sort(rng.uniform(0, end, size=(MAX_PROPOSALS, 2)), axis=1))
+    ends = [store.num_features(example.video_id) / rate for example in present]
+    whole = [np.array([[0.0, end]]) for end in ends]
+    random = [np.sort(rng.uniform(0, end, size=(MAX_PROPOSALS, 2)), axis=1) for end in ends]
     true = [np.array(example.moments) for example in present]
     values = _moment_values(proposals, true)
     videos = [example.video_id for example in present]
+    lengths = ", ".join(f"{seconds:g}" for seconds in WindowConfig().lengths)
     return Outcome(
-        protocol="spans proposed for a sentence; the one that stands out most comes first",
+        protocol="moments merged from windows, ranked by similarity with a sentence",
         settings={
             "proposals": MAX_PROPOSALS,
-            "attend to [CLS]": config.attend_cls,
+            "seconds of the windows": lengths,
             "sentences": len(present),
         },
-        measures=tuple(_share(name, column, videos, config) for name, column in values.items()),
+        measures=tuple(
+            mean_measure(name, column, videos, config) for name, column in values.items()
+        ),
         baselines=(
             Baseline("random spans", _means(_moment_values(random, true))),
             Baseline("whole video", _means(_moment_values(whole, true))),
@@ -201,70 +211,52 @@ def evaluate_moments(
             for i, (example, spans) in enumerate(zip(present, proposals, strict=True))
         ),
         plots=tuple(
-            TimelinePlot(
-                f"{present[i].text} ({present[i].video_id})",
-                len(similarities[i]) / rate,
-                (
-                    Track("true", tuple((*span, "") for span in present[i].moments)),
-                    Track(
-                        "predicted", ((float(proposals[i][0, 0]), float(proposals[i][0, 1]), ""),)
-                    ),
-                ),
-            )
-            for i in range(0, len(present), max(1, len(present) // NUM_TIMELINES))
-        )[:NUM_TIMELINES],
+            _timeline(present[i], proposals[i], ends[i])
+            for i in pick_evenly(len(present), NUM_TIMELINES)
+        ),
     )
 
 
-def propose_moments(similarity: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the spans of a video in which a sentence's similarity stands out most.
+def _spans(windows: Windows, merged: Sequence[Proposal]) -> RealArray:
+    refined = [refine_moment(windows, moment) for moment in merged]
+    return np.array([(moment.start, moment.end) for moment in refined])
 
-    Every span is a candidate. It is worth the sum of its similarities above the video's mean, over
-    the square root of its length: the scan statistic for a change of mean, which favours neither
-    short nor long spans.
+
+def _by_video(
+    examples: Sequence[MomentExample],
+    encoder: DualEncoder,
+    decode: Callable[[str, FloatArray], Sequence[DecodedT]],
+    on_progress: OnProgress | None,
+) -> list[DecodedT]:
+    """Return what `decode` returns for each example; each video is embedded once.
 
     Args:
-        similarity: (T,) of each feature with the sentence.
-
-    Returns:
-        (P, 2) ranges of features, best first, none overlapping another.
+        examples: The sentences.
+        encoder: The model.
+        decode: From a video and the embeddings (N, E) of its sentences to one result for each.
+        on_progress: Called with the number of videos done and in all.
     """
-    num = len(similarity)
-    above = np.concatenate(([0.0], np.cumsum(similarity - similarity.mean(), dtype=np.float64)))
-    starts, ends = np.triu_indices(num + 1, k=1)
-    worth = (above[ends] - above[starts]) / np.sqrt(ends - starts)
-    spans = np.stack((starts, ends), axis=1).astype(np.float64)
-    picked = moments.suppress_overlaps(spans, worth, 0.0, MAX_PROPOSALS)
-    return spans[picked]
-
-
-def _per_second(
-    examples: Sequence[MomentExample],
-    text: NDArray[np.float32],
-    seconds_of: Callable[[str], NDArray[np.float32]],
-    on_progress: OnProgress | None,
-) -> list[NDArray[np.float32]]:
-    """Compare each sentence with the seconds of its video; each video is embedded once."""
+    text, text_of = embed_texts(encoder, [example.text for example in examples])
     of_video: dict[str, list[int]] = defaultdict(list)
     for i, example in enumerate(examples):
         of_video[example.video_id].append(i)
-    result: dict[int, NDArray[np.float32]] = {}
+    decoded: dict[int, DecodedT] = {}
     for done, (video_id, indices) in enumerate(of_video.items(), start=1):
-        result.update(zip(indices, text[indices] @ seconds_of(video_id).T, strict=True))
+        decoded.update(zip(indices, decode(video_id, text[text_of[indices]]), strict=True))
         if on_progress:
             on_progress(done, len(of_video))
-    return [result[i] for i in range(len(examples))]
+    return [decoded[i] for i in range(len(examples))]
 
 
 def _chunks(example: MomentExample) -> list[tuple[int, int]]:
-    size = moments.CHUNK_SECONDS
+    size = DIDEMO_CHUNK_SECONDS
     return [(int(start // size), int(end // size) - 1) for start, end in example.moments]
 
 
 def _moment_values(
-    predicted: Sequence[NDArray[np.float64]], true: Sequence[NDArray[np.float64]]
-) -> dict[str, NDArray[np.float64]]:
-    """Return (N,) values per measure: recall of the first span, its IoU, average precision."""
+    predicted: Sequence[RealArray], true: Sequence[RealArray]
+) -> dict[str, RealArray]:
+    """Return (N,) values of each measure: recall and IoU of the first span, average precision."""
     pairs = list(zip(predicted, true, strict=True))
     first = np.array([moments.span_iou(p[:1], t).max() for p, t in pairs])
     precision = np.array(
@@ -278,12 +270,12 @@ def _moment_values(
     }
 
 
-def _means(values: dict[str, NDArray[np.float64]]) -> dict[str, float]:
+def _means(values: dict[str, RealArray]) -> dict[str, float]:
     return {name: float(column.mean()) for name, column in values.items()}
 
 
-def _share(
-    name: str, values: NDArray[np.generic], videos: Sequence[str], config: EvaluateConfig
-) -> Measure:
-    numbers = values.astype(np.float64)
-    return measure(name, lambda items: float(numbers[items].mean()), videos, config)
+def _timeline(example: MomentExample, proposals: RealArray, duration: float) -> TimelinePlot:
+    start, end = proposals[0].tolist()
+    true = Track("true", tuple((*span, "") for span in example.moments))
+    title = f"{example.text} ({example.video_id})"
+    return TimelinePlot(title, duration, (true, Track("predicted", ((start, end, ""),))))

@@ -1,4 +1,4 @@
-"""What an evaluation found: numbers with intervals, baselines beside them, and data for plots."""
+"""Outcome of an evaluation: numbers with intervals, baselines and data for plots."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from videoclip.config import EvaluateConfig
 from videoclip.evaluation.metrics.intervals import bootstrap_interval
+from videoclip.types import BoolArray, IntArray, RealArray
 
 __all__ = [
     "Bars",
@@ -24,17 +24,21 @@ __all__ = [
     "Statistic",
     "TimelinePlot",
     "Track",
+    "mean_measure",
     "measure",
+    "pick_evenly",
     "share_histogram",
+    "similarity_histogram",
 ]
 
+NUM_BINS = 40
 Setting = str | int | float | bool
-Statistic = Callable[[NDArray[np.int64]], float]
+Statistic = Callable[[IntArray], float]
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One number of ours.
+    """One number of the evaluated model.
 
     Attributes:
         name: For instance "text-to-video R@1".
@@ -53,12 +57,12 @@ class Measure:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The same numbers of something else: chance, a trivial answer, a published row.
+    """The same numbers without the evaluated model: chance, a trivial answer, a published row.
 
     Attributes:
         name: For instance "random".
-        values: By the name of the measure; those not known are absent.
-        note: Where the numbers are from, or what to know about them.
+        values: By the name of the measure; unknown ones are absent.
+        note: Source of the numbers, or a remark.
     """
 
     name: str
@@ -68,7 +72,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Missing:
-    """A video that could not be evaluated, and why."""
+    """A video that could not be evaluated, and the reason."""
 
     video_id: str
     reason: str
@@ -76,13 +80,13 @@ class Missing:
 
 @dataclass(frozen=True)
 class Histogram:
-    """How values are spread, for one or several series.
+    """Distribution of values, for one or several series.
 
     Attributes:
         title: Above the plot.
-        x_label: What the values are, with unit.
+        x_label: Name and unit of the values.
         edges: Bin edges, one more than bins.
-        counts: Per series, by name; shares are drawn, so that series of any size compare.
+        counts: Of each series, by name. Drawn as shares, so that series of any size compare.
     """
 
     title: str
@@ -92,12 +96,30 @@ class Histogram:
 
 
 def share_histogram(title: str, x_label: str, shares: Mapping[str, Sequence[float]]) -> Histogram:
-    """Show how values in [0, 1] are spread, in ten bins, for each series by name."""
+    """Return the distribution of values in [0, 1], in ten bins, of each series."""
     edges = tuple(i / 10 for i in range(11))
     counts = {
         name: tuple(np.histogram(values, edges)[0].tolist()) for name, values in shares.items()
     }
     return Histogram(title, x_label, edges, counts)
+
+
+def similarity_histogram(
+    title: str, names: tuple[str, str], true: RealArray, everything: RealArray
+) -> Histogram:
+    """Return the distributions of the similarities of true pairs and of all other pairs.
+
+    Args:
+        title: Above the plot.
+        names: Of the two series.
+        true: Similarities of the true pairs.
+        everything: Those of all pairs, true ones included.
+    """
+    edges = np.linspace(everything.min(), everything.max() + 1e-6, NUM_BINS + 1)
+    counts = np.histogram(true, edges)[0]
+    others = np.histogram(everything, edges)[0] - counts
+    series = dict(zip(names, (tuple(counts.tolist()), tuple(others.tolist())), strict=True))
+    return Histogram(title, "similarity", tuple(edges.tolist()), series)
 
 
 @dataclass(frozen=True)
@@ -111,7 +133,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Confusion:
-    """How often a true label (row) was predicted as another (column)."""
+    """Number of frames or examples by true label (row) and predicted label (column)."""
 
     title: str
     labels: tuple[str, ...]
@@ -140,13 +162,13 @@ Plot = Histogram | Bars | Confusion | TimelinePlot
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one protocol found.
+    """Outcome of one evaluation protocol.
 
     Attributes:
         protocol: What was measured, in one sentence.
-        settings: What that depends on.
-        measures: Our numbers.
-        baselines: Trivial answers to the same questions.
+        settings: What the numbers depend on.
+        measures: Numbers of the model.
+        baselines: Numbers of chance and trivial answers.
         num_examples: Questions asked.
         num_videos: Videos they were asked of.
         missing: Videos left out, each with its reason.
@@ -165,6 +187,28 @@ class Outcome:
     plots: tuple[Plot, ...] = field(default=(), repr=False)
 
 
+def pick_evenly(total: int, number: int) -> list[int]:
+    """Return at most `number` of the indices below `total`, evenly spread."""
+    return list(range(0, total, max(1, total // number)))[:number]
+
+
+def mean_measure(
+    name: str,
+    values: RealArray | BoolArray,
+    videos: Sequence[str],
+    config: EvaluateConfig,
+    *,
+    is_share: bool = True,
+) -> Measure:
+    """Return the mean of the values (N,) of items and its interval, as `measure` does."""
+    numbers = values.astype(np.float64)
+
+    def mean(items: IntArray) -> float:
+        return float(numbers[items].mean())
+
+    return measure(name, mean, videos, config, is_share=is_share)
+
+
 def measure(
     name: str,
     statistic: Statistic,
@@ -173,10 +217,10 @@ def measure(
     *,
     is_share: bool = True,
 ) -> Measure:
-    """Compute one number and its interval.
+    """Return one number and its 95 % bootstrap interval.
 
-    Where no video differs from the others (a share of 0 or 1), resamples cannot: the interval then
-    reaches as far as a binomial one would (Clopper and Pearson) with one trial a video.
+    A share of 0 or 1 in every resample has no spread. Its interval then extends as far as a
+    binomial one (Clopper and Pearson) with one trial per video.
 
     Args:
         name: Of the measure.

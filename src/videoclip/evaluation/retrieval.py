@@ -1,11 +1,10 @@
-"""Retrieval: find the clip by its text, and the text by its clip."""
+"""Retrieval: of clips by text, and of texts by clip."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from videoclip.benchmarks.examples import RetrievalExample
 from videoclip.config import EvaluateConfig
@@ -22,16 +21,17 @@ from videoclip.evaluation.outcome import (
     Missing,
     Outcome,
     Statistic,
+    mean_measure,
     measure,
+    similarity_histogram,
 )
-from videoclip.types import OnProgress
+from videoclip.types import FloatArray, IntArray, OnProgress, RealArray
 from videoclip.zeroshot.rerank import rerank_clips
 
 __all__ = ["evaluate_retrieval"]
 
 CUTOFFS = (1, 5, 10)
 RANK_EDGES = (1, 2, 3, 6, 11, 21, 51, 101, 501, 1001, 10001, 100001)
-NUM_BINS = 40
 PLOTTED_QUERIES = 1000
 
 
@@ -44,21 +44,19 @@ def evaluate_retrieval(
 ) -> Outcome:
     """Rank all clips for each text, and all texts for each clip.
 
-    Every different clip is one candidate. With `ties="released"` candidates are the clips of the
-    examples one by one, as released, and the right one of example i is i.
+    Every different clip is one candidate. With `ties="released"`, each example has a candidate of
+    its own, even if several share a clip, as released.
     """
     kept, clips, missing = _with_clips(examples, store, config)
     videos = [example.video_id for example in kept]
-    places = {clip: i for i, clip in enumerate(dict.fromkeys(clips))}
-    clip_of = np.array([places[clip] for clip in clips])
+    candidates, clip_of = clip_rows.unique(clips)
+    texts, text_of = clip_rows.unique([example.text for example in kept])
 
-    video = clip_rows.embed_clips(encoder, store, list(places), on_progress)
-    texts = [example.text for example in kept]
-    text, text_of = clip_rows.embed_texts(encoder, texts)
+    video = clip_rows.embed_clips(encoder, store, candidates, on_progress)
+    text = encoder.embed_text(texts)
     similarity = text @ video.T  # (U, M)
     if config.rerank_top:
-        features = clip_rows.read_clips(store, list(places))
-        scorer = encoder.pair_scorer(list(dict.fromkeys(texts)), features)
+        scorer = encoder.pair_scorer(texts, clip_rows.read_clips(store, candidates))
         similarity = rerank_clips(scorer, similarity, config.rerank_top)
     similarity = similarity[text_of]  # (N, M)
 
@@ -77,13 +75,13 @@ def evaluate_retrieval(
             "dual softmax": config.dual_softmax or "off",
             "re-ranked": f"best {config.rerank_top}" if config.rerank_top else "off",
             "texts": len(kept),
-            "clips": len(places),
+            "clips": len(candidates),
         },
         measures=measures,
         baselines=(
             Baseline(
                 "random",
-                _chance("text-to-video", np.ones(len(kept), np.int64), len(places))
+                _chance("text-to-video", np.ones(len(kept), np.int64), len(candidates))
                 | _chance("video-to-text", np.bincount(clip_of), len(kept)),
             ),
         ),
@@ -101,7 +99,7 @@ def evaluate_retrieval(
             }
             for i, (example, clip) in enumerate(zip(kept, clips, strict=True))
         ),
-        plots=(_rank_plot(rank, len(places)), _similarity_plot(similarity, clip_of)),
+        plots=(_rank_plot(rank, len(candidates)), _similarity_plot(similarity, clip_of)),
     )
 
 
@@ -127,12 +125,12 @@ def _with_clips(
 
 
 def _both_ways(
-    similarity: NDArray[np.float32],
-    clip_of: NDArray[np.int64],
+    similarity: FloatArray,
+    clip_of: IntArray,
     videos: Sequence[str],
     config: EvaluateConfig,
 ) -> tuple[tuple[Measure, ...], ranking.Ranks]:
-    """Our rule: every different clip once, ties in random order, both directions."""
+    """Measures with each different clip once, ties in random order, both directions."""
     num_clips = similarity.shape[1]
     first_text = np.unique(clip_of, return_index=True)[1]
     measures: list[Measure] = []
@@ -152,24 +150,24 @@ def _both_ways(
         ranks = ranking.rank_queries(values, queries, candidates)
         directions.append(ranks)
         measures += [
-            measure(f"{name} R@{k}", _mean(ranking.recall_at(ranks, k)), owners, config)
+            mean_measure(f"{name} R@{k}", ranking.recall_at(ranks, k), owners, config)
             for k in CUTOFFS
         ]
         rank = ranking.expected_rank(ranks)
         measures += [
             measure(f"{name} MedR", _median(rank), owners, config, is_share=False),
-            measure(f"{name} MeanR", _mean(rank), owners, config, is_share=False),
+            mean_measure(f"{name} MeanR", rank, owners, config, is_share=False),
         ]
     return tuple(measures), directions[0]
 
 
 def _released(
-    similarity: NDArray[np.float32], videos: Sequence[str], config: EvaluateConfig
+    similarity: FloatArray, videos: Sequence[str], config: EvaluateConfig
 ) -> tuple[tuple[Measure, ...], ranking.Ranks]:
-    """The released rule: (N, N), text to video only, every tied place an entry."""
+    """Measures as released: (N, N), text to video only, every tied place an entry."""
     ranks = ranking.rank_queries(similarity)
 
-    def entries(items: NDArray[np.int64]) -> NDArray[np.int64]:
+    def entries(items: IntArray) -> IntArray:
         some = ranking.Ranks(ranks.greater[items], ranks.ties[items])
         return ranking.released_rank_entries(some)
 
@@ -187,15 +185,11 @@ def _released(
     return (*(recall(k) for k in CUTOFFS), median), ranks
 
 
-def _mean(values: NDArray[np.float64]) -> Statistic:
-    return lambda items: float(values[items].mean())
-
-
-def _median(values: NDArray[np.float64]) -> Statistic:
+def _median(values: RealArray) -> Statistic:
     return lambda items: float(np.median(values[items]))
 
 
-def _chance(name: str, num_right: NDArray[np.int64], num_candidates: int) -> dict[str, float]:
+def _chance(name: str, num_right: IntArray, num_candidates: int) -> dict[str, float]:
     within = chance_ranks(num_right, num_candidates)
     return {
         **{f"{name} R@{k}": float(within[min(k, num_candidates) - 1]) for k in CUTOFFS},
@@ -204,25 +198,15 @@ def _chance(name: str, num_right: NDArray[np.int64], num_candidates: int) -> dic
     }
 
 
-def _rank_plot(rank: NDArray[np.float64], num_candidates: int) -> Histogram:
+def _rank_plot(rank: RealArray, num_candidates: int) -> Histogram:
     inside = tuple(edge for edge in RANK_EDGES if edge <= num_candidates)
     edges = (*inside, num_candidates + 1)
     counts = np.histogram(rank, edges)[0]
     return Histogram("Rank of the right clip", "rank", edges, {"texts": tuple(counts.tolist())})
 
 
-def _similarity_plot(similarity: NDArray[np.float32], clip_of: NDArray[np.int64]) -> Histogram:
+def _similarity_plot(similarity: FloatArray, clip_of: IntArray) -> Histogram:
     some = np.unique(np.linspace(0, len(clip_of) - 1, PLOTTED_QUERIES).astype(int))
     right = similarity[some, clip_of[some]]
-    edges = np.linspace(similarity[some].min(), similarity[some].max() + 1e-6, NUM_BINS + 1)
-    of_right = np.histogram(right, edges)[0]
-    of_other = np.histogram(similarity[some], edges)[0] - of_right
-    return Histogram(
-        "Similarity of texts with clips",
-        "similarity",
-        tuple(edges.tolist()),
-        {
-            "right pairs": tuple(of_right.tolist()),
-            "other pairs": tuple(of_other.tolist()),
-        },
-    )
+    title, names = "Similarity of texts with clips", ("right pairs", "other pairs")
+    return similarity_histogram(title, names, right, similarity[some])

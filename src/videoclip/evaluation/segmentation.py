@@ -2,38 +2,184 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from videoclip.benchmarks.examples import LabelledSplit, LabelledVideo
 from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
+from videoclip.errors import ConfigError, DataError
 from videoclip.evaluation.clips import with_features
-from videoclip.evaluation.metrics import labels as metrics
+from videoclip.evaluation.encoders import DualEncoder
+from videoclip.evaluation.metrics.labels import edit_score, segment_counts, segment_f1
 from videoclip.evaluation.metrics.targets import label_targets
 from videoclip.evaluation.outcome import (
     Baseline,
     Confusion,
-    Measure,
     Outcome,
     Setting,
     Statistic,
     TimelinePlot,
     Track,
     measure,
+    pick_evenly,
     share_histogram,
 )
-from videoclip.evaluation.segmenters import Segmenter
-from videoclip.types import OnProgress
+from videoclip.types import FloatArray, IntArray, OnProgress
+from videoclip.zeroshot.confidence import MIN_Z_SCORE, UNRELATED_QUERIES, Calibration
+from videoclip.zeroshot.labels import (
+    BACKGROUND,
+    SWITCH_COST,
+    fit_threshold,
+    label_frames,
+    label_segments,
+    released_threshold,
+)
 
-__all__ = ["evaluate_labels"]
+__all__ = [
+    "BACKGROUND_TEXT",
+    "Segmenter",
+    "evaluate_labels",
+    "head_segmenter",
+    "zero_shot_segmenter",
+]
 
-Labels = NDArray[np.int64]
+BACKGROUND_TEXT = "background"
 SEGMENT_IOUS = (0.10, 0.25, 0.50)
 NUM_TIMELINES = 6
 CONFUSED_LABELS = 15
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A way to label every second of a video.
+
+    Attributes:
+        label: From a video to (T,) labels, 0 for background.
+        settings: Printed with the numbers.
+    """
+
+    label: Callable[[LabelledVideo], IntArray]
+    settings: dict[str, Setting]
+
+
+def zero_shot_segmenter(
+    texts: Sequence[str],
+    training: Sequence[LabelledVideo],
+    encoder: DualEncoder,
+    store: FeatureStore,
+    config: EvaluateConfig,
+) -> Segmenter:
+    """Return a segmenter that compares seconds with label texts; unlike all of them is background.
+
+    Args:
+        texts: Text of label i + 1 at index i.
+        training: Videos for a fitted threshold.
+        encoder: The model.
+        store: Features.
+        config: How the threshold is found. With `decoding="product"`: z-scores over unrelated
+            queries and a cost of switching labels, as `segment`.
+
+    Raises:
+        DataError: If the threshold is to be fitted and no training video has features.
+    """
+    embeddings = encoder.embed_text(texts)  # (K, E)
+    if config.decoding == "product":
+        calibration = Calibration.of_scenes(encoder.embed_text(UNRELATED_QUERIES))
+
+        def label(video: LabelledVideo) -> IntArray:
+            seconds = encoder.embed_seconds(store.read(video.video_id), attend_cls=True)
+            z_scores = calibration.z_scores(seconds, embeddings @ seconds.T).T  # (T, K)
+            return label_frames(z_scores, MIN_Z_SCORE, SWITCH_COST)
+
+        settings: dict[str, Setting] = {
+            "background": "as `segment` finds it",
+            "threshold": MIN_Z_SCORE,
+            "switch cost": SWITCH_COST,
+            "attend to [CLS]": True,
+        }
+        return Segmenter(label, settings)
+
+    origin = np.zeros(embeddings.shape[1], dtype=np.float32)
+    if config.background == "text":
+        origin = encoder.embed_text([BACKGROUND_TEXT])[0]
+
+    def similarity(video: LabelledVideo) -> FloatArray:
+        features = store.read(video.video_id)
+        seconds = encoder.embed_seconds(features, attend_cls=config.attend_cls)
+        return np.asarray(seconds @ (embeddings - origin).T)  # (T, K)
+
+    threshold, num_fitted = 0.0, 0
+    if config.background == "released":
+        threshold = released_threshold(embeddings)
+    elif config.background != "text":
+        some = _sample([v for v in training if v.video_id in store], config)
+        if not some:
+            raise DataError(
+                "no training video has features to fit the background threshold on: extract some, "
+                "or choose --background released",
+                store.folder,
+            )
+        threshold, num_fitted = _fit(some, similarity, store, config), len(some)
+    return Segmenter(
+        lambda video: label_frames(similarity(video), threshold),
+        {
+            "background": config.background,
+            "threshold": threshold,
+            "videos the threshold is fitted on": num_fitted,
+            "attend to [CLS]": config.attend_cls,
+        },
+    )
+
+
+def head_segmenter(
+    texts: Sequence[str], encoder: DualEncoder, store: FeatureStore, config: EvaluateConfig
+) -> Segmenter:
+    """Return a segmenter that takes the likeliest class of a fine-tuned model's head.
+
+    Raises:
+        ConfigError: If its classes are not the labels of this benchmark.
+    """
+    if encoder.classes != tuple(texts):
+        raise ConfigError(
+            f"the model's head has {len(encoder.classes)} classes, which are not the {len(texts)} "
+            "labels here: evaluate it on the annotations it was fine-tuned on"
+        )
+
+    def label(video: LabelledVideo) -> IntArray:
+        features = store.read(video.video_id)
+        logits = encoder.classify_seconds(features, attend_cls=config.attend_cls)
+        return np.asarray(logits.argmax(axis=1))
+
+    return Segmenter(label, {"labels by": "the model's head", "attend to [CLS]": config.attend_cls})
+
+
+def _sample(videos: list[LabelledVideo], config: EvaluateConfig) -> list[LabelledVideo]:
+    order = np.random.default_rng(config.seed).permutation(len(videos))
+    return [videos[i] for i in order[: config.fitting_videos]]
+
+
+def _fit(
+    videos: Sequence[LabelledVideo],
+    similarity: Callable[[LabelledVideo], FloatArray],
+    store: FeatureStore,
+    config: EvaluateConfig,
+) -> float:
+    highest, correct, background = [], [], []
+    for video in videos:
+        values = similarity(video)
+        true = label_targets(video.segments, len(values), store.spec.features_per_second)
+        highest.append(values.max(axis=1))
+        correct.append(values.argmax(axis=1) + 1 == true)
+        background.append(true == BACKGROUND)
+    return fit_threshold(
+        np.concatenate(highest),
+        np.concatenate(correct),
+        np.concatenate(background),
+        "balanced" if config.background == "balanced" else "frame_accuracy",
+    )
 
 
 def evaluate_labels(
@@ -43,41 +189,44 @@ def evaluate_labels(
     config: EvaluateConfig,
     on_progress: OnProgress | None = None,
 ) -> Outcome:
-    """Score labels of the test videos, with what an empty prediction would score beside them."""
+    """Score the labels of the test videos, beside those of an empty prediction."""
     videos, missing = with_features(benchmark.videos, store)
     rate = store.spec.features_per_second
-    counts, empty = [], []
+    model, empty = [], []
     rows: list[dict[str, Setting]] = []
     plots: list[TimelinePlot] = []
-    confusion = _Confusion(benchmark.labels)
-    for done, video in enumerate(videos, start=1):
+    plotted = pick_evenly(len(videos), NUM_TIMELINES)
+    names = ("background", *benchmark.labels)
+    confusion = np.zeros((len(names), len(names)), dtype=np.int64)
+    for i, video in enumerate(videos):
         true = label_targets(video.segments, store.num_features(video.video_id), rate)
         predicted = segmenter.label(video)
-        counts.append(_count(predicted, true))
+        model.append(_count(predicted, true))
         empty.append(_count(np.zeros_like(true), true))
-        confusion.add(predicted, true)
+        np.add.at(confusion, (true, predicted), 1)
         rows.append(
             {
                 "video_id": video.video_id,
                 "task": video.task,
                 "seconds": len(true) / rate,
-                "frame accuracy": float((predicted == true).mean()),
-                "predicted background": float((predicted == metrics.BACKGROUND).mean()),
-                "edit score": metrics.edit_score(predicted, true),
+                "frame accuracy": model[-1]["correct"] / len(true),
+                "predicted background": model[-1]["predicted background"] / len(true),
+                "edit score": model[-1]["edit score"],
             }
         )
-        if (done - 1) % max(1, len(videos) // NUM_TIMELINES) == 0 and len(plots) < NUM_TIMELINES:
+        if i in plotted:
             plots.append(_timeline(video, predicted, benchmark.labels, rate))
         if on_progress:
-            on_progress(done, len(videos))
-    spread = share_histogram(
-        "Frame accuracy of each video",
-        "frame accuracy",
-        {
-            name: [count[RIGHT] / count[TOTAL] for count in of]
-            for name, of in (("model", counts), ("always background", empty))
-        },
-    )
+            on_progress(i + 1, len(videos))
+    shares = {
+        name: [count["correct"] / count["frames"] for count in of]
+        for name, of in (("model", model), ("always background", empty))
+    }
+    everything = np.arange(len(videos))
+    nothing = {name: statistic(everything) for name, statistic in _statistics(empty).items()}
+    chance = 1 / (len(benchmark.labels) + 1)
+    by_chance = ("frame accuracy", "foreground accuracy", "predicted background")
+    video_ids = [video.video_id for video in videos]
     return Outcome(
         protocol="a label or background for every feature, over all test videos",
         settings={
@@ -85,123 +234,89 @@ def evaluate_labels(
             "labels": len(benchmark.labels),
             "features per second": rate,
         },
-        measures=_measures(np.array(counts), [v.video_id for v in videos], config),
-        baselines=(
-            Baseline(
-                "always background",
-                {name: value(np.array(empty)) for name, value in STATISTICS.items()},
-                "an empty prediction",
-            ),
-            Baseline("random label", _chance(len(benchmark.labels))),
+        measures=tuple(
+            measure(name, statistic, video_ids, config)
+            for name, statistic in _statistics(model).items()
         ),
-        num_examples=int(np.array(counts)[:, TOTAL].sum()),
+        baselines=(
+            Baseline("always background", nothing, "an empty prediction"),
+            Baseline("random label", dict.fromkeys(by_chance, chance)),
+        ),
+        num_examples=int(sum(count["frames"] for count in model)),
         num_videos=len(videos),
         missing=tuple(missing),
         rows=tuple(rows),
-        plots=(confusion.plot(), spread, *plots),
+        plots=(
+            _confusion(confusion, names),
+            share_histogram("Frame accuracy of each video", "frame accuracy", shares),
+            *plots,
+        ),
     )
 
 
-RIGHT, TOTAL, FOREGROUND_RIGHT, FOREGROUND, BACKGROUND_PREDICTED, EDIT, FIRST_SEGMENT = range(7)
-"""Columns of `_count`; then found, in vain and missed for each of SEGMENT_IOUS."""
+def _count(predicted: IntArray, true: IntArray) -> dict[str, float]:
+    """Return the counts of one video that the measures are computed from."""
+    foreground = true != BACKGROUND
+    counts = {
+        "correct": float((predicted == true).sum()),
+        "frames": float(len(true)),
+        "correct foreground": float((predicted == true)[foreground].sum()),
+        "foreground": float(foreground.sum()),
+        "predicted background": float((predicted == BACKGROUND).sum()),
+        "edit score": edit_score(predicted, true),
+    }
+    for iou in SEGMENT_IOUS:
+        three = zip(("TP", "FP", "FN"), segment_counts(predicted, true, iou), strict=True)
+        counts |= {f"{kind}@{iou}": float(count) for kind, count in three}
+    return counts
 
 
-def _count(predicted: Labels, true: Labels) -> list[float]:
-    """Count what the measures of one video are made of."""
-    shown = true != metrics.BACKGROUND
-    segments = [metrics.segment_counts(predicted, true, iou) for iou in SEGMENT_IOUS]
-    return [
-        (predicted == true).sum(),
-        len(true),
-        (predicted == true)[shown].sum(),
-        shown.sum(),
-        (predicted == metrics.BACKGROUND).sum(),
-        metrics.edit_score(predicted, true),
-        *(count for three in segments for count in three),
-    ]
+def _statistics(counts: Sequence[Mapping[str, float]]) -> dict[str, Statistic]:
+    """Return the measures of some videos, from their indices, given the counts of all of them."""
+    columns = {name: np.array([count[name] for count in counts]) for name in counts[0]}
 
+    def ratio(numerator: str, denominator: str) -> Statistic:
+        def statistic(items: IntArray) -> float:
+            whole = columns[denominator][items].sum()
+            return float(columns[numerator][items].sum() / whole) if whole else 0.0
 
-def _ratio(numerator: int, denominator: int) -> Callable[[NDArray[np.float64]], float]:
-    def ratio(counts: NDArray[np.float64]) -> float:
-        whole = counts[:, denominator].sum()
-        return float(counts[:, numerator].sum() / whole) if whole else 0.0
+        return statistic
 
-    return ratio
+    def f1(iou: float) -> Statistic:
+        kinds = [columns[f"{kind}@{iou}"] for kind in ("TP", "FP", "FN")]
+        return lambda items: segment_f1(*(float(column[items].sum()) for column in kinds))
 
-
-def _f1(i: int) -> Callable[[NDArray[np.float64]], float]:
-    first = FIRST_SEGMENT + 3 * i
-    return lambda counts: metrics.segment_f1(*counts[:, first : first + 3].sum(axis=0).tolist())
-
-
-STATISTICS: dict[str, Callable[[NDArray[np.float64]], float]] = {
-    "frame accuracy": _ratio(RIGHT, TOTAL),
-    "foreground accuracy": _ratio(FOREGROUND_RIGHT, FOREGROUND),
-    **{f"segment F1@{iou:.0%}".rstrip("%"): _f1(i) for i, iou in enumerate(SEGMENT_IOUS)},
-    "edit score": lambda counts: float(counts[:, EDIT].mean()),
-    "predicted background": _ratio(BACKGROUND_PREDICTED, TOTAL),
-}
-"""Measures as functions of the rows of `_count`."""
-
-
-def _measures(
-    counts: NDArray[np.float64], videos: Sequence[str], config: EvaluateConfig
-) -> tuple[Measure, ...]:
-    def over(statistic: Callable[[NDArray[np.float64]], float]) -> Statistic:
-        return lambda items: statistic(counts[items])
-
-    return tuple(
-        measure(name, over(statistic), videos, config) for name, statistic in STATISTICS.items()
-    )
-
-
-def _chance(num_labels: int) -> dict[str, float]:
-    chance = 1 / (num_labels + 1)
     return {
-        "frame accuracy": chance,
-        "foreground accuracy": chance,
-        "predicted background": chance,
+        "frame accuracy": ratio("correct", "frames"),
+        "foreground accuracy": ratio("correct foreground", "foreground"),
+        **{f"segment F1@{round(100 * iou)}": f1(iou) for iou in SEGMENT_IOUS},
+        "edit score": lambda items: float(columns["edit score"][items].mean()),
+        "predicted background": ratio("predicted background", "frames"),
     }
 
 
-class _Confusion:
-    """Counts of true against predicted labels, for the most frequent ones."""
-
-    def __init__(self, labels: Sequence[str]) -> None:
-        self._names = ("background", *labels)
-        self._counts = np.zeros((len(self._names), len(self._names)), dtype=np.int64)
-
-    def add(self, predicted: Labels, true: Labels) -> None:
-        np.add.at(self._counts, (true, predicted), 1)
-
-    def plot(self) -> Confusion:
-        order = np.argsort(-self._counts.sum(axis=1), kind="stable")
-        kept = np.concatenate(([0], order[order != 0][:CONFUSED_LABELS]))
-        inside = self._counts[np.ix_(kept, kept)]
-        others = self._counts[kept].sum(axis=1) - inside.sum(axis=1)
-        table = np.column_stack((inside, others))
-        return Confusion(
-            f"Predicted for the {len(kept)} most frequent labels, in seconds",
-            (*(self._names[i] for i in kept), "other"),
-            tuple(map(tuple, table.tolist())),
-        )
+def _confusion(counts: IntArray, names: Sequence[str]) -> Confusion:
+    """Show the most frequent labels, background first, and all others in a last column."""
+    order = np.argsort(-counts.sum(axis=1), kind="stable")
+    kept = np.concatenate(([0], order[order != 0][:CONFUSED_LABELS]))
+    inside = counts[np.ix_(kept, kept)]
+    others = counts[kept].sum(axis=1) - inside.sum(axis=1)
+    table = np.column_stack((inside, others))
+    return Confusion(
+        f"Predicted for the {len(kept)} most frequent labels, in seconds",
+        (*(names[i] for i in kept), "other"),
+        tuple(map(tuple, table.tolist())),
+    )
 
 
 def _timeline(
-    video: LabelledVideo, predicted: Labels, texts: Sequence[str], rate: float
+    video: LabelledVideo, predicted: IntArray, texts: Sequence[str], rate: float
 ) -> TimelinePlot:
-    ids, spans = metrics.label_segments(predicted)
-    return TimelinePlot(
-        f"{video.task}, {video.video_id}",
-        len(predicted) / rate,
-        (
-            Track("true", tuple((s.start, s.end, texts[s.label - 1]) for s in video.segments)),
-            Track(
-                "predicted",
-                tuple(
-                    (start / rate, end / rate, texts[i - 1])
-                    for i, (start, end) in zip(ids.tolist(), spans.tolist(), strict=True)
-                ),
-            ),
-        ),
+    labels, spans = label_segments(predicted)
+    found = tuple(
+        (start / rate, end / rate, texts[label - 1])
+        for label, (start, end) in zip(labels.tolist(), spans.tolist(), strict=True)
     )
+    true = tuple((s.start, s.end, texts[s.label - 1]) for s in video.segments)
+    tracks = (Track("true", true), Track("predicted", found))
+    return TimelinePlot(f"{video.task}, {video.video_id}", len(predicted) / rate, tracks)

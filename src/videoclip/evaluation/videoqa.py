@@ -1,12 +1,12 @@
-"""Multiple choice: the text most similar to the video is the answer."""
+"""Multiple choice (VideoQA): the text most similar to the video is the answer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from videoclip.benchmarks.examples import MultipleChoiceExample
 from videoclip.config import EvaluateConfig
@@ -14,9 +14,9 @@ from videoclip.data.feature_store import FeatureStore
 from videoclip.evaluation.clips import (
     Clip,
     embed_clips,
-    embed_texts,
     find_clip,
     read_clips,
+    unique,
     with_features,
 )
 from videoclip.evaluation.encoders import DualEncoder
@@ -25,16 +25,15 @@ from videoclip.evaluation.outcome import (
     Bars,
     Baseline,
     Confusion,
-    Histogram,
     Measure,
     Outcome,
-    measure,
+    mean_measure,
+    similarity_histogram,
 )
-from videoclip.types import OnProgress
+from videoclip.types import BoolArray, FloatArray, IntArray, OnProgress
+from videoclip.zeroshot.choices import choice_clips, choice_similarities, choice_texts
 
 __all__ = ["choice_similarity", "evaluate_multiple_choice"]
-
-NUM_BINS = 40
 
 
 def evaluate_multiple_choice(
@@ -44,7 +43,7 @@ def evaluate_multiple_choice(
     config: EvaluateConfig,
     on_progress: OnProgress | None = None,
 ) -> Outcome:
-    """Answer each question by similarity; a question is put before each of its choices."""
+    """Answer each question by similarity; the question is put in front of each choice."""
     present, missing = with_features(examples, store)
     similarity = choice_similarity(present, encoder, store, config, on_progress)
     answers = np.array([example.answer for example in present])
@@ -56,24 +55,34 @@ def evaluate_multiple_choice(
     predicted = similarity.argmax(axis=1)
     videos = [example.video_id for example in present]
     kinds = sorted({example.kind for example in present} - {""})
-
-    def accuracy(name: str, chosen: NDArray[np.bool_]) -> Measure:
-        own = credit[chosen]
-        owners = [video for video, mine in zip(videos, chosen, strict=True) if mine]
-        return measure(name, lambda items: float(own[items].mean()), owners, config)
-
     of_kind = {kind: np.array([e.kind == kind for e in present]) for kind in kinds}
-    everything = np.ones(len(present), dtype=bool)
+
+    def accuracy(name: str, chosen: BoolArray) -> Measure:
+        owners = [video for video, is_chosen in zip(videos, chosen, strict=True) if is_chosen]
+        return mean_measure(name, credit[chosen], owners, config)
+
+    plots = (
+        _confusion(answers, predicted, similarity.shape[1]),
+        similarity_histogram(
+            "Similarity of choices",
+            ("right", "wrong"),
+            similarity[np.arange(len(answers)), answers],
+            similarity[np.isfinite(similarity)],
+        ),
+    )
+    accuracies = tuple(float(credit[chosen].mean()) for chosen in of_kind.values())
+    bars = (Bars("Accuracy by kind of question", tuple(of_kind), accuracies),) if kinds else ()
+    clip = f"first {config.clip_seconds:g} s" if config.clip_seconds else "whole"
     return Outcome(
         protocol="multiple choice by similarity of text and video",
         settings={
-            "clip": f"first {config.clip_seconds:g} s" if config.clip_seconds else "whole",
+            "clip": "best of the video" if config.decoding == "product" else clip,
             "ties": config.ties,
             "re-ranked": "all choices" if config.rerank_top else "off",
             "questions": len(present),
         },
         measures=(
-            accuracy("accuracy", everything),
+            mean_measure("accuracy", credit, videos, config),
             *(accuracy(f"accuracy {kind}", chosen) for kind, chosen in of_kind.items()),
         ),
         baselines=_baselines(present),
@@ -91,11 +100,7 @@ def evaluate_multiple_choice(
             }
             for i, (example, choice) in enumerate(zip(present, predicted, strict=True))
         ),
-        plots=(
-            _confusion(answers, predicted, similarity.shape[1]),
-            _similarity_plot(similarity, answers),
-            *([_bars(of_kind, credit)] if kinds else []),
-        ),
+        plots=(*plots, *bars),
     )
 
 
@@ -105,28 +110,51 @@ def choice_similarity(
     store: FeatureStore,
     config: EvaluateConfig,
     on_progress: OnProgress | None = None,
-) -> NDArray[np.float32]:
-    """Compare videos with their choices: (N, C), -inf where an example has fewer choices."""
-    found = [find_clip(store, e.video_id, None, None, config.clip_seconds) for e in examples]
-    clips = [clip for clip in found if clip is not None]
-    assert len(clips) == len(examples), "a stored video has features"
-    place: dict[Clip, int] = {clip: i for i, clip in enumerate(dict.fromkeys(clips))}
-    video = embed_clips(encoder, store, list(place), on_progress)
-    texts = [f"{e.question} {choice}".strip() for e in examples for choice in e.choices]
-    text, text_of = embed_texts(encoder, texts)
-    counts = np.array([len(e.choices) for e in examples])
-    similarity = np.full((len(examples), counts.max()), -np.inf, dtype=np.float32)
-    owner = np.repeat(np.arange(len(examples)), counts)
-    column = np.arange(len(texts)) - np.repeat(np.cumsum(counts) - counts, counts)
-    clip_of = np.array([place[clip] for clip in clips])
-    # Pair by pair, so that equal texts get exactly equal similarities.
-    towers = (text[text_of] * video[clip_of[owner]]).sum(axis=1)
+) -> FloatArray:
+    """Return (N, C) similarities with the choices, -inf where an example has fewer choices.
+
+    Source: as released, with the first `clip_seconds` of a video; or as `answer` does, with the
+    best clip of all of it.
+    """
+    texts_of = [choice_texts(example.question, example.choices) for example in examples]
+    texts, text_of = unique(list(chain(*texts_of)))
+    clips_of = [_find_clips(example, encoder, store, config) for example in examples]
+    clips, clip_of = unique(list(chain(*clips_of)))
+    video = embed_clips(encoder, store, clips, on_progress)
+    text = encoder.embed_text(texts)
+
+    pairs = []  # (row of the text, row of its best clip, their similarity) of each choice
+    for choices, rows in zip(_split(text_of, texts_of), _split(clip_of, clips_of), strict=True):
+        values = choice_similarities(text[choices], video[rows])  # (W, C)
+        pairs.append((choices, rows[values.argmax(axis=0)], values.max(axis=0)))
+    text_rows, clip_rows, similarities = map(np.concatenate, zip(*pairs, strict=True))
     if config.rerank_top:
-        scorer = encoder.pair_scorer(texts, read_clips(store, list(place)))
-        pairs = np.arange(len(texts)), clip_of[owner], towers
-        towers = scorer(*map(torch.from_numpy, pairs)).numpy()
-    similarity[owner, column] = towers
-    return similarity
+        scorer = encoder.pair_scorer(texts, read_clips(store, clips))
+        scored = (text_rows, clip_rows, similarities)
+        similarities = scorer(*map(torch.from_numpy, scored)).numpy()
+    counts = np.array([len(texts) for texts in texts_of])
+    result = np.full((len(examples), counts.max()), -np.inf, dtype=np.float32)
+    result[np.arange(counts.max()) < counts[:, None]] = similarities
+    return result
+
+
+def _split(values: IntArray, like: Sequence[Sequence[object]]) -> list[IntArray]:
+    """Cut values into pieces as long as the sequences."""
+    return np.split(values, np.cumsum([len(items) for items in like])[:-1])
+
+
+def _find_clips(
+    example: MultipleChoiceExample,
+    encoder: DualEncoder,
+    store: FeatureStore,
+    config: EvaluateConfig,
+) -> list[Clip]:
+    if config.decoding == "product":
+        spans = choice_clips(store.num_features(example.video_id), encoder.max_clip_features)
+        return [Clip(example.video_id, *span) for span in spans]
+    clip = find_clip(store, example.video_id, None, None, config.clip_seconds)
+    assert clip is not None, "a stored video has features"
+    return [clip]
 
 
 def _baselines(examples: Sequence[MultipleChoiceExample]) -> tuple[Baseline, ...]:
@@ -140,25 +168,8 @@ def _baselines(examples: Sequence[MultipleChoiceExample]) -> tuple[Baseline, ...
     )
 
 
-def _confusion(
-    answers: NDArray[np.int64], predicted: NDArray[np.int64], num_choices: int
-) -> Confusion:
+def _confusion(answers: IntArray, predicted: IntArray, num_choices: int) -> Confusion:
     counts = np.zeros((num_choices, num_choices), dtype=int)
     np.add.at(counts, (answers, predicted), 1)
     labels = tuple(f"choice {i + 1}" for i in range(num_choices))
     return Confusion("Place of the answer", labels, tuple(map(tuple, counts.tolist())))
-
-
-def _similarity_plot(similarity: NDArray[np.float32], answers: NDArray[np.int64]) -> Histogram:
-    right = similarity[np.arange(len(answers)), answers]
-    there = similarity[np.isfinite(similarity)]
-    edges = np.linspace(there.min(), there.max() + 1e-6, NUM_BINS + 1)
-    of_right = np.histogram(right, edges)[0]
-    of_wrong = np.histogram(there, edges)[0] - of_right
-    counts = {"right": tuple(of_right.tolist()), "wrong": tuple(of_wrong.tolist())}
-    return Histogram("Similarity of choices", "similarity", tuple(edges.tolist()), counts)
-
-
-def _bars(of_kind: dict[str, NDArray[np.bool_]], credit: NDArray[np.float64]) -> Bars:
-    values = tuple(float(credit[chosen].mean()) for chosen in of_kind.values())
-    return Bars("Accuracy by kind of question", tuple(of_kind), values)

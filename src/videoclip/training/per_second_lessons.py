@@ -20,7 +20,7 @@ from videoclip.distributed import World
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError
 from videoclip.evaluation.metrics.targets import label_targets, step_targets
-from videoclip.evaluation.segmenters import BACKGROUND_TEXT
+from videoclip.evaluation.segmentation import BACKGROUND_TEXT
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.feed import Purpose, generator
 from videoclip.training.loop import Trainer

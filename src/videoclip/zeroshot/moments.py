@@ -1,10 +1,9 @@
 """Moment retrieval: from the similarities of overlapping windows to moments of a video.
 
-The borders of a moment lie between those of the windows that match it. So every window votes for
-each of its features, with the difference between its similarity and the mean of the video; a
-moment is the run of features around the best window that keeps half of the peak's votes. Short
-windows sharpen its borders, long ones bridge gaps; nothing is learned (`bench/moments.py` compares
-this with other rules).
+`merge_windows` finds the moments: every window votes for each of its features, with the difference
+between its similarity and the mean of the video, and a moment is the run of features around the
+best window that keeps half of the peak's votes. `refine_moment` then places its borders, which lie
+between those of the windows. Nothing is learned; `bench/moments.py` compares other rules.
 """
 
 from __future__ import annotations
@@ -25,11 +24,17 @@ __all__ = [
     "Windows",
     "merge_windows",
     "rank_didemo_candidates",
+    "refine_moment",
     "vote_weights",
 ]
 
 KEPT_SHARE = 0.5
 """Share of the peak's votes a feature needs to belong to a moment."""
+
+SMOOTHNESS = 0.1
+"""Cost of the squared difference of neighbouring features; from 0.03 to 0.3 results are alike."""
+MARGIN_WINDOWS = 2
+"""How far a border may move beyond a moment and its best window, in shortest windows."""
 
 MIN_WEIGHT = 0.001
 """Of windows at or below the mean of their video, so that even their moments have borders."""
@@ -101,6 +106,41 @@ def merge_windows(videos: Sequence[Windows]) -> list[list[Proposal]]:
     while len(remaining.owners):
         remaining = remaining.next_moments(proposals)
     return proposals
+
+
+def refine_moment(windows: Windows, moment: Proposal) -> Proposal:
+    """Return a moment with borders to the feature, found from the windows around it.
+
+    The similarities of single features are estimated as the smoothest ones whose means over the
+    windows are the similarities of the windows (penalised least squares). The moment becomes the
+    span around its best feature in which they are highest above the mean of the video: of largest
+    sum over the square root of the length, the scan statistic for a change of the mean, which
+    favours neither short nor long spans.
+
+    Args:
+        windows: Of the video, as given to `merge_windows`.
+        moment: From `merge_windows`.
+    """
+    margin = MARGIN_WINDOWS * int((windows.spans[:, 1] - windows.spans[:, 0]).min())
+    seed_start, seed_end = windows.spans[moment.window].tolist()
+    first = max(0, int(min(moment.start, seed_start)) - margin)
+    last = min(int(windows.spans[:, 1].max()), int(max(moment.end, seed_end)) + margin)
+    inside = (windows.spans[:, 0] >= first) & (windows.spans[:, 1] <= last)
+    starts, ends = (windows.spans[inside] - first).T  # (W,)
+    num = last - first  # F features
+    features = np.arange(num)
+    means = (features >= starts[:, None]) & (features < ends[:, None])  # (W, F)
+    means = means / (ends - starts)[:, None]
+    differences = np.diff(np.eye(num), axis=0)  # (F - 1, F)
+    # The last term keeps the system solvable where no window reaches.
+    system = means.T @ means + SMOOTHNESS * differences.T @ differences + 1e-6 * np.eye(num)
+    above_mean = windows.similarities[inside] - windows.similarities.mean()
+    sums = np.concatenate(([0.0], np.cumsum(np.linalg.solve(system, means.T @ above_mean))))
+    best = min(int(moment.best), last - 1) - first
+    worth = sums[None, best + 1 :] - sums[: best + 1, None]  # (starts, ends)
+    worth /= np.sqrt(np.arange(best + 1, num + 1) - np.arange(best + 1)[:, None])
+    start, end = np.unravel_index(int(worth.argmax()), worth.shape)
+    return moment._replace(start=float(start + first), end=float(end + best + 1 + first))
 
 
 def rank_didemo_candidates(similarity: RealArray, num_valid: int) -> IntArray:

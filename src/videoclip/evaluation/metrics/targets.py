@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from videoclip.benchmarks.examples import Segment
+from videoclip.types import BoolArray, IntArray
 
 __all__ = ["frame_span", "label_targets", "step_targets"]
 
@@ -27,7 +27,7 @@ def frame_span(
 
 def label_targets(
     segments: Iterable[Segment], num_frames: int, frames_per_second: float = 1.0
-) -> NDArray[np.int64]:
+) -> IntArray:
     """Return (T,) the label of each frame, 0 where there is none; later segments overwrite.
 
     Source: released COIN evaluation: seconds floor(start) to ceil(end) of each segment.
@@ -41,7 +41,7 @@ def label_targets(
 
 def step_targets(
     segments: Iterable[Segment], num_frames: int, num_steps: int, frames_per_second: float = 1.0
-) -> NDArray[np.bool_]:
+) -> BoolArray:
     """Return (T, K), True where a frame lies in a segment of a step; a frame may lie in several.
 
     A segment's label is its step's index, from 0.
