@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from videoclip.cli.options import AUTO, MODEL, Device, Json, Model, Video
+from videoclip.cli import options
 
 __all__ = ["Ask"]
 
@@ -20,14 +20,14 @@ class Ask:
     Prints the answers with their probabilities, the most likely one first.
     """
 
-    video: Video
+    video: options.Video
     question: Annotated[str, Positional, arg(metavar="QUESTION")]
     """The question."""
     choices: Annotated[tuple[str, ...], arg(metavar="ANSWER [ANSWER ...]")]
     """Two or more possible answers."""
-    model: Model = MODEL
-    device: Device = AUTO
-    json: Json = False
+    model: options.Model = options.MODEL
+    device: options.Device = options.AUTO
+    json: options.Json = False
 
     def run(self) -> int:
         """Print the answers by probability."""

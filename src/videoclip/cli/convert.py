@@ -9,7 +9,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from videoclip.cli.options import Json, Vocabulary
+from videoclip.cli import options
 from videoclip.conversion import ConvertOptions, Kind
 
 __all__ = ["Convert"]
@@ -31,14 +31,14 @@ class Convert:
     """Folder to make; an existing feature store gets what is new."""
     kind: Annotated[Kind, arg(name="as")] = "auto"
     """What the source is; auto: recognised by the names of files and tensors."""
-    vocabulary: Vocabulary = None
-    options: Annotated[ConvertOptions, arg(name="")] = field(default_factory=ConvertOptions)
-    json: Json = False
+    vocabulary: options.Vocabulary = None
+    details: Annotated[ConvertOptions, arg(name="")] = field(default_factory=ConvertOptions)
+    json: options.Json = False
 
     def run(self) -> int:
         """Convert, and print what was made."""
         from videoclip.conversion import convert
 
-        made = convert(self.source, self.folder, self.kind, self.vocabulary, self.options)
+        made = convert(self.source, self.folder, self.kind, self.vocabulary, self.details)
         print(json.dumps(made.as_dict()) if self.json else made)
         return 0

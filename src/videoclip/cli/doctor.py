@@ -10,7 +10,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from videoclip.cli.options import AUTO, MODEL, Device, Json, Model
+from videoclip.cli import options
 
 __all__ = ["Doctor"]
 
@@ -26,9 +26,9 @@ class Doctor:
 
     folder: Annotated[Path, arg(metavar="FOLDER")] = Path()
     """Where stores, runs and libraries will be written."""
-    model: Model = MODEL
-    device: Device = AUTO
-    json: Json = False
+    model: options.Model = options.MODEL
+    device: options.Device = options.AUTO
+    json: options.Json = False
 
     def run(self) -> int:
         """Run the checks and print each as it ends."""

@@ -10,16 +10,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from videoclip.benchmarks import load_benchmarks
-from videoclip.cli.options import (
-    AUTO,
-    MODEL,
-    Annotations,
-    Device,
-    Features,
-    Json,
-    Model,
-    progress_line,
-)
+from videoclip.cli import options
 from videoclip.config import EvaluateConfig
 
 __all__ = ["Evaluate"]
@@ -39,16 +30,16 @@ class Evaluate:
     """
 
     benchmark: Annotated[str, Positional, arg(metavar="BENCHMARK", help=BENCHMARK_HELP)]
-    features: Features
-    annotations: Annotations
-    model: Model = MODEL
+    features: options.Features
+    annotations: options.Annotations
+    model: options.Model = options.MODEL
     config: Annotated[EvaluateConfig, arg(name="")] = field(default_factory=EvaluateConfig)
     per_video: Annotated[Path | None, arg(metavar="FILE")] = None
     """CSV file to write, with one row for each example or video."""
     report: Annotated[Path | None, arg(metavar="FILE")] = None
     """HTML page to write, with charts."""
-    device: Device = AUTO
-    json: Json = False
+    device: options.Device = options.AUTO
+    json: options.Json = False
 
     def run(self) -> int:
         """Evaluate, print the table and write the files that were asked for."""
@@ -61,7 +52,7 @@ class Evaluate:
             self.features,
             self.annotations,
             self.config,
-            progress_line("examples"),
+            options.progress_line("examples"),
             device=self.device,
         )
         print(json.dumps(result.to_dict(), indent=1) if self.json else result)

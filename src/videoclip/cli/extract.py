@@ -6,17 +6,7 @@ import json
 import sys
 from dataclasses import dataclass
 
-from videoclip.cli.options import (
-    AUTO,
-    MODEL,
-    Backbone,
-    Device,
-    Features,
-    Json,
-    Videos,
-    Workers,
-    progress_line,
-)
+from videoclip.cli import options
 
 __all__ = ["Extract"]
 
@@ -30,12 +20,12 @@ class Extract:
     the exit status is then 1.
     """
 
-    videos: Videos
-    features: Features
-    backbone: Backbone = MODEL
-    device: Device = AUTO
-    workers: Workers = None
-    json: Json = False
+    videos: options.Videos
+    features: options.Features
+    backbone: options.Backbone = options.MODEL
+    device: options.Device = options.AUTO
+    workers: options.Workers = None
+    json: options.Json = False
 
     def run(self) -> int:
         """Extract, and print a summary and the failed files."""
@@ -50,7 +40,7 @@ class Extract:
                 store,
                 backbone,
                 num_workers=self.workers,
-                on_progress=progress_line("videos"),
+                on_progress=options.progress_line("videos"),
             )
         print(json.dumps(report.as_dict(), indent=2) if self.json else f"{self.features}: {report}")
         for path, reason in report.failed.items():

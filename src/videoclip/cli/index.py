@@ -11,18 +11,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from videoclip.cli.options import (
-    AUTO,
-    LIBRARY,
-    Device,
-    Json,
-    Library,
-    OptionalFeatures,
-    OptionalModel,
-    Videos,
-    Workers,
-    progress_line,
-)
+from videoclip.cli import options
 
 __all__ = ["Index"]
 
@@ -38,12 +27,12 @@ class Index:
     by default) or goes with --rebuild.
     """
 
-    videos: Videos
-    library: Library = LIBRARY
-    model: OptionalModel = None
+    videos: options.Videos
+    library: options.Library = options.LIBRARY
+    model: options.OptionalModel = None
     metadata: Annotated[Path | None, arg(metavar="FILE")] = None
     """CSV or JSON file with your own columns, one row per video, for `search --where`."""
-    features: OptionalFeatures = None
+    features: options.OptionalFeatures = None
     store: Literal["sqlite", "lance"] | None = None
     """How to store a new library: in SQLite (default) or in LanceDB (default in object storage)."""
     prune: bool = False
@@ -54,9 +43,9 @@ class Index:
     """Recognise moved files by their whole content, instead of size, start and end."""
     fast: bool = False
     """Decode keyframes only: faster, but times may be wrong by seconds (docs/performance.md)."""
-    workers: Workers = None
-    device: Device = AUTO
-    json: Json = False
+    workers: options.Workers = None
+    device: options.Device = options.AUTO
+    json: options.Json = False
 
     def run(self) -> int:
         """Update the library, and print what changed and which files failed."""
@@ -67,7 +56,7 @@ class Index:
 
         known = model_of(self.library) if is_library(self.library) else ""
         model = self.model or known or "starter"
-        show = progress_line("videos")
+        show = options.progress_line("videos")
         embedder = Embedder.from_pretrained(model, self.device)
         features = FeatureStore.open(self.features) if self.features else None
         with VideoLibrary(

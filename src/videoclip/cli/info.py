@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from videoclip.cli.options import Json
+from videoclip.cli import options
 
 __all__ = ["Info"]
 
@@ -23,7 +23,7 @@ class Info:
 
     path: Annotated[str, Positional, arg(metavar="PATH")]
     """Folder or file, or the address of a library in object storage."""
-    json: Json = False
+    json: options.Json = False
 
     def run(self) -> int:
         """Print facts, one a line."""

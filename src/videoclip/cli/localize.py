@@ -8,17 +8,7 @@ from typing import Annotated
 
 from tyro.conf import UseAppendAction, arg
 
-from videoclip.cli.options import (
-    AUTO,
-    MODEL,
-    THRESHOLD,
-    Device,
-    Json,
-    Model,
-    RequireMatch,
-    Threshold,
-    Video,
-)
+from videoclip.cli import options
 from videoclip.cli.timelines import Output, print_timeline, read_texts
 
 __all__ = ["Localize"]
@@ -32,19 +22,19 @@ class Localize:
     that was found, and the names of the others.
     """
 
-    video: Video
+    video: options.Video
     steps: Annotated[Path | None, arg(metavar="FILE")] = None
     """Text file with one step per line."""
     step: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="TEXT")] = ()
     """A step; may be repeated."""
     any_order: bool = False
     """Allow the steps in any order."""
-    model: Model = MODEL
-    threshold: Threshold = THRESHOLD
-    require_match: RequireMatch = False
+    model: options.Model = options.MODEL
+    threshold: options.Threshold = options.THRESHOLD
+    require_match: options.RequireMatch = False
     output: Annotated[Output, arg(name="")] = field(default_factory=Output)
-    device: Device = AUTO
-    json: Json = False
+    device: options.Device = options.AUTO
+    json: options.Json = False
 
     def run(self) -> int:
         """Print the timeline and write the files that were asked for."""

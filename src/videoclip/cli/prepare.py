@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from videoclip.cli.options import AUTO, Device, Json, Videos, progress_line
+from videoclip.cli import options
 
 __all__ = ["Prepare"]
 
@@ -24,15 +24,15 @@ class Prepare:
     characters and the repeats of rolling captions are removed; what is really said twice is kept.
     """
 
-    videos: Videos
+    videos: options.Videos
     out: Annotated[Path, arg(metavar="FOLDER")] = Path("captions")
     """Folder for the clean captions and report.json."""
     format: Literal["vtt", "json"] = "vtt"
     """vtt: one file per video; json: one captions.json in the form of HowTo100M."""
     asr: Annotated[str | None, arg(metavar="MODEL")] = None
     """Whisper model for videos without captions: a folder, or a size or hub id to download."""
-    device: Device = AUTO
-    json: Json = False
+    device: options.Device = options.AUTO
+    json: options.Json = False
 
     def run(self) -> int:
         """Write captions, and print the report and the failed files."""
@@ -44,7 +44,7 @@ class Prepare:
             format=self.format,
             speech_model=self.asr,
             device=self.device,
-            on_progress=progress_line("videos"),
+            on_progress=options.progress_line("videos"),
         )
         print(json.dumps(report.as_dict(), indent=2) if self.json else report)
         for path, reason in report.failed.items():

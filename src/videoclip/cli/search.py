@@ -13,16 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from videoclip.cli.options import (
-    AUTO,
-    LIBRARY,
-    Device,
-    Json,
-    Library,
-    OptionalModel,
-    RequireMatch,
-    RerankTop,
-)
+from videoclip.cli import options
 from videoclip.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -41,7 +32,7 @@ class Search:
 
     query: Annotated[str, Positional, arg(metavar="[QUERY]")] = ""
     """What to look for, in words."""
-    library: Library = LIBRARY
+    library: options.Library = options.LIBRARY
     top_k: Annotated[int, arg(aliases=("-k",), metavar="N")] = 10
     """Number of moments for each query."""
     offset: Annotated[int, arg(metavar="N")] = 0
@@ -54,7 +45,7 @@ class Search:
     """Weight of the frames; 0: search the narration only."""
     speech: Annotated[float, arg(metavar="WEIGHT")] = 1.0
     """Weight of the narration; 0: search the frames only."""
-    rerank_top: RerankTop = 0
+    rerank_top: options.RerankTop = 0
     exact: bool = False
     """Compare with every window, even if a large library has an approximate index."""
     like: Annotated[Path | None, arg(metavar="FILE")] = None
@@ -64,16 +55,16 @@ class Search:
     fit: Annotated[Path | None, arg(metavar="FILE")] = None
     """Do not search; fit the thresholds of high, medium and low confidence to labelled queries. CSV
     file with the columns query and video (empty: nothing matches), and optionally start and end."""
-    model: OptionalModel = None
-    require_match: RequireMatch = False
+    model: options.OptionalModel = None
+    require_match: options.RequireMatch = False
     thumbnails: Annotated[Path | None, arg(metavar="FOLDER")] = None
     """Folder to write a picture of each moment to."""
     paths: bool = False
     """Print only the paths of the videos, each once."""
     csv: bool = False
     """Print the result as CSV."""
-    device: Device = AUTO
-    json: Json = False
+    device: options.Device = options.AUTO
+    json: options.Json = False
 
     def run(self) -> int:
         """Print moments, best first."""
@@ -86,7 +77,7 @@ class Search:
 
         queries = [] if self.fit else self._queries()
         model = self.model or model_of(self.library) or "starter"
-        options = SearchOptions(
+        settings = SearchOptions(
             top_k=self.top_k,
             offset=self.offset,
             vision=self.vision,
@@ -100,9 +91,9 @@ class Search:
                 print(fit_library(library, read_labels(self.fit)))
                 return 0
             if self.like is not None:
-                answers = [library.search_like(self.like, options, where=self.where)]
+                answers = [library.search_like(self.like, settings, where=self.where)]
             else:
-                answers = library.search_many(queries, options, where=self.where)
+                answers = library.search_many(queries, settings, where=self.where)
         self._print(queries, answers)
         matched = any(moment.confidence != "none" for moments in answers for moment in moments)
         return 3 if self.require_match and not matched else 0

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import UseAppendAction, arg
 
-from videoclip.cli.options import AUTO, MODEL, THRESHOLD, Device, Json, Model, Threshold, Video
+from videoclip.cli import options
 from videoclip.cli.timelines import Output, print_timeline, read_texts
 
 __all__ = ["Segment"]
@@ -21,18 +21,18 @@ class Segment:
     Labels may occur in any order and more than once. Prints one line for each labelled span.
     """
 
-    video: Video
+    video: options.Video
     labels: Annotated[Path | None, arg(metavar="FILE")] = None
     """Text file with one label per line."""
     label: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="TEXT")] = ()
     """A label; may be repeated."""
-    model: Model = MODEL
-    threshold: Threshold = THRESHOLD
+    model: options.Model = options.MODEL
+    threshold: options.Threshold = options.THRESHOLD
     switch_cost: float = 2.0
     """Cost of a change of label, in z-score; higher: fewer, longer spans."""
     output: Annotated[Output, arg(name="")] = field(default_factory=Output)
-    device: Device = AUTO
-    json: Json = False
+    device: options.Device = options.AUTO
+    json: options.Json = False
 
     def run(self) -> int:
         """Print the timeline and write the files that were asked for."""

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from videoclip.cli.options import Json, NumVideos, Workers, progress_line
+from videoclip.cli import options
 from videoclip.synthetic.world import SyntheticConfig
 
 __all__ = ["Synth"]
@@ -27,17 +27,17 @@ class Synth:
 
     out: Annotated[Path, Positional, arg(metavar="FOLDER")]
     """Folder to write to."""
-    num_videos: NumVideos = 50
+    num_videos: options.NumVideos = 50
     world: Annotated[SyntheticConfig, arg(name="")] = field(default_factory=SyntheticConfig)
-    workers: Workers = None
-    json: Json = False
+    workers: options.Workers = None
+    json: options.Json = False
 
     def run(self) -> int:
         """Write the world and print a summary."""
         from videoclip.synthetic.write import write_world
 
         summary = write_world(
-            self.out, self.world, self.num_videos, self.workers, progress_line("videos")
+            self.out, self.world, self.num_videos, self.workers, options.progress_line("videos")
         )
         if self.json:
             print(json.dumps(dataclasses.asdict(summary), default=str))
