@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from videoclip.config import ReleasedSettings
 from videoclip.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ HEAD_FILE = "segmentation_head.safetensors"
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """What the files themselves may not tell.
+    """What feature arrays, S3D and BERT weights do not say about themselves.
 
     Attributes:
         backbone: For features: the name of the backbone that computed them.
@@ -38,12 +39,6 @@ class ConvertOptions:
         normalized: For features: whether each vector is L2-normalised.
         words: For S3D: its word list; by default s3d_dict.npy beside the weights.
         recipe: For a BERT: the recipe whose model it will initialise.
-        num_heads: Attention heads; needed where the width is neither 768 nor 1024.
-        pad_id: Id of [PAD]; needed without a vocabulary, except for bert-*-uncased.
-        cls_id: Id of [CLS]; likewise.
-        sep_id: Id of [SEP]; likewise.
-        max_video_tokens: Longest video clip the weights were trained on, in features.
-        max_text_tokens: Longest text the weights were trained on, in word pieces.
     """
 
     backbone: str = "s3d"
@@ -51,12 +46,6 @@ class ConvertOptions:
     normalized: bool = False
     words: Path | None = None
     recipe: str = "paper"
-    num_heads: int | None = None
-    pad_id: int | None = None
-    cls_id: int | None = None
-    sep_id: int | None = None
-    max_video_tokens: int = 32
-    max_text_tokens: int = 61
 
 
 @dataclass(frozen=True)
@@ -109,6 +98,7 @@ def convert(
     folder: Path | str,
     kind: Kind = "auto",
     vocabulary: Path | None = None,
+    settings: ReleasedSettings | None = None,
     options: ConvertOptions | None = None,
 ) -> Conversion:
     """Convert released weights or features into a folder.
@@ -119,7 +109,8 @@ def convert(
         folder: Folder to make. A feature store may exist already: new videos are added.
         kind: What the source is; "auto" recognises it by the names of files and tensors.
         vocabulary: vocab.txt of the text tower; a BERT folder has its own.
-        options: What the files do not tell.
+        settings: For a VideoCLIP checkpoint: what its shapes do not determine.
+        options: For the other kinds: what the files do not say.
 
     Raises:
         CheckpointError: If the weights are damaged, incomplete or of an unknown kind.
@@ -146,7 +137,8 @@ def convert(
         elif found == "bert":
             facts = _convert_bert(file, weights, partial, vocabulary, options)
         else:
-            facts = _convert_videoclip(file, weights, partial, vocabulary, options)
+            settings = settings or ReleasedSettings()
+            facts = _convert_videoclip(file, weights, partial, vocabulary, settings)
     return Conversion(found, folder, facts)
 
 
@@ -178,29 +170,22 @@ def _convert_videoclip(
     weights: Mapping[str, Tensor],
     folder: Path,
     vocabulary: Path | None,
-    options: ConvertOptions,
+    settings: ReleasedSettings,
 ) -> dict[str, Any]:
     from safetensors.torch import save_file
 
     from videoclip.data.tokenizer import Tokenizer
-    from videoclip.model.convert import Unsaid, from_released
+    from videoclip.model.convert import from_released
 
     tokenizer = Tokenizer.from_vocab(vocabulary) if vocabulary else None
-    ids = {name: getattr(options, name) for name in ("pad_id", "cls_id", "sep_id")}
-    for name, given in ids.items():
-        if tokenizer is not None:
-            ids[name] = getattr(tokenizer, name)
-            if given not in (None, ids[name]):
-                raise ConfigError(
-                    f"--{name[:3]}-id {given} contradicts {vocabulary} ({ids[name]}); leave it out"
-                )
-    unsaid = Unsaid(
-        num_heads=options.num_heads,
-        max_video_tokens=options.max_video_tokens,
-        max_text_tokens=options.max_text_tokens,
-        **ids,
-    )
-    model, head = from_released(weights, unsaid, file)
+    if tokenizer:
+        ids = {name: getattr(tokenizer, name) for name in ("pad_id", "cls_id", "sep_id")}
+        for name, value in ids.items():
+            if getattr(settings, name) not in (None, value):
+                option = f"--{name.replace('_', '-')} {getattr(settings, name)}"
+                raise ConfigError(f"{option} contradicts {vocabulary} ({value}); leave it out")
+        settings = replace(settings, **ids)
+    model, head = from_released(weights, settings, file)
     facts = _save(model, tokenizer, folder, file)
     if head:
         save_file(head, folder / HEAD_FILE)

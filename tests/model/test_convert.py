@@ -8,16 +8,17 @@ import torch
 from safetensors.torch import load_file
 
 from tests.model.tiny_models import TINY
+from videoclip.config import ReleasedSettings
 from videoclip.errors import CheckpointError, ConfigError
-from videoclip.model.convert import Unsaid, from_bert, from_released, kind_of
+from videoclip.model.convert import from_bert, from_released, kind_of
 from videoclip.weights.files import read_weights
 
 PARITY = 1e-5
 
 
-def unsaid(sizes):
-    """What a golden model's shapes do not tell."""
-    return Unsaid(
+def settings_of(sizes):
+    """What a golden model's shapes do not determine."""
+    return ReleasedSettings(
         num_heads=sizes["heads"],
         pad_id=0,
         cls_id=1,
@@ -34,7 +35,7 @@ def released(shared):
     sizes = json.loads((folder / "configs.json").read_text())
 
     def read(name):
-        return load_file(folder / f"{name}.safetensors"), unsaid(sizes[name])
+        return load_file(folder / f"{name}.safetensors"), settings_of(sizes[name])
 
     return read
 
@@ -98,7 +99,7 @@ def test_the_published_names_are_all_known(shared):
         for name, (shape, _) in entries.items()
     }
     assert kind_of(weights) == "videoclip"
-    model, _ = from_released(weights, Unsaid(2, 0, 101, 102), "file")
+    model, _ = from_released(weights, ReleasedSettings(2, 0, 101, 102), "file")
     config = model.config
     assert (config.num_video_layers, config.num_text_layers) == (6, 12)
     assert (config.hidden_size, config.intermediate_size, config.feature_dim) == (24, 48, 96)
@@ -106,9 +107,9 @@ def test_the_published_names_are_all_known(shared):
 
 
 def test_what_every_bert_base_has_need_not_be_said():
-    settings = Unsaid().settings(768, 30522)
-    assert settings == vars(Unsaid(12, 0, 101, 102))
-    assert Unsaid(num_heads=8).settings(768, 30522)["num_heads"] == 8
+    settings = ReleasedSettings().complete(768, 30522)
+    assert settings == vars(ReleasedSettings(12, 0, 101, 102))
+    assert ReleasedSettings(num_heads=8).complete(768, 30522)["num_heads"] == 8
 
 
 def remove(weights):
@@ -156,8 +157,8 @@ def test_weights_that_do_not_fit_are_named(released, change, message):
 @pytest.mark.parametrize(
     ("said", "option"),
     [
-        (Unsaid(pad_id=0, cls_id=1, sep_id=2), "--num-heads"),
-        (Unsaid(num_heads=4, pad_id=0, sep_id=2), "--vocabulary or --cls-id"),
+        (ReleasedSettings(pad_id=0, cls_id=1, sep_id=2), "--num-heads"),
+        (ReleasedSettings(num_heads=4, pad_id=0, sep_id=2), "--vocabulary or --cls-id"),
     ],
 )
 def test_what_shapes_do_not_tell_is_asked_for(released, said, option):

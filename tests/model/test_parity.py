@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from videoclip.model.convert import Unsaid, from_released
+from videoclip.config import ReleasedSettings
+from videoclip.model.convert import from_released
 from videoclip.model.losses.infonce import contrastive_loss
 
 pytestmark = pytest.mark.parity
@@ -34,7 +35,7 @@ def models(folder):
     for name, sizes in json.loads((folder / "configs.json").read_text()).items():
         if name in "ABS":
             longest = sizes["max_len"] - sizes["max_video_len"] - 3
-            said = Unsaid(sizes["heads"], 0, 1, 2, sizes["max_video_len"], longest)
+            said = ReleasedSettings(sizes["heads"], 0, 1, 2, sizes["max_video_len"], longest)
             model, _ = from_released(load_file(folder / f"{name}.safetensors"), said, name)
             models[name] = model.eval()
     return models
@@ -128,7 +129,7 @@ def test_action_segmentation(models, folder, packed):
     model, case = models["B"], np.load(folder / "B3_action_segmentation.npz")
     weights = load_file(folder / "B.safetensors")
     head = load_file(folder / "B3_segmentation_head.safetensors")
-    _, head = from_released(weights | head, Unsaid(6, 0, 1, 2, 16, 29), "B")
+    _, head = from_released(weights | head, ReleasedSettings(6, 0, 1, 2, 16, 29), "B")
     video, mask = video_of(case)
     with torch.inference_mode():
         tokens = model.video_tokens(video, mask, attend_cls=False)

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from tests.model import released_twin as twin
 from tests.training.test_parity import our_names
-from videoclip.model.convert import Unsaid, from_released
+from videoclip.config import ReleasedSettings
+from videoclip.model.convert import from_released
 from videoclip.model.losses.infonce import contrastive_loss
 
 TOLERANCE = 1e-5
@@ -53,7 +54,9 @@ def test_any_size_gives_the_released_numbers(data, seed, packed):
     }
     cls, sep, pad = special = draw(st.permutations([0, 7, 29]))
     weights = twin.random_weights(sizes, generator)
-    model, _ = from_released(weights, Unsaid(heads, pad, cls, sep, longest, max_words), "it")
+    model, _ = from_released(
+        weights, ReleasedSettings(heads, pad, cls, sep, longest, max_words), "it"
+    )
     model.eval()
     model.video_encoder.packed = model.text_encoder.packed = packed
 

@@ -10,6 +10,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from videoclip.cli import options
+from videoclip.config import ReleasedSettings
 from videoclip.conversion import ConvertOptions, Kind
 
 __all__ = ["Convert"]
@@ -32,6 +33,7 @@ class Convert:
     kind: Annotated[Kind, arg(name="as")] = "auto"
     """What the source is; auto: recognised by the names of files and tensors."""
     vocabulary: options.Vocabulary = None
+    settings: Annotated[ReleasedSettings, arg(name="")] = field(default_factory=ReleasedSettings)
     details: Annotated[ConvertOptions, arg(name="")] = field(default_factory=ConvertOptions)
     json: options.Json = False
 
@@ -39,6 +41,8 @@ class Convert:
         """Convert, and print what was made."""
         from videoclip.conversion import convert
 
-        made = convert(self.source, self.folder, self.kind, self.vocabulary, self.details)
+        made = convert(
+            self.source, self.folder, self.kind, self.vocabulary, self.settings, self.details
+        )
         print(json.dumps(made.as_dict()) if self.json else made)
         return 0

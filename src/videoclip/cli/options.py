@@ -25,32 +25,6 @@ from tyro.constructors import (
 if TYPE_CHECKING:
     from videoclip.types import OnProgress
 
-__all__ = [
-    "AUTO",
-    "LIBRARY",
-    "MODEL",
-    "THRESHOLD",
-    "Annotations",
-    "Backbone",
-    "Device",
-    "Features",
-    "Json",
-    "Library",
-    "Model",
-    "NumVideos",
-    "OptionalFeatures",
-    "OptionalModel",
-    "RequireMatch",
-    "RerankTop",
-    "Threshold",
-    "Video",
-    "Videos",
-    "Vocabulary",
-    "Workers",
-    "parse",
-    "progress_line",
-]
-
 CommandT = TypeVar("CommandT")
 
 AUTO = "auto"

@@ -7,7 +7,7 @@ Nothing here imports torch, so that `videoclip --help` stays quick. Defaults are
 from videoclip.config.codec import from_dict, to_dict
 from videoclip.config.evaluation import EvaluateConfig
 from videoclip.config.finetuning import FinetuneConfig
-from videoclip.config.model import ModelConfig
+from videoclip.config.model import ModelConfig, ReleasedSettings
 from videoclip.config.training import (
     ClipConfig,
     LossConfig,
@@ -26,6 +26,7 @@ __all__ = [
     "OptimConfig",
     "PlanConfig",
     "PretrainConfig",
+    "ReleasedSettings",
     "RunConfig",
     "from_dict",
     "to_dict",

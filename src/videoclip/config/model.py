@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from videoclip.config.check import require
 
-__all__ = ["ModelConfig"]
+__all__ = ["ModelConfig", "ReleasedSettings"]
+
+
+NUM_HEADS = {768: 12, 1024: 16}
+"""Attention heads of bert-base and bert-large, by width."""
+BERT_IDS = {30522: {"pad_id": 0, "cls_id": 101, "sep_id": 102}}
+"""Special ids of bert-*-uncased, by vocabulary size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,3 +112,41 @@ class ModelConfig:
             "model.num_bridge_classes needs model.pooling 'plain_mean'",
         )
         require(self.bridge_temperature > 0, "model.bridge_temperature must be positive")
+
+
+@dataclass(frozen=True)
+class ReleasedSettings:
+    """What the shapes of released weights do not determine; None: as in bert-base and bert-large.
+
+    Attributes:
+        num_heads: Attention heads; needed where the width is neither 768 nor 1024.
+        pad_id: Id of [PAD]; needed without a vocabulary, except for bert-*-uncased.
+        cls_id: Id of [CLS]; needed likewise.
+        sep_id: Id of [SEP]; needed likewise.
+        max_video_tokens: Longest video clip the weights were trained on, in features.
+        max_text_tokens: Longest text the weights were trained on, in word pieces.
+    """
+
+    num_heads: int | None = None
+    pad_id: int | None = None
+    cls_id: int | None = None
+    sep_id: int | None = None
+    max_video_tokens: int = 32
+    max_text_tokens: int = 61
+
+    def complete(self, hidden_size: int, vocab_size: int) -> dict[str, Any]:
+        """Return all settings for weights of these sizes.
+
+        Raises:
+            ConfigError: If one is missing; the message names its option.
+        """
+        known = {"num_heads": NUM_HEADS.get(hidden_size), **BERT_IDS.get(vocab_size, {})}
+        settings = known | {name: value for name, value in vars(self).items() if value is not None}
+        for name in ("num_heads", "pad_id", "cls_id", "sep_id"):
+            ids = "" if name == "num_heads" else "--vocabulary or "
+            require(
+                settings.get(name) is not None,
+                f"weights of width {hidden_size} for {vocab_size} word pieces do not determine "
+                f"{name}; give {ids}--{name.replace('_', '-')}",
+            )
+        return settings

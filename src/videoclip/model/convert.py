@@ -11,20 +11,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from videoclip.config import ModelConfig
-from videoclip.errors import CheckpointError, ConfigError
+from videoclip.config import ModelConfig, ReleasedSettings
+from videoclip.errors import CheckpointError
 from videoclip.model.transformer import BERT_NORM_EPS
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.weights.files import check_shapes, shapes_of
 
-__all__ = ["Unsaid", "from_bert", "from_released", "kind_of"]
+__all__ = ["from_bert", "from_released", "kind_of"]
 
 # What we call a module: what a checkpoint calls it. Several of theirs are stacked in this order.
 Names = Mapping[str, tuple[str, ...]]
@@ -61,52 +61,6 @@ BERT_HEADS = re.compile(r"(cls|classifier|qa_outputs)\..*")
 VIDEO_WORDS = "video_encoder.bert.word_embeddings.weight"
 """Of their whole word table, the rows [CLS] and [SEP]: the video tower reads no others."""
 
-NUM_HEADS = {768: 12, 1024: 16}
-"""Attention heads of bert-base and bert-large, by width."""
-BERT_IDS = {30522: {"pad_id": 0, "cls_id": 101, "sep_id": 102}}
-"""Special ids of bert-*-uncased, by size of the vocabulary."""
-
-
-@dataclass(frozen=True)
-class Unsaid:
-    """What shapes do not tell; None: as in bert-base and bert-large, or an error.
-
-    Attributes:
-        num_heads: Attention heads.
-        pad_id: Id of [PAD].
-        cls_id: Id of [CLS].
-        sep_id: Id of [SEP].
-        max_video_tokens: Longest clip; the [SEP] behind a clip stands at the position after it.
-        max_text_tokens: Longest text, without special tokens.
-    """
-
-    num_heads: int | None = None
-    pad_id: int | None = None
-    cls_id: int | None = None
-    sep_id: int | None = None
-    max_video_tokens: int = 32
-    max_text_tokens: int = 61
-
-    def settings(self, hidden_size: int, vocab_size: int) -> dict[str, Any]:
-        """Return all of it as settings of a model of these sizes.
-
-        Raises:
-            ConfigError: If something must be said; the message names the option.
-        """
-        said = {name: value for name, value in vars(self).items() if value is not None}
-        known = {"num_heads": NUM_HEADS.get(hidden_size), **BERT_IDS.get(vocab_size, {})}
-        settings = {**{name: value for name, value in known.items() if value is not None}, **said}
-        for name in ("num_heads", "pad_id", "cls_id", "sep_id"):
-            if name not in settings:
-                option = (
-                    "--num-heads" if name == "num_heads" else f"--vocabulary or --{name[:3]}-id"
-                )
-                raise ConfigError(
-                    f"weights of width {hidden_size} for {vocab_size} word pieces do not tell "
-                    f"{name}: give {option}"
-                )
-        return settings
-
 
 def kind_of(names: Iterable[str]) -> str:
     """Say what weights are by their names: "videoclip", "s3d", "bert", or "" if unknown."""
@@ -121,13 +75,13 @@ def kind_of(names: Iterable[str]) -> str:
 
 
 def from_released(
-    weights: Mapping[str, Tensor], unsaid: Unsaid, where: Path | str
+    weights: Mapping[str, Tensor], settings: ReleasedSettings, where: Path | str
 ) -> tuple[VideoCLIP, dict[str, Tensor]]:
     """Build a model from a released VideoCLIP checkpoint, two towers or one shared.
 
     Args:
         weights: By their published names, with or without the prefix `mmmodel.`.
-        unsaid: What the shapes do not tell.
+        settings: What the shapes do not determine.
         where: Their file, for messages.
 
     Returns:
@@ -136,7 +90,7 @@ def from_released(
 
     Raises:
         CheckpointError: Naming tensors that are missing, unexpected or of another shape.
-        ConfigError: If the shapes do not tell something that was left unsaid.
+        ConfigError: If something that the shapes do not determine is missing in `settings`.
     """
     weights = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}
     weights = {name: tensor for name, tensor in weights.items() if not UNUSED.fullmatch(name)}
@@ -149,7 +103,7 @@ def from_released(
     sizes = _bert_sizes(weights, text, where)
     config = ModelConfig(
         **sizes,
-        **unsaid.settings(sizes["hidden_size"], sizes["vocab_size"]),
+        **settings.complete(sizes["hidden_size"], sizes["vocab_size"]),
         feature_dim=_shape(weights, f"{video}videomlp.linear1.weight", where)[-1],
         num_video_layers=_num_layers(weights, f"{video}bert."),
         num_text_layers=_num_layers(weights, text),
