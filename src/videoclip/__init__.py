@@ -7,71 +7,145 @@ The public names below are imported when they are first used, so that `import vi
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-TYPE_CHECKING = False  # as in typing, which takes longer to import than the rest of --help
 if TYPE_CHECKING:
-    from videoclip.config import FinetuneConfig, ModelConfig, PretrainConfig
-    from videoclip.data.feature_store import FeatureStore
-    from videoclip.data.subtitles import read_subtitles
-    from videoclip.embedding import Embedder
-    from videoclip.errors import VideoCLIPError
-    from videoclip.evaluation import evaluate
-    from videoclip.features.extract import extract_features
-    from videoclip.library.library import VideoLibrary
-    from videoclip.model.losses.infonce import contrastive_loss
-    from videoclip.model.videoclip import VideoCLIP
-    from videoclip.training.finetune import finetune
-    from videoclip.training.pretrain import pretrain
-    from videoclip.zeroshot.video import answer, localize, segment
+    from videoclip import recipes as recipes
+    from videoclip.config import ClipConfig as ClipConfig
+    from videoclip.config import EvaluateConfig as EvaluateConfig
+    from videoclip.config import FinetuneConfig as FinetuneConfig
+    from videoclip.config import LossConfig as LossConfig
+    from videoclip.config import ModelConfig as ModelConfig
+    from videoclip.config import OptimConfig as OptimConfig
+    from videoclip.config import PlanConfig as PlanConfig
+    from videoclip.config import PretrainConfig as PretrainConfig
+    from videoclip.data.captions import Cue as Cue
+    from videoclip.data.clips import ClipPair as ClipPair
+    from videoclip.data.clips import Narration as Narration
+    from videoclip.data.feature_store import FeatureSpec as FeatureSpec
+    from videoclip.data.feature_store import FeatureStore as FeatureStore
+    from videoclip.data.frame_store import FrameSpec as FrameSpec
+    from videoclip.data.frame_store import FrameStore as FrameStore
+    from videoclip.data.narrated import FeatureReader as FeatureReader
+    from videoclip.data.narrated import NarratedCorpus as NarratedCorpus
+    from videoclip.data.narrated import NarratedVideo as NarratedVideo
+    from videoclip.data.subtitles import read_subtitles as read_subtitles
+    from videoclip.data.tokenizer import Tokenizer as Tokenizer
+    from videoclip.distributed import World as World
+    from videoclip.embedding import Embedder as Embedder
+    from videoclip.embedding import VideoEmbedding as VideoEmbedding
+    from videoclip.errors import VideoCLIPError as VideoCLIPError
+    from videoclip.evaluation import evaluate as evaluate
+    from videoclip.evaluation.encoders import DualEncoder as DualEncoder
+    from videoclip.evaluation.outcome import Baseline as Baseline
+    from videoclip.evaluation.outcome import Confusion as Confusion
+    from videoclip.evaluation.outcome import Histogram as Histogram
+    from videoclip.evaluation.outcome import Measure as Measure
+    from videoclip.evaluation.outcome import Missing as Missing
+    from videoclip.evaluation.outcome import Outcome as Outcome
+    from videoclip.evaluation.outcome import TimelinePlot as TimelinePlot
+    from videoclip.evaluation.result import Result as Result
+    from videoclip.features.backbones import Backbone as Backbone
+    from videoclip.features.backbones import load_backbone as load_backbone
+    from videoclip.features.extract import ExtractReport as ExtractReport
+    from videoclip.features.extract import extract_features as extract_features
+    from videoclip.features.frame_encoder import FrameEncoder as FrameEncoder
+    from videoclip.library.catalog import IndexedVideo as IndexedVideo
+    from videoclip.library.indexer import UpdateReport as UpdateReport
+    from videoclip.library.library import VideoLibrary as VideoLibrary
+    from videoclip.library.search import SearchOptions as SearchOptions
+    from videoclip.model.card import ModelCard as ModelCard
+    from videoclip.model.encoders import Encoded as Encoded
+    from videoclip.model.losses.infonce import contrastive_loss as contrastive_loss
+    from videoclip.model.videoclip import VideoCLIP as VideoCLIP
+    from videoclip.training.finetune import finetune as finetune
+    from videoclip.training.pretrain import pretrain as pretrain
+    from videoclip.training.train import RunResult as RunResult
+    from videoclip.zeroshot.confidence import Thresholds as Thresholds
+    from videoclip.zeroshot.rerank import PairScorer as PairScorer
+    from videoclip.zeroshot.results import Answer as Answer
+    from videoclip.zeroshot.results import Moment as Moment
+    from videoclip.zeroshot.results import Timeline as Timeline
+    from videoclip.zeroshot.video import answer as answer
+    from videoclip.zeroshot.video import localize as localize
+    from videoclip.zeroshot.video import segment as segment
+    from videoclip.zeroshot.windows import WindowConfig as WindowConfig
 
 _HOMES = {
-    "Embedder": "videoclip.embedding",
-    "FeatureStore": "videoclip.data.feature_store",
-    "FinetuneConfig": "videoclip.config",
-    "ModelConfig": "videoclip.config",
-    "PretrainConfig": "videoclip.config",
-    "VideoCLIP": "videoclip.model.videoclip",
-    "VideoCLIPError": "videoclip.errors",
-    "VideoLibrary": "videoclip.library.library",
-    "answer": "videoclip.zeroshot.video",
-    "contrastive_loss": "videoclip.model.losses.infonce",
-    "evaluate": "videoclip.evaluation",
-    "extract_features": "videoclip.features.extract",
-    "finetune": "videoclip.training.finetune",
-    "localize": "videoclip.zeroshot.video",
-    "pretrain": "videoclip.training.pretrain",
-    "read_subtitles": "videoclip.data.subtitles",
-    "segment": "videoclip.zeroshot.video",
+    "Answer": "zeroshot.results",
+    "Backbone": "features.backbones",
+    "Baseline": "evaluation.outcome",
+    "ClipConfig": "config",
+    "ClipPair": "data.clips",
+    "Confusion": "evaluation.outcome",
+    "Cue": "data.captions",
+    "DualEncoder": "evaluation.encoders",
+    "Embedder": "embedding",
+    "Encoded": "model.encoders",
+    "EvaluateConfig": "config",
+    "ExtractReport": "features.extract",
+    "FeatureReader": "data.narrated",
+    "FeatureSpec": "data.feature_store",
+    "FeatureStore": "data.feature_store",
+    "FinetuneConfig": "config",
+    "FrameEncoder": "features.frame_encoder",
+    "FrameSpec": "data.frame_store",
+    "FrameStore": "data.frame_store",
+    "Histogram": "evaluation.outcome",
+    "IndexedVideo": "library.catalog",
+    "LossConfig": "config",
+    "Measure": "evaluation.outcome",
+    "Missing": "evaluation.outcome",
+    "ModelCard": "model.card",
+    "ModelConfig": "config",
+    "Moment": "zeroshot.results",
+    "NarratedCorpus": "data.narrated",
+    "NarratedVideo": "data.narrated",
+    "Narration": "data.clips",
+    "OptimConfig": "config",
+    "Outcome": "evaluation.outcome",
+    "PairScorer": "zeroshot.rerank",
+    "PlanConfig": "config",
+    "PretrainConfig": "config",
+    "Result": "evaluation.result",
+    "RunResult": "training.train",
+    "SearchOptions": "library.search",
+    "Thresholds": "zeroshot.confidence",
+    "Timeline": "zeroshot.results",
+    "TimelinePlot": "evaluation.outcome",
+    "Tokenizer": "data.tokenizer",
+    "UpdateReport": "library.indexer",
+    "VideoCLIP": "model.videoclip",
+    "VideoCLIPError": "errors",
+    "VideoEmbedding": "embedding",
+    "VideoLibrary": "library.library",
+    "WindowConfig": "zeroshot.windows",
+    "World": "distributed",
+    "answer": "zeroshot.video",
+    "contrastive_loss": "model.losses.infonce",
+    "evaluate": "evaluation",
+    "extract_features": "features.extract",
+    "finetune": "training.finetune",
+    "load_backbone": "features.backbones",
+    "localize": "zeroshot.video",
+    "pretrain": "training.pretrain",
+    "read_subtitles": "data.subtitles",
+    "segment": "zeroshot.video",
 }
+"""Module of each public name; `recipes` is a public module itself."""
 
-__all__ = [
-    "Embedder",
-    "FeatureStore",
-    "FinetuneConfig",
-    "ModelConfig",
-    "PretrainConfig",
-    "VideoCLIP",
-    "VideoCLIPError",
-    "VideoLibrary",
-    "answer",
-    "contrastive_loss",
-    "evaluate",
-    "extract_features",
-    "finetune",
-    "localize",
-    "pretrain",
-    "read_subtitles",
-    "segment",
-]
+__all__ = sorted([*_HOMES, "recipes"])
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name from its home (PEP 562)."""
+    """Import a public name when it is first used (PEP 562)."""
+    if name == "recipes":
+        return importlib.import_module("videoclip.recipes")
     if name not in _HOMES:
         raise AttributeError(f"module 'videoclip' has no attribute '{name}'")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    value = getattr(importlib.import_module(f"videoclip.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 

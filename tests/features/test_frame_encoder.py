@@ -55,7 +55,7 @@ def test_features_are_those_of_the_frozen_backbone(encoder):
     features = encoder(frames, mask)
     assert features.shape == (3, 4, 20)
     assert features[~mask].abs().sum() == 0
-    frozen = encoder._backbone.embed_frames(frames[mask].numpy())
+    frozen = encoder.backbone.embed_frames(frames[mask].numpy())
     np.testing.assert_allclose(features[mask].detach(), frozen, atol=1e-5)
 
 
@@ -84,7 +84,7 @@ def test_the_saved_folder_is_a_backbone(encoder, tmp_path):
     with torch.no_grad():
         expected = encoder(frames, mask)[mask]
     np.testing.assert_allclose(again.embed_frames(frames[mask].numpy()), expected, atol=1e-5)
-    assert again.preprocessing == encoder._backbone.preprocessing
+    assert again.preprocessing == encoder.backbone.preprocessing
 
 
 def test_an_untrained_pooler_is_left_out_for_good(tmp_path):
@@ -113,7 +113,7 @@ def test_frames_of_videos_are_stored_once(encoder, tmp_path):
     assert failed.keys() == {bad}
     assert store.num_features("good") == 3
     (frames,) = store.read_windows([("good", 0, 3)])
-    features = np.concatenate(list(encoder._backbone.features_for(good)))
+    features = np.concatenate(list(encoder.backbone.features_for(good)))
     np.testing.assert_allclose(
         encoder(torch.from_numpy(frames)[None], torch.ones(1, 3, dtype=torch.bool))[0].detach(),
         features,
@@ -130,5 +130,5 @@ def test_what_does_not_fit_is_named(encoder, tmp_path):
         encoder.check(store, ModelConfig(backbone="image:tiny", feature_dim=21))
     with pytest.raises(IndexMismatchError, match="holds features: make a FrameStore"):
         encoder.check(object(), MODEL)
-    with pytest.raises(ConfigError, match="has a text side"):
+    with pytest.raises(ConfigError, match="has a text encoder"):
         FrameEncoder(loaded(clip, tmp_path / "clip"))

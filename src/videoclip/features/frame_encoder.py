@@ -19,8 +19,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from videoclip.config import ModelConfig
 from videoclip.data.frame_store import FrameSpec, FrameStore
 from videoclip.errors import ConfigError, DecodeError, IndexMismatchError
+from videoclip.features.backbones import Backbone
 from videoclip.features.backbones.image import ImageBackbone, size_of
-from videoclip.features.decode import Resize, sample_frames
+from videoclip.features.decode import sample_frames
 from videoclip.weights.files import check_shapes, read_weights, shapes_of
 
 __all__ = ["FrameEncoder", "store_frames"]
@@ -38,38 +39,38 @@ class FrameEncoder(nn.Module):
             way back, which bounds memory for any batch and changes no gradient.
 
     Raises:
-        ConfigError: If the model has a text side, which these towers would leave untrained.
+        ConfigError: If it is not an image model, or has a text encoder, which would not be trained.
     """
 
-    def __init__(self, backbone: ImageBackbone, frames_at_once: int = 32) -> None:
+    def __init__(self, backbone: Backbone, frames_at_once: int = 32) -> None:
         super().__init__()
+        if not isinstance(backbone, ImageBackbone):
+            raise ConfigError(
+                f"backbone '{backbone.name}' cannot be trained: name an image model, such as "
+                "'image:microsoft/resnet-50'"
+            )
         if backbone.has_text:
             raise ConfigError(
-                f"'{backbone.source}' has a text side, which would not be trained along: name a "
-                "model of pictures alone, such as 'image:microsoft/resnet-50'"
+                f"'{backbone.source}' has a text encoder, which would not be trained: name a model "
+                "of images alone, such as 'image:microsoft/resnet-50'"
             )
         self.network: nn.Module = backbone.network
         self.feature_dim = backbone.spec.dim
         self.frames_at_once = frames_at_once
         self.fingerprint = backbone.spec.fingerprint
-        self._backbone = backbone
+        self.backbone = backbone
         self.eval()
-        height, width = size_of(self.resize)
-        black = torch.zeros(1, height, width, 3, dtype=torch.uint8)
+        size = size_of(backbone.preprocessing.resize)
+        black = torch.zeros(1, *size, 3, dtype=torch.uint8)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             self._encode(black)
         self.flops_per_frame = int(counter.get_total_flops())
 
     @property
-    def resize(self) -> Resize:
-        """How pictures are scaled for it."""
-        return self._backbone.preprocessing.resize
-
-    @property
     def frames(self) -> FrameSpec:
-        """The pictures it takes."""
-        height, width = size_of(self.resize)
-        return FrameSpec(height, width, ImageBackbone.frames_per_second, str(self.resize))
+        """The kind of frames it takes."""
+        resize = self.backbone.preprocessing.resize
+        return FrameSpec(*size_of(resize), ImageBackbone.frames_per_second, str(resize))
 
     def check(self, store: object, config: ModelConfig) -> None:
         """Make sure that a corpus holds the pictures it takes, and a model takes its features.
@@ -83,7 +84,7 @@ class FrameEncoder(nn.Module):
             ImageBackbone.frames_per_second,
         ):
             raise ConfigError(
-                f"'{self._backbone.source}' makes {self.feature_dim} numbers of a picture and "
+                f"'{self.backbone.source}' makes {self.feature_dim} numbers of a picture and "
                 f"{ImageBackbone.frames_per_second:g} pictures a second: set model.feature_dim and "
                 "model.features_per_second"
             )
@@ -117,7 +118,7 @@ class FrameEncoder(nn.Module):
 
     def save_pretrained(self, folder: Path) -> str:
         """Write the backbone as a folder that `image:FOLDER` names; return its fingerprint."""
-        return self._backbone.save_pretrained(folder)
+        return self.backbone.save_pretrained(folder)
 
     def load_pretrained(self, folder: Path) -> None:
         """Take the weights of such a folder.
@@ -133,7 +134,7 @@ class FrameEncoder(nn.Module):
     def _encode(self, frames: Tensor) -> Tensor:
         # Colours first in memory, so that gradients have the layout DDP's buckets expect.
         frames = frames.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
-        features: Tensor = self._backbone.features_of(frames)
+        features: Tensor = self.backbone.features_of(frames)
         return features.float()
 
 
@@ -168,5 +169,5 @@ def store_frames(
 
 
 def _pictures(path: Path, encoder: FrameEncoder) -> Iterable[npt.NDArray[np.uint8]]:
-    resize = encoder.resize
-    return (frame.rgb(resize) for frame in sample_frames(path, ImageBackbone.frames_per_second))
+    backbone = encoder.backbone
+    return map(backbone.prepare, sample_frames(path, backbone.frames_per_second))
