@@ -1,6 +1,8 @@
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from videoclip.errors import ConfigError, DataError, IndexMismatchError
 from videoclip.features.extract import extract_features
 from videoclip.features.frame_backbone import KeyframeBackbone
 from videoclip.library import library as library_module
+from videoclip.library.indexer import VideoLocks
 from videoclip.library.library import VideoLibrary, model_of
 from videoclip.library.storage import is_library
 
@@ -334,3 +337,64 @@ def test_rows_of_vectors_are_those_of_the_windows(library, embedder, videos):
         spans = snapshot.window_seconds(video).round().astype(int)
         expected = embedder.embed_windows(features, [tuple(span) for span in spans])
         np.testing.assert_allclose(vectors, expected, atol=1e-3)
+
+
+def test_locks_are_counted_and_keep_others_out(tmp_path):
+    first, second = Path("a.mp4"), Path("b.mp4")
+    with VideoLocks(tmp_path / "locks") as ours, VideoLocks(tmp_path / "locks") as theirs:
+        assert ours.acquire(first) and not theirs.acquire(first) and theirs.acquire(second)
+        assert ours.acquire(first)  # as for another video that shares the lock file
+        ours.release(first)
+        assert not theirs.acquire(first)
+        ours.release(first)
+        assert theirs.acquire(first)
+    with VideoLocks(tmp_path / "locks") as again:
+        assert again.acquire(first) and again.acquire(second)
+
+
+KILLED_WITH_A_LOCK = """
+import os, signal, sys
+from pathlib import Path
+from videoclip.library.indexer import VideoLocks
+
+locks = VideoLocks(Path(sys.argv[1]))
+assert locks.acquire(Path(sys.argv[2]))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path):
+    command = [sys.executable, "-c", KILLED_WITH_A_LOCK, str(tmp_path / "locks"), "a.mp4"]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
+    with VideoLocks(tmp_path / "locks") as locks:
+        assert locks.acquire(Path("a.mp4"))
+
+
+def test_a_waiting_process_holds_no_lock(library, videos):
+    """So that two processes that wait for each other's videos cannot deadlock."""
+    paths = sorted(videos.rglob("*.mp4"))
+    reports = []
+    update = threading.Thread(target=lambda: reports.append(library.update(videos)))
+    with VideoLocks(library.folder / "locks") as locks:
+        assert locks.acquire(paths[0])
+        update.start()
+        while len(library) < 2:  # it goes on with the videos that are free
+            time.sleep(0.01)
+        for path in paths[1:]:
+            assert locks.acquire(path, wait=True)
+            locks.release(path)
+        assert update.is_alive() and not reports
+    update.join()
+    assert len(reports[0].added) == 3 and not reports[0].failed
+
+
+def test_features_that_cannot_be_stored_are_listed(library, embedder, videos, monkeypatch):
+    compute = type(embedder.backbone).embed_frames
+
+    def wrong(backbone, frames):
+        features = compute(backbone, frames)
+        return np.full_like(features, np.nan) if len(backbone.decoded) == 1 else features
+
+    monkeypatch.setattr(type(embedder.backbone), "embed_frames", wrong)
+    report = library.update(videos)
+    assert len(report.added) == 2 and "not finite" in report.failed[str(videos / "a.mp4")]

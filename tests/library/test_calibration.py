@@ -1,0 +1,116 @@
+"""Calibration kept up to date video by video, against measuring the whole library again."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.library.colours import NAMES, write_video
+from videoclip.library.calibration import BEST_FILE
+from videoclip.library.vectors import MatrixStore
+
+
+def write_narrated(folder, name, colours, sentences):
+    write_video(folder / f"{name}.mp4", colours)
+    cues = [
+        f"00:{2 * i:02d}.000 --> 00:{2 * i + 1:02d}.000\n{sentence}"
+        for i, sentence in enumerate(sentences)
+    ]
+    (folder / f"{name}.vtt").write_text("WEBVTT\n\n" + "\n\n".join(cues) + "\n")
+
+
+def measured(library):
+    """Median and scale in the catalogue."""
+    return json.loads(library._catalog.facts()["background"])
+
+
+def measured_again(library):
+    """Median and scale of the same queries from all vectors."""
+    snapshot = library._snapshot()
+    chunks = [(v.id, snapshot.vectors.read(v.first_row, v.num_windows)) for v in snapshot.videos]
+    fitted = snapshot.calibration.fit(chunks)
+    return [fitted.median, fitted.scale]
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """First rows of the stretches of vectors that are read."""
+    rows, read = [], MatrixStore.read
+
+    def spied(store, first, count):
+        rows.append(first)
+        return read(store, first, count)
+
+    monkeypatch.setattr(MatrixStore, "read", spied)
+    return rows
+
+
+def test_only_the_vectors_of_new_videos_are_read(library, tmp_path, reads):
+    folder = tmp_path / "many"
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        words = [f"the {NAMES[j]} thing of video {number}" for j in rng.integers(0, 6, size=12)]
+        colours = [NAMES[j] for j in rng.integers(0, 6, size=20 + number)]
+        write_narrated(folder, str(number), colours, words)
+    library.update(folder)
+    assert len(reads) == 6 and measured(library) == measured_again(library)
+    reads.clear()
+    write_video(folder / "new.mp4", ["red", "white"] * 5)
+    library.update(folder)
+    assert len(reads) == 1 and measured(library) == measured_again(library)
+
+    reads.clear()
+    (folder / "new.mp4").unlink()
+    library.update(folder, prune=True)
+    assert reads == [] and measured(library) == measured_again(library)
+    library.compact()
+    reads.clear()
+    (folder / "0.mp4").unlink()
+    write_video(folder / "0.mp4", ["black"] * 9)  # another content at the same path
+    library.update(folder)
+    assert len(reads) == 1 and measured(library) == measured_again(library)
+
+
+def test_a_lost_or_damaged_file_is_computed_again(library, videos, reads):
+    library.update(videos)
+    expected = measured(library)
+    for damage in (lambda path: path.unlink(), lambda path: path.write_bytes(b"PK nonsense")):
+        damage(library.folder / BEST_FILE)
+        reads.clear()
+        library._calibrate()
+        assert len(reads) == 3 and measured(library) == expected == measured_again(library)
+
+
+def test_sentences_are_drawn_again_when_the_narration_has_doubled(library, tmp_path):
+    folder = tmp_path / "talks"
+    write_narrated(folder, "a", ["red"] * 30, [f"about red number {i}" for i in range(15)])
+    library.update(folder)
+    assert len(library._snapshot().calibration.queries) == 48 + 15
+    write_narrated(folder, "b", ["blue"] * 30, [f"about blue number {i}" for i in range(28)])
+    library.update(folder)
+    first = library._snapshot().calibration
+    assert len(first.queries) == 48 + 43  # still fewer sentences than wanted
+    write_narrated(folder, "c", ["green"] * 60, [f"about green number {i}" for i in range(30)])
+    library.update(folder)
+    full = library._snapshot().calibration
+    assert len(full.queries) == 48 + 48
+    write_narrated(folder, "d", ["white"] * 60, ["one more sentence about white"])
+    library.update(folder)
+    assert np.array_equal(library._snapshot().calibration.queries, full.queries)
+    for name in "efg":
+        write_narrated(folder, name, ["black"] * 60, [f"of {name} number {i}" for i in range(29)])
+    library.update(folder)
+    assert not np.array_equal(library._snapshot().calibration.queries, full.queries)
+    assert measured(library) == measured_again(library)
+
+
+def test_a_moved_video_still_owns_its_sentences(library, videos):
+    library.update(videos)
+    before = library._snapshot().calibration
+    (videos / "b.mp4").rename(videos / "moved.mp4")
+    (videos / "b.en.vtt").rename(videos / "moved.en.vtt")
+    library.update(videos)
+    (moved,) = [video for video in library.videos() if video.video_id == "moved"]
+    after = library._snapshot().calibration
+    assert moved.id in after.owners and np.array_equal(before.owners, after.owners)
+    assert measured(library) == measured_again(library)
