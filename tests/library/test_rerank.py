@@ -25,7 +25,7 @@ def embedder_of_colours(num_cross_layers):
             num_cross_layers=num_cross_layers,
         )
     )
-    embedder._backbone = ColourBackbone()
+    embedder._given_backbone = ColourBackbone()
     if num_cross_layers:
         weight = embedder.model.reranker.head.weight
         with torch.no_grad():  # corrections large enough to change an order
