@@ -1,4 +1,4 @@
-"""ActivityNet Captions: paragraphs on whole videos; paragraph-to-video retrieval.
+"""ActivityNet Captions: paragraphs about whole videos; paragraph-to-video retrieval.
 
 Files: val_1.json, val_2.json, train.json: {"v_<id>": {duration, timestamps, sentences}}.
 """
@@ -18,7 +18,7 @@ def read_activitynet_paragraphs(path: Path, name: str = "val_1.json") -> list[Re
 
     Args:
         path: The file, or its folder.
-        name: Of the file to look for in a folder; `val_1.json` is the usual test.
+        name: Its name in a folder; `val_1.json` is the usual test.
     """
     found = find_file(path, name)
     examples = []

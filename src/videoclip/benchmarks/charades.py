@@ -1,4 +1,4 @@
-"""Charades-STA: a sentence and the one moment of a video that shows it.
+"""Charades-STA: sentences, each with the one moment of a video that it describes.
 
 Files: charades_sta_test.txt, charades_sta_train.txt with lines "VIDEO start end##sentence".
 """
@@ -21,7 +21,7 @@ def read_charades(path: Path, name: str = "charades_sta_test.txt") -> list[Momen
 
     Args:
         path: The file, or its folder.
-        name: Of the file to look for in a folder.
+        name: Its name in a folder.
     """
     found = find_file(path, name)
     examples = []

@@ -1,8 +1,8 @@
-"""COIN: instruction videos whose seconds carry one of 778 step labels, or none.
+"""COIN: instruction videos whose seconds have one of 778 step labels, or none.
 
-Files: COIN.json and, where it is, taxonomy.xlsx, which names all labels. Labels are known by their
-id, not their text: 778 ids share 749 texts. The official test videos say "testing", though the
-README of the benchmark says "validation".
+Files: COIN.json and, if present, taxonomy.xlsx, which has all labels. Labels are identified by id,
+not text: 778 ids share 749 texts. The subset of the official test videos is "testing", although
+the README of the benchmark says "validation".
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def read_coin(
 
     Args:
         path: COIN.json (or its folder): {"database": {id: video}}, or a list of such tables.
-        split: "test" is what the file calls testing.
-        taxonomy: taxonomy.xlsx; by default the one beside the file, if there is one. Without it
-            labels are those that occur in the whole file.
+        split: "test" is the subset "testing" of the file.
+        taxonomy: taxonomy.xlsx; by default the one beside the file, if there is one. Without it,
+            the labels are those that occur in the whole file.
 
     Raises:
         DataError: If a label has two texts, or ids up to the largest one are missing.
@@ -50,7 +50,7 @@ def read_coin(
         labels = named
     if missing := sorted(set(range(1, max(labels, default=0) + 1)) - set(labels)):
         raise DataError(
-            f"labels {missing[:5]} ({len(missing)} in all) never occur: put taxonomy.xlsx beside",
+            f"labels {missing[:5]} ({len(missing)} in all) never occur; add taxonomy.xlsx",
             found,
         )
     return LabelledSplit(

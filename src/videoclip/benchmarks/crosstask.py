@@ -1,8 +1,8 @@
-"""CrossTask: videos of known tasks, and where the ordered steps of the task happen.
+"""CrossTask: videos of known tasks, and the spans of the task's ordered steps.
 
 Files of the release folder: tasks_primary.txt, videos.csv, videos_val.csv and annotations/
 (<task>_<video>.csv). Video ids may hold underscores; one video may belong to several tasks.
-Related tasks have no annotation and are not read.
+Related tasks have no annotations and are not read.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def released_split(
 ) -> tuple[list[StepVideo], list[StepVideo]]:
     """Split videos into training and test as released: 30 random training videos a task.
 
-    The split depends on which videos one has: those without features are dropped before the draw.
+    The split depends on which videos have features: the others are dropped before the draw.
 
     Args:
         videos: In the order of videos.csv.
@@ -124,7 +124,7 @@ def released_split(
     for video in videos:
         if video.video_id in available and (video.task.task_id, video.video_id) not in validation:
             groups.setdefault(video.task.task_id, []).append(video)
-    legacy = np.random.RandomState(0)  # the generator of the draw to repeat
+    legacy = np.random.RandomState(0)  # the generator that the release used
     train: list[StepVideo] = []
     test: list[StepVideo] = []
     for group in groups.values():

@@ -1,10 +1,11 @@
-"""DiDeMo: sentences and where in a short video they happen, or paragraphs and whole videos.
+"""DiDeMo: sentences and their moments in short videos, or paragraphs and whole videos.
 
-Two benchmarks on the same files (test_data.json, val_data.json), never to be compared: finding the
-moment of each of 4,021 sentences, as the paper does, and finding the video by all its sentences.
+Two benchmarks on the same files (test_data.json, val_data.json) whose numbers do not compare:
+finding the moment of each of 4,021 sentences, as the paper does, and finding the video by all its
+sentences.
 
-`times` are inclusive indices of five-second chunks: [1, 1] is 5 to 10 s. One video is spelled with
-several extensions, or a bare dot, in the same file: its id is the name without extension.
+`times` are inclusive indices of five-second chunks: [1, 1] is 5 to 10 s. The same video may occur
+with several extensions, or a bare dot, in one file: its id is the name without extension.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ NUM_CHUNKS = 6
 
 
 def read_didemo_moments(path: Path, name: str = "test_data.json") -> list[MomentExample]:
-    """Read every sentence with the moment each annotator marked, in the order of the file.
+    """Read every sentence with the moments that annotators marked, in the order of the file.
 
     Args:
         path: The file, or its folder.
-        name: Of the file to look for in a folder.
+        name: Its name in a folder.
     """
     return [
         MomentExample(
@@ -41,7 +42,7 @@ def read_didemo_moments(path: Path, name: str = "test_data.json") -> list[Moment
 
 
 def read_didemo_paragraphs(path: Path, name: str = "test_data.json") -> list[RetrievalExample]:
-    """Join the sentences of each video, in the order of the file, to one text for the whole."""
+    """Return the sentences of each video, in the order of the file, as one text."""
     sentences: dict[str, list[str]] = {}
     for record in _records(find_file(path, name)):
         sentences.setdefault(_video_id(record), []).append(record.text("description"))

@@ -1,4 +1,4 @@
-"""What a benchmark asks, whatever file it came from: the rows that all readers return.
+"""The neutral examples that all readers return, and the benchmarks that they make up.
 
 Times are seconds, spans half open; a `video_id` is the key of the video's features.
 """
@@ -25,11 +25,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class RetrievalExample:
-    """A text that one clip shows: find either by the other.
+    """A text and the clip it describes.
 
     Attributes:
         video_id: Video of the clip.
-        text: A sentence, or a paragraph on the whole video.
+        text: A sentence, or a paragraph about the whole video.
         start: Start of the clip, or None for the whole video.
         end: End of the clip, or None for the whole video.
     """
@@ -42,15 +42,15 @@ class RetrievalExample:
 
 @dataclass(frozen=True)
 class MultipleChoiceExample:
-    """A video, perhaps a question, and several texts of which one is right.
+    """A video, an optional question, and several texts of which one is correct.
 
     Attributes:
         example_id: Unique in its file.
         video_id: The video.
         choices: Texts to choose from.
-        answer: Index of the right one.
-        question: Empty where the choices speak for themselves.
-        kind: The benchmark's own kind of question, or empty.
+        answer: Index of the correct one.
+        question: Empty where the choices are captions.
+        kind: The benchmark's category of the question, or empty.
     """
 
     example_id: str
@@ -63,15 +63,15 @@ class MultipleChoiceExample:
 
 @dataclass(frozen=True)
 class MomentExample:
-    """A text and the spans of one video that show it.
+    """A text and the spans of one video that it describes.
 
     Attributes:
         example_id: Unique in its file.
         video_id: The video.
         text: The sentence.
-        moments: Spans (start, end): every one that shows the text, or one an annotator (DiDeMo).
-            Empty where the benchmark keeps them to itself.
-        duration: Length of the video, or None where the file does not say.
+        moments: Spans (start, end): all that the text describes, or one per annotator (DiDeMo).
+            Empty where they are not published.
+        duration: Length of the video, or None where the file has none.
     """
 
     example_id: str
@@ -83,11 +83,11 @@ class MomentExample:
 
 @dataclass(frozen=True)
 class Segment:
-    """A span of a video and the label of what happens in it.
+    """A labelled span of a video.
 
     Attributes:
-        start: Start.
-        end: End.
+        start: Seconds.
+        end: Seconds.
         label: Index of a step of the task (from 0), or a label id (from 1; 0 is background).
     """
 
@@ -98,7 +98,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Task:
-    """A thing to do and its steps, in order.
+    """A task and its steps, in order.
 
     Attributes:
         task_id: The benchmark's id.
@@ -113,13 +113,13 @@ class Task:
 
 @dataclass(frozen=True)
 class StepVideo:
-    """A video of a known task, and where its steps happen.
+    """A video of a known task, and the spans of its steps.
 
     One video may show several tasks: (task_id, video_id) is the key.
 
     Attributes:
         video_id: The video.
-        task: What is done in it.
+        task: The task.
         segments: In the order of the file; `label` indexes `task.steps`.
     """
 
@@ -130,13 +130,13 @@ class StepVideo:
 
 @dataclass(frozen=True)
 class LabelledVideo:
-    """A video whose every moment has one of a benchmark's labels, or is background.
+    """A video whose every second has one of a benchmark's labels, or is background.
 
     Attributes:
         video_id: The video.
         duration: Its length.
         segments: In the order of the file, where later ones overwrite; `label` is an id from 1.
-        task: The benchmark's name for what is done.
+        task: The benchmark's name of the task.
     """
 
     video_id: str
@@ -160,11 +160,11 @@ class LabelledSplit:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A named test: how its annotation files are read and how a model is scored on them.
+    """How the annotation files of a benchmark are read and how a model is scored on them.
 
     Attributes:
-        summary: What it asks, in a line.
-        files: What its folder must hold.
+        summary: The question it asks, in a line.
+        files: The files its folder must have.
         protocol: How it is scored. What `read` must return for each:
             "retrieval": list of `RetrievalExample`;
             "multiple_choice": list of `MultipleChoiceExample`;

@@ -79,7 +79,7 @@ class Record:
         return value
 
     def text(self, name: str) -> str:
-        """Return a field that holds words, stripped; blank is an error."""
+        """Return a text, stripped; blank is an error."""
         value: str = self._get(name, str, "a text").strip()
         if not value:
             raise self.error(f"'{name}' is blank: fix or remove the row")
@@ -141,7 +141,7 @@ class Record:
 def find_file(path: Path, *names: str) -> Path:
     """Return the annotation file itself, or the first of some names found in a folder.
 
-    Each name is also looked for with .gz, as large files are often kept.
+    Each name may also end in .gz.
 
     Raises:
         DataError: If there is none of them.
@@ -154,7 +154,7 @@ def find_file(path: Path, *names: str) -> Path:
                 return candidate
     if not path.exists():
         raise DataError("no such file or folder", path)
-    raise DataError(f"no {' or '.join(names)} in this folder: put it there, or name the file", path)
+    raise DataError(f"no {' or '.join(names)} in this folder; put it there, or name the file", path)
 
 
 @contextmanager
@@ -162,13 +162,13 @@ def open_text(path: Path) -> Iterator[TextIO]:
     """Open a plain, gzipped or zipped (one .json inside) annotation file as UTF-8.
 
     Raises:
-        DataError: If it is missing, is not such an archive or, while it is read, not whole.
+        DataError: If it is missing or, possibly only while it is read, damaged or truncated.
     """
     try:
         with _opened(path) as file:
             yield file
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError("not a whole gzip file: download it again", path) from error
+        raise DataError("truncated or not gzip; download it again", path) from error
     except UnicodeDecodeError as error:
         raise DataError(f"not UTF-8 text (byte {error.start}): wrong file?", path) from error
 
@@ -186,7 +186,7 @@ def _opened(path: Path) -> TextIO:
                     raise DataError(f"holds {len(members)} .json files: unpack it", path)
                 return io.StringIO(archive.read(members[0]).decode("utf-8-sig"))
         except zipfile.BadZipFile as error:
-            raise DataError("not a whole zip archive: download it again", path) from error
+            raise DataError("truncated or not a zip archive; download it again", path) from error
     return path.open(encoding="utf-8-sig", newline="")
 
 
@@ -199,7 +199,7 @@ def read_json(path: Path) -> Any:
     """Parse a whole JSON file, in which no table may have a key twice.
 
     Raises:
-        DataError: With the line where it breaks off.
+        DataError: If it is damaged, with the line.
     """
     return _parse(_read(path), path)
 

@@ -1,7 +1,7 @@
-"""HowTo100M: which videos there are, what they are about, and what is said in them.
+"""HowTo100M: its videos, their tasks and their narration.
 
 Files: HowTo100M_v1.csv (video_id, category_1, category_2, rank, task_id), task_ids.csv (tab
-separated in spite of its name, no header), caption.json and raw_caption.json (gigabytes, hence
+separated despite its name, no header), caption.json and raw_caption.json (gigabytes, hence
 streamed), lists of video ids.
 """
 
@@ -30,8 +30,8 @@ class HowToVideo:
         video_id: YouTube id.
         category_1: For instance "Cars & Other Vehicles".
         category_2: Its subcategory; empty where the file has none.
-        rank: Place in the results of the search that found it.
-        task_id: Task it was searched for; see `read_task_titles`.
+        rank: Rank in the results of the search that found it.
+        task_id: Task of that search; see `read_task_titles`.
     """
 
     video_id: str
@@ -72,12 +72,12 @@ def read_video_ids(path: Path) -> list[str]:
 def read_captions(path: Path) -> Iterator[tuple[str, list[Cue]]]:
     """Stream (video_id, cues) from caption.json or raw_caption.json, one video in memory at a time.
 
-    Items that are not text (the files have NaN) or blank are left out, newlines become spaces.
-    Cues may overlap and are in the order of the file.
+    Items that are blank or not text (the files have NaN) are left out, newlines become spaces. Cues
+    may overlap and are in the order of the file.
 
     Raises:
-        DataError: If a video's three lists do not fit together, a video occurs twice, or the file
-            breaks off.
+        DataError: If the three lists of a video differ in length, a video occurs twice, or the
+            file is truncated.
     """
     seen: set[str] = set()
     for video_id, value in _stream_table(path):

@@ -90,7 +90,7 @@ def read_msrvtt_captions(path: Path) -> list[CaptionedVideo]:
 
 
 def read_msrvtt_pairs(captions: Path, video_ids: list[str]) -> list[RetrievalExample]:
-    """Return every caption of some videos, for training or for the full test of 59,800 sentences.
+    """Return every caption of some videos, for training or for the full test of 59,800 captions.
 
     Args:
         captions: File for `read_msrvtt_captions`.

@@ -1,6 +1,6 @@
 """MSR-VTT multiple choice: which of five captions belongs to the video.
 
-Files: MSR_MC_test.csv (tab separated in spite of its name; columns are found by name) or
+Files: MSR_MC_test.csv (tab separated despite its name; columns are found by name) or
 msrvtt_multi_choice_qa.jsonl.
 """
 

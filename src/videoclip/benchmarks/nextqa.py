@@ -1,4 +1,4 @@
-"""NExT-QA: questions on why, how and when, with five answers to choose from.
+"""NExT-QA: questions about why, how and when, with five answers to choose from.
 
 Files: val.csv (`video,frame_count,width,height,question,answer,qid,type,a0..a4`).
 """
@@ -21,7 +21,7 @@ def read_nextqa(path: Path, name: str = "val.csv") -> list[MultipleChoiceExample
 
     Args:
         path: The file, or its folder.
-        name: Of the file to look for in a folder.
+        name: Its name in a folder.
     """
     columns = ("video", "question", "answer", "qid", "type", *CHOICE_COLUMNS)
     rows = read_rows(find_file(path, name), columns)
@@ -43,5 +43,7 @@ def _example_id(row: Record) -> str:
 
 
 BENCHMARKS = {
-    "nextqa": Benchmark("multiple choice on why and how", "val.csv", "multiple_choice", read_nextqa)
+    "nextqa": Benchmark(
+        "multiple choice about why and how", "val.csv", "multiple_choice", read_nextqa
+    )
 }

@@ -1,4 +1,4 @@
-"""QVHighlights: queries and all the moments of a 150-second video that show them.
+"""QVHighlights: queries, each with all the moments of a 150-second video that match it.
 
 Files: highlight_val_release.jsonl and others; the released test file has no answers.
 """
@@ -18,7 +18,7 @@ def read_qvhighlights(path: Path, name: str = "highlight_val_release.jsonl") -> 
 
     Args:
         path: The file, or its folder.
-        name: Of the file to look for in a folder.
+        name: Its name in a folder.
     """
     rows = read_json_lines(find_file(path, name))
     return [

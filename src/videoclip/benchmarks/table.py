@@ -1,4 +1,4 @@
-"""A benchmark of one's own: a CSV or JSON-lines file with the fields `video,start,end,text`.
+"""A benchmark of your own: a CSV or JSON-lines file with the fields `video,start,end,text`.
 
     video,start,end,text             {"video": "kitchen", "start": 12.5, "end": 18, "text": "chop"}
     kitchen,12.5,18,chop             {"video": "garden", "text": "plant the seeds"}
@@ -22,7 +22,7 @@ def read_table(path: Path) -> list[RetrievalExample]:
     """Read the rows in order.
 
     Raises:
-        DataError: If the file is neither form, or a row has no text or half a span.
+        DataError: If the file has neither format, or a row has no text or half a span.
     """
     if path.is_dir():
         raise Record({}, path).error("is a folder: name the .csv or .jsonl file in it")

@@ -1,8 +1,8 @@
 """YouCook2: clips of recipes and the sentences that describe them; text-to-clip retrieval.
 
 Files, any of: youcookii_annotations_trainval.json; validation_youcook.csv, the 3,350 clips of
-MIL-NCE; youcook_val.pkl, the 3,305 clips of HowTo100M that the paper uses, which says only which
-clips and needs the JSON file beside it.
+MIL-NCE; youcook_val.pkl, the 3,305 clips of HowTo100M that the paper uses, which only lists clips
+and needs the JSON file beside it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _clips(video: Record) -> list[RetrievalExample]:
 
 
 def read_youcook2_csv(path: Path) -> list[RetrievalExample]:
-    """Read validation_youcook.csv, whose `end` column stands before `start`.
+    """Read validation_youcook.csv, whose column `end` precedes `start`.
 
     One span may occur twice with two texts.
     """
@@ -82,7 +82,7 @@ def read_youcook2_csv(path: Path) -> list[RetrievalExample]:
 
 
 def read_youcook2_pickle(path: Path, annotations: Path) -> list[RetrievalExample]:
-    """Read the clips that a released pickle names; spans and sentences come from the JSON file.
+    """Read the clips that a released pickle lists; spans and sentences come from the JSON file.
 
     Args:
         path: List of dicts with `id` "<video_id>_<clip index>"; video ids may hold underscores.
