@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from videoclip.errors import VideoCLIPError as VideoCLIPError
     from videoclip.evaluation import evaluate as evaluate
     from videoclip.evaluation.encoders import DualEncoder as DualEncoder
+    from videoclip.evaluation.outcome import Bars as Bars
     from videoclip.evaluation.outcome import Baseline as Baseline
     from videoclip.evaluation.outcome import Confusion as Confusion
     from videoclip.evaluation.outcome import Histogram as Histogram
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from videoclip.evaluation.outcome import Missing as Missing
     from videoclip.evaluation.outcome import Outcome as Outcome
     from videoclip.evaluation.outcome import TimelinePlot as TimelinePlot
+    from videoclip.evaluation.outcome import Track as Track
     from videoclip.evaluation.result import Result as Result
     from videoclip.features.backbones import Backbone as Backbone
     from videoclip.features.backbones import load_backbone as load_backbone
@@ -76,6 +78,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Answer": "zeroshot.results",
     "Backbone": "features.backbones",
+    "Bars": "evaluation.outcome",
     "Baseline": "evaluation.outcome",
     "ClipConfig": "config",
     "ClipPair": "data.clips",
@@ -116,6 +119,7 @@ _HOMES = {
     "Timeline": "zeroshot.results",
     "TimelinePlot": "evaluation.outcome",
     "Tokenizer": "data.tokenizer",
+    "Track": "evaluation.outcome",
     "UpdateReport": "library.indexer",
     "VideoCLIP": "model.videoclip",
     "VideoCLIPError": "errors",
