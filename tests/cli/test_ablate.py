@@ -4,35 +4,35 @@ import json
 
 import pytest
 
-from tests.ablation.test_ablate import out  # noqa: F401
-from videoclip.ablation.rows import ROWS
+from tests.ablation.test_runs import out  # noqa: F401
+from videoclip.ablation.variants import VARIANTS
 from videoclip.cli import main
 
 
-def test_rows_are_listed(capsys):
+def test_variants_are_listed(capsys):
     assert main(["ablate", "nowhere", "--list"]) == 0
     listed = capsys.readouterr().out
-    assert all(name in listed and row.summary in listed for name, row in ROWS.items())
+    assert all(name in listed and variant.summary in listed for name, variant in VARIANTS.items())
 
 
 def test_a_table_on_stdout(out, capsys):  # noqa: F811
-    options = ["--name", "little", "--seeds", "1", "--rows", "plain", "mined"]
+    options = ["--name", "little", "--workers", "0", "--seeds", "1", "--variants", "plain", "mined"]
     assert main(["ablate", str(out), *options]) == 0
-    printed, told = capsys.readouterr()
+    printed, progress = capsys.readouterr()
     assert printed == (out / "table.md").read_text()
-    assert "row mined, seed 1 is done" in told
+    assert "variant mined, seed 1 is done" in progress
     assert main(["ablate", str(out), *options, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [line["row"] for line in rows] == ["plain", "mined"]
+    assert [row["variant"] for row in rows] == ["plain", "mined"]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--rows", "plian"], "unknown row 'plian'"),
+        (["--variants", "plian"], "unknown variant 'plian'"),
         (["--world.lead-sd-seconds", "-1"], "world.lead_sd_seconds must not be negative"),
     ],
 )
-def test_mistakes_are_told_in_a_line(out, options, message, capsys):  # noqa: F811
+def test_mistakes_are_reported_in_a_line(out, options, message, capsys):  # noqa: F811
     assert main(["ablate", str(out), "--name", "little", *options]) != 0
     assert message in capsys.readouterr().err

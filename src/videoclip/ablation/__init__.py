@@ -1,1 +1,1 @@
-"""Does it learn? The method and its variants, on a synthetic world with known answers."""
+"""Ablation: the method and its variants, trained and compared on a synthetic world."""

@@ -1,72 +1,94 @@
-"""From finished runs to one table: means, and differences with paired intervals."""
+"""From finished runs to the table of variants and the list of comparisons."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from videoclip.ablation.measure import MEASURES
-from videoclip.ablation.rows import ROWS
-from videoclip.ablation.run import Finished
+from videoclip.ablation.intervals import (
+    Interval,
+    Sums,
+    difference,
+    error_reduction,
+    quotient,
+    ratio,
+)
+from videoclip.ablation.measure import MEASURES, Counts
+from videoclip.ablation.runs import FinishedRun
+from videoclip.ablation.variants import VARIANTS
 
 __all__ = [
     "Cell",
-    "Interval",
-    "Line",
+    "Comparison",
+    "TableRow",
     "compare",
-    "compare_with",
-    "lines",
-    "markdown",
-    "quotient",
-    "reduction",
+    "comparisons_markdown",
+    "make_table",
+    "table_markdown",
     "to_dict",
 ]
 
-NUM_RESAMPLES = 2000
-Counts = NDArray[np.float64]
+OURS = "small"
+DIFFERENCES = (
+    ("overlap against strict alignment", "paper-shuffled", "paper-aligned", "R@1"),
+    ("overlap against strict alignment", "paper-shuffled", "paper-aligned", "segment F1"),
+    ("overlap against strict alignment", "paper-shuffled", "paper-aligned", "F1 in order"),
+    ("overlap against strict alignment, ours", "small-no-lead", "small-aligned", "R@1"),
+    ("overlap against strict alignment, ours", "small-no-lead", "small-aligned", "segment F1"),
+    ("overlap and a lead against strict alignment", OURS, "small-aligned", "R@1"),
+    ("overlap and a lead against strict alignment", OURS, "small-aligned", "segment F1"),
+    ("retrieved batches against random ones", "paper", "paper-shuffled", "R@1"),
+    ("mined batches against random ones", OURS, "small-shuffled", "R@1"),
+    ("mined batches against random ones", OURS, "small-shuffled", "R@5"),
+    ("mined batches against random ones", OURS, "small-shuffled", "segment F1"),
+    ("batches mined by the finished model against by itself", "small-teacher", OURS, "R@1"),
+    ("a lead of 3 s against none", OURS, "small-no-lead", "R@1"),
+    ("short texts against long ones", OURS, "small-long-texts", "R@1"),
+    ("two encoders against one", "paper", "paper-shared", "R@1"),
+    ("ours against the paper's method", OURS, "paper", "R@1"),
+    ("ours against the paper's method", OURS, "paper", "segment F1"),
+    ("the re-ranker's order against the towers'", "small-reranked", "small-cross", "R@1"),
+    ("training with a re-ranker against without", "small-cross", OURS, "R@1"),
+)
+"""(description, variant, other variant, measure)."""
 
-
-@dataclass(frozen=True)
-class Interval:
-    """A number and the middle 95 % of what it is under resampling of seeds and videos."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether zero lies outside."""
-        return self.low > 0 or self.high < 0
+BASELINE_MEASURES = {
+    "segment F1": "segment F1",
+    "F1 in order": "segment F1",
+    "foreground accuracy": "foreground accuracy",
+    "foreground in order": "foreground accuracy",
+    "step recall": "step recall",
+}
+"""Measure of ours -> measure of the baselines, which know the order anyway."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A measure of a row, and how it differs from that of the row it is compared with."""
+    """A measure of a variant, and its difference from the variant it is compared with."""
 
     value: float
     difference: Interval | None
 
 
 @dataclass(frozen=True)
-class Line:
-    """A row of the table on one world.
+class TableRow:
+    """A variant on one world.
 
     Attributes:
         world: Name of the world.
-        row: Name of the row.
-        seeds: Seeds that are finished.
+        variant: Name of the variant.
+        seeds: Seeds whose runs are finished.
         cpu_seconds: Mean processor time of a training.
         updates: Updates of a training.
-        pairs: Clip pairs a training sees.
+        pairs: Clip pairs of a training.
         cells: By measure.
     """
 
     world: str
-    row: str
+    variant: str
     seeds: tuple[int, ...]
     cpu_seconds: float
     updates: int
@@ -74,115 +96,161 @@ class Line:
     cells: dict[str, Cell]
 
 
-def lines(runs: Iterable[Finished]) -> list[Line]:
-    """Return the table, worlds by name and rows in their own order."""
-    by_row: dict[tuple[str, str], dict[int, Finished]] = {}
+@dataclass(frozen=True)
+class Comparison:
+    """A statement about one world as a number with its interval.
+
+    Attributes:
+        world: Name of the world.
+        statement: What is compared.
+        effect: A difference of shares, a share or a ratio.
+        num_seeds: How many seeds it is based on.
+        reference: The effect if there is no difference.
+    """
+
+    world: str
+    statement: str
+    effect: Interval
+    num_seeds: int
+    reference: float = 0.0
+
+    @property
+    def verdict(self) -> Literal["higher", "lower", "unclear"]:
+        """Whether the interval lies above or below the reference."""
+        if self.effect.low > self.reference:
+            return "higher"
+        return "lower" if self.effect.high < self.reference else "unclear"
+
+
+def make_table(runs: Iterable[FinishedRun]) -> list[TableRow]:
+    """Return the table, worlds by name and variants in their own order."""
+    by_variant: dict[tuple[str, str], dict[int, FinishedRun]] = {}
     for run in runs:
-        by_row.setdefault((run.world, run.row), {})[run.seed] = run
-    order = list(ROWS)
-    found = []
-    for world, row in sorted(by_row, key=lambda key: (key[0], order.index(key[1]))):
-        own, other = by_row[world, row], by_row.get((world, ROWS[row].against), {})
+        by_variant.setdefault((run.world, run.variant), {})[run.seed] = run
+    order = list(VARIANTS)
+    table = []
+    for world, variant in sorted(by_variant, key=lambda key: (key[0], order.index(key[1]))):
+        own = by_variant[world, variant]
+        other = by_variant.get((world, VARIANTS[variant].against), {})
         paired = sorted(own.keys() & other.keys())
-        some = next(iter(own.values()))
         cells = {
             name: Cell(
-                float(_ratio(_stack(own, sorted(own), name).sum(axis=(0, 1)))),
-                compare(_stack(own, paired, name), _stack(other, paired, name)) if paired else None,
+                float(ratio(_stack(own, sorted(own), name).sum(axis=(0, 1)))),
+                difference(_stack(own, paired, name), _stack(other, paired, name))
+                if paired
+                else None,
             )
             for name in MEASURES
         }
         seconds = float(np.mean([run.cpu_seconds for run in own.values()]))
-        found.append(Line(world, row, tuple(sorted(own)), seconds, some.updates, some.pairs, cells))
-    return found
+        run = next(iter(own.values()))
+        row = TableRow(world, variant, tuple(sorted(own)), seconds, run.updates, run.pairs, cells)
+        table.append(row)
+    return table
 
 
-def compare(ours: Counts, theirs: Counts) -> Interval:
-    """Return how much higher a ratio is, with its interval.
-
-    Seeds and test videos are drawn with replacement, the same ones for both: what both find hard
-    does not blur the difference.
-
-    Args:
-        ours: (S, V, 2) numerators and denominators by seed and video.
-        theirs: The same of the other row.
-    """
-    return _resampled((ours, theirs), lambda sums: _ratio(sums[0]) - _ratio(sums[1]))
-
-
-def compare_with(ours: Counts, value: Counts) -> Interval:
-    """Return how much higher a ratio is than that of an answer that needs no seed, (V, 2)."""
-    return compare(ours, np.broadcast_to(value, ours.shape))
-
-
-def reduction(ours: Counts, theirs: Counts) -> Interval:
-    """Return which share of another row's errors is gone; arguments as of `compare`."""
-    return _resampled(
-        (ours, theirs), lambda sums: (_ratio(sums[0]) - _ratio(sums[1])) / (1 - _ratio(sums[1]))
-    )
-
-
-def quotient(ours: Counts, theirs: Counts) -> Interval:
-    """Return one ratio over another; arguments as of `compare`."""
-    return _resampled((ours, theirs), lambda sums: _ratio(sums[0]) / _ratio(sums[1]))
-
-
-def _resampled(
-    parts: Sequence[Counts], statistic: Callable[[list[Counts]], NDArray[np.float64]]
-) -> Interval:
-    """Compute a statistic of the sums of several counts, whole and under resampling."""
-    rng = np.random.default_rng(0)
-    num_seeds, num_videos, _ = parts[0].shape
-    seeds = rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), NUM_RESAMPLES)
-    videos = rng.multinomial(num_videos, np.full(num_videos, 1 / num_videos), NUM_RESAMPLES)
-    drawn = [np.einsum("bs,bv,svc->bc", seeds, videos, part, optimize=True) for part in parts]
-    low, high = np.quantile(statistic(drawn), (0.025, 0.975))
-    whole = statistic([part.sum(axis=(0, 1)) for part in parts])
-    return Interval(float(whole), float(low), float(high))
-
-
-def _ratio(sums: Counts) -> NDArray[np.float64]:
-    """(..., 2) sums to (...) ratios; 0 where nothing was asked."""
-    ratio: NDArray[np.float64] = np.divide(
-        sums[..., 0], sums[..., 1], out=np.zeros_like(sums[..., 0]), where=sums[..., 1] > 0
-    )
-    return ratio
-
-
-def _stack(runs: dict[int, Finished], seeds: Sequence[int], name: str) -> Counts:
+def _stack(runs: Mapping[int, FinishedRun], seeds: Sequence[int], name: str) -> Sums:
     return np.array([runs[seed].counts[name] for seed in seeds])
 
 
-def markdown(table: Sequence[Line], measures: Sequence[str] = tuple(MEASURES)) -> str:
+def compare(
+    runs: Sequence[FinishedRun], baselines: Mapping[str, Mapping[str, Counts]]
+) -> Iterator[Comparison]:
+    """Yield every comparison whose runs are finished.
+
+    Args:
+        runs: All finished runs.
+        baselines: By world and name, their counts.
+    """
+    for world in dict.fromkeys(run.world for run in runs):
+        found: dict[str, dict[int, FinishedRun]] = {}
+        for run in runs:
+            if run.world == world:
+                found.setdefault(run.variant, {})[run.seed] = run
+        for description, variant, other, name in DIFFERENCES:
+            ours, theirs = found.get(variant, {}), found.get(other, {})
+            if seeds := sorted(ours.keys() & theirs.keys()):
+                effect = difference(_stack(ours, seeds, name), _stack(theirs, seeds, name))
+                statement = f"{name}: {description}, difference"
+                yield Comparison(world, statement, effect, len(seeds))
+        ours, theirs = found.get(OURS, {}), found.get("paper", {})
+        if seeds := sorted(ours.keys() & theirs.keys()):
+            effect = error_reduction(_stack(ours, seeds, "R@1"), _stack(theirs, seeds, "R@1"))
+            statement = f"R@1: errors of `paper` that `{OURS}` does not make, share"
+            yield Comparison(world, statement, effect, len(seeds))
+        if ours:
+            yield from _compare_ours(world, ours, baselines.get(world, {}))
+
+
+def _compare_ours(
+    world: str, ours: Mapping[int, FinishedRun], baselines: Mapping[str, Counts]
+) -> Iterator[Comparison]:
+    """Compare measures of our variant with each other, and with the baselines."""
+    seeds = sorted(ours)
+
+    def sums(name: str) -> Sums:
+        return _stack(ours, seeds, name)
+
+    effect = quotient(sums("R@1 held out"), sums("R@1 seen"))
+    statement = "R@1: held-out combinations over seen ones, ratio"
+    yield Comparison(world, statement, effect, len(seeds), reference=1.0)
+    effect = difference(sums("direction"), sums("direction, order hidden"))
+    statement = "direction: clips against their mean frames, difference"
+    yield Comparison(world, statement, effect, len(seeds))
+    for baseline, counts in baselines.items():
+        for name, other in BASELINE_MEASURES.items():
+            effect = difference(sums(name), counts[other])
+            statement = f"{name}: `{OURS}` against {baseline}, difference"
+            yield Comparison(world, statement, effect, len(seeds))
+
+
+def table_markdown(table: Sequence[TableRow], measures: Sequence[str] = tuple(MEASURES)) -> str:
     """Return the table as Markdown, in percent, each difference under its value."""
-    worlds = list(dict.fromkeys(line.world for line in table))
     blocks = []
-    for world in worlds:
-        head = ["row", "compared with", "seeds", "CPU s", *measures]
-        rows = [head, ["---"] * len(head)]
-        for line in table:
-            if line.world == world:
-                cells = [_cell(line.cells[name]) for name in measures]
-                what = f"`{line.row}`: {ROWS[line.row].summary}"
-                against = f"`{ROWS[line.row].against}`" if ROWS[line.row].against else ""
-                seeds = str(len(line.seeds))
-                rows.append([what, against, seeds, f"{line.cpu_seconds:.0f}", *cells])
-        body = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    for world in dict.fromkeys(row.world for row in table):
+        head = ["variant", "compared with", "seeds", "CPU s", *measures]
+        lines = [head, ["---"] * len(head)]
+        for row in table:
+            if row.world == world:
+                variant = VARIANTS[row.variant]
+                summary = f"`{row.variant}`: {variant.summary}"
+                against = f"`{variant.against}`" if variant.against else ""
+                cells = [_cell_markdown(row.cells[name]) for name in measures]
+                seconds = f"{row.cpu_seconds:.0f}"
+                lines.append([summary, against, str(len(row.seeds)), seconds, *cells])
+        body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         blocks.append(f"World `{world}`\n\n{body}\n")
     return "\n".join(blocks)
 
 
-def _cell(cell: Cell) -> str:
+def _cell_markdown(cell: Cell) -> str:
     text = f"{100 * cell.value:.1f}"
     if cell.difference is None:
         return text
-    value, low, high = (
-        100 * x for x in (cell.difference.value, cell.difference.low, cell.difference.high)
-    )
-    mark = "**" if cell.difference.is_clear else ""
+    value, low, high = _percent(cell.difference)
+    mark = "**" if cell.difference.is_significant else ""
     return f"{text}<br>{mark}{value:+.1f}{mark} ({low:+.1f} .. {high:+.1f})"
 
 
-def to_dict(table: Sequence[Line]) -> list[dict[str, object]]:
+def comparisons_markdown(comparisons: Sequence[Comparison]) -> str:
+    """Return comparisons as a Markdown table, in percent."""
+    lines = [
+        "| world | comparison | % | 95 % interval | seeds | verdict |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for item in comparisons:
+        value, low, high = _percent(item.effect)
+        lines.append(
+            f"| `{item.world}` | {item.statement} | {value:.1f} | {low:.1f} .. {high:.1f} "
+            f"| {item.num_seeds} | {item.verdict} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _percent(interval: Interval) -> tuple[float, float, float]:
+    return 100 * interval.value, 100 * interval.low, 100 * interval.high
+
+
+def to_dict(table: Sequence[TableRow]) -> list[dict[str, object]]:
     """Return the table as plain lists and dicts, ready for JSON."""
-    return [asdict(line) for line in table]
+    return [asdict(row) for row in table]

@@ -1,4 +1,4 @@
-"""`videoclip ablate`: the method against itself with one thing changed."""
+"""`videoclip ablate`: train and compare variants of the method on a synthetic world."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import tyro
+from tyro.conf import Positional, arg
 
+from videoclip.cli.options import Json, NumVideos, Workers
 from videoclip.synthetic.world import SyntheticConfig
 
 __all__ = ["Ablate"]
@@ -17,60 +18,55 @@ __all__ = ["Ablate"]
 
 @dataclass(frozen=True)
 class Ablate:
-    """Train the rows of the ablation table on a synthetic world and compare them, zero-shot.
+    """Train variants of the method on a synthetic world and compare them, zero-shot.
 
-    A row is a configuration one difference away from another; `--list` names them. Every row and
-    seed is a run of its own, done once: the same command continues, and another one with further
-    rows, seeds or worlds adds to the same table.
+    Each variant differs in one thing from another one; `--list` names them. Finished runs are
+    kept: the same command continues an interrupted ablation, and further variants, seeds and worlds
+    add to the same table.
     """
 
-    out: Annotated[Path, tyro.conf.Positional]
-    """Folder for worlds, runs and the table: OUT/table.md, OUT/table.json, OUT/table.svg."""
+    out: Annotated[Path, Positional, arg(metavar="OUT")]
+    """Folder for worlds, runs and results: OUT/table.md, OUT/table.json, OUT/table.svg."""
     name: str = "world"
-    """Name of the world, under which its runs are kept."""
-    videos: int = 3000
-    """How many videos the world has."""
-    world: Annotated[SyntheticConfig, tyro.conf.arg(name="world")] = field(
+    """Name of the world; its runs are kept under it."""
+    num_videos: NumVideos = 3000
+    world: Annotated[SyntheticConfig, arg(name="world")] = field(
         default_factory=lambda: SyntheticConfig(
             step_seconds=(4, 12), steps_per_video=(3, 5), gap_seconds=(1, 4)
         )
     )
-    rows: tuple[str, ...] = ()
-    """Rows to train; all by default."""
+    variants: Annotated[tuple[str, ...], arg(metavar="[NAME ...]")] = ()
+    """Variants to train; all by default."""
     seeds: tuple[int, ...] = (1, 2, 3)
-    """Seeds of each row."""
-    processes: int = 1
-    """Runs side by side, each on one core."""
+    """Seeds of each variant."""
+    workers: Workers = None
     list: bool = False
-    """Name the rows and stop."""
-    json: bool = False
-    """Print the table as JSON."""
+    """List the variants and exit."""
+    json: Json = False
 
     def run(self) -> int:
-        """Do what is missing and print the table."""
-        from videoclip.ablation.rows import ROWS
+        """Do the missing runs and print the table."""
+        from videoclip.ablation.variants import VARIANTS
 
         if self.list:
-            for name, row in ROWS.items():
-                print(f"{name:20}{row.summary}")
+            for name, variant in VARIANTS.items():
+                print(f"{name:20}{variant.summary}")
             return 0
-        from videoclip.ablation.ablate import ablate, write_table
+        from videoclip.ablation.report import write_report
+        from videoclip.ablation.runs import run_ablation
         from videoclip.ablation.table import to_dict
 
-        def say(text: str) -> None:
-            print(text, file=sys.stderr, flush=True)
-
-        ablate(
+        run_ablation(
             self.out,
             self.name,
             self.world,
-            self.videos,
-            rows=self.rows or tuple(ROWS),
+            self.num_videos,
+            variants=self.variants or tuple(VARIANTS),
             seeds=self.seeds,
-            num_processes=self.processes,
-            say=say,
+            num_workers=self.workers,
+            on_message=lambda line: print(line, file=sys.stderr, flush=True),
         )
-        table = write_table(self.out)
+        table = write_report(self.out)
         text = (self.out / "table.md").read_text(encoding="utf-8")
         print(json.dumps(to_dict(table)) if self.json else text, end="")
         return 0

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import tyro
+from tyro.conf import Positional, arg
 
+from videoclip.cli.options import Json
 from videoclip.cli.timelines import read_moments
 from videoclip.errors import ConfigError, VideoCLIPError
 
@@ -24,10 +25,10 @@ __all__ = ["Cut"]
 class Cut:
     """Cut clips out of videos, exact to the frame: one span, or all moments of a search.
 
-    For example: videoclip search "chop the onion" --library L --json | videoclip cut - --out clips
+    For example: videoclip search "chop the onion" --json | videoclip cut - --out clips
     """
 
-    source: Annotated[Path, tyro.conf.Positional]
+    source: Annotated[Path, Positional, arg(metavar="SOURCE")]
     """A video; or moments as JSON from search, segment or localize, "-" for standard input."""
     out: Path = Path("clips")
     """Folder for the clips; or, with an extension, the file for a single clip."""
@@ -39,8 +40,7 @@ class Cut:
     """Seconds to add before and after."""
     fast: bool = False
     """Copy without encoding: faster and lossless, but each clip starts at the keyframe before."""
-    json: bool = False
-    """Print the clips as JSON."""
+    json: Json = False
 
     def run(self) -> int:
         """Cut the clips and print their paths."""

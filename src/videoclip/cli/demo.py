@@ -6,6 +6,9 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
 
 __all__ = ["Demo"]
 
@@ -19,7 +22,7 @@ class Demo:
 
     out: Path = Path("demo")
     """Folder to write to; the report is OUT/report.html."""
-    videos: Path | None = None
+    videos: Annotated[Path | None, arg(metavar="FOLDER")] = None
     """Folder of your own videos to search in, instead of three clips that come with the demo."""
     quick: bool = False
     """One minute instead of four, with less meaningful numbers."""

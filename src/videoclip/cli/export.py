@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
+from tyro.conf import Positional, arg
 
 from videoclip.cli.timelines import read_moments
 
@@ -18,24 +18,23 @@ __all__ = ["Export"]
 class Export:
     """Write moments in a format that editors, players and scripts read.
 
-    For example: videoclip search "chop the onion" --library L --json | videoclip export - \
-    --format edl > onions.edl
+    For example: videoclip search "chop the onion" --json | videoclip export - --out onions.csv
     """
 
-    moments: Annotated[Path, tyro.conf.Positional]
+    moments: Annotated[Path, Positional, arg(metavar="MOMENTS")]
     """JSON printed by search, segment or localize; "-" reads it from standard input."""
     format: Literal["csv", "json", "edl", "fcpxml", "vtt", "youtube"] = "csv"
     """edl is CMX 3600; vtt and youtube are chapters of one video."""
-    out: Path | None = None
+    out: Annotated[Path | None, arg(metavar="FILE")] = None
     """File to write instead of standard output."""
     title: str = "videoclip"
     """Title of an edit list."""
-    rate: float | None = None
+    rate: Annotated[float | None, arg(metavar="RATE")] = None
     """Frame rate of an edit list (23.976, 24, 25, 29.97, 30, ...); by default that of the
     videos."""
     timecode: Literal["auto", "drop", "non-drop"] = "auto"
     """Whether an edit list has drop-frame timecode; auto: at 29.97 and 59.94."""
-    video: str | None = None
+    video: Annotated[str | None, arg(metavar="VIDEO")] = None
     """Write only the moments of this video: its path, name or name without extension."""
 
     def run(self) -> int:

@@ -1,4 +1,4 @@
-"""The rows of the table: named configurations, each one difference away from another row."""
+"""The variants of the method: named configurations, each one difference away from another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from videoclip.config import PretrainConfig
 from videoclip.recipes import paper, small
 
-__all__ = ["ROWS", "Row", "paper_on_the_bed", "small_on_the_bed"]
+__all__ = ["VARIANTS", "Variant", "paper_on_testbed", "small_on_testbed"]
 
 
 VIDEOS_PER_BATCH = 28
@@ -19,16 +19,16 @@ EPOCHS = 5
 
 
 @dataclass(frozen=True)
-class Row:
-    """A configuration with a name.
+class Variant:
+    """A configuration to train and measure.
 
     Attributes:
-        summary: What it is, in the words of the table.
-        against: The row it is one difference away from; empty for a row of its own.
+        summary: Description in the table.
+        against: The variant it is compared with and one difference away from; may be empty.
         make: Returns the configuration.
-        rerank_top: Candidates a re-ranker orders anew; 0: none.
-        trained_as: Row whose run this one only measures otherwise; empty: its own.
-        teacher: Row whose model, of the same seed, plans the batches; empty: the own one.
+        rerank_top: How many of the best candidates a re-ranker orders; 0: none.
+        trained_as: Variant whose trained model this one measures in another way; empty: its own.
+        teacher: Variant whose model, of the same seed, plans the batches; empty: its own.
     """
 
     summary: str
@@ -39,26 +39,26 @@ class Row:
     teacher: str = ""
 
     @property
-    def after(self) -> str:
-        """The row that has to be done first; empty: none."""
+    def depends_on(self) -> str:
+        """The variant that must run first; empty: none."""
         return self.trained_as or self.teacher
 
 
-def paper_on_the_bed() -> PretrainConfig:
+def paper_on_testbed() -> PretrainConfig:
     """Return the paper's method, with the optimiser of `small`, so that only method differs."""
     run, method = small(), paper()
     return _sized(replace(method, optim=run.optim, validation_videos=0))
 
 
-def small_on_the_bed() -> PretrainConfig:
-    """Return the recipe `small`, in the sizes of the bed."""
+def small_on_testbed() -> PretrainConfig:
+    """Return the recipe `small`, in the sizes of the test bed."""
     return _sized(small())
 
 
 def _sized(run: PretrainConfig) -> PretrainConfig:
-    """Give a run the sizes all rows share: a world of short videos and few words, in a minute.
+    """Give a run the sizes that all variants share: short videos, few words, a minute of training.
 
-    A step takes about 8 seconds, of which a sentence takes 5.
+    A step takes about 8 seconds, of which its narration takes 5.
     """
     clips = replace(
         run.clips,
@@ -98,72 +98,76 @@ def _changed(make: Callable[[], PretrainConfig], **parts: dict[str, Any]) -> Pre
 
 
 def _paper(**parts: dict[str, Any]) -> Callable[[], PretrainConfig]:
-    return lambda: _changed(paper_on_the_bed, **parts)
+    return lambda: _changed(paper_on_testbed, **parts)
 
 
 def _small(**parts: dict[str, Any]) -> Callable[[], PretrainConfig]:
-    return lambda: _changed(small_on_the_bed, **parts)
+    return lambda: _changed(small_on_testbed, **parts)
 
 
 SHUFFLED = {"kind": "shuffled"}
 
-ROWS: dict[str, Row] = {
-    "paper": Row("the paper: overlap and retrieved batches", "", paper_on_the_bed),
-    "paper-shuffled": Row("without retrieved batches", "paper", _paper(plan=SHUFFLED)),
-    "paper-aligned": Row(
+VARIANTS: dict[str, Variant] = {
+    "paper": Variant("the paper: overlap and retrieved batches", "", paper_on_testbed),
+    "paper-shuffled": Variant("without retrieved batches", "paper", _paper(plan=SHUFFLED)),
+    "paper-aligned": Variant(
         "without retrieved batches and overlap",
         "paper-shuffled",
         _paper(plan=SHUFFLED, clips={"strategy": "aligned"}),
     ),
-    "paper-mil-nce": Row(
+    "paper-mil-nce": Variant(
         "MIL-NCE clips and loss",
         "paper",
         _paper(clips={"strategy": "mil_nce"}, loss={"kind": "mil_nce"}),
     ),
-    "paper-shared": Row("one encoder for both", "paper", _paper(model={"shared_encoder": True})),
-    "paper-retrieve-k": Row(
+    "paper-shared": Variant(
+        "one encoder for both", "paper", _paper(model={"shared_encoder": True})
+    ),
+    "paper-retrieve-k": Variant(
         "retrieve k, not 2k",
         "paper",
         _paper(plan={"num_neighbours": VIDEOS_PER_BATCH}),
     ),
-    "paper-start-vectors": Row(
+    "paper-start-vectors": Variant(
         "a video's vector from its start", "paper", _paper(plan={"vector_strategy": "start"})
     ),
-    "paper-cls": Row("[CLS] instead of the mean", "paper", _paper(model={"pooling": "cls"})),
-    "small": Row(
+    "paper-cls": Variant("[CLS] instead of the mean", "paper", _paper(model={"pooling": "cls"})),
+    "small": Variant(
         "ours: cosine, learned temperature, lead, short texts, mined batches",
         "paper",
-        small_on_the_bed,
+        small_on_testbed,
     ),
-    "small-shuffled": Row("ours with shuffled batches", "small", _small(plan=SHUFFLED)),
-    "small-teacher": Row(
+    "small-shuffled": Variant("ours with shuffled batches", "small", _small(plan=SHUFFLED)),
+    "small-teacher": Variant(
         "batches mined by the frozen finished model",
         "small",
         _small(plan={"first_epoch": 1}),
         teacher="small",
     ),
-    "small-no-lead": Row("ours without a lead", "small", _small(clips={"lead_seconds": 0})),
-    "small-long-texts": Row(
+    "small-no-lead": Variant("ours without a lead", "small", _small(clips={"lead_seconds": 0})),
+    "small-long-texts": Variant(
         "ours with texts as long as the paper's",
         "small",
         _small(clips={"min_text_tokens": 8, "max_text_tokens": 16}),
     ),
-    "small-long": Row(
+    "small-long": Variant(
         "ours, four times as long",
         "small",
-        lambda: replace(small_on_the_bed(), epochs=4 * EPOCHS),
+        lambda: replace(small_on_testbed(), epochs=4 * EPOCHS),
     ),
-    "small-aligned": Row("ours without overlap", "small", _small(clips={"strategy": "aligned"})),
-    "small-soft": Row("soft targets", "small", _small(loss={"soft_target_share": 0.2})),
-    "small-sigmoid": Row(
+    "small-aligned": Variant(
+        "ours without overlap", "small", _small(clips={"strategy": "aligned"})
+    ),
+    "small-soft": Variant("soft targets", "small", _small(loss={"soft_target_share": 0.2})),
+    "small-sigmoid": Variant(
         "sigmoid loss",
         "small",
         _small(loss={"kind": "sigmoid"}, model={"learn_logit_bias": True}),
     ),
-    "small-cross": Row(
+    "small-cross": Variant(
         "trained with a re-ranker on top", "small", _small(model={"num_cross_layers": 1})
     ),
-    "small-reranked": Row(
+    "small-reranked": Variant(
         "the best 20 re-ranked",
         "small-cross",
         _small(model={"num_cross_layers": 1}),
@@ -171,4 +175,4 @@ ROWS: dict[str, Row] = {
         trained_as="small-cross",
     ),
 }
-"""By the name one types."""
+"""By name."""

@@ -1,8 +1,8 @@
-"""A bed whose features say outright what happens, and a model that can read them."""
+"""A test bed whose features encode the steps directly, and a model that can read them."""
 
 import numpy as np
 
-from videoclip.ablation.bed import TestBed
+from videoclip.ablation.testbed import TestBed
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.features.backbones.motion import APPEARANCE_DIM, FEATURE_DIM
 from videoclip.synthetic.annotate import descriptions
@@ -22,10 +22,10 @@ CONFIG = SyntheticConfig(
 )
 
 
-def telling_bed(folder, num_videos=24):
+def make_testbed(folder, num_videos=24):
     """Features are the number of the step shown, one-hot, in the part that stands for motion."""
     videos = write_texts(folder, CONFIG, num_videos)
-    spec = FeatureSpec(FEATURE_DIM, 1.0, "telling", normalized=False, fingerprint="1")
+    spec = FeatureSpec(FEATURE_DIM, 1.0, "one-hot", normalized=False, fingerprint="1")
     with FeatureStore.open_or_create(folder / "features", spec) as store:
         for video in videos:
             rows = np.zeros((round(video.duration), spec.dim), np.float32)
@@ -51,7 +51,7 @@ class Reader:
                 self.steps[text] = shown.step.step_id
 
     def check(self, spec):
-        assert spec.backbone == "telling"
+        assert spec.backbone == "one-hot"
 
     def embed_text(self, texts):
         return np.eye(self.num_steps, dtype=np.float32)[[self.steps[text] for text in texts]]

@@ -1,0 +1,249 @@
+"""Runs of an ablation: variants trained with several seeds on a world, and measured.
+
+A run is a folder, OUT/runs/WORLD/VARIANT/seed-N. Finished runs are kept, so an interrupted
+ablation continues and further variants, seeds and worlds add to the same table.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from videoclip.ablation.measure import MEASURES, Counts, measure, measure_baselines
+from videoclip.ablation.testbed import TestBed, build_testbed, map_in_processes
+from videoclip.ablation.variants import VARIANTS, Variant
+from videoclip.config import PretrainConfig
+from videoclip.embedding import Embedder
+from videoclip.errors import ConfigError
+from videoclip.evaluation.encoders import EmbedderEncoder
+from videoclip.files import write_json
+from videoclip.synthetic.world import SyntheticConfig
+from videoclip.training.pretrain import pretrain
+from videoclip.training.run_folder import read_log
+
+__all__ = [
+    "FinishedRun",
+    "make_config",
+    "read_baselines",
+    "read_runs",
+    "run_ablation",
+    "run_folder",
+    "run_variant",
+]
+
+MEASURED_FILE = "measured.json"
+BASELINES_FILE = "baselines.json"
+CURVE_POINTS = 40
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that has been trained and measured.
+
+    Attributes:
+        world: Name of the world.
+        variant: Name of the variant.
+        seed: Seed of the run.
+        counts: Its measures on the test videos.
+        curve: (updates, loss) averaged over parts of the run.
+        updates: Updates of the run.
+        pairs: Clip pairs it was trained on.
+        cpu_seconds: Processor time of the training.
+    """
+
+    world: str
+    variant: str
+    seed: int
+    counts: Counts
+    curve: tuple[tuple[int, float], ...]
+    updates: int
+    pairs: int
+    cpu_seconds: float
+
+
+def run_ablation(
+    out: Path,
+    name: str,
+    world: SyntheticConfig,
+    num_videos: int,
+    *,
+    variants: Sequence[str],
+    seeds: Sequence[int],
+    num_workers: int | None = 0,
+    on_message: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Do every run that is not finished: all seeds of each variant, in the order given.
+
+    Args:
+        out: Folder of the ablation.
+        name: Name of the world.
+        world: Its configuration.
+        num_videos: How many videos it has.
+        variants: Names in `VARIANTS`.
+        seeds: Seeds of each variant.
+        num_workers: Processes, each for one run on one core; None: one per core; 0: only this one.
+        on_message: Called with a line of text when something is done.
+
+    Raises:
+        ConfigError: If there is no such variant.
+        DataError: If the name belongs to another world.
+        VideoCLIPError: As training does.
+    """
+    for variant in variants:
+        if variant not in VARIANTS:
+            near = difflib.get_close_matches(variant, VARIANTS, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(VARIANTS)}"
+            raise ConfigError(f"unknown variant '{variant}'; {hint}")
+
+    def on_progress(done: int, total: int) -> None:
+        if done == total or done % 50 == 0:
+            on_message(f"world {name}: {done} of {total} videos")
+
+    testbed = build_testbed(out / "worlds" / name, world, num_videos, num_workers, on_progress)
+    baselines = {
+        baseline: {measure: pairs.tolist() for measure, pairs in counts.items()}
+        for baseline, counts in measure_baselines(testbed).items()
+    }
+    write_json(testbed.folder / BASELINES_FILE, baselines)
+    # A variant that needs another one's model runs after it, not in parallel.
+    for is_dependent in (False, True):
+        runs = [
+            (variant, seed)
+            for variant in variants
+            if bool(VARIANTS[variant].depends_on) == is_dependent
+            for seed in seeds
+        ]
+        for variant, seed in map_in_processes(partial(_run, out, name), runs, num_workers):
+            on_message(f"world {name}: variant {variant}, seed {seed} is done")
+
+
+def _run(out: Path, world: str, run: tuple[str, int]) -> tuple[str, int]:
+    run_variant(out, world, *run)
+    return run
+
+
+def run_folder(out: Path, world: str, variant: str, seed: int) -> Path:
+    """Where a run lies in the folder of an ablation."""
+    return out / "runs" / world / variant / f"seed-{seed}"
+
+
+def run_variant(out: Path, world: str, variant: str, seed: int) -> None:
+    """Train and measure a variant with one seed, on one thread, unless that is done.
+
+    Args:
+        out: Folder of the ablation; the world lies in `out/worlds/WORLD`.
+        world: Name of the world.
+        variant: Name in `VARIANTS`.
+        seed: Seed of the run.
+
+    Raises:
+        VideoCLIPError: As training does.
+    """
+    folder = run_folder(out, world, variant, seed)
+    known = _read_json(folder / MEASURED_FILE)
+    if known and set(known["counts"]) == set(MEASURES):
+        return
+    torch.set_num_threads(1)
+    testbed, definition = _open_testbed(out / "worlds" / world), VARIANTS[variant]
+    if definition.depends_on:
+        run_variant(out, world, definition.depends_on, seed)
+    if definition.trained_as:
+        trained = run_folder(out, world, definition.trained_as, seed)
+        training = _read_json(trained / MEASURED_FILE)["training"]
+    else:
+        trained = folder
+        config = make_config(definition, testbed, seed)
+        if definition.teacher:
+            teacher = run_folder(out, world, definition.teacher, seed) / "model"
+            config = replace(config, plan=replace(config.plan, teacher=str(teacher)))
+        training = known["training"] if known else _train(config, testbed, folder)
+    embedder = Embedder.from_pretrained(trained / "model")
+    counts = measure(EmbedderEncoder(embedder), testbed, definition.rerank_top)
+    lists = {name: pairs.tolist() for name, pairs in counts.items()}
+    write_json(folder / MEASURED_FILE, {"training": training, "counts": lists})
+
+
+def make_config(variant: Variant, testbed: TestBed, seed: int) -> PretrainConfig:
+    """Return the configuration of a run: the variant's, with the features and words of the bed."""
+    config, spec, words = variant.make(), testbed.store.spec, testbed.tokenizer
+    model = replace(
+        config.model,
+        backbone=spec.backbone,
+        feature_dim=spec.dim,
+        normalized_features=spec.normalized,
+        vocab_size=words.vocab_size,
+        pad_id=words.pad_id,
+        cls_id=words.cls_id,
+        sep_id=words.sep_id,
+    )
+    return replace(config, model=model, seed=seed, precision="bf16")
+
+
+def _train(config: PretrainConfig, testbed: TestBed, folder: Path) -> dict[str, object]:
+    """Train and return facts about the run; of a resumed one, the time of its last part."""
+    began = time.process_time()
+    pretrain(config, testbed.corpus, folder, tokenizer=testbed.tokenizer, shown=False)
+    seconds = time.process_time() - began
+    steps = [entry for entry in read_log(folder) if "loss" in entry]
+    return {
+        "curve": _average([(entry["update"], entry["loss"]) for entry in steps]),
+        "updates": len(steps),
+        "pairs": round(sum(e["pairs_per_second"] * e["seconds"] for e in steps)),
+        "cpu_seconds": round(seconds, 1),
+    }
+
+
+def _average(losses: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Average (update, loss) over parts of a run, each with its last update."""
+    parts = np.array_split(np.array(losses), min(CURVE_POINTS, len(losses)))
+    return [(int(part[-1, 0]), round(float(part[:, 1].mean()), 4)) for part in parts]
+
+
+def read_runs(out: Path) -> list[FinishedRun]:
+    """Return every finished run, by world, variant and seed."""
+    runs = []
+    for path in sorted((out / "runs").glob(f"*/*/seed-*/{MEASURED_FILE}")):
+        world, variant, seed = path.parts[-4:-1]
+        content = _read_json(path)
+        if set(content["counts"]) != set(MEASURES):
+            continue  # of another version; `run_variant` measures it again
+        training = content["training"]
+        curve = tuple((int(update), float(loss)) for update, loss in training.pop("curve"))
+        counts = _to_arrays(content["counts"])
+        seed_number = int(seed.removeprefix("seed-"))
+        runs.append(FinishedRun(world, variant, seed_number, counts, curve, **training))
+    return runs
+
+
+def read_baselines(out: Path) -> dict[str, dict[str, Counts]]:
+    """Return the counts of the baselines, by world and name."""
+    return {
+        path.parent.name: {name: _to_arrays(lists) for name, lists in _read_json(path).items()}
+        for path in (out / "worlds").glob(f"*/{BASELINES_FILE}")
+    }
+
+
+def _to_arrays(lists: dict[str, list[list[float]]]) -> Counts:
+    return {name: np.array(pairs) for name, pairs in lists.items()}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Return the content of a file; empty if it does not exist."""
+    if not path.exists():
+        return {}
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+@lru_cache(maxsize=1)
+def _open_testbed(folder: Path) -> TestBed:
+    return TestBed.open(folder)
