@@ -74,7 +74,7 @@ def test_a_list_of_tables_is_read_alike(write):
 
 def test_the_taxonomy_names_labels_that_never_occur(write, taxonomy):
     path = write("COIN.json", {"database": {"a": video(segments=[(3, 0, 1, "pour")])}})
-    with pytest.raises(DataError, match=r"labels \[1, 2\] \(2 in all\) never occur; put taxonomy"):
+    with pytest.raises(DataError, match=r"labels \[1, 2\] \(2 in all\) never occur; add taxonomy"):
         coin.read_coin(path)
     book = taxonomy([(1, "cut"), (2, "cut"), (3, "pour")])
     assert coin.read_coin(path).labels == ("cut", "cut", "pour")

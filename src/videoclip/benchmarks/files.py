@@ -62,10 +62,6 @@ class Record:
         prefix = f"{self.where}, {what}" if self.where else what
         return [Record(v, self.path, f"{prefix} {i}") for i, v in enumerate(self.items(name))]
 
-    def entries(self, name: str, what: str) -> list[Record]:
-        """Return the entries of a table of tables, each with its key; messages name `what`."""
-        return entries(self.table(name), self.path, what)
-
     def __contains__(self, name: str) -> bool:
         return name in self.values
 

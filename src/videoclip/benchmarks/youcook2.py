@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from videoclip.benchmarks.examples import Benchmark, RetrievalExample
-from videoclip.benchmarks.files import Record, find_file, read_record, read_rows
+from videoclip.benchmarks.files import Record, entries, find_file, read_record, read_rows
 from videoclip.errors import DataError
 from videoclip.weights.plain_pickle import read_plain_pickle
 
@@ -47,10 +47,14 @@ def read_youcook2_json(
     subset = {"train": "training", "val": "validation"}[split]
     return [
         example
-        for video in read_record(path).entries("database", "video")
+        for video in _videos(path)
         if video.text("subset") == subset
         for example in _clips(video)
     ]
+
+
+def _videos(path: Path) -> list[Record]:
+    return entries(read_record(path).table("database"), path, "video")
 
 
 def _clips(video: Record) -> list[RetrievalExample]:
@@ -92,8 +96,7 @@ def read_youcook2_pickle(path: Path, annotations: Path) -> list[RetrievalExample
         DataError: If the pickle holds anything but lists, dicts, numbers, texts and arrays, or
             names a clip that the JSON file does not have.
     """
-    videos = read_record(annotations).entries("database", "video")
-    clips = {video.key: _clips(video) for video in videos}
+    clips = {video.key: _clips(video) for video in _videos(annotations)}
     examples = []
     items = read_plain_pickle(path)
     if not isinstance(items, list):
