@@ -74,31 +74,21 @@ def _polygon(x: RealArray, y: RealArray, corners: RealArray) -> RealArray:
     return signed
 
 
-_PALETTE: dict[str, tuple[int, int, int]] = {
-    "red": (222, 32, 38),
-    "orange": (250, 134, 20),
-    "yellow": (250, 224, 48),
-    "green": (38, 166, 60),
-    "blue": (36, 84, 224),
-    "purple": (146, 52, 190),
-    "white": (246, 246, 242),
-    "black": (34, 34, 40),
-    "glass": (132, 156, 164),
+_PALETTE = {
+    "red": ((222, 32, 38), (250, 225, 220)),
+    "orange": ((250, 134, 20), (120, 50, 10)),
+    "yellow": ((250, 224, 48), (110, 80, 20)),
+    "green": ((38, 166, 60), (225, 245, 215)),
+    "blue": ((36, 84, 224), (220, 232, 252)),
+    "purple": ((146, 52, 190), (240, 222, 250)),
+    "white": ((246, 246, 242), (150, 152, 160)),
+    "black": ((34, 34, 40), (118, 118, 124)),
+    "glass": ((132, 156, 164), (132, 156, 164)),
 }
-"""RGB of every colour; `glass` is the colour of an empty container."""
+"""RGB of every colour, and of the stripes or spots on it, which is no other colour of the palette.
 
-_SECOND: dict[str, tuple[int, int, int]] = {
-    "red": (250, 225, 220),
-    "orange": (120, 50, 10),
-    "yellow": (110, 80, 20),
-    "green": (225, 245, 215),
-    "blue": (220, 232, 252),
-    "purple": (240, 222, 250),
-    "white": (150, 152, 160),
-    "black": (118, 118, 124),
-    "glass": (132, 156, 164),
-}
-"""RGB of the stripes or spots on every colour; never another colour of the palette."""
+`glass` is the colour of an empty container.
+"""
 
 
 @dataclass(frozen=True)
@@ -162,7 +152,7 @@ def sprite(colour: str, pattern: str, shape: str, radius: int, light: float = 1.
     edge = outline(shape, x, y)
     solid = np.clip(0.5 - edge * radius, 0, 1)  # one pixel of soft edge
     marks = _marks(pattern, x, y, radius)[..., None]
-    base, second = (np.asarray(table[colour], np.float32) for table in (_PALETTE, _SECOND))
+    base, second = np.asarray(_PALETTE[colour], np.float32)
     albedo = base * (1 - marks) + second * marks  # (h, w, 3)
     gleam = 0.35 * np.exp(-((x + 0.35) ** 2 + (y + 0.4) ** 2) * 6)
     rim = np.clip(-edge * radius / 2, 0, 1)  # darker towards the edge

@@ -72,31 +72,12 @@ _VERBS: dict[str, tuple[str, ...]] = {
     ),
     "uncover": ("uncover the {o}", "take the cloth off the {o}", "show the {o} under the cloth"),
 }
-_NOUNS: dict[str, tuple[str, ...]] = {
-    "ball": ("ball", "sphere"),
-    "box": ("box", "square"),
-    "triangle": ("triangle", "wedge"),
-    "star": ("star",),
-    "ring": ("ring", "hoop"),
-    "cross": ("cross", "plus sign"),
-    "heart": ("heart",),
-    "moon": ("moon", "crescent"),
-}
-_COLOUR_WORDS: dict[str, tuple[str, ...]] = {
-    "red": ("red", "crimson"),
-    "orange": ("orange", "tangerine"),
-    "yellow": ("yellow", "golden"),
-    "green": ("green", "emerald"),
-    "blue": ("blue", "navy"),
-    "purple": ("purple", "violet"),
-    "white": ("white", "ivory"),
-    "black": ("black", "dark"),
-}
-_PATTERN_WORDS: dict[str, tuple[str, ...]] = {
-    "striped": ("striped", "stripy"),
-    "spotted": ("spotted", "dotted"),
-}
-_SIZE_WORDS: dict[str, tuple[str, ...]] = {"small": ("small", "little"), "big": ("big", "large")}
+_SYNONYMS = {
+    "ball": "sphere", "box": "square", "triangle": "wedge", "ring": "hoop", "cross": "plus sign",
+    "moon": "crescent", "red": "crimson", "orange": "tangerine", "yellow": "golden",
+    "green": "emerald", "blue": "navy", "purple": "violet", "white": "ivory", "black": "dark",
+    "striped": "stripy", "spotted": "dotted", "small": "little", "big": "large",
+}  # fmt: skip
 _PLACE_WORDS: dict[str, tuple[str, ...]] = {
     "table": ("on the wooden table", "on the table"),
     "grass": ("on the grass", "on the lawn"),
@@ -112,6 +93,10 @@ _PLACE_WORDS: dict[str, tuple[str, ...]] = {
 def _words(rng: np.random.Generator, choices: Sequence[str], usual: float = 0.7) -> str:
     """Return the first choice with probability `usual`, else any."""
     return choices[0] if rng.random() < usual else pick(rng, choices)
+
+
+def _synonym(rng: np.random.Generator, word: str, usual: float = 0.7) -> str:
+    return _words(rng, (word, _SYNONYMS[word]) if word in _SYNONYMS else (word,), usual)
 
 
 def _plural(noun: str) -> str:
@@ -142,17 +127,17 @@ def describe(
         place: Where it happens, mentioned half of the time.
         vagueness: Probability, for colour, pattern and shape each, of going unmentioned.
     """
-    noun = _words(rng, _NOUNS[step.shape])
+    noun = _synonym(rng, step.shape)
     plural = _plural(noun)
     if rng.random() < vagueness:
         noun, plural = "one", "ones"
     adjectives = []
     if size and "flate" not in step.action and rng.random() < 0.5:
-        adjectives.append(_words(rng, _SIZE_WORDS[size]))
+        adjectives.append(_synonym(rng, size))
     if step.pattern != "plain" and rng.random() >= vagueness:
-        adjectives.append(_words(rng, _PATTERN_WORDS[step.pattern]))
+        adjectives.append(_synonym(rng, step.pattern))
     if rng.random() >= vagueness:
-        adjectives.append(_words(rng, _COLOUR_WORDS[step.colour], usual=0.8))
+        adjectives.append(_synonym(rng, step.colour, usual=0.8))
     templates = _VERBS[step.action]
     text = _words(rng, templates, usual=0.3).format(
         o=" ".join([*adjectives, noun]), os=" ".join([*adjectives, plural])
