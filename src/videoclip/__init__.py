@@ -66,9 +66,9 @@ if TYPE_CHECKING:
     from videoclip.training.pretrain import pretrain as pretrain
     from videoclip.training.train import RunResult as RunResult
     from videoclip.zeroshot.confidence import Thresholds as Thresholds
+    from videoclip.zeroshot.moments import Moment as Moment
     from videoclip.zeroshot.rerank import PairScorer as PairScorer
     from videoclip.zeroshot.results import Answer as Answer
-    from videoclip.zeroshot.results import Moment as Moment
     from videoclip.zeroshot.results import Timeline as Timeline
     from videoclip.zeroshot.video import answer as answer
     from videoclip.zeroshot.video import localize as localize

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from videoclip.config import ModelConfig, to_dict
-from videoclip.data.batch import pad_features, pad_tokens
+from videoclip.data.batch import pad_features
 from videoclip.data.feature_store import FeatureSpec
-from videoclip.data.tokenizer import Tokenizer
+from videoclip.data.tokenizer import Tokenizer, pad_tokens
 from videoclip.data.windows import average_windows, sliding_windows
 from videoclip.errors import (
     CheckpointError,

@@ -18,7 +18,7 @@ from videoclip.demo.run import (
 )
 from videoclip.output.thumbnails import write_thumbnail
 from videoclip.training.train import RunResult
-from videoclip.zeroshot.results import Moment
+from videoclip.zeroshot.moments import Moment
 
 
 def make_run(name, after):

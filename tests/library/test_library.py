@@ -12,7 +12,7 @@ from videoclip.library.indexer import UpdateReport, content_hash
 from videoclip.library.library import VideoLibrary
 from videoclip.library.search import SearchOptions, fuse_ranks
 from videoclip.output.thumbnails import write_thumbnail
-from videoclip.zeroshot.results import Moment, clock
+from videoclip.zeroshot.moments import Moment, clock
 
 
 @pytest.fixture

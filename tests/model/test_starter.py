@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from videoclip.data.batch import pad_tokens
+from videoclip.data.tokenizer import pad_tokens
 from videoclip.features.backbones import load_backbone
 from videoclip.model.starter import sentence_model, starter_model
 from videoclip.model.starter_classes import class_sentences, class_table

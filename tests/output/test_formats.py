@@ -14,7 +14,7 @@ from videoclip.errors import ConfigError, DataError
 from videoclip.output.edl import to_edl
 from videoclip.output.formats import export_moments, read_moments, to_webvtt
 from videoclip.output.timecode import FrameRate, find_rate
-from videoclip.zeroshot.results import Moment
+from videoclip.zeroshot.moments import Moment
 
 RATES = {
     "23.976": FrameRate(Fraction(24000, 1001)),

@@ -22,7 +22,8 @@ from videoclip.output.figures import (
 )
 from videoclip.output.html import timeline_page
 from videoclip.output.timeline import draw_timeline, grab_stills
-from videoclip.zeroshot.results import Moment, Timeline
+from videoclip.zeroshot.moments import Moment
+from videoclip.zeroshot.results import Timeline
 
 SVG = "{http://www.w3.org/2000/svg}"
 XLINK = "{http://www.w3.org/1999/xlink}"

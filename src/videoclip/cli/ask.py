@@ -32,7 +32,7 @@ class Ask:
     def run(self) -> int:
         """Print the answers by probability."""
         from videoclip.embedding import Embedder
-        from videoclip.zeroshot.results import clock
+        from videoclip.zeroshot.moments import clock
         from videoclip.zeroshot.video import answer
 
         embedder = Embedder.from_pretrained(self.model, self.device)

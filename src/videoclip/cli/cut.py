@@ -16,7 +16,7 @@ from videoclip.cli.timelines import read_moments
 from videoclip.errors import ConfigError, VideoCLIPError
 
 if TYPE_CHECKING:
-    from videoclip.zeroshot.results import Moment
+    from videoclip.zeroshot.moments import Moment
 
 __all__ = ["Cut"]
 
@@ -69,7 +69,7 @@ class Cut:
         return 1 if num_failed else 0
 
     def _moments(self) -> list[Moment]:
-        from videoclip.zeroshot.results import Moment
+        from videoclip.zeroshot.moments import Moment
 
         if self.start is not None and self.end is not None:
             return [Moment(self.source, self.start, self.end)]

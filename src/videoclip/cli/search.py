@@ -17,7 +17,7 @@ from videoclip.cli import options
 from videoclip.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from videoclip.zeroshot.results import Moment
+    from videoclip.zeroshot.moments import Moment
 
 __all__ = ["Search"]
 
@@ -143,7 +143,7 @@ class Search:
 
 
 def _print_moments(moments: Sequence[Moment], title: str) -> None:
-    from videoclip.zeroshot.results import clock
+    from videoclip.zeroshot.moments import clock
 
     if title:
         print(f"\n{title}")

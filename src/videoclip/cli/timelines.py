@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from videoclip.errors import DataError
 
 if TYPE_CHECKING:
-    from videoclip.zeroshot.results import Moment, Timeline
+    from videoclip.zeroshot.moments import Moment
+    from videoclip.zeroshot.results import Timeline
 
 __all__ = ["Output", "print_timeline", "read_moments", "read_texts"]
 
@@ -69,7 +70,7 @@ def print_timeline(timeline: Timeline, as_json: bool) -> None:
     if as_json:
         print(json.dumps(timeline.as_dict(), indent=2))
         return
-    from videoclip.zeroshot.results import clock
+    from videoclip.zeroshot.moments import clock
 
     for moment in timeline.moments:
         times = f"{clock(moment.start)}-{clock(moment.end)}"

@@ -10,7 +10,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-__all__ = ["Batch", "collate", "pad_features", "pad_tokens"]
+from videoclip.data.tokenizer import pad_tokens
+
+__all__ = ["Batch", "collate", "pad_features"]
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,4 @@ def pad_features(features: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     for row, real, clip in zip(padded, mask, features, strict=True):
         row[: len(clip)] = clip
         real[: len(clip)] = True
-    return torch.from_numpy(padded), torch.from_numpy(mask)
-
-
-def pad_tokens(token_ids: Sequence[ArrayLike], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Stack 1-D id arrays into (B, L) int64, `pad_id` where padded, and its (B, L) mask."""
-    longest = max(map(np.size, token_ids))
-    padded = np.full((len(token_ids), longest), pad_id, dtype=np.int64)
-    mask = np.zeros(padded.shape, dtype=bool)
-    for row, real, ids in zip(padded, mask, token_ids, strict=True):
-        row[: np.size(ids)] = ids
-        real[: np.size(ids)] = True
     return torch.from_numpy(padded), torch.from_numpy(mask)

@@ -9,13 +9,17 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import tokenizers
+import torch
+from numpy.typing import ArrayLike
 from tokenizers import decoders, models, normalizers, pre_tokenizers
+from torch import Tensor
 
 from videoclip.errors import DataError
 from videoclip.files import write_text
 
-__all__ = ["VOCAB_FILE", "Tokenizer"]
+__all__ = ["VOCAB_FILE", "Tokenizer", "pad_tokens"]
 
 VOCAB_FILE = "vocab.txt"
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
@@ -102,6 +106,17 @@ class Tokenizer:
         """Return readable text for word-piece ids (lower case, without special tokens)."""
         text: str = self._backend.decode(list(ids), skip_special_tokens=True)
         return text
+
+
+def pad_tokens(token_ids: Sequence[ArrayLike], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Stack 1-D id arrays into (B, L) int64, `pad_id` where padded, and its (B, L) mask."""
+    longest = max(map(np.size, token_ids))
+    padded = np.full((len(token_ids), longest), pad_id, dtype=np.int64)
+    mask = np.zeros(padded.shape, dtype=bool)
+    for row, real, ids in zip(padded, mask, token_ids, strict=True):
+        row[: np.size(ids)] = ids
+        real[: np.size(ids)] = True
+    return torch.from_numpy(padded), torch.from_numpy(mask)
 
 
 def _file_text(word_pieces: Sequence[str]) -> str:

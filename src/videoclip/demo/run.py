@@ -34,7 +34,7 @@ from videoclip.synthetic.write import write_world
 from videoclip.training.pretrain import pretrain
 from videoclip.training.run_folder import read_log
 from videoclip.training.train import RunResult
-from videoclip.zeroshot.results import Moment
+from videoclip.zeroshot.moments import Moment
 
 __all__ = [
     "FULL",

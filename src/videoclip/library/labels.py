@@ -16,7 +16,7 @@ from videoclip.zeroshot.confidence import Thresholds, fit_thresholds
 
 if TYPE_CHECKING:
     from videoclip.library.library import VideoLibrary
-    from videoclip.zeroshot.results import Moment
+    from videoclip.zeroshot.moments import Moment
 
 __all__ = ["FitReport", "LabelledQuery", "fit_library", "read_labels"]
 

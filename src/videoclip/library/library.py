@@ -37,7 +37,7 @@ from videoclip.library.search import SearchOptions, Snapshot, find_moments, rera
 from videoclip.library.storage import StoreKind, open_storage
 from videoclip.types import FloatArray, OnProgress
 from videoclip.zeroshot.confidence import UNRELATED_QUERIES, Thresholds
-from videoclip.zeroshot.results import Moment
+from videoclip.zeroshot.moments import Moment
 from videoclip.zeroshot.windows import WindowConfig
 
 __all__ = ["VideoLibrary", "model_of"]

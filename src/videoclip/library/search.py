@@ -21,9 +21,8 @@ from videoclip.library.filters import Condition
 from videoclip.library.vectors import VectorStore
 from videoclip.types import BoolArray, FloatArray, IntArray, RealArray
 from videoclip.zeroshot.confidence import Calibration, Thresholds, next_level
-from videoclip.zeroshot.moments import Proposal, Windows, merge_windows, vote_weights
+from videoclip.zeroshot.moments import Moment, Proposal, Windows, merge_windows, vote_weights
 from videoclip.zeroshot.rerank import PairScorer
-from videoclip.zeroshot.results import Moment
 from videoclip.zeroshot.windows import WindowConfig, window_spans
 
 __all__ = ["SearchOptions", "Snapshot", "find_moments", "fuse_ranks", "rerank_moments"]

@@ -20,8 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from videoclip.data.batch import pad_tokens
-from videoclip.data.tokenizer import Tokenizer
+from videoclip.data.tokenizer import Tokenizer, pad_tokens
 from videoclip.model.starter import sentence_model
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.weights.starter_files import class_names_file

@@ -10,7 +10,7 @@ import av
 
 from videoclip.errors import DataError, DecodeError
 from videoclip.output.timecode import FrameRate, find_rate
-from videoclip.zeroshot.results import Moment
+from videoclip.zeroshot.moments import Moment
 
 __all__ = ["choose_rate", "to_edl", "to_fcpxml"]
 

@@ -14,7 +14,7 @@ from videoclip.errors import DataError
 from videoclip.output.edl import choose_rate, to_edl, to_fcpxml
 from videoclip.output.timecode import FrameRate
 from videoclip.zeroshot.confidence import LEVELS, Confidence
-from videoclip.zeroshot.results import Moment
+from videoclip.zeroshot.moments import Moment
 
 __all__ = [
     "ExportFormat",

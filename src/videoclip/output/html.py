@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from videoclip.output.figures import to_svg
-from videoclip.zeroshot.results import Timeline, clock
+from videoclip.zeroshot.moments import clock
+from videoclip.zeroshot.results import Timeline
 
 if TYPE_CHECKING:
     from jinja2 import Environment

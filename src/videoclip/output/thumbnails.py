@@ -8,7 +8,7 @@ from PIL import Image
 
 from videoclip.features.decode import Fit, grab_frame
 from videoclip.files import atomic_file
-from videoclip.zeroshot.results import Moment
+from videoclip.zeroshot.moments import Moment
 
 __all__ = ["thumbnail_name", "write_thumbnail"]
 

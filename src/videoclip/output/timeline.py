@@ -21,7 +21,8 @@ from videoclip.output.figures import (
     style,
     text_width,
 )
-from videoclip.zeroshot.results import Moment, Timeline, clock
+from videoclip.zeroshot.moments import Moment, clock
+from videoclip.zeroshot.results import Timeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

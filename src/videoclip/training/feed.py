@@ -17,8 +17,9 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from videoclip.config import ClipConfig
-from videoclip.data.batch import Batch, collate, pad_features, pad_tokens
+from videoclip.data.batch import Batch, collate, pad_features
 from videoclip.data.narrated import NarratedCorpus
+from videoclip.data.tokenizer import pad_tokens
 from videoclip.errors import VideoCLIPError
 
 __all__ = ["Feed", "Group", "Purpose", "data_fingerprints", "dead_workers_told", "generator"]

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from videoclip.benchmarks.examples import LabelledVideo, StepVideo
 from videoclip.config import FinetuneConfig
-from videoclip.data.batch import pad_features, pad_tokens
+from videoclip.data.batch import pad_features
 from videoclip.data.feature_store import FeatureStore
+from videoclip.data.tokenizer import pad_tokens
 from videoclip.data.windows import sliding_windows
 from videoclip.distributed import World
 from videoclip.embedding import Embedder

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from videoclip.data.batch import pad_features, pad_tokens
+from videoclip.data.batch import pad_features
+from videoclip.data.tokenizer import pad_tokens
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError
 from videoclip.model.reranker import rerank

@@ -1,87 +1,17 @@
-"""Results: moments, timelines and answers."""
+"""Results about one video: timelines and answers."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from videoclip.zeroshot.confidence import Confidence
+from videoclip.zeroshot.moments import Moment, clock
 
-__all__ = ["Answer", "Moment", "Timeline", "clock"]
+__all__ = ["Answer", "Timeline"]
 
 SPAN_KEYS = ("label", "start", "end", "best", "similarity", "strength", "confidence")
 """What the JSON of a timeline holds of each moment; the rest is the same for all of them."""
-
-
-def clock(seconds: float) -> str:
-    """Write a time as a person would: 1:02:03.4, or 2:03.4 below an hour."""
-    tenths = round(max(0.0, seconds) * 10)
-    minutes, tenths = divmod(tenths, 600)
-    hours, minutes = divmod(minutes, 60)
-    rest = f"{tenths // 10:02d}.{tenths % 10}"
-    return f"{hours}:{minutes:02d}:{rest}" if hours else f"{minutes}:{rest}"
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A span found in a video: by a query, for a label, or as a step of a task.
-
-    Attributes:
-        path: The video; what a library returns is absolute.
-        start: Seconds.
-        end: Seconds, exclusive.
-        label: Text it was found for: query, label or step; may be empty.
-        best: The best matching second, where a thumbnail is taken; by default the middle.
-        similarity: Of the text: with the best window (search), or mean over the span's features
-            (timelines); 0 where unknown.
-        strength: Score relative to unrelated queries, as in `confidence`; 0 where unknown.
-        confidence: Level of that strength, raised by one if every word of the query is spoken in
-            the moment; empty where unknown.
-        is_spoken: Whether every word of the query is spoken in the moment.
-        words: Narration of the moment.
-        duration: Seconds of the whole video; None where unknown.
-        frame_rate: Frames per second of the video; None where unknown.
-    """
-
-    path: Path
-    start: float
-    end: float
-    label: str = ""
-    best: float = math.nan
-    similarity: float = 0.0
-    strength: float = 0.0
-    confidence: Confidence | Literal[""] = ""
-    is_spoken: bool = False
-    words: str = ""
-    duration: float | None = None
-    frame_rate: float | None = None
-
-    def __post_init__(self) -> None:
-        if math.isnan(self.best):
-            object.__setattr__(self, "best", 0.5 * (self.start + self.end))
-
-    @property
-    def video_id(self) -> str:
-        """The file's name without its extension."""
-        return self.path.stem
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON or CSV."""
-        return {"video_id": self.video_id, **asdict(self), "path": str(self.path)}
-
-    def __repr__(self) -> str:
-        """One line: video, times, similarity, confidence, narration."""
-        words = f", {_shortened(self.words)!r}" if self.words else ""
-        return (
-            f"Moment({self.video_id!r}, {clock(self.start)}-{clock(self.end)}, "
-            f"best {clock(self.best)}, similarity {self.similarity:.3f}, {self.confidence}{words})"
-        )
-
-
-def _shortened(text: str, most: int = 40) -> str:
-    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from videoclip.zeroshot.confidence import (
     Thresholds,
 )
 from videoclip.zeroshot.labels import SWITCH_COST, label_frames, label_segments
-from videoclip.zeroshot.results import Answer, Moment, Timeline
+from videoclip.zeroshot.moments import Moment
+from videoclip.zeroshot.results import Answer, Timeline
 from videoclip.zeroshot.steps import best_spans, order_steps, subtract_rivals
 
 __all__ = ["answer", "localize", "segment"]
