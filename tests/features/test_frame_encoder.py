@@ -107,9 +107,11 @@ def test_frames_of_videos_are_stored_once(encoder, tmp_path):
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"nothing")
     store = FrameStore.open_or_create(tmp_path / "frames", encoder.frames)
-    added = []
-    failed = store_frames({good: "good", bad: "bad"}, store, encoder, added.append)
-    assert added == ["good"]
+    steps = []
+    videos = {good: "good", bad: "bad"}
+    failed = store_frames(videos, store, encoder, lambda *step: steps.append(step))
+    assert store.video_ids == ["good"]
+    assert steps == [(1, 2), (2, 2)]
     assert failed.keys() == {bad}
     assert store.num_features("good") == 3
     (frames,) = store.read_windows([("good", 0, 3)])
@@ -119,16 +121,16 @@ def test_frames_of_videos_are_stored_once(encoder, tmp_path):
         features,
         atol=1e-5,
     )
-    assert store_frames({good: "good"}, store, encoder, added.append) == {}
-    assert added == ["good"]
+    assert store_frames({good: "good"}, store, encoder) == {}
+    assert store.num_features("good") == 3
 
 
 def test_what_does_not_fit_is_named(encoder, tmp_path):
     store = FrameStore.open_or_create(tmp_path / "frames", encoder.frames)
     encoder.check(store, MODEL)
-    with pytest.raises(ConfigError, match="makes 20 numbers of a picture"):
+    with pytest.raises(ConfigError, match="features of width 20 per second"):
         encoder.check(store, ModelConfig(backbone="image:tiny", feature_dim=21))
-    with pytest.raises(IndexMismatchError, match="holds features: make a FrameStore"):
+    with pytest.raises(IndexMismatchError, match="has features; create a FrameStore"):
         encoder.check(object(), MODEL)
     with pytest.raises(ConfigError, match="has a text encoder"):
         FrameEncoder(loaded(clip, tmp_path / "clip"))

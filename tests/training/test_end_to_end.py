@@ -136,7 +136,7 @@ def test_frames_and_features_are_not_mixed_up(backbone_folder, corpus, tmp_path)
     for settings, data, frame_encoder, error, message in (
         (config, corpus, None, ConfigError, "go together"),
         (replace(config, train_backbone=False), corpus, encoder, ConfigError, "go together"),
-        (config, features, encoder, IndexMismatchError, "holds features"),
+        (config, features, encoder, IndexMismatchError, "has features"),
         (replace(config, train_backbone=False), corpus, None, IndexMismatchError, "frames"),
     ):
         with pytest.raises(error, match=message):

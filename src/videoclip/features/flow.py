@@ -1,9 +1,8 @@
-"""Optical flow: how far what a small grey picture shows moves until the next one.
+"""Optical flow between small grey frames.
 
-Every pixel moves so that the brightness of its neighbourhood is explained best: least squares, as
-in B. D. Lucas and T. Kanade, "An iterative image registration technique with an application to
-stereo vision", 1981. On pictures this small nothing moves by more than a pixel or two, and one pass
-is enough.
+The motion of a pixel is the least-squares solution over its neighbourhood, as in B. D. Lucas and
+T. Kanade, "An iterative image registration technique with an application to stereo vision", 1981.
+In frames this small nothing moves by more than a pixel or two, so one iteration is enough.
 """
 
 from __future__ import annotations
@@ -15,24 +14,24 @@ from torch.nn import functional
 __all__ = ["flow"]
 
 SMOOTHING = 3
-"""Side of the box that pictures are smoothed with before slopes are taken, in pixels."""
+"""Side of the box that smooths frames before gradients are taken, in pixels."""
 NEIGHBOURHOOD = 5
-"""Side of the box whose pixels move as one, in pixels."""
+"""Side of the box whose pixels are assumed to move together, in pixels."""
 FLATNESS = 1e-4
-"""Added to squared slopes, of brightness in [0, 1] a pixel: what has no texture stands still."""
+"""Added to squared gradients of brightness in [0, 1], so that flat areas do not move."""
 
 
-def flow(pictures: Tensor) -> Tensor:
-    """Estimate the motion between each picture and the next.
+def flow(frames: Tensor) -> Tensor:
+    """Estimate the motion from each frame to the next.
 
     Args:
-        pictures: Brightness in [0, 1], (n, height, width).
+        frames: Brightness in [0, 1], (n, height, width).
 
     Returns:
-        Pixels to the right and pixels down, (n - 1, 2, height, width). Pictures in reverse order
-        give the same with its sign and its order reversed.
+        Pixels to the right and pixels down, (n - 1, 2, height, width). Reversing the frames
+        reverses the order and the sign of the result.
     """
-    smooth = _box_mean(pictures, SMOOTHING)
+    smooth = _box_mean(frames, SMOOTHING)
     before, after = smooth[:-1], smooth[1:]
     middle = functional.pad(((before + after) / 2)[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
     across = (middle[:, 1:-1, 2:] - middle[:, 1:-1, :-2]) / 2
@@ -45,7 +44,7 @@ def flow(pictures: Tensor) -> Tensor:
     return torch.stack([xy * yt - yy * xt, xy * xt - xx * yt], dim=1) / determinant[:, None]
 
 
-def _box_mean(pictures: Tensor, side: int) -> Tensor:
-    """Average the box around each pixel; beyond the border the border goes on."""
-    padded = functional.pad(pictures[:, None], (side // 2,) * 4, mode="replicate")
+def _box_mean(frames: Tensor, side: int) -> Tensor:
+    """Average the box around each pixel; the border is extended."""
+    padded = functional.pad(frames[:, None], (side // 2,) * 4, mode="replicate")
     return functional.avg_pool2d(padded, side, stride=1)[:, 0]

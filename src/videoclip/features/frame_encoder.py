@@ -1,16 +1,14 @@
-"""An image backbone inside the training graph: pictures in, features out, gradients back.
+"""An image backbone that is trained together with the towers, on stored frames.
 
-Everywhere else a backbone is frozen and its features are kept on disk. Here its weights are trained
-with the towers, and afterwards it is a backbone like any other, in a folder of its own.
+Elsewhere backbones are frozen and their features are stored. After training, this one is saved as a
+backbone folder like any other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -22,21 +20,22 @@ from videoclip.errors import ConfigError, DecodeError, IndexMismatchError
 from videoclip.features.backbones import Backbone
 from videoclip.features.backbones.image import ImageBackbone, size_of
 from videoclip.features.decode import sample_frames
+from videoclip.types import OnProgress
 from videoclip.weights.files import check_shapes, read_weights, shapes_of
 
 __all__ = ["FrameEncoder", "store_frames"]
 
 
 class FrameEncoder(nn.Module):
-    """The network of an image backbone, trained.
+    """A trainable image backbone: frames to features.
 
-    It stays in evaluation mode: batch norms keep their statistics and scale by them, so that a
-    feature does not depend on what else is in the batch, and what was trained is what is used.
+    It stays in evaluation mode, so that batch norms keep their statistics: a feature does not
+    depend on the rest of the batch, and is the same in training and in use.
 
     Args:
-        backbone: The image model to begin with; its weights are trained in place.
-        frames_at_once: Pictures whose activations are held at once: all are computed again on the
-            way back, which bounds memory for any batch and changes no gradient.
+        backbone: The image model to start from; its weights are trained in place.
+        frames_at_once: Frames per forward pass. Activations are recomputed in the backward pass
+            (gradient checkpointing), which bounds memory for any batch and changes no gradient.
 
     Raises:
         ConfigError: If it is not an image model, or has a text encoder, which would not be trained.
@@ -46,13 +45,13 @@ class FrameEncoder(nn.Module):
         super().__init__()
         if not isinstance(backbone, ImageBackbone):
             raise ConfigError(
-                f"backbone '{backbone.name}' cannot be trained: name an image model, such as "
+                f"backbone '{backbone.name}' cannot be trained; use an image model, such as "
                 "'image:microsoft/resnet-50'"
             )
         if backbone.has_text:
             raise ConfigError(
-                f"'{backbone.source}' has a text encoder, which would not be trained: name a model "
-                "of images alone, such as 'image:microsoft/resnet-50'"
+                f"'{backbone.source}' has a text encoder, which would not be trained; use "
+                "an image-only model, such as 'image:microsoft/resnet-50'"
             )
         self.network: nn.Module = backbone.network
         self.feature_dim = backbone.spec.dim
@@ -68,46 +67,46 @@ class FrameEncoder(nn.Module):
 
     @property
     def frames(self) -> FrameSpec:
-        """The kind of frames it takes."""
+        """Size and rate of the frames that it expects."""
         resize = self.backbone.preprocessing.resize
         return FrameSpec(*size_of(resize), ImageBackbone.frames_per_second, str(resize))
 
     def check(self, store: object, config: ModelConfig) -> None:
-        """Make sure that a corpus holds the pictures it takes, and a model takes its features.
+        """Check that a corpus has the frames it expects, and that a model expects its features.
 
         Raises:
-            ConfigError: If the model takes features of another width or rate.
-            IndexMismatchError: If the corpus holds features, or pictures scaled otherwise.
+            ConfigError: If the model expects features of another width or rate.
+            IndexMismatchError: If the corpus has features, or frames of another size or rate.
         """
         if (config.feature_dim, config.features_per_second) != (
             self.feature_dim,
             ImageBackbone.frames_per_second,
         ):
             raise ConfigError(
-                f"'{self.backbone.source}' makes {self.feature_dim} numbers of a picture and "
-                f"{ImageBackbone.frames_per_second:g} pictures a second: set model.feature_dim and "
-                "model.features_per_second"
+                f"'{self.backbone.source}' computes {ImageBackbone.frames_per_second:g} features "
+                f"of width {self.feature_dim} per second, and the model expects others; set "
+                "model.feature_dim and model.features_per_second"
             )
         held = store.frames if isinstance(store, FrameStore) else "features"
         if held != self.frames:
             raise IndexMismatchError(
-                f"the backbone is trained on {self.frames}, but the corpus holds {held}: make a "
+                f"the backbone expects {self.frames}, but the corpus has {held}; create a "
                 "FrameStore for this backbone"
             )
 
     def train(self, mode: bool = True) -> FrameEncoder:
-        """Stay in evaluation mode, see above."""
+        """Do nothing: the network stays in evaluation mode."""
         return super().train(False)
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """Encode the real pictures of a batch.
+        """Encode the frames of a batch.
 
         Args:
             frames: (B, T, height, width, 3) uint8.
-            mask: (B, T), True where real.
+            mask: (B, T), True at frames, False at padding.
 
         Returns:
-            (B, T, D) float32, zero where masked.
+            (B, T, D) float32, zero at padding.
         """
         parts = torch.split(frames[mask], self.frames_at_once)
         encoded = [checkpoint(self._encode, part, use_reentrant=False) for part in parts]
@@ -121,10 +120,10 @@ class FrameEncoder(nn.Module):
         return self.backbone.save_pretrained(folder)
 
     def load_pretrained(self, folder: Path) -> None:
-        """Take the weights of such a folder.
+        """Load the weights of a folder that `save_pretrained` wrote.
 
         Raises:
-            CheckpointError: If they are damaged or another network's.
+            CheckpointError: If they are damaged or of another network.
         """
         path = folder / "model.safetensors"
         weights = read_weights(path)
@@ -132,7 +131,7 @@ class FrameEncoder(nn.Module):
         self.network.load_state_dict(weights)
 
     def _encode(self, frames: Tensor) -> Tensor:
-        # Colours first in memory, so that gradients have the layout DDP's buckets expect.
+        # Channels first in memory, so that gradients have the layout that DDP's buckets expect.
         frames = frames.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
         features: Tensor = self.backbone.features_of(frames)
         return features.float()
@@ -142,32 +141,27 @@ def store_frames(
     videos: Mapping[Path, str],
     store: FrameStore,
     encoder: FrameEncoder,
-    on_done: Callable[[str], None] = lambda video_id: None,
+    on_progress: OnProgress | None = None,
 ) -> dict[Path, str]:
-    """Put the pictures of videos into a store; those that are there already are skipped.
+    """Add the frames of videos to a store; videos that are in it already are skipped.
 
     Args:
-        videos: Ids by file, as `name_videos` gives them.
-        store: Made for this encoder.
-        encoder: Says at which rate and how scaled.
-        on_done: Told the id of each video that was added.
+        videos: Video id by file, from `name_videos`.
+        store: A store with the encoder's `frames`.
+        encoder: Determines size and rate.
+        on_progress: Called with the number of finished videos and of all videos.
 
     Returns:
         Reason by file for each video that could not be read.
     """
     failed: dict[Path, str] = {}
-    for path, video_id in videos.items():
-        if video_id in store:
-            continue
-        try:
-            store.append(video_id, _pictures(path, encoder))
-        except DecodeError as error:
-            failed[path] = str(error)
-        else:
-            on_done(video_id)
+    for done, (path, video_id) in enumerate(videos.items(), start=1):
+        if video_id not in store:
+            frames = sample_frames(path, encoder.backbone.frames_per_second)
+            try:
+                store.append(video_id, map(encoder.backbone.prepare, frames))
+            except DecodeError as error:
+                failed[path] = str(error)
+        if on_progress is not None:
+            on_progress(done, len(videos))
     return failed
-
-
-def _pictures(path: Path, encoder: FrameEncoder) -> Iterable[npt.NDArray[np.uint8]]:
-    backbone = encoder.backbone
-    return map(backbone.prepare, sample_frames(path, backbone.frames_per_second))
