@@ -1,16 +1,12 @@
 """Learn what happens in videos from their own narration; then search, localise, segment, answer.
 
 The public names below are imported when they are first used, so that `import videoclip` and
-`videoclip --help` do not wait for torch.
+`videoclip --help` do not wait for torch; not even `typing` is imported here.
 """
-
-from __future__ import annotations
-
-import importlib
-from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # type checkers take a variable of this name for true
 if TYPE_CHECKING:
     from videoclip import recipes as recipes
     from videoclip.config import ClipConfig as ClipConfig
@@ -145,6 +141,8 @@ __all__ = sorted([*_HOMES, "recipes"])
 
 def __getattr__(name: str) -> object:
     """Import a public name when it is first used (PEP 562)."""
+    import importlib
+
     if name == "recipes":
         return importlib.import_module("videoclip.recipes")
     if name not in _HOMES:
