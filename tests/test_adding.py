@@ -25,7 +25,7 @@ assert Path(videoclip.__file__).is_relative_to(root)
 def call(*arguments):
     assert main([str(a) for a in arguments]) == 0, arguments
 
-call("synth", root / "world", "--videos", 3, "--workers", 1, "--pixels", 32,
+call("synth", root / "world", "--num-videos", 3, "--workers", 1, "--pixels", 32,
      "--step-seconds", 3, 5, "--steps-per-video", 2, 3)
 (root / "vocab.txt").write_text("\n".join(WORDS))
 videos, run = root / "world" / "videos", root / "run"
@@ -83,7 +83,7 @@ def test_help_lists_the_added_names_without_torch(copy):
     script = """
 import sys
 from videoclip.cli import main
-for arguments in (["evaluate", "--help"], ["pretrain", "tiny", "--help"]):
+for arguments in (["evaluate", "--help"], ["pretrain", "tiny", "--help"], ["extract", "--help"]):
     try:
         main(arguments)
     except SystemExit as exit:
@@ -93,3 +93,4 @@ assert "torch" not in sys.modules
     output = run(copy, "-c", script)
     assert "vatex" in output
     assert "margin" in output
+    assert "colour" in output

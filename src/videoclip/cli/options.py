@@ -10,6 +10,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
@@ -39,11 +40,13 @@ THRESHOLD = 1.0
 Annotations = Annotated[
     Path, arg(metavar="PATH", help="The benchmark's own annotation files: a folder or a file.")
 ]
+_BACKBONES = Path(__file__).parents[1] / "features" / "backbones"  # listed, not imported
 Backbone = Annotated[
     str,
     arg(
         metavar="NAME",
-        help="Frozen network: starter, motion, s3d:FOLDER, image:FOLDER_OR_HUB_ID or a folder.",
+        help=f"Frozen network: {', '.join(m.name for m in iter_modules([str(_BACKBONES)]))}; "
+        "NAME:FOLDER_OR_HUB_ID with its weights (s3d, image); or a backbone's folder.",
     ),
 ]
 Device = Annotated[
