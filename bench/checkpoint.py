@@ -23,9 +23,8 @@ import torch
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import paper
-from videoclip.training.checkpoint import Position, read_checkpoint, write_checkpoint
 from videoclip.training.optim import build_optimizer
-from videoclip.training.run_folder import RunFolder
+from videoclip.training.run_folder import Position, RunFolder, read_checkpoint, write_checkpoint
 from videoclip.weights.starter_files import text_folder
 
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -34,7 +34,7 @@ from videoclip.data.subtitles import read_subtitles
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
-NUM_VIDEOS, VIDEOS_PER_BATCH, DIM = 400, 32, 512
+NUM_VIDEOS, VIDEOS_PER_BATCH, DIM, MAX_TOKENS = 400, 32, 512, 61
 
 
 def cpu_seconds(work: Callable[[], object], rounds: int = 5) -> float:
@@ -81,9 +81,11 @@ def measure_pairs(folder: Path) -> dict[str, float]:
                 clip_twin.draw("overlapped", caption, corpus.num_seconds(i), coins)
 
     works: dict[str, Callable[[], object]] = {
-        "drawn": lambda: [corpus.draw_pairs(i, config, rng) for i in videos],
-        "read": lambda: [corpus.draw(i, config, rng) for i in videos],
-        "collated": lambda: collate([p for i in videos for p in corpus.draw(i, config, rng)], 0),
+        "drawn": lambda: [corpus.draw_pairs(i, config, rng, MAX_TOKENS) for i in videos],
+        "read": lambda: [corpus.draw(i, config, rng, MAX_TOKENS) for i in videos],
+        "collated": lambda: collate(
+            [p for i in videos for p in corpus.draw(i, config, rng, MAX_TOKENS)], 0
+        ),
         "coin by coin": twin,
     }
     num_pairs = len(videos) * config.clips_per_video

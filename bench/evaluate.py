@@ -35,7 +35,7 @@ from videoclip.embedding import Embedder
 from videoclip.evaluation import evaluate
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import RECIPES
-from videoclip.training.speed import step_flops
+from videoclip.training.performance import forward_flops
 from videoclip.weights.starter_files import text_folder
 
 RESULTS = Path(__file__).resolve().parent / "results" / "evaluate.json"
@@ -47,7 +47,7 @@ TEST_VIDEOS = 1690
 
 @dataclass(frozen=True)
 class Lengths:
-    """What an evaluation embeds, as `step_flops` counts it."""
+    """What an evaluation embeds, as `forward_flops` counts it."""
 
     video_mask: torch.Tensor
     text_mask: torch.Tensor
@@ -146,7 +146,7 @@ def measure(name: str, folder: Path) -> dict[str, float]:
     config = embedder.config
     token_ids = embedder.tokenizer.encode_batch(list(dict.fromkeys(job["texts"])))
     lengths = Lengths(masks(job["windows"]), masks([len(ids) for ids in token_ids]))
-    flops = step_flops(config, lengths, (1, 1))
+    flops = sum(forward_flops(config, lengths))
     floor = flops / multiplied_per_second()
     return {
         "videos": result.outcome.num_videos,

@@ -20,16 +20,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from videoclip.config import ClipConfig, PretrainConfig
+from videoclip.config import ClipConfig, ModelConfig, PretrainConfig
 from videoclip.data.clips import Narration
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.data.narrated import NarratedCorpus, NarratedVideo
 from videoclip.distributed import World
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import small
-from videoclip.training.feed import Feed, Group, Purpose
-from videoclip.training.loop import Trainer
-from videoclip.training.objective import pair_objective
+from videoclip.training.contrastive import ContrastiveLoss
+from videoclip.training.narrated import Feed, Group
+from videoclip.training.trainer import Purpose, Trainer
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SECONDS, VIDEOS_PER_BATCH = 400, 32
@@ -65,7 +65,7 @@ def cpu() -> float:
 
 def pairs_per_second(corpus: NarratedCorpus, num_workers: int, number: int) -> dict[str, float]:
     """Rates of batches taken as fast as they come."""
-    feed = Feed(corpus, ClipConfig(), 0, num_workers)
+    feed = Feed(corpus, ClipConfig(), ModelConfig(), num_workers)
     started, cpu_started, num_pairs = time.perf_counter(), cpu(), 0
     for batch in feed.batches(groups(len(corpus), number)):
         num_pairs += len(batch)
@@ -75,8 +75,9 @@ def pairs_per_second(corpus: NarratedCorpus, num_workers: int, number: int) -> d
 
 def wait_share(config: PretrainConfig, corpus: NarratedCorpus) -> float:
     """CPU time of making batches over that of making and training on them."""
-    trainer = Trainer(VideoCLIP(config.model), pair_objective(config.loss), config, World(), 100)
-    feed = Feed(corpus, config.clips, 0)
+    loss = ContrastiveLoss(VideoCLIP(config.model), config.loss)
+    trainer = Trainer(loss, config, World(), 100)
+    feed = Feed(corpus, config.clips, config.model)
     making = training = 0.0
     for group in groups(len(corpus), 4):
         started = time.process_time()

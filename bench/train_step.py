@@ -33,11 +33,10 @@ from videoclip.distributed import World
 from videoclip.model.losses.infonce import contrastive_loss
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import paper
-from videoclip.training.loop import Trainer
-from videoclip.training.memory import freed_memory_kept
-from videoclip.training.objective import pair_objective
+from videoclip.training.contrastive import ContrastiveLoss
 from videoclip.training.optim import build_optimizer, clip_gradients
-from videoclip.training.speed import step_flops
+from videoclip.training.performance import forward_flops, keep_freed_memory
+from videoclip.training.trainer import Trainer
 
 RESULTS = Path(__file__).resolve().parent / "results"
 RUN = replace(paper(), optim=OptimConfig(optimizer="adamw"))
@@ -135,8 +134,8 @@ def make_step(variant: Variant, num_pairs: int, device: torch.device) -> Callabl
     if variant.model == "ours":
         model = VideoCLIP(RUN.model)
         model.video_encoder.packed = model.text_encoder.packed = variant.packed
-        build, world = pair_objective(RUN.loss), World(device=device)
-        trainer = Trainer(model, build, RUN, world, 1000, variant.precision)
+        loss, world = ContrastiveLoss(model, RUN.loss), World(device=device)
+        trainer = Trainer(loss, RUN, world, 1000, variant.precision)
         return lambda: trainer.step(batch)
     towers = TransformersTowers().to(device).train()
     optimizer = build_optimizer(towers, RUN.optim)
@@ -160,7 +159,7 @@ def flops(variant: Variant, num_pairs: int) -> int:
             video_mask=torch.ones_like(batch.video_mask),
             text_mask=torch.ones_like(batch.text_mask),
         )
-    return step_flops(RUN.model, batch)
+    return 3 * sum(forward_flops(RUN.model, batch))
 
 
 def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
@@ -179,7 +178,7 @@ def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> f
 def measure(variant: Variant, num_pairs: int, device: torch.device) -> dict[str, float]:
     """Take steps in this process and compare with a matrix product."""
     torch.set_num_threads(1)
-    with freed_memory_kept():  # as in pre-training, for the peer too
+    with keep_freed_memory():  # as in pre-training, for the peer too
         return measure_step(variant, num_pairs, device)
 
 

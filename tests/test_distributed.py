@@ -115,7 +115,7 @@ def test_a_process_whose_peer_is_gone_says_it_in_one_line(tmp_path):
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [3, 0]
-    assert (tmp_path / "1").read_text() == "another process ended: its own message says why"
+    assert (tmp_path / "1").read_text() == "another process ended; its own message gives the reason"
 
 
 def test_other_errors_stay_what_they_are():

@@ -1,7 +1,7 @@
-"""The processes of one run: who I am, and what we tell each other.
+"""The processes of one run: rank, device, and collectives.
 
-Without torchrun there is one process and every function here is the identity, so that callers
-never ask whether a process group exists.
+Without torchrun there is one process and every collective is the identity, so that callers never
+ask whether a process group exists.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class World:
     Attributes:
         rank: Index of this process, from 0.
         size: Number of processes.
-        device: Where this process computes.
+        device: Torch device of this process.
     """
 
     rank: int = 0
@@ -39,25 +39,20 @@ class World:
 
     @property
     def on_main(self) -> bool:
-        """Whether this process writes files and talks to the user."""
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
     def own_places(self, first: int, last: int) -> range:
-        """Return what falls to this process where each gets one place a round.
-
-        Args:
-            first: Round from which on, from 0.
-            last: Round before which.
-        """
+        """Return the places dealt to this process in rounds [first, last), one to each in turn."""
         return range(first * self.size + self.rank, last * self.size, self.size)
 
     def barrier(self) -> None:
-        """Wait until every process is here."""
+        """Wait until every process has called this."""
         if self.size > 1:
             dist.barrier()
 
     def broadcast(self, value: T) -> T:
-        """Return the main process's `value`, any object that can be pickled, everywhere."""
+        """Return the main process's `value`, any object that can be pickled, in every process."""
         if self.size == 1:
             return value
         holder: list[Any] = [value]
@@ -97,7 +92,7 @@ class World:
         return torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)])
 
     def own_rows(self, count: int) -> slice:
-        """Return where this process's `count` rows stand among the gathered ones."""
+        """Return the slice of this process's `count` rows among the gathered ones."""
         if self.size == 1:
             return slice(0, count)
         counts = self._counts(count)
@@ -106,7 +101,7 @@ class World:
     def gather_with_gradient(self, rows: Tensor) -> Tensor:
         """Return every process's rows (B_r, E) as one (sum of B_r, E), differentiably.
 
-        The gradient that reaches this process's rows is the sum of what every process sends
+        The gradient of this process's rows is the sum of those that all processes compute for
         them. So if each computes the same loss of all rows and parameter gradients are averaged
         over processes, as DDP does, the result is the gradient of one process with all rows.
         """
@@ -123,7 +118,7 @@ class World:
 
 
 class _GatherWithGradient(torch.autograd.Function):
-    """`World.gather_rows` whose backward sums over processes and hands back the own rows."""
+    """`World.gather_rows` whose backward sums over processes and returns this process's rows."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, world: World) -> Tensor:
@@ -137,17 +132,17 @@ class _GatherWithGradient(torch.autograd.Function):
         return total[ctx.own], None
 
 
-def start(device: str | None = None) -> World:
-    """Join the processes torchrun started, or be the only one.
+def start(device: str = "auto") -> World:
+    """Join the processes that torchrun started, or be the only one.
 
     Args:
-        device: Where to compute; the process's own GPU if there is one, else the CPU.
+        device: Torch device; "auto" is the process's own GPU if there is one, else the CPU.
 
     Raises:
-        ConfigError: If the environment announces processes but not where to meet them.
+        ConfigError: If the environment says that there are other processes, but not their address.
     """
     size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
-    if device is None:
+    if device == "auto":
         local_rank = int(os.environ.get("LOCAL_RANK", 0))
         device = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
     chosen = torch.device(device)
@@ -165,20 +160,20 @@ def start(device: str | None = None) -> World:
 
 
 def stop(world: World) -> None:
-    """Leave the process group, once everybody is done."""
+    """Leave the process group when every process is done."""
     if world.size > 1:
         dist.barrier()
         dist.destroy_process_group()
 
 
 @contextmanager
-def joined(device: str | None = None) -> Iterator[World]:
-    """Be part of the world for the length of a `with` block.
+def joined(device: str = "auto") -> Iterator[World]:
+    """Join the process group for a `with` block; see `start`.
 
     A process that fails leaves at once: waiting for the others would hang, and torchrun ends them.
 
     Raises:
-        VideoCLIPError: If another process has left.
+        VideoCLIPError: If another process has ended.
     """
     world = start(device)
     try:
@@ -187,9 +182,9 @@ def joined(device: str | None = None) -> Iterator[World]:
     except RuntimeError as error:
         if world.size == 1 or not _is_lost_peer(error):
             raise
-        raise VideoCLIPError("another process ended: its own message says why") from error
+        raise VideoCLIPError("another process ended; its own message gives the reason") from error
 
 
 def _is_lost_peer(error: RuntimeError) -> bool:
-    """Whether this is how a collective fails when somebody is gone; gloo has no type for it."""
+    """Return whether a collective failed because a process ended; gloo has no type for it."""
     return isinstance(error, dist.DistError) or "gloo" in str(error)

@@ -27,7 +27,7 @@ EXTRAS = {
     "lance": ("lancedb", "libraries in object storage (s3://...)"),
     "hf": ("transformers", "image backbones (image:FOLDER)"),
     "asr": ("faster_whisper", "speech recognition (`prepare --asr`)"),
-    "tensorboard": ("tensorboard", "training curves (`pretrain --tensorboard`)"),
+    "tensorboard": ("tensorboard", "training curves (`pretrain --tracker tensorboard`)"),
 }
 """By extra: a module that it installs, and what it is for."""
 LOW_SPACE = 5 * 2**30
@@ -130,7 +130,7 @@ def _multiply(name: str) -> str:
     """Multiply matrices on a device and return the speed."""
     import torch
 
-    from videoclip.training.speed import matmul_peak
+    from videoclip.training.performance import matmul_peak
 
     device = torch.device(name)
     rates = {precision: matmul_peak(device, precision) for precision in ("fp32", "bf16")}

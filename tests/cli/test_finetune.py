@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from tests.training.told_world import told_world, untaught
+from tests.training.labelled_world import labelled_world, untrained
 from videoclip.cli import main
 
 OPTIONS = {
@@ -25,7 +25,7 @@ def world(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(os, "fdatasync", lambda handle: None)
-        untaught(told_world(folder, num_videos=30)).save_pretrained(folder / "model")
+        untrained(labelled_world(folder, num_videos=30)).save_pretrained(folder / "model")
     return folder
 
 
@@ -40,7 +40,7 @@ def test_before_and_after_in_a_table_then_again_as_json(world, tmp_path, capsys)
     assert command(world, tmp_path / "run", "youcook2", "youcook2") == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()
-    assert "the best epoch on what was held out" in lines[0]
+    assert "epoch with the lowest validation loss" in lines[0]
     assert lines[2].split() == ["before", "after", "published"]
     row = next(line for line in lines if line.startswith("text-to-video R@1 ")).split()
     assert row[-1] == "0.322" and "arXiv 2109.14084; 3,305 clips" in lines[-1]
@@ -62,7 +62,7 @@ def test_a_head_is_evaluated_by_its_folder(world, tmp_path, capsys):
     again = json.loads(capsys.readouterr().out)
     assert {name: m["value"] for name, m in again["measures"].items()} == result["after"]
     assert main(["info", str(tmp_path / "model")]) == 0
-    assert "of a head" in capsys.readouterr().out
+    assert "no classification head" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ OPTIONS = {
 }
 LETHAL = """
 import os, signal
-from videoclip.training.loop import Trainer
+from videoclip.training.trainer import Trainer
 
 step, once = Trainer.step, os.environ["ONCE"]
 
@@ -70,7 +70,7 @@ def world(tmp_path_factory):
 
 
 def arguments(world, out, *more):
-    places = ["--data", world / "videos", "--store", world / "store", "--out", out]
+    places = ["--data", world / "videos", "--features", world / "store", "--out", out]
     vocabulary = ["--vocabulary", world / "vocab.txt"]
     options = [part for name, value in OPTIONS.items() for part in (f"--{name}", value)]
     return [str(a) for a in ("pretrain", "tiny", *places, *vocabulary, *options, *more)]
@@ -110,8 +110,8 @@ def test_a_caption_file_and_imported_features_train_as_subtitles_do(world, tmp_p
     assert main([*convert, "--json"]) == 0
     capsys.readouterr()
     assert main(convert) == 0
-    assert "12 videos, 16 wide, 0 of them new" in capsys.readouterr().out
-    imported = ["--store", str(tmp_path / "store")]
+    assert "12 videos, 16 wide; 0 videos are new" in capsys.readouterr().out
+    imported = ["--features", str(tmp_path / "store")]
     assert main([*arguments(world, tmp_path / "subtitles"), *imported]) == 0
     captions = ["--data", str(caption_file(tmp_path))]
     assert main([*arguments(world, tmp_path / "captions"), *imported, *captions]) == 0
@@ -123,17 +123,17 @@ def test_a_caption_file_and_imported_features_train_as_subtitles_do(world, tmp_p
 def test_a_caption_file_alone_says_what_it_lacks(world, tmp_path, capsys):
     data = str(caption_file(tmp_path))
     assert main(["pretrain", "tiny", "--data", data, "--out", str(tmp_path / "run")]) == 1
-    assert "has no videos: name the store of their features, --store" in capsys.readouterr().err
+    assert "has no videos: name the store of their features, --features" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
 def test_a_run_starts_from_a_model(world, tmp_path, capsys):
     assert main(arguments(world, tmp_path / "first")) == 0
     start = str(tmp_path / "first" / "model")
-    more = ("--model.max-positions", "512", "--start", start)
+    more = ("--model.max-positions", "512", "--init-from", start)
     assert main(arguments(world, tmp_path / "second", *more)) == 0
     facts = json.loads((tmp_path / "second" / "facts.json").read_text())
-    assert facts["start"] != "random"
+    assert facts["init_from"] != "random"
 
 
 def test_nothing_to_learn_from_is_said(world, tmp_path, capsys):

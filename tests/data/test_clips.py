@@ -80,11 +80,11 @@ def test_every_pair_keeps_within_every_bound(
     if strategy == "mil_nce":
         assert seconds == min(3, num_seconds)
         assert pair.text_end - pair.text_start == min(4, len(narration))
-        texts = candidate_tokens(narration, pair, config)
+        texts = candidate_tokens(narration, pair, config.num_candidates, 61)
         assert len(texts) == 4
         assert texts[0].tolist() == narration.token_ids[pair.text_start].tolist()
     else:
-        tokens = clip_tokens(narration, pair, config.text_capacity)
+        tokens = clip_tokens(narration, pair, 61)
         assert tokens.dtype == np.int32
         uncut = np.concatenate(narration.token_ids[pair.text_start : pair.text_end])
         assert tokens.tolist() == uncut[:61].tolist()
@@ -117,7 +117,7 @@ def test_the_nearest_cues_span_the_least_time():
 
 def test_a_video_with_fewer_cues_repeats_its_last_candidate():
     narration = narration_of([0, 10], [2, 12], [3, 2])
-    texts = candidate_tokens(narration, ClipPair(0, 2, 0, 3), ClipConfig(text_capacity=2))
+    texts = candidate_tokens(narration, ClipPair(0, 2, 0, 3), 4, 2)
     assert [ids.tolist() for ids in texts] == [[0, 1], [3, 4], [3, 4], [3, 4]]
 
 

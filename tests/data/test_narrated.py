@@ -109,8 +109,8 @@ def test_held_out_videos_follow_from_the_seed(store, tokenizer):
 def test_drawn_clips_are_the_features_and_words_of_their_pairs(store, tokenizer):
     corpus = NarratedCorpus.from_captions(store, captions("one", "two"), tokenizer)
     config = ClipConfig(clips_per_video=5)
-    clips = corpus.draw(1, config, np.random.default_rng(0))
-    pairs = corpus.draw_pairs(1, config, np.random.default_rng(0))
+    clips = corpus.draw(1, config, np.random.default_rng(0), 61)
+    pairs = corpus.draw_pairs(1, config, np.random.default_rng(0), 61)
     assert len(clips) == len(pairs) == 5
     for (features, ids), pair in zip(clips, pairs, strict=True):
         assert features[:, 0].tolist() == [100 + t for t in range(pair.video_start, pair.video_end)]
@@ -123,7 +123,7 @@ def test_drawn_clips_are_the_features_and_words_of_their_pairs(store, tokenizer)
 def test_mil_nce_clips_have_several_texts(store, tokenizer):
     corpus = NarratedCorpus.from_captions(store, captions("three"), tokenizer)
     config = ClipConfig(strategy="mil_nce", clips_per_video=2)
-    clips = corpus.draw_candidates(0, config, np.random.default_rng(0))
+    clips = corpus.draw_candidates(0, config, np.random.default_rng(0), 61)
     assert [(len(features), len(texts)) for features, texts in clips] == [(3, 4), (3, 4)]
 
 
@@ -135,7 +135,7 @@ def test_clips_of_any_rate_lie_within_the_video(rate, tmp_path, tokenizer):
     for index, video_id in enumerate(corpus.video_ids):
         seconds = corpus.num_seconds(index)
         assert seconds == max(1, int(NUM_FEATURES[video_id] / rate))
-        for features, _ in corpus.draw(index, config, np.random.default_rng(index)):
+        for features, _ in corpus.draw(index, config, np.random.default_rng(index), 61):
             assert 1 <= len(features) <= max(1, round(8 * rate))
         (all_of_it,) = corpus.read_clips(index, [ClipPair(0, 1, 0, seconds)])
         assert len(all_of_it) >= NUM_FEATURES[video_id] - rate
@@ -154,6 +154,6 @@ def test_a_corpus_travels_to_worker_processes(store, tokenizer):
     assert again.video_ids == ["two"]
     assert [v.video_id for v in corpus[:1]] == ["one"]
     first, second = (
-        c.draw(i, ClipConfig(), np.random.default_rng(5)) for c, i in ((corpus, 1), (again, 0))
+        c.draw(i, ClipConfig(), np.random.default_rng(5), 61) for c, i in ((corpus, 1), (again, 0))
     )
     assert all(np.array_equal(a[0], b[0]) for a, b in zip(first, second, strict=True))

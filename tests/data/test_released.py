@@ -54,7 +54,7 @@ def test_shards_are_videos_and_their_features(folder):
 def test_a_corpus_of_shards_draws_clips(folder):
     shards = ShardFolder(folder, "train", SPEC)
     corpus = NarratedCorpus(shards, shards).select([0])
-    clips = corpus.draw(0, ClipConfig(), np.random.default_rng(0))
+    clips = corpus.draw(0, ClipConfig(), np.random.default_rng(0), 61)
     assert len(clips) == 16
     assert {ids.tolist()[0] for _, ids in clips} == {7}
 

@@ -17,7 +17,7 @@ from videoclip.demo.run import (
     sample_clips,
 )
 from videoclip.output.thumbnails import write_thumbnail
-from videoclip.training.train import RunResult
+from videoclip.training.run import RunResult
 from videoclip.zeroshot.moments import Moment
 
 

@@ -14,11 +14,11 @@ from videoclip.config import OptimConfig, PretrainConfig
 from videoclip.data.batch import Batch
 from videoclip.distributed import World
 from videoclip.training import pretrain as module
-from videoclip.training.loop import Trainer
-from videoclip.training.objective import pair_objective
+from videoclip.training.contrastive import ContrastiveLoss
 from videoclip.training.run_folder import read_log
+from videoclip.training.trainer import Trainer
 
-pretrain = functools.partial(module.pretrain, tokenizer=tokenizer(), shown=False)
+pretrain = functools.partial(module.pretrain, tokenizer=tokenizer(), show_progress=False)
 BATCHES = [Batch(*make_video([3, 5, 2 + i], 6), *make_text([4, 1 + i, 6], 7)) for i in range(3)]
 
 
@@ -37,13 +37,15 @@ def test_the_gradient_is_the_mean_of_the_batches_gradients():
     optim = OptimConfig(optimizer="adamw", clip_norm=0.0)
     config = PretrainConfig(optim=optim, accumulate_batches=3)
     model = make_model(replace(TINY, dropout=0.0))
-    trainer = Trainer(model, pair_objective(config.loss), config, World(), 10)
+    trainer = Trainer(ContrastiveLoss(model, config.loss), config, World(), 10)
     report = trainer.step(*BATCHES)
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     expected, losses = {}, []
     for batch in BATCHES:
         alone = make_model(replace(TINY, dropout=0.0)).train()
-        losses.append(pair_objective(config.loss)(alone, World(), "fp32").backward(batch, 0))
+        loss = ContrastiveLoss(alone, config.loss)(batch, World())
+        loss.backward()
+        losses.append(loss.detach())
         for name, p in alone.named_parameters():
             if p.grad is not None:
                 expected[name] = expected.get(name, 0) + p.grad / 3
@@ -59,18 +61,12 @@ def test_every_batch_has_dropout_of_its_own():
     config = PretrainConfig(accumulate_batches=2)
     drawn = []
 
-    class Watched:
-        def __init__(self, *_):
-            pass
-
-        def backward(self, batch, number, *, synced):
-            drawn.append((number, synced))
+    class Recorder(Trainer):
+        def forward_backward(self, batch, number, *, sync):
+            drawn.append((number, sync))
             return torch.zeros(())
 
-        def flops(self, batch):
-            return 0
-
-    trainer = Trainer(make_model(), Watched, config, World(), 10)
+    trainer = Recorder(ContrastiveLoss(make_model(), config.loss), config, World(), 10)
     trainer.step(*BATCHES[:2])
     trainer.step(BATCHES[2])  # what was left of an epoch
     trainer.step(*BATCHES[:2])
@@ -124,7 +120,7 @@ def test_a_broken_run_ends_with_the_same_bits_and_the_rest_of_an_epoch_counts(co
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pretrain(config, corpus, tmp_path / "run", watch=stop)
+        pretrain(config, corpus, tmp_path / "run", on_log=stop)
     pretrain(config, corpus, tmp_path / "run")
     assert torch.equal(weights(tmp_path / "run"), weights(tmp_path / "unbroken"))
     assert json.loads((tmp_path / "run" / "config.json").read_text())["accumulate_batches"] == 2

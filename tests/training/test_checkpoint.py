@@ -6,8 +6,8 @@ import torch
 from tests.training.tiny_corpus import tiny_config, tokenizer
 from videoclip.errors import CheckpointError
 from videoclip.model.videoclip import VideoCLIP
-from videoclip.training.checkpoint import Position, read_checkpoint, write_checkpoint
 from videoclip.training.optim import build_optimizer
+from videoclip.training.run_folder import Position, read_checkpoint, write_checkpoint
 
 
 def trained(config, steps=2):

@@ -74,7 +74,7 @@ def run(folder, corpus, out, **changes):
     config = config_of(folder, **changes)
     before = {name: p.clone() for name, p in encoder.state_dict().items()}
     result = pretrain(
-        config, corpus, out, tokenizer=tokenizer(), frame_encoder=encoder, shown=False
+        config, corpus, out, tokenizer=tokenizer(), frame_encoder=encoder, show_progress=False
     )
     return result, encoder, before
 
@@ -121,8 +121,8 @@ def test_a_broken_run_continues_bit_for_bit(backbone_folder, corpus, tmp_path):
             tmp_path / "broken",
             tokenizer=tokenizer(),
             frame_encoder=encoder_of(backbone_folder),
-            watch=stop,
-            shown=False,
+            on_log=stop,
+            show_progress=False,
         )
     again, _, _ = run(backbone_folder, corpus, tmp_path / "broken", epochs=2, save_every_updates=1)
     for name in ("model.safetensors", "backbone/model.safetensors"):

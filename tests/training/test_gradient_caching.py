@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from tests.model.tiny_models import TINY, make_model, make_text, make_video
-from videoclip.config import LossConfig
+from videoclip.config import PretrainConfig
 from videoclip.data.batch import Batch
 from videoclip.distributed import World
-from videoclip.training.objective import PairObjective
+from videoclip.training.contrastive import ContrastiveLoss
+from videoclip.training.trainer import Trainer
 
 LEARNED = replace(TINY, normalize=True, temperature=0.2, learn_temperature=True)
 NUM_PAIRS = 512
@@ -19,8 +20,9 @@ def gradient(chunk_pairs):
     video = make_video([1 + 7 * i % 9 for i in range(NUM_PAIRS)], 9)
     text = make_text([5 * i % 12 for i in range(NUM_PAIRS)], 11)
     model = make_model(LEARNED)
-    objective = PairObjective(model, LossConfig(), World(), chunk_pairs=chunk_pairs)
-    loss = objective.backward(Batch(*video, *text), 0)
+    config = PretrainConfig(chunk_pairs=chunk_pairs)
+    trainer = Trainer(ContrastiveLoss(model, config.loss), config, World(), run_length=1)
+    loss = trainer.forward_backward(Batch(*video, *text), 0)
     return loss.item(), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
 
 

@@ -7,18 +7,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from videoclip.training.memory import freed_memory_kept
+from videoclip.training.performance import keep_freed_memory
 
 PROGRAM = """
 from pathlib import Path
 import numpy as np
-from videoclip.training.memory import freed_memory_kept
+from videoclip.training.performance import keep_freed_memory
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 before = resident()
-with freed_memory_kept() as kept:
+with keep_freed_memory() as kept:
     block = np.ones(64 << 20, dtype=np.uint8)
     del block
     within = resident() - before
@@ -37,5 +37,5 @@ def test_a_freed_block_stays_until_the_end():
 
 def test_without_glibc_nothing_changes(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace())
-    with freed_memory_kept() as kept:
+    with keep_freed_memory() as kept:
         assert not kept

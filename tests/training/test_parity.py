@@ -12,8 +12,8 @@ from videoclip.config import ModelConfig, OptimConfig, PretrainConfig
 from videoclip.data.batch import Batch
 from videoclip.distributed import World
 from videoclip.model.videoclip import VideoCLIP
-from videoclip.training.loop import Trainer
-from videoclip.training.objective import pair_objective
+from videoclip.training.contrastive import ContrastiveLoss
+from videoclip.training.trainer import Trainer
 
 pytestmark = pytest.mark.parity
 
@@ -92,8 +92,7 @@ def trainer(model, chunk_pairs=0):
         optim=OptimConfig(lr=1e-3, warmup_updates=4, total_updates=100),
         chunk_pairs=chunk_pairs,
     )
-    build = pair_objective(run.loss, chunk_pairs=chunk_pairs, seed=run.seed)
-    return Trainer(model, build, run, World(), run_length=100)
+    return Trainer(ContrastiveLoss(model, run.loss), run, World(), run_length=100)
 
 
 @pytest.mark.parametrize("chunk_pairs", [0, 2])

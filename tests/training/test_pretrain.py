@@ -71,12 +71,14 @@ def test_a_dozen_videos_are_learned_by_heart(corpus, tmp_path):
         plan=PlanConfig(kind="shuffled", videos_per_batch=12, num_neighbours=12),
         optim=replace(config.optim, lr=5e-3),
     )
-    result = pretrain(config, corpus, tmp_path, evaluate=recall(corpus), shown=False)
+    result = pretrain(config, corpus, tmp_path, evaluate=recall(corpus), show_progress=False)
     assert result.before["R@1"] < 0.5 and result.after["R@1"] == 1.0
     assert result.num_updates == 60 and result.loss < 0.1
     assert recall(corpus)(Embedder.from_pretrained(result.model_folder)) == result.after
     # Once more: nothing is left to do, and the answer is the same.
-    again = pretrain(config, corpus, tmp_path, evaluate=lambda _: {"R@1": -1.0}, shown=False)
+    again = pretrain(
+        config, corpus, tmp_path, evaluate=lambda _: {"R@1": -1.0}, show_progress=False
+    )
     assert again == result
 
 
@@ -95,13 +97,13 @@ def test_the_log_has_a_line_for_each_update(corpus, tmp_path, capsys):
 @pytest.mark.parametrize("kind", ["consecutive", "retrieval", "mined"])
 def test_every_kind_of_plan_is_kept_and_counts_the_updates(corpus, tmp_path, kind):
     config = tiny_config(plan=replace(RETRIEVAL, kind=kind, videos_per_batch=5))
-    result = pretrain(config, corpus, tmp_path, shown=False)
+    result = pretrain(config, corpus, tmp_path, show_progress=False)
     plans = [json.loads(path.read_text())["groups"] for path in sorted(tmp_path.glob("plans/*"))]
     assert result.num_updates == sum(map(len, plans)) == (5 if kind == "retrieval" else 6)
 
 
 def unbroken(config, corpus, folder):
-    pretrain(config, corpus, folder, shown=False)
+    pretrain(config, corpus, folder, show_progress=False)
     return weights(folder)
 
 
@@ -116,11 +118,11 @@ def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_bits(corpus, tmp_
     expected = unbroken(config, corpus, tmp_path / "unbroken")
     fork, patience = multiprocessing.get_context("fork"), random.Random()
 
-    def run(watch=None):
+    def run(on_log=None):
         return fork.Process(
             target=pretrain,
             args=(config, corpus, tmp_path / "run"),
-            kwargs={"watch": watch, "shown": False},
+            kwargs={"on_log": on_log, "show_progress": False},
         )
 
     def die(entry):  # once at a known moment: a fast machine may be done before the others
@@ -150,14 +152,14 @@ def test_workers_change_nothing(corpus, tmp_path):
 
 def test_other_settings_data_or_start_are_refused(corpus, tmp_path):
     config = tiny_config()
-    pretrain(config, corpus, tmp_path, shown=False)
+    pretrain(config, corpus, tmp_path, show_progress=False)
     with pytest.raises(ConfigError, match=r"optim.lr: 0.003 -> 0.1"):
         pretrain(replace(config, optim=replace(config.optim, lr=0.1)), corpus, tmp_path)
     other = tiny_corpus(corpus.store.folder, num_videos=11)
     with pytest.raises(ConfigError, match=r"data.features fingerprint.*data.videos: 12 -> 11"):
         pretrain(config, other, tmp_path)
-    with pytest.raises(ConfigError, match="start"):
-        pretrain(config, corpus, tmp_path, start=VideoCLIP(config.model))
+    with pytest.raises(ConfigError, match="init_from"):
+        pretrain(config, corpus, tmp_path, init_from=VideoCLIP(config.model))
     with pytest.raises(ConfigError, match="processes: 1 -> 2"):
         pretrain(config, corpus, tmp_path, world=World(0, 2))
     zebra = Tokenizer([*tokenizer().word_pieces[:-1], "zebra"])
@@ -170,13 +172,13 @@ def test_a_given_model_is_where_training_starts(corpus, tmp_path):
     start = VideoCLIP(config.model)
     words = start.text_encoder.bert.word_embeddings.weight.clone()
     look = start.video_encoder.mlp.linear1.weight.clone()
-    result = pretrain(config, corpus, tmp_path, start=start, shown=False)
+    result = pretrain(config, corpus, tmp_path, init_from=start, show_progress=False)
     trained = VideoCLIP.from_pretrained(result.model_folder)
     assert torch.equal(trained.text_encoder.bert.word_embeddings.weight, words)
     assert not torch.equal(trained.video_encoder.mlp.linear1.weight, look)
     with pytest.raises(ConfigError, match=r"other settings: hidden_size: 32 -> 16"):
         other = VideoCLIP(replace(config.model, hidden_size=16))
-        pretrain(config, corpus, tmp_path / "other", start=other)
+        pretrain(config, corpus, tmp_path / "other", init_from=other)
 
 
 def test_features_of_another_kind_are_refused_before_anything_is_written(corpus, tmp_path):
@@ -198,7 +200,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_checkpoint(corpus
     with torch.no_grad():
         broken.video_encoder.mlp.linear1.weight[0, 0] = float("nan")
     with pytest.raises(VideoCLIPError, match=r"update 1: the loss is nan.*optim\.lr"):
-        pretrain(config, corpus, tmp_path, start=broken, shown=False)
+        pretrain(config, corpus, tmp_path, init_from=broken, show_progress=False)
     assert not list(tmp_path.glob("checkpoints/*"))
 
 
@@ -215,7 +217,7 @@ def test_a_full_disk_stops_the_run_and_the_same_call_continues(corpus, tmp_path,
 
     monkeypatch.setattr(VideoCLIP, "save_pretrained", third_is_full)
     with pytest.raises(CheckpointError, match=r"No space left.*update 2 is intact"):
-        pretrain(config, corpus, tmp_path / "run", shown=False)
+        pretrain(config, corpus, tmp_path / "run", show_progress=False)
     assert unbroken(config, corpus, tmp_path / "run") == expected
 
 
@@ -229,7 +231,7 @@ def test_two_processes_learn_together_and_continue_together(corpus, tmp_path):
     )
 
     def work(world):
-        result = pretrain(config, corpus, tmp_path / "run", world=world, shown=False)
+        result = pretrain(config, corpus, tmp_path / "run", world=world, show_progress=False)
         return {"loss": result.loss, "updates": result.num_updates}
 
     answers = on_two_ranks(work, tmp_path)
@@ -260,7 +262,7 @@ def test_processes_that_were_started_differently_say_so_everywhere(corpus, tmp_p
 
     said = on_two_ranks(work, tmp_path)
     assert said[0] == said[1]
-    assert "process 1 was started differently from process 0" in said[0]
+    assert "rank 1 has other settings than rank 0" in said[0]
     expected = {"lr": "optim.lr: 0.003 -> 0.1", "seed": "seed: 1 -> 7", "data": "videos: 12 -> 9"}
     assert expected[what] in said[0]
 
@@ -272,13 +274,13 @@ def test_a_disk_that_is_full_elsewhere_is_one_line_too(corpus, tmp_path, monkeyp
 
     monkeypatch.setattr(RunFolder, place, full)
     with pytest.raises(CheckpointError, match=r"cannot write there \(.*No space left"):
-        pretrain(tiny_config(), corpus, tmp_path, shown=False)
+        pretrain(tiny_config(), corpus, tmp_path, show_progress=False)
 
 
 def test_a_run_folder_that_is_a_file_is_one_line(corpus, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match="Not a directory"):
-        pretrain(tiny_config(), corpus, tmp_path / "file" / "run", shown=False)
+        pretrain(tiny_config(), corpus, tmp_path / "file" / "run", show_progress=False)
 
 
 def test_more_processes_than_batches_are_refused(corpus, tmp_path):
@@ -287,19 +289,21 @@ def test_more_processes_than_batches_are_refused(corpus, tmp_path):
 
 
 def test_bf16_is_measured_once_and_remembered(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr("videoclip.training.train.bf16_pays", lambda *_: True)
-    pretrain(tiny_config(precision="auto"), corpus, tmp_path, shown=False)
+    monkeypatch.setattr("videoclip.training.run.bf16_pays", lambda *_: True)
+    pretrain(tiny_config(precision="auto"), corpus, tmp_path, show_progress=False)
     assert json.loads((tmp_path / "facts.json").read_text())["precision"] == "bf16"
-    monkeypatch.setattr("videoclip.training.train.bf16_pays", None)
-    pretrain(tiny_config(precision="auto"), corpus, tmp_path, shown=False)  # not measured again
+    monkeypatch.setattr("videoclip.training.run.bf16_pays", None)  # not measured again
+    pretrain(
+        tiny_config(precision="auto"), corpus, tmp_path, show_progress=False
+    )  # not measured again
 
 
 def test_the_choice_of_how_to_compute_is_told_once_and_kept(corpus, tmp_path, capsys):
-    pretrain(tiny_config(), corpus, tmp_path, shown=True)
+    pretrain(tiny_config(), corpus, tmp_path, show_progress=True)
     told = capsys.readouterr().err
-    assert told.count("1 x cpu in fp32, towers as they are: matrices multiply at") == 1
-    pretrain(tiny_config(), corpus, tmp_path, shown=True)
-    assert f"{tmp_path} is done: update 4" in capsys.readouterr().err
+    assert told.count("1 x cpu in fp32, torch.compile off; matmul peak") == 1
+    pretrain(tiny_config(), corpus, tmp_path, show_progress=True)
+    assert f"{tmp_path} is complete: update 4" in capsys.readouterr().err
     facts = json.loads((tmp_path / "facts.json").read_text())
     assert (facts["precision"], facts["compiled"]) == ("fp32", False)
 
@@ -310,7 +314,7 @@ def test_compiled_towers_learn_the_same(corpus, tmp_path):
     model = replace(tiny_config().model, dropout=0.0)
     found = {
         way: pretrain(
-            tiny_config(model=model, compile=way), corpus, tmp_path / way, shown=False
+            tiny_config(model=model, compile=way), corpus, tmp_path / way, show_progress=False
         ).loss
         for way in ("on", "off")
     }

@@ -10,8 +10,8 @@ from videoclip.distributed import World
 from videoclip.errors import DataError
 from videoclip.model.reranker import rerank
 from videoclip.model.videoclip import VideoCLIP
-from videoclip.training.loop import Trainer
-from videoclip.training.objective import pair_objective
+from videoclip.training.contrastive import ContrastiveLoss
+from videoclip.training.trainer import Trainer
 
 NUM_THINGS, DIM, SECONDS, WORDS, NUM_STEPS = 60, 32, 8, 4, 300
 
@@ -60,23 +60,24 @@ def some_batch():
 
 
 def test_the_vectors_of_a_plan_cost_no_re_ranking(monkeypatch):
-    objective = pair_objective(LossConfig())(make_model(), World(), "fp32")
-    whole = objective.loss(some_batch())
-    monkeypatch.setattr("videoclip.training.objective.reranking_loss", None)  # cannot be called
-    outputs = objective.embed(some_batch())
-    assert outputs.video.shape == outputs.text.shape == (6, 32)
-    assert float(outputs.reranking) == 0
+    loss = ContrastiveLoss(make_model(), LossConfig())
+    trainer = Trainer(loss, PretrainConfig(), World(), run_length=1)
+    whole = trainer.validation_loss(iter([some_batch()]))
+    monkeypatch.setattr("videoclip.training.contrastive.reranking_loss", None)  # cannot be called
+    video, text = trainer.embed(some_batch())
+    assert video.shape == text.shape == (6, 32)
+    assert float(loss.embed(some_batch()).reranking) == 0
     with pytest.raises(TypeError):
-        objective.loss(some_batch())
-    assert float(whole) > 0
+        trainer.validation_loss(iter([some_batch()]))
+    assert whole > 0
 
 
 def test_features_that_are_no_numbers_are_refused_as_without_a_re_ranker():
-    objective = pair_objective(LossConfig())(make_model(), World(), "fp32")
+    loss = ContrastiveLoss(make_model(), LossConfig())
     batch = some_batch()
     batch.video[2, 1, 3] = torch.nan
     with pytest.raises(DataError, match="features hold NaN"):
-        objective.backward(batch, 0)
+        loss(batch, World())
 
 
 @pytest.mark.slow
@@ -87,9 +88,8 @@ def test_it_finds_the_video_that_the_towers_have_among_their_best():
     optim = OptimConfig(
         optimizer="adamw", lr=2e-3, schedule="cosine", warmup_updates=20, total_updates=NUM_STEPS
     )
-    trainer = Trainer(
-        model, pair_objective(LossConfig()), PretrainConfig(optim=optim), World(), NUM_STEPS
-    )
+    loss = ContrastiveLoss(model, LossConfig())
+    trainer = Trainer(loss, PretrainConfig(optim=optim), World(), NUM_STEPS)
     for _ in range(NUM_STEPS):
         trainer.step(draw(64, rng, looks))
 

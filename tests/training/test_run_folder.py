@@ -7,7 +7,8 @@ import os
 import pytest
 
 from videoclip.errors import CheckpointError, ConfigError
-from videoclip.training.run_folder import RunFolder, differences, read_log, write_folder, write_json
+from videoclip.files import write_json
+from videoclip.training.run_folder import RunFolder, differences, read_log
 
 CONFIG = {"epochs": 2, "optim": {"lr": 1e-4}, "num_workers": 0}
 
@@ -141,21 +142,6 @@ def test_differences_are_dotted_and_include_what_is_missing():
     new = {"a": {"b": {"c": 2}, "d": [1, 2]}, "f": None, "g": 1}
     assert differences(old, new) == ["a.b.c: 1 -> 2", 'e: "x" -> null', "g: null -> 1"]
     assert differences(old, old) == []
-
-
-def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
-    write_folder(tmp_path / "model", weights("one"))
-
-    def half(folder):
-        (folder / "weights").write_text("two")
-        raise OSError("gone")
-
-    with pytest.raises(OSError, match="gone"):
-        write_folder(tmp_path / "model", half)
-    assert (tmp_path / "model" / "weights").read_text() == "one"
-    write_folder(tmp_path / "model", weights("three"))
-    assert (tmp_path / "model" / "weights").read_text() == "three"
-    assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_damaged_settings_file_is_named(tmp_path):

@@ -15,11 +15,12 @@ from videoclip.data.tokenizer import Tokenizer
 from videoclip.embedding import Embedder
 from videoclip.errors import CheckpointError, ConfigError, IndexMismatchError
 from videoclip.model.videoclip import VideoCLIP
-from videoclip.training import pretrain as module
-from videoclip.training.feed import Feed, Group, Purpose
-from videoclip.training.plans import vector_clips
+from videoclip.training import narrated as module
+from videoclip.training import pretrain as pretraining
+from videoclip.training.narrated import Feed, Group, vector_clips
+from videoclip.training.trainer import Purpose
 
-pretrain = functools.partial(module.pretrain, tokenizer=tokenizer(), shown=False)
+pretrain = functools.partial(pretraining.pretrain, tokenizer=tokenizer(), show_progress=False)
 MINED = PlanConfig(kind="mined", videos_per_batch=3, num_neighbours=3, clips_per_vector=2)
 
 
@@ -51,7 +52,7 @@ def weights(run):
 def naive_vectors(folder, config, corpus):
     """Each video's mean embedding, clip by clip."""
     model, means = VideoCLIP.from_pretrained(folder).eval(), []
-    feed = Feed(corpus, vector_clips(config), config.model.pad_id)
+    feed = Feed(corpus, vector_clips(config), config.model)
     size = config.plan.videos_per_batch
     for first in range(0, len(corpus), size):
         videos = range(first, min(first + size, len(corpus)))
@@ -119,7 +120,7 @@ def test_a_broken_run_ends_with_the_same_bits(corpus, teacher, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pretrain(config, corpus, tmp_path / "run", watch=stop)
+        pretrain(config, corpus, tmp_path / "run", on_log=stop)
     pretrain(config, corpus, tmp_path / "run")
     assert plans(tmp_path / "run") == plans(tmp_path / "unbroken")
     assert weights(tmp_path / "run") == weights(tmp_path / "unbroken")
@@ -168,7 +169,7 @@ def test_a_teacher_that_does_not_fit_is_refused_before_anything_is_written(corpu
         ),
         (
             ConfigError,
-            r"12 text tokens.*clips.text_capacity.* 16",
+            r"12 text tokens.*model.max_text_tokens.* 16",
             save(tmp_path / "d", max_text_tokens=12),
         ),
     ):
@@ -178,5 +179,5 @@ def test_a_teacher_that_does_not_fit_is_refused_before_anything_is_written(corpu
 
 
 def test_plans_that_ask_nobody_refuse_a_teacher():
-    with pytest.raises(ConfigError, match=r"plan.teacher .*'shuffled' does not ask"):
+    with pytest.raises(ConfigError, match=r"plan.teacher .*'shuffled' does not use"):
         PlanConfig(kind="shuffled", teacher="starter")

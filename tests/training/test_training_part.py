@@ -7,7 +7,7 @@ import pytest
 
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.errors import DataError
-from videoclip.training.training_part import (
+from videoclip.training.finetune import (
     Places,
     training_clips,
     training_labels,

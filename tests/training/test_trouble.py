@@ -16,9 +16,9 @@ import torch
 from tests.training.tiny_corpus import tiny_config, tiny_corpus, tokenizer
 from videoclip.config import PlanConfig
 from videoclip.errors import CheckpointError, DataError, VideoCLIPError
-from videoclip.training.loop import Trainer
 from videoclip.training.pretrain import pretrain
 from videoclip.training.run_folder import read_log
+from videoclip.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def corpus(tmp_path_factory):
 
 def train(config, corpus, folder):
     """Run, or go on; return the bytes of the weights."""
-    pretrain(config, corpus, folder, tokenizer=tokenizer(), shown=False)
+    pretrain(config, corpus, folder, tokenizer=tokenizer(), show_progress=False)
     return (folder / "model" / "model.safetensors").read_bytes()
 
 
@@ -99,7 +99,7 @@ def test_a_killed_worker_is_one_line_and_nothing_is_lost(corpus, tmp_path, monke
 
     with monkeypatch.context() as patch:
         at_update(6, patch, kill)
-        with pytest.raises(VideoCLIPError, match=r"prepares batches died.*num_workers") as caught:
+        with pytest.raises(VideoCLIPError, match=r"prepares batches died.*workers") as caught:
             train(config, corpus, tmp_path / "run")
     assert "\n" not in str(caught.value)
     assert (tmp_path / "run" / "checkpoints" / "update-000004" / "COMPLETE").exists()
@@ -151,7 +151,7 @@ def test_a_plan_that_is_not_of_this_run_is_refused(corpus, tmp_path):
     shutil.rmtree(tmp_path / "checkpoints" / "update-000004")  # the other is in the second epoch
     for groups in ([[0, 1]], [[0, 1], [2, 99]]):
         (tmp_path / "plans" / "epoch-002.json").write_text(json.dumps({"groups": groups}))
-        with pytest.raises(DataError, match=r"epoch-002\.json: is no plan of this run's videos"):
+        with pytest.raises(DataError, match=r"epoch-002\.json: does not match this run's videos"):
             train(tiny_config(save_every_updates=3), corpus, tmp_path)
 
 

@@ -76,7 +76,6 @@ def tiny_config(**changes):
         clips_per_video=2,
         min_text_tokens=3,
         max_text_tokens=10,
-        text_capacity=16,
         min_video_seconds=2,
         max_video_seconds=8,
     )

@@ -191,7 +191,7 @@ def make_config(variant: Variant, testbed: TestBed, seed: int) -> PretrainConfig
 def _train(config: PretrainConfig, testbed: TestBed, folder: Path) -> dict[str, object]:
     """Train and return facts about the run; of a resumed one, the time of its last part."""
     began = time.process_time()
-    pretrain(config, testbed.corpus, folder, tokenizer=testbed.tokenizer, shown=False)
+    pretrain(config, testbed.corpus, folder, show_progress=False)
     seconds = time.process_time() - began
     steps = [entry for entry in read_log(folder) if "loss" in entry]
     return {

@@ -67,7 +67,6 @@ def _sized(run: PretrainConfig) -> PretrainConfig:
         max_video_seconds=MAX_SECONDS,
         min_text_tokens=min(run.clips.min_text_tokens, 8),
         max_text_tokens=min(run.clips.max_text_tokens, 16),
-        text_capacity=32,
     )
     model = replace(
         run.model,
@@ -87,7 +86,7 @@ def _sized(run: PretrainConfig) -> PretrainConfig:
     optim = replace(run.optim, lr=1e-3, warmup_updates=50)
     run = replace(run, clips=clips, plan=plan, optim=optim, epochs=EPOCHS)
     # Seconds beyond the longest clip are never trained; windows must not be longer than that.
-    return replace(run, model=replace(model, max_video_tokens=MAX_SECONDS))
+    return replace(run, model=replace(model, max_video_tokens=MAX_SECONDS, max_text_tokens=32))
 
 
 def _changed(make: Callable[[], PretrainConfig], **parts: dict[str, Any]) -> PretrainConfig:

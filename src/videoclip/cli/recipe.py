@@ -1,60 +1,133 @@
-"""Commands that begin with the name of a recipe, whose settings are their options."""
+"""What `pretrain` and `finetune` share: a named recipe whose settings are options, and one run."""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
+from tyro.conf import arg
 
-__all__ = ["parse_recipe"]
+from videoclip.cli.options import AUTO, Device, Json, parse
+from videoclip.config import RUN_CONFIG_VERSION, RunConfig, load_run_config, to_dict
+
+if TYPE_CHECKING:
+    from videoclip.distributed import World
+    from videoclip.training.logging import OnLog
+    from videoclip.training.run import RunResult
+
+__all__ = ["RunCommand", "parse_recipe"]
+
+PRINT_CONFIG = "--print-config"
 
 
-class _Named(Protocol):
-    @property
-    def name(self) -> str: ...
+@dataclass(frozen=True, kw_only=True)
+class RunCommand:
+    """A command that trains in a run folder."""
+
+    out: Annotated[Path, arg(metavar="RUN")]
+    """Run folder: log, checkpoints, and at the end the model in RUN/model."""
+    extend: bool = False
+    """Train a finished run for more --epochs; the learning rate follows the longer schedule."""
+    device: Device = AUTO
+    tracker: Literal["tensorboard", "wandb", "trackio"] | None = None
+    """Send the log to an experiment tracker, too; TensorBoard writes to RUN/tensorboard."""
+    json: Json = False
+    print_config: bool = False
+    """Print all settings as JSON and exit."""
+    config: RunConfig
+
+    def run(self) -> int:
+        """Train, and print the result."""
+        from videoclip.distributed import joined
+        from videoclip.training.logging import tracker
+
+        with joined(self.device) as world:
+            name = self.tracker if world.on_main else None
+            with tracker(name, self.out, to_dict(self.config)) as on_log:
+                result = self.train(world, on_log)
+            if world.on_main:
+                text = json.dumps(asdict(result), default=str) if self.json else None
+                print(text or self.summary(result))
+        return 0
+
+    def train(self, world: World, on_log: OnLog | None) -> RunResult:
+        """Train in `world`, which has joined already."""
+        raise NotImplementedError
+
+    def summary(self, result: RunResult) -> str:
+        """Return the result as text."""
+        return (
+            f"{result.model_folder}: {result.num_updates} updates in {result.seconds:.0f} s, "
+            f"loss {result.loss:.3f}"
+        )
 
 
-CommandT = TypeVar("CommandT")
-ConfigT = TypeVar("ConfigT", bound=_Named)
+CommandT = TypeVar("CommandT", bound=RunCommand)
 
 
 def parse_recipe(
     command: type[CommandT],
-    make: Callable[[ConfigT], CommandT],
-    recipes: Mapping[str, Callable[[], ConfigT]],
+    recipes: Mapping[str, Callable[[], RunConfig]],
     arguments: Sequence[str],
     usage: str,
 ) -> CommandT:
-    """Make a command from its arguments, with the named recipe's values as defaults.
+    """Return a command made from its arguments, with the values of a recipe as defaults.
 
     Args:
-        command: The command's dataclass, whose name in lower case is what one types.
-        make: From a recipe's settings to the command, the other options still to be given.
+        command: The command's dataclass; its name in lower case is the command.
         recipes: By name.
-        arguments: The recipe's name, then options; wrong ones end the process with status 2.
+        arguments: The name of a recipe, or `--config FILE` with the config of a run; then options.
+            Wrong ones end the process with status 2; `--print-config` ends it with status 0.
         usage: One line.
+
+    Raises:
+        ConfigError: If the config of a run cannot be read.
     """
     prog = f"videoclip {command.__name__.lower()}"
-    name = arguments[0] if arguments else ""
+    name, *options = arguments or [""]
     if name in ("-h", "--help", ""):
         print(_overview(prog, recipes, usage), file=sys.stdout if name else sys.stderr)
         raise SystemExit(0 if name else 2)
-    if name not in recipes:
+    if name == "--config" and options:
+        path, *options = options
+        config = load_run_config(type(next(iter(recipes.values()))()), path)
+        prog = f"{prog} --config {path}"
+    elif name in recipes:
+        config, prog = recipes[name](), f"{prog} {name}"
+    else:
         near = difflib.get_close_matches(name, recipes, n=1)
         hint = f"perhaps you meant '{near[0]}'" if near else f"there are {', '.join(recipes)}"
         print(f"{prog}: unknown recipe '{name}'; {hint}", file=sys.stderr)
         raise SystemExit(2)
-    default = make(recipes[name]())
-    return tyro.cli(command, args=arguments[1:], prog=f"{prog} {name}", default=default)
+    # Printing the config needs none of the other options.
+    missing: Any = Path() if PRINT_CONFIG in options else tyro.MISSING
+    required = {
+        field.name: missing
+        for field in dataclasses.fields(command)
+        if field.default is dataclasses.MISSING
+    }
+    made = parse(command, options, prog, command(**{**required, "config": config}))
+    if PRINT_CONFIG in options:
+        print(json.dumps({"version": RUN_CONFIG_VERSION, **to_dict(made.config)}, indent=2))
+        raise SystemExit(0)
+    return made
 
 
-def _overview(prog: str, recipes: Mapping[str, Callable[[], ConfigT]], usage: str) -> str:
+def _overview(prog: str, recipes: Mapping[str, Callable[[], Any]], usage: str) -> str:
     lines = [f"usage: {usage}", "", "recipes:"]
     for name, recipe in recipes.items():
         summary = (recipe.__doc__ or "").splitlines()[0].removeprefix("Return ")
         lines.append(f"  {name:<11} {summary}")
-    lines += ["", f"`{prog} RECIPE --help` lists every setting with its value."]
+    lines += [
+        "",
+        f"`{prog} RECIPE --help` lists every setting with its value.",
+        f"`{prog} --config RUN/config.json ...` takes the settings of an earlier run.",
+    ]
     return "\n".join(lines)

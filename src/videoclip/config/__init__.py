@@ -1,12 +1,13 @@
 """Every setting of the project: frozen dataclasses that check themselves, to and from plain dicts.
 
-Nothing here imports torch, so that `videoclip --help` stays quick. Defaults are the paper's
-(arXiv 2109.14084); other complete combinations have names in `recipes.py`.
+Nothing here imports torch, so that `videoclip --help` is fast. Defaults are the paper's
+(arXiv 2109.14084); other complete configs have names in `recipes.py`.
 """
 
-from videoclip.config.codec import from_dict, to_dict
+from videoclip.config.codec import RUN_CONFIG_VERSION, from_dict, load_run_config, to_dict
 from videoclip.config.evaluation import EvaluateConfig
 from videoclip.config.finetuning import FinetuneConfig
+from videoclip.config.ignored import ignored_settings
 from videoclip.config.model import ModelConfig, ReleasedSettings
 from videoclip.config.training import (
     ClipConfig,
@@ -18,6 +19,7 @@ from videoclip.config.training import (
 )
 
 __all__ = [
+    "RUN_CONFIG_VERSION",
     "ClipConfig",
     "EvaluateConfig",
     "FinetuneConfig",
@@ -29,5 +31,7 @@ __all__ = [
     "ReleasedSettings",
     "RunConfig",
     "from_dict",
+    "ignored_settings",
+    "load_run_config",
     "to_dict",
 ]

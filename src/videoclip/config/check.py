@@ -1,4 +1,4 @@
-"""The one way a setting is refused."""
+"""How a config refuses a setting."""
 
 from __future__ import annotations
 
@@ -8,10 +8,6 @@ __all__ = ["require"]
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise unless a condition holds.
-
-    Raises:
-        ConfigError: With the message, where the condition is false.
-    """
+    """Raise a `ConfigError` with `message` unless `condition` holds."""
     if not condition:
         raise ConfigError(message)

@@ -1,18 +1,23 @@
-"""Configs to and from plain dicts, strictly: what is saved with a run is all there was."""
+"""Configs to and from plain dicts and JSON files, without loss; unknown settings are refused."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from videoclip.config.check import require
 from videoclip.errors import ConfigError
 
-__all__ = ["from_dict", "to_dict"]
+__all__ = ["RUN_CONFIG_VERSION", "from_dict", "load_run_config", "to_dict"]
+
+RUN_CONFIG_VERSION = 1
+"""Stored as `version` in the config.json of a run; raised when its settings change meaning."""
 
 ConfigT = TypeVar("ConfigT")
 
@@ -53,6 +58,33 @@ def from_dict(cls: type[ConfigT], values: Mapping[str, Any], where: str = "") ->
             raise ConfigError(f"unknown setting '{where}{key}'{hint}")
         kwargs[key] = _typed(value, hints[key], f"{where}{key}")
     return cls(**kwargs)
+
+
+def load_run_config(cls: type[ConfigT], path: Path | str) -> ConfigT:
+    """Read the config.json of a run, to replay it with the same settings.
+
+    Args:
+        cls: `PretrainConfig` or `FinetuneConfig`.
+        path: The file, or the run folder it is in.
+
+    Raises:
+        ConfigError: If it cannot be read, was written by a newer version, or has unknown settings.
+    """
+    path = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        version = settings.pop("version", RUN_CONFIG_VERSION)
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise ConfigError(f"{path}: cannot read the config of a run ({error})") from None
+    if version != RUN_CONFIG_VERSION:
+        raise ConfigError(
+            f"{path}: config version {version} is newer than {RUN_CONFIG_VERSION}, the newest this "
+            "videoclip reads: upgrade videoclip"
+        )
+    try:
+        return from_dict(cls, settings)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def _typed(value: Any, hint: Any, where: str) -> Any:

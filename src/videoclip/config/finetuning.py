@@ -20,21 +20,22 @@ class FinetuneConfig(RunConfig):
     """
 
     benchmark: Literal["youcook2", "msrvtt", "msrvtt_qa", "crosstask", "coin", "csv"] = "youcook2"
-    """Whose training part is learned, some videos held out, and whose test is shown."""
+    """Its training part is trained on, its test part is evaluated before and after."""
     loss: LossConfig = field(default_factory=lambda: LossConfig(kind="text_to_video"))
-    """Of pairs of clip and text (retrieval, questions)."""
+    """Loss on pairs of clip and text (retrieval and VideoQA)."""
     pairs_per_batch: int = 128
-    """Clips a process and batch; CrossTask and COIN take the windows of one video."""
+    """Clips per process and batch; a batch of CrossTask and COIN is one video."""
     texts_per_clip: int = 1
-    """How often an epoch visits each clip, each time with one of its texts."""
+    """Visits to each clip in an epoch, each with one of its texts."""
     clip_seconds: float = 32.0
-    """A clip is seen from its start, this much of it, as far as the model's longest clip goes."""
+    """Seconds used of each clip, from its start, up to the model's longest clip."""
     window_step: int = 16
     """Seconds between the starts of two windows of a video (CrossTask, COIN)."""
     head: Literal["classes", "texts"] = "classes"
-    """COIN: a linear head, one class a label; or the label texts, and a text for background."""
+    """COIN: `classes` trains a linear head with one class per label; `texts` compares seconds with
+    the label texts and a text for background."""
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
-    """How the test is scored before and after."""
+    """How the test part is scored before and after."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

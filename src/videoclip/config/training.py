@@ -30,7 +30,9 @@ else:  # the names of the modules in model/losses, which are not imported here
 class ClipConfig:
     """How clip pairs are drawn from one narrated video. Source: paper, section 3.3.
 
-    Lengths in tokens are word pieces; seconds equal features at one feature a second.
+    Lengths in tokens are word pieces; seconds equal features at one feature a second. A text clip
+    is made of whole cues, so it may exceed its target length; it is cut at
+    `ModelConfig.max_text_tokens`.
     """
 
     strategy: Literal["overlapped", "aligned", "start", "mil_nce"] = "overlapped"
@@ -46,15 +48,13 @@ class ClipConfig:
     """Length of a video clip, drawn uniformly from [min_video_seconds, max_video_seconds]."""
     max_text_span_seconds: float = 256.0
     """A text clip stops growing once it spans this long."""
-    text_capacity: int = 61
-    """Tokens beyond this are cut (and the target of the `start` strategy)."""
     lead_seconds: int = 0
-    """How long speech runs ahead of what it speaks of: centres of `overlapped` video clips are
-    moved so much later."""
+    """Seconds by which narration precedes the action: centres of `overlapped` video clips are moved
+    later by as much."""
     min_iou: float = 0.0
     """Keep a pair only if the overlap ratio of its two spans reaches this; 0: keep all."""
     max_iou_tries: int = 20
-    """Draws before the best pair so far is kept although it misses `min_iou`."""
+    """Draws after which the best pair so far is kept although it misses `min_iou`."""
     num_candidates: int = 4
     """Candidate cues of a `mil_nce` clip."""
     mil_nce_min_seconds: float = 5.0
@@ -73,7 +73,6 @@ class ClipConfig:
             "clips.min_video_seconds must be in [1, clips.max_video_seconds]",
         )
         require(0.0 <= self.min_iou <= 1.0, "clips.min_iou must be in [0, 1]")
-        require(self.text_capacity > 0, "clips.text_capacity must be positive")
         require(self.num_candidates > 0, "clips.num_candidates must be positive")
 
 
@@ -82,28 +81,31 @@ class PlanConfig:
     """Which videos share a batch. Source: paper, section 3.4."""
 
     kind: Literal["consecutive", "shuffled", "retrieval", "mined"] = "retrieval"
-    """`retrieval`: mutually near videos found every epoch (the method); `mined`: the same without
-    the nearest, likely false negatives."""
+    """`retrieval`: similar videos share a batch (the method); `mined`: similar videos, but not the
+    most similar ones, which are likely false negatives."""
     videos_per_batch: int = 32
     num_neighbours: int = 64
-    """Nearest videos a batch is sampled from (2k in the paper; k is its "retrieve k" ablation)."""
+    """`retrieval`: nearest videos a batch is sampled from (2k in the paper; k is its "retrieve k"
+    ablation)."""
     first_epoch: int = 1
-    """Epoch, from 1, of the first retrieved plan; shuffled before."""
+    """Epoch, from 1, of the first `retrieval` or `mined` plan; earlier epochs are shuffled."""
     vector_strategy: Literal["overlapped", "aligned", "start"] = "aligned"
-    """Clip pairs whose mean embedding stands for a video."""
+    """How the clip pairs are drawn whose mean embedding represents a video."""
     clips_per_vector: int = 16
+    """Clip pairs averaged into the vector of a video."""
     teacher: str | None = None
-    """Model folder, hub id or "starter" whose vectors decide, the same in every epoch; by default
-    those of the model being trained, anew every epoch."""
+    """Model folder, hub id or "starter" whose embeddings define similarity, computed once; by
+    default the model being trained, before every epoch."""
     drop_nearest: int = 0
     """`mined`: nearest neighbours left out of a batch as likely false negatives."""
     max_similarity: float = 1.0
-    """`mined`: videos whose vectors have a higher cosine never share a batch; 1: no limit."""
+    """`mined`: videos whose vectors have a higher cosine similarity never share a batch; 1: no
+    limit."""
 
     def __post_init__(self) -> None:
         require(self.videos_per_batch > 0, "plan.videos_per_batch must be positive")
         require(
-            self.num_neighbours >= self.videos_per_batch,
+            self.kind != "retrieval" or self.num_neighbours >= self.videos_per_batch,
             "plan.num_neighbours must be at least plan.videos_per_batch",
         )
         require(self.drop_nearest >= 0, "plan.drop_nearest must not be negative")
@@ -112,7 +114,8 @@ class PlanConfig:
         require(self.first_epoch > 0, "plan.first_epoch must be positive: epochs count from 1")
         require(
             self.teacher is None or self.kind in ("retrieval", "mined"),
-            f"plan.teacher says which videos are near, and plan.kind '{self.kind}' does not ask",
+            f"plan.teacher defines similar videos, but plan.kind '{self.kind}' does not use them: "
+            "remove it, or set plan.kind to 'retrieval' or 'mined'",
         )
 
 
@@ -127,10 +130,11 @@ class LossConfig:
     """Share of the target spread over likely false negatives (Sinkhorn); 0: one-hot targets."""
 
     num_hard_negatives: int = 8
-    """Negatives a text for the re-ranker, where the model has one."""
+    """Negatives per text for the re-ranker, where the model has one."""
     hard_similarity: float = 0.5
-    """Cosine between videos from which a negative counts as hard."""
+    """Cosine similarity between videos from which a negative counts as hard for the re-ranker."""
     reranking_temperature: float = 0.07
+    """Temperature of the re-ranker's softmax."""
 
     def __post_init__(self) -> None:
         require(0.0 <= self.soft_target_share < 1.0, "loss.soft_target_share must be in [0, 1)")
@@ -184,17 +188,19 @@ class RunConfig:
     frozen: tuple[str, ...] = ()
     """Prefixes of parameter names that are not trained."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`auto`: bf16 autocast where it measures as a gain on the device at hand."""
+    """`auto`: bf16 autocast if it is measured to be faster on this device, else fp32."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """`torch.compile` for the towers. `auto`: on a GPU, where it measures as a gain; a CPU has
-    routines of our own, and would need a C++ compiler."""
+    """`torch.compile` for the towers. `auto`: on a GPU, if it is measured to be faster; never on a
+    CPU, which has kernels of our own and would need a C++ compiler."""
     accumulate_batches: int = 1
-    """Batches whose gradients make one update, their mean; each has its own negatives."""
+    """Batches whose gradients are averaged into one update; each has its own negatives."""
     chunk_pairs: int = 0
-    """Pairs per forward pass of gradient caching, exact for any batch; 0: whole batches."""
+    """Pairs per forward pass with gradient caching, whose gradients are exact; 0: whole batches."""
     validation_videos: int = 0
     """Videos held out (the last of a seeded shuffle) for the validation loss; 0: none."""
     save_every_updates: int = 500
+    save_every_seconds: float = 600.0
+    """A checkpoint is also saved when the last one is this old; 0: by updates alone."""
     keep_checkpoints: int = 2
     """Checkpoints kept besides the best."""
 
@@ -203,6 +209,7 @@ class RunConfig:
         require(self.accumulate_batches > 0, "accumulate_batches must be positive")
         require(self.chunk_pairs >= 0, "chunk_pairs must not be negative")
         require(self.save_every_updates > 0, "save_every_updates must be positive")
+        require(self.save_every_seconds >= 0, "save_every_seconds must not be negative")
         require(self.keep_checkpoints > 0, "keep_checkpoints must be positive")
         require(self.validation_videos >= 0, "validation_videos must not be negative")
 
@@ -215,15 +222,18 @@ class PretrainConfig(RunConfig):
     clips: ClipConfig = field(default_factory=ClipConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    validation_share: float = 0.0
+    """Share of the videos that is held out if `validation_videos` is 0."""
     num_workers: int = 0
-    """Processes that prepare batches."""
+    """Processes that prepare batches; 0: the training process does."""
     train_backbone: bool = False
-    """Train the image backbone along, on pictures in place of features (`FrameStore`)."""
+    """Train the image backbone as well, on frames instead of features (`FrameStore`)."""
     frames_at_once: int = 32
-    """Pictures whose activations are held at once where the backbone is trained."""
+    """Frames whose activations are in memory at once while the backbone is trained."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(0.0 <= self.validation_share < 1.0, "validation_share must be in [0, 1)")
         require(self.num_workers >= 0, "num_workers must not be negative")
         require(self.frames_at_once > 0, "frames_at_once must be positive")
         require(
@@ -232,7 +242,7 @@ class PretrainConfig(RunConfig):
         )
         require(
             not self.train_backbone or self.plan.teacher is None,
-            "plan.teacher reads features, and train_backbone has none: use one of the two",
+            "plan.teacher needs features, but train_backbone reads frames: use one of the two",
         )
         require(
             self.clips.max_video_seconds * self.model.features_per_second
@@ -242,17 +252,12 @@ class PretrainConfig(RunConfig):
             f"model.max_video_tokens ({self.model.max_video_tokens})",
         )
         require(
-            self.clips.text_capacity <= self.model.max_text_tokens,
-            f"clips.text_capacity ({self.clips.text_capacity}) exceeds "
-            f"model.max_text_tokens ({self.model.max_text_tokens})",
-        )
-        require(
             (self.loss.kind == "mil_nce") == (self.clips.strategy == "mil_nce"),
             "loss.kind 'mil_nce' and clips.strategy 'mil_nce' go together",
         )
         require(
             not self.model.classes,
-            "model.classes are for fine-tuning: nothing here would train the head",
+            "model.classes is for fine-tuning: pre-training does not train the head",
         )
         require(
             not self.model.learn_logit_bias or self.loss.kind == "sigmoid",
@@ -260,7 +265,10 @@ class PretrainConfig(RunConfig):
         )
         require(
             not (self.model.num_cross_layers and (self.chunk_pairs or self.loss.kind == "mil_nce")),
-            "a re-ranker (model.num_cross_layers) compares the pairs of a whole batch: set "
-            "chunk_pairs to 0 (accumulate_batches saves memory, too) and do not use loss.kind "
-            "'mil_nce'",
+            "a re-ranker (model.num_cross_layers) needs whole batches of pairs: set chunk_pairs to "
+            "0 (accumulate_batches saves memory, too) and loss.kind to another than 'mil_nce'",
         )
+
+    def num_held_out(self, num_videos: int) -> int:
+        """Return how many of `num_videos` videos are held out for validation."""
+        return self.validation_videos or int(self.validation_share * num_videos)

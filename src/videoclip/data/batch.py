@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Self
 
 import numpy as np
 import torch
@@ -23,8 +24,8 @@ class Batch:
     [C * i, C * (i + 1)).
 
     Attributes:
-        video: (B, T, D) float32, frozen features, or (B, T, height, width, 3) uint8, pictures that
-            the backbone is trained on; zero where padded.
+        video: (B, T, D) float32, frozen features, or (B, T, height, width, 3) uint8, frames for a
+            backbone that is trained; zero where padded.
         video_mask: (B, T) bool, True where real; a prefix of each row.
         text: (B, L) int64, word-piece ids without [CLS] and [SEP], `pad_id` where padded.
         text_mask: (B, L) bool, True where real; a prefix of each row.
@@ -39,17 +40,17 @@ class Batch:
         """Number of clip pairs B."""
         return len(self.video)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """Return the batch on a device; with `non_blocking` from pinned memory, without waiting."""
-        return Batch(*(t.to(device, non_blocking=non_blocking) for t in self.tensors()))
+        return type(self)(*(t.to(device, non_blocking=non_blocking) for t in self.tensors()))
 
-    def pin_memory(self) -> Batch:
+    def pin_memory(self) -> Self:
         """Return the batch in page-locked memory; a `DataLoader(pin_memory=True)` calls this."""
-        return Batch(*(t.pin_memory() for t in self.tensors()))
+        return type(self)(*(t.pin_memory() for t in self.tensors()))
 
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the four, as `Towers` takes them."""
-        return self.video, self.video_mask, self.text, self.text_mask
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Return all tensors, in the order of the constructor's arguments."""
+        return tuple(getattr(self, field.name) for field in fields(self))
 
 
 def collate(pairs: Sequence[tuple[np.ndarray, ArrayLike]], pad_id: int) -> Batch:
@@ -66,7 +67,7 @@ def collate(pairs: Sequence[tuple[np.ndarray, ArrayLike]], pad_id: int) -> Batch
 def pad_features(features: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     """Stack arrays (rows, D) into (B, T, D) float32, zero where padded, and its (B, T) mask.
 
-    Pictures, (rows, height, width, 3) uint8, keep their type.
+    Frames, (rows, height, width, 3) uint8, keep their type.
     """
     longest = max(map(len, features))
     dtype = np.uint8 if features[0].dtype == np.uint8 else np.float32

@@ -79,7 +79,7 @@ class ClipPair:
 
 
 def draw_clip_pair(
-    narration: Narration, num_seconds: int, config: ClipConfig, rng: Generator
+    narration: Narration, num_seconds: int, config: ClipConfig, rng: Generator, max_tokens: int = 61
 ) -> ClipPair:
     """Draw one positive pair of a video.
 
@@ -88,6 +88,7 @@ def draw_clip_pair(
         num_seconds: Whole seconds of the video that have features.
         config: The strategy and its lengths.
         rng: Source of all randomness.
+        max_tokens: Longest text of the model, which the `start` strategy fills.
 
     Returns:
         A pair with at least one cue and one second, within the video.
@@ -100,6 +101,8 @@ def draw_clip_pair(
     """
     if not len(narration) or num_seconds < 1:
         raise DataError("clip pairs need a video with at least one cue and one second of features")
+    if config.strategy == "start":
+        return _draw_start(narration, num_seconds, config, max_tokens, rng)
     draw = _STRATEGIES[config.strategy]
     best = draw(narration, num_seconds, config, rng)
     if config.min_iou > 0:
@@ -113,20 +116,22 @@ def draw_clip_pair(
     return best
 
 
-def clip_tokens(narration: Narration, pair: ClipPair, capacity: int) -> np.ndarray:
-    """Return the first `capacity` word-piece ids of a pair's cues as one 1-D int32 array."""
+def clip_tokens(narration: Narration, pair: ClipPair, max_tokens: int) -> np.ndarray:
+    """Return the first `max_tokens` word-piece ids of a pair's cues as one 1-D int32 array."""
     cues = narration.token_ids[pair.text_start : pair.text_end]
-    return np.concatenate(cues, dtype=np.int32)[:capacity]
+    return np.concatenate(cues, dtype=np.int32)[:max_tokens]
 
 
-def candidate_tokens(narration: Narration, pair: ClipPair, config: ClipConfig) -> list[np.ndarray]:
-    """Return the `num_candidates` texts of a MIL-NCE pair, one cue each, up to `text_capacity` ids.
+def candidate_tokens(
+    narration: Narration, pair: ClipPair, num_candidates: int, max_tokens: int
+) -> list[np.ndarray]:
+    """Return the texts of a MIL-NCE pair, one cue each, up to `max_tokens` ids.
 
     A video with fewer cues repeats its last one.
     """
     cues = narration.token_ids[pair.text_start : pair.text_end]
-    texts = [ids[: config.text_capacity] for ids in cues]
-    return texts + texts[-1:] * (config.num_candidates - len(texts))
+    texts = [ids[:max_tokens] for ids in cues]
+    return texts + texts[-1:] * (num_candidates - len(texts))
 
 
 def overlap_ratio(narration: Narration, pair: ClipPair) -> float:
@@ -159,13 +164,13 @@ def _draw_aligned(
 
 
 def _draw_start(
-    narration: Narration, num_seconds: int, config: ClipConfig, rng: Generator
+    narration: Narration, num_seconds: int, config: ClipConfig, max_tokens: int, rng: Generator
 ) -> ClipPair:
     """Return the strictly aligned pair of the first cues, as many as fill the text.
 
     Nothing is random: there is no cue to the left of the first one.
     """
-    first, stop = _grow_text_clip(narration, 0, config.text_capacity, config, rng)
+    first, stop = _grow_text_clip(narration, 0, max_tokens, config, rng)
     return _aligned_pair(narration, first, stop, num_seconds, config)
 
 
@@ -192,7 +197,6 @@ def _draw_mil_nce(
 _STRATEGIES = {
     "overlapped": _draw_overlapped,
     "aligned": _draw_aligned,
-    "start": _draw_start,
     "mil_nce": _draw_mil_nce,
 }
 

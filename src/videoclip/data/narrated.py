@@ -1,6 +1,6 @@
-"""Narrated videos: those that have both words and features, ready to draw clip pairs from.
+"""Narrated videos: those with both words and features, from which clip pairs are drawn.
 
-A corpus says which videos it had to leave out, and why.
+A corpus lists the videos it left out, with the reason.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ MAX_CUE_TOKENS = 32
 
 @dataclass(frozen=True)
 class NarratedVideo:
-    """One video and its words.
+    """One video and its narration.
 
     Attributes:
         video_id: Its name in the store.
         narration: Spans and word-piece ids of its cues.
-        texts: The words themselves, cue by cue; empty where only ids are known.
+        texts: The text of each cue; empty where only ids are known.
     """
 
     video_id: str
@@ -55,11 +55,11 @@ class NarratedVideo:
 
 
 class FeatureReader(Protocol):
-    """Where a corpus reads features: a `FeatureStore` or released shards."""
+    """Where a corpus reads features: a `FeatureStore`, a `FrameStore` or released shards."""
 
     @property
     def spec(self) -> FeatureSpec:
-        """What the features are."""
+        """Width, rate and backbone of the features."""
         ...
 
     @property
@@ -72,7 +72,7 @@ class FeatureReader(Protocol):
         ...
 
     def checksum(self, video_id: str) -> int:
-        """Return a number that changes with the features of a video."""
+        """Return a checksum of the features of a video."""
         ...
 
     def read_windows(self, windows: Sequence[tuple[str, int, int]]) -> list[np.ndarray]:
@@ -86,6 +86,7 @@ class NarratedCorpus(Sequence[NarratedVideo]):
     Attributes:
         store: Where their features are.
         left_out: Reason by video id for each video that is not in the corpus.
+        tokenizer: The vocabulary of the word-piece ids, where it is known.
     """
 
     def __init__(
@@ -93,10 +94,12 @@ class NarratedCorpus(Sequence[NarratedVideo]):
         videos: Sequence[NarratedVideo],
         store: FeatureReader,
         left_out: Mapping[str, str] | None = None,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
         self._videos = videos
         self.store = store
         self.left_out = dict(left_out or {})
+        self.tokenizer = tokenizer
 
     @classmethod
     def from_captions(
@@ -119,13 +122,13 @@ class NarratedCorpus(Sequence[NarratedVideo]):
                 left_out[video_id] = f"all its narration comes after its end ({duration:.0f} s)"
             else:
                 kept[video_id] = inside
-        spoken = []
+        with_words = []
         for video in narrate(kept, tokenizer):
             if any(map(len, video.narration.token_ids)):
-                spoken.append(video)
+                with_words.append(video)
             else:
                 left_out[video.video_id] = "has no words in its captions"
-        return cls(spoken, store, left_out)
+        return cls(with_words, store, left_out, tokenizer)
 
     @classmethod
     def from_folder(
@@ -133,8 +136,8 @@ class NarratedCorpus(Sequence[NarratedVideo]):
     ) -> NarratedCorpus:
         """Join the videos of a store with the subtitles found for them anywhere in a folder.
 
-        In order of their ids: a store has them in the order in which workers were done, another
-        each time, and batches and what is held out follow the order.
+        The videos are sorted by id: their order in a store depends on which worker finished first,
+        and batches and the held-out part follow the order.
         """
         captions: dict[str, Sequence[Cue]] = {}
         left_out: dict[str, str] = {}
@@ -172,7 +175,8 @@ class NarratedCorpus(Sequence[NarratedVideo]):
 
     def select(self, indices: Iterable[int]) -> NarratedCorpus:
         """Return the corpus of some of the videos, in the order given."""
-        return NarratedCorpus([self._videos[i] for i in indices], self.store, self.left_out)
+        videos = [self._videos[i] for i in indices]
+        return NarratedCorpus(videos, self.store, self.left_out, self.tokenizer)
 
     def split(self, num_held_out: int, seed: int) -> tuple[NarratedCorpus, NarratedCorpus]:
         """Return the training and the held-out corpus: the last videos of a seeded shuffle.
@@ -192,33 +196,40 @@ class NarratedCorpus(Sequence[NarratedVideo]):
         return self.select(train), self.select(held_out)
 
     def draw(
-        self, index: int, config: ClipConfig, rng: Generator
+        self, index: int, config: ClipConfig, rng: Generator, max_tokens: int
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Draw `clips_per_video` clip pairs of a video: features (rows, D) and word-piece ids.
 
-        Not for MIL-NCE clips, which have several texts: see `draw_candidates`.
+        Texts are cut at `max_tokens`. MIL-NCE clips have several texts: see `draw_candidates`.
         """
-        pairs, narration = self.draw_pairs(index, config, rng), self._videos[index].narration
-        texts = [clip_tokens(narration, pair, config.text_capacity) for pair in pairs]
+        pairs = self.draw_pairs(index, config, rng, max_tokens)
+        narration = self._videos[index].narration
+        texts = [clip_tokens(narration, pair, max_tokens) for pair in pairs]
         return list(zip(self.read_clips(index, pairs), texts, strict=True))
 
     def draw_candidates(
-        self, index: int, config: ClipConfig, rng: Generator
+        self, index: int, config: ClipConfig, rng: Generator, max_tokens: int
     ) -> list[tuple[np.ndarray, list[np.ndarray]]]:
         """Draw `clips_per_video` MIL-NCE clips: features and `num_candidates` texts of each."""
-        pairs, narration = self.draw_pairs(index, config, rng), self._videos[index].narration
-        texts = [candidate_tokens(narration, pair, config) for pair in pairs]
+        pairs = self.draw_pairs(index, config, rng, max_tokens)
+        narration = self._videos[index].narration
+        texts = [
+            candidate_tokens(narration, pair, config.num_candidates, max_tokens) for pair in pairs
+        ]
         return list(zip(self.read_clips(index, pairs), texts, strict=True))
 
-    def draw_pairs(self, index: int, config: ClipConfig, rng: Generator) -> list[ClipPair]:
+    def draw_pairs(
+        self, index: int, config: ClipConfig, rng: Generator, max_tokens: int
+    ) -> list[ClipPair]:
         """Draw `clips_per_video` clip pairs of a video, without reading anything."""
         narration, seconds = self._videos[index].narration, self.num_seconds(index)
         return [
-            draw_clip_pair(narration, seconds, config, rng) for _ in range(config.clips_per_video)
+            draw_clip_pair(narration, seconds, config, rng, max_tokens)
+            for _ in range(config.clips_per_video)
         ]
 
     def num_seconds(self, index: int) -> int:
-        """Return the whole seconds of a video that have features; at least one."""
+        """Return the number of whole seconds of a video that have features; at least one."""
         num_features = self.store.num_features(self._videos[index].video_id)
         return max(1, math.floor(num_features / self.store.spec.features_per_second))
 
@@ -241,7 +252,7 @@ def narrate(
     max_characters: int = MAX_CUE_CHARACTERS,
     max_tokens: int = MAX_CUE_TOKENS,
 ) -> list[NarratedVideo]:
-    """Turn the cues of each video into word pieces, cut as the released data is."""
+    """Turn the cues of each video into word pieces, with the limits of the released data."""
     texts = [cue.text[:max_characters] for cues in captions.values() for cue in cues]
     ids = iter(tokenizer.encode_batch(texts))
     videos = []

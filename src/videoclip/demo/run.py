@@ -32,8 +32,8 @@ from videoclip.recipes import starter
 from videoclip.synthetic.world import SyntheticConfig
 from videoclip.synthetic.write import write_world
 from videoclip.training.pretrain import pretrain
+from videoclip.training.run import RunResult
 from videoclip.training.run_folder import read_log
-from videoclip.training.train import RunResult
 from videoclip.zeroshot.moments import Moment
 
 __all__ = [
@@ -252,8 +252,9 @@ def _train(name: str, folder: Path, epochs: int, show_progress: bool = True) -> 
     torch.set_num_threads(1)
     config = starter()
     strategy: Literal["overlapped", "aligned"] = "overlapped" if name == "overlap" else "aligned"
-    config = replace(config, epochs=epochs, clips=replace(config.clips, strategy=strategy))
-    model, tokenizer = starter_model()
+    clips = replace(config.clips, strategy=strategy)
+    config = replace(config, epochs=epochs, clips=clips, validation_share=0.0)
+    tokenizer = starter_model()[1]
     world = folder / "world"
     with FeatureStore.open(folder / "features") as store:
         all_videos = NarratedCorpus.from_folder(world / "videos", store, tokenizer)
@@ -268,10 +269,8 @@ def _train(name: str, folder: Path, epochs: int, show_progress: bool = True) -> 
             config,
             corpus,
             folder / name,
-            tokenizer=tokenizer,
-            start=model,
             evaluate=measure,
-            shown=show_progress,
+            show_progress=show_progress,
         )
     losses = tuple(entry["loss"] for entry in read_log(folder / name) if "loss" in entry)
     return DemoRun(name, losses, result)

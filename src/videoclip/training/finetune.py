@@ -1,74 +1,124 @@
-"""Fine-tuning: a trained model, taught the training part of a benchmark."""
+"""Fine-tuning: a trained model on the training part of a benchmark, scored on its test part."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import torch
 
+from videoclip.benchmarks.coin import read_coin
+from videoclip.benchmarks.crosstask import read_crosstask, released_split
+from videoclip.benchmarks.examples import LabelledVideo, RetrievalExample, StepVideo
+from videoclip.benchmarks.files import find_file
+from videoclip.benchmarks.msrvtt import (
+    read_msrvtt_1k,
+    read_msrvtt_pairs,
+    read_msrvtt_video_list,
+)
+from videoclip.benchmarks.msrvtt_qa import read_msrvtt_qa
+from videoclip.benchmarks.table import read_table
+from videoclip.benchmarks.youcook2 import JSON_NAME, read_youcook2, read_youcook2_json
 from videoclip.config import FinetuneConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.distributed import World
-from videoclip.embedding import Embedder, with_features
+from videoclip.embedding import Embedder
+from videoclip.embedding import with_features as with_fingerprint
+from videoclip.errors import ConfigError, DataError
 from videoclip.evaluation import evaluate
-from videoclip.training.clip_lessons import ClipLessons
-from videoclip.training.per_second_lessons import PerSecondLessons, answer_labels, answer_steps
-from videoclip.training.per_second_objective import ClassLoss, LabelTextLoss, StepLoss
-from videoclip.training.train import Evaluation, Lessons, RunResult, train
-from videoclip.training.training_part import (
-    Places,
-    hold_out,
-    training_clips,
-    training_labels,
-    training_steps,
+from videoclip.evaluation.clips import with_features
+from videoclip.recipes import FINETUNING
+from videoclip.training.clips import ClipSource
+from videoclip.training.contrastive import ContrastiveLoss
+from videoclip.training.logging import OnLog, print_line
+from videoclip.training.per_second import (
+    ClassLoss,
+    LabelTextLoss,
+    PerSecondSource,
+    StepLoss,
+    label_example,
+    step_example,
 )
+from videoclip.training.pretrain import named_recipe
+from videoclip.training.run import Evaluation, RunResult, train
+from videoclip.training.trainer import BatchSource, Loss
 
-__all__ = ["finetune"]
+__all__ = [
+    "Places",
+    "finetune",
+    "hold_out",
+    "num_held_out",
+    "training_clips",
+    "training_labels",
+    "training_steps",
+    "without_test_videos",
+]
+
+LARGEST_HELD_OUT_SHARE = 10
+"""At most one training video in this many is held out."""
+CAPTIONS = ("MSRVTT_data.json", "MSRVTT_data.merged_from_official.json")
+VIDEO_LISTS = {
+    "msrvtt": ("MSRVTT_train.9k.csv",),
+    # The questions are about the official test videos, of which the 9k list has 1,990.
+    "msrvtt_qa": ("MSRVTT_train.7k.csv", "MSRVTT_train.csv", "MSRVTT_train.9k.csv"),
+}
+
+
+class _OfVideo(Protocol):
+    @property
+    def video_id(self) -> str: ...
+
+
+ExampleT = TypeVar("ExampleT", bound=_OfVideo)
 
 
 def finetune(
-    config: FinetuneConfig,
+    config: FinetuneConfig | str,
     model: Path | str | Embedder,
     features: Path | str | FeatureStore,
     annotations: Path | str,
-    folder: Path | str,
+    out: Path | str,
     *,
     training_annotations: Path | str | None = None,
-    watch: Callable[[Mapping[str, Any]], None] | None = None,
+    on_log: OnLog | None = None,
     world: World | None = None,
-    shown: bool = True,
+    show_progress: bool = True,
+    extend: bool = False,
 ) -> RunResult:
-    """Fine-tune a model on a benchmark and score its test before and after.
+    """Fine-tune a model on a benchmark and score its test part before and after.
 
-    The videos of `config.validation_videos` are held out of the training part; of all epochs the
-    one with the lowest loss on them is kept. The test is looked at before and after, and decides
-    nothing. Source: released fine-tuning, which chose on the test set.
+    `config.validation_videos` videos of the training part are held out, at most a tenth; the epoch
+    with the lowest loss on them is kept. The test part is evaluated before and after, and decides
+    nothing. Source: released fine-tuning, which chose on the test part.
 
     Args:
-        config: The run.
-        model: To start from: a model folder or hub id, "starter", or an Embedder, whose model is
+        config: The run, or the name of a recipe, such as "youcook2".
+        model: Model to start from: a folder or hub id, "starter", or an Embedder, whose model is
             trained in place.
         features: Store with the features of all videos.
-        annotations: Folder with the benchmark's files, or the file of its test.
-        folder: Run folder, as of `pretrain`; the same call continues a broken run.
-        training_annotations: Folder or file of the training part, where it is another.
-        watch: Told every entry of the log, on the main process.
+        annotations: Folder with the benchmark's files, or the file of its test part.
+        out: Run folder, as of `pretrain`; the same call continues an interrupted run.
+        training_annotations: Folder or file of the training part, if it is another.
+        on_log: Called with every log entry, on the main process.
         world: The processes; this one alone if absent.
-        shown: Whether progress is written to stderr.
+        show_progress: Whether progress is written to stderr.
+        extend: Allow more `epochs` than a finished run was started with, see `pretrain`.
 
     Returns:
-        What has become of it; `before` and `after` are the test's measures by name.
+        The outcome; `before` and `after` are the measures of the test part by name.
 
     Raises:
         ConfigError: If the run was started with other settings or data.
         CheckpointError: If the run folder cannot be written, or a checkpoint cannot be read.
         DataError: If an annotation file is missing or broken, or no video is left to train on.
         IndexMismatchError: If the features are not of the kind the model takes.
-        VideoCLIPError: If the loss stops being finite.
+        VideoCLIPError: If the loss is no longer finite.
     """
     world = world or World()
+    config = named_recipe(config, FINETUNING) if isinstance(config, str) else config
     if not isinstance(features, FeatureStore):
         with FeatureStore.open(features) as store:
             return finetune(
@@ -76,19 +126,21 @@ def finetune(
                 model,
                 store,
                 annotations,
-                folder,
+                out,
                 training_annotations=training_annotations,
-                watch=watch,
+                on_log=on_log,
                 world=world,
-                shown=shown,
+                show_progress=show_progress,
+                extend=extend,
             )
     if not isinstance(model, Embedder):
         model = Embedder.from_pretrained(model)
-    # An embedder of our own: the given one may already have said what its fingerprint is.
-    start = Embedder(model.model, model.tokenizer, world.device)
-    start.model.config = with_features(start.config, features.spec)
+    # A new one: the given one may have computed its fingerprint, and its model is about to change.
+    untrained = Embedder(model.model, model.tokenizer, world.device)
+    untrained.model.config = with_fingerprint(untrained.config, features.spec)
     places = Places(Path(annotations), Path(training_annotations or annotations))
-    trained, lessons = _lessons(config, start, features, places, world)
+    visible = show_progress and world.on_main
+    source, loss = _source_and_loss(config, untrained, features, places, world, visible)
 
     def score(embedder: Embedder) -> Evaluation:
         result = evaluate(config.benchmark, embedder, features, annotations, config.evaluate)
@@ -96,38 +148,161 @@ def finetune(
 
     return train(
         config,
-        lessons,
-        folder,
-        model=trained.model,
-        tokenizer=trained.tokenizer,
-        start=start,
+        source,
+        loss,
+        out,
+        tokenizer=model.tokenizer,
+        untrained=untrained,
         keep_best=True,
         evaluate=score,
-        watch=watch,
+        on_log=on_log,
         world=world,
-        shown=shown,
+        show_progress=show_progress,
+        extend=extend,
     )
 
 
-def _lessons(
-    config: FinetuneConfig, start: Embedder, store: FeatureStore, places: Places, world: World
-) -> tuple[Embedder, Lessons[Any]]:
-    """What is to be trained, and on what: the one place where the benchmarks differ."""
-    num_held_out, seed = config.validation_videos, config.seed
+@dataclass(frozen=True)
+class Places:
+    """Where the files of a benchmark are.
+
+    Attributes:
+        test: Folder or file of the test part, as `evaluate` takes it.
+        training: Folder or file of the training part; often the same.
+    """
+
+    test: Path
+    training: Path
+
+
+def _source_and_loss(
+    config: FinetuneConfig,
+    embedder: Embedder,
+    store: FeatureStore,
+    places: Places,
+    world: World,
+    visible: bool,
+) -> tuple[BatchSource[Any], Loss[Any]]:
+    """Return the data and the loss of a benchmark: all that benchmarks differ in."""
+
+    def split(examples: Sequence[ExampleT]) -> tuple[list[ExampleT], list[ExampleT]]:
+        num_videos = len({example.video_id for example in examples})
+        held_out = num_held_out(config.validation_videos, num_videos)
+        if held_out < config.validation_videos:
+            print_line(
+                f"{held_out} of {num_videos} training videos are held out for validation, at most "
+                f"a tenth, instead of {config.validation_videos}",
+                visible,
+            )
+        return hold_out(examples, held_out, config.seed)
+
+    model = embedder.model
     if config.benchmark == "crosstask":
-        videos = list(map(answer_steps, training_steps(places, store)))
-        parts = hold_out(videos, num_held_out, seed)
-        return start, PerSecondLessons(config, StepLoss, parts, start, store, world)
+        steps = split(list(map(step_example, training_steps(places, store))))
+        return PerSecondSource(config, steps, embedder, store, world), StepLoss(model)
     if config.benchmark == "coin":
         labelled, texts = training_labels(places, store)
-        told = texts if config.head == "texts" else ()
-        parts = hold_out([answer_labels(video, told) for video in labelled], num_held_out, seed)
-        if told:
-            return start, PerSecondLessons(config, LabelTextLoss, parts, start, store, world)
+        label_texts = texts if config.head == "texts" else ()
+        labels = split([label_example(video, label_texts) for video in labelled])
+        if label_texts:
+            return PerSecondSource(config, labels, embedder, store, world), LabelTextLoss(model)
         with torch.random.fork_rng([]):
-            torch.manual_seed(seed)
-            headed = start.model.with_classes(texts)
-        trained = Embedder(headed, start.tokenizer, world.device)
-        return trained, PerSecondLessons(config, ClassLoss, parts, trained, store, world)
-    clips = hold_out(training_clips(config.benchmark, places, store), num_held_out, seed)
-    return start, ClipLessons(config, clips, start, store, world)
+            torch.manual_seed(config.seed)
+            model = model.with_classes(texts)
+        headed = Embedder(model, embedder.tokenizer, world.device)
+        return PerSecondSource(config, labels, headed, store, world), ClassLoss(model)
+    if model.config.num_cross_layers and config.chunk_pairs:
+        raise ConfigError("a re-ranker needs whole batches of pairs: set chunk_pairs to 0")
+    clips = split(training_clips(config.benchmark, places, store))
+    return ClipSource(config, clips, embedder, store, world), ContrastiveLoss(model, config.loss)
+
+
+def training_clips(benchmark: str, places: Places, store: FeatureStore) -> list[RetrievalExample]:
+    """Return the training pairs of a retrieval or VideoQA benchmark whose videos have features.
+
+    Raises:
+        DataError: If a file is missing or broken, or no training video has features.
+    """
+    folder = places.training
+    if benchmark == "youcook2":
+        examples = read_youcook2_json(find_file(folder, JSON_NAME), "train")
+        test = {e.video_id for e in read_youcook2(places.test)}
+    elif benchmark == "csv":
+        examples = read_table(folder)
+        test = {e.video_id for e in read_table(places.test)}
+    else:
+        videos = read_msrvtt_video_list(find_file(folder, *VIDEO_LISTS[benchmark]))
+        if benchmark == "msrvtt":
+            test = {e.video_id for e in read_msrvtt_1k(places.test)}
+        else:
+            test = {e.video_id for e in read_msrvtt_qa(places.test)}
+        wanted = [v for v in videos if v in store and v not in test]
+        examples = read_msrvtt_pairs(find_file(folder, *CAPTIONS), wanted or videos)
+    return without_test_videos(with_features(examples, store)[0], test, folder)
+
+
+def training_steps(places: Places, store: FeatureStore) -> list[StepVideo]:
+    """Return the released training videos of CrossTask that have features and steps.
+
+    A video of several tasks may be in both parts: it is then left out of this one.
+    """
+    benchmark = read_crosstask(places.training)
+    present, _ = with_features(benchmark.videos, store)
+    training, test = released_split(present, benchmark.validation, set(store.video_ids))
+    with_steps = [video for video in training if video.segments]
+    return without_test_videos(with_steps, {video.video_id for video in test}, places.training)
+
+
+def training_labels(
+    places: Places, store: FeatureStore
+) -> tuple[list[LabelledVideo], tuple[str, ...]]:
+    """Return the training videos of COIN that have features, and the texts of all labels."""
+    coin = read_coin(places.training, "train")
+    test = {video.video_id for video in read_coin(places.test).videos}
+    present, _ = with_features(coin.videos, store)
+    return without_test_videos(present, test, places.training), coin.labels
+
+
+def without_test_videos(
+    examples: Sequence[ExampleT], test: Collection[str], path: Path
+) -> list[ExampleT]:
+    """Return the examples of videos that are not in the test part.
+
+    Raises:
+        DataError: If none is left.
+    """
+    kept = [example for example in examples if example.video_id not in test]
+    if not kept:
+        raise DataError(
+            f"no video to train on that has features and is not in the test ({len(examples)} "
+            "examples were left out): name the training part with --training-annotations",
+            path,
+        )
+    return kept
+
+
+def num_held_out(wanted: int, num_videos: int) -> int:
+    """Return how many videos to hold out: `wanted`, but at most a tenth, and one if any."""
+    return min(wanted, max(1, num_videos // LARGEST_HELD_OUT_SHARE))
+
+
+def hold_out(
+    examples: Sequence[ExampleT], num_videos: int, seed: int
+) -> tuple[list[ExampleT], list[ExampleT]]:
+    """Split examples into a training part and those of `num_videos` held-out videos.
+
+    The same seed holds out the same videos; both parts keep their order.
+
+    Raises:
+        DataError: If no video would be left to train on.
+    """
+    videos = sorted({example.video_id for example in examples})
+    if num_videos and num_videos >= len(videos):
+        raise DataError(
+            f"cannot hold out {num_videos} of {len(videos)} training videos: set a smaller "
+            "validation_videos"
+        )
+    order = np.random.default_rng(seed).permutation(len(videos)).tolist()
+    chosen = {videos[i] for i in order[len(videos) - num_videos :]}
+    training = [example for example in examples if example.video_id not in chosen]
+    return training, [example for example in examples if example.video_id in chosen]

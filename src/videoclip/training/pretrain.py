@@ -2,217 +2,291 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import difflib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-import numpy as np
 import torch
 
-from videoclip.config import ClipConfig, PretrainConfig, to_dict
-from videoclip.data.batch import Batch
-from videoclip.data.narrated import NarratedCorpus
+from videoclip.benchmarks.howto100m import read_captions
+from videoclip.config import PretrainConfig, to_dict
+from videoclip.data.captions import clean_cues
+from videoclip.data.feature_store import FeatureSpec, FeatureStore
+from videoclip.data.frame_store import FrameStore
+from videoclip.data.narrated import FeatureReader, NarratedCorpus
+from videoclip.data.released import ShardFolder
+from videoclip.data.subtitles import Cue
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.distributed import World
 from videoclip.embedding import Embedder, check_features, with_features
-from videoclip.errors import ConfigError
-from videoclip.features.frame_encoder import FrameEncoder
+from videoclip.errors import ConfigError, DataError
+from videoclip.features.backbones import load_backbone
+from videoclip.features.backbones.image import ImageBackbone
+from videoclip.features.extract import extract_features, find_videos, name_videos
+from videoclip.features.frame_encoder import FrameEncoder, store_frames
 from videoclip.model.hub import BACKBONE_FOLDER
 from videoclip.model.videoclip import VideoCLIP
-from videoclip.training.feed import Feed, Group, Purpose, data_fingerprints
-from videoclip.training.loop import Trainer
-from videoclip.training.objective import PairObjective, pair_objective, split
-from videoclip.training.plans import embed_videos, epoch_plan, num_groups, vector_clips
+from videoclip.recipes import RECIPES
+from videoclip.training.contrastive import ContrastiveLoss
+from videoclip.training.logging import OnLog, print_line
+from videoclip.training.narrated import (
+    NarratedSource,
+    held_out_retrieval,
+    load_teacher,
+    report_dead_workers,
+)
+from videoclip.training.run import Evaluation, RunResult, train
 from videoclip.training.run_folder import differences
-from videoclip.training.teacher import load_teacher
-from videoclip.training.train import Evaluation, RunResult, train
+from videoclip.weights.starter_files import text_folder
 
-__all__ = ["pretrain"]
+__all__ = ["named_recipe", "narrated_corpus", "pretrain"]
 
-SAMPLE_PAIRS = 8
+LISTED_VIDEOS = 5
+ConfigT = TypeVar("ConfigT")
 
 
 def pretrain(
-    config: PretrainConfig,
-    corpus: NarratedCorpus,
-    folder: Path | str,
+    config: PretrainConfig | str,
+    data: NarratedCorpus | Path | str,
+    out: Path | str,
     *,
-    tokenizer: Tokenizer,
-    start: VideoCLIP | None = None,
+    features: FeatureReader | Path | str | None = None,
+    tokenizer: Tokenizer | Path | str | None = None,
+    init_from: VideoCLIP | Embedder | Path | str | None = None,
     frame_encoder: FrameEncoder | None = None,
     evaluate: Callable[[Embedder], Evaluation] | None = None,
-    watch: Callable[[Mapping[str, Any]], None] | None = None,
+    on_log: OnLog | None = None,
     world: World | None = None,
-    shown: bool = True,
+    show_progress: bool = True,
+    extend: bool = False,
 ) -> RunResult:
     """Pre-train a model on narrated videos.
 
     Args:
-        config: The run.
-        corpus: Narrated videos with their features, or with frames where the backbone is trained.
-        folder: Run folder. If the run is there already it continues where it was saved last; on
-            a CPU the weights end up bit-identical to those of an unbroken run.
-        tokenizer: What the words of the corpus went through; it is saved with the model.
-        start: Model to start from, of `config.model`, trained in place; random weights if absent.
-        frame_encoder: The backbone, trained in place; wanted if `config.train_backbone`. The
-            trained model has it in its folder `backbone`, and its config names that.
+        config: The run, or the name of a recipe, such as "small".
+        data: A corpus; or a folder or file of narrated videos, see `narrated_corpus`.
+        out: Run folder. A run that is already there continues from its last checkpoint; on a CPU
+            the weights end up bit-identical to those of an uninterrupted run.
+        features: Features of the videos in `data`; computed into `out` if absent.
+        tokenizer: The vocabulary of the words, or its vocab.txt; it is saved with the model. By
+            default that of the corpus, else that of bert-base-uncased.
+        init_from: Model to start from: a model of `config.model`, trained in place; a folder, a hub
+            id or "starter". By default random weights, or the starter where the model has its
+            bridge.
+        frame_encoder: The backbone, trained in place, for a corpus of frames. The trained model has
+            it in its folder `backbone`.
         evaluate: Called on the main process before and after training, with the model in eval
-            mode; its numbers go into the log and the result.
-        watch: Told every entry of the log, on the main process.
+            mode; its numbers go into the log and the result. By default retrieval on the held-out
+            videos, where `data` is a path and videos are held out.
+        on_log: Called with every log entry, on the main process.
         world: The processes; this one alone if absent.
-        shown: Whether progress is written to stderr.
+        show_progress: Whether progress is written to stderr.
+        extend: Allow more `epochs` than a finished run was started with. The learning rate then
+            follows the schedule of the longer run.
 
     Raises:
         ConfigError: If the run was started with other settings or data.
         CheckpointError: If the run folder cannot be written, or a checkpoint cannot be read.
         DataError: If no video is left to train on.
         IndexMismatchError: If the features are not of the kind the model takes, or the teacher.
-        VideoCLIPError: If the loss stops being finite.
+        VideoCLIPError: If the loss is no longer finite.
 
     Source: paper, sections 3 and 5.3.
     """
-    if start is not None and start.config != config.model:
-        changed = differences(to_dict(config.model), to_dict(start.config))
-        raise ConfigError(f"the model to start from has other settings: {'; '.join(changed)}")
+    world, out = world or World(), Path(out)
+    config = named_recipe(config, RECIPES) if isinstance(config, str) else config
+    if init_from is None and config.model.num_bridge_classes:
+        init_from = "starter"
+    if isinstance(init_from, str | Path):
+        init_from = Embedder.from_pretrained(init_from)
+    if isinstance(init_from, Embedder):
+        tokenizer = tokenizer or init_from.tokenizer
+        init_from = init_from.model
+    if init_from is not None:
+        # The recipe names a kind of backbone, a trained model the very one.
+        known = replace(init_from.config, backbone_fingerprint=config.model.backbone_fingerprint)
+        if changed := differences(to_dict(config.model), to_dict(known)):
+            raise ConfigError(f"the model to start from has other settings: {'; '.join(changed)}")
+    if tokenizer is None and isinstance(data, NarratedCorpus):
+        tokenizer = data.tokenizer
+    if not isinstance(tokenizer, Tokenizer):
+        tokenizer = Tokenizer.from_vocab(tokenizer or text_folder() / "vocab.txt")
+
+    if isinstance(data, NarratedCorpus):
+        corpus = data
+    else:
+        if config.train_backbone and frame_encoder is None:
+            frame_encoder = _load_frame_encoder(config, world)
+        corpus = narrated_corpus(
+            data,
+            config,
+            tokenizer,
+            features=features,
+            out=out,
+            frame_encoder=frame_encoder,
+            world=world,
+            show_progress=show_progress,
+        )
+        if evaluate is None and (num_held_out := config.num_held_out(len(corpus))):
+            _, held_out = corpus.split(num_held_out, config.seed)
+            evaluate = held_out_retrieval(config, held_out)
+
     if config.train_backbone != (frame_encoder is not None):
         raise ConfigError("train_backbone and frame_encoder go together: give both or neither")
     if frame_encoder is None:
         check_features(config.model, corpus.store.spec)
     else:
         frame_encoder.check(corpus.store, config.model)
-    world = world or World()
-    teacher = load_teacher(config, corpus.store.spec, tokenizer) if config.plan.teacher else None
+    teacher = load_teacher(config, corpus.store.spec, tokenizer)
     with torch.random.fork_rng([world.device] if world.device.type == "cuda" else []):
         torch.manual_seed(config.seed)
-        model = start or VideoCLIP(config.model)
+        model = init_from or VideoCLIP(config.model)
     if frame_encoder is None:
         model.config = with_features(model.config, corpus.store.spec)
     embedder = Embedder(model, tokenizer, world.device)  # checks that they belong together
-    fingerprint = embedder.fingerprint if start else "random"
+    fingerprint = embedder.fingerprint if init_from else "random"
     if frame_encoder is not None:
         fingerprint += f" on {frame_encoder.fingerprint}"
-        trained = Path(folder).resolve() / "model" / BACKBONE_FOLDER
+        trained = out.resolve() / "model" / BACKBONE_FOLDER
         model.frame_encoder = frame_encoder
         model.config = replace(model.config, backbone=f"image:{trained}")
-    return train(
-        config,
-        NarratedLessons(config, corpus, fingerprint, world, teacher),
-        folder,
-        model=model,
-        tokenizer=tokenizer,
-        evaluate=evaluate,
-        watch=watch,
-        world=world,
-        shown=shown,
-    )
+    with report_dead_workers():
+        return train(
+            config,
+            NarratedSource(config, corpus, fingerprint, world, teacher),
+            ContrastiveLoss(model, config.loss),
+            out,
+            tokenizer=tokenizer,
+            evaluate=evaluate,
+            on_log=on_log,
+            world=world,
+            show_progress=show_progress,
+            extend=extend,
+        )
 
 
-class NarratedLessons:
-    """Clip pairs of narrated videos, in the batches of each epoch's plan.
+def named_recipe(name: str, recipes: Mapping[str, Callable[[], ConfigT]]) -> ConfigT:
+    """Return a fresh config of a named recipe.
+
+    Raises:
+        ConfigError: If there is none of that name, naming the nearest.
+    """
+    if name not in recipes:
+        near = difflib.get_close_matches(name, recipes, n=1)
+        hint = f"perhaps you meant '{near[0]}'" if near else f"there are {', '.join(recipes)}"
+        raise ConfigError(f"unknown recipe '{name}'; {hint}")
+    return recipes[name]()
+
+
+def narrated_corpus(
+    data: Path | str,
+    config: PretrainConfig,
+    tokenizer: Tokenizer,
+    *,
+    features: FeatureReader | Path | str | None = None,
+    out: Path,
+    frame_encoder: FrameEncoder | None = None,
+    world: World,
+    show_progress: bool = True,
+) -> NarratedCorpus:
+    """Return the narrated videos of a path, with features that are computed if need be.
 
     Args:
-        config: The run.
-        corpus: Of which some videos may be held out.
-        start: Fingerprint of the model to start from, or "random".
-        world: The processes.
-        teacher: Says which videos are near, if not the model itself.
+        data: Folder of videos with subtitles beside them, or of released HowTo100M shards; with
+            `features` also a caption file in the form of HowTo100M.
+        config: The run; its model says which features.
+        tokenizer: The vocabulary of the words.
+        features: A feature store, or a frame store where the backbone is trained.
+        out: Run folder, which receives features or frames that are computed.
+        frame_encoder: The backbone, where it is trained.
+        world: The processes, of which the main one computes.
+        show_progress: Whether videos that are left out are listed on stderr.
+
+    Raises:
+        ConfigError: If `data` is a caption file and there are no features.
+        DataError: If no video has both features and subtitles.
     """
-
-    def __init__(
-        self,
-        config: PretrainConfig,
-        corpus: NarratedCorpus,
-        start: str,
-        world: World,
-        teacher: Embedder | None = None,
-    ) -> None:
-        self.config, self.world = config, world
-        self.teacher = teacher
-        self._teacher_vectors: np.ndarray | None = None
-        self.training, self.held_out = corpus.split(config.validation_videos, config.seed)
-        self.objective: Callable[[VideoCLIP, World, str], PairObjective] = pair_objective(
-            config.loss, chunk_pairs=config.chunk_pairs, seed=config.seed
+    data = Path(data)
+    if (data / "train_meta.pkl").is_file():
+        model = config.model
+        spec = FeatureSpec(
+            dim=model.feature_dim,
+            features_per_second=model.features_per_second,
+            backbone=model.backbone,
+            normalized=model.normalized_features,
+            fingerprint="released",
         )
-        data = {"videos": len(corpus), **data_fingerprints(corpus)}
-        taught_by = teacher and teacher.fingerprint
-        self.facts = {"data": data, "start": start, "teacher": taught_by}
+        shards = ShardFolder(data, "train", spec)
+        return NarratedCorpus(shards, shards, tokenizer=tokenizer)
+    if data.is_file() and features is None:
+        raise ConfigError(f"{data} has no videos: name the store of their features, --features")
+    visible = show_progress and world.on_main
+    if isinstance(features, str | Path):
+        kind = FrameStore if frame_encoder else FeatureStore
+        store: FeatureReader = kind.open(features)
+    elif features is not None:
+        store = features
+    elif frame_encoder is not None:
+        store = _compute_frames(data, out / "frames", frame_encoder, world, visible)
+    else:
+        store = _compute_features(data, out / "features", config, world, visible)
+    if data.is_file():
+        corpus = NarratedCorpus.from_captions(store, _captions(data, store), tokenizer)
+    else:
+        corpus = NarratedCorpus.from_folder(data, store, tokenizer)
+    for video_id, reason in list(corpus.left_out.items())[:LISTED_VIDEOS]:
+        print_line(f"left out: {video_id} {reason}", visible)
+    if len(corpus.left_out) > LISTED_VIDEOS:
+        rest = len(corpus.left_out) - LISTED_VIDEOS
+        print_line(f"left out: {rest} more; see videoclip prepare", visible)
+    if not len(corpus):
+        raise DataError("no video here has both features and subtitles", data)
+    return corpus
 
-    def sample(self) -> Batch:
-        """Return a few pairs."""
-        some = range(min(len(self.training), self.config.plan.videos_per_batch))
-        group = Group(some, (self.config.seed, Purpose.TRAINING, 0))
-        return next(split(self._feed(self.training, self.config.clips).batch(group), SAMPLE_PAIRS))
 
-    def num_batches(self, epoch: int) -> int:
-        """Return the batches of an epoch, for each process.
+def _load_frame_encoder(config: PretrainConfig, world: World) -> FrameEncoder:
+    backbone = load_backbone(config.model.backbone, str(world.device))
+    assert isinstance(backbone, ImageBackbone)  # checked by the config
+    return FrameEncoder(backbone, config.frames_at_once)
 
-        Raises:
-            ConfigError: If there are fewer batches than processes.
-        """
-        groups = num_groups(self.config.plan, len(self.training), epoch)
-        if groups < self.world.size:
-            raise ConfigError(
-                f"{len(self.training)} videos make {groups} batches of plan.videos_per_batch "
-                f"({self.config.plan.videos_per_batch}), but there are {self.world.size} processes"
-            )
-        return groups // self.world.size
 
-    def batches(
-        self, trainer: Trainer[Batch], epoch: int, plan_path: Path | None
-    ) -> Iterator[Batch]:
-        """Yield the own batches of an epoch's plan."""
-        config, world = self.config, self.world
-        plan = epoch_plan(
-            config,
-            len(self.training),
-            epoch,
-            lambda: self._vectors(trainer, epoch),
-            plan_path,
-            world,
-        )
-        own = [
-            Group(plan.groups[place], (config.seed, Purpose.TRAINING, epoch, place))
-            for place in world.own_places(trainer.position.batch, self.num_batches(epoch))
-        ]
-        return self._feed(self.training, config.clips).batches(own)
+def _compute_frames(
+    data: Path, folder: Path, frame_encoder: FrameEncoder, world: World, visible: bool
+) -> FrameStore:
+    """Store the frames of all videos in a folder, on the main process."""
+    if world.on_main:
+        files, unread = find_videos([data])
+        videos = name_videos([file.path for file in files])
+        print_line(f"frames of {len(videos)} videos go to {folder}", visible)
+        store = FrameStore.open_or_create(folder, frame_encoder.frames)
+        failed = unread | store_frames(videos, store, frame_encoder)
+        for path, reason in failed.items():
+            print_line(f"left out: {path}: {reason}", visible)
+    world.barrier()
+    return FrameStore.open(folder)
 
-    def _vectors(self, trainer: Trainer[Batch], epoch: int) -> np.ndarray:
-        """What a plan is made from: the model's view as it is now, or the teacher's, made once."""
-        feed = self._feed(self.training, vector_clips(self.config))
-        embed = partial(embed_videos, run=self.config, feed=feed, num_videos=len(self.training))
-        if self.teacher is None:
-            assert isinstance(trainer.objective, PairObjective)
-            trainer.model.eval()
-            vectors = embed(trainer.objective, epoch=epoch, world=self.world)
-            trainer.train_mode()
-            return vectors
-        if self._teacher_vectors is None:
-            model, alone = self.teacher.model, World(device=self.world.device)
-            objective = PairObjective(model.to(alone.device), self.config.loss, alone)
-            # Of no epoch, so that a continued run makes them again as they were.
-            self._teacher_vectors = embed(objective, epoch=0, world=self.world)
-            model.cpu()  # it is not asked again
-        return self._teacher_vectors
 
-    def validation(self) -> Iterator[Batch] | None:
-        """Yield the same clip pairs of the held-out videos each time."""
-        size, seed = self.config.plan.videos_per_batch, self.config.seed
-        groups = [
-            Group(range(i, min(i + size, len(self.held_out))), (seed, Purpose.VALIDATION, i))
-            for i in range(0, len(self.held_out), size)
-        ]
-        if not groups:
-            return None
-        own = groups[self.world.rank :: self.world.size]
-        return self._feed(self.held_out, self.config.clips).batches(own)
+def _compute_features(
+    data: Path, folder: Path, config: PretrainConfig, world: World, visible: bool
+) -> FeatureStore:
+    """Store the features of all videos in a folder, on the main process."""
+    if world.on_main:
+        backbone = load_backbone(config.model.backbone, str(world.device))
+        print_line(f"features of the videos in {data} go to {folder}", visible)
+        with FeatureStore.open_or_create(folder, backbone.spec) as store:
+            report = extract_features([data], store, backbone)
+        for path, reason in report.failed.items():
+            print_line(f"left out: {path}: {reason}", visible)
+    world.barrier()
+    return FeatureStore.open(folder)
 
-    def _feed(self, corpus: NarratedCorpus, clips: ClipConfig) -> Feed:
-        return Feed(
-            corpus,
-            clips,
-            self.config.model.pad_id,
-            self.config.num_workers,
-            pin_memory=self.world.device.type == "cuda",
-        )
+
+def _captions(path: Path, store: FeatureReader) -> dict[str, Sequence[Cue]]:
+    """Return the cleaned cues of the store's videos; the file may have a million others."""
+    captions: dict[str, Sequence[Cue]] = dict.fromkeys(sorted(store.video_ids), ())
+    for video_id, cues in read_captions(path):
+        if video_id in captions:
+            captions[video_id] = clean_cues(cues)
+    return captions

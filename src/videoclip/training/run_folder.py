@@ -1,37 +1,73 @@
 """A run folder: what a training run leaves on disk, complete whenever the process dies.
 
-    config.json                     the settings; another set is refused
-    facts.json                      what else must not change: data, processes, precision
-    log.jsonl                       one line an update, and one for each validation or evaluation
+    config.json                     the settings; a run does not continue with others
+    facts.json                      what else must stay the same: data, processes, precision
+    log.jsonl                       one line per update, validation and evaluation
     plans/epoch-001.json            the batch plan of each epoch
     checkpoints/update-000123/      a model folder, the trainer's state, and the marker COMPLETE
     model/                          the result, a model folder
 
-Every file is written aside, made durable and renamed; the marker of a checkpoint comes last.
+Every file is written atomically; the marker of a checkpoint comes last. Tensors are stored as
+safetensors and the rest as JSON: nothing is pickled. No generator state is stored, because all
+randomness follows from the seed and the position in the run.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+import safetensors.torch
+import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
+from videoclip.config import RUN_CONFIG_VERSION
+from videoclip.data.tokenizer import Tokenizer
+from videoclip.embedding import save_model_folder
 from videoclip.errors import CheckpointError, ConfigError
+from videoclip.files import atomic_folder, write_json, write_text
+from videoclip.model import hub
+from videoclip.model.videoclip import VideoCLIP
 
-__all__ = ["Checkpoint", "RunFolder", "differences", "read_log", "write_folder", "write_json"]
+__all__ = [
+    "Checkpoint",
+    "Position",
+    "RunFolder",
+    "differences",
+    "read_checkpoint",
+    "read_log",
+    "write_checkpoint",
+]
 
 COMPLETE = "COMPLETE"
-FREE_SETTINGS = frozenset({"keep_checkpoints", "num_workers", "save_every_updates", "plan.teacher"})
-"""Settings that change how fast or how safely a run goes, never where it arrives. Where the
-teacher lies is one: which teacher it is stands among the facts."""
+FREE_SETTINGS = frozenset(
+    {"keep_checkpoints", "num_workers", "save_every_updates", "save_every_seconds", "plan.teacher"}
+)
+"""Settings that a continued run may change, because they do not change its result. The teacher's
+path is one: its weights are compared among the facts."""
+MOMENTS_FILE = "optimizer.safetensors"
+TRAINER_FILE = "trainer.json"
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a run is.
+
+    Attributes:
+        update: Updates done since the beginning.
+        epoch: Epoch, from 1.
+        batch: Batches done in this epoch, by each process.
+    """
+
+    update: int = 0
+    epoch: int = 1
+    batch: int = 0
 
 
 @dataclass(frozen=True)
@@ -39,7 +75,7 @@ class Checkpoint:
     """A complete checkpoint.
 
     Attributes:
-        folder: Where it lies.
+        folder: Its folder.
         update: Updates done when it was saved.
         validation_loss: The validation loss at that moment, if it was computed.
     """
@@ -50,42 +86,59 @@ class Checkpoint:
 
 
 class RunFolder:
-    """The folder of one run, held by one process at a time; a context manager.
+    """The folder of one run, locked for one process at a time; a context manager.
 
     Args:
-        path: The folder; created if it is not there.
+        path: The folder; created if it does not exist.
         config: The settings as plain dicts.
         facts: What else must stay the same, as plain dicts.
         keep: Checkpoints kept besides the best.
+        extend: Allow a finished run to have more `epochs` than before.
+
+    Attributes:
+        extended_from: The number of epochs before, if the run is being extended.
 
     Raises:
-        ConfigError: If the run was started with other settings or facts, naming each, or is being
-            continued by another process right now.
+        ConfigError: If the run was started with other settings or facts, naming each, or is in use
+            by another process.
     """
 
     def __init__(
-        self, path: Path, config: Mapping[str, Any], facts: Mapping[str, Any], keep: int = 2
+        self,
+        path: Path,
+        config: Mapping[str, Any],
+        facts: Mapping[str, Any],
+        keep: int = 2,
+        *,
+        extend: bool = False,
     ) -> None:
         self.path, self._keep = path, keep
-        self._checkpoints = path / "checkpoints"
-        self.plans = path / "plans"
-        for folder in (self._checkpoints, self.plans):
+        self._checkpoints, self._plans = path / "checkpoints", path / "plans"
+        for folder in (self._checkpoints, self._plans):
             folder.mkdir(parents=True, exist_ok=True)
         self._log: TextIO | None = None
-        self._lock = self._acquire()
+        self.extended_from: int | None = None
+        self._lock = FileLock(path / ".lock", timeout=0)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise ConfigError(
+                f"{path}: another process is working on this run; wait for it or choose another "
+                "folder"
+            ) from None
         try:
             if self._has_begun():
-                self._refuse_changes("config.json", config)
+                self._refuse_changes("config.json", config, extend)
                 self._refuse_changes("facts.json", facts)
-                self._prune()  # where a process was killed before it could
+                self._prune()  # in case a process was killed before it did
             else:
                 self._clear()
-            for left_over in self.plans.glob(".*"):  # by a process that was killed while it wrote
+            for left_over in self._plans.glob(".*"):  # of a process that was killed while writing
                 left_over.unlink()
-            write_json(path / "config.json", config)
+            write_json(path / "config.json", {"version": RUN_CONFIG_VERSION, **config})
             self.remember(**facts)
         except BaseException:
-            self._lock.close()
+            self._lock.release()
             raise
 
     def __enter__(self) -> Self:
@@ -99,7 +152,7 @@ class RunFolder:
     ) -> None:
         if self._log is not None:
             self._log.close()
-        self._lock.close()
+        self._lock.release()
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -107,12 +160,12 @@ class RunFolder:
         return _read_json(self.path / "facts.json")
 
     def remember(self, **facts: Any) -> None:
-        """Add facts a continued run must agree with."""
+        """Add facts that a continued run must agree with."""
         write_json(self.path / "facts.json", {**self.facts, **facts})
 
     def plan_path(self, epoch: int) -> Path:
-        """Where the batch plan of an epoch, from 1, is kept."""
-        return self.plans / f"epoch-{epoch:03d}.json"
+        """Return the file of the batch plan of an epoch, from 1."""
+        return self._plans / f"epoch-{epoch:03d}.json"
 
     def log(self, entry: Mapping[str, Any]) -> None:
         """Append one line to log.jsonl; `entry` has the key `update`."""
@@ -122,17 +175,17 @@ class RunFolder:
         self._log.flush()
 
     def rewind_log(self, update: int) -> None:
-        """Forget what was logged after `update`: it is about to be done again."""
+        """Remove what was logged after `update`, which is about to be repeated."""
         kept = [entry for entry in read_log(self.path) if entry["update"] <= update]
-        _write(self.path / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in kept))
+        lines = "".join(json.dumps(entry) + "\n" for entry in kept)
+        write_text(self.path / "log.jsonl", lines)
 
     def checkpoints(self) -> list[Checkpoint]:
         """Return the complete checkpoints, oldest first."""
         found = []
         for marker in self._checkpoints.glob(f"update-*/{COMPLETE}"):
             advice = f"remove {marker.parent}, and the run continues from the one before"
-            content = _read_json(marker, advice)
-            if content:
+            if content := _read_json(marker, advice):
                 found.append(Checkpoint(marker.parent, **content))
         return sorted(found, key=lambda checkpoint: checkpoint.update)
 
@@ -158,7 +211,7 @@ class RunFolder:
 
         Args:
             update: Updates done.
-            write: Writes its files into the folder it is given.
+            write: Writes the files of the checkpoint into the folder it is given.
             validation_loss: What `best` compares.
 
         Raises:
@@ -166,13 +219,15 @@ class RunFolder:
         """
         folder = self._checkpoints / f"update-{update:06d}"
         try:
-            write_folder(folder, write)
+            with atomic_folder(folder) as partial:
+                write(partial)
             write_json(folder / COMPLETE, {"update": update, "validation_loss": validation_loss})
         except (OSError, SafetensorError) as error:
             newest = self.newest()
             rest = f"; the checkpoint of update {newest.update} is intact" if newest else ""
             raise CheckpointError(
-                f"{folder}: cannot save ({error}){rest}: make room and run the same command again"
+                f"{folder}: cannot save ({error}){rest}: free some disk space and run the same "
+                "command again"
             ) from error
         self._prune()
         return folder
@@ -187,43 +242,82 @@ class RunFolder:
                 (folder / COMPLETE).unlink(missing_ok=True)
                 shutil.rmtree(folder)
 
-    def _acquire(self) -> TextIO:
-        lock = (self.path / ".lock").open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.close()
-            if not isinstance(error, BlockingIOError):
-                raise
-            raise ConfigError(
-                f"{self.path}: another process is working on this run; wait for it or choose "
-                "another folder"
-            ) from None
-        return lock
-
     def _has_begun(self) -> bool:
-        """Whether there is anything to continue; a start that was refused leaves nothing."""
+        """Return whether there is anything to continue; a start that was refused leaves nothing."""
         return bool(read_log(self.path)) or any(self._checkpoints.iterdir())
 
     def _clear(self) -> None:
-        """Forget the settings and plans of a start that came to nothing."""
+        """Remove the settings and plans of a start that failed before its first update."""
         for left_over in (self.path / "config.json", self.path / "facts.json"):
             left_over.unlink(missing_ok=True)
-        for plan in self.plans.iterdir():
+        for plan in self._plans.iterdir():
             plan.unlink()
 
-    def _refuse_changes(self, name: str, new: Mapping[str, Any]) -> None:
+    def _refuse_changes(self, name: str, new: Mapping[str, Any], extend: bool = False) -> None:
         old = _read_json(self.path / name)
-        changed = differences({key: old.get(key) for key in new}, new)
-        if old and changed:
+        if not old:
+            return
+        known = {key: old.get(key) for key in new}
+        longer = name == "config.json" and new.get("epochs", 0) > (known.get("epochs") or 0)
+        if longer and extend:
+            if not (self.path / "model").is_dir():
+                raise ConfigError(
+                    f"{self.path}: only a finished run can be extended: finish its "
+                    f"{known['epochs']} epochs first"
+                )
+            self.extended_from = known["epochs"]
+            known["epochs"] = new["epochs"]
+        if changed := differences(known, new):
+            hint = "; to train a finished run for more epochs, extend it" if longer else ""
             raise ConfigError(
-                f"{self.path}: this run was started differently ({'; '.join(changed)}): go back "
-                "to what it was or choose another folder"
+                f"{self.path}: this run was started with other settings or data "
+                f"({'; '.join(changed)}): restore them or choose another folder{hint}"
             )
 
 
+def write_checkpoint(
+    folder: Path,
+    model: VideoCLIP,
+    tokenizer: Tokenizer,
+    optimizer: torch.optim.Optimizer,
+    position: Position,
+) -> None:
+    """Write everything a run continues from into a folder."""
+    save_model_folder(folder / "model", model, tokenizer)
+    state = optimizer.state_dict()
+    moments = {f"{i}.{name}": t for i, entry in state["state"].items() for name, t in entry.items()}
+    safetensors.torch.save_file(moments, folder / MOMENTS_FILE)
+    trainer = {"position": asdict(position), "param_groups": state["param_groups"]}
+    (folder / TRAINER_FILE).write_text(json.dumps(trainer, indent=2) + "\n", encoding="utf-8")
+
+
+def read_checkpoint(folder: Path, model: VideoCLIP, optimizer: torch.optim.Optimizer) -> Position:
+    """Load a checkpoint into a model and its optimiser, and return its position.
+
+    Raises:
+        CheckpointError: If a file is damaged or belongs to another model.
+    """
+    try:
+        hub.load_weights(model, folder / "model")
+        trainer = json.loads((folder / TRAINER_FILE).read_text(encoding="utf-8"))
+        position = Position(**trainer["position"])
+        moments = safetensors.torch.load_file(folder / MOMENTS_FILE)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError, CheckpointError) as error:
+        raise CheckpointError(
+            f"{folder} is damaged ({error}): remove it, and the run continues from the one before"
+        ) from None
+    state: dict[int, dict[str, Any]] = {}
+    for key, tensor in moments.items():
+        index, name = key.split(".")
+        state.setdefault(int(index), {})[name] = tensor
+    for group in trainer["param_groups"]:
+        group["betas"] = tuple(group["betas"])
+    optimizer.load_state_dict({"state": state, "param_groups": trainer["param_groups"]})
+    return position
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") -> list[str]:
-    """Return "name: old -> new" for each value that differs and matters, names dotted."""
+    """Return "name: old -> new" for each value that differs and matters, with dotted names."""
     lines = []
     for key in sorted({*old, *new}):
         before, after = old.get(key), new.get(key)
@@ -235,7 +329,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "")
 
 
 def read_log(folder: Path | str) -> list[dict[str, Any]]:
-    """Return the lines of a run's log.jsonl; one that a crash cut short is left out."""
+    """Return the entries of a run's log.jsonl, without a line that a crash cut short."""
     path, entries = Path(folder) / "log.jsonl", []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
@@ -245,54 +339,7 @@ def read_log(folder: Path | str) -> list[dict[str, Any]]:
     return entries
 
 
-def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Replace `folder` by what `write` puts into the folder it is given.
-
-    Raises:
-        OSError: As `write` or the disk does; `folder` is then as it was.
-    """
-    partial = folder.with_name(f".{folder.name}.partial")
-    if partial.exists():
-        shutil.rmtree(partial)
-    try:
-        partial.mkdir(parents=True)
-        write(partial)
-        for path in (*partial.rglob("*"), partial):
-            _sync(path)
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    _sync(folder.parent)
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file that is complete or absent, whenever the process dies."""
-    _write(path, json.dumps(content, indent=2) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        _sync(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file or a folder's list of names has reached the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _read_json(path: Path, advice: str = "restore it or start anew") -> dict[str, Any]:
+def _read_json(path: Path, advice: str = "restore the file or start a new run") -> dict[str, Any]:
     """Return a JSON object this module wrote, or an empty one if there is none."""
     if not path.exists():
         return {}

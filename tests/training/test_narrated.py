@@ -15,7 +15,8 @@ from videoclip.data.clips import clip_tokens, draw_clip_pair
 from videoclip.data.feature_store import FeatureStore
 from videoclip.data.narrated import NarratedCorpus
 from videoclip.errors import DataError, VideoCLIPError
-from videoclip.training.feed import Feed, Group, Purpose, data_fingerprints, generator
+from videoclip.training.narrated import Feed, Group, data_fingerprints
+from videoclip.training.trainer import Purpose, generator
 
 CONFIG = tiny_config()
 GROUPS = [Group([3, 1, 7], (1, Purpose.TRAINING, 1, place)) for place in range(5)]
@@ -26,8 +27,8 @@ def corpus(tmp_path_factory):
     return tiny_corpus(tmp_path_factory.mktemp("store"))
 
 
-def feed(corpus, clips=CONFIG.clips, num_workers=0):
-    return Feed(corpus, clips, 0, num_workers)
+def feed(corpus, clips=CONFIG.clips, workers=0):
+    return Feed(corpus, clips, CONFIG.model, workers)
 
 
 def equal(a, b):
@@ -43,18 +44,18 @@ def test_a_batch_is_its_videos_clip_pairs_read_one_by_one(corpus):
         drawn = [draw_clip_pair(video.narration, seconds, CONFIG.clips, rng) for _ in range(2)]
         for pair in drawn:
             rows = corpus.store.read(video.video_id, pair.video_start, pair.video_end)
-            pairs.append((rows, clip_tokens(video.narration, pair, CONFIG.clips.text_capacity)))
+            pairs.append((rows, clip_tokens(video.narration, pair, CONFIG.model.max_text_tokens)))
     assert equal(feed(corpus).batch(GROUPS[0]), collate(pairs, 0))
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_keys_decide_everything_and_workers_nothing(corpus, num_workers):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_keys_decide_everything_and_workers_nothing(corpus, workers):
     alone = [feed(corpus).batch(group) for group in GROUPS]
-    batches = list(feed(corpus, num_workers=num_workers).batches(GROUPS))
+    batches = list(feed(corpus, workers=workers).batches(GROUPS))
     assert len(batches) == 5
     assert all(equal(a, b) for a, b in zip(alone, batches, strict=True))
     assert not equal(alone[0], alone[1])
-    later = feed(corpus, num_workers=num_workers).batches(GROUPS[3:])
+    later = feed(corpus, workers=workers).batches(GROUPS[3:])
     assert equal(next(later), alone[3])
 
 
@@ -64,7 +65,7 @@ def test_purposes_are_separate_streams():
 
 
 def test_mil_nce_has_several_texts_a_clip(corpus):
-    clips = ClipConfig(strategy="mil_nce", clips_per_video=2, num_candidates=3, text_capacity=16)
+    clips = ClipConfig(strategy="mil_nce", clips_per_video=2, num_candidates=3)
     batch = feed(corpus, clips).batch(GROUPS[0])
     assert len(batch) == 6 and len(batch.text) == 18
 
@@ -76,25 +77,25 @@ class Trouble(NarratedCorpus):
         super().__init__(list(corpus), corpus.store)
         self.kill, self.home = kill, os.getpid()
 
-    def draw(self, index, config, rng):
+    def draw(self, index, config, rng, max_tokens):
         if index == 7 and self.kill and os.getpid() != self.home:
             os.kill(os.getpid(), signal.SIGKILL)
         if index == 7:
             raise DataError("these features are damaged", "store")
-        return super().draw(index, config, rng)
+        return super().draw(index, config, rng, max_tokens)
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_an_error_arrives_as_it_is(corpus, num_workers):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_arrives_as_it_is(corpus, workers):
     with pytest.raises(DataError) as caught:
-        list(feed(Trouble(corpus, kill=False), num_workers=num_workers).batches(GROUPS))
+        list(feed(Trouble(corpus, kill=False), workers=workers).batches(GROUPS))
     assert str(caught.value) == "store: these features are damaged"
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_worker_that_dies_is_said_so(corpus):
-    with pytest.raises(VideoCLIPError, match=r"prepares batches died.*num_workers"):
-        list(feed(Trouble(corpus, kill=True), num_workers=2).batches(GROUPS))
+    with pytest.raises(VideoCLIPError, match=r"prepares batches died.*workers"):
+        list(feed(Trouble(corpus, kill=True), workers=2).batches(GROUPS))
 
 
 def test_more_clips_make_a_bigger_batch(corpus):

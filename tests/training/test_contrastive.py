@@ -7,16 +7,17 @@ import torch
 
 from tests.model.tiny_models import TINY, make_model, make_text, make_video
 from tests.two_ranks import on_two_ranks
-from videoclip.config import LossConfig
+from videoclip.config import FinetuneConfig, LossConfig
 from videoclip.data.batch import Batch
 from videoclip.distributed import World
 from videoclip.model.losses.infonce import contrastive_loss
 from videoclip.model.losses.mil_nce import mil_nce_loss
 from videoclip.model.losses.sigmoid import sigmoid_loss
-from videoclip.training.forward import Forward
-from videoclip.training.objective import PairObjective, Towers, split
+from videoclip.training.contrastive import ContrastiveLoss
+from videoclip.training.trainer import Trainer
 
 LEARNED = replace(TINY, normalize=True, temperature=0.2, learn_temperature=True)
+INFONCE, ALONE = LossConfig(), World()
 VIDEO_LENGTHS, TEXT_LENGTHS = [9, 1, 4, 7, 3, 5, 2], [3, 0, 11, 5, 8, 1, 6]
 
 
@@ -27,6 +28,19 @@ def make_batch(candidates=1):
 
 def learned(kind):
     return make_model(replace(LEARNED, learn_logit_bias=kind == "sigmoid"))
+
+
+def trainer_of(model, config=INFONCE, world=ALONE, **settings):
+    """A trainer whose settings allow any loss with any clips."""
+    precision = settings.pop("precision", "fp32")
+    run = FinetuneConfig(**settings)
+    return Trainer(ContrastiveLoss(model, config), run, world, 1, precision)
+
+
+def loss_of(model, config=INFONCE, **settings):
+    """The loss of the batch, without gradients."""
+    candidates = settings.pop("candidates", 1)
+    return trainer_of(model, config, **settings).validation_loss(iter([make_batch(candidates)]))
 
 
 def gradients(model):
@@ -50,9 +64,9 @@ def assert_same(ours, expected, tolerance=1e-5):
 def test_chunks_give_the_gradient_of_the_whole_batch(kind, chunk_pairs):
     batch = make_batch(candidates=2 if kind == "mil_nce" else 1)
     model, config = learned(kind), LossConfig(kind=kind)
-    whole = PairObjective(model, config, World()).backward(batch, 0)
+    whole = trainer_of(model, config).forward_backward(batch, 0)
     expected = gradients(model)
-    chunked = PairObjective(model, config, World(), chunk_pairs=chunk_pairs).backward(batch, 0)
+    chunked = trainer_of(model, config, chunk_pairs=chunk_pairs).forward_backward(batch, 0)
     assert chunked.item() == pytest.approx(whole.item(), rel=1e-6)
     assert "log_temperature" in expected
     assert_same(gradients(model), expected)
@@ -62,13 +76,12 @@ def test_chunks_drop_the_same_positions_in_both_passes():
     """The naive twin keeps the graph of every chunk and differentiates the loss of all."""
     model = make_model(replace(LEARNED, dropout=0.5)).train()
     batch, config = make_batch(), LossConfig()
-    loss = PairObjective(model, config, World(), chunk_pairs=3, seed=5).backward(batch, 7)
+    trainer = trainer_of(model, config, chunk_pairs=3, seed=5)
+    loss = trainer.forward_backward(batch, 7)
     ours = gradients(model)
-    forward = Forward(Towers(model, config), World(), "fp32", seed=5)
     parts = []
-    for i, chunk in enumerate(split(batch, 3)):
-        forward.reseed(7, i)
-        parts.append(forward(*chunk.tensors()))
+    for i, chunk in enumerate(trainer.loss.split(batch, 3)):
+        parts.append(trainer._call(trainer.loss.embed, chunk, number=7, part=i))
     naive = contrastive_loss(
         torch.cat([p.video for p in parts]), torch.cat([p.text for p in parts]), model.temperature
     )
@@ -81,8 +94,8 @@ def test_dropout_follows_from_seed_and_update_alone():
     model = make_model(replace(TINY, dropout=0.5)).train()
     losses = []
     for seed, update in [(1, 1), (1, 2), (2, 1), (1, 1)]:
-        objective = PairObjective(model, LossConfig(), World(), seed=seed)
-        losses.append(objective.backward(make_batch(), update).item())
+        trainer = trainer_of(model, seed=seed)
+        losses.append(trainer.forward_backward(make_batch(), update).item())
         torch.rand(3)
     assert losses[0] == losses[3] and len(set(losses)) == 3
 
@@ -99,33 +112,29 @@ def test_each_kind_is_its_loss(kind):
         expected = sigmoid_loss(*outputs, model.logit_bias)
     else:
         expected = contrastive_loss(*outputs, direction="both" if kind == "infonce" else kind)
-    loss = PairObjective(model, LossConfig(kind=kind), World()).loss(batch)
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-6) and not loss.requires_grad
+    loss = loss_of(model, LossConfig(kind=kind))
+    assert loss == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_mil_nce_texts_are_candidates_of_their_video():
     model, batch = make_model(TINY), make_batch(candidates=3)
     text = model.encode_text(batch.text, batch.text_mask).view(len(batch), 3, -1)
     expected = mil_nce_loss(model.encode_video(batch.video, batch.video_mask), text)
-    loss = PairObjective(model, LossConfig(kind="mil_nce"), World()).loss(batch)
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
-    first = next(split(batch, 2))
+    config = LossConfig(kind="mil_nce")
+    assert loss_of(model, config, candidates=3) == pytest.approx(expected.item(), rel=1e-6)
+    first = ContrastiveLoss(model, config).split(batch, 2)[0]
     assert torch.equal(first.text, batch.text[:6])
 
 
 def test_a_reranker_is_trained_beside_the_towers():
     model = make_model(replace(TINY, num_cross_layers=1))
-    towers_alone = PairObjective(make_model(TINY), LossConfig(), World())
-    objective = PairObjective(model, LossConfig(), World())
-    assert objective.backward(make_batch(), 0) > towers_alone.loss(make_batch())
+    assert trainer_of(model).forward_backward(make_batch(), 0) > loss_of(make_model(TINY))
     assert all(p.grad is not None for p in model.parameters())
 
 
 def test_bf16_stays_near_fp32():
-    model, batch = make_model(LEARNED), make_batch()
-    exact = PairObjective(model, LossConfig(), World()).loss(batch)
-    rounded = PairObjective(model, LossConfig(), World(), precision="bf16").loss(batch)
-    assert 0 < abs(rounded.item() - exact.item()) < 0.1
+    model = make_model(LEARNED)
+    assert 0 < abs(loss_of(model, precision="bf16") - loss_of(model)) < 0.1
 
 
 def rank_answers(world):
@@ -135,8 +144,8 @@ def rank_answers(world):
     for kind in ("infonce", "sigmoid"):
         for chunk_pairs in (0, 2):
             model, config = learned(kind), LossConfig(kind=kind, negatives="global")
-            objective = PairObjective(model, config, world, chunk_pairs=chunk_pairs)
-            loss = float(objective.backward(batch, 0))
+            trainer = trainer_of(model, config, world, chunk_pairs=chunk_pairs)
+            loss = float(trainer.forward_backward(batch, 0))
             answers[f"{kind} {chunk_pairs}"] = {
                 "loss": world.mean({"loss": loss})["loss"],
                 "gradients": gradients(model),
@@ -153,7 +162,7 @@ def answers(tmp_path_factory):
 @pytest.mark.parametrize("kind", ["infonce", "sigmoid"])
 def test_global_negatives_on_two_processes_are_one_big_batch(answers, kind, chunk_pairs):
     model = learned(kind)
-    loss = PairObjective(model, LossConfig(kind=kind), World()).backward(make_batch(), 0)
+    loss = trainer_of(model, LossConfig(kind=kind)).forward_backward(make_batch(), 0)
     expected = gradients(model)
     for answer in answers:
         part = answer[f"{kind} {chunk_pairs}"]

@@ -7,20 +7,25 @@ import pytest
 import torch
 
 from tests.model.tiny_models import TINY, make_model, make_text, make_video
+from videoclip.config import FinetuneConfig
 from videoclip.distributed import World
-from videoclip.training.per_second_objective import (
+from videoclip.training.per_second import (
     ClassLoss,
     LabelTextLoss,
-    PerSecondObjective,
     StepLoss,
     WindowBatch,
 )
+from videoclip.training.trainer import Trainer
 
 WIDE = replace(TINY, normalize=True, temperature=0.2, learn_temperature=True)
 
 
 def batch(targets, num_texts=4):
     return WindowBatch(*make_video([9, 4], 9), *make_text([3, 1, 5, 2][:num_texts], 5), targets)
+
+
+def trainer_of(loss, **settings):
+    return Trainer(loss, FinetuneConfig(**settings), World(), run_length=1)
 
 
 def seconds(windows):
@@ -31,8 +36,8 @@ def test_steps_are_questions_of_their_own():
     rng = torch.Generator().manual_seed(0)
     targets = (torch.rand(2, 9, 4, generator=rng) > 0.7).float()
     model, windows = make_model(WIDE), batch(targets)
-    loss = PerSecondObjective(StepLoss, model, World(), "fp32", 0).loss(windows)
     with torch.no_grad():
+        loss = StepLoss(model)(windows, World())
         tokens = model.video_tokens(windows.video, windows.video_mask, attend_cls=False)
         texts = model.encode_text(windows.text, windows.text_mask)
         terms = []
@@ -48,8 +53,8 @@ def test_labels_exclude_each_other(kind):
     targets = torch.arange(18).view(2, 9) % 4
     model = make_model(replace(WIDE, classes=("a", "b", "c")))
     windows = batch(targets, num_texts=4)
-    loss = PerSecondObjective(kind, model, World(), "fp32", 0).loss(windows)
     with torch.no_grad():
+        loss = kind(model)(windows, World())
         if kind is ClassLoss:
             logits = model.classify(windows.video, windows.video_mask)
         else:
@@ -64,13 +69,12 @@ def test_labels_exclude_each_other(kind):
 
 def test_frozen_label_texts_are_read_once():
     model = make_model(WIDE)
-    model.text_encoder.requires_grad_(False)
-    objective = PerSecondObjective(LabelTextLoss, model, World(), "fp32", 0)
+    trainer = trainer_of(LabelTextLoss(model), frozen=("text_encoder.",), seed=0)
     windows = batch(torch.zeros(2, 9, dtype=torch.int64))
-    first = objective.backward(windows, 0)
-    model.text_encoder.forward = None  # would fail if it were asked again
-    assert objective.backward(windows, 0) == first
+    first = trainer.forward_backward(windows, 0)
+    model.text_encoder.forward = None  # would fail if it were called again
+    assert trainer.forward_backward(windows, 0) == first
     assert all(p.grad is None for p in model.text_encoder.parameters())
-    assert objective.flops(windows) < PerSecondObjective(
-        StepLoss, make_model(WIDE), World(), "fp32", 0
-    ).flops(windows)
+    other = trainer_of(StepLoss(make_model(WIDE)))
+    windows = batch(torch.zeros(2, 9, 4))
+    assert trainer._flops(windows) < other._flops(windows)

@@ -22,7 +22,7 @@ CONFIG = SyntheticConfig(
 )  # fmt: skip
 
 
-def told_world(folder, num_videos=80):
+def labelled_world(folder, num_videos=80):
     """Write `annotations` and `store` of a small world into a folder; return its vocabulary."""
     world = SyntheticWorld(CONFIG)
     videos = [world.video(i) for i in range(num_videos)]
@@ -46,7 +46,7 @@ def told_world(folder, num_videos=80):
     return Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words])
 
 
-def untaught(tokenizer, **changes):
+def untrained(tokenizer, **changes):
     """A tiny model that knows nothing of that world."""
     import dataclasses
 

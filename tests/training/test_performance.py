@@ -6,8 +6,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.model.tiny_models import TINY, make_model, make_text, make_video
 from videoclip.data.batch import Batch
-from videoclip.training import speed
-from videoclip.training.speed import bf16_pays, compiling_pays, matmul_peak, step_flops
+from videoclip.training import performance
+from videoclip.training.performance import (
+    bf16_pays,
+    compiling_pays,
+    forward_flops,
+    matmul_peak,
+    step_flops,
+)
 
 
 def test_flops_of_full_clips_are_what_torch_counts():
@@ -17,15 +23,19 @@ def test_flops_of_full_clips_are_what_torch_counts():
         model.encode_video(batch.video, batch.video_mask)
         model.encode_text(batch.text, batch.text_mask)
     pooling = 2 * 4 * (11 + 13) * TINY.hidden_size
-    assert step_flops(TINY, batch, passes=(1, 1)) == counter.get_total_flops() - pooling
+    assert sum(forward_flops(TINY, batch)) == counter.get_total_flops() - pooling
 
 
 def test_padding_costs_nothing_and_frozen_towers_little():
     short = Batch(*make_video([3, 2], 9), *make_text([4, 1], 11))
     tight = Batch(*make_video([3, 2], 3), *make_text([4, 1], 4))
-    assert step_flops(TINY, short) == step_flops(TINY, tight)
-    assert step_flops(TINY, short) == 3 * step_flops(TINY, short, passes=(1, 1))
-    assert step_flops(TINY, short, passes=(3, 1)) < step_flops(TINY, short)
+    model = make_model(TINY)
+    whole = step_flops(model, short)
+    assert whole == step_flops(model, tight) == 3 * sum(forward_flops(TINY, short))
+    model.text_encoder.requires_grad_(False)
+    video, text = forward_flops(TINY, short)
+    assert step_flops(model, short) == 3 * video + text < whole
+    assert step_flops(model, short, recomputes_frozen_texts=False) == 3 * video
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -38,7 +48,7 @@ def test_bf16_must_pay_clearly(monkeypatch, bf16_seconds, pays):
     seconds = iter([1.0, bf16_seconds])
 
     asked = []
-    monkeypatch.setattr(speed, "_seconds", lambda work, device, repeats: work())
+    monkeypatch.setattr(performance, "_seconds", lambda work, device, repeats: work())
     build = {"fp32": lambda: next(seconds), "bf16": lambda: next(seconds)}
     assert bf16_pays(lambda p: asked.append(p) or build[p], torch.device("cpu")) is pays
     assert asked == ["fp32", "bf16"]

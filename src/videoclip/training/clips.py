@@ -1,9 +1,9 @@
-"""Clips and their texts: what retrieval and questions are fine-tuned on."""
+"""Clips with texts as batches: the data of fine-tuning for retrieval and VideoQA."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,35 +17,33 @@ from videoclip.distributed import World
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError, DataError
 from videoclip.evaluation.clips import Clip, find_clip, read_clips
-from videoclip.model.videoclip import VideoCLIP
-from videoclip.training.feed import Purpose, generator
-from videoclip.training.loop import Trainer
-from videoclip.training.objective import PairObjective, pair_objective
+from videoclip.training.trainer import Embed, Purpose, generator
+from videoclip.types import IntArray
 
-__all__ = ["ClipLessons"]
+__all__ = ["ClipSource"]
 
 SAMPLE_PAIRS = 8
 
 
 @dataclass(frozen=True)
-class _Texted:
-    """A clip and the word-piece ids of each text it has."""
+class _ClipTexts:
+    """A clip and the word-piece ids of each of its texts."""
 
     clip: Clip
     texts: tuple[list[int], ...]
 
 
-class ClipLessons:
+class ClipSource:
     """Batches of different clips, each with one of its texts.
 
-    An epoch visits every clip `texts_per_clip` times, in another order and with another draw of
-    texts each time, so that no batch holds a clip twice. Source: released fine-tuning, which
-    repeats the list of videos instead.
+    An epoch visits every clip `texts_per_clip` times, in another order and with another choice of
+    texts each time, and no batch holds a clip twice. Source: released fine-tuning, which repeats
+    the list of videos instead.
 
     Args:
         config: The run.
-        parts: What is learned, and what is held out and only measured.
-        embedder: Whose settings and vocabulary the batches are for.
+        parts: Training and held-out examples.
+        embedder: The model's settings and vocabulary.
         store: Features of all videos.
         world: The processes.
 
@@ -66,11 +64,9 @@ class ClipLessons:
         self._training, self._held_out = map(self._with_texts, parts)
         if len(self._training) < 2:
             raise DataError(
-                f"{len(self._training)} clips to train on: extract more of them", store.folder
+                f"{len(self._training)} clips to train on: extract features of more videos",
+                store.folder,
             )
-        self.objective: Callable[[VideoCLIP, World, str], PairObjective] = pair_objective(
-            config.loss, chunk_pairs=config.chunk_pairs, seed=config.seed
-        )
         digest = hashlib.sha256(repr((self._training, self._held_out)).encode())
         self.facts = {
             "data": {
@@ -78,7 +74,7 @@ class ClipLessons:
                 "held-out clips": len(self._held_out),
                 "fingerprint": digest.hexdigest()[:16],
             },
-            "start": embedder.fingerprint,
+            "init_from": embedder.fingerprint,
         }
 
     def sample(self) -> Batch:
@@ -87,12 +83,12 @@ class ClipLessons:
         return self._batch(self._training, some, np.random.default_rng(0))
 
     def num_batches(self, epoch: int) -> int:
-        """Return the batches of an epoch, for each process.
+        """Return the number of batches of an epoch, for each process.
 
         Raises:
             ConfigError: If there are fewer batches than processes.
         """
-        groups = self._config.texts_per_clip * self._groups_per_pass()
+        groups = self._config.texts_per_clip * self._groups_per_visit()
         if groups < self._world.size:
             raise ConfigError(
                 f"{len(self._training)} clips make {groups} batches of pairs_per_batch "
@@ -101,19 +97,19 @@ class ClipLessons:
         return groups // self._world.size
 
     def batches(
-        self, trainer: Trainer[Batch], epoch: int, plan_path: Path | None
+        self, epoch: int, first: int, *, embed: Embed, plan_path: Path | None
     ) -> Iterator[Batch]:
-        """Yield the own batches of an epoch."""
+        """Yield this process's batches of an epoch."""
         seed, world = self._config.seed, self._world
         groups = [
             group
             for visit in range(self._config.texts_per_clip)
             for group in np.array_split(
                 generator(seed, Purpose.ORDER, epoch, visit).permutation(len(self._training)),
-                self._groups_per_pass(),
+                self._groups_per_visit(),
             )
         ]
-        for place in world.own_places(trainer.position.batch, self.num_batches(epoch)):
+        for place in world.own_places(first, self.num_batches(epoch)):
             rng = generator(seed, Purpose.TRAINING, epoch, place)
             yield self._batch(self._training, groups[place], rng)
 
@@ -130,18 +126,18 @@ class ClipLessons:
             if i % world.size == world.rank
         )
 
-    def _groups_per_pass(self) -> int:
+    def _groups_per_visit(self) -> int:
         return -(-len(self._training) // self._config.pairs_per_batch)
 
     def _batch(
-        self, clips: Sequence[_Texted], chosen: np.ndarray, rng: np.random.Generator
+        self, clips: Sequence[_ClipTexts], chosen: IntArray, rng: np.random.Generator
     ) -> Batch:
         some = [clips[i] for i in chosen.tolist()]
         features = read_clips(self._store, [item.clip for item in some])
         texts = [item.texts[rng.integers(len(item.texts))] for item in some]
         return collate(list(zip(features, texts, strict=True)), self._model.pad_id)
 
-    def _with_texts(self, examples: Sequence[RetrievalExample]) -> list[_Texted]:
+    def _with_texts(self, examples: Sequence[RetrievalExample]) -> list[_ClipTexts]:
         rate = self._store.spec.features_per_second
         seconds = min(self._config.clip_seconds, self._model.max_video_tokens / rate)
         longest = self._model.max_text_tokens
@@ -151,6 +147,6 @@ class ClipLessons:
             if not ids:
                 raise DataError(f"a text of '{example.video_id}' has no words: {example.text!r}")
             clip = find_clip(self._store, example.video_id, example.start, example.end, seconds)
-            if clip is not None:  # its features may end before it begins
+            if clip is not None:  # None: the features end before it begins
                 texts.setdefault(clip, []).append(ids[:longest])
-        return [_Texted(clip, tuple(ids)) for clip, ids in texts.items()]
+        return [_ClipTexts(clip, tuple(ids)) for clip, ids in texts.items()]

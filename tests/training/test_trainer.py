@@ -10,8 +10,8 @@ from videoclip.config import OptimConfig, PretrainConfig
 from videoclip.data.batch import Batch
 from videoclip.distributed import World
 from videoclip.errors import VideoCLIPError
-from videoclip.training.loop import Trainer, train_epoch
-from videoclip.training.objective import pair_objective
+from videoclip.training.contrastive import ContrastiveLoss
+from videoclip.training.trainer import Trainer, train_epoch
 
 BATCH = Batch(*make_video([9, 3, 5], 9), *make_text([2, 0, 11], 11))
 
@@ -20,8 +20,7 @@ def trainer(model, **changes):
     # The run's own model settings are not read: the model brings its own.
     optim = OptimConfig(optimizer="adamw", lr=0.5, warmup_updates=0, schedule="constant")
     run = PretrainConfig(optim=optim, **changes)
-    build = pair_objective(run.loss, chunk_pairs=run.chunk_pairs, seed=run.seed)
-    return Trainer(model, build, run, World(), run_length=10)
+    return Trainer(ContrastiveLoss(model, run.loss), run, World(), run_length=10)
 
 
 def test_a_frozen_tower_has_no_dropout_and_everything_else_has():

@@ -1,0 +1,158 @@
+"""The loss on clip pairs: both towers, negatives, the re-ranker, and batches larger than memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from videoclip.config import LossConfig
+from videoclip.data.batch import Batch
+from videoclip.distributed import World
+from videoclip.model.encoders import Encoded
+from videoclip.model.losses import PairEmbeddings, load_loss
+from videoclip.model.reranker import hard_candidates, reranking_loss
+from videoclip.model.videoclip import VideoCLIP
+from videoclip.training.trainer import Loss
+
+__all__ = ["ContrastiveLoss", "Outputs", "pair_loss"]
+
+
+class Outputs(NamedTuple):
+    """Everything the loss needs from a model.
+
+    Attributes:
+        video: (B, E) float32 embeddings.
+        text: (C * B, E) float32 embeddings, C candidates per video with MIL-NCE, else one.
+        temperature: Scalar.
+        bias: Scalar added to the logits of the sigmoid loss.
+        reranking: Scalar, the re-ranker's loss among these pairs; 0 without a re-ranker.
+    """
+
+    video: Tensor
+    text: Tensor
+    temperature: Tensor
+    bias: Tensor
+    reranking: Tensor
+
+
+class ContrastiveLoss(Loss[Batch]):
+    """The contrastive loss of a batch of clip pairs.
+
+    Args:
+        model: Both towers, and the re-ranker where there is one.
+        config: Which loss, and which negatives.
+    """
+
+    def __init__(self, model: VideoCLIP, config: LossConfig) -> None:
+        super().__init__(model)
+        self.config = config
+
+    def forward(
+        self, batch: Batch, world: World, gradients: Sequence[Tensor | None] | None = None
+    ) -> Tensor:
+        """Return this process's share of the loss; the mean over processes is the step's loss.
+
+        Args:
+            batch: The clip pairs.
+            world: The processes whose clips are negatives too, with `negatives` "global".
+            gradients: Those of a larger batch's loss by these `Outputs`. Their product is returned
+                instead, which has the same gradient by the model's parameters.
+        """
+        outputs = self.embed(batch, rerank=gradients is None)
+        # In full precision: cosine similarities over a small temperature.
+        with torch.autocast(batch.video.device.type, enabled=False):
+            if gradients is None:
+                return pair_loss(outputs, self.config, world)
+            products = [
+                (x * g).sum() for x, g in zip(outputs, gradients, strict=True) if g is not None
+            ]
+            return torch.stack(products).sum()
+
+    def embed(self, batch: Batch, rerank: bool = False) -> Outputs:
+        """Embed the clips and texts of a batch; `rerank` adds the re-ranker's loss."""
+        model, reranking = self.model, torch.zeros((), device=batch.video.device)
+        video = model.video_states(batch.video, batch.video_mask)
+        text = model.text_states(batch.text, batch.text_mask)
+        videos, texts = model.pool(video), model.pool(text)
+        if model.config.num_cross_layers and rerank:
+            reranking = self._reranking_loss(video, text, videos, texts)
+        bias = model.logit_bias if model.config.learn_logit_bias else 0.0
+        return Outputs(
+            videos.float(),
+            texts.float(),
+            torch.as_tensor(model.temperature, device=reranking.device),
+            torch.as_tensor(bias, device=reranking.device),
+            reranking,
+        )
+
+    def split(self, batch: Batch, num_pairs: int) -> Sequence[Batch]:
+        """Cut a batch into batches of `num_pairs` pairs, each with its candidate texts; 0: one."""
+        if not 0 < num_pairs < len(batch):
+            return [batch]
+        num_texts = num_pairs * (len(batch.text) // len(batch))
+        return list(
+            map(
+                Batch,
+                torch.split(batch.video, num_pairs),
+                torch.split(batch.video_mask, num_pairs),
+                torch.split(batch.text, num_texts),
+                torch.split(batch.text_mask, num_texts),
+            )
+        )
+
+    def cached_gradients(
+        self, parts: Sequence[Outputs], world: World
+    ) -> tuple[Tensor, list[tuple[Tensor | None, ...]]]:
+        """Return the loss of all parts together, and its gradient by the `Outputs` of each."""
+        video, text = torch.cat([p.video for p in parts]), torch.cat([p.text for p in parts])
+        whole = Outputs(video, text, *parts[0][2:])
+        leaves = Outputs(*(x.detach().requires_grad_() for x in whole))
+        loss = pair_loss(leaves, self.config, world)
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert leaves.video.grad is not None and leaves.text.grad is not None
+        videos = torch.split(leaves.video.grad, [len(p.video) for p in parts])
+        texts = torch.split(leaves.text.grad, [len(p.text) for p in parts])
+        # The scalars are the same in every part: the last one alone passes their gradient on.
+        scalars = [x.grad for x in leaves[2:]]
+        last = len(parts) - 1
+        return loss.detach(), [
+            (video, text, *(scalars if i == last else (None, None, None)))
+            for i, (video, text) in enumerate(zip(videos, texts, strict=True))
+        ]
+
+    def _reranking_loss(
+        self, video: Encoded, text: Encoded, videos: Tensor, texts: Tensor
+    ) -> Tensor:
+        """Return the re-ranker's loss on the pairs that the towers confuse."""
+        directions, similarity = F.normalize(videos, dim=-1), self.model.similarity(texts, videos)
+        candidates = hard_candidates(
+            similarity,
+            directions @ directions.T,
+            self.config.num_hard_negatives,
+            self.config.hard_similarity,
+        )
+        return reranking_loss(
+            self.model.reranker,
+            video,
+            text,
+            similarity,
+            candidates,
+            self.config.reranking_temperature,
+        )
+
+
+def pair_loss(outputs: Outputs, config: LossConfig, world: World) -> Tensor:
+    """Return this process's share of the loss; see `ContrastiveLoss.forward`."""
+    video, text, temperature, bias, reranking = outputs
+    all_video, all_text, first_row, num_processes = video, text, 0, 1
+    if config.negatives == "global" and world.size > 1:
+        all_video, all_text = world.gather_with_gradient(video), world.gather_with_gradient(text)
+        first_row, num_processes = world.own_rows(len(video)).start, world.size
+    pairs = PairEmbeddings(
+        video, text, all_video, all_text, first_row, num_processes, temperature, bias
+    )
+    return load_loss(config.kind)(pairs, config) + reranking

@@ -1,0 +1,466 @@
+"""Clip pairs of narrated videos as batches: the data of pre-training.
+
+What a batch holds follows from the key of its group (seed, purpose, epoch, place) alone, so the
+number of workers changes nothing, and a position is all that a continued run needs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from videoclip.config import ClipConfig, ModelConfig, PlanConfig, PretrainConfig
+from videoclip.data.batch import Batch, collate, pad_features
+from videoclip.data.batch_plan import BatchPlan, make_plan, needs_vectors, video_vectors
+from videoclip.data.feature_store import FeatureSpec
+from videoclip.data.narrated import NarratedCorpus
+from videoclip.data.tokenizer import Tokenizer, pad_tokens
+from videoclip.distributed import World
+from videoclip.embedding import Embedder, check_features
+from videoclip.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    IndexMismatchError,
+    VideoCLIPError,
+)
+from videoclip.evaluation.metrics.ranking import expected_rank, rank_queries, recall_at
+from videoclip.training.trainer import Embed, Purpose, embed_batch, generator
+from videoclip.types import FloatArray
+
+__all__ = [
+    "Feed",
+    "Group",
+    "NarratedSource",
+    "data_fingerprints",
+    "embed_videos",
+    "epoch_plan",
+    "held_out_retrieval",
+    "load_teacher",
+    "num_groups",
+    "report_dead_workers",
+    "vector_clips",
+]
+
+FINGERPRINT_VIDEOS = 4096
+SAMPLE_VIDEOS = 8
+RETRIEVAL_CLIPS_PER_VIDEO = 4
+SECONDS_FOR_SIGNAL = 1.0
+"""How much later the signal of a dead worker may come than the end of its connections."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Videos that share a batch, and the key that decides their clip pairs.
+
+    Attributes:
+        videos: Indices into the corpus.
+        key: Seed, purpose and place: what `generator` takes.
+    """
+
+    videos: Sequence[int]
+    key: tuple[int, ...]
+
+
+class Feed:
+    """Draws clip pairs of a corpus and makes batches of them.
+
+    Args:
+        corpus: Narrated videos with their features.
+        clips: How clip pairs are drawn.
+        model: Its longest text and the id that pads shorter ones.
+        workers: Processes that prepare batches ahead; 0: this process, on demand.
+        pin_memory: Put batches into page-locked memory, for a GPU.
+    """
+
+    def __init__(
+        self,
+        corpus: NarratedCorpus,
+        clips: ClipConfig,
+        model: ModelConfig,
+        workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        self._corpus, self._clips, self._model = corpus, clips, model
+        self._workers, self._pin_memory = workers, pin_memory
+
+    def batches(self, groups: Sequence[Group]) -> Iterator[Batch]:
+        """Yield the batch of each group, in order.
+
+        Raises:
+            VideoCLIPError: If the data of a video cannot be read, or a worker died.
+        """
+        if not self._workers:
+            yield from map(self.batch, groups)
+            return
+        loader = DataLoader(
+            _Batches(self, groups),
+            batch_size=None,
+            num_workers=self._workers,
+            pin_memory=self._pin_memory,
+        )
+        with report_dead_workers():
+            try:
+                for batch in loader:
+                    if isinstance(batch, VideoCLIPError):
+                        raise batch
+                    yield batch
+            except (ConnectionError, EOFError, FileNotFoundError) as error:
+                if "Caught" in str(error):  # an exception of the worker's code, handed over
+                    raise
+                # The worker died while it handed a batch over: wait for its signal here.
+                time.sleep(SECONDS_FOR_SIGNAL)
+                raise _dead_worker() from error
+
+    def batch(self, group: Group) -> Batch:
+        """Return the batch of one group."""
+        rng, corpus, clips = generator(*group.key), self._corpus, self._clips
+        longest, pad_id = self._model.max_text_tokens, self._model.pad_id
+        if clips.strategy == "mil_nce":
+            drawn = [
+                p for i in group.videos for p in corpus.draw_candidates(i, clips, rng, longest)
+            ]
+            features = pad_features([rows for rows, _ in drawn])
+            return Batch(*features, *pad_tokens([t for _, ts in drawn for t in ts], pad_id))
+        pairs = [pair for i in group.videos for pair in corpus.draw(i, clips, rng, longest)]
+        return collate(pairs, pad_id)
+
+
+class _Batches(Dataset[Batch | VideoCLIPError]):
+    """The batches of some groups, by index, for a `DataLoader`."""
+
+    def __init__(self, feed: Feed, groups: Sequence[Group]) -> None:
+        self._feed, self._groups = feed, groups
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def __getitem__(self, index: int) -> Batch | VideoCLIPError:
+        # Errors are returned: the loader would wrap a raised one in a traceback.
+        try:
+            return self._feed.batch(self._groups[index])
+        except VideoCLIPError as error:
+            return error
+
+
+@contextmanager
+def report_dead_workers() -> Iterator[None]:
+    """Turn the death of a worker into one line, wherever its signal reaches this process.
+
+    The loader's signal handler raises from whatever runs at that moment, even a training step.
+
+    Raises:
+        VideoCLIPError: If a worker died.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise _dead_worker() from error
+
+
+def _dead_worker() -> VideoCLIPError:
+    return VideoCLIPError(
+        "a process that prepares batches died, perhaps out of memory; the last checkpoint is "
+        "intact: lower `workers` and run the same command again"
+    )
+
+
+class NarratedSource:
+    """Clip pairs of narrated videos, in the batches of each epoch's plan.
+
+    Args:
+        config: The run.
+        corpus: The videos, of which some may be held out.
+        init_from: Fingerprint of the model to start from, or "random".
+        world: The processes.
+        teacher: Model whose embeddings define similarity, if not the model being trained.
+    """
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        corpus: NarratedCorpus,
+        init_from: str,
+        world: World,
+        teacher: Embedder | None = None,
+    ) -> None:
+        self.config, self.world, self.teacher = config, world, teacher
+        self._teacher_vectors: FloatArray | None = None
+        num_held_out = config.num_held_out(len(corpus))
+        self.training, self.held_out = corpus.split(num_held_out, config.seed)
+        self.facts = {
+            "data": {"videos": len(corpus), **data_fingerprints(corpus)},
+            "init_from": init_from,
+            "teacher": teacher and teacher.fingerprint,
+        }
+
+    def sample(self) -> Batch:
+        """Return a few pairs."""
+        clips = replace(self.config.clips, clips_per_video=1)
+        some = range(min(len(self.training), SAMPLE_VIDEOS))
+        group = Group(some, (self.config.seed, Purpose.TRAINING, 0))
+        return self._feed(self.training, clips).batch(group)
+
+    def num_batches(self, epoch: int) -> int:
+        """Return the number of batches of an epoch, for each process.
+
+        Raises:
+            ConfigError: If there are fewer batches than processes.
+        """
+        groups = num_groups(self.config.plan, len(self.training), epoch)
+        if groups < self.world.size:
+            raise ConfigError(
+                f"{len(self.training)} videos make {groups} batches of plan.videos_per_batch "
+                f"({self.config.plan.videos_per_batch}), but there are {self.world.size} processes"
+            )
+        return groups // self.world.size
+
+    def batches(
+        self, epoch: int, first: int, *, embed: Embed, plan_path: Path | None
+    ) -> Iterator[Batch]:
+        """Yield this process's batches of an epoch's plan, which `embed` may decide."""
+        vectors = partial(self._vectors, epoch, embed)
+        num_videos = len(self.training)
+        plan = epoch_plan(self.config, num_videos, epoch, vectors, plan_path, self.world)
+        own = [
+            Group(plan.groups[place], (self.config.seed, Purpose.TRAINING, epoch, place))
+            for place in self.world.own_places(first, self.num_batches(epoch))
+        ]
+        return self._feed(self.training, self.config.clips).batches(own)
+
+    def validation(self) -> Iterator[Batch] | None:
+        """Yield the same clip pairs of the held-out videos each time."""
+        groups = _groups_in_order(self.config, len(self.held_out), Purpose.VALIDATION)
+        if not groups:
+            return None
+        own = groups[self.world.rank :: self.world.size]
+        return self._feed(self.held_out, self.config.clips).batches(own)
+
+    def _vectors(self, epoch: int, embed: Embed) -> FloatArray:
+        """Return the video vectors of the model as it is now, or the teacher's, computed once."""
+        feed, world = self._feed(self.training, vector_clips(self.config)), self.world
+        if self.teacher is None:
+            return embed_videos(embed, self.config, feed, len(self.training), epoch, world)
+        if self._teacher_vectors is None:
+            model = self.teacher.model.to(world.device)
+
+            def embed_by_teacher(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+                return embed_batch(model, batch.to(world.device))
+
+            # Of no epoch, so that a continued run computes the same ones.
+            self._teacher_vectors = embed_videos(
+                embed_by_teacher, self.config, feed, len(self.training), 0, world
+            )
+            model.cpu()  # it is not needed again
+        return self._teacher_vectors
+
+    def _feed(self, corpus: NarratedCorpus, clips: ClipConfig) -> Feed:
+        on_gpu = self.world.device.type == "cuda"
+        return Feed(corpus, clips, self.config.model, self.config.num_workers, pin_memory=on_gpu)
+
+
+def data_fingerprints(corpus: NarratedCorpus) -> dict[str, str]:
+    """Return hex digests that change with the videos, their features or their words.
+
+    Of a large corpus, features and words of some thousand videos are read, not all.
+    """
+    store, lengths = corpus.store, hashlib.sha256(repr(corpus.store.spec).encode())
+    for video_id in corpus.video_ids:
+        lengths.update(f"{video_id} {store.num_features(video_id)}\n".encode())
+    features, words = hashlib.sha256(), hashlib.sha256()
+    for index in range(0, len(corpus), 1 + len(corpus) // FINGERPRINT_VIDEOS):
+        video = corpus[index]
+        narration = video.narration
+        features.update(f"{store.checksum(video.video_id)}\n".encode())
+        counts = np.array([len(ids) for ids in narration.token_ids])
+        for array in (narration.starts, narration.ends, counts, *narration.token_ids):
+            words.update(array.tobytes())
+    digests = {"videos": lengths, "features": features, "words": words}
+    return {f"{name} fingerprint": digest.hexdigest()[:16] for name, digest in digests.items()}
+
+
+def num_groups(config: PlanConfig, num_videos: int, epoch: int) -> int:
+    """Return the number of batches in the plan of an epoch."""
+    if config.kind == "retrieval" and needs_vectors(config, epoch):
+        return max(1, num_videos // config.videos_per_batch)
+    return -(-num_videos // config.videos_per_batch)
+
+
+def vector_clips(config: PretrainConfig) -> ClipConfig:
+    """Return how the clip pairs are drawn whose mean embedding represents a video."""
+    plan = config.plan
+    return replace(
+        config.clips, strategy=plan.vector_strategy, clips_per_video=plan.clips_per_vector
+    )
+
+
+def epoch_plan(
+    run: PretrainConfig,
+    num_videos: int,
+    epoch: int,
+    vectors: Callable[[], FloatArray],
+    path: Path | None,
+    world: World,
+) -> BatchPlan:
+    """Return the plan of an epoch, the same in every process.
+
+    Args:
+        run: Its plan and seed.
+        num_videos: Number of training videos V.
+        epoch: Epoch, from 1.
+        vectors: Computes the (V, E) video vectors, in all processes together; called if the kind
+            of plan needs them and no plan is stored.
+        path: Where the main process stores the plan; one that is stored there is used again.
+        world: The processes.
+
+    Raises:
+        DataError: If the stored plan does not fit these videos.
+    """
+    stored = BatchPlan.load(path) if path is not None and path.exists() else None
+    stored = world.broadcast(stored)
+    if stored is not None:
+        is_whole = len(stored) == num_groups(run.plan, num_videos, epoch)
+        if not is_whole or max(map(max, stored.groups)) >= num_videos:
+            raise DataError(
+                "does not match this run's videos; restore the file or start a new run", path
+            )
+        return stored
+    rows = vectors() if needs_vectors(run.plan, epoch) else None
+    plan = None
+    if path is not None:
+        plan = make_plan(
+            run.plan, num_videos, seed=run.seed, epoch=epoch, vectors=rows, device=world.device
+        )
+        plan.save(path)
+    plan = world.broadcast(plan)
+    assert plan is not None
+    return plan
+
+
+def embed_videos(
+    embed: Embed, run: PretrainConfig, feed: Feed, num_videos: int, epoch: int, world: World
+) -> FloatArray:
+    """Return (V, E) float32, the mean embedding of clip pairs of each video, in every process.
+
+    Each process embeds a share of the videos. Source: paper, section 3.4 (algorithm 1, line 2); the
+    release embeds and groups each share by itself.
+
+    Args:
+        embed: The model.
+        run: Its plan and seed.
+        feed: Draws the clip pairs, see `vector_clips`.
+        num_videos: Number of videos V that the feed draws from.
+        epoch: Decides which clip pairs.
+        world: The processes.
+    """
+    groups = _groups_in_order(run, num_videos, Purpose.VECTORS, epoch)
+    # Consecutive ones for each process, so that gathered rows are in order.
+    bounds = np.linspace(0, len(groups), world.size + 1).round().astype(int)
+    own = groups[bounds[world.rank] : bounds[world.rank + 1]]
+    parts = []
+    for group, batch in zip(own, feed.batches(own), strict=True):
+        video, text = (x.view(len(group.videos), -1, x.shape[1]).cpu() for x in embed(batch))
+        parts.append(video_vectors(video.numpy(), text.numpy()))
+    widths = world.gather(parts[0].shape[1] if parts else 0)
+    rows = np.concatenate([np.zeros((0, max(widths)), np.float32), *parts])
+    return world.gather_rows(torch.from_numpy(rows).to(world.device)).cpu().numpy()
+
+
+def load_teacher(
+    config: PretrainConfig, spec: FeatureSpec, tokenizer: Tokenizer
+) -> Embedder | None:
+    """Load the model `config.plan.teacher`, if one is named, on the CPU.
+
+    Args:
+        config: The run, whose clip pairs the teacher will embed.
+        spec: Kind of the features.
+        tokenizer: The vocabulary of the words.
+
+    Raises:
+        CheckpointError: If there is no such model or it is damaged.
+        ConfigError: If it has another vocabulary or takes shorter clips only.
+        IndexMismatchError: If it takes other features.
+    """
+    name, model, clips = config.plan.teacher, config.model, config.clips
+    if name is None:
+        return None
+    try:
+        teacher = Embedder.from_pretrained(name)
+        check_features(teacher.config, spec)
+    except (CheckpointError, IndexMismatchError) as error:
+        raise type(error)(f"plan.teacher {name}: {error}") from error
+    if teacher.tokenizer.fingerprint != tokenizer.fingerprint:
+        raise ConfigError(
+            f"plan.teacher {name} has another vocabulary than this run: train with its vocab.txt, "
+            "or name a teacher with this one"
+        )
+    longest_video = round(clips.max_video_seconds * model.features_per_second)
+    for kind, needed, setting in (
+        ("video", longest_video, "clips.max_video_seconds"),
+        ("text", model.max_text_tokens, "model.max_text_tokens"),
+    ):
+        longest = getattr(teacher.config, f"max_{kind}_tokens")
+        if needed > longest:
+            raise ConfigError(
+                f"plan.teacher {name} takes {longest} {kind} tokens, but {setting} needs {needed}: "
+                "lower it, or name another teacher"
+            )
+    return teacher
+
+
+def held_out_retrieval(
+    config: PretrainConfig, held_out: NarratedCorpus
+) -> Callable[[Embedder], dict[str, float]]:
+    """Return a function that measures retrieval on held-out videos, without any annotation.
+
+    The same few aligned clip pairs of each video are used each time; a text is correct for any clip
+    of its own video, among the clips of all.
+
+    Args:
+        config: The run.
+        held_out: Videos that are not trained on.
+    """
+    clips = replace(config.clips, strategy="aligned", clips_per_video=RETRIEVAL_CLIPS_PER_VIDEO)
+    feed = Feed(held_out, clips, config.model)
+    groups = _groups_in_order(config, len(held_out), Purpose.HELD_OUT)
+
+    @torch.inference_mode()
+    def evaluate(embedder: Embedder) -> dict[str, float]:
+        model, videos, texts = embedder.model, [], []
+        for batch in feed.batches(groups):
+            video, text = embed_batch(model, batch.to(embedder.device))
+            videos.append(video.cpu())
+            texts.append(text.cpu())
+        similarity = model.similarity(torch.cat(texts), torch.cat(videos)).numpy()
+        video_of = np.repeat(np.arange(len(held_out)), RETRIEVAL_CLIPS_PER_VIDEO)
+        ranks = rank_queries(similarity, video_of, video_of)
+        return {
+            "text-to-video R@1": float(recall_at(ranks, 1).mean()),
+            "text-to-video R@5": float(recall_at(ranks, 5).mean()),
+            "text-to-video MedR": float(np.median(expected_rank(ranks))),
+            "clips": float(len(similarity)),
+        }
+
+    return evaluate
+
+
+def _groups_in_order(
+    config: PretrainConfig, num_videos: int, purpose: Purpose, *place: int
+) -> list[Group]:
+    """Return groups of `videos_per_batch` consecutive videos."""
+    size = config.plan.videos_per_batch
+    return [
+        Group(range(i, min(i + size, num_videos)), (config.seed, purpose, *place, i))
+        for i in range(0, num_videos, size)
+    ]
