@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from videoclip.model.videoclip import VideoCLIP as VideoCLIP
     from videoclip.training.finetune import finetune as finetune
     from videoclip.training.pretrain import pretrain as pretrain
-    from videoclip.training.train import RunResult as RunResult
+    from videoclip.training.run import RunResult as RunResult
     from videoclip.zeroshot.confidence import Thresholds as Thresholds
     from videoclip.zeroshot.moments import Moment as Moment
     from videoclip.zeroshot.rerank import PairScorer as PairScorer
