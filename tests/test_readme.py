@@ -1,5 +1,7 @@
 """What the README shows, works."""
 
+import ast
+import importlib
 import re
 import shlex
 import shutil
@@ -7,12 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from videoclip.cli import _parse
+import videoclip
+from videoclip.cli.options import parse
 from videoclip.demo.run import sample_clips
+from videoclip.synthetic.world import SyntheticConfig
+from videoclip.synthetic.write import write_world
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
+PYTHON = [block for kind, block in BLOCKS if kind == "python"]
 COMMANDS = [
     command
     for kind, block in BLOCKS
@@ -23,25 +29,84 @@ COMMANDS = [
 ]
 
 
-def test_python_runs_and_prints_what_is_shown(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    bikes = next(path for path in sample_clips() if path.stem == "bikes")
-    shutil.copy(bikes, tmp_path)
-    (block,) = (block for kind, block in BLOCKS if kind == "python")
-    names = {}
-    exec(compile(block, "README.md", "exec"), names)
-    shown = re.search(r"# \[(-?[\d.]+) (-?[\d.]+)\]", block)
-    printed = [float(x) for x in re.findall(r"-?\d+\.\d+", capsys.readouterr().out)]
-    assert printed == pytest.approx([float(x) for x in shown.groups()], abs=0.02)
-    assert repr(names["video"]) in block
-    assert str(names["text"].shape) in block
+@pytest.fixture(scope="module")
+def assets(tmp_path_factory):
+    """What README's Python blocks may name: real clips, and a folder of narrated videos.
+
+    bikes.mp4, bigbuckbunny.mp4, carphone_pristine.mp4   sample clips of the extra `demo`
+    videos/                                              6 synthetic videos with their subtitles
+    world/                                               the world these come from
+    """
+    folder = tmp_path_factory.mktemp("readme")
+    for clip in sample_clips():
+        shutil.copy(clip, folder)
+    short = SyntheticConfig(num_tasks=4, step_seconds=(2.0, 4.0), gap_seconds=(0.5, 1.0))
+    write_world(folder / "world", short, num_videos=6, workers=1)
+    shutil.copytree(folder / "world" / "videos", folder / "videos")
+    return folder
+
+
+def used_names(block):
+    """Names that a block imports, and attributes that it reads."""
+    for node in ast.walk(ast.parse(block)):
+        if isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+
+
+@pytest.mark.parametrize("block", PYTHON)
+def test_python_uses_public_names_alone(block):
+    for name in used_names(block):
+        assert not name.startswith("_"), name
+        if name.startswith("videoclip"):
+            assert name in {"videoclip", *(f"videoclip.{n}" for n in videoclip.__all__)}, name
+
+
+def test_python_runs_in_order_and_gives_what_is_shown(assets, monkeypatch):
+    """Comments behind assignments and prints are results; numbers may differ in the last digit."""
+    monkeypatch.chdir(assets)
+    printed = []
+    names = {"print": lambda *values: printed.append(" ".join(map(str, values)))}
+    for block in PYTHON:
+        printed.clear()
+        exec(compile(block, "README.md", "exec"), names)
+        results = iter(printed)
+        for line in block.splitlines():
+            code, _, comment = line.partition("  # ")
+            if code.startswith("print("):
+                check_result(next(results), comment)
+            elif (target := re.match(r"(\w+) = ", code)) and re.match(r"[A-Z]\w*\(|\(\d", comment):
+                value = names[target[1]]
+                shown = repr(value) if comment[0] != "(" else str(value.shape)
+                check_result(shown, comment)
+
+
+NUMBER = r"-?\d+(?:\.\d+)?"
+
+
+def check_result(result, comment):
+    """A comment begins with the result and may go on in words; numbers may be rounded."""
+    if not comment:
+        return
+    form, shown_form = (re.sub(r"\s", "", re.sub(NUMBER, "0", text)) for text in (result, comment))
+    assert shown_form.startswith(form), (result, comment)
+    for number, shown in zip(re.findall(NUMBER, result), re.findall(NUMBER, comment)):
+        assert float(shown) == pytest.approx(float(number), abs=0.02), (result, comment)
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_commands_are_understood(line, monkeypatch):
+def test_commands_are_understood(line):
     words = shlex.split(line, comments=True)
     name, *arguments = words[words.index("videoclip") + 1 :]
-    assert callable(_parse(name, arguments).run)
+    module = importlib.import_module(f"videoclip.cli.{name}")
+    if hasattr(module, "parse"):
+        command = module.parse(arguments)
+    else:
+        command = parse(getattr(module, name.capitalize()), arguments, f"videoclip {name}")
+    assert callable(command.run)
 
 
 def test_make_targets_exist():
