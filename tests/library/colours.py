@@ -100,7 +100,10 @@ class ColourEmbedder:
             vector[: len(NAMES)] = features[start:stop].mean(axis=0)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
-    def embed_features(self, features: np.ndarray) -> object:
+    def classify_features(self, features: np.ndarray, *, attend_cls: bool = False) -> object:
+        raise AssertionError("there is no head")
+
+    def embed_features(self, features: np.ndarray, *, attend_cls: bool = True) -> object:
         from videoclip.embedding import VideoEmbedding
 
         spans = [(i, i + 1) for i in range(len(features))]

@@ -21,7 +21,14 @@ from videoclip.library.filters import Condition
 from videoclip.library.vectors import VectorStore
 from videoclip.types import BoolArray, FloatArray, IntArray, RealArray
 from videoclip.zeroshot.confidence import Calibration, Thresholds, next_level
-from videoclip.zeroshot.moments import Moment, Proposal, Windows, merge_windows, vote_weights
+from videoclip.zeroshot.moments import (
+    Moment,
+    Proposal,
+    Windows,
+    merge_windows,
+    refine_moment,
+    vote_weights,
+)
 from videoclip.zeroshot.rerank import PairScorer
 from videoclip.zeroshot.windows import WindowConfig, window_spans
 
@@ -169,12 +176,16 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A possible answer, with the vector (E,) of its best window."""
+    """A possible answer, with the vector (E,) of its best window.
+
+    Its span is in seconds; in features as long as it has the windows it was found in.
+    """
 
     video: IndexedVideo
     span: Proposal
     vector: FloatArray
     is_spoken: bool = False
+    windows: Windows | None = None
 
     def contains(self, hit: NarrationHit) -> bool:
         """Whether the middle of a cue is inside."""
@@ -276,7 +287,14 @@ def _search_frames(
             break
     rest = {i: hits[i] for i in left}
     found |= _best_moments(library, queries, rest, num_moments, dict.fromkeys(left, -np.inf))
-    return [found[i] for i in range(len(queries))]
+    return [[_refine(library, candidate) for candidate in found[i]] for i in range(len(queries))]
+
+
+def _refine(library: Snapshot, candidate: _Candidate) -> _Candidate:
+    """Place the borders of a moment, and convert it to seconds."""
+    assert candidate.windows is not None
+    span = refine_moment(candidate.windows, candidate.span)
+    return replace(candidate, span=library.to_seconds(candidate.video, span), windows=None)
 
 
 def _best_moments(
@@ -342,13 +360,14 @@ def _moments_of(
         weights = vote_weights(similarities)
         spans = library.window_features(video)
         hits.append(Windows(spans, similarities, weights, least - ROUNDING_ERROR))
-    for (i, _, _), video, merged in zip(pairs, videos, merge_windows(hits), strict=True):
+    merged = merge_windows(hits)
+    for (i, _, _), video, windows, proposals in zip(pairs, videos, hits, merged, strict=True):
         vectors = known[video.first_row]
         yield (
             i,
             [
-                _Candidate(video, library.to_seconds(video, m), vectors[m.window].copy())
-                for m in merged
+                _Candidate(video, span, vectors[span.window].copy(), windows=windows)
+                for span in proposals
             ],
         )
 

@@ -38,6 +38,8 @@ KEPT_SHARE = 0.5
 
 SMOOTHNESS = 0.1
 """Cost of the squared difference of neighbouring features; from 0.03 to 0.3 results are alike."""
+FLAT = 1e-6
+"""A moment keeps its borders if no span around it is better than this: rounding errors."""
 MARGIN_WINDOWS = 2
 """How far a border may move beyond a moment and its best window, in shortest windows."""
 
@@ -213,6 +215,8 @@ def refine_moment(windows: Windows, moment: Proposal) -> Proposal:
     best = min(int(moment.best), last - 1) - first
     worth = sums[None, best + 1 :] - sums[: best + 1, None]  # (starts, ends)
     worth /= np.sqrt(np.arange(best + 1, num + 1) - np.arange(best + 1)[:, None])
+    if worth.max() < FLAT:
+        return moment
     start, end = np.unravel_index(int(worth.argmax()), worth.shape)
     return moment._replace(start=float(start + first), end=float(end + best + 1 + first))
 
