@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import asdict
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,7 +15,6 @@ from videoclip.ablation.table import (
     comparisons_markdown,
     make_table,
     table_markdown,
-    to_dict,
 )
 from videoclip.output.figures import to_svg
 
@@ -92,7 +92,7 @@ def test_table_and_figure_have_every_variant():
     text = table_markdown(table)
     assert "`paper-cls`: [CLS] instead of the mean" in text
     assert re.search(r"\*\*-\d+\.\d\*\* \(-\d+\.\d \.\. -\d+\.\d\)", text)
-    assert json.loads(json.dumps(to_dict(table)))[0]["variant"] == "paper"
+    assert json.loads(json.dumps([asdict(row) for row in table]))[0]["variant"] == "paper"
     picture = ElementTree.fromstring(to_svg(draw_differences(table), "Differences"))
     names = [text.text for text in picture.iter(f"{SVG}text")]
     assert "paper-cls against paper, world world" in names

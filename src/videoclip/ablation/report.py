@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from videoclip.ablation.runs import FinishedRun, read_baselines, read_runs
+from videoclip.ablation.measure import measure_baselines
+from videoclip.ablation.runs import FinishedRun, read_runs
 from videoclip.ablation.table import (
     TableRow,
     compare,
     comparisons_markdown,
     make_table,
     table_markdown,
-    to_dict,
 )
+from videoclip.ablation.testbed import TestBed
 from videoclip.ablation.variants import VARIANTS
 from videoclip.errors import ConfigError
 from videoclip.files import write_json, write_text
@@ -43,12 +45,18 @@ def write_report(out: Path) -> list[TableRow]:
     table = make_table(runs)
     if not table:
         raise ConfigError(f"{out}: no run is finished; there is nothing to compare")
-    comparisons = list(compare(runs, read_baselines(out)))
+    worlds = list(dict.fromkeys(run.world for run in runs))
+    baselines = {
+        world: measure_baselines(TestBed.open(out / "worlds" / world))
+        for world in worlds
+        if (out / "worlds" / world).is_dir()
+    }
+    comparisons = list(compare(runs, baselines))
     write_text(out / "table.md", f"{table_markdown(table)}\n{comparisons_markdown(comparisons)}")
-    write_json(out / "table.json", to_dict(table))
+    write_json(out / "table.json", [asdict(row) for row in table])
     title = "Differences between variants, in points, with 95 % intervals"
     write_text(out / "table.svg", to_svg(draw_differences(table), title))
-    for world in dict.fromkeys(run.world for run in runs):
+    for world in worlds:
         title = f"Training loss by update, world {world}"
         write_text(out / f"curves-{world}.svg", to_svg(draw_curves(runs, world), title))
     return table

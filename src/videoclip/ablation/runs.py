@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from videoclip.ablation.measure import MEASURES, Counts, measure, measure_baselines
+from videoclip.ablation.measure import MEASURES, Counts, measure
 from videoclip.ablation.testbed import TestBed, build_testbed, map_in_processes
 from videoclip.ablation.variants import VARIANTS, Variant
 from videoclip.config import PretrainConfig
@@ -33,7 +33,6 @@ from videoclip.training.run_folder import read_log
 __all__ = [
     "FinishedRun",
     "make_config",
-    "read_baselines",
     "read_runs",
     "run_ablation",
     "run_folder",
@@ -41,7 +40,6 @@ __all__ = [
 ]
 
 MEASURED_FILE = "measured.json"
-BASELINES_FILE = "baselines.json"
 CURVE_POINTS = 40
 
 
@@ -108,12 +106,7 @@ def run_ablation(
         if done == total or done % 50 == 0:
             on_message(f"world {name}: {done} of {total} videos")
 
-    testbed = build_testbed(out / "worlds" / name, world, num_videos, num_workers, on_progress)
-    baselines = {
-        baseline: {measure: pairs.tolist() for measure, pairs in counts.items()}
-        for baseline, counts in measure_baselines(testbed).items()
-    }
-    write_json(testbed.folder / BASELINES_FILE, baselines)
+    build_testbed(out / "worlds" / name, world, num_videos, num_workers, on_progress)
     # A variant that needs another one's model runs after it, not in parallel.
     for is_dependent in (False, True):
         runs = [
@@ -218,22 +211,10 @@ def read_runs(out: Path) -> list[FinishedRun]:
             continue  # of another version; `run_variant` measures it again
         training = content["training"]
         curve = tuple((int(update), float(loss)) for update, loss in training.pop("curve"))
-        counts = _to_arrays(content["counts"])
+        counts = {name: np.array(pairs) for name, pairs in content["counts"].items()}
         seed_number = int(seed.removeprefix("seed-"))
         runs.append(FinishedRun(world, variant, seed_number, counts, curve, **training))
     return runs
-
-
-def read_baselines(out: Path) -> dict[str, dict[str, Counts]]:
-    """Return the counts of the baselines, by world and name."""
-    return {
-        path.parent.name: {name: _to_arrays(lists) for name, lists in _read_json(path).items()}
-        for path in (out / "worlds").glob(f"*/{BASELINES_FILE}")
-    }
-
-
-def _to_arrays(lists: dict[str, list[list[float]]]) -> Counts:
-    return {name: np.array(pairs) for name, pairs in lists.items()}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

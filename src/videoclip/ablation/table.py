@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -28,7 +28,6 @@ __all__ = [
     "comparisons_markdown",
     "make_table",
     "table_markdown",
-    "to_dict",
 ]
 
 OURS = "small"
@@ -249,8 +248,3 @@ def comparisons_markdown(comparisons: Sequence[Comparison]) -> str:
 
 def _percent(interval: Interval) -> tuple[float, float, float]:
     return 100 * interval.value, 100 * interval.low, 100 * interval.high
-
-
-def to_dict(table: Sequence[TableRow]) -> list[dict[str, object]]:
-    """Return the table as plain lists and dicts, ready for JSON."""
-    return [asdict(row) for row in table]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,7 +53,6 @@ class Ablate:
             return 0
         from videoclip.ablation.report import write_report
         from videoclip.ablation.runs import run_ablation
-        from videoclip.ablation.table import to_dict
 
         run_ablation(
             self.out,
@@ -66,7 +64,7 @@ class Ablate:
             num_workers=self.workers,
             on_message=lambda line: print(line, file=sys.stderr, flush=True),
         )
-        table = write_report(self.out)
-        text = (self.out / "table.md").read_text(encoding="utf-8")
-        print(json.dumps(to_dict(table)) if self.json else text, end="")
+        write_report(self.out)
+        table = self.out / ("table.json" if self.json else "table.md")
+        print(table.read_text(encoding="utf-8"), end="")
         return 0
