@@ -2,17 +2,17 @@ import json
 
 import pytest
 
-from videoclip.data import prepare
-from videoclip.data.prepare import (
+from videoclip import preparation
+from videoclip.data.subtitles import Cue, read_subtitles
+from videoclip.preparation import (
     CaptionQuality,
     assess,
     find_outliers,
     prepare_captions,
     warnings_of,
-    write_json,
+    write_captions,
     write_vtt,
 )
-from videoclip.data.subtitles import Cue, read_subtitles
 
 GOOD = CaptionQuality(10, 100, 0.5, 0.0, 2.0, 0.0, 0.0)
 
@@ -56,7 +56,7 @@ def test_narration_that_lies_elsewhere_is_an_outlier():
 @pytest.mark.parametrize("spoken", [None, [Cue(0, 1, "heard")], []])
 def test_words_come_from_the_file_then_the_track_then_the_speech(tmp_path, monkeypatch, spoken):
     track = [Cue(0, 1, "inside"), Cue(1, 2, "inside too")]
-    monkeypatch.setattr(prepare, "read_embedded_subtitles", lambda path: track)
+    monkeypatch.setattr(preparation, "read_embedded_subtitles", lambda path: track)
     (tmp_path / "a.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nbeside\n")
     video = tmp_path / "a.mp4"
     transcribe = None if spoken is None else lambda path: spoken
@@ -79,7 +79,7 @@ CUES = [Cue(0.0, 1.5, "salt & pepper <3"), Cue(3661.25, 3662.0, "über --> alles
 def test_what_is_written_is_read_back(tmp_path):
     for _ in range(2):
         write_vtt(tmp_path / "deep/a.vtt", CUES)
-        write_json(tmp_path / "all.json", {"a": CUES, "b": []})
+        write_captions(tmp_path / "all.json", {"a": CUES, "b": []})
     assert read_subtitles(tmp_path / "deep/a.vtt") == CUES
     table = json.loads((tmp_path / "all.json").read_text())
     assert table["b"] == {"start": [], "end": [], "text": []}
