@@ -109,7 +109,7 @@ _HOMES = {
     "PlanConfig": "config",
     "PretrainConfig": "config",
     "Result": "evaluation.result",
-    "RunResult": "training.train",
+    "RunResult": "training.run",
     "SearchOptions": "library.search",
     "Thresholds": "zeroshot.confidence",
     "Timeline": "zeroshot.results",
