@@ -15,7 +15,7 @@ DIM, ROWS, K = 16, 6000, 10
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(approximate, "PAYS_FROM", 1000)
+    monkeypatch.setattr(approximate, "MIN_ROWS", 1000)
 
 
 @pytest.fixture
@@ -29,7 +29,8 @@ def store(tmp_path, small, queries):
     store = MatrixStore(tmp_path / "vectors-0.f16", DIM)
     store.append(rng.normal(size=(ROWS, DIM)).astype(np.float32))
     store.refresh_index(queries, ROWS)
-    assert store.index_path.exists() and not list(tmp_path.glob("*.partial"))
+    names = {file.name for file in tmp_path.iterdir()} - {"vectors-0.lock"}
+    assert names == {"vectors-0.f16", "vectors-0.ivf"}
     return store
 
 
@@ -79,7 +80,7 @@ def test_a_small_file_gets_none(tmp_path, queries):
     assert not store.index_path.exists()
 
 
-def test_a_broken_index_is_said(store, queries):
+def test_a_broken_index_is_reported(store, queries):
     store.index_path.write_bytes(b"nonsense")
     with pytest.raises(DataError, match="delete it"):
         store.search(queries, K, ROWS)
@@ -96,7 +97,7 @@ def test_one_process_builds_at_a_time(store, queries, monkeypatch):
 
 
 def test_a_library_keeps_its_index_through_pruning_and_compaction(library, videos, monkeypatch):
-    monkeypatch.setattr(approximate, "PAYS_FROM", 1)
+    monkeypatch.setattr(approximate, "MIN_ROWS", 1)
     monkeypatch.setattr(approximate, "SAMPLES_PER_LIST", 2)
     for number, colour in enumerate(["red", "blue", "green", "yellow"]):
         write_video(videos / f"more{number}.mp4", [colour] * 40 + ["white"] * 5)

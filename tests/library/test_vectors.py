@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 
+import numkong
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from videoclip.errors import DataError
-from videoclip.library import codes, exact, vectors
+from videoclip.library import exact
 from videoclip.library.vectors import MatrixStore
 
 
@@ -18,22 +19,13 @@ def naive_search(matrix, query, k, allowed):
     return np.sort(similarities[allowed])[::-1][:k]
 
 
-@pytest.fixture(params=["bytes", "halves"], scope="module")
-def first_pass(request):
-    """Each first pass, whatever the processor; products of bytes are right on all, if slow."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vectors, "products_are_quick", lambda: request.param == "bytes")
-        patch.setattr(vectors, "SEARCHES_WITHOUT_CODES", 0)
-        yield
-
-
 def filled(folder, matrix):
     store = MatrixStore(folder / "v.f16", matrix.shape[1])
     store.append(matrix)
     return store
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=80)
 @given(
     num_rows=st.integers(1, 400),
     num_queries=st.integers(1, 4),
@@ -44,7 +36,7 @@ def filled(folder, matrix):
     seed=st.integers(0, 2**32 - 1),
 )
 def test_search_is_exact_however_close_the_rows_are(
-    first_pass, tmp_path_factory, num_rows, num_queries, k, scale, spread, share, seed
+    tmp_path_factory, num_rows, num_queries, k, scale, spread, share, seed
 ):
     rng = np.random.default_rng(seed)
     common = rng.normal(size=24)  # with a small spread all rows are nearly the same vector
@@ -62,30 +54,56 @@ def test_search_is_exact_however_close_the_rows_are(
         np.testing.assert_allclose(similarities[i], naive, rtol=1e-4, atol=1e-4 * scale)
 
 
-def test_many_blocks_give_what_one_gives(first_pass, tmp_path, monkeypatch):
+@settings(deadline=None, max_examples=80)
+@given(
+    num_rows=st.integers(1, 3000),
+    num_queries=st.integers(1, 70),  # more than one scan takes
+    k=st.integers(1, 50),
+    share=st.sampled_from([1.0, 0.5]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_equal_rows_are_ordered_as_in_a_float32_scan(
+    tmp_path_factory, num_rows, num_queries, k, share, seed
+):
+    rng = np.random.default_rng(seed)  # sums of small whole numbers are exact, and often equal
+    matrix = rng.integers(-4, 5, (num_rows, 24)).astype(np.float32)
+    matrix[rng.random(num_rows) < 0.2] = matrix[0]
+    queries = rng.integers(-4, 5, (num_queries, 24)).astype(np.float32)
+    allowed = None if share == 1.0 else rng.random(num_rows) < share
+    store = filled(tmp_path_factory.mktemp("v"), matrix)
+    similarities, rows = store.search(queries, k, num_rows, allowed)
+    naive = queries @ matrix.T
+    if allowed is not None:
+        naive[:, ~allowed] = -np.inf
+    order = np.argsort(-naive, axis=1, kind="stable")[:, : rows.shape[1]]
+    np.testing.assert_array_equal(rows, order)
+    np.testing.assert_array_equal(similarities, np.take_along_axis(naive, order, axis=1))
+
+
+def test_many_blocks_give_what_one_gives(tmp_path, monkeypatch):
     rng = np.random.default_rng(3)
     matrix = rng.normal(size=(1000, 16)).astype(np.float32)
     queries = rng.normal(size=(5, 16)).astype(np.float32)
     store = filled(tmp_path, matrix)
     whole = store.search(queries, 7, 1000)
-    for module in (exact, codes):
-        monkeypatch.setattr(module, "ROWS_PER_PRODUCT", 13)
-        monkeypatch.setattr(module, "ROWS_PER_BLOCK", 101)
+    monkeypatch.setattr(exact, "ROWS_PER_CHUNK", 13)
+    monkeypatch.setattr(exact, "ROWS_PER_BLOCK", 101)
+    monkeypatch.setattr(exact, "QUERIES_PER_SCAN", 2)
     store = MatrixStore(store.path, 16)
     pieces = store.search(queries, 7, 1000)
     np.testing.assert_array_equal(whole[1], pieces[1])
+    np.testing.assert_array_equal(whole[0], pieces[0])
     one_by_one = [store.search(query[None], 7, 1000)[1][0] for query in queries]
     np.testing.assert_array_equal(whole[1], one_by_one)
 
 
-def test_threads_share_the_rows(first_pass, tmp_path, monkeypatch):
+def test_threads_share_the_rows(tmp_path, monkeypatch):
     rng = np.random.default_rng(4)
     store = filled(tmp_path, rng.normal(size=(3000, 16)).astype(np.float32))
     queries = rng.normal(size=(3, 16)).astype(np.float32)
     allowed = rng.random(3000) < 0.4
     alone = store.search(queries, 9, 3000, allowed)
     monkeypatch.setattr(exact, "ROWS_PER_BLOCK", 128)
-    monkeypatch.setattr(codes, "ROWS_PER_BLOCK", 128)
     usual = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
@@ -96,15 +114,11 @@ def test_threads_share_the_rows(first_pass, tmp_path, monkeypatch):
     np.testing.assert_array_equal(alone[1], shared[1])
 
 
-def test_codes_follow_a_growing_file_and_bound_their_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(vectors, "products_are_quick", lambda: True)
-    monkeypatch.setattr(vectors, "SEARCHES_WITHOUT_CODES", 0)
-    monkeypatch.setattr(codes, "ROWS_PER_BLOCK", 8)
+def test_int8_copy_follows_a_growing_file_and_bounds_its_error(tmp_path, monkeypatch):
     monkeypatch.setattr(exact, "ROWS_PER_BLOCK", 8)
     rng = np.random.default_rng(5)
     store = MatrixStore(tmp_path / "v.f16", 16)
     query = rng.normal(size=(1, 16)).astype(np.float32)
-    unit = query[0] / np.linalg.norm(query)
     matrix = np.empty((0, 16), np.float32)
     for num_new, size in [(3, 1.0), (9, 1.0), (1, 40.0), (12, 0.1)]:  # larger than at first, too
         new = (size * rng.normal(size=(num_new, 16))).astype(np.float32)
@@ -113,36 +127,46 @@ def test_codes_follow_a_growing_file_and_bound_their_error(tmp_path, monkeypatch
         found = store.search(query, 4, len(matrix))[0][0]
         naive = naive_search(matrix, query[0], 4, np.ones(len(matrix), bool))
         np.testing.assert_allclose(found, naive, rtol=1e-3)
-        true = torch.from_numpy(matrix).half().float() @ torch.from_numpy(unit)  # (R,)
-        first_pass, num_seen = codes.BytePass(store._codes, torch.from_numpy(unit)[None]), 0
-        for first in range(0, len(matrix), 8):
-            for place, most, doubts in first_pass.bounds(range(first, min(first + 8, len(matrix)))):
-                seen = true.numpy()[place : place + len(doubts)] - first_pass.centres[0]
-                assert (seen <= most[0] + 1e-6).all()
-                assert (seen >= most[0] - 2 * doubts - 1e-6).all()
-                assert (doubts <= 0.02 * np.linalg.norm(matrix, axis=1).max()).all()
-                num_seen += len(doubts)
+        index, num_seen = store._exact, 0
+        assert index.num_rows == len(matrix)
+        for first, block in zip(range(0, len(matrix), 8), index._blocks, strict=True):
+            rows = matrix[first : first + 8].astype(np.float16) - index._centre
+            codes = np.asarray(numkong.dots_packed(np.eye(16, dtype=np.int8), block.codes))
+            errors = rows - block.step * codes.T[: len(rows)]
+            assert np.abs(codes).max() <= 127
+            assert np.linalg.norm(errors, axis=1).max() <= block.error * (1 + 1e-5)
+            assert block.error <= block.step * 16**0.5 / 2 * (1 + 1e-3)
+            assert np.linalg.norm(rows, axis=1).max() <= block.radius * (1 + 1e-5)
+            num_seen += len(rows)
         assert num_seen == len(matrix)
 
 
-def test_codes_are_made_for_a_second_search(tmp_path, monkeypatch):
-    monkeypatch.setattr(vectors, "products_are_quick", lambda: True)
-    monkeypatch.setattr(vectors, "SEARCHES_WITHOUT_CODES", 1)
-    rng = np.random.default_rng(6)
-    store = filled(tmp_path, rng.normal(size=(50, 16)).astype(np.float32))
-    query = rng.normal(size=(1, 16)).astype(np.float32)
-    first = store.search(query, 5, 50)
-    assert store._codes.num_rows == 0
-    second = store.search(query, 5, 50)
-    assert store._codes.num_rows == 50
-    np.testing.assert_array_equal(first[1], second[1])
+def test_an_older_view_of_a_grown_file_is_searched(tmp_path):
+    matrix = np.random.default_rng(6).normal(size=(50, 16)).astype(np.float32)
+    store = filled(tmp_path, matrix)
+    before = store.search(matrix[:3], 5, 20)
+    store.search(matrix[:3], 5, 50)
+    np.testing.assert_array_equal(before[1], store.search(matrix[:3], 5, 20)[1])
 
 
-def test_bytes_are_only_multiplied_where_that_is_quick(monkeypatch):
-    codes.products_are_quick.cache_clear()
-    monkeypatch.setattr(codes, "cpu_capability", lambda: "AVX2")
-    assert not codes.products_are_quick()
-    codes.products_are_quick.cache_clear()
+def test_products_of_codes_are_exact_with_every_instruction_set():
+    rng = np.random.default_rng(7)
+    used = [name for name, on in numkong.get_capabilities().items() if on and name != "serial"]
+    turned_off = []
+    try:
+        for name in ["", *reversed(used)]:
+            if name:
+                numkong.disable_capability(name)
+                turned_off.append(name)
+            for dim, num in [(24, 1), (384, 5), (513, 33)]:
+                queries = rng.integers(-127, 128, (num, dim), dtype=np.int8)
+                rows = rng.integers(-127, 128, (100, dim), dtype=np.int8)
+                queries[0], rows[:2] = 127, [[127], [-127]]
+                products = np.asarray(numkong.dots_packed(queries, numkong.dots_pack(rows)))
+                np.testing.assert_array_equal(products, queries.astype(int) @ rows.astype(int).T)
+    finally:
+        for name in turned_off:
+            numkong.enable_capability(name)
 
 
 def test_rows_beyond_the_known_ones_are_ignored(tmp_path):
@@ -191,10 +215,12 @@ def test_a_file_that_shrinks_while_it_is_read_is_reported(tmp_path):
     allowed = np.zeros(40, bool)
     allowed[[2, 39]] = True  # so few that they are read one by one
     os.truncate(store.path, 39 * 3 * 2 + 1)
-    with pytest.raises(DataError, match="became shorter"):
+    with pytest.raises(DataError, match=r"holds 39 of the 40 vectors.*--rebuild"):
         store.read(30, 10)
-    with pytest.raises(DataError, match="became shorter"):
+    with pytest.raises(DataError, match=r"holds 39 of the 40 vectors.*--rebuild"):
         store.search(matrix[:1], 2, 40, allowed)
+    with pytest.raises(DataError, match=r"holds 39 of the 40 vectors.*--rebuild"):
+        store.search(matrix[:1], 2, 40)
 
 
 def test_rewrite_keeps_only_the_ranges(tmp_path):
@@ -204,7 +230,7 @@ def test_rewrite_keeps_only_the_ranges(tmp_path):
 
 
 def test_memory_stays_that_of_the_file(tmp_path):
-    """A search maps the file; it makes no copy of it."""
+    """A search keeps an int8 copy of the file, and reads it in small pieces."""
     store = filled(tmp_path, np.zeros((1, 64), np.float32))
     with store.path.open("ab") as file:
         os.truncate(file.fileno(), 64 * 2 * 300_000)  # 38 MB
@@ -213,11 +239,11 @@ def test_memory_stays_that_of_the_file(tmp_path):
         "from videoclip.library.vectors import MatrixStore\n"
         "store = MatrixStore(sys.argv[1], 64)\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "for _ in range(2):\n"  # without codes, and with them
+        "for _ in range(2):\n"  # the first makes the copy
         "    store.search(np.ones((1, 64), np.float32), 10, 300_000)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(store.path)], capture_output=True, text=True, check=True
     )
-    assert int(done.stdout) / 1024 < 38 * 1.6  # the codes are half of it, and no block is small
+    assert int(done.stdout) / 1024 < 38 * 1.6  # the copy is half of it

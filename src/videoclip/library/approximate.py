@@ -1,52 +1,53 @@
-"""An approximate index beside a large file of vectors: quick candidates, compared again exactly.
+"""An approximate index beside a large file of vectors: it finds candidates fast, to be compared.
 
-It covers the first rows of one file, which never change; so all it has to record is how many.
-Rows that were added since are searched as they are, rows that no video owns any more are never
-allowed, and compaction starts another file, which has no index until one is built.
+It covers the first rows of one file, which never change, so their number is all it has to record.
+Rows added later are compared one by one, rows that no video owns are never allowed, and compaction
+starts another file, which has no index until one is built.
 
-It is an inverted file of faiss with a byte a number, measured beside other kinds in
-`bench/approximate.py`: the exact comparison of a few spare candidates makes good what bytes lose.
+The index is an inverted file (IVF) of faiss with one byte a number, measured beside other kinds in
+`bench/approximate.py`. A few more candidates than wanted, compared in float32, make up for the
+coarse bytes.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import os
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from videoclip.errors import DataError
-from videoclip.library.exact import BoolArray, FloatArray, IntArray
+from videoclip.files import atomic_file
+from videoclip.library.exact import HalfArray, to_float32
+from videoclip.types import BoolArray, FloatArray, IntArray
 
-__all__ = ["PAYS_FROM", "RECALL_OF", "ApproximateIndex", "build_index", "can_build", "is_stale"]
+__all__ = ["MIN_ROWS", "RECALL_OF", "ApproximateIndex", "build_index", "can_build", "is_stale"]
 
-PAYS_FROM = 500_000
-"""Rows from which on an index pays: below, an exact search takes some milliseconds."""
+MIN_ROWS = 500_000
+"""Rows from which an index is built; below, an exact search takes a few milliseconds."""
 STALE_SHARE = 1 / 64
-"""Of the rows, which may be missing from an index before they are added to it."""
+"""Rows that may be missing from an index before they are added, as a share of the rows it has."""
 SAMPLES_PER_LIST = 48
 RECALL, RECALL_OF = 0.97, 10
-"""Share of the true first neighbours of the queries at hand that so many lists are probed for. They
-are few, and not those people ask: 0.95 is what is wanted of others."""
-CANDIDATES, SPARE = 256, 64
-"""Candidates at least, and beyond those wanted: bytes mix up similarities near to each other."""
+"""Lists are probed until this share of the tuning queries' nearest rows is found; more than the 0.95
+wanted of other queries, since the tuning queries are few and unlike them."""
+MIN_CANDIDATES, SPARE_CANDIDATES = 256, 64
+"""Candidates for each query: at least, and beyond the rows wanted."""
 TIE = 1e-5
-"""Similarities nearer than that are equal."""
+"""Similarities that differ by less are taken as equal."""
 ROWS_PER_ADD = 65536
 
 
 def can_build() -> bool:
-    """Whether the extra `ann` is installed."""
+    """Return whether the extra `ann` is installed."""
     return importlib.util.find_spec("faiss") is not None
 
 
 def is_stale(num_covered: int, num_rows: int) -> bool:
-    """Whether so many rows are missing from an index that it pays to build it, or to add them."""
-    return num_rows >= PAYS_FROM and num_rows - num_covered > STALE_SHARE * num_covered
+    """Return whether so many rows are missing from an index that it should be built or extended."""
+    return num_rows >= MIN_ROWS and num_rows - num_covered > STALE_SHARE * num_covered
 
 
 class ApproximateIndex:
@@ -62,11 +63,12 @@ class ApproximateIndex:
     def __init__(self, path: Path) -> None:
         import faiss
 
-        self._faiss = faiss
         try:
             self._index: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
-            raise DataError("not an index of vectors: delete it", path) from error
+            raise DataError(
+                "is not a faiss index; delete it, and the next update builds another", path
+            ) from error
 
     @property
     def num_rows(self) -> int:
@@ -74,73 +76,62 @@ class ApproximateIndex:
         return int(self._index.ntotal)
 
     def candidates(self, queries: FloatArray, k: int, allowed: BoolArray | None) -> IntArray:
-        """Rows among which are probably the nearest to queries; -1 where there are no more.
+        """Return rows (N, n) that probably include the k nearest to each query; -1 pads.
 
         Args:
             queries: (N, E).
-            k: Rows wanted for each; some more are returned.
-            allowed: Whether a row may be found, of at least the rows covered; None: all may.
+            k: Rows wanted for each query.
+            allowed: Whether a row may be returned, for at least the rows covered; None: every row.
         """
-        wanted = _num_candidates(k)
-        if allowed is not None:
-            covered = allowed[: self.num_rows]
-            share = max(float(np.count_nonzero(covered)) / len(covered), 1 / self._index.nlist)
-            # As many that may be found are among more. To leave the others out afterwards is
-            # quicker than to ask of each row of a list.
-            wanted = min(ceil(wanted / share), len(covered))
-        rows: IntArray = self._index.search(queries, wanted)[1]
-        if allowed is not None:
-            rows[~covered[rows]] = -1
+        wanted = max(k + SPARE_CANDIDATES, MIN_CANDIDATES)
+        if allowed is None:
+            rows: IntArray = self._index.search(queries, wanted)[1]
+            return rows
+        covered = allowed[: self.num_rows]
+        share = max(float(np.count_nonzero(covered)) / len(covered), 1 / self._index.nlist)
+        # To ask for more and drop the others afterwards is faster than to test each row of a list.
+        rows = self._index.search(queries, min(ceil(wanted / share), len(covered)))[1]
+        rows[~covered[rows]] = -1
         return rows
 
 
-def build_index(
-    matrix: npt.NDArray[np.float16], path: Path, queries: FloatArray, exact: FloatArray
-) -> None:
-    """Index the rows of a matrix, or add those that are missing; the file appears whole.
+def build_index(matrix: HalfArray, path: Path, queries: FloatArray, exact: FloatArray) -> None:
+    """Build the index of the rows of a matrix, or add the rows that are missing from it.
 
     Args:
         matrix: (R, E).
-        path: The file.
-        queries: (Q, E) by which it is decided how many lists are probed.
-        exact: (Q, n) similarities of their nearest rows, falling.
+        path: The index file, written atomically.
+        queries: (Q, E) of texts; so many lists are probed that their nearest rows are found.
+        exact: (Q, n) similarities of their nearest rows, descending.
     """
     import faiss
 
-    dim = matrix.shape[1]
     index: Any = faiss.read_index(str(path)) if path.exists() else None
     if index is None or len(matrix) > 4 * index.ntotal:  # its lists would be too long
         num_lists = 2 ** round(np.log2(2 * np.sqrt(len(matrix))))
-        index = faiss.index_factory(dim, f"IVF{num_lists},SQ8", faiss.METRIC_INNER_PRODUCT)
-        index.by_residual = False  # so that lists are scanned without decoding them anew
+        kind = f"IVF{num_lists},SQ8"
+        index = faiss.index_factory(matrix.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
+        index.by_residual = False  # then lists need not be decoded for each query
         index.cp.max_points_per_centroid = SAMPLES_PER_LIST
-        rng = np.random.default_rng(0)
-        sample = rng.choice(len(matrix), min(len(matrix), SAMPLES_PER_LIST * num_lists), False)
-        index.train(matrix[np.sort(sample)].astype(np.float32))
+        num_samples = min(len(matrix), SAMPLES_PER_LIST * num_lists)
+        sample = np.random.default_rng(0).choice(len(matrix), num_samples, replace=False)
+        index.train(to_float32(matrix[np.sort(sample)]))
     for first in range(index.ntotal, len(matrix), ROWS_PER_ADD):
-        index.add(matrix[first : first + ROWS_PER_ADD].astype(np.float32))
+        index.add(to_float32(matrix[first : first + ROWS_PER_ADD]))
     index.nprobe = 1
     while index.nprobe < index.nlist and _recall(index, matrix, queries, exact) < RECALL:
         index.nprobe = min(index.nlist, 1 + index.nprobe * 5 // 4)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    faiss.write_index(index, str(aside))
-    aside.replace(path)
+    with atomic_file(path) as partial:
+        faiss.write_index(index, str(partial))
 
 
-def _num_candidates(k: int) -> int:
-    return max(k + SPARE, CANDIDATES)
-
-
-def _recall(
-    index: Any, matrix: npt.NDArray[np.float16], queries: FloatArray, exact: FloatArray
-) -> float:
-    """Share of rows found that are as similar as the n-th nearest; of equals, any."""
+def _recall(index: Any, matrix: HalfArray, queries: FloatArray, exact: FloatArray) -> float:
+    """Return the share found of the n nearest rows; rows as similar as the n-th count as well."""
     num_wanted = exact.shape[1]
+    candidates = index.search(queries, max(num_wanted + SPARE_CANDIDATES, MIN_CANDIDATES))[1]
     shares = []
-    for query, rows, best in zip(
-        queries, index.search(queries, _num_candidates(num_wanted))[1], exact
-    ):
-        similarities = matrix[rows[rows >= 0]].astype(np.float32) @ query
-        num_right = np.count_nonzero(similarities >= best[-1] - TIE)
-        shares.append(min(num_right / num_wanted, 1.0))
+    for query, rows, nearest in zip(queries, candidates, exact, strict=True):
+        similarities = to_float32(matrix[rows[rows >= 0]]) @ query
+        num_correct = np.count_nonzero(similarities >= nearest[-1] - TIE)
+        shares.append(min(num_correct / num_wanted, 1.0))
     return float(np.mean(shares))

@@ -26,7 +26,7 @@ import pyarrow as pa
 from videoclip.data.subtitles import Cue
 from videoclip.errors import DataError
 from videoclip.library.catalog import Catalog, IndexedVideo
-from videoclip.library.exact import BoolArray, FloatArray, IntArray
+from videoclip.types import BoolArray, FloatArray, IntArray
 
 __all__ = ["LanceStorage", "has_library"]
 
