@@ -31,8 +31,8 @@ STALE_SHARE = 1 / 64
 """Rows that may be missing from an index before they are added, as a share of the rows it has."""
 SAMPLES_PER_LIST = 48
 RECALL, RECALL_OF = 0.97, 10
-"""Lists are probed until this share of the tuning queries' nearest rows is found; more than the 0.95
-wanted of other queries, since the tuning queries are few and unlike them."""
+"""Lists are probed until this share of the nearest rows of the tuning queries is found. Of other
+queries 0.95 is wanted, but the tuning queries are few and unlike them."""
 MIN_CANDIDATES, SPARE_CANDIDATES = 256, 64
 """Candidates for each query: at least, and beyond the rows wanted."""
 TIE = 1e-5
