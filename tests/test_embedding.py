@@ -1,16 +1,24 @@
 """Embedder: batching and windows change nothing, and what does not belong together is refused."""
 
+import pickle
+import shutil
 from dataclasses import replace
 
+import av
 import numpy as np
 import pytest
 import torch
 
+from tests.library.colours import NAMES, ColourBackbone, write_video
 from tests.model.tiny_models import TINY, make_model
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.data.tokenizer import Tokenizer
-from videoclip.embedding import Embedder, check_features
-from videoclip.errors import CheckpointError, DataError, IndexMismatchError
+from videoclip.embedding import Embedder, EmbedVideosError, check_features, with_features
+from videoclip.errors import CheckpointError, ConfigError, DataError, IndexMismatchError
+from videoclip.features.backbones import keyframe_fingerprint
+from videoclip.features.decode import Squash, resample_frames, sample_frames
+from videoclip.model import hub
+from videoclip.model.videoclip import VideoCLIP
 
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *(f"w{i}" for i in range(46))]
 CONFIG = replace(TINY, backbone="test", normalize=True)
@@ -117,3 +125,175 @@ def test_a_saved_embedder_is_the_same(tmp_path):
     np.testing.assert_array_equal(again.embed_text("w1 w2"), embedder.embed_text("w1 w2"))
     other = Embedder(make_model(CONFIG, seed=1), Tokenizer(WORDS))
     assert other.fingerprint != embedder.fingerprint
+
+
+def test_a_saved_fingerprint_is_read_only_while_the_files_are_the_same(tmp_path, monkeypatch):
+    embedder = make_embedder()
+    embedder.save_pretrained(tmp_path)
+    assert hub.verify(tmp_path) == ["config.json", "model.safetensors", "vocab.txt"]
+    assert hub.stored_fingerprint(tmp_path) == embedder.fingerprint
+    VideoCLIP(CONFIG).save_pretrained(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "model.safetensors", tmp_path)
+    assert hub.stored_fingerprint(tmp_path) is None
+    assert Embedder.from_pretrained(tmp_path).fingerprint != embedder.fingerprint
+
+
+def test_the_fingerprint_outlives_a_move_of_a_known_backbone():
+    first, second, other = (
+        Embedder(
+            make_model(replace(CONFIG, backbone=f"image:/{place}", backbone_fingerprint=known)),
+            Tokenizer(WORDS),
+        ).fingerprint
+        for place, known in (("a", "f1"), ("b", "f1"), ("b", "f2"))
+    )
+    assert first == second != other
+    assert make_embedder(replace(CONFIG, backbone_fingerprint="f1")).fingerprint == (
+        make_embedder().fingerprint  # as computed before fingerprints of backbones were stored
+    )
+
+
+def test_features_are_compared_by_fingerprint_where_both_are_known():
+    spec = FeatureSpec(
+        dim=12, features_per_second=1.0, backbone="test", normalized=True, fingerprint="f1"
+    )
+    config = with_features(CONFIG, spec)
+    assert config.backbone_fingerprint == "f1"
+    assert with_features(config, spec) == config
+    check_features(config, replace(spec, backbone="image:/moved/here"))
+    check_features(config, replace(spec, fingerprint=keyframe_fingerprint("f1")))
+    check_features(config, replace(spec, fingerprint="imported"))
+    with pytest.raises(IndexMismatchError, match="fingerprint of backbone 'test' 'f2', not 'f1'"):
+        check_features(config, replace(spec, fingerprint="f2"))
+    with pytest.raises(IndexMismatchError, match="backbone 'else', not 'test'"):
+        check_features(config, replace(spec, backbone="else", fingerprint="imported"))
+    assert with_features(CONFIG, replace(spec, fingerprint="imported")) == CONFIG
+
+
+def test_a_backbone_that_is_gone_is_one_line(tmp_path):
+    embedder = make_embedder(replace(CONFIG, backbone=f"image:{tmp_path / 'gone'}"))
+    with pytest.raises(CheckpointError, match=r"folder .*gone does not exist: put it back"):
+        _ = embedder.backbone
+
+
+@pytest.fixture
+def colours(tmp_path):
+    """An embedder over colours, and three videos; the model takes 3 of their 4 to 7 features."""
+    config = replace(CONFIG, feature_dim=len(NAMES), max_video_tokens=3, backbone="colours")
+    config = replace(config, backbone_fingerprint=ColourBackbone.spec.fingerprint)
+    embedder = Embedder(
+        make_model(config), Tokenizer(WORDS), "cpu", batch_size=2, backbone=ColourBackbone()
+    )
+    shown = [NAMES[:4], ["red", "blue", "red", "green", "white", "white", "black"], NAMES[1:6]]
+    paths = [write_video(tmp_path / f"{i}.mp4", seconds) for i, seconds in enumerate(shown)]
+    return embedder, paths
+
+
+def test_many_videos_embed_as_one_by_one(colours):
+    embedder, paths = colours
+    seen = []
+    together = embedder.embed_videos([*paths, str(paths[0])], lambda *pair: seen.append(pair))
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert len(embedder.backbone.decoded) == 3  # a path named twice is read once
+    for path, video in zip([*paths, paths[0]], together, strict=True):
+        alone = embedder.embed_video(path)
+        np.testing.assert_array_equal(video.features, alone.features)
+        np.testing.assert_allclose(video.tokens, alone.tokens, atol=1e-6)
+    assert embedder.embed_videos([]) == []
+
+
+def test_one_bad_video_does_not_lose_the_others(colours, tmp_path):
+    embedder, paths = colours
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"no video")
+    with pytest.raises(EmbedVideosError, match=r"^1 of 4 videos could not be .*bad\.mp4") as caught:
+        embedder.embed_videos([paths[0], bad, *paths[1:]])
+    assert "\n" not in str(caught.value)
+    assert list(caught.value.failed) == [bad]
+    assert list(caught.value.embeddings) == paths
+    alone = embedder.embed_video(paths[1])
+    np.testing.assert_allclose(caught.value.embeddings[paths[1]].tokens, alone.tokens, atol=1e-6)
+
+
+def test_a_video_is_pooled_as_one_window_over_all_of_it(colours):
+    embedder, paths = colours
+    video = embedder.embed_video(paths[1])
+    (expected,) = embedder.embed_windows(video.features, [(0, 7)])
+    np.testing.assert_array_equal(video.pooled, expected)
+    again = pickle.loads(pickle.dumps(video))
+    np.testing.assert_array_equal(again.pooled, expected)
+    assert len(pickle.dumps(video)) < 3000  # without the model
+
+
+def test_similarity_compares_texts_with_videos_and_files(colours):
+    embedder, paths = colours
+    videos = embedder.embed_videos(paths)
+    expected = embedder.embed_text(["w1", "w2"]) @ np.stack([video.pooled for video in videos]).T
+    mixed = [videos[0], paths[1], str(paths[2])]
+    np.testing.assert_allclose(embedder.similarity(["w1", "w2"], mixed), expected, atol=1e-6)
+    assert embedder.similarity("w1", videos).shape == (1, 3)
+
+
+def test_an_embedder_shows_what_it_is(tmp_path):
+    assert repr(make_embedder()) == "Embedder(16-d, backbone 'test', cpu)"
+    make_embedder().save_pretrained(tmp_path)
+    again = Embedder.from_pretrained(tmp_path, "cpu")
+    assert repr(again) == f"Embedder('{tmp_path}', 16-d, backbone 'test', cpu)"
+
+
+def lossless(path, frames, rate):
+    """A file that decodes to these very pixels."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264rgb", rate=rate)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt, stream.options = "rgb24", {"qp": "0"}
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(("rate", "per_second"), [(8, 1.0), (5, 2.0), (3, 4.0)])
+def test_frames_in_memory_embed_as_a_file_of_them(colours, tmp_path, rate, per_second):
+    embedder, _ = colours
+    embedder.backbone.frames_per_second = per_second
+    blocks = np.random.default_rng(0).integers(0, 255, (4 * rate + 1, 4, 6, 3), dtype=np.uint8)
+    frames = blocks.repeat(8, axis=1).repeat(8, axis=2)
+    path = lossless(tmp_path / "lossless.mp4", frames, rate)
+    from_file = [frame.rgb(Squash(12, 8)) for frame in sample_frames(path, per_second)]
+    from_memory = [frame.rgb(Squash(12, 8)) for frame in resample_frames(frames, rate, per_second)]
+    assert len(from_file) == len(from_memory)
+    np.testing.assert_allclose(np.stack(from_memory, dtype=int), np.stack(from_file), atol=2)
+    video = embedder.embed_frames(frames, rate)
+    np.testing.assert_array_equal(video.features, embedder.embed_video(path).features)
+
+
+def test_frames_of_another_kind_are_refused(colours):
+    embedder, _ = colours
+    frames = np.zeros((4, 32, 32, 3), dtype=np.uint8)
+    for wrong in (frames.astype(np.float32), frames[0], frames[..., :2], frames[:0]):
+        with pytest.raises(DataError, match=r"frames must be a uint8 array \(N, H, W, 3\)"):
+            embedder.embed_frames(wrong, 8)
+    with pytest.raises(ConfigError, match="frames per second must be positive, got 0"):
+        embedder.embed_frames(frames, 0)
+
+    class FilesOnly:
+        name, spec = "files", ColourBackbone.spec
+
+    other = Embedder(embedder.model, embedder.tokenizer, "cpu", backbone=FilesOnly())
+    with pytest.raises(ConfigError, match="backbone 'files' embeds video files only"):
+        other.embed_frames(frames, 8)
+
+
+def test_the_pushed_folder_is_one_that_loads(monkeypatch, tmp_path):
+    def upload(api, repo_id, folder_path):
+        shutil.copytree(folder_path, tmp_path / "hub")
+        return f"https://hub/{repo_id}"
+
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "token")
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", lambda *_, **__: None)
+    monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", upload)
+    embedder = make_embedder()
+    assert embedder.push_to_hub("somebody/model") == "https://hub/somebody/model"
+    again = Embedder.from_pretrained(tmp_path / "hub")
+    assert again.fingerprint == embedder.fingerprint
+    assert (tmp_path / "hub" / "README.md").read_text().startswith("---\n")
