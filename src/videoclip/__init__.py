@@ -9,6 +9,9 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False  # type checkers take a variable of this name for true
 if TYPE_CHECKING:
     from videoclip import recipes as recipes
+    from videoclip.comparison import ComparedRun as ComparedRun
+    from videoclip.comparison import RunComparison as RunComparison
+    from videoclip.comparison import compare as compare
     from videoclip.config import ClipConfig as ClipConfig
     from videoclip.config import EvaluateConfig as EvaluateConfig
     from videoclip.config import FinetuneConfig as FinetuneConfig
@@ -78,6 +81,7 @@ _HOMES = {
     "Baseline": "evaluation.outcome",
     "ClipConfig": "config",
     "ClipPair": "data.clips",
+    "ComparedRun": "comparison",
     "Confusion": "evaluation.outcome",
     "Cue": "data.captions",
     "DualEncoder": "evaluation.encoders",
@@ -109,6 +113,7 @@ _HOMES = {
     "PlanConfig": "config",
     "PretrainConfig": "config",
     "Result": "evaluation.result",
+    "RunComparison": "comparison",
     "RunResult": "training.run",
     "SearchOptions": "library.search",
     "Thresholds": "zeroshot.confidence",
@@ -124,6 +129,7 @@ _HOMES = {
     "WindowConfig": "zeroshot.windows",
     "World": "distributed",
     "answer": "zeroshot.video",
+    "compare": "comparison",
     "contrastive_loss": "model.losses.infonce",
     "evaluate": "evaluation",
     "extract_features": "features.extract",

@@ -23,6 +23,7 @@ COMMANDS = {
     "pretrain": "train a model on narrated videos; resumes",
     "finetune": "train a model on a benchmark; resumes",
     "evaluate": "score a model on a benchmark, with baselines",
+    "compare": "compare runs and results: settings, losses, scores",
     "ablate": "train and compare variants of the method on a synthetic world",
     "index": "add new and changed videos to a library",
     "search": "find moments in a library by words, or by a clip or picture",

@@ -1,0 +1,35 @@
+"""`videoclip compare`: runs and evaluations side by side."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from videoclip.cli.options import Json
+
+__all__ = ["Compare"]
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Compare runs and evaluations: results, and the settings that differ."""
+
+    runs: Annotated[tuple[Path, ...], Positional, arg(metavar="RUN RUN [RUN ...]")]
+    """Run folders, and files with the output of `videoclip evaluate --json`."""
+    picture: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Draw the losses over the updates into an SVG or PNG file."""
+    json: Json = False
+
+    def run(self) -> int:
+        """Print the comparison."""
+        from videoclip.comparison import compare
+
+        comparison = compare(self.runs)
+        print(json.dumps(comparison.to_dict(), indent=2) if self.json else comparison)
+        if self.picture is not None:
+            comparison.save_picture(self.picture)
+        return 0

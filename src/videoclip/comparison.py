@@ -1,0 +1,187 @@
+"""Runs and evaluations side by side: settings that differ, losses over the updates, results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from videoclip.errors import ConfigError, DataError
+from videoclip.evaluation.result import Result
+from videoclip.files import write_bytes, write_text
+from videoclip.output.figures import new_figure, style, to_png, to_svg
+from videoclip.training.run import RunResult
+from videoclip.training.run_folder import read_log
+
+__all__ = ["ComparedRun", "RunComparison", "compare"]
+
+CURVE_POINTS = 40
+"""Stretches of a run whose losses are averaged into one point of its curve."""
+ABSENT = "-"
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """A training run or an evaluation.
+
+    Attributes:
+        name: Its path, or what was evaluated.
+        settings: Values by dotted name.
+        curve: (update, loss) of a run, averaged over stretches of it; empty for an evaluation.
+        validation: (update, validation loss) of a run.
+        results: Numbers by name: measures, and for a run the last losses.
+    """
+
+    name: str
+    settings: Mapping[str, str | float | None]
+    curve: tuple[tuple[int, float], ...]
+    validation: tuple[tuple[int, float], ...]
+    results: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """Several runs or evaluations; `str()` is a table.
+
+    Attributes:
+        runs: In the order given.
+    """
+
+    runs: tuple[ComparedRun, ...]
+
+    @property
+    def settings(self) -> dict[str, tuple[str | float | None, ...]]:
+        """Values of each setting that is not the same in all runs, in the order of `runs`."""
+        names = dict.fromkeys(name for run in self.runs for name in run.settings)
+        values = {name: tuple(run.settings.get(name) for run in self.runs) for name in names}
+        return {name: found for name, found in values.items() if len(set(found)) > 1}
+
+    @property
+    def results(self) -> dict[str, tuple[float | None, ...]]:
+        """Values of each result, in the order of `runs`; None where a run does not have it."""
+        names = dict.fromkeys(name for run in self.runs for name in run.results)
+        return {name: tuple(run.results.get(name) for run in self.runs) for name in names}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain dicts, ready for JSON."""
+        return {
+            "runs": [asdict(run) for run in self.runs],
+            "settings": self.settings,
+            "results": self.results,
+        }
+
+    def save_picture(self, path: Path | str) -> None:
+        """Draw the losses over the updates into an SVG or PNG file.
+
+        Raises:
+            ConfigError: If the file has another suffix.
+            DataError: If there is no run with a loss.
+        """
+        path = Path(path)
+        if path.suffix not in (".svg", ".png"):
+            raise ConfigError(f"{path}: a picture is written as .svg or .png")
+        if not any(run.curve for run in self.runs):
+            raise DataError("evaluations have no losses to draw: name a run folder")
+        with style():
+            figure = new_figure(720, 380)
+            axes = figure.add_subplot(xlabel="update", ylabel="loss")
+            for run in self.runs:
+                (line,) = axes.plot(*_columns(run.curve), label=run.name)
+                points = _columns(run.validation)
+                axes.plot(*points, "o", markersize=3, color=line.get_color())
+            axes.legend(title="training loss; dots: validation loss")
+            if path.suffix == ".svg":
+                write_text(path, to_svg(figure, "losses of runs over their updates"))
+            else:
+                write_bytes(path, to_png(figure))
+
+    def __str__(self) -> str:
+        """Return the differing settings and the results, one column per run."""
+        rows = [["", *(run.name for run in self.runs)], ["results", *[""] * len(self.runs)]]
+        rows += [[f"  {name}", *map(_text, values)] for name, values in self.results.items()]
+        rows.append(["settings that differ", *[""] * len(self.runs)])
+        rows += [[f"  {name}", *map(_text, values)] for name, values in self.settings.items()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+            for row in rows
+        )
+
+
+def compare(runs: Sequence[Path | str | RunResult | Result]) -> RunComparison:
+    """Compare training runs and evaluations.
+
+    Args:
+        runs: Run folders or results of runs; results of `evaluate`, or JSON files with them
+            (`videoclip evaluate --json`).
+
+    Raises:
+        ConfigError: If there are fewer than two.
+        DataError: If a path is neither a run folder nor such a file.
+    """
+    if len(runs) < 2:
+        raise ConfigError("name at least two runs or results to compare")
+    return RunComparison(tuple(map(_read, runs)))
+
+
+def _read(run: Path | str | RunResult | Result) -> ComparedRun:
+    if isinstance(run, Result):
+        return _evaluation(run.to_dict())
+    path = run.model_folder.parent if isinstance(run, RunResult) else Path(run)
+    file = path / "config.json" if path.is_dir() else path
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if path.is_dir() and "optim" in content:
+            return _run(path, content)
+        return _evaluation(content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise DataError(
+            "is neither a run folder nor a result of `videoclip evaluate --json`", path
+        ) from None
+
+
+def _run(folder: Path, config: Mapping[str, Any]) -> ComparedRun:
+    log = read_log(folder)
+    steps = [(entry["update"], entry["loss"]) for entry in log if "loss" in entry]
+    validation = [(e["update"], e["validation_loss"]) for e in log if "validation_loss" in e]
+    curve = []
+    if steps:
+        parts = np.array_split(np.array(steps), min(CURVE_POINTS, len(steps)))
+        curve = [(int(part[-1, 0]), float(part[:, 1].mean())) for part in parts]
+    results = {"updates": float(len(steps)), **({"loss": curve[-1][1]} if curve else {})}
+    if validation:
+        results["lowest validation loss"] = min(loss for _, loss in validation)
+    for entry in log:
+        results |= entry.get("evaluation", {})  # the last one counts
+    return ComparedRun(str(folder), _flat(config), tuple(curve), tuple(validation), results)
+
+
+def _evaluation(result: Mapping[str, Any]) -> ComparedRun:
+    settings = {"benchmark": result["benchmark"], **result["settings"]}
+    measures = {name: float(measure["value"]) for name, measure in result["measures"].items()}
+    return ComparedRun(str(result["model"]), _flat(settings), (), (), measures)
+
+
+def _flat(settings: Mapping[str, Any], where: str = "") -> dict[str, str | float | None]:
+    """Return nested settings by dotted name; lists as text."""
+    flat: dict[str, str | float | None] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{where}{name}.")
+        else:
+            flat[f"{where}{name}"] = json.dumps(value) if isinstance(value, list) else value
+    return flat
+
+
+def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _text(value: str | float | None) -> str:
+    if value is None:
+        return ABSENT
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
