@@ -40,8 +40,14 @@ def test_an_archive_with_one_json_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"a": 1, "b": [1, 2', r"x\.json:1: breaks off at column \d+: download it again"),
-        ('{"a": 1,\n "b": "cut in ha', r"x\.json:2: breaks off at column 7: download it again"),
+        (
+            '{"a": 1, "b": [1, 2',
+            r"x\.json:1: breaks off at column \d+: fix or download it again",
+        ),
+        (
+            '{"a": 1,\n "b": "cut in ha',
+            r"x\.json:2: breaks off at column 7: fix or download it again",
+        ),
         ('{"a": 1,\n "a": 2}', r"x\.json: 'a' occurs twice: remove one"),
         ("video,start", r"x\.json:1: not JSON"),
     ],

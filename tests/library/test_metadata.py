@@ -35,11 +35,12 @@ def test_videos_are_found_by_path_end_of_path_name_or_stem():
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("m.csv", "camera\nleft\n", r"m\.csv:2: no column says"),
-        ("m.csv", "video,x\na,1,2\n", r"m\.csv:2: more values"),
-        ("m.json", "{", r"m\.json:1: is not valid JSON"),
-        ("m.json", "[1]", "expected a list of rows"),
-        ("m.json", '[{"video": "a", "x": [1]}]', "expected a text or a number"),
+        ("m.csv", "camera\nleft\n", r"m\.csv:2: no column names the video"),
+        ("m.csv", "video,x\na,1,2\n", r"m\.csv:2: 3 of 2 fields"),
+        ("m.json", "{", r"m\.json:1: breaks off"),
+        ("m.json", "[1]", "row 1: expected a table of fields"),
+        ("m.json", '[{"video": "a", "x": [1]}]', "row 1: expected a text or a number"),
+        ("m.json", "3", "expected a list of rows"),
     ],
 )
 def test_mistakes_name_the_line(tmp_path, name, content, message):
@@ -49,7 +50,7 @@ def test_mistakes_name_the_line(tmp_path, name, content, message):
 
 
 def test_unreadable_files_are_said(tmp_path):
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="no such file"):
         read_metadata(tmp_path / "absent.csv")
     (tmp_path / "m.csv").write_bytes(b"video\n\xff\xfe")
     with pytest.raises(DataError, match="not UTF-8"):

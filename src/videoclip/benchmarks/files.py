@@ -220,7 +220,9 @@ def _parse(text: str, path: Path, line: int | None = None) -> Any:
         cut = error.pos >= len(text.rstrip()) - 1 or error.msg.startswith("Unterminated string")
         what = "breaks off" if cut else f"not JSON ({error.msg})"
         raise DataError(
-            f"{what} at column {error.colno}: download it again", path, line or error.lineno
+            f"{what} at column {error.colno}: fix or download it again",
+            path,
+            line or error.lineno,
         ) from error
     except (ValueError, RecursionError) as error:  # numbers too long, tables too deep
         raise DataError(f"not JSON of this kind ({error})", path, line) from error

@@ -1,16 +1,13 @@
-"""Labelled queries, which thresholds of confidence are fitted to."""
+"""Fit the thresholds of a library's confidence levels to labelled queries."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from videoclip.data.subtitles import read_text
-from videoclip.errors import DataError
+from videoclip.benchmarks.files import read_rows
 from videoclip.library.search import SearchOptions
 from videoclip.zeroshot.confidence import Thresholds, fit_thresholds
 
@@ -23,14 +20,14 @@ __all__ = ["FitReport", "LabelledQuery", "fit_library", "read_labels"]
 
 @dataclass(frozen=True)
 class LabelledQuery:
-    """A query whose answer is known.
+    """A query with its correct answer.
 
     Attributes:
         query: The words.
-        video: Name of the right video, with or without folders and extension; "" where nothing in
+        video: Name of the correct video, with or without folders and extension; "" if nothing in
             the library matches.
-        start: Seconds from which the video is right.
-        end: Seconds up to which it is.
+        start: Seconds at which the correct span of the video starts.
+        end: Seconds at which it ends.
     """
 
     query: str
@@ -39,7 +36,7 @@ class LabelledQuery:
     end: float = float("inf")
 
     def accepts(self, moment: Moment) -> bool:
-        """Whether a moment is a right answer: in that video, and not beside that span."""
+        """Whether a moment is correct: in that video, and overlapping that span."""
         path, name = PurePath(moment.path), PurePath(self.video)
         is_video = bool(self.video) and (
             path.parts[-len(name.parts) :] == name.parts or path.stem == self.video
@@ -49,19 +46,19 @@ class LabelledQuery:
 
 @dataclass(frozen=True)
 class FitReport:
-    """What fitting found.
+    """Fitted thresholds and their errors on the labelled queries.
 
     Attributes:
-        thresholds: The fitted ones.
-        num_right: Queries whose first moment is right.
-        num_wrong: The others.
-        miss_rate: Share of right answers that now say "none".
-        false_alarm_rate: Share of wrong answers that do not.
+        thresholds: The fitted thresholds.
+        num_correct: Queries whose first moment is correct.
+        num_incorrect: The other queries with a moment.
+        miss_rate: Share of correct moments whose confidence is now "none".
+        false_alarm_rate: Share of incorrect moments whose confidence is not "none".
     """
 
     thresholds: Thresholds
-    num_right: int
-    num_wrong: int
+    num_correct: int
+    num_incorrect: int
     miss_rate: float
     false_alarm_rate: float
 
@@ -69,8 +66,8 @@ class FitReport:
         return (
             f"thresholds: high from {self.thresholds.high:.2f}, medium from "
             f"{self.thresholds.medium:.2f}, low from {self.thresholds.low:.2f}\n"
-            f"{self.num_right} correct answers ({self.miss_rate:.0%} missed), "
-            f"{self.num_wrong} incorrect answers ({self.false_alarm_rate:.0%} false alarms)"
+            f"{self.num_correct} correct answers ({self.miss_rate:.0%} missed), "
+            f"{self.num_incorrect} incorrect answers ({self.false_alarm_rate:.0%} false alarms)"
         )
 
 
@@ -80,44 +77,38 @@ def read_labels(path: Path | str) -> list[LabelledQuery]:
     Raises:
         DataError: If it cannot be read (path, line).
     """
-    text = read_text(Path(path))
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    if not {"query", "video"} <= set(reader.fieldnames or ()):
-        raise DataError("needs the columns query and video, and may have start and end", path, 1)
-    labels = []
-    for row in reader:
-        try:
-            start, end = float(row.get("start") or 0.0), float(row.get("end") or "inf")
-        except ValueError as error:
-            raise DataError("start and end are seconds", path, reader.line_num) from error
-        if not (query := (row["query"] or "").strip()):
-            raise DataError("there is no query", path, reader.line_num)
-        labels.append(LabelledQuery(query, (row["video"] or "").strip(), start, end))
-    return labels
+    return [
+        LabelledQuery(
+            record.text("query"),
+            record.values["video"].strip(),
+            **{name: record.number(name) for name in ("start", "end") if record.values.get(name)},
+        )
+        for record in read_rows(Path(path), ["query", "video"])
+    ]
 
 
 def fit_library(library: VideoLibrary, labels: Iterable[LabelledQuery]) -> FitReport:
-    """Fit a library's thresholds to labelled queries and record them in it.
+    """Fit a library's thresholds to labelled queries, and store them in the library.
 
     Raises:
-        DataError: If all answers are right, or all are wrong.
+        DataError: If all first moments are correct, or none is.
     """
     labels = list(labels)
-    options = SearchOptions(top_k=1, speech=0.0)  # hearing raises the level by itself
+    options = SearchOptions(top_k=1, speech=0.0)  # narration raises the level by itself
     answers = library.search_many([label.query for label in labels], options)
-    judged = [
+    graded = [
         (moments[0].strength, label.accepts(moments[0]))
         for label, moments in zip(labels, answers, strict=True)
         if moments
     ]
-    thresholds = fit_thresholds([s for s, _ in judged], [right for _, right in judged])
+    thresholds = fit_thresholds([s for s, _ in graded], [is_correct for _, is_correct in graded])
     library.thresholds = thresholds
-    right = [strength for strength, is_right in judged if is_right]
-    wrong = [strength for strength, is_right in judged if not is_right]
+    correct = [strength for strength, is_correct in graded if is_correct]
+    incorrect = [strength for strength, is_correct in graded if not is_correct]
     return FitReport(
         thresholds=thresholds,
-        num_right=len(right),
-        num_wrong=len(wrong),
-        miss_rate=sum(strength < thresholds.low for strength in right) / len(right),
-        false_alarm_rate=sum(strength >= thresholds.low for strength in wrong) / len(wrong),
+        num_correct=len(correct),
+        num_incorrect=len(incorrect),
+        miss_rate=sum(strength < thresholds.low for strength in correct) / len(correct),
+        false_alarm_rate=sum(strength >= thresholds.low for strength in incorrect) / len(incorrect),
     )
