@@ -26,6 +26,8 @@ from videoclip.library.library import VideoLibrary
 
 PACKAGE = f"{Path(videoclip.__file__).parent}{os.sep}"
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "videos"
+LAYERS = {"features/efficientnet.py", "model/encoders.py", "model/transformer.py"}
+"""Files that only define layers, run inside the forward pass of a backbone or model."""
 SUBTITLES = "WEBVTT\n\n00:01.000 --> 00:02.000\nA rabbit in a meadow.\n"
 
 
@@ -53,13 +55,25 @@ def functions_run() -> Iterator[dict[str, list[str]]]:
         threading.setprofile(None)  # type: ignore[arg-type]
 
 
-def walk(title: str, call: Callable[[], object], functions: bool) -> None:
-    """Run a call and print the files it passed through, in order."""
+def walk(title: str, call: Callable[[], object], last: str, functions: bool) -> None:
+    """Run a call and print the files it passed through, in order.
+
+    Args:
+        title: Name of the walk.
+        call: What to run.
+        last: File at which the walk is at its goal; files after it are listed apart.
+        functions: Whether to print the functions too.
+    """
     with functions_run() as found:
         call()
-    print(f"{title}: {len(found)} files")
-    for file, names in found.items():
-        print(f"  {file}  {', '.join(names) if functions else ''}".rstrip())
+    files = list(found)
+    goal = files.index(last) + 1 if last else len(files)
+    num_layers = len(LAYERS.intersection(files[:goal]))
+    print(f"{title}: {goal} files, of which {num_layers} are layers inside networks")
+    for number, file in enumerate(files, start=1):
+        if number == goal + 1:
+            print(f"  after that, {len(files) - goal} more:")
+        print(f"  {file}  {', '.join(found[file]) if functions else ''}".rstrip())
 
 
 def main() -> None:
@@ -74,8 +88,18 @@ def main() -> None:
             (folder / clip).with_suffix(".vtt").write_text(SUBTITLES)
         with VideoLibrary(folder / "library", embedder, model="starter") as library:
             library.update(folder / "mdn_frog.mp4")
-            walk("update", lambda: library.update(folder / "mdn_rabbit.mp4"), functions)
-            walk("search", lambda: library.search("a rabbit in a meadow"), functions)
+            walk(
+                "update(path) to a stored vector",
+                lambda: library.update(folder / "mdn_rabbit.mp4"),
+                "library/vectors.py",
+                functions,
+            )
+            walk(
+                "search(query) to moments",
+                lambda: library.search("a rabbit in a meadow"),
+                "",
+                functions,
+            )
 
 
 if __name__ == "__main__":
