@@ -30,7 +30,7 @@ call("synth", root / "world", "--num-videos", 3, "--workers", 1, "--pixels", 32,
 (root / "vocab.txt").write_text("\n".join(WORDS))
 videos, run = root / "world" / "videos", root / "run"
 call("extract", videos, "--features", root / "features", "--backbone", "colour", "--workers", 0)
-call("pretrain", "tiny", "--data", videos, "--store", root / "features", "--out", run,
+call("pretrain", "tiny", "--data", videos, "--features", root / "features", "--out", run,
      "--vocabulary", root / "vocab.txt", "--model.vocab-size", len(WORDS), "--model.cls-id", 2,
      "--model.sep-id", 3, "--model.feature-dim", 3, "--model.backbone", "colour",
      "--model.hidden-size", 16, "--model.num-heads", 2, "--model.num-video-layers", 1,
