@@ -18,7 +18,10 @@ __all__ = ["DualEncoder", "EmbedderEncoder", "FrameEncoder"]
 
 
 class DualEncoder(Protocol):
-    """Turns frozen features and texts into comparable embeddings."""
+    """Turns frozen features and texts into comparable embeddings.
+
+    A subclass inherits the last two methods if it has neither a head nor a re-ranker.
+    """
 
     @property
     def name(self) -> str:
@@ -57,8 +60,12 @@ class DualEncoder(Protocol):
         ...
 
     def classify_seconds(self, features: RealArray, *, attend_cls: bool) -> FloatArray:
-        """Score each feature (T, D) for background and the head's classes: (T, K)."""
-        ...
+        """Score each feature (T, D) for background and the head's classes: (T, K).
+
+        Raises:
+            ConfigError: If the model has no head.
+        """
+        raise ConfigError(f"'{self.name}' has no classes of its own")
 
     def pair_scorer(self, texts: Sequence[str], clips: Sequence[RealArray]) -> PairScorer:
         """Return the re-ranker for pairs of N texts and M clips (T, D).
@@ -66,7 +73,7 @@ class DualEncoder(Protocol):
         Raises:
             ConfigError: If the model has none.
         """
-        ...
+        raise ConfigError(f"'{self.name}' has no re-ranker: set rerank_top to 0")
 
 
 class EmbedderEncoder:
@@ -77,26 +84,14 @@ class EmbedderEncoder:
         self.embed_text = embedder.embed_text
         self.embed_windows = embedder.embed_windows
         self.classify_seconds = embedder.classify_features
+        self.temperature = embedder.temperature
+        self.classes = embedder.config.classes
+        self.max_clip_features = embedder.config.max_video_tokens
 
     @property
     def name(self) -> str:
         """Fingerprint of the weights."""
         return f"model {self._embedder.fingerprint}"
-
-    @property
-    def temperature(self) -> float:
-        """The model's temperature, which may have been learned."""
-        return self._embedder.temperature
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Classes the model was fine-tuned on."""
-        return self._embedder.config.classes
-
-    @property
-    def max_clip_features(self) -> int:
-        """The model's longest clip."""
-        return self._embedder.config.max_video_tokens
 
     def check(self, spec: FeatureSpec) -> None:
         """Compare backbone, dimension, rate and normalisation."""
@@ -116,7 +111,7 @@ class _TextEncoder(Protocol):
     def embed_text(self, texts: Sequence[str]) -> FloatArray: ...
 
 
-class FrameEncoder:
+class FrameEncoder(DualEncoder):
     """Baseline without training: means of frame features of a backbone with a text encoder.
 
     Features and texts are compared by cosine, for which such backbones are trained.
@@ -167,14 +162,6 @@ class FrameEncoder:
     def embed_seconds(self, features: RealArray, *, attend_cls: bool) -> FloatArray:
         """Return unit features, without context or [CLS]."""
         return _unit(features)
-
-    def classify_seconds(self, features: RealArray, *, attend_cls: bool) -> FloatArray:
-        """Raise a ConfigError: frames have no head."""
-        raise ConfigError("the 'frames' baseline has no classes of its own")
-
-    def pair_scorer(self, texts: Sequence[str], clips: Sequence[RealArray]) -> PairScorer:
-        """Raise a ConfigError: frames have no re-ranker."""
-        raise ConfigError("the 'frames' baseline has no re-ranker: set rerank_top to 0")
 
 
 def _unit(vectors: RealArray) -> FloatArray:
