@@ -1,10 +1,10 @@
-"""Running `videoclip index` again on an unchanged folder of 10,000 videos.
+"""Time of `videoclip index` on an unchanged folder of 10,000 videos.
 
     python bench/unchanged.py [--videos N]
 
-The videos are links to one clip of the shared folder, with subtitles beside every second of them;
-their rows in the catalogue are written directly, as indexing them would. What is timed is the whole
-command, the start of Python and the model included; CPU time of the command, and by the wall.
+The videos are links to one clip of the shared folder; every second one has subtitles. Their rows
+are written directly to the catalogue, with the values that indexing would give. The whole command
+is timed, including the start of Python and of the model: wall-clock time and CPU time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SUBTITLES = "WEBVTT\n\n00:01.000 --> 00:02.000\nA rabbit in a meadow.\n"
 
 
 def fill(folder: Path, library: Path, num_videos: int) -> None:
-    """Make the folder and a library that knows it."""
+    """Create the folder and a library in which it is indexed."""
     first = folder / "0" / "00000.mp4"
     with VideoLibrary(library, Embedder.from_pretrained("starter"), model="starter") as opened:
         for number in range(num_videos):
@@ -48,14 +48,14 @@ def fill(folder: Path, library: Path, num_videos: int) -> None:
         with catalog.writing():
             for path in sorted(folder.rglob("*.mp4")):
                 beside = path.with_suffix(".vtt")
-                told = beside.exists()
+                has_subtitles = beside.exists()
                 video = replace(
                     known,
                     path=str(path),
-                    narration_path=str(beside) if told else None,
-                    narration_mtime_ns=beside.stat().st_mtime_ns if told else None,
+                    narration_path=str(beside) if has_subtitles else None,
+                    narration_mtime_ns=beside.stat().st_mtime_ns if has_subtitles else None,
                 )
-                catalog.add(video, read_subtitles(beside) if told else [])
+                catalog.add(video, read_subtitles(beside) if has_subtitles else [])
 
 
 def main() -> None:

@@ -1,1 +1,1 @@
-"""A user's own videos: index, moments, confidence, exports."""
+"""A user's own videos, indexed and searched."""

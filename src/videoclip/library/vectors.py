@@ -203,11 +203,11 @@ class MatrixStore:
 
     def _index(self) -> approximate.ApproximateIndex | None:
         """Return the approximate index, opened again if it has been replaced."""
-        if not approximate.can_build():
-            return None
         try:
             status = self.index_path.stat()
         except FileNotFoundError:
+            return None
+        if not approximate.can_build():
             return None
         version = status.st_ino, status.st_mtime_ns
         if self._opened is None or self._opened[0] != version:
