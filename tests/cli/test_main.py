@@ -2,10 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from videoclip.cli import COMMANDS, main
+from videoclip.cli import COMMANDS, EXIT_STATUSES, main
 
 
 def run(*arguments):
@@ -23,17 +24,19 @@ def test_help_never_imports_torch():
     assert all(name in done.stdout for name in COMMANDS)
 
 
-@pytest.mark.parametrize("name", [c for c in COMMANDS if c != "pretrain"])
-def test_help_of_every_command_needs_no_torch(name):
+@pytest.mark.parametrize(
+    "arguments", [*map(str.split, COMMANDS), ["pretrain", "small"], ["finetune", "youcook2"]]
+)
+def test_help_of_every_command_needs_no_torch(arguments):
     code = (
         "import sys, videoclip.cli\n"
-        f"try: videoclip.cli.main([{name!r}, '--help'])\n"
+        f"try: videoclip.cli.main([*{arguments!r}, '--help'])\n"
         "except SystemExit as end: assert not end.code, end.code\n"
         "assert 'torch' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "usage: videoclip " + name in done.stdout
+    assert "usage: videoclip " + arguments[0] in done.stdout
 
 
 def test_version(capsys):
@@ -44,6 +47,19 @@ def test_version(capsys):
 def test_no_command_is_wrong_usage(capsys):
     assert main([]) == 2
     assert "First steps: videoclip demo" in capsys.readouterr().out
+
+
+def test_help_is_a_command_too(capsys):
+    assert main(["help"]) == main(["-h"]) == 0
+    first, second = capsys.readouterr().out.split("usage: videoclip COMMAND")[1:]
+    assert first == second
+
+
+def test_a_command_without_videos_is_wrong_usage(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["index"])
+    assert ended.value.code == 2
+    assert "index: error: name at least one VIDEO" in capsys.readouterr().err
 
 
 def test_unknown_commands_suggest_the_nearest(capsys):
@@ -82,3 +98,12 @@ def test_a_reader_that_stops_reading_is_no_error():
     command = f"{sys.executable} -m videoclip --help | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_exit_statuses_are_documented_in_one_place(capsys):
+    page = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
+    assert main(["--help"]) == 0
+    overview = capsys.readouterr().out
+    for status, meaning in EXIT_STATUSES.items():
+        assert f"| {status} | {meaning} |" in page
+        assert meaning in overview

@@ -38,7 +38,24 @@ def test_a_folder_says_what_it_holds(loaded, tmp_path):
 
 def test_a_device_is_chosen_only_on_request():
     assert choose_device("cpu") == "cpu"
-    assert choose_device("auto") == ("cpu:0" if torch.cuda.is_available() else "cpu")
+    assert choose_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("warp", "unknown device 'warp'; use cpu, cuda or auto"),
+        pytest.param(
+            "cuda",
+            "cannot use device 'cuda'",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+    ],
+)
+def test_an_impossible_device_is_one_line(device, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        choose_device(device)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}"])

@@ -68,10 +68,14 @@ def choose_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=device)
+        name = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"unknown device '{device}'; use cpu, cuda or auto") from None
+    try:
+        torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"cannot use device '{device}' ({reason}); try cpu") from None
+        raise ConfigError(f"cannot use device '{device}' ({reason}); use cpu or auto") from None
     return device
 
 
