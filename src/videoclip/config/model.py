@@ -38,11 +38,15 @@ class ModelConfig:
     hidden_size: int = 768
     """Width H of both towers, and of the embedding: E = H."""
     num_video_layers: int = 6
+    """Layers of the video tower."""
     num_text_layers: int = 12
+    """Layers of the text tower."""
     num_heads: int = 12
+    """Attention heads of each layer."""
     intermediate_size: int = 3072
     """Width of the feed-forward layers."""
     dropout: float = 0.1
+    """Share of activations that are dropped in training."""
     shared_encoder: bool = False
     """Use one encoder for both modalities, of `num_text_layers` layers (paper's ablation)."""
     num_bridge_classes: int = 0
@@ -58,10 +62,15 @@ class ModelConfig:
     Empty: no head."""
 
     vocab_size: int = 30522
+    """Word pieces in the vocabulary."""
     max_positions: int = 512
+    """Positions of the embedding tables: the longest sequence with special tokens."""
     pad_id: int = 0
+    """Id of [PAD] in the vocabulary."""
     cls_id: int = 101
+    """Id of [CLS] in the vocabulary."""
     sep_id: int = 102
+    """Id of [SEP] in the vocabulary."""
     max_video_tokens: int = 32
     """Longest video clip, in features."""
     max_text_tokens: int = 61
@@ -75,6 +84,7 @@ class ModelConfig:
     temperature: float = 1.0
     """Similarities are divided by it before the softmax."""
     learn_temperature: bool = False
+    """Train the temperature."""
     learn_logit_bias: bool = False
     """A learned constant added to the logits, for the sigmoid loss."""
 

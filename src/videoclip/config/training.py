@@ -41,9 +41,11 @@ class ClipConfig:
     clips_per_video: int = 16
     """Clip pairs drawn from a video each time it is visited."""
     min_text_tokens: int = 8
+    """Shortest target length of a text clip."""
     max_text_tokens: int = 64
     """Target length of a text clip, drawn uniformly from [min_text_tokens, max_text_tokens]."""
     min_video_seconds: int = 3
+    """Shortest length of a video clip."""
     max_video_seconds: int = 32
     """Length of a video clip, drawn uniformly from [min_video_seconds, max_video_seconds]."""
     max_text_span_seconds: float = 256.0
@@ -84,6 +86,7 @@ class PlanConfig:
     """`retrieval`: similar videos share a batch (the method); `mined`: similar videos, but not the
     most similar ones, which are likely false negatives."""
     videos_per_batch: int = 32
+    """Videos in a batch of one process."""
     num_neighbours: int = 64
     """`retrieval`: nearest videos a batch is sampled from (2k in the paper; k is its "retrieve k"
     ablation)."""
@@ -124,6 +127,7 @@ class LossConfig:
     """The contrastive loss, a module of `model/losses`. Source: paper, section 3.2."""
 
     kind: LossKind = "infonce"
+    """`infonce`: symmetric InfoNCE (the method); the others are modules of `model/losses`."""
     negatives: Literal["local", "global"] = "local"
     """`local`: this process's batch, as released; `global`: gathered over all processes."""
     soft_target_share: float = 0.0
@@ -155,9 +159,13 @@ class OptimConfig:
     optimizer: Literal["adamw", "fairseq_adam"] = "fairseq_adam"
     """`fairseq_adam` adds epsilon to sqrt(v) before the bias correction, as the release does."""
     lr: float = 5e-5
+    """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.98)
+    """Decay rates of Adam's two moving averages."""
     eps: float = 1e-8
+    """Adam's epsilon."""
     weight_decay: float = 0.0
+    """Decoupled weight decay."""
     clip_norm: float = 2.0
     """Largest norm of the gradient over all parameters; 0: no clipping."""
     schedule: Literal["polynomial", "cosine", "constant"] = "polynomial"
@@ -182,9 +190,12 @@ class RunConfig:
     """What pre-training and fine-tuning have in common."""
 
     name: str = "paper"
+    """Name of the recipe, for logs and reports."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     epochs: int = 25
+    """Passes over the training videos."""
     seed: int = 1
+    """Seed of every random choice."""
     frozen: tuple[str, ...] = ()
     """Prefixes of parameter names that are not trained."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -199,6 +210,7 @@ class RunConfig:
     validation_videos: int = 0
     """Videos held out (the last of a seeded shuffle) for the validation loss; 0: none."""
     save_every_updates: int = 500
+    """Updates from one checkpoint to the next."""
     save_every_seconds: float = 600.0
     """A checkpoint is also saved when the last one is this old; 0: by updates alone."""
     keep_checkpoints: int = 2
