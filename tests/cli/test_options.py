@@ -106,6 +106,7 @@ OTHER_MEANING = {
 
 OTHER_DEFAULT = {
     "--model": "a library keeps its model, so index and search have no default",
+    "--num-videos": "a world to look at is small, one to compare training on is not",
     "--features": "some commands need it, index and pretrain can compute features",
 }
 """Flags that have another default in some commands, with the reason."""
