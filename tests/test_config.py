@@ -13,6 +13,7 @@ from videoclip.config import (
     PlanConfig,
     PretrainConfig,
     from_dict,
+    ignored_settings,
     to_dict,
 )
 from videoclip.errors import ConfigError
@@ -126,3 +127,31 @@ def test_whole_numbers_do_for_floats():
 def test_contradictions_are_refused(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES.values(), *FINETUNING.values()])
+def test_recipes_have_no_ignored_settings(recipe):
+    assert ignored_settings(recipe()) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "names"),
+    [
+        (PretrainConfig(plan=PlanConfig(drop_nearest=2)), ["plan.drop_nearest"]),
+        (PretrainConfig(clips=ClipConfig(num_candidates=2)), ["clips.num_candidates"]),
+        (PretrainConfig(frames_at_once=2), ["frames_at_once"]),
+        (FinetuneConfig(window_step=8), ["window_step"]),
+        (FinetuneConfig(benchmark="crosstask", chunk_pairs=8), ["chunk_pairs"]),
+        (FinetuneConfig(benchmark="coin", head="texts"), []),
+    ],
+)
+def test_ignored_settings_are_named(config, names):
+    sentences = ignored_settings(config)
+    assert [sentence.split()[0] for sentence in sentences] == names
+    assert all(" is ignored: it is for " in sentence for sentence in sentences)
+
+
+def test_base_has_the_paper_s_sizes_and_our_loss():
+    paper, base = RECIPES["paper"](), RECIPES["base"]()
+    assert base.model.hidden_size == paper.model.hidden_size and base.epochs == paper.epochs
+    assert base.model.learn_temperature and base.plan.kind == "mined"

@@ -136,6 +136,59 @@ def test_a_run_starts_from_a_model(world, tmp_path, capsys):
     assert facts["init_from"] != "random"
 
 
+def test_a_run_is_replayed_from_its_config(world, tmp_path, capsys):
+    assert main(arguments(world, tmp_path / "first", "--seed", "5")) == 0
+    config = tmp_path / "first" / "config.json"
+    places = arguments(world, tmp_path / "again")[2:10]
+    assert main(["pretrain", "--config", str(config), *places]) == 0
+    weights = [tmp_path / run / "model" / "model.safetensors" for run in ("first", "again")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert config.read_text() == (tmp_path / "again" / "config.json").read_text()
+
+
+def test_the_config_is_printed_without_anything_else(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["pretrain", "small", "--print-config", "--optim.lr", "0.25"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    config = json.loads(text)
+    assert config["optim"]["lr"] == 0.25 and config["name"] == "small"
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(SystemExit):
+        main(["pretrain", "--config", str(path), "--print-config"])
+    assert capsys.readouterr().out == text
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"version": 99}, "config version 99 is newer than 1"),
+        ({"unheard_of": 1}, "unknown setting 'unheard_of'"),
+        ({"clips": {"text_capacity": 61}}, "unknown setting 'clips.text_capacity'"),
+    ],
+)
+def test_a_config_of_another_version_is_one_line(tmp_path, capsys, changes, words):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"version": 1, **changes}))
+    assert main(["pretrain", "--config", str(path), "--data", "x", "--out", "y"]) == 1
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1 and str(path) in error
+    assert main(["pretrain", "--config", str(tmp_path / "none"), "--data", "x", "--out", "y"]) == 1
+    assert "cannot read the config of a run" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_extended_on_request(world, tmp_path, capsys):
+    assert main(arguments(world, tmp_path)) == 0
+    more = arguments(world, tmp_path, "--epochs", "3")
+    assert main(more) == 1
+    assert "epochs: 2 -> 3" in capsys.readouterr().err
+    assert main([*more, "--extend", "--json"]) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out)["num_updates"] == 9
+    assert "extending from 2 to 3 epochs: from update 6 on" in output.err
+
+
 def test_nothing_to_learn_from_is_said(world, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     command = arguments(world, tmp_path / "run", "--data", str(tmp_path / "empty"))

@@ -17,7 +17,7 @@ from videoclip.errors import CheckpointError, ConfigError, DataError
 from videoclip.evaluation import evaluate
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import FINETUNING
-from videoclip.training.finetune import finetune
+from videoclip.training.finetune import finetune, num_held_out
 from videoclip.training.run_folder import RunFolder, read_log
 from videoclip.training.trainer import Trainer
 
@@ -178,6 +178,23 @@ def test_the_same_command_twice_trains_once(told, tmp_path):
         run(told, tmp_path, replace(config, pairs_per_batch=8))
     with pytest.raises(ConfigError, match=r"facts|start"):
         run(told, tmp_path, config, model=untrained(told[1], normalize=False))
+
+
+def test_at_most_a_tenth_of_few_videos_is_held_out(told, tmp_path, capsys):
+    assert [num_held_out(67, n) for n in (1333, 670, 100, 12, 1)] == [67, 67, 10, 1, 1]
+    assert num_held_out(0, 100) == 0
+    source, tokenizer = told
+    config = replace(recipe("coin", epochs=1), validation_videos=99)
+    finetune(
+        config,
+        untrained(tokenizer),
+        source / "store",
+        source / "annotations" / "coin",
+        tmp_path,
+    )
+    data = json.loads((tmp_path / "facts.json").read_text())["data"]
+    assert data["held-out videos"] == (data["videos"] + data["held-out videos"]) // 10
+    assert "held out for validation, at most a tenth, instead of 99" in capsys.readouterr().err
 
 
 def test_what_cannot_be_fine_tuned(told, tmp_path):

@@ -29,6 +29,7 @@ from videoclip.errors import (
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training import pretrain as module
 from videoclip.training.run_folder import RunFolder, read_log
+from videoclip.training.trainer import Trainer
 
 pretrain = functools.partial(module.pretrain, tokenizer=tokenizer())
 RETRIEVAL = PlanConfig(
@@ -275,6 +276,97 @@ def test_a_disk_that_is_full_elsewhere_is_one_line_too(corpus, tmp_path, monkeyp
     monkeypatch.setattr(RunFolder, place, full)
     with pytest.raises(CheckpointError, match=r"cannot write there \(.*No space left"):
         pretrain(tiny_config(), corpus, tmp_path, show_progress=False)
+
+
+def test_a_finished_run_trains_on_with_the_same_data_only(corpus, tmp_path, capsys):
+    config = tiny_config(optim=replace(tiny_config().optim, warmup_updates=1))
+    pretrain(config, corpus, tmp_path, show_progress=False)
+    longer = replace(config, epochs=4)
+    with pytest.raises(ConfigError, match=r"epochs: 2 -> 4.*more epochs, extend it"):
+        pretrain(longer, corpus, tmp_path)
+    with pytest.raises(ConfigError, match=r"data.videos: 12 -> 9"):
+        pretrain(longer, corpus.select(range(9)), tmp_path, extend=True)
+    with pytest.raises(ConfigError, match=r"optim.lr"):
+        other = replace(longer, optim=replace(config.optim, lr=1.0))
+        pretrain(other, corpus, tmp_path, extend=True)
+    first = losses(tmp_path)
+    result = pretrain(longer, corpus, tmp_path, extend=True)
+    assert result.num_updates == 8 and losses(tmp_path)[:4] == first
+    log = [entry for entry in read_log(tmp_path) if "loss" in entry]
+    assert log[4]["lr"] > log[3]["lr"]  # the cosine of eight updates is not at its end yet
+    assert f"(0 -> {log[4]['lr']:.2g})" in capsys.readouterr().err
+    # Once more with the same request: it is complete.
+    assert pretrain(longer, corpus, tmp_path, extend=True, show_progress=False) == result
+
+
+def test_an_unfinished_run_cannot_be_extended(corpus, tmp_path):
+    def stop(entry):
+        if entry["update"] == 3:
+            raise KeyboardInterrupt
+
+    config = tiny_config(save_every_updates=1)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(config, corpus, tmp_path, on_log=stop, show_progress=False)
+    with pytest.raises(ConfigError, match="only a finished run can be extended: finish its 2"):
+        pretrain(replace(config, epochs=4), corpus, tmp_path, extend=True)
+
+
+def test_checkpoints_are_saved_by_time_too_and_change_nothing(corpus, tmp_path):
+    config = tiny_config(epochs=2, plan=replace(RETRIEVAL, kind="shuffled"), keep_checkpoints=99)
+    expected = unbroken(config, corpus, tmp_path / "seldom")
+    often = replace(config, save_every_seconds=1e-9)
+    assert unbroken(often, corpus, tmp_path / "often") == expected
+    counts = [len(list(tmp_path.glob(f"{run}/checkpoints/*"))) for run in ("seldom", "often")]
+    assert counts == [1, 8]
+    # The interval may change: it decides nothing but how much is lost.
+    pretrain(often, corpus, tmp_path / "seldom", show_progress=False)
+
+
+def test_two_processes_agree_on_when_to_save(corpus, tmp_path):
+    def work(world):
+        # What the other processes think does not count.
+        config = tiny_config(keep_checkpoints=99, plan=replace(RETRIEVAL, kind="shuffled"))
+        interval = 1e-9 if world.on_main else 1e9
+        saved, save = [], Trainer.step
+
+        def step(trainer, *batches):
+            report = save(trainer, *batches)
+            saved.append(trainer.save_due)
+            return report
+
+        Trainer.step = step
+        config = replace(config, save_every_seconds=interval)
+        pretrain(config, corpus, tmp_path / "run", world=world, show_progress=False)
+        return saved
+
+    assert on_two_ranks(work, tmp_path) == [[True] * 4] * 2
+
+
+def test_ignored_settings_are_logged_at_the_start(corpus, tmp_path, caplog):
+    plan = PlanConfig(kind="shuffled", videos_per_batch=6, drop_nearest=2)
+    pretrain(tiny_config(plan=plan, epochs=1), corpus, tmp_path, show_progress=False)
+    assert caplog.messages == ["plan.drop_nearest is ignored: it is for plan.kind 'mined'"]
+
+
+def test_a_recipe_a_folder_and_a_run_are_enough(corpus, tmp_path, capsys):
+    (tmp_path / "videos").mkdir()
+    for video in corpus:
+        cues = [f"00:00:0{s}.000 --> 00:00:0{s + 2}.000\nnow the egg\n" for s in (0, 3, 6)]
+        text = "WEBVTT\n\n" + "\n".join(cues)
+        (tmp_path / "videos" / f"{video.video_id}.vtt").write_text(text)
+    config = tiny_config(validation_videos=2)
+    result = pretrain(
+        config,
+        data=tmp_path / "videos",
+        out=tmp_path / "run",
+        features=corpus.store,
+        show_progress=False,
+    )
+    assert result.after["clips"] == 8 and capsys.readouterr().err == ""
+    with pytest.raises(ConfigError, match="unknown recipe 'smal'; perhaps you meant 'small'"):
+        pretrain("smal", corpus, tmp_path / "other")
+    with pytest.raises(IndexMismatchError, match="made-up"):
+        pretrain("small", corpus, tmp_path / "other")
 
 
 def test_a_run_folder_that_is_a_file_is_one_line(corpus, tmp_path):
