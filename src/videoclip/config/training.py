@@ -19,11 +19,13 @@ __all__ = [
     "RunConfig",
 ]
 
+_FOLDER = Path(__file__).parents[1] / "model" / "losses"
+LOSSES = tuple(sorted(module.name for module in pkgutil.iter_modules([str(_FOLDER)])))
+"""Names of all losses: the modules of `videoclip.model.losses`, which are not imported here."""
 if TYPE_CHECKING:
     LossKind: TypeAlias = str
-else:  # the names of the modules in model/losses, which are not imported here
-    _LOSSES = Path(__file__).parents[1] / "model" / "losses"
-    LossKind = Literal[tuple(sorted(m.name for m in pkgutil.iter_modules([str(_LOSSES)])))]
+else:
+    LossKind = Literal[LOSSES]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,12 +143,14 @@ class LossConfig:
     """Temperature of the re-ranker's softmax."""
 
     def __post_init__(self) -> None:
+        known = ", ".join(map(repr, LOSSES))
+        require(self.kind in LOSSES, f"loss.kind must be one of {known}, got {self.kind!r}")
         require(0.0 <= self.soft_target_share < 1.0, "loss.soft_target_share must be in [0, 1)")
+        has_softmax = self.kind in ("infonce", "text_to_video", "video_to_text")
         require(
-            not self.soft_target_share
-            or (self.kind not in ("mil_nce", "sigmoid") and self.negatives == "local"),
+            not self.soft_target_share or (has_softmax and self.negatives == "local"),
             "loss.soft_target_share needs a softmax over a local batch: loss.negatives 'local' "
-            "and a loss.kind other than 'mil_nce' and 'sigmoid'",
+            f"and loss.kind 'infonce', 'text_to_video' or 'video_to_text', not {self.kind!r}",
         )
         require(self.num_hard_negatives > 0, "loss.num_hard_negatives must be positive")
         require(self.reranking_temperature > 0, "loss.reranking_temperature must be positive")

@@ -2,7 +2,7 @@
 
 Video sites write automatic captions as rolling screens: each cue repeats the line above the one
 being spoken, so that every word occurs two or three times. `unroll` keeps what each cue adds, and
-keeps what a speaker does say twice.
+keeps what a speaker really repeats.
 """
 
 from __future__ import annotations

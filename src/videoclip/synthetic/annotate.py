@@ -333,5 +333,5 @@ def _json_text(value: Any) -> str:
 
 
 def _video_url(video: SyntheticVideo) -> str:
-    """Return where a video lies in the folder of its world."""
+    """Return the path of a video in the folder of its world."""
     return f"videos/{video.video_id}.mp4"

@@ -218,7 +218,7 @@ def place_texture(place: str, size: int, rng: np.random.Generator) -> NDArray[np
 
     The lamp is part of it.
     """
-    unit = size / 128  # textures keep their look at any size
+    unit = size / 128  # textures look the same at any size
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / np.float32(unit)
     x, y = x + rng.uniform(0, 40), y + rng.uniform(0, 40)
     rough = _noise(rng, size, max(2, round(3 * unit)))
@@ -248,24 +248,24 @@ def place_texture(place: str, size: int, rng: np.random.Generator) -> NDArray[np
         case _:
             raise AssertionError(f"no place {place}")
     tint = np.asarray(colour, np.float32) * rng.uniform(0.9, 1.08, 3)
-    picture = tint + np.asarray(relief, np.float32)[..., None]  # (size, size, 3)
-    _furnish(picture, rng)
+    image = tint + np.asarray(relief, np.float32)[..., None]  # (size, size, 3)
+    _furnish(image, rng)
     share = np.linspace(0, 1, size, dtype=np.float32)
-    picture *= lamp(share[None, :], share[:, None])[..., None]
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    image *= lamp(share[None, :], share[:, None])[..., None]
+    return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def _furnish(picture: RealArray, rng: np.random.Generator) -> None:
+def _furnish(image: RealArray, rng: np.random.Generator) -> None:
     """Hang a curtain on the left of a scene and stand a shelf on its right.
 
-    What an object hides of them tells where it is, whatever its colour.
+    Objects hide parts of them, so that features of any kind can locate an object.
     """
-    size = len(picture)
+    size = len(image)
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / np.float32(size)
     folds = 0.75 + 0.35 * np.sin(x * 110 + np.sin(y * 9))
     curtain = x < rng.uniform(0.2, 0.26)
-    picture[curtain] = (np.asarray((196, 92, 140)) * folds[..., None])[curtain]
+    image[curtain] = (np.asarray((196, 92, 140)) * folds[..., None])[curtain]
     shelf = x > rng.uniform(0.74, 0.8)
     boards = (y * 7.3) % 1 < 0.22
     depth = np.where(boards, 1.15, 0.7)
-    picture[shelf] = (np.asarray((96, 168, 160)) * depth[..., None])[shelf]
+    image[shelf] = (np.asarray((96, 168, 160)) * depth[..., None])[shelf]

@@ -1,7 +1,7 @@
 """The narration of videos: labels and paraphrases of steps, chatter, and misaligned speech.
 
-`label` and `describe` put a step into words, `narrate` decides who says what and when, `webvtt`
-writes it as a file, by default in the form of a video site's automatic captions.
+`label` and `describe` put a step into words, `narrate` decides what is said when, and `webvtt`
+formats it as a file, by default like the automatic captions of a video site.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ class SpokenCue:
 
 
 def narrate(video: SyntheticVideo, world: SyntheticWorld) -> tuple[SpokenCue, ...]:
-    """Return what is said in a video: sorted, without overlap, inside the video.
+    """Return the cues spoken in a video: sorted, without overlap, inside the video.
 
     The first sentence about a step begins `lead_seconds` before the step on average, with standard
     deviation `lead_sd_seconds`; a long step may get a second one from its middle on. Speech that
@@ -258,7 +258,7 @@ def webvtt(cues: Sequence[SpokenCue], rolling: bool = True) -> str:
     """Return cues as a WebVTT file.
 
     Args:
-        cues: What is said.
+        cues: Sorted, without overlap.
         rolling: As automatic captions on video sites are: the previous line stays above the new
             one, every line is repeated in a cue of 10 ms, and words carry their own times.
     """

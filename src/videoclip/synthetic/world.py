@@ -351,7 +351,8 @@ class SyntheticWorld:
         free = [(c, s) for c in COLOURS for s in SHAPES if (c, s) not in taken]
         number = int(rng.integers(1, self.config.max_distractors + 1))
         found = []
-        for colour, shape in _sample(rng, free, number):
+        for i in rng.choice(len(free), size=number, replace=False):
+            colour, shape = free[i]
             x, y = rng.uniform(0.08, 0.92), pick(rng, (0.12, 0.88))
             found.append(Distractor(colour, _pick_pattern(rng), shape, x, y))
         return tuple(found)
@@ -360,10 +361,6 @@ class SyntheticWorld:
 def pick(rng: np.random.Generator, values: Sequence[T]) -> T:
     """Return one of some values, all equally likely."""
     return values[int(rng.integers(len(values)))]
-
-
-def _sample(rng: np.random.Generator, values: Sequence[T], count: int) -> list[T]:
-    return [values[i] for i in rng.choice(len(values), size=count, replace=False)]
 
 
 def _sample_ways(
