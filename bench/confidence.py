@@ -3,16 +3,17 @@
     python bench/confidence.py VIDEOS [--split test] [--json]
     python bench/confidence.py WORLD --model M --features F [--json]
 
-VIDEOS is the folder of real clips that `bench/queries/clips.csv` is about: a query, and the clips
-that show it, none for queries that nothing there shows. The default thresholds were chosen on its
-`develop` half; the `test` half is only for reporting. WORLD is a synthetic world (`videoclip
-synth`), the questions are the descriptions of its test videos' steps, and an answer is right if it
-overlaps a step with the same label.
+VIDEOS is the folder of real clips of `bench/queries/clips.csv`, which has queries with the clips
+that show them, or none. The default thresholds were chosen on its `develop` half; the `test` half
+is only for reporting. WORLD is a synthetic world (`videoclip synth`); the questions are the
+descriptions of its test videos' steps, and an answer is right if it overlaps a step with the same
+label.
 
-Libraries are drawn at random, and every question is asked of each, so that most have no answer in a
-small library. The first moment found is right or wrong. A false alarm is a wrong one that does not
-say "none"; a miss is a right one that does. Words spoken are left out, they raise the level by
-themselves. "fitted" are thresholds fitted in the largest library to the other half of questions.
+Libraries are random subsets, and every question is asked in each, so that most have no answer in a
+small library. The first moment of each answer is right or wrong. A false alarm is a wrong one whose
+confidence is above "none"; a miss is a right one whose confidence is "none". The narration is not
+used, since it raises the confidence by itself. "fitted": thresholds fitted in the largest library
+to the other half of the questions.
 """
 
 from __future__ import annotations
@@ -69,13 +70,15 @@ def questions_about_world(world: Path) -> list[Question]:
     """The steps of the test videos; every other video is of the other half."""
     with (world / "annotations" / "test.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    shown = defaultdict(list)
+    answers = defaultdict(list)
     for row in rows:
         span = (row["video"], float(row["start"]), float(row["end"]))
-        shown[row["label"]].append(LabelledQuery(row["text"], *span))
+        answers[row["label"]].append(LabelledQuery(row["text"], *span))
     videos = sorted({row["video"] for row in rows})
     halves = {video: ("develop", "test")[i % 2] for i, video in enumerate(videos)}
-    return [Question(row["text"], tuple(shown[row["label"]]), halves[row["video"]]) for row in rows]
+    return [
+        Question(row["text"], tuple(answers[row["label"]]), halves[row["video"]]) for row in rows
+    ]
 
 
 @dataclass

@@ -136,7 +136,7 @@ def multiplied_per_second() -> float:
 
 
 def measure(name: str, folder: Path) -> dict[str, float]:
-    """Evaluate in this process and say what it took."""
+    """Evaluate in this process and return time and memory."""
     started = time.perf_counter()
     job = json.loads((folder / "job.json").read_text())
     embedder = Embedder.from_pretrained(folder / "model")

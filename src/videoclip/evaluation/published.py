@@ -1,7 +1,7 @@
-"""Numbers of the VideoCLIP paper, to stand beside ours.
+"""Published numbers of the VideoCLIP paper, for comparison.
 
-Source: arXiv 2109.14084. They were made with other features than one may have at hand, and none of
-them could be checked: no fine-tuned weights were released.
+Source: arXiv 2109.14084. Their features may differ from yours, and they cannot be reproduced: no
+fine-tuned weights were released.
 """
 
 from __future__ import annotations
@@ -53,4 +53,4 @@ PUBLISHED: dict[str, tuple[Baseline, ...]] = {
         Baseline(FINE_TUNED, {"average recall": 0.473}, PAPER),
     ),
 }
-"""By the name of the benchmark; benchmarks that the paper does not have are absent."""
+"""By the name of the benchmark; benchmarks that are not in the paper are absent."""

@@ -1,4 +1,4 @@
-"""What a model scored on a benchmark, beside trivial and published numbers, as table and JSON."""
+"""Result of a benchmark as a table and as JSON, with baselines and published numbers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Result:
 
     Attributes:
         benchmark: Its name in `load_benchmarks()`.
-        model: Which model.
-        outcome: Everything measured.
+        model: Name of the model.
+        outcome: Measures, baselines and plots.
         published: Numbers of the paper.
     """
 
@@ -29,11 +29,11 @@ class Result:
     published: tuple[Baseline, ...] = ()
 
     def __getitem__(self, name: str) -> float:
-        """Return one of our numbers by the name of its measure."""
+        """Return the model's value of a measure by its name."""
         return {m.name: m.value for m in self.outcome.measures}[name]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but rows and plots as plain dicts, ready for JSON."""
+        """Return everything except rows and plots as plain values for JSON."""
         outcome = self.outcome
         return {
             "benchmark": self.benchmark,
@@ -51,7 +51,7 @@ class Result:
         }
 
     def table(self) -> list[list[str]]:
-        """Return a header and a row a measure: ours, its interval, everything beside it."""
+        """Return a header, and a row per measure: value, interval, baselines, published values."""
         others = (*self.outcome.baselines, *self.published)
         return [
             ["", "this model", "95 % interval", *(c.name for c in others)],
@@ -67,26 +67,26 @@ class Result:
         ]
 
     def summary(self) -> str:
-        """Say which model, with which settings, on how much; and what was left out."""
+        """Return one line: model, settings, number of examples, and the videos left out."""
         outcome = self.outcome
         settings = ", ".join(f"{name}: {_plain(value)}" for name, value in outcome.settings.items())
-        absent = list(dict.fromkeys(m.video_id for m in outcome.missing))
+        left = list(dict.fromkeys(m.video_id for m in outcome.missing))
         left_out = "none left out"
-        if absent:
-            more = "; --json lists all" if len(absent) > LISTED_VIDEOS else ""
-            left_out = f"{len(absent):,} left out ({', '.join(absent[:LISTED_VIDEOS])}{more})"
+        if left:
+            more = "; --json lists all" if len(left) > LISTED_VIDEOS else ""
+            left_out = f"{len(left):,} left out ({', '.join(left[:LISTED_VIDEOS])}{more})"
         return (
             f"{self.model}; {settings}; {outcome.num_examples:,} examples in "
             f"{outcome.num_videos:,} videos, {left_out}"
         )
 
     def notes(self) -> list[str]:
-        """Return where the numbers beside ours are from."""
+        """Return the sources of the baselines and published numbers."""
         others = (*self.outcome.baselines, *self.published)
         return [f"{c.name}: {c.note}" for c in others if c.note]
 
     def __str__(self) -> str:
-        """Return the table with everything one has to know about it."""
+        """Return the table with its summary and notes."""
         table = self.table()
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = [

@@ -22,7 +22,8 @@ def choice_texts(question: str, choices: Sequence[str]) -> list[str]:
 def choice_clips(num_features: int, max_features: int) -> list[tuple[int, int]]:
     """Return half-overlapping clips of a video, as long as the model takes.
 
-    A question is mostly about one moment, so that the best clip tells more than the whole video.
+    A question is mostly about one moment, so that the best clip is more informative than the mean
+    of the whole video.
 
     Args:
         num_features: T of the video.

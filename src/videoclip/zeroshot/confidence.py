@@ -4,8 +4,8 @@ A similarity of 0.3 means nothing by itself: some windows resemble every query. 
 also compared with a bank of unrelated queries: scenes that hardly any library shows, and sentences
 spoken in other videos of the library, since in a library on one subject every query is about it.
 The z-score of a query at a window is relative to that bank. The best z-score that each unrelated
-query reaches anywhere in the library is what a wrong match looks like there; the strength of a
-match is relative to those:
+query reaches anywhere in the library is typical of a wrong match; the strength of a match is
+relative to those:
 
     z_score  = (similarity - mean over the bank) / standard deviation over the bank
     strength = (z_score - median of the bank's best z-scores) / their scaled MAD

@@ -55,7 +55,7 @@ DIDEMO_CANDIDATES: tuple[tuple[int, int], ...] = (
 
 
 def clock(seconds: float) -> str:
-    """Write a time as a person would: 1:02:03.4, or 2:03.4 below an hour."""
+    """Return a time as 1:02:03.4, or 2:03.4 below an hour."""
     tenths = round(max(0.0, seconds) * 10)
     minutes, tenths = divmod(tenths, 600)
     hours, minutes = divmod(minutes, 60)

@@ -1,16 +1,13 @@
-"""Looking twice: the cross-modal part re-orders what the towers found first.
+"""Re-ranking: the cross-modal part of a model orders the best candidates of its towers again.
 
-One scorer for retrieval, questions and search, beside the `Embedder` whose similarities it
-corrects.
+Retrieval, multiple choice and search use the same scorer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from videoclip.data.batch import pad_features
@@ -18,27 +15,27 @@ from videoclip.data.tokenizer import pad_tokens
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError
 from videoclip.model.reranker import rerank
+from videoclip.types import FloatArray, RealArray
 
 __all__ = ["PairScorer", "rerank_clips"]
 
 PAIRS_AT_ONCE = 256
-FloatArray = NDArray[np.float32]
 
 
 class PairScorer:
-    """Scores pairs of the texts and clips it was given.
+    """Computes the re-ranker's similarities of pairs of texts and clips.
 
     Args:
         embedder: Its model has a re-ranker.
-        texts: N of them, cut as the embedder cuts them.
-        clips: M arrays (T, D) of features; of each the model's longest clip is looked at.
+        texts: N texts, cut to the model's longest text.
+        clips: M arrays (T, D) of features, cut to the model's longest clip.
 
     Raises:
         ConfigError: If the model has no re-ranker.
     """
 
     def __init__(
-        self, embedder: Embedder, texts: Sequence[str], clips: Sequence[NDArray[np.floating]]
+        self, embedder: Embedder, texts: Sequence[str], clips: Sequence[RealArray]
     ) -> None:
         config = embedder.config
         if not config.num_cross_layers:
@@ -51,22 +48,22 @@ class PairScorer:
         self._clips = [clip[: config.max_video_tokens] for clip in clips]
 
     def __call__(self, text_of: Tensor, clip_of: Tensor, similarity: Tensor) -> Tensor:
-        """Score P pairs.
+        """Return the corrected similarities of P pairs.
 
         Args:
-            text_of: (P,) which text.
-            clip_of: (P,) which clip.
-            similarity: (P,) what the towers say.
+            text_of: (P,) index of the text.
+            clip_of: (P,) index of the clip.
+            similarity: (P,) of the towers.
 
         Returns:
-            (P,) float32 similarities, corrected.
+            (P,) float32.
         """
         batches = zip(*(torch.split(x, PAIRS_AT_ONCE) for x in (text_of, clip_of, similarity)))
         with torch.inference_mode():
             return torch.cat([self._score(*batch) for batch in batches])
 
     def _score(self, text_of: Tensor, clip_of: Tensor, similarity: Tensor) -> Tensor:
-        # A text or clip comes back in many pairs of a batch: each is encoded once.
+        # A text or clip may occur in many pairs of a batch: each is encoded once.
         texts, text_of = torch.unique(text_of, return_inverse=True)
         clips, clip_of = torch.unique(clip_of, return_inverse=True)
         text = pad_tokens([self._token_ids[i] for i in texts.tolist()], self._pad_id)
@@ -82,6 +79,12 @@ class PairScorer:
 
 
 def rerank_clips(scorer: PairScorer, similarity: FloatArray, top_k: int) -> FloatArray:
-    """Put the `top_k` best clips of each text into the scorer's order: (N, M) texts by clips."""
+    """Return similarities (N, M) in which the scorer orders the `top_k` best clips of each text.
+
+    Args:
+        scorer: Of the N texts and M clips.
+        similarity: (N, M) of the towers.
+        top_k: Clips of each text to order again.
+    """
     towers = torch.from_numpy(similarity)
     return rerank(towers, lambda n, m: scorer(n, m, towers[n, m]), top_k).numpy()

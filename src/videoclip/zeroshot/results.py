@@ -36,7 +36,7 @@ class Timeline:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Labels that were found nowhere."""
+        """Labels without a moment."""
         found = {moment.label for moment in self.moments}
         return tuple(label for label in self.labels if label not in found)
 
@@ -67,16 +67,16 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Answer:
-    """What `answer` chose.
+    """The answer that `answer` chose.
 
     Attributes:
         path: The video.
-        question: As asked.
-        choices: As given.
-        chosen: Position of the chosen one.
-        similarities: Of each choice with the part of the video that suits it best.
+        question: The question; may be empty.
+        choices: The choices, in their order.
+        chosen: Index of the chosen one.
+        similarities: Of each choice with its most similar clip of the video.
         probabilities: Their softmax at the model's temperature; add up to 1.
-        best: The second that suits the chosen answer best.
+        best: Second that is most similar to the chosen answer.
     """
 
     path: Path
@@ -97,6 +97,6 @@ class Answer:
         return {**asdict(self), "path": str(self.path), "text": self.text}
 
     def __repr__(self) -> str:
-        """The answer and how sure it is."""
+        """One line: answer, probability, best second."""
         sure = self.probabilities[self.chosen]
         return f"Answer({self.text!r}, {sure:.0%} of {len(self.choices)}, at {clock(self.best)})"

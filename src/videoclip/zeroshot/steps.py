@@ -86,7 +86,7 @@ def best_spans(gains: RealArray) -> list[Span | None]:
 
 
 def subtract_rivals(gains: RealArray) -> RealArray:
-    """Make a frame count against a step, by the difference, if it suits another step better.
+    """Make frames count against a step, by the difference, where another step gains more.
 
     Steps of one task resemble each other: by itself, each would extend into its neighbours.
 

@@ -74,7 +74,7 @@ def localize(
         steps: Texts, in the order of the task.
         embedder: The model.
         ordered: Whether the steps happen in that order, without overlap. Otherwise each is found
-            by itself, where seconds that suit another step better count against it. A step that
+            by itself, and seconds in which another step gains more count against it. A step that
             is not found is left out; see `Timeline.missing`.
         threshold: Least z-score of a step.
 

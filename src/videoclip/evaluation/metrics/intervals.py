@@ -1,4 +1,4 @@
-"""How far a number would move with other test videos: bootstrap intervals."""
+"""Bootstrap intervals: how much a number varies with the choice of the test videos."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Return the percentile interval of a statistic under resampling of whole groups.
 
-    Items of one video are alike, so that resampling items one by one would flatter the interval;
-    give the video of each item as its group.
+    Items of one video are alike, so that resampling single items would give too narrow an interval:
+    use the video of each item as its group.
 
     Args:
         statistic: Number computed from item indices (an item may occur several times).

@@ -1,7 +1,7 @@
 """Retrieval and multiple choice: similarities in, ranks and accuracies out.
 
-A query's right candidate is beaten by `greater` wrong ones and level with `ties` (itself counted).
-Everything else follows from these two counts:
+`greater` is the number of wrong candidates more similar than the right one of a query, `ties` the
+number of candidates as similar, itself included. All measures follow from these two counts:
 
     similarity of one query      0.9  0.7  0.7  0.2       the right candidate is the third
     greater, ties                1, 2                     so its rank is 2 or 3, each half the time
@@ -29,17 +29,17 @@ __all__ = [
 
 FloatArray = NDArray[np.floating]
 ROWS_AT_ONCE = 2048
-"""Queries compared with all candidates at once, so that memory stays small for any number."""
+"""Queries compared with all candidates at once, so that memory stays bounded."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where the right candidate of each query stands.
+    """Rank of the right candidate of each query, with ties.
 
     Attributes:
-        greater: (N,) wrong candidates more similar than the best right one.
-        ties: (N,) candidates exactly as similar as the best right one, which counts itself; the
-            other right ones do not count.
+        greater: (N,) number of wrong candidates more similar than the best right one.
+        ties: (N,) number of candidates exactly as similar as the best right one: wrong ones, and
+            itself.
     """
 
     greater: NDArray[np.int64]
@@ -54,7 +54,7 @@ def rank_queries(
     query_groups: NDArray[np.int64] | None = None,
     candidate_groups: NDArray[np.int64] | None = None,
 ) -> Ranks:
-    """Compare each query's best right candidate with all wrong ones.
+    """Return the rank of each query's best right candidate among the wrong ones.
 
     Args:
         similarity: (N, M), queries by candidates.
@@ -83,7 +83,7 @@ def recall_at(ranks: Ranks, k: int) -> NDArray[np.float64]:
 
     Ties are broken at random, in expectation: a model that finds everything equally similar scores
     chance, whatever the order of the files. Source: deviation from the released rule
-    (`released_rank_entries`), which counts a tie once for every place it may take.
+    (`released_rank_entries`), in which a tie is an entry for every rank it may have.
     """
     return np.clip((k - ranks.greater) / ranks.ties, 0.0, 1.0)
 
@@ -94,7 +94,7 @@ def expected_rank(ranks: Ranks) -> NDArray[np.float64]:
 
 
 def released_rank_entries(ranks: Ranks) -> NDArray[np.int64]:
-    """Return every place, from 0, that a right candidate may take: more than N if there are ties.
+    """Return every rank, from 0, that a right candidate may have: more than N if there are ties.
 
     Source: the released evaluation, where R@k is the share of entries below k and the median rank
     is their median plus 1.
@@ -106,9 +106,9 @@ def released_rank_entries(ranks: Ranks) -> NDArray[np.int64]:
 
 
 def dual_softmax(similarity: FloatArray, temperature: float) -> FloatArray:
-    """Weigh each similarity by the share its query has among all queries of that candidate.
+    """Weight each similarity by a softmax over all queries of its candidate.
 
-    It uses the whole test set at once, hence lifts published numbers; never on by default.
+    It needs the whole test set at once and improves published numbers; off by default.
 
     Args:
         similarity: (N, M), queries by candidates.

@@ -1,4 +1,4 @@
-"""Annotated spans as targets of frames."""
+"""Annotated spans as targets for single frames."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def frame_span(
 def label_targets(
     segments: Iterable[Segment], num_frames: int, frames_per_second: float = 1.0
 ) -> IntArray:
-    """Return (T,) the label of each frame, 0 where there is none; later segments overwrite.
+    """Return (T,) the label of each frame, 0 where there is none; later segments overwrite earlier.
 
     Source: released COIN evaluation: seconds floor(start) to ceil(end) of each segment.
     """
