@@ -398,3 +398,11 @@ def test_features_that_cannot_be_stored_are_listed(library, embedder, videos, mo
     monkeypatch.setattr(type(embedder.backbone), "embed_frames", wrong)
     report = library.update(videos)
     assert len(report.added) == 2 and "not finite" in report.failed[str(videos / "a.mp4")]
+
+
+def test_worker_processes_decode(library, videos, tmp_path):
+    report = library.update(videos, num_workers=2)
+    assert names(report.added) == ["a.mp4", "b.mp4", "c d.mp4"]
+    with VideoLibrary(tmp_path / "alone", ColourEmbedder()) as alone:
+        alone.update(videos)
+        assert alone.search("yellow", 3) == library.search("yellow", 3)

@@ -1,0 +1,62 @@
+"""A query passes few files on its way to moments, and a video on its way to stored vectors."""
+
+import sys
+import threading
+from dataclasses import replace
+
+import pytest
+
+import videoclip
+from tests.library.colours import NAMES, ColourBackbone, write_video
+from tests.test_embedding import CONFIG, make_embedder
+from videoclip.library.library import VideoLibrary
+
+PACKAGE = videoclip.__file__.removesuffix("__init__.py")
+LAYERS = {"model/encoders.py", "model/transformer.py"}
+
+
+@pytest.fixture
+def files():
+    """Files of the package whose functions run, in order; started by the function returned."""
+    found = {}
+
+    def profile(frame, event, _):
+        path = frame.f_code.co_filename
+        if event == "call" and path.startswith(PACKAGE) and frame.f_code.co_name != "<module>":
+            found.setdefault(path.removeprefix(PACKAGE))
+
+    def start():
+        threading.setprofile(profile)
+        sys.setprofile(profile)
+        return found
+
+    yield start
+    sys.setprofile(None)
+    threading.setprofile(None)
+
+
+@pytest.fixture
+def library(tmp_path):
+    config = replace(CONFIG, feature_dim=len(NAMES), backbone="colours")
+    embedder = make_embedder(config)
+    embedder._given_backbone = ColourBackbone()
+    with VideoLibrary(tmp_path / "library", embedder) as library:
+        library.update(write_video(tmp_path / "a.mp4", ["red"] * 9 + ["blue"] * 6))
+        yield library
+
+
+def test_a_query_passes_at_most_12_files(library, files):
+    library.search("w1")
+    found = files()
+    assert library.search("w2 w3")
+    sys.setprofile(None)
+    assert len(found) <= 12, list(found)
+
+
+def test_a_new_video_passes_at_most_14_files_besides_layers(library, files, tmp_path):
+    path = write_video(tmp_path / "b.mp4", ["green"] * 9)
+    found = files()
+    assert library.update(path).added
+    sys.setprofile(None)
+    to_store = list(found)[: list(found).index("library/vectors.py") + 1]
+    assert len(set(to_store) - LAYERS) <= 14, to_store
