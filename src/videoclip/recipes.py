@@ -8,7 +8,10 @@ test set.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 from videoclip.config import (
     ClipConfig,
@@ -20,8 +23,21 @@ from videoclip.config import (
     PlanConfig,
     PretrainConfig,
 )
+from videoclip.errors import ConfigError
 
-__all__ = ["FINETUNING", "RECIPES", "base", "crossmodal", "paper", "small", "starter", "tiny"]
+__all__ = [
+    "FINETUNING",
+    "RECIPES",
+    "base",
+    "crossmodal",
+    "named_recipe",
+    "paper",
+    "small",
+    "starter",
+    "tiny",
+]
+
+ConfigT = TypeVar("ConfigT")
 
 VALIDATION_VIDEOS = 4096
 """One shard of the released HowTo100M features, 0.4 % of all videos."""
@@ -237,6 +253,19 @@ FINETUNING = {
     "csv": own_clips,
 }
 """Fine-tuning recipes by name; each is a function that returns a fresh `FinetuneConfig`."""
+
+
+def named_recipe(name: str, recipes: Mapping[str, Callable[[], ConfigT]]) -> ConfigT:
+    """Return a fresh config of a named recipe.
+
+    Raises:
+        ConfigError: If there is none of that name, naming the nearest.
+    """
+    if name not in recipes:
+        near = difflib.get_close_matches(name, recipes, n=1)
+        hint = f"perhaps you meant '{near[0]}'" if near else f"there are {', '.join(recipes)}"
+        raise ConfigError(f"unknown recipe '{name}'; {hint}")
+    return recipes[name]()
 
 
 def _adamw(lr: float, warmup_updates: int) -> OptimConfig:

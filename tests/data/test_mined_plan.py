@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videoclip.data import mined_plan
-from videoclip.data.mined_plan import mined_groups
+from videoclip.data import batch_plan
+from videoclip.data.batch_plan import mined_groups
 
 
 def mine(vectors, size, drop_nearest=0, max_similarity=1.0, seed=0):
@@ -36,7 +36,7 @@ def test_every_video_comes_once_whatever_is_asked(
 ):
     vectors = np.random.default_rng(seed).normal(size=(num_videos, 3)).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mined_plan, "_PART_SIZE", part_size)
+        patch.setattr(batch_plan, "_PART_SIZE", part_size)
         groups = mine(vectors, size, drop_nearest, max_similarity, seed)
     assert sorted(np.concatenate(groups).tolist()) == list(range(num_videos))
     assert all(len(group) == size for group in groups[:-1])
@@ -44,7 +44,7 @@ def test_every_video_comes_once_whatever_is_asked(
 
 @pytest.mark.parametrize("part_size", [64, 4096])
 def test_groups_are_nearer_than_chance(part_size, monkeypatch):
-    monkeypatch.setattr(mined_plan, "_PART_SIZE", part_size)
+    monkeypatch.setattr(batch_plan, "_PART_SIZE", part_size)
     rng = np.random.default_rng(1)
     centres = rng.normal(size=(20, 8)) * 3
     vectors = (centres[rng.permutation(400) % 20] + rng.normal(size=(400, 8))).astype(np.float32)

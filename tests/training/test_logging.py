@@ -20,8 +20,8 @@ def shown(monkeypatch, terminal=False, visible=True):
     monkeypatch.setenv("TERM", "xterm")
     with ProgressLine(100, 10, visible) as line:
         line.print_line("precision [bf16]")
-        line.show(ENTRY)
-        line.show(ENTRY)
+        line.show_update(ENTRY)
+        line.show_update(ENTRY)
     return stream.getvalue()
 
 

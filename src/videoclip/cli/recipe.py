@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,8 @@ from tyro.conf import arg
 
 from videoclip.cli.options import AUTO, Device, Json, parse
 from videoclip.config import RUN_CONFIG_VERSION, RunConfig, load_run_config, to_dict
+from videoclip.errors import ConfigError
+from videoclip.recipes import named_recipe
 
 if TYPE_CHECKING:
     from videoclip.distributed import World
@@ -99,13 +100,12 @@ def parse_recipe(
         path, *options = options
         config = load_run_config(type(next(iter(recipes.values()))()), path)
         prog = f"{prog} --config {path}"
-    elif name in recipes:
-        config, prog = recipes[name](), f"{prog} {name}"
     else:
-        near = difflib.get_close_matches(name, recipes, n=1)
-        hint = f"perhaps you meant '{near[0]}'" if near else f"there are {', '.join(recipes)}"
-        print(f"{prog}: unknown recipe '{name}'; {hint}", file=sys.stderr)
-        raise SystemExit(2)
+        try:
+            config, prog = named_recipe(name, recipes), f"{prog} {name}"
+        except ConfigError as error:
+            print(f"{prog}: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
     # Printing the config needs none of the other options.
     missing: Any = Path() if PRINT_CONFIG in options else tyro.MISSING
     required = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -30,7 +31,7 @@ from videoclip.embedding import with_features as with_fingerprint
 from videoclip.errors import ConfigError, DataError
 from videoclip.evaluation import evaluate
 from videoclip.evaluation.clips import with_features
-from videoclip.recipes import FINETUNING
+from videoclip.recipes import FINETUNING, named_recipe
 from videoclip.training.clips import ClipSource
 from videoclip.training.contrastive import ContrastiveLoss
 from videoclip.training.logging import OnLog, print_line
@@ -42,7 +43,6 @@ from videoclip.training.per_second import (
     label_example,
     step_example,
 )
-from videoclip.training.pretrain import named_recipe
 from videoclip.training.run import Evaluation, RunResult, train
 from videoclip.training.trainer import BatchSource, Loss
 
@@ -119,47 +119,36 @@ def finetune(
     """
     world = world or World()
     config = named_recipe(config, FINETUNING) if isinstance(config, str) else config
-    if not isinstance(features, FeatureStore):
-        with FeatureStore.open(features) as store:
-            return finetune(
-                config,
-                model,
-                store,
-                annotations,
-                out,
-                training_annotations=training_annotations,
-                on_log=on_log,
-                world=world,
-                show_progress=show_progress,
-                extend=extend,
-            )
     if not isinstance(model, Embedder):
         model = Embedder.from_pretrained(model)
     # A new one: the given one may have computed its fingerprint, and its model is about to change.
     untrained = Embedder(model.model, model.tokenizer, world.device)
-    untrained.model.config = with_fingerprint(untrained.config, features.spec)
-    places = Places(Path(annotations), Path(training_annotations or annotations))
-    visible = show_progress and world.on_main
-    source, loss = _source_and_loss(config, untrained, features, places, world, visible)
+    with ExitStack() as opened:
+        if not isinstance(features, FeatureStore):
+            features = opened.enter_context(FeatureStore.open(features))
+        untrained.model.config = with_fingerprint(untrained.config, features.spec)
+        places = Places(Path(annotations), Path(training_annotations or annotations))
+        visible = show_progress and world.on_main
+        source, loss = _source_and_loss(config, untrained, features, places, world, visible)
 
-    def score(embedder: Embedder) -> Evaluation:
-        result = evaluate(config.benchmark, embedder, features, annotations, config.evaluate)
-        return {measure.name: measure.value for measure in result.outcome.measures}
+        def score(embedder: Embedder) -> Evaluation:
+            result = evaluate(config.benchmark, embedder, features, annotations, config.evaluate)
+            return {measure.name: measure.value for measure in result.outcome.measures}
 
-    return train(
-        config,
-        source,
-        loss,
-        out,
-        tokenizer=model.tokenizer,
-        untrained=untrained,
-        keep_best=True,
-        evaluate=score,
-        on_log=on_log,
-        world=world,
-        show_progress=show_progress,
-        extend=extend,
-    )
+        return train(
+            config,
+            source,
+            loss,
+            out,
+            tokenizer=model.tokenizer,
+            untrained=untrained,
+            keep_best=True,
+            evaluate=score,
+            on_log=on_log,
+            world=world,
+            show_progress=show_progress,
+            extend=extend,
+        )
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from videoclip.errors import MissingExtraError
 
@@ -24,7 +23,7 @@ TrackerName: TypeAlias = Literal["tensorboard", "wandb", "trackio"]
 SECONDS_BETWEEN_LINES = 30.0
 
 
-class ProgressLine:
+class ProgressLine(Progress):
     """Progress of a run on stderr: a live bar on a terminal, else a line now and then.
 
     Args:
@@ -34,48 +33,32 @@ class ProgressLine:
     """
 
     def __init__(self, total: int, done: int, visible: bool = True) -> None:
-        self._console = Console(file=sys.stderr, quiet=not visible)
+        console = Console(file=sys.stderr, quiet=not visible)
+        super().__init__(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
         self._total, self._started_at = total, done
         self._started = self._last_line = time.monotonic()
-        self._bar: Progress | None = None
-        self._task = TaskID(0)
-        if self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.completed}/{task.total}"),
-                TimeRemainingColumn(),
-                console=self._console,
-                transient=True,
-            )
-            self._task = self._bar.add_task("starting", total=total, completed=done)
-
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._task = self.add_task("starting", total=total, completed=done)
 
     def print_line(self, text: str) -> None:
         """Print a line that stays."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def show(self, entry: Mapping[str, Any]) -> None:
+    def show_update(self, entry: Mapping[str, Any]) -> None:
         """Show the log entry of an update."""
         words = (
             f"epoch {entry['epoch']}  loss {entry['loss']:.3f}  "
             f"{entry['pairs_per_second']:.0f} pairs/s"
         )
-        if self._bar is not None:
-            self._bar.update(self._task, completed=entry["update"], description=words)
+        if not self.disable:
+            self.update(self._task, completed=entry["update"], description=words)
         elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             done = entry["update"] - self._started_at

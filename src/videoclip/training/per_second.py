@@ -61,11 +61,22 @@ class _PerSecondLoss(Loss[WindowBatch]):
 
     uses_all_parameters = False
 
-    def logits(self, batch: WindowBatch, texts: Tensor) -> Tensor:
-        """Return (seconds, K) similarities over temperature, with [CLS] hidden as released."""
+    def forward(self, batch: WindowBatch, world: World) -> Tensor:
+        """Return the cross-entropy of the seconds over exclusive labels."""
+        return F.cross_entropy(self.logits(batch), batch.targets[batch.video_mask])
+
+    def logits(self, batch: WindowBatch) -> Tensor:
+        """Return (N, K) similarities of the N real seconds to the K texts, over temperature.
+
+        Source: released fine-tuning, which hides [CLS] from the seconds.
+        """
         model, mask = self.model, batch.video_mask
         seconds = model.video_tokens(batch.video, mask, attend_cls=False)[mask]
-        return seconds.float() @ texts.float().T / model.temperature
+        return seconds.float() @ self.texts(batch).float().T / model.temperature
+
+    def texts(self, batch: WindowBatch) -> Tensor:
+        """Return (K, E) embeddings of the texts."""
+        return self.model.encode_text(batch.text, batch.text_mask)
 
 
 class StepLoss(_PerSecondLoss):
@@ -76,8 +87,8 @@ class StepLoss(_PerSecondLoss):
 
     def forward(self, batch: WindowBatch, world: World) -> Tensor:
         """Return the loss of a batch."""
-        logits = self.logits(batch, self.model.encode_text(batch.text, batch.text_mask))
-        return F.binary_cross_entropy_with_logits(logits, batch.targets[batch.video_mask])
+        targets = batch.targets[batch.video_mask]
+        return F.binary_cross_entropy_with_logits(self.logits(batch), targets)
 
 
 class LabelTextLoss(_PerSecondLoss):
@@ -92,17 +103,13 @@ class LabelTextLoss(_PerSecondLoss):
         super().__init__(model)
         self._frozen: Tensor | None = None
 
-    def forward(self, batch: WindowBatch, world: World) -> Tensor:
-        """Return the loss of a batch."""
-        logits = self.logits(batch, self._labels(batch))
-        return F.cross_entropy(logits, batch.targets[batch.video_mask])
-
-    def _labels(self, batch: WindowBatch) -> Tensor:
+    def texts(self, batch: WindowBatch) -> Tensor:
+        """Return (K, E) embeddings of the label texts."""
         if trained_towers(self.model)[1]:
-            return self.model.encode_text(batch.text, batch.text_mask)
+            return super().texts(batch)
         if self._frozen is None:
             with torch.no_grad():
-                self._frozen = self.model.encode_text(batch.text, batch.text_mask).float()
+                self._frozen = super().texts(batch)
         return self._frozen
 
 
@@ -114,10 +121,9 @@ class ClassLoss(_PerSecondLoss):
 
     recomputes_frozen_texts = False
 
-    def forward(self, batch: WindowBatch, world: World) -> Tensor:
-        """Return the loss of a batch."""
-        logits = self.model.classify(batch.video, batch.video_mask)[batch.video_mask]  # (N, K)
-        return F.cross_entropy(logits.float(), batch.targets[batch.video_mask])
+    def logits(self, batch: WindowBatch) -> Tensor:
+        """Return the (N, K) logits of the head."""
+        return self.model.classify(batch.video, batch.video_mask)[batch.video_mask].float()
 
 
 @dataclass(frozen=True)

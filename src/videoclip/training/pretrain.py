@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 
@@ -28,7 +26,7 @@ from videoclip.features.extract import extract_features, find_videos, name_video
 from videoclip.features.frame_encoder import FrameEncoder, store_frames
 from videoclip.model.hub import BACKBONE_FOLDER
 from videoclip.model.videoclip import VideoCLIP
-from videoclip.recipes import RECIPES
+from videoclip.recipes import RECIPES, named_recipe
 from videoclip.training.contrastive import ContrastiveLoss
 from videoclip.training.logging import OnLog, print_line
 from videoclip.training.narrated import (
@@ -41,10 +39,9 @@ from videoclip.training.run import Evaluation, RunResult, train
 from videoclip.training.run_folder import differences
 from videoclip.weights.starter_files import text_folder
 
-__all__ = ["named_recipe", "narrated_corpus", "pretrain"]
+__all__ = ["narrated_corpus", "pretrain"]
 
 LISTED_VIDEOS = 5
-ConfigT = TypeVar("ConfigT")
 
 
 def pretrain(
@@ -118,7 +115,9 @@ def pretrain(
         corpus = data
     else:
         if config.train_backbone and frame_encoder is None:
-            frame_encoder = _load_frame_encoder(config, world)
+            backbone = load_backbone(config.model.backbone, str(world.device))
+            assert isinstance(backbone, ImageBackbone)  # the config has checked it
+            frame_encoder = FrameEncoder(backbone, config.frames_at_once)
         corpus = narrated_corpus(
             data,
             config,
@@ -167,19 +166,6 @@ def pretrain(
         )
 
 
-def named_recipe(name: str, recipes: Mapping[str, Callable[[], ConfigT]]) -> ConfigT:
-    """Return a fresh config of a named recipe.
-
-    Raises:
-        ConfigError: If there is none of that name, naming the nearest.
-    """
-    if name not in recipes:
-        near = difflib.get_close_matches(name, recipes, n=1)
-        hint = f"perhaps you meant '{near[0]}'" if near else f"there are {', '.join(recipes)}"
-        raise ConfigError(f"unknown recipe '{name}'; {hint}")
-    return recipes[name]()
-
-
 def narrated_corpus(
     data: Path | str,
     config: PretrainConfig,
@@ -193,16 +179,10 @@ def narrated_corpus(
 ) -> NarratedCorpus:
     """Return the narrated videos of a path, with features that are computed if need be.
 
-    Args:
-        data: Folder of videos with subtitles beside them, or of released HowTo100M shards; with
-            `features` also a caption file in the form of HowTo100M.
-        config: The run; its model says which features.
-        tokenizer: The vocabulary of the words.
-        features: A feature store, or a frame store where the backbone is trained.
-        out: Run folder, which receives features or frames that are computed.
-        frame_encoder: The backbone, where it is trained.
-        world: The processes, of which the main one computes.
-        show_progress: Whether videos that are left out are listed on stderr.
+    `data` is a folder of videos with subtitles beside them, or of released HowTo100M shards; with
+    `features` also a caption file in the form of HowTo100M. The other arguments are those of
+    `pretrain`: features that are not there are computed into `out`, by the main process, and
+    videos that are left out are listed on stderr.
 
     Raises:
         ConfigError: If `data` is a caption file and there are no features.
@@ -244,12 +224,6 @@ def narrated_corpus(
     if not len(corpus):
         raise DataError("no video here has both features and subtitles", data)
     return corpus
-
-
-def _load_frame_encoder(config: PretrainConfig, world: World) -> FrameEncoder:
-    backbone = load_backbone(config.model.backbone, str(world.device))
-    assert isinstance(backbone, ImageBackbone)  # checked by the config
-    return FrameEncoder(backbone, config.frames_at_once)
 
 
 def _compute_frames(

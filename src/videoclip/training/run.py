@@ -106,21 +106,21 @@ def train(
 ) -> RunResult:
     """Train a model in a run folder; the same call continues an interrupted run.
 
+    Arguments that are not explained here are those of `pretrain`.
+
     Args:
         config: The run.
         source: Yields the batches.
         loss: What is minimised; its model is trained in place.
-        out: Run folder. A run that is already there continues from its last checkpoint; on a CPU
-            the weights end up bit-identical to those of an uninterrupted run.
+        out: Run folder.
         tokenizer: Saved with the model.
         untrained: What `evaluate` is called with before training, if not the model itself.
         keep_best: Return the model with the lowest validation loss instead of the last one.
-        evaluate: Called on the main process before and after training, with the model in eval
-            mode; its numbers go into the log and the result.
-        on_log: Called with every log entry, on the main process.
-        world: The processes; this one alone if absent.
-        show_progress: Whether progress is written to stderr.
-        extend: Allow more `epochs` than the run was started with.
+        evaluate: See `pretrain`.
+        on_log: See `pretrain`.
+        world: See `pretrain`.
+        show_progress: See `pretrain`.
+        extend: See `pretrain`.
 
     Raises:
         ConfigError: If the run, or another process, was started with other settings or data.
@@ -128,11 +128,7 @@ def train(
         VideoCLIPError: If the loss is no longer finite.
     """
     world, out = world or World(), Path(out)
-    facts = {
-        **source.facts,
-        "vocabulary": tokenizer.fingerprint,
-        "processes": world.size,
-    }
+    facts = {**source.facts, "vocabulary": tokenizer.fingerprint, "processes": world.size}
     devices = [world.device] if world.device.type == "cuda" else []
     with (
         torch.random.fork_rng(devices),
@@ -210,7 +206,7 @@ class _Run(Generic[BatchT]):
         def log(entry: dict[str, Any]) -> None:
             entry["peak_share"] = round(entry["flops_per_second"] / self.matmul_peak, 4)
             self.log(entry)
-            self.progress.show(entry)
+            self.progress.show_update(entry)
 
         batches = self.source.batches(
             epoch,
@@ -267,14 +263,13 @@ class _Run(Generic[BatchT]):
                     f"update {update}: {name} is no longer finite and was not saved; {ADVICE}"
                 )
         if self.files:
-            write = partial(
-                write_checkpoint,
-                model=trainer.model,
-                tokenizer=self.tokenizer,
-                optimizer=trainer.optimizer,
-                position=trainer.position,
+            self.files.save_checkpoint(
+                update,
+                lambda folder: write_checkpoint(
+                    folder, trainer.model, self.tokenizer, trainer.optimizer, trainer.position
+                ),
+                validation_loss,
             )
-            self.files.save_checkpoint(update, write, validation_loss)
         trainer.saved_at = time.monotonic()
 
 
