@@ -169,11 +169,11 @@ class Embedder:
         Args:
             folder_or_hub_id: The model.
             device: Torch device to compute on; "auto" is the GPU where there is one.
-            backbone: The frozen backbone or its name, if it is not where the model says.
+            backbone: The frozen backbone or its name, if its folder was moved.
 
         Raises:
             CheckpointError: If there is no such model or it is damaged.
-            MissingExtraError: If "starter" is asked for without its packages.
+            MissingExtraError: If the packages of "starter" are not installed.
         """
         if str(folder_or_hub_id) == STARTER:
             from videoclip.model.starter import starter_fingerprint, starter_model
@@ -193,7 +193,7 @@ class Embedder:
 
         Args:
             folder: Made if need be.
-            card: What the model card tells beyond the settings.
+            card: What the model card states beyond the settings.
         """
         save_model_folder(Path(folder), self.model, self.tokenizer, card)
 
@@ -207,7 +207,7 @@ class Embedder:
         Args:
             hub_id: `owner/name`, which `from_pretrained` takes.
             private: Whether a new repository is private.
-            card: What the model card tells beyond the settings.
+            card: What the model card states beyond the settings.
 
         Raises:
             ConfigError: If there is no access token.
@@ -225,12 +225,12 @@ class Embedder:
 
     @property
     def config(self) -> ModelConfig:
-        """What features and indexes must agree with."""
+        """Settings of the model, which features and libraries must agree with."""
         return self.model.config
 
     @property
     def temperature(self) -> float:
-        """What similarities are divided by before a softmax; it may have been learned."""
+        """Divisor of similarities before a softmax; learned, if `config.learn_temperature`."""
         return float(torch.as_tensor(self.model.temperature).detach())
 
     @cached_property
@@ -491,13 +491,13 @@ class Embedder:
         return result
 
     def _finish(self, means: FloatArray) -> FloatArray:
-        """Give means unit length where the model compares by cosine: (N, E)."""
+        """L2-normalise means if the model compares by cosine: (N, E)."""
         if self.config.normalize:
             means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
         return means
 
     def _checked(self, features: RealArray) -> FloatArray:
-        """Features of one video as float32, or a DataError that says what is wrong."""
+        """Return the features of one video as float32, or raise a DataError."""
         if features.ndim != 2 or features.shape[1] != self.config.feature_dim:
             raise DataError(
                 f"features of shape {features.shape}, but the model takes "
@@ -505,7 +505,7 @@ class Embedder:
                 f"{self.config.backbone}"
             )
         if not len(features):
-            raise DataError("a video without features cannot be embedded")
+            raise DataError("a video without features cannot be embedded: extract it again")
         if not np.isfinite(features).all():
             raise DataError("features hold NaN or infinite values: extract them again")
         return features.astype(np.float32, copy=False)

@@ -181,7 +181,7 @@ def test_a_bert_starts_a_recipe(tmp_path, name, capsys):
 
 def truncated(tmp_path, checkpoint):
     checkpoint.write_bytes(checkpoint.read_bytes()[:-3000])
-    return checkpoint, "is damaged or no PyTorch checkpoint"
+    return checkpoint, "is damaged or not a PyTorch checkpoint"
 
 
 def evil(tmp_path, checkpoint):
@@ -220,7 +220,7 @@ def empty_folder(tmp_path, checkpoint):
 
 
 def roberta(tmp_path, checkpoint):
-    return bert_folder(tmp_path / "roberta", model_type="roberta"), "no plain BERT"
+    return bert_folder(tmp_path / "roberta", model_type="roberta"), "not a plain BERT"
 
 
 def bert_without_settings(tmp_path, checkpoint):

@@ -56,7 +56,7 @@ class SpatialConv(nn.Conv2d):
 
 
 class InvertedBottleneck(nn.Module):
-    """Widen, filter every channel on its own, narrow; added to the input where shapes agree."""
+    """Expand, filter every channel separately, project; added to the input where shapes agree."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel: int, stride: int, expansion: int
@@ -76,7 +76,7 @@ class InvertedBottleneck(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """Images to the features in which ImageNet's class logits are linear."""
+    """Images to features; ImageNet's class logits are a linear map of them."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -2,7 +2,7 @@
 
     clip -> space to depth -> conv1 .. conv_2c -> gating -> mixed_3b .. mixed_5c -> mean -> fc
 
-Module names are those of the published MIL-NCE weights (537 entries), so those load as they are.
+Module names are those of the published MIL-NCE weights (537 entries), which load unchanged.
 Written from a description of the network; shapes use B clips, C channels, and T, H, W for time,
 height and width.
 
@@ -43,7 +43,7 @@ class FlatConv3d(nn.Conv3d):
     """A convolution over space alone or time alone, run as a 2-D one.
 
     With channels last in memory both views are free, and the whole network takes half the time on
-    one thread: PyTorch's 3-D kernels are slow there.
+    one thread, where PyTorch's 3-D kernels are slow.
     """
 
     def __init__(self, dim_in: int, dim_out: int, kernel: Triple) -> None:
@@ -105,7 +105,7 @@ class ZeroPaddedMaxPool(nn.Module):
 
 
 class SelfGating(nn.Module):
-    """Scale every channel by what the whole clip says about it."""
+    """Scale every channel by a gate computed from its mean over the clip."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ class InceptionBlock(nn.Module):
 
 
 class TextModule(nn.Module):
-    """Bag of words -> joint space; VideoCLIP does not use it, the MIL-NCE baseline does."""
+    """Bag of words to joint space; used by the MIL-NCE baseline, not by VideoCLIP."""
 
     def __init__(self, num_words: int) -> None:
         super().__init__()
@@ -190,7 +190,7 @@ class S3D(nn.Module):
         self.text_module = TextModule(num_words)
 
     def mixed_features(self, clips: Tensor) -> Tensor:
-        """Return what the top of the convolutions sees, before the joint space.
+        """Return the pooled output of the convolutions, before the joint space.
 
         Args:
             clips: (B, 3, T, H, W) RGB in [0, 1]; T, H, W even.

@@ -1,4 +1,4 @@
-"""Model cards: what a model is, how it was made and measured, and what it must not be used for."""
+"""Model cards: how a model was trained and measured, and its limits."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ print(embedder.similarity(["a person rides a bicycle"], ["video.mp4"]))
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What a model card tells beyond the settings, each in Markdown; empty: not stated.
+    """What a model card states beyond the settings, each in Markdown; empty: not stated.
 
     Attributes:
         data: Videos and texts the model was trained on.

@@ -1,8 +1,8 @@
-"""Weights of others as our models: released VideoCLIP checkpoints, and BERT to start from.
+"""Convert weights: released VideoCLIP checkpoints, and BERT to start training from.
 
-Every tensor is renamed by the tables below, checked by name and shape, and none is left over but
-those named as unused. Sizes come from the shapes; what shapes do not tell is taken from the
-published models where they leave no doubt, and asked for elsewhere.
+Every tensor is renamed by the tables below and checked by name and shape; only tensors listed as
+unused may be left over. Sizes come from the shapes. What shapes do not determine is given by
+`ReleasedSettings`.
 
 Source: the published names, which are those of every BERT checkpoint.
 """
@@ -26,7 +26,7 @@ from videoclip.weights.files import check_shapes, shapes_of
 
 __all__ = ["from_bert", "from_released", "kind_of"]
 
-# What we call a module: what a checkpoint calls it. Several of theirs are stacked in this order.
+# Our name of a module: its names in a checkpoint, whose weights are stacked in this order.
 Names = Mapping[str, tuple[str, ...]]
 
 EMBEDDING_NAMES: Names = {
@@ -50,20 +50,20 @@ VIDEO_MLP_NAMES: Names = {
 }
 
 PREFIX = "mmmodel."
-"""Before every name of a released checkpoint, in some of the files."""
+"""Prefix of every name in some of the released files."""
 HEAD = "video_encoder.classifier."
 """Head of a model fine-tuned for action segmentation."""
 UNUSED = re.compile(r"(.*\.)?(pooler\.dense\.(weight|bias)|embeddings\.position_ids)")
-"""Loaded by the released code and never used: its embeddings are means, positions are counted."""
+"""Tensors that the released code loads and never uses."""
 BERT_HEADS = re.compile(r"(cls|classifier|qa_outputs)\..*")
-"""Heads of BERT's own training and of tasks, which a tower has no use for."""
+"""Heads for pre-training and tasks of BERT, which the towers do not need."""
 
 VIDEO_WORDS = "video_encoder.bert.word_embeddings.weight"
-"""Of their whole word table, the rows [CLS] and [SEP]: the video tower reads no others."""
+"""Filled with the rows [CLS] and [SEP] of the checkpoint's word table, all that is ever read."""
 
 
 def kind_of(names: Iterable[str]) -> str:
-    """Say what weights are by their names: "videoclip", "s3d", "bert", or "" if unknown."""
+    """Return the kind of weights by their names: "videoclip", "s3d", "bert"; "" if unknown."""
     names = [name.removeprefix(PREFIX) for name in names]
     if any(name.startswith(("video_encoder.", "mm_encoder.")) for name in names):
         return "videoclip"
@@ -125,21 +125,21 @@ def from_bert(
     *,
     seed: int = 0,
 ) -> VideoCLIP:
-    """Build a model to train from a BERT: its layers in both towers, a fresh video MLP before them.
+    """Build a model to train from a BERT: its layers in both towers, and a random video MLP.
 
     The video tower takes the first `config.num_video_layers` layers, or all if there are fewer.
 
     Args:
         weights: By the names of `transformers`, with or without the prefix `bert.`.
         settings: Its `config.json`.
-        config: The model wanted, but for sizes that the BERT dictates.
+        config: Settings of the model; sizes that the BERT determines are replaced.
         where: Its folder, for messages.
-        seed: Of the video MLP's random weights.
+        seed: Seed of the weights that the BERT does not have.
 
     Raises:
-        CheckpointError: If it is no BERT, or naming tensors that are missing, unexpected or of
+        CheckpointError: If it is not a BERT, or naming tensors that are missing, unexpected or of
             another shape.
-        ConfigError: If the model wanted does not fit these sizes.
+        ConfigError: If the settings do not fit these sizes.
 
     Source: paper, section 5.3 (both encoders start from bert-base-uncased).
     """
@@ -173,7 +173,7 @@ def _filled(
 ) -> VideoCLIP:
     """Build a model from renamed weights; all must be used, and fit.
 
-    Weights stay where they are (mapped files too); what has none is zero.
+    Weights are used in place, also from mapped files; parameters without weights are zero.
     """
     model = VideoCLIP.without_weights(config)
     state = model.state_dict()
@@ -203,7 +203,7 @@ def _filled(
 
 
 def _bert_names(ours: str, theirs: str, num_layers: int) -> dict[str, tuple[str, ...]]:
-    """Names of a tower's parameters: ours, and where theirs are."""
+    """Map our names of a tower's parameters to those of the checkpoint."""
     names = _renamed(EMBEDDING_NAMES, ours, theirs)
     for i in range(num_layers):
         names |= _renamed(LAYER_NAMES, f"{ours}layers.{i}.", f"{theirs}encoder.layer.{i}.")
@@ -211,7 +211,7 @@ def _bert_names(ours: str, theirs: str, num_layers: int) -> dict[str, tuple[str,
 
 
 def _renamed(modules: Names, ours: str, theirs: str) -> dict[str, tuple[str, ...]]:
-    """Names of the parameters of modules, behind our and their prefix."""
+    """Map our names of the parameters of modules to those of the checkpoint."""
     return {
         f"{ours}{module}.{kind}": tuple(f"{theirs}{name}.{kind}" for name in names)
         for module, names in modules.items()
@@ -221,7 +221,7 @@ def _renamed(modules: Names, ours: str, theirs: str) -> dict[str, tuple[str, ...
 
 
 def _bert_sizes(weights: Mapping[str, Tensor], prefix: str, where: Path | str) -> dict[str, Any]:
-    """Sizes of a BERT, read off three of its tensors."""
+    """Return the sizes of a BERT by the shapes of three tensors."""
     vocab_size, hidden_size = _shape(weights, f"{prefix}embeddings.word_embeddings.weight", where)
     positions = _shape(weights, f"{prefix}embeddings.position_embeddings.weight", where)
     feed_in = _shape(weights, f"{prefix}encoder.layer.0.intermediate.dense.weight", where)
@@ -234,25 +234,25 @@ def _bert_sizes(weights: Mapping[str, Tensor], prefix: str, where: Path | str) -
 
 
 def _shape(weights: Mapping[str, Tensor], name: str, where: Path | str) -> tuple[int, int]:
-    """Shape of a matrix that must be there."""
+    """Return the shape of a matrix, or raise if it is missing."""
     if name not in weights:
         check_shapes(shapes_of(weights), {**shapes_of(weights), name: ()}, where)
     shape = tuple(weights[name].shape)
     if len(shape) != 2 or 0 in shape:
         raise CheckpointError(
-            f"{where} is damaged: '{name}' is {shape}, not a matrix; get it again"
+            f"{where} is damaged: '{name}' is {shape}, not a matrix; download it again"
         )
     return shape[0], shape[1]
 
 
 def _num_layers(weights: Mapping[str, Tensor], prefix: str) -> int:
-    """How many layers have weights; a gap in their numbers shows as missing tensors."""
+    """Count the layers; a gap in their numbers shows up as missing tensors."""
     pattern = re.compile(re.escape(prefix) + r"encoder\.layer\.(\d+)\..*")
     return len({match[1] for name in weights if (match := pattern.fullmatch(name))})
 
 
 def _check_is_bert(settings: Mapping[str, Any], where: Path | str) -> None:
-    """Make sure that a BERT computes what our towers compute."""
+    """Refuse a BERT that computes something other than our towers."""
     wanted = {
         "model_type": "bert",
         "hidden_act": "gelu",
@@ -262,8 +262,8 @@ def _check_is_bert(settings: Mapping[str, Any], where: Path | str) -> None:
     for name, value in wanted.items():
         if settings.get(name, value) != value:
             raise CheckpointError(
-                f"{where} is no plain BERT ({name} is {settings[name]!r}, not {value!r}): its "
+                f"{where} is not a plain BERT ({name} is {settings[name]!r}, not {value!r}): its "
                 "weights would compute something else here"
             )
     if not isinstance(settings.get("num_attention_heads"), int):
-        raise CheckpointError(f"{where}: config.json does not tell num_attention_heads")
+        raise CheckpointError(f"{where}: config.json has no num_attention_heads: download it again")

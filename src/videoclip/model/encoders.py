@@ -1,4 +1,4 @@
-"""The two towers: features or words in, states of every position and one pooled vector out.
+"""The two towers: from features or word pieces to states of every position and a pooled vector.
 
 Both put [CLS] before and [SEP] after the real positions, so that a tower sees
 [CLS] x1 .. xn [SEP], whatever n is; the caller never handles special tokens.
@@ -38,7 +38,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Encoded:
-    """What a tower says about a batch.
+    """Output of a tower for a batch.
 
     Attributes:
         hidden: (B, n + 2, H) last-layer states; zero where masked.
@@ -56,7 +56,7 @@ class Encoded:
 class VideoMLP(nn.Module):
     """Brings frozen features to the tower's width: Linear, GELU, LayerNorm, Linear.
 
-    Source: as released; the paper's text speaks of a single layer.
+    Source: as released; the paper describes a single layer.
     """
 
     def __init__(self, feature_dim: int, hidden_size: int) -> None:
@@ -76,7 +76,7 @@ class VideoEncoder(nn.Module):
 
     Args:
         config: Sizes.
-        bert: The encoder, with a word table that holds at least [CLS] and [SEP].
+        bert: The encoder, whose word table has at least [CLS] and [SEP].
         cls_id: Row of [CLS] in that table.
         sep_id: Row of [SEP].
     """
@@ -93,9 +93,9 @@ class VideoEncoder(nn.Module):
         """Encode a batch of video clips.
 
         Args:
-            video: (B, T, D) features; what stands under the mask is never read.
+            video: (B, T, D) features; masked ones are never read.
             video_mask: (B, T), True where real, a prefix of each row.
-            attend_cls: False leaves [CLS] out, as the released step heads do.
+            attend_cls: False leaves out [CLS], as the released step localisation does.
 
         Returns:
             States of [CLS], the T slots and [SEP]: (B, T + 2, H).
@@ -103,7 +103,7 @@ class VideoEncoder(nn.Module):
         one = video_mask.new_ones(video_mask.shape[0], 1)
         mask = torch.cat([one & attend_cls, video_mask, one], dim=1)  # (B, T + 2)
         positions = positions_of(mask).clone()
-        # However few slots are fed, the trailing [SEP] keeps the position it has in a full clip.
+        # [SEP] has the position it has in a full clip, however short the clip is.
         positions[:, -1] = self.sep_position
 
         packing = Packing.of(mask, packed=self.packed)
@@ -125,7 +125,7 @@ class TextEncoder(nn.Module):
     Args:
         config: Sizes and special ids.
         bert: The encoder, with the whole vocabulary.
-        first_position: Position of the first word; [CLS] is always at 0.
+        first_position: Position of the first word piece; [CLS] is always at 0.
         word_type: Token type of everything behind [CLS].
     """
 
@@ -147,7 +147,7 @@ class TextEncoder(nn.Module):
             text_mask: (B, L), True where real, a prefix of each row.
 
         Returns:
-            States of [CLS], the words and, right behind each text's last word, [SEP]:
+            States of [CLS], the word pieces and [SEP], which follows the last word piece:
             (B, L + 2, H).
         """
         cls_id, sep_id, pad_id = self.special_ids
@@ -168,7 +168,7 @@ class TextEncoder(nn.Module):
 
 
 def pool(encoded: Encoded, pooling: Literal["mean", "cls", "plain_mean"]) -> Tensor:
-    """One vector a sequence: (B, n + 2, H) -> (B, H).
+    """Pool each sequence to one vector: (B, n + 2, H) -> (B, H).
 
     `mean` averages the real positions and [SEP] without [CLS], so that an empty text still has a
     vector; `plain_mean` counts [CLS] too; `cls` takes [CLS] alone. Source: paper, section 3.1
@@ -212,10 +212,10 @@ class ClassBridge(nn.Module):
 
 
 class BridgedVideoEncoder(VideoEncoder):
-    """Video tower whose slots are the bridge's embeddings plus what the transformer has learned.
+    """Video tower whose slots are the bridge's embeddings plus a learned residual.
 
-    [CLS] and [SEP] take part in the transformer, but are masked in what comes out: pooling sees
-    the slots alone.
+    [CLS] and [SEP] take part in the transformer but are masked in the output: only slots are
+    pooled.
     """
 
     def __init__(self, config: ModelConfig, bert: BertEncoder, cls_id: int, sep_id: int) -> None:
@@ -235,8 +235,8 @@ class BridgedVideoEncoder(VideoEncoder):
 class CentredTextEncoder(TextEncoder):
     """Text tower whose pooled embedding is of unit length, minus a fixed offset.
 
-    Sentence embeddings share a large common part, which says nothing; the bridge's class
-    embeddings have lost theirs, so texts must lose it too.
+    Sentence embeddings share a large common component, which carries no information. It was
+    subtracted from the bridge's class embeddings, so it is subtracted from texts too.
 
     Attributes:
         offset: (E,) mean of the class embeddings before they were centred.
@@ -251,7 +251,7 @@ class CentredTextEncoder(TextEncoder):
     def forward(self, text: Tensor, text_mask: Tensor) -> Encoded:
         """Encode a batch of texts: (B, L) -> (B, L + 2, E), see `TextEncoder`.
 
-        Each state is scaled and shifted alike, so that their plain mean comes out as described.
+        All states are scaled and shifted equally, so that their plain mean is as described.
         """
         encoded = super().forward(text, text_mask)
         length = pool(encoded, "plain_mean").norm(dim=1)[:, None, None]  # (B, 1, 1)

@@ -1,9 +1,9 @@
-"""The optional cross-modal part: it looks at a text and a video together and scores the pair.
+"""The optional cross-modal re-ranker: it scores a text and a video jointly.
 
-The towers compare everything with everything by one dot product; the re-ranker compares few
-candidates with care. Video positions attend to words and words to video positions in a small
-number of layers; a linear head gives one number a pair. The number is added to the towers'
-similarity, so that an untrained re-ranker changes no order.
+The towers compare all pairs by a dot product; the re-ranker scores only the best candidates. Video
+positions attend to word pieces and word pieces to video positions in a few layers, and a linear
+head returns one number for each pair. It is added to the towers' similarity, so that an untrained
+re-ranker changes no order.
 
 Letters: P pairs, B clip pairs of a batch, K candidates a text, H width.
 Source: the cross-modal attention variant (docs/paper-to-code.md); the residual form is ours.
@@ -24,7 +24,7 @@ __all__ = ["Reranker", "hard_candidates", "rerank", "reranking_loss"]
 
 
 class CrossAttention(nn.Module):
-    """One modality reads the other: attention, then a feed-forward network, both residual."""
+    """Attention from one modality to the other, then a feed-forward network, both residual."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -38,11 +38,11 @@ class CrossAttention(nn.Module):
         self.feed_norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(config.dropout)
 
-    def start_by_likeness(self) -> None:
-        """Let a position read those that are like it, as the states of the towers come.
+    def start_as_identity(self) -> None:
+        """Set the projections to the identity, so that positions attend to similar ones.
 
-        The contrastive loss has put what belongs together into like directions; random projections
-        would have to find that again, and do not within thousands of updates.
+        The contrastive loss has made states of matching text and video similar. With random
+        projections the re-ranker did not learn this again within thousands of updates.
         """
         attention, width = self.attention, self.attention.embed_dim
         with torch.no_grad():
@@ -75,11 +75,11 @@ class Reranker(nn.Module):
         self.head = nn.Linear(2 * config.hidden_size, 1)
 
     def start_neutral(self) -> None:
-        """Zero the head, so that the towers' order stands until training moves it."""
+        """Zero the head, so that the towers' order is kept until training changes it."""
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         for layer in (*self.video_reads_text, *self.text_reads_video):
-            layer.start_by_likeness()
+            layer.start_as_identity()
 
     def forward(self, video: Encoded, text: Encoded, similarity: Tensor) -> Tensor:
         """Score P pairs.
@@ -87,10 +87,10 @@ class Reranker(nn.Module):
         Args:
             video: (P, T + 2, H) states of the video tower.
             text: (P, L + 2, H) states of the text tower.
-            similarity: (P,) what the towers say.
+            similarity: (P,) similarities of the towers.
 
         Returns:
-            (P,) similarities, corrected.
+            (P,) corrected similarities.
         """
         for read_text, read_video in zip(self.video_reads_text, self.text_reads_video, strict=True):
             video, text = read_text(video, text), read_video(text, video)
@@ -110,11 +110,11 @@ def reranking_loss(
     """In-batch softmax over each text's own video and its hard negatives.
 
     Args:
-        reranker: What is trained; the towers' states may carry gradients too.
+        reranker: The re-ranker to train; the towers' states may carry gradients too.
         video: (B, T + 2, H) states of the batch's videos.
         text: (B, L + 2, H) states of its texts.
         similarity: (B, B) texts by videos.
-        candidates: (B, K) videos to compare for each text, its own first; -1 where none is.
+        candidates: (B, K) videos to compare with each text, its own first; -1 pads.
         temperature: Scores are divided by it.
 
     Returns:
@@ -132,26 +132,26 @@ def reranking_loss(
 def hard_candidates(
     similarity: Tensor, video_similarity: Tensor, num_negatives: int, threshold: float
 ) -> Tensor:
-    """Pick what each text is compared with: its own video, then hard negatives.
+    """Return the candidates of each text: its own video, then hard negatives.
 
-    A negative is hard if its video is like the text's own (`video_similarity` of at least
-    `threshold`); of those the towers' best-matching come first. A text without any keeps its one
-    best-matching negative, so that every row teaches something.
+    A negative is hard if its video is similar to the text's own (`video_similarity` of at least
+    `threshold`); those with the highest similarity to the text come first. A text without hard
+    negatives keeps the negative most similar to it, so that no row is without one.
 
     Args:
         similarity: (B, B) texts by videos.
         video_similarity: (B, B) cosines of the videos among themselves.
-        num_negatives: Most negatives a text.
-        threshold: From when a negative counts as hard.
+        num_negatives: Largest number of negatives of a text.
+        threshold: Lowest similarity of a hard negative.
 
     Returns:
-        (B, 1 + n) int64 videos, -1 where there is none; n is at most `num_negatives`.
+        (B, 1 + n) int64 videos, padded with -1; n is at most `num_negatives`.
     """
     own = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
     number = min(num_negatives, len(similarity) - 1)
     match = similarity.detach().masked_fill(own, -torch.inf)
     hard = (video_similarity.detach() >= threshold) & ~own
-    # Hard ones first, each group by how well it matches; the own video has the lowest rank.
+    # Hard ones first, each group in order of similarity; the text's own video has the lowest rank.
     rank = match.argsort(dim=1).argsort(dim=1)  # (B, B)
     negatives = (rank + len(match) * hard).topk(number, dim=1).indices  # (B, n)
     keep = hard.gather(1, negatives)
@@ -162,16 +162,16 @@ def hard_candidates(
 
 
 def rerank(similarity: Tensor, score: Callable[[Tensor, Tensor], Tensor], top_k: int) -> Tensor:
-    """Put the `top_k` best candidates of each query into the re-ranker's order.
+    """Put the `top_k` best candidates of each query into the order of the re-ranker.
 
     Args:
         similarity: (N, M) queries by candidates, from the towers.
         score: Given P query rows and P candidate columns, their (P,) scores.
-        top_k: Candidates a query that are looked at again.
+        top_k: Candidates of each query to re-rank.
 
     Returns:
-        (N, M): each row's best `top_k` similarities dealt out again in the new order, all others
-        as they were, so that nothing outside the top moves.
+        (N, M): the `top_k` best similarities of each row, reassigned in the new order; all others
+        unchanged.
     """
     top_k = min(top_k, similarity.shape[1])
     best = similarity.topk(top_k, dim=1)  # values sorted from the best

@@ -39,15 +39,15 @@ INITIAL_LOGIT_BIAS = -10.0
 class VideoCLIP(nn.Module):
     """Two towers whose pooled outputs are compared by a dot product.
 
-    Letters: B clips, T video positions, L words, D feature width, E embedding width (= H).
+    Letters: B clips, T video positions, L word pieces, D feature width, E embedding width (= H).
 
     Args:
         config: Everything that must agree between a model, its features and its indexes.
 
     Attributes:
-        config: As given.
-        frame_encoder: The backbone, while it is trained along (`FrameEncoder`): videos are then
-            pictures, and what is saved has it in a folder of its own. None otherwise.
+        config: Settings.
+        frame_encoder: The backbone, if it is trained too (`FrameEncoder`); videos are then frames
+            instead of features, and it is saved in the folder `backbone`.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -93,7 +93,7 @@ class VideoCLIP(nn.Module):
 
     @property
     def temperature(self) -> float | Tensor:
-        """What similarities are divided by before a softmax; a tensor where it is learned."""
+        """Divisor of similarities before a softmax; a tensor if it is learned."""
         if self.config.learn_temperature:
             return self.log_temperature.exp()
         return self.config.temperature
@@ -102,7 +102,7 @@ class VideoCLIP(nn.Module):
         """Embed video clips.
 
         Args:
-            video: (B, T, D) frozen features, or pictures where there is a frame encoder; T is at
+            video: (B, T, D) frozen features, or frames if there is a frame encoder; T is at
                 most `config.max_video_tokens`.
             video_mask: (B, T), True where real: a prefix of each row, at least one position.
 
@@ -125,7 +125,7 @@ class VideoCLIP(nn.Module):
         return encoded
 
     def features(self, video: Tensor, video_mask: Tensor) -> Tensor:
-        """Return what the video tower takes: the frame encoder's features, or `video` as it is."""
+        """Return the input of the video tower: the frame encoder's features, or `video` itself."""
         if self.frame_encoder is None:
             return video
         features: Tensor = self.frame_encoder(video, video_mask)
@@ -164,7 +164,7 @@ class VideoCLIP(nn.Module):
         return encoded
 
     def pool(self, encoded: Encoded) -> Tensor:
-        """Turn a tower's states into embeddings: (B, n + 2, H) -> (B, E)."""
+        """Pool a tower's states to embeddings: (B, n + 2, H) -> (B, E)."""
         return self._finish(pool(encoded, self.config.pooling))
 
     def video_tokens(self, video: Tensor, video_mask: Tensor, *, attend_cls: bool = True) -> Tensor:
@@ -209,10 +209,10 @@ class VideoCLIP(nn.Module):
         return logits
 
     def with_classes(self, classes: Sequence[str]) -> VideoCLIP:
-        """Return a model with the same weights and a new head, at random values.
+        """Return a model with the same weights and a new, random head.
 
         Args:
-            classes: What its classes are called, background left out.
+            classes: Names of its classes, without background.
         """
         config = dataclasses.replace(self.config, classes=tuple(classes))
         headed = VideoCLIP(config)
@@ -229,7 +229,7 @@ class VideoCLIP(nn.Module):
 
         Args:
             folder: Made if need be.
-            card: What the model card tells beyond the settings. A card that is there already is
+            card: What the model card states beyond the settings. A card that is there already is
                 kept if none is given.
         """
         hub.save_model(self, self.config, Path(folder), card)
@@ -290,7 +290,7 @@ class VideoCLIP(nn.Module):
 
 
 class _NoInitialisation(TorchFunctionMode):
-    """Leaves out what `torch.nn.init` would do; on "meta" that would import torch's compiler."""
+    """Skips `torch.nn.init`, which on the device "meta" would import torch's compiler."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -300,7 +300,7 @@ class _NoInitialisation(TorchFunctionMode):
 
 
 def _check_mask(name: str, mask: Tensor) -> None:
-    # Numbers would be taken for indices, and give wrong embeddings without a word.
+    # A mask of integers would be used as indices and give wrong embeddings silently.
     if mask.dtype != torch.bool:
         raise ConfigError(f"{name} is of {mask.dtype}: give True where real, False elsewhere")
 
@@ -310,10 +310,10 @@ def _build_towers(config: ModelConfig) -> tuple[VideoEncoder, TextEncoder]:
     text_bert = BertEncoder(config, config.vocab_size, config.num_text_layers)
     if config.shared_encoder:
         video = VideoEncoder(config, text_bert, config.cls_id, config.sep_id)
-        # Words stand behind the video's positions and carry the other token type.
+        # Word pieces follow the video's positions and have the other token type.
         first_position = config.max_video_tokens + 2
         return video, TextEncoder(config, text_bert, first_position, word_type=1)
-    # Of a whole word table the video tower would read two rows: [CLS] and [SEP].
+    # The video tower reads only two rows of a word table: [CLS] and [SEP].
     video_bert = BertEncoder(config, 2, config.num_video_layers)
     if config.num_bridge_classes:
         bridged = BridgedVideoEncoder(config, video_bert, 0, 1)

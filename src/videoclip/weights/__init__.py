@@ -1,1 +1,1 @@
-"""Weights of other people, read inertly: torch archives, pickles, the starter packages."""
+"""Weight files of others, read without running code: torch files, pickles, starter packages."""

@@ -28,11 +28,11 @@ def read_weights(path: Path | str, names: Collection[str] | None = None) -> dict
 
     Args:
         path: The file; .safetensors is mapped into memory, not copied.
-        names: Tensors wanted; None: all.
+        names: Tensors to return; None: all.
 
     Raises:
         CheckpointError: If the file is missing, damaged or no weights, if it tries to run code, if
-            a wanted tensor is missing, or if one holds NaN or infinite values.
+            a named tensor is missing, or if one holds NaN or infinite values.
     """
     path = Path(path)
     if path.suffix == ".safetensors":
@@ -68,7 +68,7 @@ def shapes_of(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 def check_shapes(
     found: Mapping[str, Sequence[int]], wanted: Mapping[str, Sequence[int]], where: Path | str
 ) -> None:
-    """Make sure that weights are exactly those of a network.
+    """Refuse weights that are not exactly those of a network.
 
     Raises:
         CheckpointError: Naming tensors that are missing, unexpected or of another shape.
@@ -103,7 +103,7 @@ def new_folder(folder: Path | str) -> Iterator[Path]:
 def sampled_digest(paths: Iterable[Path]) -> str:
     """Return a hex digest of the sizes and of evenly spaced samples of files, in a millisecond.
 
-    It tells one model's weights from another's; a damaged byte between samples goes unnoticed.
+    It distinguishes the weights of models; a damaged byte between samples goes unnoticed.
     """
     digest = hashlib.blake2b(digest_size=16)
     for path in paths:
@@ -117,6 +117,6 @@ def sampled_digest(paths: Iterable[Path]) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
+    """Return the first few names, and how many more there are."""
     more = len(names) - NAMES_IN_MESSAGE
     return ", ".join(names[:NAMES_IN_MESSAGE]) + (f" and {more} more" if more > 0 else "")

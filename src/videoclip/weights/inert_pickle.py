@@ -1,9 +1,9 @@
-"""A pickle that cannot do anything: it describes tensors, and the rest of it is inert.
+"""An unpickler that runs no code: it reads descriptions of tensors and ignores everything else.
 
-A pickle is a program. The reader here carries out the few calls that describe tensors; every other
-class a checkpoint drags along (fairseq, omegaconf, numpy) becomes a `Placeholder`. Two walls, each
-enough: no name in the file is ever imported, and a name of the standard library that no checkpoint
-needs (`os.system`, `eval`) refuses the whole file.
+A pickle is a program. This reader runs only the few calls that describe tensors; every other class
+in a checkpoint (fairseq, omegaconf, numpy) becomes a `Placeholder`. Two safeguards, each
+sufficient: no name in the file is ever imported, and a file with a name of the standard library
+that no checkpoint needs (`os.system`, `eval`) is refused.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ HARMLESS = {
     "typing": ["Any", "Dict", "List", "Optional", "Tuple", "Union"],
     "uuid": ["UUID"],
 }
-"""Names of the standard library that checkpoints do contain; even these are never imported."""
+"""Names of the standard library that checkpoints contain; even these are never imported."""
 
 
 class Placeholder:
-    """Stands for an object of a class that is not loaded; swallows whatever is done to it."""
+    """Stands for an object whose class is not loaded; ignores all operations."""
 
     def __init__(self, *args: object, **kwargs: object) -> None: ...
 
@@ -77,11 +77,11 @@ class _Dict(dict[Any, Any]):
     def __setstate__(self, state: object) -> None: ...
 
 
-# What the file may hold is made of named tuples: a pickle cannot alter them once they are checked.
+# Named tuples, because a pickle cannot alter them after they were checked.
 
 
 class Storage(NamedTuple):
-    """A run of numbers in the file; `first` is where a view of a larger one begins."""
+    """A stretch of numbers in the file; `first` is where a view of a larger one begins."""
 
     key: str
     dtype: torch.dtype
@@ -90,7 +90,7 @@ class Storage(NamedTuple):
 
 
 class StoredTensor(NamedTuple):
-    """A tensor that lies in the file, not yet read; `TorchFile.load` reads it.
+    """A tensor in the file that `TorchFile.load` can read.
 
     Attributes:
         storage: The numbers it is a view of.
@@ -112,7 +112,7 @@ class _StorageType(NamedTuple):
 
 
 class _Call(NamedTuple):
-    """A function of the file that is carried out here."""
+    """A function in the file that is run by this reader."""
 
     function: Callable[..., Any]
 
@@ -125,7 +125,7 @@ def _rebuild_tensor(
 ) -> StoredTensor:
     sizes = (offset, *shape, *stride)
     if not isinstance(storage, Storage) or not all(isinstance(n, int) and n >= 0 for n in sizes):
-        raise ValueError("a tensor is described by something else than numbers")
+        raise ValueError("a tensor is not described by numbers")
     numel = torch.Size(shape).numel()
     last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
     if numel > storage.numel or (numel and last >= storage.numel):
@@ -147,27 +147,27 @@ CALLS = {
 
 
 class RefusedError(Exception):
-    """The file names something that only a program wants."""
+    """The file names a function that no checkpoint needs."""
 
 
 class InertUnpickler(pickle.Unpickler):
-    """Builds dicts, lists, numbers, words and `StoredTensor`s; nothing is imported.
+    """Builds dicts, lists, numbers, strings and `StoredTensor`s; imports nothing.
 
     Attributes:
-        dtypes: Type of every storage the pickle refers to.
+        dtypes: Data type of every storage that the pickle refers to.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file, encoding="utf-8")
         self.dtypes: dict[str, torch.dtype] = {}
-        # A class of its own for every load, so that a pickle that alters it alters nothing else.
+        # A new class for every load, so that a pickle which alters it alters nothing else.
         self._placeholder = type("Placeholder", (Placeholder,), {})
 
     def find_class(self, module: str, name: str) -> Any:
-        """Give what stands for a name in the file.
+        """Return the stand-in for a name in the file.
 
         Raises:
-            RefusedError: If no checkpoint needs that name.
+            RefusedError: If no checkpoint needs the name.
         """
         if (module, name) in CALLS:
             return CALLS[module, name]
@@ -180,7 +180,7 @@ class InertUnpickler(pickle.Unpickler):
         return self._placeholder
 
     def persistent_load(self, pid: Any) -> Any:
-        """Give what stands for numbers that lie outside the pickle."""
+        """Return the stand-in for numbers stored outside the pickle."""
         kind, storage_type, key, _location, numel, *view = pid
         if kind != "storage" or not isinstance(storage_type, _StorageType):
             return self._placeholder()
@@ -188,6 +188,6 @@ class InertUnpickler(pickle.Unpickler):
         if view and view[0] is not None:
             _, first, numel = view[0]
         if not (isinstance(numel, int) and isinstance(first, int) and min(numel, first) >= 0):
-            raise ValueError("a storage of no size")
+            raise ValueError("a storage without a size")
         self.dtypes[str(key)] = storage_type.dtype
         return Storage(str(key), storage_type.dtype, numel, first)

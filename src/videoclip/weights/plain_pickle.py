@@ -1,4 +1,4 @@
-"""Pickles of plain data, as annotations come in: read without running anything in them."""
+"""Read pickles of plain data, such as annotations, without running code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SAFE_GLOBALS = frozenset(
     }.items()
     for name in names
 )
-"""All a pickle of lists, dicts, numbers, strings and arrays needs; anything else is refused."""
+"""Names that a pickle of plain data and arrays needs; all others are refused."""
 
 UNPICKLING_ERRORS = (
     pickle.UnpicklingError,
@@ -36,13 +36,13 @@ UNPICKLING_ERRORS = (
     ValueError,
     struct.error,
 )
-"""What damaged bytes make an unpickler raise."""
+"""Exceptions that an unpickler raises on damaged bytes."""
 
 
 def read_plain_pickle(path: Path | str) -> Any:
     """Read a pickle of lists, dicts, numbers, texts and arrays.
 
-    Weights, which hold more, are read by `TorchFile`.
+    `TorchFile` reads weights.
 
     Raises:
         DataError: If the file is missing, damaged, or holds anything else.

@@ -1,7 +1,7 @@
-"""Tensors out of a `torch.save` file, without ever running what is in it.
+"""Read tensors from a `torch.save` file without running code in it.
 
-Both layouts are read: the zip archive and, from before PyTorch 1.6, the plain stream. Only tensors
-that are asked for are loaded, so an optimiser's history costs nothing.
+Both layouts are read: the zip archive, and the stream that PyTorch wrote before 1.6. Only requested
+tensors are loaded, so an optimiser's state costs nothing.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class TorchFile:
 
     Attributes:
         path: The file.
-        content: What was saved: dicts, lists, numbers and words as they are, tensors as
-            `StoredTensor`, everything else as `Placeholder`.
+        content: The saved object: dicts, lists, numbers and strings; tensors as `StoredTensor`,
+            everything else as `Placeholder`.
 
     Raises:
-        CheckpointError: If it is missing, damaged, no such file, or tries to run code.
+        CheckpointError: If it is missing, damaged or not such a file, or tries to run code.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -54,8 +54,8 @@ class TorchFile:
         except RefusedError as refused:
             self.close()
             raise CheckpointError(
-                f"{self.path} tries to run code (it names {refused}): nothing of it was run or "
-                "loaded; get the checkpoint from a source you trust"
+                f"{self.path} tries to run code (it names {refused}); nothing was run or loaded: "
+                "download the checkpoint from a source you trust"
             ) from None
         except (*UNPICKLING_ERRORS, zipfile.BadZipFile, OSError) as error:
             self.close()
@@ -72,10 +72,10 @@ class TorchFile:
         self._file.close()
 
     def state_dict(self) -> Mapping[str, StoredTensor]:
-        """Return the weights in it: under "model" (fairseq) or "state_dict", or all of it.
+        """Return the weights: the entry "model" (fairseq) or "state_dict", or the whole content.
 
         Raises:
-            CheckpointError: If there are none, or one of them is no plain tensor.
+            CheckpointError: If there are none, or one of them is not a plain tensor.
         """
         content = self.content
         for name in ("model", "state_dict"):
@@ -83,17 +83,17 @@ class TorchFile:
                 content = content[name]
                 break
         if not isinstance(content, dict) or not content:
-            raise CheckpointError(f"{self.path} holds no weights: name a checkpoint's file")
+            raise CheckpointError(f"{self.path} holds no weights: name the file of a checkpoint")
         for name, tensor in content.items():
             if not isinstance(name, str) or not isinstance(tensor, StoredTensor):
                 raise CheckpointError(
-                    f"{self.path} holds no plain weights: '{name}' is no tensor; save the model's "
+                    f"{self.path} holds more than weights ('{name}'): save the model's "
                     "state_dict() alone"
                 )
         return content
 
     def load(self, tensor: StoredTensor) -> Tensor:
-        """Read one tensor, in the type it was stored in.
+        """Read one tensor, in the data type it was stored in.
 
         Raises:
             CheckpointError: If its numbers are missing or damaged.
@@ -126,7 +126,7 @@ class TorchFile:
         self._check_byte_order(system["little_endian"])
         unpickler = InertUnpickler(self._file)
         content = unpickler.load()
-        # Then the storages: each its number of elements and the elements, typed in the content.
+        # Then the storages: the number of elements and the elements, whose type the content tells.
         for key in InertUnpickler(self._file).load():
             (numel,) = struct.unpack("<q", self._file.read(8))
             size = numel * unpickler.dtypes[key].itemsize
@@ -136,12 +136,12 @@ class TorchFile:
         return content
 
     def _numbers(self, key: str, start: int, size: int) -> bytearray:
-        """`size` bytes of a storage, from byte `start` of it."""
+        """Return `size` bytes of a storage, from its byte `start`."""
         if self._archive is not None:
             entry = self._archive.getinfo(f"{self._folder}data/{key}")
             if entry.compress_type != zipfile.ZIP_STORED or entry.file_size < start + size:
                 raise ValueError(f"{entry.filename} does not hold {size} bytes")
-            # Read as a whole: the archive checks its sum at the end.
+            # Read as a whole, because the archive checks its checksum at the end.
             return bytearray(memoryview(self._archive.read(entry))[start : start + size])
         offset, available = self._ranges[key]
         if available < start + size:
@@ -155,7 +155,8 @@ class TorchFile:
 
     def _damaged(self, error: BaseException) -> NoReturn:
         raise CheckpointError(
-            f"{self.path} is damaged or no PyTorch checkpoint ({_one_line(error)}): get it again"
+            f"{self.path} is damaged or not a PyTorch checkpoint ({_one_line(error)}): download it "
+            "again"
         ) from None
 
 

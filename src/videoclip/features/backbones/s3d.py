@@ -1,6 +1,6 @@
 """S3D trained on HowTo100M by MIL-NCE: the paper's backbone, one 512-d feature a second.
 
-Its weights are the user's to bring: `videoclip convert s3d_howto100m.pth FOLDER` makes the folder
+The user provides its weights: `videoclip convert s3d_howto100m.pth FOLDER` makes the folder
 (config.json, model.safetensors, words.txt) that is read here.
 
 Source: paper, section 5.3. Frames as released: 30 a second, the shorter side to 224,
@@ -77,7 +77,7 @@ class S3DBackbone(NetworkBackbone):
     ) -> None:
         super().__init__(network, source, device)
         num_rows = network.text_module.word_embd.num_embeddings
-        # Row 0 is padding, so that a list as long as the table has a last word without a vector.
+        # Row 0 is padding, so the last word of a list as long as the table has no vector.
         self.word_ids = {word: i for i, word in enumerate(words, start=1) if i < num_rows}
         preprocessing = (FRAMES_PER_SECOND, RESIZE, "unit length")
         self.spec = FeatureSpec(
@@ -132,7 +132,7 @@ def load(source: str | None, device: str = "cpu") -> S3DBackbone:
     source = source or os.environ.get(FOLDER_VARIABLE)
     if not source:
         raise CheckpointError(
-            "backbone 's3d' needs weights: make a folder of them by `videoclip convert "
+            "backbone 's3d' needs weights: make a folder of them with `videoclip convert "
             f"s3d_howto100m.pth FOLDER`, then set {FOLDER_VARIABLE}=FOLDER or name 's3d:FOLDER'"
         )
     folder = Path(source)
@@ -195,7 +195,7 @@ def _check_words(network: S3D, words: Sequence[str], folder: Path) -> None:
     if len(words) > num_rows:
         raise CheckpointError(
             f"{folder}: {len(words)} words do not fit a table of {num_rows}: use the list that "
-            "came with the weights"
+            "belongs to the weights"
         )
 
 
