@@ -12,6 +12,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -202,16 +203,10 @@ def refine_moment(windows: Windows, moment: Proposal) -> Proposal:
     first = max(0, int(min(moment.start, seed_start)) - margin)
     last = min(int(windows.spans[:, 1].max()), int(max(moment.end, seed_end)) + margin)
     inside = (windows.spans[:, 0] >= first) & (windows.spans[:, 1] <= last)
-    starts, ends = (windows.spans[inside] - first).T  # (W,)
     num = last - first  # F features
-    features = np.arange(num)
-    means = (features >= starts[:, None]) & (features < ends[:, None])  # (W, F)
-    means = means / (ends - starts)[:, None]
-    differences = np.diff(np.eye(num), axis=0)  # (F - 1, F)
-    # The last term keeps the system solvable where no window reaches.
-    system = means.T @ means + SMOOTHNESS * differences.T @ differences + 1e-6 * np.eye(num)
-    above_mean = windows.similarities[inside] - windows.similarities.mean()
-    sums = np.concatenate(([0.0], np.cumsum(np.linalg.solve(system, means.T @ above_mean))))
+    above_mean = windows.similarities[inside] - windows.similarities.mean()  # (W,)
+    estimates = _estimator((windows.spans[inside] - first).tobytes(), num) @ above_mean  # (F,)
+    sums = np.concatenate(([0.0], np.cumsum(estimates)))
     best = min(int(moment.best), last - 1) - first
     worth = sums[None, best + 1 :] - sums[: best + 1, None]  # (starts, ends)
     worth /= np.sqrt(np.arange(best + 1, num + 1) - np.arange(best + 1)[:, None])
@@ -243,6 +238,26 @@ def rank_didemo_candidates(similarity: RealArray, num_valid: int) -> IntArray:
     ]
     order = np.argsort(-np.array(means), kind="stable")
     return np.array(reachable, dtype=np.int64)[order]
+
+
+@lru_cache(maxsize=1024)
+def _estimator(spans: bytes, num_features: int) -> RealArray:
+    """Return the matrix (F, W) that estimates features from windows, by penalised least squares.
+
+    Cached, since windows lie alike around most moments.
+
+    Args:
+        spans: (W, 2) int64 ranges of features.
+        num_features: F.
+    """
+    starts, ends = np.frombuffer(spans, dtype=np.int64).reshape(-1, 2).T
+    features = np.arange(num_features)
+    is_inside = (features >= starts[:, None]) & (features < ends[:, None])
+    means = is_inside / (ends - starts)[:, None]  # (W, F)
+    differences = np.diff(np.eye(num_features), axis=0)  # (F - 1, F)
+    system = means.T @ means + SMOOTHNESS * differences.T @ differences
+    # The last term keeps the system solvable where no window reaches.
+    return np.asarray(np.linalg.solve(system + 1e-6 * np.eye(num_features), means.T))
 
 
 @dataclass(frozen=True)
