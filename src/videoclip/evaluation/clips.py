@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import DataError
@@ -21,7 +19,6 @@ __all__ = [
     "embed_clips",
     "embed_texts",
     "find_clip",
-    "read_clips",
     "unique",
     "with_features",
 ]
@@ -38,8 +35,7 @@ ExampleT = TypeVar("ExampleT", bound=_OfVideo)
 ItemT = TypeVar("ItemT", bound=Hashable)
 
 
-@dataclass(frozen=True)
-class Clip:
+class Clip(NamedTuple):
     """Rows [first, last) of a video's features."""
 
     video_id: str
@@ -106,17 +102,12 @@ def embed_clips(
     for begin in range(0, len(clips), CLIPS_AT_ONCE):
         some = clips[begin : begin + CLIPS_AT_ONCE]
         # Each window is embedded by itself, so that clips of different videos can be joined.
-        rows = read_clips(store, some)
+        rows = store.read_windows(some)
         ends = np.cumsum([len(r) for r in rows]).tolist()
         parts.append(encoder.embed_windows(np.concatenate(rows), list(zip([0, *ends], ends))))
         if on_progress:
             on_progress(begin + len(some), len(clips))
     return np.concatenate(parts)
-
-
-def read_clips(store: FeatureStore, clips: Sequence[Clip]) -> list[NDArray[np.float16]]:
-    """Read the features of clips, each (T, D)."""
-    return store.read_windows([(clip.video_id, clip.first, clip.last) for clip in clips])
 
 
 def embed_texts(encoder: DualEncoder, texts: Sequence[str]) -> tuple[FloatArray, IntArray]:

@@ -56,7 +56,7 @@ def evaluate_retrieval(
     text = encoder.embed_text(texts)
     similarity = text @ video.T  # (U, M)
     if config.rerank_top:
-        scorer = encoder.pair_scorer(texts, clip_rows.read_clips(store, candidates))
+        scorer = encoder.pair_scorer(texts, store.read_windows(candidates))
         similarity = rerank_clips(scorer, similarity, config.rerank_top)
     similarity = similarity[text_of]  # (N, M)
 

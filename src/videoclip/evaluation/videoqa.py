@@ -15,7 +15,6 @@ from videoclip.evaluation.clips import (
     Clip,
     embed_clips,
     find_clip,
-    read_clips,
     unique,
     with_features,
 )
@@ -129,7 +128,7 @@ def choice_similarity(
         pairs.append((choices, rows[values.argmax(axis=0)], values.max(axis=0)))
     text_rows, clip_rows, similarities = map(np.concatenate, zip(*pairs, strict=True))
     if config.rerank_top:
-        scorer = encoder.pair_scorer(texts, read_clips(store, clips))
+        scorer = encoder.pair_scorer(texts, store.read_windows(clips))
         scored = (text_rows, clip_rows, similarities)
         similarities = scorer(*map(torch.from_numpy, scored)).numpy()
     counts = np.array([len(texts) for texts in texts_of])

@@ -16,7 +16,7 @@ from videoclip.data.feature_store import FeatureStore
 from videoclip.distributed import World
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError, DataError
-from videoclip.evaluation.clips import Clip, find_clip, read_clips
+from videoclip.evaluation.clips import Clip, find_clip
 from videoclip.training.trainer import Embed, Purpose, generator
 from videoclip.types import IntArray
 
@@ -133,7 +133,7 @@ class ClipSource:
         self, clips: Sequence[_ClipTexts], chosen: IntArray, rng: np.random.Generator
     ) -> Batch:
         some = [clips[i] for i in chosen.tolist()]
-        features = read_clips(self._store, [item.clip for item in some])
+        features = self._store.read_windows([item.clip for item in some])
         texts = [item.texts[rng.integers(len(item.texts))] for item in some]
         return collate(list(zip(features, texts, strict=True)), self._model.pad_id)
 
