@@ -384,7 +384,8 @@ class FeatureIndex:
         position = self.positions.get(video_id)
         if position is None:
             raise DataError(f"there is no video '{video_id}' in the store", self._folder)
-        return Entry(*self._numbers[3 * position : 3 * position + 3])
+        numbers, i = self._numbers, 3 * position
+        return Entry(numbers[i], numbers[i + 1], numbers[i + 2])
 
     def refresh(self) -> None:
         """Read what was appended since, by this or another process.
