@@ -71,6 +71,15 @@ def test_frames_alone_are_a_baseline(monkeypatch):
         encoder.check(replace(SPEC, fingerprint="others"))
 
 
+def test_frames_have_neither_a_head_nor_a_reranker(monkeypatch):
+    monkeypatch.setattr(encoders, "load_backbone", lambda name, device: TextBackbone())
+    encoder = encoders.FrameEncoder("test")
+    with pytest.raises(ConfigError, match="'mean of test frames' has no classes of its own"):
+        encoder.classify_seconds(np.eye(12), attend_cls=False)
+    with pytest.raises(ConfigError, match="'mean of test frames' has no re-ranker: set rerank_top"):
+        encoder.pair_scorer(["a cat"], [np.eye(12)])
+
+
 def test_frames_need_a_text_side(monkeypatch):
     monkeypatch.setattr(encoders, "load_backbone", lambda name, device: BlindBackbone())
     with pytest.raises(ConfigError, match="backbone 'blind' has no text encoder"):
