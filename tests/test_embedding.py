@@ -13,7 +13,7 @@ from tests.library.colours import NAMES, ColourBackbone, write_video
 from tests.model.tiny_models import TINY, make_model
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.data.tokenizer import Tokenizer
-from videoclip.embedding import Embedder, EmbedVideosError, check_features, with_features
+from videoclip.embedding import Embedder, EmbedVideosError, check_features, with_fingerprint
 from videoclip.errors import CheckpointError, ConfigError, DataError, IndexMismatchError
 from videoclip.features.backbones import keyframe_fingerprint
 from videoclip.features.decode import Squash, resample_frames, sample_frames
@@ -156,9 +156,9 @@ def test_features_are_compared_by_fingerprint_where_both_are_known():
     spec = FeatureSpec(
         dim=12, features_per_second=1.0, backbone="test", normalized=True, fingerprint="f1"
     )
-    config = with_features(CONFIG, spec)
+    config = with_fingerprint(CONFIG, spec)
     assert config.backbone_fingerprint == "f1"
-    assert with_features(config, spec) == config
+    assert with_fingerprint(config, spec) == config
     check_features(config, replace(spec, backbone="image:/moved/here"))
     check_features(config, replace(spec, fingerprint=keyframe_fingerprint("f1")))
     check_features(config, replace(spec, fingerprint="imported"))
@@ -166,7 +166,7 @@ def test_features_are_compared_by_fingerprint_where_both_are_known():
         check_features(config, replace(spec, fingerprint="f2"))
     with pytest.raises(IndexMismatchError, match="backbone 'else', not 'test'"):
         check_features(config, replace(spec, backbone="else", fingerprint="imported"))
-    assert with_features(CONFIG, replace(spec, fingerprint="imported")) == CONFIG
+    assert with_fingerprint(CONFIG, replace(spec, fingerprint="imported")) == CONFIG
 
 
 def test_a_backbone_that_is_gone_is_one_line(tmp_path):

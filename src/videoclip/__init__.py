@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from videoclip.data.tokenizer import Tokenizer as Tokenizer
     from videoclip.distributed import World as World
     from videoclip.embedding import Embedder as Embedder
+    from videoclip.embedding import EmbedVideosError as EmbedVideosError
     from videoclip.embedding import VideoEmbedding as VideoEmbedding
     from videoclip.errors import VideoCLIPError as VideoCLIPError
     from videoclip.evaluation import evaluate as evaluate
@@ -86,7 +87,7 @@ _MODULES = {
     "data.subtitles": "read_subtitles",
     "data.tokenizer": "Tokenizer",
     "distributed": "World",
-    "embedding": "Embedder VideoEmbedding",
+    "embedding": "EmbedVideosError Embedder VideoEmbedding",
     "errors": "VideoCLIPError",
     "evaluation": "evaluate",
     "evaluation.encoders": "DualEncoder",

@@ -50,7 +50,7 @@ __all__ = [
     "VideoEmbedding",
     "check_features",
     "save_model_folder",
-    "with_features",
+    "with_fingerprint",
 ]
 
 STARTER = "starter"
@@ -541,7 +541,7 @@ def check_features(config: ModelConfig, spec: FeatureSpec) -> None:
         )
 
 
-def with_features(config: ModelConfig, spec: FeatureSpec) -> ModelConfig:
+def with_fingerprint(config: ModelConfig, spec: FeatureSpec) -> ModelConfig:
     """Return a model's config with the fingerprint of the features it is trained on.
 
     Raises:

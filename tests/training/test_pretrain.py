@@ -26,6 +26,7 @@ from videoclip.errors import (
     IndexMismatchError,
     VideoCLIPError,
 )
+from videoclip.model.hub import verify
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training import pretrain as module
 from videoclip.training.run_folder import RunFolder, read_log
@@ -411,3 +412,14 @@ def test_compiled_towers_learn_the_same(corpus, tmp_path):
         for way in ("on", "off")
     }
     assert found["on"] == pytest.approx(found["off"], rel=1e-4)
+
+
+def test_the_model_folder_states_what_it_was_trained_on(corpus, tmp_path):
+    config = tiny_config()
+    result = pretrain(config, corpus, tmp_path / "run", show_progress=False)
+    assert verify(result.model_folder) == ["config.json", "model.safetensors", "vocab.txt"]
+    model = VideoCLIP.from_pretrained(result.model_folder)
+    assert model.config.backbone_fingerprint == corpus.store.spec.fingerprint
+    card = (result.model_folder / "README.md").read_text()
+    assert f"- videos: {len(corpus)}" in card
+    assert f"`{config.name}`: {result.num_updates} updates" in card

@@ -26,8 +26,7 @@ from videoclip.benchmarks.youcook2 import JSON_NAME, read_youcook2, read_youcook
 from videoclip.config import FinetuneConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.distributed import World
-from videoclip.embedding import Embedder
-from videoclip.embedding import with_features as with_fingerprint
+from videoclip.embedding import Embedder, with_fingerprint
 from videoclip.errors import ConfigError, DataError
 from videoclip.evaluation import evaluate
 from videoclip.evaluation.clips import with_features

@@ -18,7 +18,7 @@ from videoclip.data.released import ShardFolder
 from videoclip.data.subtitles import Cue
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.distributed import World
-from videoclip.embedding import Embedder, check_features, with_features
+from videoclip.embedding import Embedder, check_features, with_fingerprint
 from videoclip.errors import ConfigError, DataError
 from videoclip.features.backbones import load_backbone
 from videoclip.features.backbones.image import ImageBackbone
@@ -143,7 +143,7 @@ def pretrain(
         torch.manual_seed(config.seed)
         model = init_from or VideoCLIP(config.model)
     if frame_encoder is None:
-        model.config = with_features(model.config, corpus.store.spec)
+        model.config = with_fingerprint(model.config, corpus.store.spec)
     embedder = Embedder(model, tokenizer, world.device)  # checks that they belong together
     fingerprint = embedder.fingerprint if init_from else "random"
     if frame_encoder is not None:

@@ -24,6 +24,7 @@ from videoclip.embedding import Embedder, save_model_folder
 from videoclip.errors import CheckpointError, ConfigError, VideoCLIPError
 from videoclip.files import atomic_folder
 from videoclip.model import hub
+from videoclip.model.card import ModelCard
 from videoclip.training.logging import OnLog, ProgressLine
 from videoclip.training.optim import freeze, learning_rate
 from videoclip.training.performance import (
@@ -180,7 +181,8 @@ def train(
             after = run.evaluation(run_length)
         if files:
             with atomic_folder(out / "model") as folder:
-                save_model_folder(folder, trainer.model, tokenizer)
+                card = _model_card(config, facts, run_length, after)
+                save_model_folder(folder, trainer.model, tokenizer, card)
         world.barrier()
         return _result(out, keep_best, before, after)
 
@@ -342,6 +344,22 @@ def _report_disk_errors(out: Path) -> Iterator[None]:
             f"{out}: cannot write there ({error}); earlier checkpoints are intact: fix this and "
             "run the same command again"
         ) from error
+
+
+def _model_card(
+    config: RunConfig, facts: Mapping[str, Any], num_updates: int, after: Evaluation
+) -> ModelCard:
+    """Describe a trained model by what the run knows; its owner states licence and purpose."""
+    data = facts.get("data")
+    scores = "\n".join(f"- {name}: {value:.4g}" for name, value in after.items())
+    return ModelCard(
+        data="\n".join(f"- {name}: {value}" for name, value in data.items())
+        if isinstance(data, Mapping)
+        else "",
+        recipe=f"`{config.name}`: {num_updates:,} updates in {config.epochs} epochs, seed "
+        f"{config.seed}. All settings are in the `config.json` of the run folder.",
+        protocol=scores and f"Measured by the run after training:\n\n{scores}",
+    )
 
 
 def _result(out: Path, keep_best: bool, before: Evaluation, after: Evaluation) -> RunResult:
