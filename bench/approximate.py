@@ -178,7 +178,7 @@ def measure(
     result: dict[str, object] = {"windows": num_rows, "queries": len(queries)}
     if kinds:
         return result | {"kinds": compare_kinds(store, queries, exact)}
-    if not store.index_path.exists():
+    if not store.index.path.exists():
         others = embedder.embed_text([*UNRELATED_QUERIES, *said[NUM_QUERIES:]])
         started = time.process_time()
         store.build_index(others, num_rows)
@@ -196,10 +196,10 @@ def measure(
     batch = milliseconds(lambda _: library.search_many(texts[:32], all_rows), texts[:5])
     return result | {
         "threads": torch.get_num_threads(),
-        "bytes a window": round(store.index_path.stat().st_size / num_rows),
+        "bytes a window": round(store.index.path.stat().st_size / num_rows),
         "recall@10": round(recall(store, found, queries, exact), 4),
         "recall@10, filtered": round(filtered_recall(library, queries), 4),
-        "lists probed": store._index()._index.nprobe,
+        "lists probed": store.index.open()._index.nprobe,
         "milliseconds": {name: round(value, 2) for name, value in times.items()},
         "filtered / approximate": round(times["filtered"] / times["approximate"], 2),
         "exact / reading once": round(times["exact"] / times["read once"], 2),

@@ -5,7 +5,7 @@ import pytest
 
 from tests.library.colours import write_video
 from videoclip.errors import DataError
-from videoclip.library import approximate, vectors
+from videoclip.library import approximate
 from videoclip.library.search import SearchOptions
 from videoclip.library.vectors import MatrixStore
 
@@ -47,7 +47,7 @@ def recall(store, queries, num_rows=ROWS, allowed=None):
 def test_it_finds_nearly_what_an_exact_search_finds(store):
     others = np.random.default_rng(2).normal(size=(50, DIM)).astype(np.float32)
     assert recall(store, others) >= 0.9
-    assert vectors.MatrixStore(store.path, DIM)._index().num_rows == ROWS
+    assert MatrixStore(store.path, DIM).index.open().num_rows == ROWS
 
 
 @pytest.mark.parametrize("share", [0.5, 0.1, 0.03, 0.001])
@@ -64,10 +64,10 @@ def test_rows_added_since_are_found_exactly_and_later_indexed(store, queries):
     assert store.search(queries[:5], 1, ROWS + 5)[1][:, 0].tolist() == list(range(ROWS, ROWS + 5))
     assert ROWS not in store.search(queries[:1], K, ROWS)[1]  # an older view of the library
     store.refresh_index(queries, ROWS + 5)
-    assert store._index().num_rows == ROWS  # too few to write the file anew
+    assert store.index.open().num_rows == ROWS  # too few to write the file anew
     store.append(np.random.default_rng(4).normal(size=(500, DIM)).astype(np.float32))
     store.refresh_index(queries, ROWS + 505)
-    assert store._index().num_rows == ROWS + 505
+    assert store.index.open().num_rows == ROWS + 505
     assert store.search(queries[:5], 1, ROWS + 505)[1][:, 0].tolist() == list(range(ROWS, ROWS + 5))
     assert store.search(queries[:1], 1, ROWS)[1][0, 0] < ROWS  # covered, but not yet there
     assert recall(store, queries, ROWS + 505) >= 0.9
@@ -77,21 +77,21 @@ def test_a_small_file_gets_none(tmp_path, queries):
     store = MatrixStore(tmp_path / "v.f16", DIM)
     store.append(queries)
     store.refresh_index(queries, 30)
-    assert not store.index_path.exists()
+    assert not store.index.path.exists()
 
 
 def test_a_broken_index_is_reported(store, queries):
-    store.index_path.write_bytes(b"nonsense")
+    store.index.path.write_bytes(b"nonsense")
     with pytest.raises(DataError, match="delete it"):
         store.search(queries, K, ROWS)
     assert store.search(queries, K, ROWS, exact=True)[1].shape == (30, K)
 
 
 def test_one_process_builds_at_a_time(store, queries, monkeypatch):
-    store.index_path.unlink()
+    store.index.path.unlink()
     built = []
     monkeypatch.setattr(store, "build_index", lambda *_: built.append(1))
-    with vectors.FileLock(store.index_path.with_suffix(".lock")):
+    with approximate.FileLock(store.index.path.with_suffix(".lock")):
         MatrixStore.refresh_index(store, queries, ROWS)
     assert not built
 
@@ -102,7 +102,7 @@ def test_a_library_keeps_its_index_through_pruning_and_compaction(library, video
     for number, colour in enumerate(["red", "blue", "green", "yellow"]):
         write_video(videos / f"more{number}.mp4", [colour] * 40 + ["white"] * 5)
     library.update(videos)
-    index_path = library._storage.vectors().index_path
+    index_path = library._storage.vectors().index.path
     assert index_path.exists()
     both = [library.search_many(["red", "yellow"], SearchOptions(exact=e)) for e in (False, True)]
     assert both[0] == both[1]
@@ -110,9 +110,9 @@ def test_a_library_keeps_its_index_through_pruning_and_compaction(library, video
     library.update(videos, prune=True)
     assert all(m.video_id != "more0" for m in library.search("red", 20))
     library.compact()
-    assert not library._storage.vectors().index_path.exists()
+    assert not library._storage.vectors().index.path.exists()
     assert library.search("yellow", 1)[0].video_id in ("b", "more3")
     library.update(videos)
-    assert library._storage.vectors().index_path.exists()
+    assert library._storage.vectors().index.path.exists()
     library.compact()
     assert not index_path.exists()

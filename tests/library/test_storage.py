@@ -1,4 +1,4 @@
-"""One contract for every place a library can lie in; both kinds answer alike."""
+"""One contract for both kinds of storage; they give the same results."""
 
 import importlib.util
 import uuid
@@ -165,9 +165,9 @@ def test_two_machines_add_videos_at_once(opened, videos):
 
 
 @LANCE
-def test_a_library_of_the_other_kind_is_said(tmp_path):
+def test_a_library_of_the_other_kind_is_reported(tmp_path):
     VideoLibrary(tmp_path, ColourEmbedder()).close()
-    with pytest.raises(ConfigError, match="lies in sqlite"):
+    with pytest.raises(ConfigError, match="is stored in sqlite"):
         open_storage(tmp_path, "lance")
 
 

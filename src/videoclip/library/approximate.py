@@ -12,18 +12,20 @@ coarse bytes.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from videoclip.errors import DataError
 from videoclip.files import atomic_file
 from videoclip.library.exact import HalfArray, to_float32
 from videoclip.types import BoolArray, FloatArray, IntArray
 
-__all__ = ["MIN_ROWS", "RECALL_OF", "ApproximateIndex", "build_index", "can_build", "is_stale"]
+__all__ = ["RECALL_OF", "ApproximateIndex", "IndexFile", "build_index"]
 
 MIN_ROWS = 500_000
 """Rows from which an index is built; below, an exact search takes a few milliseconds."""
@@ -40,14 +42,50 @@ TIE = 1e-5
 ROWS_PER_ADD = 65536
 
 
-def can_build() -> bool:
-    """Return whether the extra `ann` is installed."""
-    return importlib.util.find_spec("faiss") is not None
+class IndexFile:
+    """The file of an approximate index, whether it exists or not.
 
+    Args:
+        path: The file.
+    """
 
-def is_stale(num_covered: int, num_rows: int) -> bool:
-    """Return whether so many rows are missing from an index that it should be built or extended."""
-    return num_rows >= MIN_ROWS and num_rows - num_covered > STALE_SHARE * num_covered
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._opened: tuple[tuple[int, int], ApproximateIndex] | None = None
+
+    def open(self) -> ApproximateIndex | None:
+        """Return the index; None if there is none, or the extra `ann` is not installed.
+
+        Raises:
+            DataError: If the file cannot be read.
+        """
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return None
+        if not _is_installed():
+            return None
+        version = status.st_ino, status.st_mtime_ns
+        if self._opened is None or self._opened[0] != version:  # it has been replaced
+            self._opened = version, ApproximateIndex(self.path)
+        return self._opened[1]
+
+    def refresh(self, num_rows: int, build: Callable[[], None]) -> None:
+        """Build or extend the index if enough rows are missing; needs the extra `ann`.
+
+        Nothing is done while another process builds the index.
+        """
+        if num_rows < MIN_ROWS or not _is_installed():
+            return
+        index = self.open()
+        num_covered = index.num_rows if index else 0
+        if num_rows - num_covered <= STALE_SHARE * num_covered:
+            return
+        try:
+            with FileLock(self.path.with_suffix(".lock"), blocking=False):
+                build()
+        except Timeout:
+            return
 
 
 class ApproximateIndex:
@@ -123,6 +161,10 @@ def build_index(matrix: HalfArray, path: Path, queries: FloatArray, exact: Float
         index.nprobe = min(index.nlist, 1 + index.nprobe * 5 // 4)
     with atomic_file(path) as partial:
         faiss.write_index(index, str(partial))
+
+
+def _is_installed() -> bool:
+    return importlib.util.find_spec("faiss") is not None
 
 
 def _recall(index: Any, matrix: HalfArray, queries: FloatArray, exact: FloatArray) -> float:

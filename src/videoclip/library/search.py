@@ -18,7 +18,7 @@ from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError, DataError
 from videoclip.library.catalog import Catalog, IndexedVideo, NarrationHit
 from videoclip.library.filters import Condition
-from videoclip.library.vectors import VectorStore
+from videoclip.library.storage import VectorStore
 from videoclip.types import BoolArray, FloatArray, IntArray, RealArray
 from videoclip.zeroshot.confidence import Calibration, Thresholds, next_level
 from videoclip.zeroshot.moments import (

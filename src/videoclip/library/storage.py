@@ -1,9 +1,8 @@
-"""Where a library lies: SQLite beside a file of vectors, or tables of LanceDB.
+"""Where a library is stored: in SQLite beside a file of vectors, or in tables of LanceDB.
 
-Both give the same three things, and `VideoLibrary` asks for nothing else: a `Catalog`, a
-`VectorStore` whose rows the catalogue names, and a way to drop rows that no video owns any more.
-LanceDB is for object storage (`s3://...`) and for several machines at one library; on one machine
-SQLite is quicker and needs nothing installed.
+Both have the methods of `SqliteStorage`: a catalogue, the vectors whose rows it names, and a way to
+drop rows that no video owns. LanceDB is for object storage (`s3://...`) and for several machines
+that share a library; on one machine SQLite is faster and needs nothing installed.
 """
 
 from __future__ import annotations
@@ -13,16 +12,19 @@ import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from videoclip.errors import ConfigError, MissingExtraError
 from videoclip.library.catalog import Catalog, IndexedVideo
-from videoclip.library.vectors import MatrixStore, VectorStore
+from videoclip.library.vectors import MatrixStore
+
+if TYPE_CHECKING:
+    from videoclip.library.lance import LanceStorage, LanceVectors
 
 __all__ = [
-    "SqliteStorage",
     "Storage",
     "StoreKind",
+    "VectorStore",
     "is_address",
     "is_library",
     "kind_of",
@@ -31,36 +33,19 @@ __all__ = [
 
 StoreKind: TypeAlias = Literal["sqlite", "lance"]
 CATALOG, LANCE = "catalog.sqlite", "lance"
-"""What lies in a folder with a library of each kind."""
+"""Names inside a folder by which each kind of library is recognised."""
 
 
-class Storage(Protocol):
-    """An open library, whatever it lies in."""
-
-    @property
-    def folder(self) -> Path:
-        """Folder on this machine, for locks and frozen features."""
-        ...
-
-    @property
-    def catalog(self) -> Catalog:
-        """What is known of the videos."""
-        ...
-
-    def vectors(self) -> VectorStore:
-        """The vectors that the catalogue speaks of now."""
-        ...
-
-    def compact(self, videos: Sequence[IndexedVideo]) -> None:
-        """Drop the vectors of all other videos; the caller holds the library's lock."""
-        ...
+Storage: TypeAlias = "SqliteStorage | LanceStorage"
+"""An open library of either kind."""
+VectorStore: TypeAlias = "MatrixStore | LanceVectors"
 
 
 class SqliteStorage:
     """A catalogue in SQLite beside one float16 matrix.
 
     Args:
-        folder: The library; made if absent, unless `must_exist`.
+        folder: The library, with its locks and frozen features; created if missing.
         must_exist: Whether a missing library is an error.
 
     Raises:
@@ -75,7 +60,7 @@ class SqliteStorage:
         self._vectors: MatrixStore | None = None
 
     def vectors(self) -> MatrixStore:
-        """The vector file the catalogue names now."""
+        """Return the vectors that the catalogue refers to now."""
         facts = self.catalog.facts()
         path = self.folder / facts["vectors"]
         if self._vectors is None or self._vectors.path != path:
@@ -83,10 +68,9 @@ class SqliteStorage:
         return self._vectors
 
     def compact(self, videos: Sequence[IndexedVideo]) -> None:
-        """Write the vectors anew without the rows that no video owns.
+        """Drop the vectors of all other videos; the caller holds the library's lock.
 
-        Readers go on with the old file, which stays until the next compaction: by then nobody can
-        be about to open it.
+        Readers continue with the old file, which is deleted by the next compaction.
         """
         generation = int(self.catalog.facts()["generation"]) + 1
         old, new = self.vectors(), self.folder / f"vectors-{generation}.f16"
@@ -105,21 +89,21 @@ class SqliteStorage:
 def open_storage(
     address: Path | str, kind: StoreKind | None = None, must_exist: bool = False
 ) -> Storage:
-    """Open a library.
+    """Open a library, or create it.
 
     Args:
-        address: A folder, or an address such as `s3://bucket/library`.
-        kind: What a new library in a folder lies in; an address is always LanceDB's.
+        address: A folder, or an address such as `s3://bucket/library`, which LanceDB opens.
+        kind: Kind of a new library in a folder; SQLite by default.
         must_exist: Whether a missing library is an error.
 
     Raises:
-        ConfigError: If there is a library of the other kind.
-        DataError: If there is none and must be, or it is damaged.
-        MissingExtraError: If it takes LanceDB and that is not installed.
+        ConfigError: If the library is of the other kind.
+        DataError: If it is damaged, or is missing and must exist.
+        MissingExtraError: If it needs LanceDB and that is not installed.
     """
     found = kind_of(address)
     if kind and found and kind != found:
-        raise ConfigError(f"{address}: this library lies in {found}, not in {kind}")
+        raise ConfigError(f"{address}: this library is stored in {found}, not in {kind}")
     if (found or kind) != LANCE:
         return SqliteStorage(Path(address), must_exist)
     _check_lance(address)
@@ -133,19 +117,19 @@ def open_storage(
 
 
 def is_address(address: Path | str) -> bool:
-    """Whether a library lies in object storage instead of a folder."""
+    """Return whether a library is in object storage instead of a folder."""
     return "://" in str(address)
 
 
 def kind_of(address: Path | str) -> StoreKind | None:
-    """What a library lies in; None where there is none yet."""
+    """Return how a library is stored; None if there is none yet."""
     if is_address(address) or (Path(address) / LANCE).is_dir():
         return "lance"
     return "sqlite" if (Path(address) / CATALOG).is_file() else None
 
 
 def is_library(address: Path | str) -> bool:
-    """Whether there is a library."""
+    """Return whether there is a library."""
     if not is_address(address):
         return kind_of(address) is not None
     _check_lance(address)

@@ -11,30 +11,42 @@ import os
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from videoclip.errors import DataError
 from videoclip.files import atomic_file, sync
-from videoclip.library import approximate
+from videoclip.library.approximate import RECALL_OF, IndexFile, build_index
 from videoclip.library.exact import ExactIndex, HalfArray, compare, highest, to_float32
 from videoclip.types import BoolArray, FloatArray, IntArray
 
-__all__ = ["MatrixStore", "VectorStore", "to_half"]
+__all__ = ["MatrixStore", "to_half"]
 
 FEW_SHARE = 1 / 16
 """Share of the rows: if a filter allows fewer, only these are read, and compared in float32."""
 
 
-class VectorStore(Protocol):
-    """Where the vectors of a library are stored."""
+class MatrixStore:
+    """A float16 matrix in a file without a header; the catalogue knows its width.
+
+    Args:
+        path: The file; created by the first `append`.
+        dim: Width E.
+    """
+
+    def __init__(self, path: Path | str, dim: int) -> None:
+        assert dim > 0
+        self.path = Path(path)
+        self.dim = dim
+        self._row_bytes = 2 * dim
+        self._handle: int | None = None
+        self._exact = ExactIndex(dim, self._read_rows)
+        self.index = IndexFile(self.path.with_suffix(".ivf"))
 
     @property
-    def dim(self) -> int:
-        """Width E of a vector."""
-        ...
+    def num_rows(self) -> int:
+        """Complete rows in the file, whether a video owns them or not."""
+        return self.path.stat().st_size // self._row_bytes if self.path.exists() else 0
 
     def append(self, vectors: FloatArray) -> int:
         """Add vectors (W, E) durably and return the row of the first.
@@ -44,7 +56,16 @@ class VectorStore(Protocol):
         Raises:
             DataError: If a vector is not finite in half precision.
         """
-        ...
+        assert vectors.ndim == 2 and vectors.shape[1] == self.dim
+        half = to_half(vectors, self.path)
+        is_new, first = not self.path.exists(), self.num_rows
+        with self.path.open("ab") as file:
+            file.truncate(first * self._row_bytes)  # an incomplete row of a killed writer
+            file.write(half.tobytes())
+        sync(self.path)
+        if is_new:
+            sync(self.path.parent)
+        return first
 
     def read(self, first: int, count: int) -> FloatArray:
         """Return `count` consecutive vectors (count, E).
@@ -52,7 +73,7 @@ class VectorStore(Protocol):
         Raises:
             DataError: If there are fewer.
         """
-        ...
+        return to_float32(self._read_rows(np.arange(first, first + count)))
 
     def search(
         self,
@@ -73,81 +94,7 @@ class VectorStore(Protocol):
             exact: Whether to compare every row even if there is an approximate index.
 
         Returns:
-            Similarities (N, k), descending, and rows (N, k).
-        """
-        ...
-
-    def refresh_index(self, queries: FloatArray, num_rows: int) -> None:
-        """Build or extend the approximate index if the library is large enough for one.
-
-        Args:
-            queries: (Q, E) of texts; the index is tuned to find their nearest rows.
-            num_rows: R, rows to cover.
-        """
-        ...
-
-
-class MatrixStore:
-    """A float16 matrix in a file without a header; the catalogue knows its width.
-
-    Args:
-        path: The file; created by the first `append`.
-        dim: Width E.
-    """
-
-    def __init__(self, path: Path | str, dim: int) -> None:
-        assert dim > 0
-        self.path = Path(path)
-        self._dim = dim
-        self._row_bytes = 2 * dim
-        self._handle: int | None = None
-        self._exact = ExactIndex(dim, self._read_rows)
-        self._opened: tuple[tuple[int, int], approximate.ApproximateIndex] | None = None
-
-    @property
-    def dim(self) -> int:
-        """Width E of a vector."""
-        return self._dim
-
-    @property
-    def num_rows(self) -> int:
-        """Complete rows in the file, whether a video owns them or not."""
-        return self.path.stat().st_size // self._row_bytes if self.path.exists() else 0
-
-    @property
-    def index_path(self) -> Path:
-        """The file of the approximate index, whether it exists or not."""
-        return self.path.with_suffix(".ivf")
-
-    def append(self, vectors: FloatArray) -> int:
-        """Add vectors; see `VectorStore.append`."""
-        assert vectors.ndim == 2 and vectors.shape[1] == self._dim
-        half = to_half(vectors, self.path)
-        is_new, first = not self.path.exists(), self.num_rows
-        with self.path.open("ab") as file:
-            file.truncate(first * self._row_bytes)  # an incomplete row of a killed writer
-            file.write(half.tobytes())
-        sync(self.path)
-        if is_new:
-            sync(self.path.parent)
-        return first
-
-    def read(self, first: int, count: int) -> FloatArray:
-        """Return `count` consecutive vectors; see `VectorStore.read`."""
-        return to_float32(self._read_rows(np.arange(first, first + count)))
-
-    def search(
-        self,
-        queries: FloatArray,
-        k: int,
-        num_rows: int,
-        allowed: BoolArray | None = None,
-        *,
-        exact: bool = False,
-    ) -> tuple[FloatArray, IntArray]:
-        """Find the rows most similar to each query; see `VectorStore.search`.
-
-        Of rows that are equally similar, the first are returned.
+            Similarities (N, k), descending, and rows (N, k); of equal rows the first.
         """
         num_allowed = num_rows if allowed is None else int(np.count_nonzero(allowed))
         k = min(k, num_allowed)
@@ -156,7 +103,7 @@ class MatrixStore:
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         if allowed is not None and num_allowed <= max(k, FEW_SHARE * num_rows):
             candidates = [np.flatnonzero(allowed)] * len(queries)
-        elif (index := None if exact else self._index()) and index.num_rows <= num_rows:
+        elif (index := None if exact else self.index.open()) and index.num_rows <= num_rows:
             added = np.arange(index.num_rows, num_rows)
             if allowed is not None:
                 added = added[allowed[added]]
@@ -172,54 +119,34 @@ class MatrixStore:
         return similarities, rows
 
     def refresh_index(self, queries: FloatArray, num_rows: int) -> None:
-        """Build or extend the approximate index; see `VectorStore.refresh_index`.
+        """Build or extend the approximate index if the library is large enough for one.
 
-        It needs the extra `ann`. Nothing is done while another process builds the index.
+        Args:
+            queries: (Q, E) of texts; the index is tuned to find their nearest rows.
+            num_rows: R, rows to cover.
         """
-        index = self._index()
-        if not approximate.can_build():
-            return
-        if not approximate.is_stale(index.num_rows if index else 0, num_rows):
-            return
-        try:
-            with FileLock(self.index_path.with_suffix(".lock"), blocking=False):
-                self.build_index(queries, num_rows)
-        except Timeout:
-            return
+        self.index.refresh(num_rows, lambda: self.build_index(queries, num_rows))
 
     def build_index(self, queries: FloatArray, num_rows: int) -> None:
-        """Build or extend the approximate index of the first rows."""
-        exact = self.search(queries, approximate.RECALL_OF, num_rows, exact=True)[0]
-        shape = (num_rows, self._dim)
+        """Build or extend the approximate index; see `refresh_index`."""
+        exact = self.search(queries, RECALL_OF, num_rows, exact=True)[0]
+        shape = (num_rows, self.dim)
         matrix = np.memmap(self.path, dtype=np.float16, mode="r", shape=shape)
-        approximate.build_index(matrix, self.index_path, queries, exact)
+        build_index(matrix, self.index.path, queries, exact)
 
     def rewrite(self, path: Path, ranges: Iterable[tuple[int, int]]) -> MatrixStore:
         """Copy ranges (first row, number of rows) into a new file, for compaction."""
         with atomic_file(path) as partial, partial.open("wb") as file:
             for first, count in ranges:
                 file.write(self._read_rows(np.arange(first, first + count)).tobytes())
-        return MatrixStore(path, self._dim)
-
-    def _index(self) -> approximate.ApproximateIndex | None:
-        """Return the approximate index, opened again if it has been replaced."""
-        try:
-            status = self.index_path.stat()
-        except FileNotFoundError:
-            return None
-        if not approximate.can_build():
-            return None
-        version = status.st_ino, status.st_mtime_ns
-        if self._opened is None or self._opened[0] != version:
-            self._opened = version, approximate.ApproximateIndex(self.index_path)
-        return self._opened[1]
+        return MatrixStore(path, self.dim)
 
     def _read_rows(self, rows: IntArray) -> HalfArray:
         """Read some rows (n, E), given by ascending numbers."""
         if self._handle is None:  # kept open, since compaction may remove the file
             self._handle = os.open(self.path, os.O_RDONLY)
             weakref.finalize(self, os.close, self._handle)
-        half = np.empty((len(rows), self._dim), np.float16)
+        half = np.empty((len(rows), self.dim), np.float16)
         memory = half.view(np.uint8).data
         starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)  # of consecutive rows
         ends = [*starts[1:].tolist(), len(rows)]
