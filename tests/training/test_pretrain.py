@@ -77,6 +77,8 @@ def test_a_dozen_videos_are_learned_by_heart(corpus, tmp_path):
     assert result.before["R@1"] < 0.5 and result.after["R@1"] == 1.0
     assert result.num_updates == 60 and result.loss < 0.1
     assert recall(corpus)(Embedder.from_pretrained(result.model_folder)) == result.after
+    card = (result.model_folder / "README.md").read_text()
+    assert "`test`: 60 updates in 60 epochs, seed 0" in card and "videos: 12" in card
     # Once more: nothing is left to do, and the answer is the same.
     again = pretrain(
         config, corpus, tmp_path, evaluate=lambda _: {"R@1": -1.0}, show_progress=False

@@ -68,11 +68,25 @@ class FairseqAdam(torch.optim.AdamW):
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """Return the optimiser of every trainable parameter of `model`, at learning rate 0.
 
-    `fairseq_adam` decays all parameters alike, as released; `adamw` decays matrices only. Both have
-    their moments from the beginning: made in the first step, they would lie among what that step
-    frees, and memory in pieces is half a gradient larger (docs/performance.md).
+    `fairseq_adam` decays all parameters alike, as released; `adamw` decays matrices only. Their
+    moments are allocated here: in the first step they would fragment the memory that it frees
+    (docs/performance.md).
     """
-    optimizer = _optimizer(model, config)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    settings: dict[str, Any] = {"lr": 0.0, "betas": config.betas, "eps": config.eps}
+    if config.optimizer == "fairseq_adam":
+        optimizer: torch.optim.Optimizer = FairseqAdam(
+            trained, weight_decay=config.weight_decay, **settings
+        )
+    else:
+        matrices = {"params": [p for p in trained if p.ndim > 1]}
+        vectors = {"params": [p for p in trained if p.ndim <= 1]}
+        groups = [
+            {**matrices, "weight_decay": config.weight_decay},
+            {**vectors, "weight_decay": 0.0},
+        ]
+        present = [group for group in groups if group["params"]]
+        optimizer = torch.optim.AdamW(present, fused=True, **settings)
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             optimizer.state[parameter] = {
@@ -81,27 +95,6 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
                 "exp_avg_sq": torch.zeros_like(parameter),
             }
     return optimizer
-
-
-def _optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    trained = [p for p in model.parameters() if p.requires_grad]
-    settings: dict[str, Any] = {"lr": 0.0, "betas": config.betas, "eps": config.eps}
-    if config.optimizer == "fairseq_adam":
-        return FairseqAdam(trained, weight_decay=config.weight_decay, **settings)
-    matrices = [p for p in trained if p.ndim > 1]
-    vectors = [p for p in trained if p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], fused=True, **settings)
-
-
-def scale_gradients(parameters: Iterable[nn.Parameter], factor: float) -> None:
-    """Multiply all gradients by a factor."""
-    for parameter in parameters:
-        if parameter.grad is not None:
-            parameter.grad.mul_(factor)
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float:
