@@ -112,7 +112,7 @@ def _read_sheets(path: Path) -> list[list[dict[str, str]]]:
     """Return the sheets of a workbook as rows of {column letters: text}; empty cells are absent.
 
     Raises:
-        DataError: If it is not such a file.
+        DataError: If the file is not a workbook.
     """
     try:
         with zipfile.ZipFile(path) as archive:
