@@ -124,13 +124,14 @@ def parse(
 
 
 def progress_line(unit: str) -> OnProgress | None:
-    """Return a callback that shows "3 of 10 videos" on the terminal; None if there is none."""
+    """Return a callback that prints "3 of 10 videos" on stderr; None if that is no terminal."""
     if not sys.stderr.isatty():
         return None
 
     def show(done: int, total: int) -> None:
-        end = "\n" if done == total else ""
-        print(f"\r{done:,} of {total:,} {unit}", end=end, file=sys.stderr, flush=True)
+        if total:
+            end = "\n" if done == total else ""
+            print(f"\r{done:,} of {total:,} {unit}", end=end, file=sys.stderr, flush=True)
 
     return show
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from videoclip.cli.options import OptionalFeatures, OptionalModel, Vocabulary
+from videoclip.cli.options import OptionalFeatures, Vocabulary
 from videoclip.cli.recipe import RunCommand, parse_recipe
 from videoclip.config import PretrainConfig
 from videoclip.recipes import RECIPES
@@ -32,14 +32,15 @@ class Pretrain(RunCommand):
     `torchrun --nproc-per-node 8 -m videoclip pretrain ...` (docs/distributed.md).
 
     Without --features the features are computed into RUN/features; with --train-backbone it is a
-    store of frames, by default RUN/frames. Without --init-from the weights are random.
+    store of frames, by default RUN/frames.
     """
 
     data: Annotated[Path, arg(metavar="PATH")]
     """Folder of videos with subtitles beside them, or of released HowTo100M shards; with --features
     also a caption file in the form of HowTo100M (raw_caption.json, `videoclip prepare`)."""
     features: OptionalFeatures = None
-    init_from: OptionalModel = None
+    init_from: Annotated[str | None, arg(metavar="MODEL")] = None
+    """Model to start from: a model folder, hub id or "starter"; by default random weights."""
     vocabulary: Vocabulary = None
     config: Annotated[PretrainConfig, arg(name="")]
     """The recipe."""
