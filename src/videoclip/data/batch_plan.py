@@ -4,12 +4,12 @@ A plan is a list of groups of videos. What each kind promises of one epoch:
 
     consecutive  every video exactly once, neighbours in the corpus together
     shuffled     every video exactly once, at random
-    retrieval    V // k groups of k different videos near a seed; no seed twice, yet another video
-                 may come several times or not at all (the method, as released)
-    mined        every video exactly once, groups of mutual neighbours without the very nearest
+    retrieval    V // k groups of k different videos near a seed; no seed twice, but other videos
+                 may be in several groups or in none (the method, as released)
+    mined        every video exactly once, groups of mutual neighbours without the nearest ones
 
-Only the last group of a plan may be smaller than k. Plans follow from the vectors, the seed and the
-epoch alone; one process makes a plan and shares it with the others.
+Only the last group of a plan may be smaller than k. A plan follows from the vectors, the seed and
+the epoch alone; one process makes it and sends it to the others.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ class BatchPlan:
             groups = json.loads(Path(path).read_text(encoding="utf-8"))["groups"]
             plan = cls(tuple(tuple(map(int, group)) for group in groups))
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise DataError("is not a batch plan: restore it, or start a new run", path) from error
+            raise DataError(
+                "is not a batch plan; restore the file or start a new run", path
+            ) from error
         return plan
 
 
@@ -97,7 +99,7 @@ def make_plan(
         num_videos: Number of videos V.
         seed: Seed of the run.
         epoch: Epoch, from 1.
-        vectors: (V, E) float32, see `video_vectors`; wanted if `needs_vectors(config, epoch)`.
+        vectors: (V, E) float32, see `video_vectors`; needed if `needs_vectors(config, epoch)`.
         device: Where neighbours are searched.
 
     Raises:
@@ -121,7 +123,7 @@ def make_plan(
 
 
 def needs_vectors(config: PlanConfig, epoch: int) -> bool:
-    """Whether the plan of an epoch, from 1, is made from video vectors."""
+    """Return whether the plan of an epoch, from 1, is made from video vectors."""
     return config.kind in ("retrieval", "mined") and epoch >= config.first_epoch
 
 
@@ -158,7 +160,7 @@ def sample_groups(
 
     Args:
         seeds: (G,) one per group.
-        neighbours: For each seed the indices it found, the nearest first, itself among them.
+        neighbours: For each seed the indices of its neighbours, nearest first, itself among them.
         videos_per_batch: Largest group.
         rng: Source of the samples.
     """
@@ -187,7 +189,7 @@ def mined_plan(
 
 
 def video_vectors(video: np.ndarray, text: np.ndarray) -> np.ndarray:
-    """Average a video's clip pairs into the one vector that stands for it.
+    """Average the embeddings of a video's clip pairs into the one vector that represents it.
 
     Args:
         video: (V, C, E) embeddings of C video clips of each video.
@@ -215,7 +217,7 @@ def mined_groups(
     rng: Generator,
     device: torch.device | str = "cpu",
 ) -> list[np.ndarray]:
-    """Partition videos into groups whose members are near each other, but not too near.
+    """Partition videos into groups of similar, but not too similar, ones.
 
     Hard negatives help until they are no negatives: the nearest neighbours of a video often show
     the same thing, so they are kept out of its batch.
@@ -227,8 +229,8 @@ def mined_groups(
         vectors: (V, E) float32.
         size: Videos of a group; the last group may be smaller.
         drop_nearest: Two videos do not share a group if one is among this many nearest of the
-            other (within its part), as long as there is anybody else to take.
-        max_similarity: Nor if the cosine of their vectors is above this; 1 allows all.
+            other (within its part), unless no other video is left.
+        max_similarity: Nor if the cosine similarity of their vectors is above this; 1: no limit.
         rng: Decides the clusters and the seeds, so every epoch differs.
         device: Where distances are computed.
 
@@ -287,7 +289,7 @@ def _group_part(
 def _compare(
     vectors: Tensor, drop_nearest: int, max_similarity: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (n, n) distances of a part and (n, n) bool, True where two must not meet."""
+    """Return (n, n) distances of a part and (n, n) bool, True where two are too similar."""
     centred = vectors - vectors.mean(dim=0)
     distances = torch.cdist(centred, centred)  # (n, n)
     distances.fill_diagonal_(0)
@@ -305,7 +307,7 @@ def _compare(
 def _grow_groups(
     distances: np.ndarray, too_near: np.ndarray, size: int, rng: Generator
 ) -> Iterator[np.ndarray]:
-    """From random seeds, add one by one whoever is nearest to the group as a whole."""
+    """Yield groups grown from random seeds by adding the video nearest to the group as a whole."""
     free = np.ones(len(distances), dtype=bool)
     for seed in rng.permutation(len(distances)):
         if not free[seed]:
@@ -320,7 +322,7 @@ def _grow_groups(
             if len(group) == size or not free.any():
                 break
             member = cost.argmin()
-            if cost[member] == np.inf:  # nobody is allowed: take the least near of all
+            if cost[member] == np.inf:  # all are too similar: take the least similar
                 member = np.where(free, distances[group].sum(axis=0), -np.inf).argmax()
             group.append(member)
         yield np.array(group)

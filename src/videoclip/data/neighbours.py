@@ -20,7 +20,7 @@ def nearest(
     Args:
         vectors: (V, E) float32.
         queries: (Q,) indices into `vectors`.
-        count: How many; a query finds itself too.
+        count: Number of neighbours, the query itself included.
         device: Where to compute.
 
     Returns:
@@ -55,7 +55,7 @@ def nearest_in_cell(
         vectors: (V, E) float32.
         centroids: (C, E) float32, from k-means.
         query: Index into `vectors`.
-        count: How many at most; the query finds itself too.
+        count: Largest number of neighbours, the query itself included.
 
     Returns:
         (n <= count,) int64 indices: the query, then the others by increasing distance.

@@ -1,8 +1,8 @@
-"""HowTo100M as the authors prepared it: the captions' repeats removed, and the sharded files.
+"""HowTo100M as the authors prepared it: captions without repeats, and the sharded files.
 
 A shard holds up to 4096 videos: their features in one array, their cues in two, each with the
-offsets at which videos begin. The arrays are mapped, not read, so a corpus larger than memory is
-fine; drawing many random clips is quicker from a `FeatureStore`.
+offsets at which videos begin. The arrays are memory-mapped, so a corpus may exceed memory; drawing
+many random clips is faster from a `FeatureStore`.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ __all__ = ["ShardFolder", "deduplicate_cues", "read_shard_ids"]
 
 
 class ShardFolder(Sequence[NarratedVideo]):
-    """Released shards as a sequence of narrated videos and as the place of their features.
+    """Released shards: a sequence of narrated videos, and the reader of their features.
 
     `NarratedCorpus(shards, shards)` makes a corpus of it.
 
     Args:
-        folder: Where the arrays lie.
-        split: Their first word, "train" or "val".
-        spec: What the features are; the files do not say.
+        folder: Folder of the arrays.
+        split: "train" or "val", the prefix of their names.
+        spec: Width, rate and backbone of the features, which the files do not have.
         ids: Video ids of each shard; default: those of `<split>_meta.pkl`.
-        captions: What stands before the names of the caption files.
+        captions: Prefix of the names of the caption files.
 
     Raises:
         DataError: If a file is missing, broken or does not fit the others.
@@ -62,7 +62,7 @@ class ShardFolder(Sequence[NarratedVideo]):
         self.video_ids = list(self._places)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A mapped array would be pickled with all it holds; the other side maps it again.
+        # A mapped array would be pickled with its content; the other process maps it again.
         return self.__dict__ | {"_arrays": {}}
 
     def __len__(self) -> int:
@@ -74,7 +74,7 @@ class ShardFolder(Sequence[NarratedVideo]):
     @overload
     def __getitem__(self, index: slice) -> list[NarratedVideo]: ...
     def __getitem__(self, index: int | slice) -> NarratedVideo | list[NarratedVideo]:
-        """Read a video's narration; its words are known by their ids alone."""
+        """Return a video with its narration, of which only word-piece ids are known."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         video_id = self.video_ids[index]
@@ -143,7 +143,7 @@ def read_shard_ids(path: Path | str) -> dict[int, list[str]]:
 
 
 def deduplicate_cues(cues: Iterable[Cue], coin: Callable[[], bool]) -> list[Cue]:
-    """Remove what each caption repeats of the one before it, as the released data does.
+    """Remove from each caption what it repeats of the previous one, as in the released data.
 
     Args:
         cues: Captions in order; blank ones are dropped.
@@ -151,7 +151,8 @@ def deduplicate_cues(cues: Iterable[Cue], coin: Callable[[], bool]) -> list[Cue]
             later; for instance `lambda: rng.random() > 0.5`.
 
     Source: the released preparation of HowTo100M. It finds overlaps letter by letter, so that an
-    accidental one is cut as well; `clean_cues` compares words and keeps what is said twice.
+    accidental one is cut as well; `clean_cues` compares words and keeps words that are spoken
+    twice.
     """
     kept: list[Cue] = []
     for cue in cues:
