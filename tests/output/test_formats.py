@@ -15,6 +15,7 @@ from videoclip.output.edl import to_edl
 from videoclip.output.formats import export_moments, read_moments, to_webvtt
 from videoclip.output.timecode import FrameRate, find_rate
 from videoclip.zeroshot.moments import Moment
+from videoclip.zeroshot.results import Timeline
 
 RATES = {
     "23.976": FrameRate(Fraction(24000, 1001)),
@@ -204,6 +205,17 @@ def test_what_search_prints_can_be_read(tmp_path):
     assert read_moments(path) == [Moment(Path("a.mp4"), 1.0, 2.0, "a cat", words="hello")]
     path.write_text(json.dumps([row]))
     assert read_moments(path) == [Moment(Path("a.mp4"), 1.0, 2.0, "hello", words="hello")]
+
+
+def test_what_segment_prints_can_be_read(tmp_path):
+    labels = ("chop", "fry", "eat")
+    moments = tuple(
+        Moment(Path("a.mp4"), start, start + 4, label, confidence="high", duration=9, frame_rate=25)
+        for start, label in ((0.0, "chop"), (4.0, "fry"))
+    )
+    path = tmp_path / "timeline.json"
+    path.write_text(json.dumps(Timeline(Path("a.mp4"), 9, 25, labels, moments, 1.0).as_dict()))
+    assert read_moments(path) == list(moments)
 
 
 @pytest.mark.parametrize("text", ["{", '"hello"', '[{"path": "a", "start": "x", "end": 1}]', "[1]"])

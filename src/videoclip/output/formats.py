@@ -67,11 +67,15 @@ def _rows(content: Any, source: str) -> list[dict[str, Any]]:
         return [content]
     if isinstance(content, dict):
         common = {k: v for k, v in content.items() if not isinstance(v, (list, dict))}
-        lists = [value for value in content.values() if isinstance(value, list)]
+        lists = filter(_is_list_of_objects, content.values())  # others are labels
         return [{**common, **row} for rows in lists for row in _rows(rows, source)]
-    if isinstance(content, list) and all(isinstance(row, dict) for row in content):
+    if _is_list_of_objects(content):
         return [row for item in content for row in _rows(item, source)]
     raise DataError("expected moments as `videoclip search --json` prints them", source)
+
+
+def _is_list_of_objects(content: Any) -> bool:
+    return isinstance(content, list) and all(isinstance(item, dict) for item in content)
 
 
 def _moment(row: dict[str, Any], source: str) -> Moment:
