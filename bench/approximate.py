@@ -4,13 +4,13 @@
     videoclip extract WORLD/videos --features FEATURES
     python bench/approximate.py WORLD FEATURES [--windows N] [--kinds]
 
-The starter model embeds the world's videos second by second; films are cut together from stretches
-of 4 to 20 s of them, each out of phase, and a window is the mean of its seconds (the tower takes
-the mean too, but sees each window by itself, which would take hours here). They lie in a library
-beside FEATURES, which is made once. Queries are what is said in the world; as many lists are probed
-as unrelated scenes and other sentences need, none of which is measured. Recall is the share of the
-10 most similar windows that is found. A search is a whole one, for 10 moments, but for embedding
-the query, which takes as long in a small library. `--kinds` compares faiss's kinds of index.
+The starter model embeds the world's videos second by second. Films are cut together from spans of
+4 to 20 s of these videos, each with another phase, and a window is the mean of its seconds (the
+tower also takes the mean, but embeds each window separately, which would take hours here). They
+are stored in a library beside FEATURES, which is created once. Queries are sentences of the world's
+narration; the index is tuned with unrelated scenes and other sentences, none of which is measured.
+Recall is the share of the 10 most similar windows that is found. A search is complete, for 10
+moments, except for embedding the query. `--kinds` compares kinds of index.
 """
 
 from __future__ import annotations
@@ -42,27 +42,27 @@ RESULTS = Path(__file__).parent / "results"
 SECONDS_PER_FILM = 120
 NUM_QUERIES, NUM_OTHERS, K = 200, 48, 10
 NUM_CANDIDATES = 256
-"""Windows that an index is asked for; they are compared again exactly."""
+"""Candidates that an index returns for each query; they are then compared in float32."""
 
 
-class Remembered:
-    """Stands in for the model: sentences whose embeddings are known."""
+class CachedText:
+    """Replaces the model: every text is embedded once."""
 
-    fingerprint = "remembered"
+    fingerprint = "cached"
 
     def __init__(self, embedder: Embedder) -> None:
         self.config, self._embedder = embedder.config, embedder
         self._known: dict[str, np.ndarray] = {}
 
     def embed_text(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed what is met for the first time."""
+        """Return embeddings, computed at the first call for a text."""
         if new := [text for text in texts if text not in self._known]:
             self._known |= zip(new, self._embedder.embed_text(new), strict=True)
         return np.stack([self._known[text] for text in texts])
 
 
 def films(videos: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """Endless films (SECONDS_PER_FILM, E), each cut from stretches of many videos."""
+    """Generate films (SECONDS_PER_FILM, E), each cut together from spans of many videos."""
     rng = np.random.default_rng(0)
     while True:
         stretches, missing = [], SECONDS_PER_FILM
@@ -70,7 +70,7 @@ def films(videos: list[np.ndarray]) -> Iterator[np.ndarray]:
             video = videos[rng.integers(len(videos))]
             length = min(missing, int(rng.integers(4, 21)), len(video) - 1)
             start = int(rng.integers(0, len(video) - length))
-            phase = rng.random()  # so that no two windows are quite equal
+            phase = rng.random()  # so that no two windows are equal
             stretch = video[start : start + length + 1]
             stretches.append((1 - phase) * stretch[:-1] + phase * stretch[1:])
             missing -= length
@@ -78,7 +78,7 @@ def films(videos: list[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def fill(library: VideoLibrary, embedder: Embedder, features: FeatureStore, count: int) -> None:
-    """Put about that many windows into a library, as an update would, without any files."""
+    """Add about that many windows to a library as an update would, but without files."""
     videos = [embedder.embed_features(features.read(name)).tokens for name in features.video_ids]
     starts, ends = window_spans(SECONDS_PER_FILM, 1.0).T
     store, catalog = library._storage.vectors(), library._catalog
@@ -92,13 +92,13 @@ def fill(library: VideoLibrary, embedder: Embedder, features: FeatureStore, coun
 
 
 def sentences(world: Path) -> list[str]:
-    """Different sentences said in the world, spread over its videos."""
+    """Draw different sentences of the narration of all videos."""
     said = {cue.text for path in sorted(world.glob("videos/*.vtt")) for cue in read_subtitles(path)}
     return np.random.default_rng(1).permutation(sorted(said))[: NUM_QUERIES + NUM_OTHERS].tolist()
 
 
 def milliseconds(search: Callable[[str], object], texts: Sequence[str]) -> float:
-    """Median time of one query after another; see `bench/search.py` for the clock."""
+    """Return the median time of single queries; see `bench/search.py` for the clock."""
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     times = []
     for text in texts:
@@ -109,7 +109,7 @@ def milliseconds(search: Callable[[str], object], texts: Sequence[str]) -> float
 
 
 def recall(store: MatrixStore, found: np.ndarray, queries: np.ndarray, exact: np.ndarray) -> float:
-    """Share of the K rows found that are as similar as the K-th most similar one."""
+    """Return the share of the K nearest rows that was found; ties of the K-th count as well."""
     shares = []
     for rows, query, best in zip(found, queries, exact, strict=True):
         similarities = np.concatenate([store.read(row, 1) for row in rows[rows >= 0]]) @ query
@@ -118,7 +118,7 @@ def recall(store: MatrixStore, found: np.ndarray, queries: np.ndarray, exact: np
 
 
 def filtered_recall(library: VideoLibrary, queries: np.ndarray) -> float:
-    """The same, where half of the videos may be found."""
+    """Return the recall of a search whose filter allows half of the videos."""
     store, snapshot = library._storage.vectors(), library._snapshot()
     allowed = snapshot.allowed({video.id for video in snapshot.videos if video.width > 700})
     exact = store.search(queries, K, snapshot.num_rows, allowed, exact=True)[0]
@@ -127,7 +127,7 @@ def filtered_recall(library: VideoLibrary, queries: np.ndarray) -> float:
 
 
 def median_search(index: Any, queries: np.ndarray) -> float:
-    """Median CPU milliseconds of one query after another, candidates not yet compared."""
+    """Return median CPU milliseconds of single queries, without comparing the candidates."""
     times = []
     for query in queries:
         started = time.process_time()
@@ -137,7 +137,7 @@ def median_search(index: Any, queries: np.ndarray) -> float:
 
 
 def compare_kinds(store: MatrixStore, queries: np.ndarray, exact: np.ndarray) -> list[dict]:
-    """Build each kind and search it as widely as 0.95 of the nearest rows takes."""
+    """Build each kind of index and search it at the setting that reaches a recall of 0.95."""
     matrix = store.read(0, store.num_rows)
     lists = 2 ** round(np.log2(2 * np.sqrt(len(matrix))))
     rows = []
@@ -168,9 +168,9 @@ def compare_kinds(store: MatrixStore, queries: np.ndarray, exact: np.ndarray) ->
 
 
 def measure(
-    library: VideoLibrary, embedder: Remembered, said: list[str], kinds: bool
+    library: VideoLibrary, embedder: CachedText, said: list[str], kinds: bool
 ) -> dict[str, object]:
-    """Build an index, or each kind, and search."""
+    """Build an index, or one of each kind, and search."""
     store = library._storage.vectors()
     texts, num_rows = said[:NUM_QUERIES], library._snapshot().num_rows
     queries = embedder.embed_text(texts)
@@ -192,7 +192,7 @@ def measure(
     }
     numbers = torch.from_numpy(np.fromfile(store.path, dtype=np.float32))
     times = {name: milliseconds(search, texts) for name, search in searches.items()}
-    times["read once"] = milliseconds(lambda _: numbers.sum(), texts[:9])
+    times["reading once"] = milliseconds(lambda _: numbers.sum(), texts[:9])
     batch = milliseconds(lambda _: library.search_many(texts[:32], all_rows), texts[:5])
     return result | {
         "threads": torch.get_num_threads(),
@@ -202,7 +202,7 @@ def measure(
         "lists probed": store.index.open()._index.nprobe,
         "milliseconds": {name: round(value, 2) for name, value in times.items()},
         "filtered / approximate": round(times["filtered"] / times["approximate"], 2),
-        "exact / reading once": round(times["exact"] / times["read once"], 2),
+        "exact / reading once": round(times["exact"] / times["reading once"], 2),
         "32 exact queries / one": round(batch / times["exact"], 2),
     }
 
@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--kinds", action="store_true")
     arguments = parser.parse_args()
     starter = Embedder.from_pretrained("starter")
-    embedder = Remembered(starter)
+    embedder = CachedText(starter)
     folder = arguments.features.with_name(f"library-{arguments.windows}")
     with VideoLibrary(folder, embedder) as library:
         if not library.videos():

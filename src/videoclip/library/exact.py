@@ -99,8 +99,9 @@ class ExactIndex:
             self._scan(queries[first : first + per_scan], k, num_rows, allowed)
             for first in range(0, len(queries), per_scan)
         ]
-        similarities, rows = map(np.concatenate, zip(*found, strict=True))
-        return similarities, rows
+        return np.concatenate([part[0] for part in found]), np.concatenate(
+            [part[1] for part in found]
+        )
 
     def _add_rows(self, num_rows: int) -> None:
         """Copy the rows up to `num_rows` that are not copied yet; rows never change."""
@@ -118,8 +119,7 @@ class ExactIndex:
         half = self._read_rows(np.array(rows))
         num_padded = -(-len(rows) // ROWS_PER_GROUP) * ROWS_PER_GROUP
         codes = np.zeros((num_padded, half.shape[1]), np.int8)
-        starts = range(0, len(half), ROWS_PER_CHUNK)
-        chunks = [slice(start, start + ROWS_PER_CHUNK) for start in starts]
+        chunks = [slice(i, i + ROWS_PER_CHUNK) for i in range(0, len(half), ROWS_PER_CHUNK)]
         farthest = max(float(np.abs(self._offsets(half[chunk])).max()) for chunk in chunks)
         step = max(farthest / LARGEST_CODE, TINY)
         error, radius = 0.0, 0.0
@@ -201,15 +201,9 @@ class _Scan:
     def candidates(
         self, block: _Block, rows: range, allowed: BoolArray | None
     ) -> tuple[npt.NDArray[Any], ...]:
-        """Find rows of a block that may be among the k best.
+        """Find the rows of a block, given by their numbers, that may be among the k best.
 
-        Args:
-            block: At least these rows.
-            rows: Their numbers.
-            allowed: Whether each may be returned; None: all.
-
-        Returns:
-            Positions of queries, rows, and the lower and upper bounds of their similarities.
+        Returns positions of queries, rows, and lower and upper bounds of their similarities.
         """
         products = np.asarray(numkong.dots_packed(self._codes, block.codes))  # (N, n)
         products[:, len(rows) :] = LOWEST
@@ -262,6 +256,7 @@ def to_float32(half: HalfArray) -> FloatArray:
 
 
 def _lengths(vectors: RealArray) -> FloatArray:
+    """Return the lengths (n,) of vectors (n, E)."""
     lengths: FloatArray = np.sqrt(np.einsum("ne,ne->n", vectors, vectors))
     return lengths
 
