@@ -378,7 +378,7 @@ def test_a_waiting_process_holds_no_lock(library, videos):
     with VideoLocks(library.folder / "locks") as locks:
         assert locks.acquire(paths[0])
         update.start()
-        while len(library) < 2:  # it goes on with the videos that are free
+        while len(library) < 2 and update.is_alive():  # it goes on with the videos that are free
             time.sleep(0.01)
         for path in paths[1:]:
             assert locks.acquire(path, wait=True)

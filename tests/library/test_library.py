@@ -126,6 +126,28 @@ def test_threads_may_search_while_another_library_object_updates(filled, videos,
     assert not errors and set(found) == {"b"} and len(found) == 40
 
 
+def test_threads_may_search_while_the_same_library_object_updates(library, videos):
+    errors = []
+
+    def search():
+        try:
+            while not done.is_set():
+                library.search("yellow", 1)
+                library._known = None  # as after every commit
+        except Exception as error:  # noqa: BLE001 - carried to the test's own thread
+            errors.append(error)
+
+    done = threading.Event()
+    threads = [threading.Thread(target=search) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    report = library.update(videos)
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert not errors and len(report.added) == 3 and not report.failed
+
+
 def test_an_empty_library_answers_nothing(library):
     assert library.search("red") == [] and len(library) == 0
     assert library.thresholds.low < library.thresholds.high

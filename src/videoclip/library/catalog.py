@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
@@ -146,7 +147,9 @@ class Catalog:
         self.path = Path(path)
         if must_exist and not self.path.is_file():
             raise DataError("no library here: make one with `videoclip index`", self.path.parent)
-        # Autocommit, except inside `writing` and `reading`. SQLite itself serialises threads.
+        # Autocommit, except inside `writing` and `reading`. SQLite serialises the statements of
+        # threads, and the mutex their transactions, of which a connection has one at a time.
+        self._mutex = threading.RLock()
         self._db = sqlite3.connect(
             self.path, isolation_level=None, check_same_thread=False, timeout=30.0
         )
@@ -192,22 +195,24 @@ class Catalog:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+        with self._mutex:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
 
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Read a consistent state inside the block, whatever others commit meanwhile."""
-        self._db.execute("BEGIN")
-        try:
-            yield
-        finally:
-            self._db.execute("COMMIT")
+        with self._mutex:
+            self._db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._db.execute("COMMIT")
 
     @property
     def version(self) -> tuple[int, int]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
@@ -112,7 +111,7 @@ class LanceCatalog(Catalog):
 
     def __init__(self, db: Any, keys: _Keys) -> None:
         super().__init__(":memory:")
-        self._keys, self._mutex = keys, threading.RLock()
+        self._keys = keys
         self._videos = db.create_table("videos", schema=VIDEOS, exist_ok=True)
         self._facts = db.create_table("facts", schema=FACTS, exist_ok=True)
         self._copied: tuple[int, int] | None = None  # versions of the tables
