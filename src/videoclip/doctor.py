@@ -28,6 +28,8 @@ EXTRAS = {
     "hf": ("transformers", "image backbones (image:FOLDER)"),
     "asr": ("faster_whisper", "speech recognition (`prepare --asr`)"),
     "tensorboard": ("tensorboard", "training curves (`pretrain --tracker tensorboard`)"),
+    "wandb": ("wandb", "training curves (`pretrain --tracker wandb`)"),
+    "trackio": ("trackio", "training curves (`pretrain --tracker trackio`)"),
 }
 """By extra: a module that it installs, and what it is for."""
 LOW_SPACE = 5 * 2**30

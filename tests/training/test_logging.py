@@ -72,13 +72,17 @@ def test_every_number_becomes_a_point_in_tensorboard(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
-def test_every_number_becomes_a_point_of_a_named_run(monkeypatch, tmp_path, name):
+def test_every_number_becomes_a_point_of_a_named_run(monkeypatch, tmp_path, name, capsys):
     calls = []
+
+    def call(*arguments):
+        print("a word of its own")
+        calls.extend(arguments)
+
     run = SimpleNamespace(
-        log=lambda numbers, step: calls.append((numbers, step)),
-        finish=lambda: calls.append("finished"),
+        log=lambda numbers, step: call((numbers, step)), finish=lambda: call("finished")
     )
-    module = SimpleNamespace(init=lambda **settings: calls.append(settings) or run)
+    module = SimpleNamespace(init=lambda **settings: call(settings) or run)
     monkeypatch.setitem(sys.modules, name, module)
     with tracker(name, tmp_path / "first", {"epochs": 2}) as on_log:
         on_log(STARTED)
@@ -89,6 +93,7 @@ def test_every_number_becomes_a_point_of_a_named_run(monkeypatch, tmp_path, name
         ({"loss": 2.0}, 3),
         "finished",
     ]
+    assert capsys.readouterr().out == ""  # results alone go there
 
 
 def test_the_real_tensorboard_writes_curves(tmp_path):

@@ -6,7 +6,7 @@ import importlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -113,11 +113,13 @@ def tracker(
                 run.add_scalar(metric, value, update)
             run.flush()
         else:
-            run = run or module.init(project="videoclip", name=out.name, config=dict(config))
-            run.log(numbers, step=update)
+            with redirect_stdout(sys.stderr):  # trackio prints where to look
+                run = run or module.init(project="videoclip", name=out.name, config=dict(config))
+                run.log(numbers, step=update)
 
     try:
         yield on_log
     finally:
         if run is not None:
-            run.close() if name == "tensorboard" else run.finish()
+            with redirect_stdout(sys.stderr):
+                run.close() if name == "tensorboard" else run.finish()
