@@ -202,7 +202,8 @@ class Embedder:
     ) -> str:
         """Upload weights, vocabulary and card to the Hugging Face hub; return the address there.
 
-        A backbone in a local folder is not uploaded; who uses the model needs it too.
+        A backbone that was trained with the model is uploaded too; one in another local folder is
+        not, and whoever uses the model needs it.
 
         Args:
             hub_id: `owner/name`, which `from_pretrained` takes.

@@ -206,6 +206,19 @@ def test_a_local_backbone_is_named_relative_to_the_model(tmp_path):
     assert moved.backbone == f"image:{tmp_path / 'two' / 'backbone'}"
 
 
+def test_a_backbone_inside_a_model_folder_goes_with_the_model(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    (first / "backbone").mkdir(parents=True)
+    (first / "backbone" / "weights").write_text("w")
+    config = replace(TINY, backbone=f"image:{first / 'backbone'}")
+    make_model(config).save_pretrained(first)
+    VideoCLIP.from_pretrained(first).save_pretrained(second)
+    for folder in (first, second):
+        assert json.loads((folder / "config.json").read_text())["backbone"] == "image:./backbone"
+        assert (folder / "backbone" / "weights").read_text() == "w"
+    assert VideoCLIP.from_pretrained(second).config.backbone == f"image:{second / 'backbone'}"
+
+
 def test_a_hub_id_is_kept_as_backbone(tmp_path):
     config = replace(TINY, backbone="image:microsoft/resnet-50")
     make_model(config).save_pretrained(tmp_path)

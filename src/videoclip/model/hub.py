@@ -5,7 +5,7 @@
     vocab.txt          vocabulary of the text tower (`Embedder` writes it)
     README.md          model card
     checksums.json     SHA-256 of the files above, and the embedder's fingerprint
-    backbone/          the backbone, if it was trained along
+    backbone/          the backbone, if it was trained with the model
 
 A folder can be moved: a backbone in a local folder is named relative to the model folder. The hub
 library's mixin is not used, because it ignores unknown settings.
@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -72,6 +73,8 @@ def save_model(
     if frame_encoder is not None:
         trained = frame_encoder.save_pretrained(folder / BACKBONE_FOLDER)
         config = replace(config, backbone="image:./backbone", backbone_fingerprint=trained)
+    else:
+        config = _with_own_backbone(config, folder)
     with atomic_file(folder / WEIGHTS_FILE) as partial:
         safetensors.torch.save_file(tensors, partial, metadata={"format": "pt"})
     settings = to_dict(config) | {"backbone": _relative_backbone(config.backbone, folder)}
@@ -267,6 +270,17 @@ def push(save: Callable[[Path], object], hub_id: str, *, private: bool) -> str:
             return str(api.upload_folder(repo_id=hub_id, folder_path=folder))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise CheckpointError(f"cannot push to '{hub_id}': {_one_line(error)}") from None
+
+
+def _with_own_backbone(config: ModelConfig, folder: Path) -> ModelConfig:
+    """Copy a backbone that belongs to another model folder into this one."""
+    kind, _, source = config.backbone.partition(":")
+    path, own = Path(source), folder.absolute() / BACKBONE_FOLDER
+    is_in_model = path.name == BACKBONE_FOLDER and (path.parent / CONFIG_FILE).is_file()
+    if not is_in_model or path == own:
+        return config
+    shutil.copytree(path, own, dirs_exist_ok=True)
+    return replace(config, backbone=f"{kind}:{own}")
 
 
 def _relative_backbone(backbone: str, folder: Path) -> str:
