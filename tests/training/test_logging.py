@@ -79,10 +79,10 @@ def test_every_number_becomes_a_point_of_a_named_run(monkeypatch, tmp_path, name
         print("a word of its own")
         calls.extend(arguments)
 
-    run = SimpleNamespace(
-        log=lambda numbers, step: call((numbers, step)), finish=lambda: call("finished")
+    run = SimpleNamespace(log=lambda numbers, step: call((numbers, step)))
+    module = SimpleNamespace(
+        init=lambda **settings: call(settings) or run, finish=lambda: call("finished")
     )
-    module = SimpleNamespace(init=lambda **settings: call(settings) or run)
     monkeypatch.setitem(sys.modules, name, module)
     with tracker(name, tmp_path / "first", {"epochs": 2}) as on_log:
         on_log(STARTED)

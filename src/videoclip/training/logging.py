@@ -122,4 +122,4 @@ def tracker(
     finally:
         if run is not None:
             with redirect_stdout(sys.stderr):
-                run.close() if name == "tensorboard" else run.finish()
+                run.close() if name == "tensorboard" else module.finish()
