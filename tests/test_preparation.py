@@ -3,7 +3,8 @@ import json
 import pytest
 
 from videoclip import preparation
-from videoclip.data.subtitles import Cue, read_subtitles
+from videoclip.data.captions import Cue
+from videoclip.data.subtitles import read_subtitles
 from videoclip.preparation import (
     CaptionQuality,
     assess,

@@ -23,19 +23,6 @@ from videoclip.features.extract import find_videos, name_videos
 from videoclip.files import write_json, write_text
 from videoclip.types import OnProgress
 
-__all__ = [
-    "CaptionQuality",
-    "CaptionReport",
-    "Prepared",
-    "assess",
-    "find_outliers",
-    "prepare_captions",
-    "prepare_videos",
-    "warnings_of",
-    "write_captions",
-    "write_vtt",
-]
-
 Source = Literal["file", "embedded", "speech", "none"]
 
 _MAX_WORDS_PER_SECOND = 5.0

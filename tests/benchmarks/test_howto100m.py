@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from videoclip.benchmarks import howto100m
-from videoclip.data.subtitles import Cue
+from videoclip.data.captions import Cue
 from videoclip.errors import DataError
 
 

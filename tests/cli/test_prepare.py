@@ -6,7 +6,8 @@ import pytest
 
 from tests.make_video import write_video
 from videoclip.cli import main
-from videoclip.data.subtitles import Cue, read_subtitles
+from videoclip.data.captions import Cue
+from videoclip.data.subtitles import read_subtitles
 
 
 @pytest.fixture

@@ -2,9 +2,8 @@ import av
 import numpy as np
 import pytest
 
-from videoclip.data.captions import clean_cues
+from videoclip.data.captions import Cue, clean_cues
 from videoclip.data.embedded import read_embedded_subtitles
-from videoclip.data.subtitles import Cue
 from videoclip.errors import DecodeError
 
 SRT = """1

@@ -5,10 +5,10 @@ import pytest
 
 from videoclip.config import ClipConfig
 from videoclip.data.batch import collate
+from videoclip.data.captions import Cue
 from videoclip.data.clips import ClipPair
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.data.narrated import NarratedCorpus, narrate
-from videoclip.data.subtitles import Cue
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import DataError
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from videoclip.config import ClipConfig
+from videoclip.data.captions import Cue
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.data.narrated import NarratedCorpus
 from videoclip.data.released import ShardFolder, deduplicate_cues, read_shard_ids
-from videoclip.data.subtitles import Cue
 from videoclip.errors import DataError
 
 SPEC = FeatureSpec(8, 1.0, "s3d", True, "released")

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from videoclip.data.captions import Cue
 from videoclip.data.subtitles import (
-    Cue,
     find_narrations,
     find_subtitles,
     pair_subtitles,

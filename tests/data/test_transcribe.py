@@ -3,7 +3,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from videoclip.data.subtitles import Cue, read_subtitles
+from videoclip.data.captions import Cue
+from videoclip.data.subtitles import read_subtitles
 from videoclip.data.transcribe import Transcriber
 from videoclip.errors import ConfigError, DecodeError, MissingExtraError
 

@@ -10,8 +10,6 @@ from pathlib import Path
 from videoclip.benchmarks.examples import Benchmark, RetrievalExample
 from videoclip.benchmarks.files import entries, find_file, read_record
 
-__all__ = ["BENCHMARKS", "read_activitynet_paragraphs"]
-
 
 def read_activitynet_paragraphs(path: Path, name: str = "val_1.json") -> list[RetrievalExample]:
     """Return the sentences of each video as one text, in the order of the file.

@@ -11,8 +11,6 @@ from videoclip.benchmarks.examples import Benchmark, MomentExample
 from videoclip.benchmarks.files import Record, find_file, read_lines
 from videoclip.errors import DataError
 
-__all__ = ["BENCHMARKS", "read_charades"]
-
 
 def read_charades(path: Path, name: str = "charades_sta_test.txt") -> list[MomentExample]:
     """Read sentences in the order of the file; `example_id` is the line.

@@ -17,8 +17,6 @@ from videoclip.benchmarks.examples import Benchmark, LabelledSplit, LabelledVide
 from videoclip.benchmarks.files import Record, entries, find_file, read_json, unique
 from videoclip.errors import DataError
 
-__all__ = ["BENCHMARKS", "read_coin", "read_taxonomy"]
-
 XLSX = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 SUBSETS = {"train": ("training",), "test": ("testing", "validation")}
 

@@ -17,15 +17,6 @@ from videoclip.benchmarks.examples import Benchmark, Segment, StepVideo, Task
 from videoclip.benchmarks.files import Record, find_file, read_rows, unique
 from videoclip.errors import DataError
 
-__all__ = [
-    "BENCHMARKS",
-    "CrossTask",
-    "read_crosstask",
-    "read_tasks",
-    "read_video_keys",
-    "released_split",
-]
-
 TRAIN_VIDEOS_PER_TASK = 30
 BLOCK_LINES = 6
 Key = tuple[str, str]

@@ -16,8 +16,6 @@ from videoclip.benchmarks.examples import Benchmark, MomentExample, RetrievalExa
 from videoclip.benchmarks.files import Record, find_file, read_json, unique
 from videoclip.errors import DataError
 
-__all__ = ["BENCHMARKS", "read_didemo_moments", "read_didemo_paragraphs"]
-
 CHUNK_SECONDS = 5
 NUM_CHUNKS = 6
 

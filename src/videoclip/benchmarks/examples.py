@@ -10,18 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = [
-    "Benchmark",
-    "LabelledSplit",
-    "LabelledVideo",
-    "MomentExample",
-    "MultipleChoiceExample",
-    "RetrievalExample",
-    "Segment",
-    "StepVideo",
-    "Task",
-]
-
 
 @dataclass(frozen=True)
 class RetrievalExample:

@@ -19,19 +19,6 @@ from typing import Any, TextIO
 
 from videoclip.errors import DataError
 
-__all__ = [
-    "Record",
-    "entries",
-    "find_file",
-    "open_text",
-    "read_json",
-    "read_json_lines",
-    "read_lines",
-    "read_record",
-    "read_rows",
-    "unique",
-]
-
 
 class Record:
     """One row, line or entry of an annotation file, asked for typed fields.

@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from videoclip.benchmarks.files import Record, open_text, read_lines, read_rows, unique
-from videoclip.data.subtitles import Cue
+from videoclip.data.captions import Cue
 from videoclip.errors import DataError
-
-__all__ = ["HowToVideo", "read_captions", "read_task_titles", "read_video_ids", "read_videos"]
 
 CHARACTERS_AT_ONCE = 1 << 20
 

@@ -13,16 +13,6 @@ from videoclip.benchmarks.examples import Benchmark, RetrievalExample
 from videoclip.benchmarks.files import find_file, read_record, read_rows, unique
 from videoclip.errors import DataError
 
-__all__ = [
-    "BENCHMARKS",
-    "SPLITS",
-    "CaptionedVideo",
-    "read_msrvtt_1k",
-    "read_msrvtt_captions",
-    "read_msrvtt_pairs",
-    "read_msrvtt_video_list",
-]
-
 SPLITS = ("train", "validate", "test")
 
 

@@ -11,8 +11,6 @@ from pathlib import Path
 from videoclip.benchmarks.examples import Benchmark, MultipleChoiceExample
 from videoclip.benchmarks.files import find_file, read_json_lines, read_rows, unique
 
-__all__ = ["BENCHMARKS", "read_msrvtt_qa"]
-
 NUM_CHOICES = 5
 CHOICE_COLUMNS = tuple(f"a{i}" for i in range(1, NUM_CHOICES + 1))
 

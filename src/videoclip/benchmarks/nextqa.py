@@ -10,8 +10,6 @@ from pathlib import Path
 from videoclip.benchmarks.examples import Benchmark, MultipleChoiceExample
 from videoclip.benchmarks.files import Record, find_file, read_rows, unique
 
-__all__ = ["BENCHMARKS", "read_nextqa"]
-
 NUM_CHOICES = 5
 CHOICE_COLUMNS = tuple(f"a{i}" for i in range(NUM_CHOICES))
 

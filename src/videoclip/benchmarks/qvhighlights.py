@@ -10,8 +10,6 @@ from pathlib import Path
 from videoclip.benchmarks.examples import Benchmark, MomentExample
 from videoclip.benchmarks.files import find_file, read_json_lines, unique
 
-__all__ = ["BENCHMARKS", "read_qvhighlights"]
-
 
 def read_qvhighlights(path: Path, name: str = "highlight_val_release.jsonl") -> list[MomentExample]:
     """Read queries in the order of the file; `moments` is empty where the file has none.

@@ -15,8 +15,6 @@ from pathlib import Path
 from videoclip.benchmarks.examples import Benchmark, RetrievalExample
 from videoclip.benchmarks.files import Record, read_json_lines, read_rows
 
-__all__ = ["BENCHMARKS", "read_table"]
-
 
 def read_table(path: Path) -> list[RetrievalExample]:
     """Read the rows in order.

@@ -15,14 +15,6 @@ from videoclip.benchmarks.files import Record, entries, find_file, read_record, 
 from videoclip.errors import DataError
 from videoclip.weights.plain_pickle import read_plain_pickle
 
-__all__ = [
-    "BENCHMARKS",
-    "read_youcook2",
-    "read_youcook2_csv",
-    "read_youcook2_json",
-    "read_youcook2_pickle",
-]
-
 JSON_NAME = "youcookii_annotations_trainval.json"
 
 

@@ -13,8 +13,6 @@ from torch import Tensor
 
 from videoclip.data.tokenizer import pad_tokens
 
-__all__ = ["Batch", "collate", "pad_features"]
-
 
 @dataclass(frozen=True)
 class Batch:

@@ -29,20 +29,6 @@ from videoclip.data.neighbours import nearest
 from videoclip.errors import ConfigError, DataError
 from videoclip.files import write_text
 
-__all__ = [
-    "BatchPlan",
-    "consecutive_plan",
-    "make_plan",
-    "mined_groups",
-    "mined_plan",
-    "needs_vectors",
-    "retrieval_plan",
-    "sample_groups",
-    "shuffled_plan",
-    "video_vectors",
-]
-
-
 _PART_SIZE = 4096
 """Videos compared all with all; larger corpora are first clustered into parts about this big."""
 _CLUSTER_ROUNDS = 8

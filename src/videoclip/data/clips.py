@@ -20,15 +20,6 @@ from numpy.random import Generator
 from videoclip.config import ClipConfig
 from videoclip.errors import DataError
 
-__all__ = [
-    "ClipPair",
-    "Narration",
-    "candidate_tokens",
-    "clip_tokens",
-    "draw_clip_pair",
-    "overlap_ratio",
-]
-
 
 @dataclass(frozen=True, eq=False)
 class Narration:

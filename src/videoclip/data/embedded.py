@@ -9,10 +9,8 @@ import av
 from av.error import FFmpegError
 from av.stream import Discard, Disposition
 
-from videoclip.data.subtitles import Cue
+from videoclip.data.captions import Cue
 from videoclip.errors import DecodeError
-
-__all__ = ["read_embedded_subtitles"]
 
 _TEXT_CODECS = {"ass", "mov_text", "srt", "ssa", "subrip", "text", "webvtt"}
 

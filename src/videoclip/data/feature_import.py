@@ -11,8 +11,6 @@ import numpy as np
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.errors import DataError
 
-__all__ = ["find_arrays", "import_features", "spec_of_arrays"]
-
 VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv")
 """Suffixes removed from names, since many folders have a.mp4.npy for a.mp4."""
 UNIT_TOLERANCE = 0.01

@@ -38,8 +38,6 @@ from videoclip.files import write_text
 if TYPE_CHECKING:
     from filelock import FileLock
 
-__all__ = ["FeatureIndex", "FeatureSpec", "FeatureStore"]
-
 FORMAT = 1
 """Layout of a store's files; another number is refused."""
 REMEDY = "restore the folder from a copy, or delete it and extract again"

@@ -24,8 +24,6 @@ from videoclip.data.feature_store import FeatureSpec
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
 from videoclip.files import atomic_file, write_json
 
-__all__ = ["FrameSpec", "FrameStore"]
-
 SPEC_FILE = "frames.json"
 SUFFIX = ".rgb"
 

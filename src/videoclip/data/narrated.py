@@ -15,6 +15,7 @@ import numpy as np
 from numpy.random import Generator
 
 from videoclip.config import ClipConfig
+from videoclip.data.captions import Cue
 from videoclip.data.clips import (
     ClipPair,
     Narration,
@@ -23,16 +24,9 @@ from videoclip.data.clips import (
     draw_clip_pair,
 )
 from videoclip.data.feature_store import FeatureSpec
-from videoclip.data.subtitles import Cue, find_narrations, read_subtitles
+from videoclip.data.subtitles import find_narrations, read_subtitles
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import DataError
-
-__all__ = [
-    "FeatureReader",
-    "NarratedCorpus",
-    "NarratedVideo",
-    "narrate",
-]
 
 MAX_CUE_CHARACTERS = 96
 MAX_CUE_TOKENS = 32

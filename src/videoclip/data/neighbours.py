@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-__all__ = ["nearest", "nearest_in_cell"]
-
 _BASE_ROWS = 1 << 16
 _QUERY_ROWS = 1 << 9
 """Distances held at once: 512 queries to 65,536 vectors, 128 MiB."""

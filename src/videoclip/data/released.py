@@ -15,14 +15,12 @@ from typing import Any, overload
 
 import numpy as np
 
+from videoclip.data.captions import Cue
 from videoclip.data.clips import Narration
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.data.narrated import NarratedVideo
-from videoclip.data.subtitles import Cue
 from videoclip.errors import DataError
 from videoclip.weights.plain_pickle import read_plain_pickle
-
-__all__ = ["ShardFolder", "deduplicate_cues", "read_shard_ids"]
 
 
 class ShardFolder(Sequence[NarratedVideo]):

@@ -22,17 +22,6 @@ import pysubs2
 from videoclip.data.captions import Cue, clean_cues
 from videoclip.errors import DataError
 
-__all__ = [
-    "SUBTITLE_SUFFIXES",
-    "Cue",
-    "find_narrations",
-    "find_subtitles",
-    "pair_subtitles",
-    "parse_subtitles",
-    "read_subtitles",
-    "read_text",
-]
-
 SUBTITLE_SUFFIXES = (".vtt", ".srt", ".ass", ".ssa", ".json")
 """Suffixes of the files that can be read, the preferred ones first."""
 

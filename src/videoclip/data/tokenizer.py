@@ -19,8 +19,6 @@ from torch import Tensor
 from videoclip.errors import DataError
 from videoclip.files import write_text
 
-__all__ = ["VOCAB_FILE", "Tokenizer", "pad_tokens"]
-
 VOCAB_FILE = "vocab.txt"
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from videoclip.data.subtitles import Cue
+from videoclip.data.captions import Cue
 from videoclip.errors import ConfigError, DecodeError, MissingExtraError
-
-__all__ = ["Transcriber"]
 
 _MAX_SILENCE = 0.6
 """Segments with a higher probability of silence are dropped: Whisper invents words there."""

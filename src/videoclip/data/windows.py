@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["average_windows", "sliding_windows"]
-
 
 def sliding_windows(num_features: int, window: int, step: int) -> list[tuple[int, int]]:
     """Return half-open windows of a video, one every `step` features; the last may be shorter.

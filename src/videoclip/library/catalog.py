@@ -19,7 +19,7 @@ from dataclasses import astuple, dataclass, fields
 from itertools import chain
 from pathlib import Path
 
-from videoclip.data.subtitles import Cue
+from videoclip.data.captions import Cue
 from videoclip.errors import DataError, IndexMismatchError
 from videoclip.library.filters import Condition
 

@@ -18,8 +18,9 @@ from types import TracebackType
 
 from filelock import FileLock, Timeout
 
+from videoclip.data.captions import Cue
 from videoclip.data.feature_store import FeatureStore
-from videoclip.data.subtitles import Cue, pair_subtitles, read_subtitles
+from videoclip.data.subtitles import pair_subtitles, read_subtitles
 from videoclip.embedding import Embedder
 from videoclip.errors import DataError, DecodeError, VideoCLIPError
 from videoclip.features.backbones import Backbone

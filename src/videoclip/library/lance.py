@@ -22,7 +22,7 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 
-from videoclip.data.subtitles import Cue
+from videoclip.data.captions import Cue
 from videoclip.errors import DataError
 from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.library.exact import highest

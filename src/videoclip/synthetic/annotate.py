@@ -22,8 +22,6 @@ import numpy as np
 from videoclip.synthetic.narrate import describe, label, narrate
 from videoclip.synthetic.world import ShownStep, SyntheticVideo, SyntheticWorld, generator
 
-__all__ = ["annotation_files", "descriptions"]
-
 Row = Sequence[object]
 
 _CHUNK_SECONDS = 5

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from videoclip.types import RealArray
 
-__all__ = ["Sprite", "lamp", "lid", "outline", "paste", "place_texture", "post", "sprite"]
-
 
 def _around(angles: list[float], radii: list[float]) -> RealArray:
     """Return corners at angles in degrees clockwise from the top, (corners, 2)."""

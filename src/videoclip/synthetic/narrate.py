@@ -13,8 +13,6 @@ import numpy as np
 
 from videoclip.synthetic.world import SyntheticStep, SyntheticVideo, SyntheticWorld, generator, pick
 
-__all__ = ["SpokenCue", "describe", "label", "narrate", "webvtt"]
-
 # {o} is the object ("red ball"), {os} more than one of it ("red balls"). The first is the label.
 _VERBS: dict[str, tuple[str, ...]] = {
     "push right": (

@@ -20,8 +20,6 @@ from videoclip.files import atomic_file
 from videoclip.synthetic.drawing import lamp, lid, paste, place_texture, post, sprite
 from videoclip.synthetic.world import ACTIONS, ShownStep, SyntheticConfig, SyntheticVideo, generator
 
-__all__ = ["Scene", "frame_times", "frames", "path_position", "write_video"]
-
 Frame = NDArray[np.uint8]
 
 _PERIOD_SECONDS = 5.0  # about how long one run along a path takes

@@ -16,25 +16,6 @@ import numpy as np
 
 from videoclip.config.check import require
 
-__all__ = [
-    "ACTIONS",
-    "COLOURS",
-    "OPPOSITE",
-    "PATTERNS",
-    "PLACES",
-    "SHAPES",
-    "Distractor",
-    "ShownStep",
-    "Split",
-    "SyntheticConfig",
-    "SyntheticStep",
-    "SyntheticTask",
-    "SyntheticVideo",
-    "SyntheticWorld",
-    "generator",
-    "pick",
-]
-
 SHAPES = ("ball", "box", "triangle", "star", "ring", "cross", "heart", "moon")
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "white", "black")
 PATTERNS = ("plain", "striped", "spotted")

@@ -25,8 +25,6 @@ from videoclip.synthetic.render import write_video
 from videoclip.synthetic.world import SyntheticConfig, SyntheticVideo, SyntheticWorld
 from videoclip.types import OnProgress
 
-__all__ = ["SyntheticSummary", "read_world", "write_texts", "write_world"]
-
 _CONFIG_FILE = "world.json"
 
 

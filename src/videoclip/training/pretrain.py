@@ -10,12 +10,11 @@ import torch
 
 from videoclip.benchmarks.howto100m import read_captions
 from videoclip.config import PretrainConfig, to_dict
-from videoclip.data.captions import clean_cues
+from videoclip.data.captions import Cue, clean_cues
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.data.frame_store import FrameStore
 from videoclip.data.narrated import FeatureReader, NarratedCorpus
 from videoclip.data.released import ShardFolder
-from videoclip.data.subtitles import Cue
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.distributed import World
 from videoclip.embedding import Embedder, check_features, with_fingerprint
