@@ -206,6 +206,9 @@ def test_a_short_file_is_reported_with_what_to_do(tmp_path):
     store = filled(tmp_path, np.eye(3, dtype=np.float32))
     with pytest.raises(DataError, match=r"holds 3 of the 9 .*--rebuild"):
         store.read(0, 9)
+    assert store.read(1, 0).shape == (0, 3)
+    with pytest.raises(DataError, match=r"holds 0 of the 2 .*--rebuild"):
+        MatrixStore(tmp_path / "missing.f16", 3).read(0, 2)
 
 
 def test_a_file_that_shrinks_while_it_is_read_is_reported(tmp_path):

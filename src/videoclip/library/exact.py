@@ -37,7 +37,7 @@ NUM_SAMPLES = 4096
 QUERIES_PER_SCAN, RESULTS_PER_SCAN = 64, 2**20
 """Queries of one scan, and rows returned to all of them, which limit the memory it takes."""
 ROWS_PER_GROUP = 16
-"""Rows of which only the most similar is looked at first."""
+"""Rows of a group; a group is only searched if its largest product is large enough."""
 LARGEST_CODE = 127
 LOWEST = np.iinfo(np.int32).min
 """Instead of the product of a row that is not allowed."""
@@ -173,15 +173,9 @@ class ExactIndex:
 
 
 class _Scan:
-    """Queries as int8 codes, and the similarities that their k best rows reach so far.
+    """Queries (N, E) as int8 codes, and lower bounds of their k best similarities so far.
 
-    Bounds are those of similarities of a query of length 1 and a row's offset from the centre.
-
-    Args:
-        queries: (N, E).
-        k: Rows wanted for each.
-        group_size: Rows of which only the most similar is looked at first.
-        centre: (E,).
+    All bounds are for a query scaled to length 1 and a row's offset from the centre.
     """
 
     def __init__(self, queries: FloatArray, k: int, group_size: int, centre: FloatArray) -> None:
@@ -271,7 +265,7 @@ def _blocks_of(num_rows: int) -> list[range]:
 
 def _in_threads(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """Apply a function to items on as many threads as torch may use."""
-    import torch  # late, for it takes long; whoever embeds queries has done it already
+    import torch  # imported here, since it takes long and not every user of a library needs it
 
     num_threads = min(torch.get_num_threads(), len(items))
     if num_threads <= 1:

@@ -130,8 +130,7 @@ class MatrixStore:
     def build_index(self, queries: FloatArray, num_rows: int) -> None:
         """Build or extend the approximate index; see `refresh_index`."""
         exact = self.search(queries, RECALL_OF, num_rows, exact=True)[0]
-        shape = (num_rows, self.dim)
-        matrix = np.memmap(self.path, dtype=np.float16, mode="r", shape=shape)
+        matrix = np.memmap(self.path, np.float16, mode="r", shape=(num_rows, self.dim))
         build_index(matrix, self.index.path, queries, exact)
 
     def rewrite(self, path: Path, ranges: Iterable[tuple[int, int]]) -> MatrixStore:
@@ -143,16 +142,17 @@ class MatrixStore:
 
     def _read_rows(self, rows: IntArray) -> HalfArray:
         """Read some rows (n, E), given by ascending numbers."""
-        if self._handle is None:  # kept open, since compaction may remove the file
+        if self._handle is None and self.path.exists():  # kept open: compaction may remove the file
             self._handle = os.open(self.path, os.O_RDONLY)
             weakref.finalize(self, os.close, self._handle)
         half = np.empty((len(rows), self.dim), np.float16)
         memory = half.view(np.uint8).data
         starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)  # of consecutive rows
-        ends = [*starts[1:].tolist(), len(rows)]
+        ends = np.append(starts, len(rows))[1:]
         num_bytes = 0
-        for start, end, row in zip(starts.tolist(), ends, rows[starts].tolist(), strict=True):
-            num_bytes += os.preadv(self._handle, [memory[start:end]], row * self._row_bytes)
+        if self._handle is not None:
+            for start, end, row in zip(starts.tolist(), ends.tolist(), rows[starts].tolist()):
+                num_bytes += os.preadv(self._handle, [memory[start:end]], row * self._row_bytes)
         if num_bytes < half.nbytes:
             raise DataError(
                 f"holds {self.num_rows} of the {rows[-1] + 1} vectors that the catalogue lists; "
@@ -166,7 +166,7 @@ def to_half(vectors: FloatArray, place: Path | str) -> HalfArray:
     """Convert vectors to half precision.
 
     Raises:
-        DataError: If one is not finite then; it names the place they are to be stored in.
+        DataError: If one is not finite in half precision; the message names `place`.
     """
     with np.errstate(over="ignore"):
         half = np.ascontiguousarray(vectors, dtype=np.float16)
