@@ -1,1 +1,1 @@
-"""Moments and timelines as files, clips, pictures and pages."""
+"""Moments and timelines as files, clips, figures and pages."""
