@@ -101,9 +101,10 @@ class MatrixStore:
         if k == 0 or len(queries) == 0:
             return np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
         queries = np.ascontiguousarray(queries, dtype=np.float32)
+        index = self.index.open() if not exact and self.index.path.exists() else None
         if allowed is not None and num_allowed <= max(k, FEW_SHARE * num_rows):
             candidates = [np.flatnonzero(allowed)] * len(queries)
-        elif (index := None if exact else self.index.open()) and index.num_rows <= num_rows:
+        elif index is not None and index.num_rows <= num_rows:
             added = np.arange(index.num_rows, num_rows)
             if allowed is not None:
                 added = added[allowed[added]]
