@@ -44,15 +44,6 @@ from videoclip.model.card import ModelCard
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.types import FloatArray, OnProgress, RealArray
 
-__all__ = [
-    "EmbedVideosError",
-    "Embedder",
-    "VideoEmbedding",
-    "check_features",
-    "save_model_folder",
-    "with_fingerprint",
-]
-
 STARTER = "starter"
 UNKNOWN_FINGERPRINTS = ("", "imported", "released")
 """What stands in a `FeatureSpec` whose backbone was not at hand; only names are compared then."""

@@ -7,8 +7,6 @@ from typing import Literal
 
 from videoclip.config.check import require
 
-__all__ = ["EvaluateConfig"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:

@@ -7,9 +7,6 @@ from typing import Any, Literal
 
 from videoclip.config.check import require
 
-__all__ = ["ModelConfig", "ReleasedSettings"]
-
-
 NUM_HEADS = {768: 12, 1024: 16}
 """Attention heads of bert-base and bert-large, by width."""
 BERT_IDS = {30522: {"pad_id": 0, "cls_id": 101, "sep_id": 102}}

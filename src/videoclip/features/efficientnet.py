@@ -21,8 +21,6 @@ from videoclip.errors import CheckpointError, ConfigError
 from videoclip.weights.files import read_weights
 from videoclip.weights.starter_files import image_weights_file
 
-__all__ = ["FEATURE_DIM", "MAP_CHANNELS", "EfficientNetLite0", "from_published", "load_packaged"]
-
 FEATURE_DIM = 1280
 MAP_CHANNELS = 320
 

@@ -21,13 +21,6 @@ from videoclip.features.backbones import Backbone, keyframe_fingerprint
 from videoclip.features.decode import Frame, Mode, sample_frames
 from videoclip.types import FloatArray
 
-__all__ = [
-    "FrameBackbone",
-    "KeyframeBackbone",
-    "NetworkBackbone",
-    "fingerprint",
-]
-
 
 class FrameBackbone(ABC):
     """A backbone that embeds frames sampled at a steady rate; subclass it to add one.

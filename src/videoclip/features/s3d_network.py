@@ -15,8 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["S3D", "S3D_DIM"]
-
 S3D_DIM = 512
 """Width of the joint video-text space: the paper's video features."""
 

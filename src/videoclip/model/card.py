@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from videoclip.config import ModelConfig
 
-__all__ = ["CARD_FILE", "ModelCard", "render_card"]
-
 CARD_FILE = "README.md"
 
 CARD = """\

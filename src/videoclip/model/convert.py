@@ -24,8 +24,6 @@ from videoclip.model.transformer import BERT_NORM_EPS
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.weights.files import check_shapes, shapes_of
 
-__all__ = ["from_bert", "from_released", "kind_of"]
-
 # Our name of a module: its names in a checkpoint, whose weights are stacked in this order.
 Names = Mapping[str, tuple[str, ...]]
 

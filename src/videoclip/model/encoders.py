@@ -24,17 +24,6 @@ from torch.nn import functional as F
 from videoclip.config import ModelConfig
 from videoclip.model.transformer import BertEncoder, Packing, positions_of
 
-__all__ = [
-    "BridgedVideoEncoder",
-    "CentredTextEncoder",
-    "ClassBridge",
-    "Encoded",
-    "TextEncoder",
-    "VideoEncoder",
-    "VideoMLP",
-    "pool",
-]
-
 
 @dataclass(frozen=True)
 class Encoded:

@@ -35,18 +35,6 @@ from videoclip.files import atomic_file, write_json, write_text
 from videoclip.model.card import CARD_FILE, ModelCard, render_card
 from videoclip.weights.files import sampled_digest
 
-__all__ = [
-    "BACKBONE_FOLDER",
-    "load_config",
-    "load_weights",
-    "model_folder",
-    "push",
-    "save_model",
-    "stored_fingerprint",
-    "verify",
-    "write_checksums",
-]
-
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 VOCAB_FILE = "vocab.txt"

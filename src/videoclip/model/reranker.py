@@ -20,8 +20,6 @@ from torch.nn import functional as F
 from videoclip.config import ModelConfig
 from videoclip.model.encoders import Encoded
 
-__all__ = ["Reranker", "hard_candidates", "rerank", "reranking_loss"]
-
 
 class CrossAttention(nn.Module):
     """Attention from one modality to the other, then a feed-forward network, both residual."""

@@ -20,8 +20,6 @@ from videoclip.recipes import starter
 from videoclip.weights.files import read_weights, sampled_digest
 from videoclip.weights.starter_files import image_weights_file, text_folder
 
-__all__ = ["CLASS_TABLE", "sentence_model", "starter_fingerprint", "starter_model"]
-
 CLASS_TABLE = "starter_classes.safetensors"
 """Made from the text tower by `tools/starter_classes.py`, and kept as a file so
 that the model loads at once and is bit-identical on every machine."""

@@ -27,8 +27,6 @@ from torch.nn import functional as F
 
 from videoclip.config import ModelConfig
 
-__all__ = ["BertEncoder", "BertLayer", "Packing"]
-
 BERT_NORM_EPS = 1e-12
 _RANDOM_BITS = 16
 _GELU_ROWS = 256

@@ -31,8 +31,6 @@ from videoclip.model.encoders import (
 from videoclip.model.reranker import Reranker
 from videoclip.model.transformer import BertEncoder, init_bert_weights
 
-__all__ = ["VideoCLIP"]
-
 INITIAL_LOGIT_BIAS = -10.0
 
 

@@ -16,8 +16,6 @@ from videoclip.errors import CheckpointError, ConfigError
 from videoclip.files import atomic_folder
 from videoclip.weights.torch_file import TorchFile
 
-__all__ = ["check_shapes", "new_folder", "read_weights", "sampled_digest", "shapes_of"]
-
 NAMES_IN_MESSAGE = 3
 NUM_SAMPLES = 64
 SAMPLE_BYTES = 4096

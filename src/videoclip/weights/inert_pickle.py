@@ -16,8 +16,6 @@ from typing import IO, Any, NamedTuple
 
 import torch
 
-__all__ = ["InertUnpickler", "Placeholder", "RefusedError", "StoredTensor"]
-
 DTYPES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,

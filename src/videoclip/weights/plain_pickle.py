@@ -10,8 +10,6 @@ from typing import Any
 
 from videoclip.errors import DataError
 
-__all__ = ["UNPICKLING_ERRORS", "read_plain_pickle"]
-
 SAFE_GLOBALS = frozenset(
     (module, name)
     for module, names in {

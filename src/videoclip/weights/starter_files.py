@@ -7,8 +7,6 @@ from pathlib import Path
 
 from videoclip.errors import MissingExtraError
 
-__all__ = ["image_weights_file", "text_folder"]
-
 
 def image_weights_file() -> Path:
     """Return the file of EfficientNet-Lite0, trained on ImageNet (Apache-2.0).

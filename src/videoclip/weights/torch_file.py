@@ -20,8 +20,6 @@ from videoclip.errors import CheckpointError
 from videoclip.weights.inert_pickle import InertUnpickler, RefusedError, StoredTensor
 from videoclip.weights.plain_pickle import UNPICKLING_ERRORS
 
-__all__ = ["TorchFile"]
-
 STREAM_MAGIC = 0x1950A86A20F9469CFC6C
 """First object of the layout from before PyTorch 1.6."""
 

@@ -21,8 +21,6 @@ from videoclip.data.feature_store import FeatureSpec
 from videoclip.errors import CheckpointError, ConfigError
 from videoclip.types import FloatArray
 
-__all__ = ["BACKBONES", "Backbone", "choose_device", "keyframe_fingerprint", "load_backbone"]
-
 BACKBONES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 """Names of all backbones."""
 

@@ -29,8 +29,6 @@ from videoclip.features.frame_backbone import NetworkBackbone, fingerprint
 from videoclip.files import write_json
 from videoclip.types import FloatArray
 
-__all__ = ["ImageBackbone", "Preprocessing", "load", "size_of"]
-
 FRAMES_PER_BATCH = 16
 
 INTERPOLATIONS: dict[int, Interpolation] = {1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "area"}

@@ -22,8 +22,6 @@ from videoclip.features.flow import flow
 from videoclip.features.frame_backbone import NetworkBackbone, fingerprint
 from videoclip.types import FloatArray
 
-__all__ = ["APPEARANCE_DIM", "FEATURE_DIM", "FRAMES_PER_FEATURE", "MotionBackbone", "load"]
-
 FRAMES_PER_FEATURE = 5
 """Frames a second; the network takes the middle one."""
 SIDE = 128

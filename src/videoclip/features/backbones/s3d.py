@@ -30,16 +30,6 @@ from videoclip.files import write_json, write_text
 from videoclip.types import FloatArray
 from videoclip.weights.files import check_shapes, read_weights, shapes_of
 
-__all__ = [
-    "FOLDER_VARIABLE",
-    "S3DBackbone",
-    "build_network",
-    "load",
-    "read_words",
-    "save",
-    "word_ids",
-]
-
 FOLDER_VARIABLE = "VIDEOCLIP_S3D"
 """Environment variable with the folder of converted weights, for the plain name `s3d`."""
 

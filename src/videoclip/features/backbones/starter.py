@@ -16,8 +16,6 @@ from videoclip.features.efficientnet import FEATURE_DIM, EfficientNetLite0, load
 from videoclip.features.frame_backbone import NetworkBackbone, fingerprint
 from videoclip.types import FloatArray
 
-__all__ = ["StarterBackbone", "crops_along", "load"]
-
 CROP_SIZE = 224
 NUM_CROPS = 3
 RESIZE = ShorterSide(240, interpolation="bicubic")

@@ -18,8 +18,6 @@ from torch import Tensor
 from videoclip.config import LossConfig
 from videoclip.errors import ConfigError
 
-__all__ = ["Loss", "PairEmbeddings", "check_pairs", "load_loss", "shapes_of"]
-
 
 class PairEmbeddings(NamedTuple):
     """What a loss compares.

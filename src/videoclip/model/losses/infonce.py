@@ -12,8 +12,6 @@ from videoclip.config import LossConfig
 from videoclip.errors import ConfigError
 from videoclip.model.losses import PairEmbeddings, check_pairs
 
-__all__ = ["Direction", "contrastive_loss", "loss", "soft_targets"]
-
 Direction = Literal["both", "text_to_video", "video_to_text"]
 
 

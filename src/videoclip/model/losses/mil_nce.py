@@ -9,8 +9,6 @@ from videoclip.config import LossConfig
 from videoclip.errors import ConfigError
 from videoclip.model.losses import PairEmbeddings, shapes_of
 
-__all__ = ["loss", "mil_nce_loss"]
-
 
 def loss(pairs: PairEmbeddings, config: LossConfig) -> Tensor:
     """Return the loss over the videos of all processes."""

@@ -9,8 +9,6 @@ from torch.nn import functional as F
 from videoclip.config import LossConfig
 from videoclip.model.losses import PairEmbeddings, check_pairs
 
-__all__ = ["loss", "sigmoid_loss"]
-
 
 def loss(pairs: PairEmbeddings, config: LossConfig) -> Tensor:
     """Return the loss over the pairs of all processes."""

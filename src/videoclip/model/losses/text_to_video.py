@@ -7,8 +7,6 @@ from torch import Tensor
 from videoclip.config import LossConfig
 from videoclip.model.losses import PairEmbeddings, infonce
 
-__all__ = ["loss"]
-
 
 def loss(pairs: PairEmbeddings, config: LossConfig) -> Tensor:
     """Return the loss of one direction of `contrastive_loss`."""
