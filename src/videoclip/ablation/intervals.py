@@ -9,8 +9,6 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Interval", "Sums", "difference", "error_reduction", "quotient", "ratio"]
-
 NUM_RESAMPLES = 2000
 
 Sums: TypeAlias = NDArray[np.float64]

@@ -33,8 +33,6 @@ from videoclip.zeroshot.labels import BACKGROUND, label_frames
 from videoclip.zeroshot.rerank import rerank_clips
 from videoclip.zeroshot.steps import log_softmax, order_steps, step_mask
 
-__all__ = ["BASELINES", "MEASURES", "Counts", "measure", "measure_baselines", "ratios"]
-
 Counts: TypeAlias = dict[str, NDArray[np.float64]]
 """By measure, (V, 2): numerator and denominator of each test video, in the order of the bed."""
 

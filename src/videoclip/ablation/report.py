@@ -27,8 +27,6 @@ from videoclip.output.figures import GREY, PALETTE, annotate, new_figure, style,
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["draw_curves", "draw_differences", "write_report"]
-
 DRAWN_MEASURES = ("R@1", "segment F1", "step recall")
 
 

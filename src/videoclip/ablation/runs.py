@@ -30,15 +30,6 @@ from videoclip.synthetic.world import SyntheticConfig
 from videoclip.training.pretrain import pretrain
 from videoclip.training.run_folder import read_log
 
-__all__ = [
-    "FinishedRun",
-    "make_config",
-    "read_runs",
-    "run_ablation",
-    "run_folder",
-    "run_variant",
-]
-
 MEASURED_FILE = "measured.json"
 CURVE_POINTS = 40
 

@@ -20,16 +20,6 @@ from videoclip.ablation.measure import MEASURES, Counts
 from videoclip.ablation.runs import FinishedRun
 from videoclip.ablation.variants import VARIANTS
 
-__all__ = [
-    "Cell",
-    "Comparison",
-    "TableRow",
-    "compare",
-    "comparisons_markdown",
-    "make_table",
-    "table_markdown",
-]
-
 OURS = "small"
 DIFFERENCES = (
     ("overlap against strict alignment", "paper-shuffled", "paper-aligned", "R@1"),

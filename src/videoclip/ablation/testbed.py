@@ -26,8 +26,6 @@ from videoclip.synthetic.world import SyntheticConfig, SyntheticVideo, Synthetic
 from videoclip.synthetic.write import read_world, write_texts
 from videoclip.types import FloatArray, OnProgress
 
-__all__ = ["TestBed", "build_testbed", "map_in_processes"]
-
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789'"
 

@@ -9,9 +9,6 @@ from typing import Any
 from videoclip.config import PretrainConfig
 from videoclip.recipes import paper, small
 
-__all__ = ["VARIANTS", "Variant", "paper_on_testbed", "small_on_testbed"]
-
-
 VIDEOS_PER_BATCH = 28
 CLIPS_PER_VIDEO = 4
 MAX_SECONDS = 12

@@ -12,8 +12,6 @@ from videoclip.output.html import render
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["render_report"]
-
 
 def render_report(report: DemoReport) -> str:
     """Return the page."""

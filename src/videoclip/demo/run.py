@@ -36,20 +36,6 @@ from videoclip.training.run import RunResult
 from videoclip.training.run_folder import read_log
 from videoclip.zeroshot.moments import Moment
 
-__all__ = [
-    "FULL",
-    "MEASURES",
-    "QUICK",
-    "DemoReport",
-    "DemoRun",
-    "DemoSearch",
-    "DemoSize",
-    "Stage",
-    "format_scores",
-    "run_demo",
-    "sample_clips",
-]
-
 MEASURES = ("text-to-video R@1", "text-to-video R@5", "text-to-video MedR")
 """Measures of the evaluation that the report has."""
 

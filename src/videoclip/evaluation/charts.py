@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw"]
-
 WIDTH = 720
 MAX_NAMED_BINS = 24
 """There is no room for the names of more."""

@@ -13,8 +13,6 @@ from videoclip.files import write_output
 from videoclip.output.figures import to_svg
 from videoclip.output.html import render
 
-__all__ = ["render_report", "write_report", "write_rows"]
-
 
 def render_report(result: Result) -> str:
     """Return the page."""

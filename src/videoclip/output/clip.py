@@ -15,8 +15,6 @@ from videoclip.errors import ConfigError, DataError, DecodeError
 from videoclip.features.decode import probe
 from videoclip.files import atomic_file
 
-__all__ = ["cut_clip"]
-
 DEFAULT_CODECS = ("libx264", "aac", {"crf": "18", "preset": "veryfast"})
 """Video, audio and options of a visually lossless quality."""
 CODECS = {"webm": ("libvpx-vp9", "libopus", {"crf": "24", "b": "0", "deadline": "realtime"})}

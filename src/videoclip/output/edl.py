@@ -12,8 +12,6 @@ from videoclip.errors import DataError, DecodeError
 from videoclip.output.timecode import FrameRate, find_rate
 from videoclip.zeroshot.moments import Moment
 
-__all__ = ["choose_rate", "to_edl", "to_fcpxml"]
-
 ONE_HOUR = 3600
 """Seconds at which the timecode of an edit list begins, by convention."""
 FCPXML_VERSION = "1.8"

@@ -20,20 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
-__all__ = [
-    "GREY",
-    "INK",
-    "PALETTE",
-    "PNG_SCALE",
-    "annotate",
-    "new_figure",
-    "shorten",
-    "style",
-    "text_width",
-    "to_png",
-    "to_svg",
-]
-
 PALETTE = (
     "#0072b2",
     "#e69f00",

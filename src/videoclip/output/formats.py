@@ -16,17 +16,6 @@ from videoclip.output.timecode import FrameRate
 from videoclip.zeroshot.confidence import LEVELS, Confidence
 from videoclip.zeroshot.moments import Moment
 
-__all__ = [
-    "ExportFormat",
-    "export_moments",
-    "parse_moments",
-    "read_moments",
-    "to_csv",
-    "to_json",
-    "to_webvtt",
-    "to_youtube",
-]
-
 ExportFormat: TypeAlias = Literal["csv", "json", "edl", "fcpxml", "vtt", "youtube"]
 CONFIDENCES: dict[str, Confidence | Literal[""]] = {"": "", **{word: word for word in LEVELS}}
 MIN_CHAPTER_SECONDS = 10

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from matplotlib.figure import Figure
 
-__all__ = ["render", "timeline_page"]
-
 
 def render(template: str, **values: Any) -> str:
     """Fill in a template; values are escaped unless the template calls them safe.

@@ -10,8 +10,6 @@ from videoclip.features.decode import Fit, grab_frame
 from videoclip.files import atomic_file
 from videoclip.zeroshot.moments import Moment
 
-__all__ = ["thumbnail_name", "write_thumbnail"]
-
 THUMBNAIL_PIXELS = 320
 """Longer side."""
 

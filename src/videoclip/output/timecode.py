@@ -12,8 +12,6 @@ from fractions import Fraction
 
 from videoclip.errors import ConfigError
 
-__all__ = ["FrameRate", "find_rate"]
-
 NOMINAL_RATES = (24, 25, 30, 48, 50, 60)
 """Frames counted in a second of timecode."""
 TOLERANCE = 0.005

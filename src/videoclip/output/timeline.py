@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-__all__ = ["Still", "draw_timeline", "grab_stills"]
-
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee9944", "#777777")
 """Of the rows. Colour-blind readers can tell them apart. Source: Paul Tol's bright scheme, and two
 more."""
