@@ -106,8 +106,9 @@ class EmbedVideosError(VideoCLIPError):
     ) -> None:
         self.embeddings = embeddings
         self.failed = failed
-        first, *more = map(str, failed.values())
-        others = f", and {len(more)} more" if more else ""
+        path, error = next(iter(failed.items()))
+        first = str(error) if str(path) in str(error) else f"{path}: {error}"
+        others = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
         super().__init__(
             f"{len(failed)} of {len(failed) + len(embeddings)} videos could not be embedded "
             f"({first}{others}): leave them out, or take the others from this error's embeddings"
