@@ -11,7 +11,11 @@ from videoclip.library.library import VideoLibrary
 from videoclip.library.search import SearchOptions
 
 ARCHIVE = Path(__file__).with_name("library_of_schema_1.zip")
-"""Three videos of colours, one with subtitles; added in two updates, pruned and compacted."""
+"""Three videos of colours, one with subtitles; added in two updates, pruned and compacted.
+
+The expected answers are those of the version that wrote it, but for the borders of the moments and
+the narration between them: they are placed by least squares since.
+"""
 
 
 def test_a_library_of_an_earlier_version_gives_the_same_answers(tmp_path):

@@ -194,10 +194,12 @@ def naive_refine(windows, moment):
                 values.append(0.0)
     estimates = np.linalg.lstsq(np.array(rows), np.array(values), rcond=None)[0]
     best = min(int(moment.best), last - 1)
+    shift = max(1, min(b - a for a, b in spans) // 2)
     worth = {
         (a, b): estimates[a - first : b - first].sum() / (b - a) ** 0.5
         for a in range(first, best + 1)
         for b in range(best + 1, last + 1)
+        if moment.start - a <= shift and b - moment.end <= shift
     }
     return max(worth.values()), worth
 

@@ -42,7 +42,7 @@ SMOOTHNESS = 0.1
 FLAT = 1e-6
 """A moment keeps its borders if no span around it is better than this: rounding errors."""
 MARGIN_WINDOWS = 2
-"""How far a border may move beyond a moment and its best window, in shortest windows."""
+"""How far around a moment and its best window features are estimated, in shortest windows."""
 
 MIN_WEIGHT = 0.001
 """Of windows at or below the mean of their video, so that even their moments have borders."""
@@ -192,13 +192,15 @@ def refine_moment(windows: Windows, moment: Proposal) -> Proposal:
     windows are the similarities of the windows (penalised least squares). The moment becomes the
     span around its best feature in which they are highest above the mean of the video: of largest
     sum over the square root of the length, the scan statistic for a change of the mean, which
-    favours neither short nor long spans.
+    favours neither short nor long spans. A border moves at most half a shortest window, the
+    distance between two of them.
 
     Args:
         windows: Of the video, as given to `merge_windows`.
         moment: From `merge_windows`.
     """
-    margin = MARGIN_WINDOWS * int((windows.spans[:, 1] - windows.spans[:, 0]).min())
+    shortest = int((windows.spans[:, 1] - windows.spans[:, 0]).min())
+    margin, shift = MARGIN_WINDOWS * shortest, max(1, shortest // 2)
     seed_start, seed_end = windows.spans[moment.window].tolist()
     first = max(0, int(min(moment.start, seed_start)) - margin)
     last = min(int(windows.spans[:, 1].max()), int(max(moment.end, seed_end)) + margin)
@@ -207,13 +209,15 @@ def refine_moment(windows: Windows, moment: Proposal) -> Proposal:
     above_mean = windows.similarities[inside] - windows.similarities.mean()  # (W,)
     estimates = _estimator((windows.spans[inside] - first).tobytes(), num) @ above_mean  # (F,)
     sums = np.concatenate(([0.0], np.cumsum(estimates)))
-    best = min(int(moment.best), last - 1) - first
-    worth = sums[None, best + 1 :] - sums[: best + 1, None]  # (starts, ends)
-    worth /= np.sqrt(np.arange(best + 1, num + 1) - np.arange(best + 1)[:, None])
+    best = min(int(moment.best), last - 1)
+    starts = np.arange(max(first, int(moment.start) - shift), best + 1)
+    ends = np.arange(best + 1, min(last, int(moment.end) + shift) + 1)
+    worth = sums[ends - first] - sums[starts - first, None]  # (starts, ends)
+    worth /= np.sqrt(ends - starts[:, None])
     if worth.max() < FLAT:
         return moment
     start, end = np.unravel_index(int(worth.argmax()), worth.shape)
-    return moment._replace(start=float(start + first), end=float(end + best + 1 + first))
+    return moment._replace(start=float(starts[start]), end=float(ends[end]))
 
 
 def rank_didemo_candidates(similarity: RealArray, num_valid: int) -> IntArray:
