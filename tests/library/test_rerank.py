@@ -9,8 +9,8 @@ from tests.library.colours import NAMES, ColourBackbone, write_video
 from tests.test_embedding import CONFIG, make_embedder
 from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import ConfigError, DataError
-from videoclip.library.library import VideoLibrary
-from videoclip.library.search import SearchOptions, moment_features
+from videoclip.library.library import VideoLibrary, moment_features
+from videoclip.library.search import SearchOptions
 from videoclip.zeroshot.rerank import PairScorer
 
 QUERY = "w1 w2"

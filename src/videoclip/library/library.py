@@ -12,6 +12,7 @@ lock, locks/       locks of the processes that write
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -19,25 +20,27 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from filelock import FileLock
 
 from videoclip.config import from_dict, to_dict
 from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import Embedder, check_features
-from videoclip.errors import IndexMismatchError
+from videoclip.errors import ConfigError, DataError, IndexMismatchError
 from videoclip.features.backbones import Backbone
 from videoclip.features.extract import features_of
 from videoclip.features.frame_backbone import KeyframeBackbone
 from videoclip.library.calibration import calibrate, load_calibration
-from videoclip.library.catalog import IndexedVideo
+from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.library.filters import parse_filter
 from videoclip.library.indexer import Indexer, UpdateReport
 from videoclip.library.metadata import read_metadata
-from videoclip.library.search import SearchOptions, Snapshot, find_moments, rerank_moments
+from videoclip.library.search import SearchOptions, Snapshot, find_moments
 from videoclip.library.storage import StoreKind, open_storage
-from videoclip.types import FloatArray, OnProgress
+from videoclip.types import FloatArray, OnProgress, RealArray
 from videoclip.zeroshot.confidence import UNRELATED_QUERIES, Thresholds
 from videoclip.zeroshot.moments import Moment
+from videoclip.zeroshot.rerank import PairScorer
 from videoclip.zeroshot.windows import WindowConfig
 
 __all__ = ["VideoLibrary", "model_of"]
@@ -347,12 +350,25 @@ class VideoLibrary:
         return [moments[options.offset : options.num_moments] for moments in answers]
 
     def _rerank(self, moments: Sequence[Moment], query: str) -> list[Moment]:
+        """Order moments by the similarities of the model's re-ranker.
+
+        Raises:
+            ConfigError: If the query has no words or the model has no re-ranker.
+            DataError: If the library has no features of a moment's video.
+        """
+        if not query:
+            raise ConfigError("the re-ranker compares words with video: search by words")
         with ExitStack() as stack:
-            stores = [
-                stack.enter_context(FeatureStore.open(folder))
-                for folder in sorted(self.folder.glob("features-*"))
-            ]
-            return rerank_moments(moments, query, self._embedder, stores, self._catalog)
+            folders = sorted(self.folder.glob("features-*"))
+            stores = [stack.enter_context(FeatureStore.open(folder)) for folder in folders]
+            features = [moment_features(moment, stores, self._catalog) for moment in moments]
+        scorer = PairScorer(self._embedder, [query], features)
+        if not moments:
+            return []
+        clips = torch.arange(len(moments))
+        towers = torch.tensor([moment.similarity for moment in moments])
+        similarities = scorer(torch.zeros_like(clips), clips, towers)
+        return [moments[i] for i in similarities.argsort(descending=True, stable=True).tolist()]
 
     def _snapshot(self) -> Snapshot:
         """Return the library as it is now; read again only after a process has committed."""
@@ -372,6 +388,26 @@ class VideoLibrary:
             )
             self._known = version, snapshot
         return self._known[1]
+
+
+def moment_features(moment: Moment, stores: Sequence[FeatureStore], catalog: Catalog) -> RealArray:
+    """Read the frozen features (T, D) of a moment from a library's stores.
+
+    Raises:
+        DataError: If none of them has its video.
+    """
+    video = catalog.find(str(moment.path))
+    for store in stores:
+        if video is not None and video.content_hash in store:
+            rate = store.spec.features_per_second
+            first = min(math.floor(moment.start * rate), video.num_features - 1)
+            last = max(first + 1, math.ceil(moment.end * rate))
+            return store.read(video.content_hash, first, min(last, video.num_features))
+    raise DataError(
+        "the library has no frozen features of this video, which the re-ranker needs: index it "
+        "without --features",
+        moment.path,
+    )
 
 
 def model_of(library: Path | str) -> str:

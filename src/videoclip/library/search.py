@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,11 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import torch
 
-from videoclip.data.feature_store import FeatureStore
-from videoclip.embedding import Embedder
-from videoclip.errors import ConfigError, DataError
+from videoclip.errors import ConfigError
 from videoclip.library.catalog import Catalog, IndexedVideo, NarrationHit
 from videoclip.library.filters import Condition
 from videoclip.library.storage import VectorStore
@@ -29,10 +25,9 @@ from videoclip.zeroshot.moments import (
     refine_moment,
     vote_weights,
 )
-from videoclip.zeroshot.rerank import PairScorer
 from videoclip.zeroshot.windows import WindowConfig, window_spans
 
-__all__ = ["SearchOptions", "Snapshot", "find_moments", "fuse_ranks", "rerank_moments"]
+__all__ = ["SearchOptions", "Snapshot", "find_moments", "fuse_ranks"]
 
 HITS_PER_MOMENT = (6, 48)
 """Windows fetched per moment. A moment uses up about six overlapping windows of four lengths; the
@@ -427,52 +422,4 @@ def _to_moment(library: Snapshot, candidate: _Candidate, label: str, z_score: fl
         words=library.catalog.words(video.id, span.start, span.end),
         duration=video.duration,
         frame_rate=video.frame_rate,
-    )
-
-
-def rerank_moments(
-    moments: Sequence[Moment],
-    query: str,
-    embedder: Embedder,
-    stores: Sequence[FeatureStore],
-    catalog: Catalog,
-) -> list[Moment]:
-    """Order moments by the similarities of the model's re-ranker.
-
-    Args:
-        moments: Best first, as the towers rank them.
-        query: The words of the query.
-        embedder: Its model has a re-ranker.
-        stores: The library's frozen features, by content hash.
-        catalog: The library's catalogue.
-
-    Raises:
-        ConfigError: If the query has no words or the model has no re-ranker.
-        DataError: If the library has no features of a moment's video.
-    """
-    if not query:
-        raise ConfigError("the re-ranker compares words with video: search by words")
-    features = [moment_features(moment, stores, catalog) for moment in moments]
-    scorer = PairScorer(embedder, [query], features)
-    if not moments:
-        return []
-    clips = torch.arange(len(moments))
-    towers = torch.tensor([moment.similarity for moment in moments])
-    similarities = scorer(torch.zeros_like(clips), clips, towers)
-    return [moments[i] for i in similarities.argsort(descending=True, stable=True).tolist()]
-
-
-def moment_features(moment: Moment, stores: Sequence[FeatureStore], catalog: Catalog) -> RealArray:
-    """Read the features (T, D) of a moment; see `rerank_moments`."""
-    video = catalog.find(str(moment.path))
-    for store in stores:
-        if video is not None and video.content_hash in store:
-            rate = store.spec.features_per_second
-            first = min(math.floor(moment.start * rate), video.num_features - 1)
-            last = max(first + 1, math.ceil(moment.end * rate))
-            return store.read(video.content_hash, first, min(last, video.num_features))
-    raise DataError(
-        "the library has no frozen features of this video, which the re-ranker needs: index it "
-        "without --features",
-        moment.path,
     )
