@@ -1,4 +1,4 @@
-"""What looking at keyframes only costs in accuracy: finding real clips by what they show.
+"""The accuracy that decoding only keyframes costs, measured by searching real clips.
 
     python bench/keyframes.py
 

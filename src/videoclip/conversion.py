@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from videoclip.data.tokenizer import Tokenizer
     from videoclip.model.videoclip import VideoCLIP
 
-__all__ = ["Conversion", "ConvertOptions", "Kind", "convert"]
 
 Kind: TypeAlias = Literal["auto", "videoclip", "s3d", "bert", "features"]
 

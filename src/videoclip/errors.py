@@ -15,16 +15,6 @@ TYPE_CHECKING = False  # as in typing, which takes longer to import than the res
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = [
-    "CheckpointError",
-    "ConfigError",
-    "DataError",
-    "DecodeError",
-    "IndexMismatchError",
-    "MissingExtraError",
-    "VideoCLIPError",
-]
-
 
 class VideoCLIPError(Exception):
     """Base class of all errors that this package raises for users; `str()` is one line."""

@@ -10,8 +10,6 @@ from typing import Any, TypeAlias
 
 from videoclip.errors import DataError
 
-__all__ = ["describe"]
-
 Facts: TypeAlias = dict[str, Any]
 
 

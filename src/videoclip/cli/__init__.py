@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from videoclip import __version__
 from videoclip.errors import VideoCLIPError
 
-__all__ = ["COMMANDS", "EXIT_STATUSES", "main"]
-
 COMMANDS = {
     "demo": "learn from narrated videos and find moments, in minutes, on a CPU, offline",
     "synth": "write a synthetic world: narrated videos with known answers",

@@ -12,8 +12,6 @@ from tyro.conf import Positional, arg
 from videoclip.cli.options import Json, NumVideos, Workers
 from videoclip.synthetic.world import SyntheticConfig
 
-__all__ = ["Ablate"]
-
 
 @dataclass(frozen=True)
 class Ablate:

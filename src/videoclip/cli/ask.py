@@ -10,8 +10,6 @@ from tyro.conf import Positional, arg
 
 from videoclip.cli import options
 
-__all__ = ["Ask"]
-
 
 @dataclass(frozen=True)
 class Ask:

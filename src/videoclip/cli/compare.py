@@ -11,8 +11,6 @@ from tyro.conf import Positional, arg
 
 from videoclip.cli.options import Json
 
-__all__ = ["Compare"]
-
 
 @dataclass(frozen=True)
 class Compare:

@@ -13,8 +13,6 @@ from videoclip.cli import options
 from videoclip.config import ReleasedSettings
 from videoclip.conversion import ConvertOptions, Kind
 
-__all__ = ["Convert"]
-
 
 @dataclass(frozen=True)
 class Convert:

@@ -18,8 +18,6 @@ from videoclip.errors import ConfigError, VideoCLIPError
 if TYPE_CHECKING:
     from videoclip.zeroshot.moments import Moment
 
-__all__ = ["Cut"]
-
 
 @dataclass(frozen=True)
 class Cut:

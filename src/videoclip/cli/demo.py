@@ -10,8 +10,6 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-__all__ = ["Demo"]
-
 
 @dataclass(frozen=True)
 class Demo:

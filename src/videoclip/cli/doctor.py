@@ -12,8 +12,6 @@ from tyro.conf import arg
 
 from videoclip.cli import options
 
-__all__ = ["Doctor"]
-
 
 @dataclass(frozen=True)
 class Doctor:

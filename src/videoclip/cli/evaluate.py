@@ -13,8 +13,6 @@ from videoclip.benchmarks import load_benchmarks
 from videoclip.cli import options
 from videoclip.config import EvaluateConfig
 
-__all__ = ["Evaluate"]
-
 BENCHMARK_HELP = (
     f"One of {', '.join(load_benchmarks())}; csv: your own .csv or .jsonl file with the columns "
     "video, start, end, text."

@@ -11,8 +11,6 @@ from tyro.conf import Positional, arg
 
 from videoclip.cli.timelines import read_moments
 
-__all__ = ["Export"]
-
 
 @dataclass(frozen=True)
 class Export:

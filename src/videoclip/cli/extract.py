@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from videoclip.cli import options
 
-__all__ = ["Extract"]
-
 
 @dataclass(frozen=True)
 class Extract:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from videoclip.training.logging import OnLog
     from videoclip.training.run import RunResult
 
-__all__ = ["Finetune", "parse"]
 
 USAGE = (
     "videoclip finetune BENCHMARK --model MODEL --features STORE --annotations DIR --out RUN "

@@ -13,8 +13,6 @@ from tyro.conf import arg
 
 from videoclip.cli import options
 
-__all__ = ["Index"]
-
 
 @dataclass(frozen=True)
 class Index:

@@ -10,8 +10,6 @@ from tyro.conf import Positional, arg
 
 from videoclip.cli import options
 
-__all__ = ["Info"]
-
 
 @dataclass(frozen=True)
 class Info:

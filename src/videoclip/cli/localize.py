@@ -11,8 +11,6 @@ from tyro.conf import UseAppendAction, arg
 from videoclip.cli import options
 from videoclip.cli.timelines import Output, print_timeline, read_texts
 
-__all__ = ["Localize"]
-
 
 @dataclass(frozen=True)
 class Localize:

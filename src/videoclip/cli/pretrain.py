@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from videoclip.training.logging import OnLog
     from videoclip.training.run import RunResult
 
-__all__ = ["Pretrain", "parse"]
 
 USAGE = "videoclip pretrain RECIPE --data FOLDER --out RUN [options]"
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from videoclip.training.logging import OnLog
     from videoclip.training.run import RunResult
 
-__all__ = ["RunCommand", "parse_recipe"]
 
 PRINT_CONFIG = "--print-config"
 

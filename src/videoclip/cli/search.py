@@ -19,8 +19,6 @@ from videoclip.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from videoclip.zeroshot.moments import Moment
 
-__all__ = ["Search"]
-
 
 @dataclass(frozen=True)
 class Search:

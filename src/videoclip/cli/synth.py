@@ -13,8 +13,6 @@ from tyro.conf import Positional, arg
 from videoclip.cli import options
 from videoclip.synthetic.world import SyntheticConfig
 
-__all__ = ["Synth"]
-
 
 @dataclass(frozen=True)
 class Synth:

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from videoclip.zeroshot.moments import Moment
     from videoclip.zeroshot.results import Timeline
 
-__all__ = ["Output", "print_timeline", "read_moments", "read_texts"]
-
 
 @dataclass(frozen=True)
 class Output:

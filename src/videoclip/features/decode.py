@@ -29,22 +29,6 @@ from videoclip.features.video_file import (
 )
 from videoclip.types import IntArray
 
-__all__ = [
-    "CentreCrop",
-    "Fit",
-    "Frame",
-    "Interpolation",
-    "Mode",
-    "Resize",
-    "ShorterSide",
-    "Squash",
-    "VideoInfo",
-    "grab_frame",
-    "probe",
-    "resample_frames",
-    "sample_frames",
-]
-
 Mode: TypeAlias = Literal["exact", "fast"]
 """`exact`: the frame on screen; `fast`: the nearest keyframe, about 20 times cheaper."""
 

@@ -27,20 +27,6 @@ from videoclip.features.workers import (
 )
 from videoclip.types import FloatArray, OnProgress
 
-__all__ = [
-    "NO_VIDEOS",
-    "VIDEO_SUFFIXES",
-    "ExtractReport",
-    "FeatureBuffer",
-    "VideoFile",
-    "compute_features",
-    "extract_features",
-    "features_of",
-    "find_videos",
-    "name_videos",
-    "os_reason",
-]
-
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
     | {".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"}

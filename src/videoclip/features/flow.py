@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["flow"]
-
 SMOOTHING = 3
 """Side of the box that smooths frames before gradients are taken, in pixels."""
 NEIGHBOURHOOD = 5

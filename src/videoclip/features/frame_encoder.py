@@ -23,8 +23,6 @@ from videoclip.features.decode import sample_frames
 from videoclip.types import OnProgress
 from videoclip.weights.files import check_shapes, read_weights, shapes_of
 
-__all__ = ["FrameEncoder", "store_frames"]
-
 
 class FrameEncoder(nn.Module):
     """A trainable image backbone: frames to features.

@@ -29,19 +29,6 @@ from av.stream import Discard, Disposition
 from videoclip.errors import DecodeError
 from videoclip.types import BoolArray, IntArray
 
-__all__ = [
-    "Action",
-    "FrameTimes",
-    "decode_frames",
-    "decode_near",
-    "find_frame_times",
-    "num_samples",
-    "open_video",
-    "plan_packets",
-    "read_frame_times",
-    "sample_times",
-]
-
 SKIPS_EXACTLY = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
 """Decoders whose other frames stay identical when unreferenced frames are skipped (tested)."""
 

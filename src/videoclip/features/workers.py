@@ -22,8 +22,6 @@ from videoclip.errors import ConfigError
 from videoclip.features.decode import VideoInfo
 from videoclip.types import FloatArray
 
-__all__ = ["Computed", "Failed", "num_cores", "run_in_workers"]
-
 
 @dataclass(frozen=True)
 class Computed:
