@@ -406,3 +406,8 @@ def test_worker_processes_decode(library, videos, tmp_path):
     with VideoLibrary(tmp_path / "alone", ColourEmbedder()) as alone:
         alone.update(videos)
         assert alone.search("yellow", 3) == library.search("yellow", 3)
+
+
+def test_a_negative_number_of_workers_is_refused(library, videos):
+    with pytest.raises(ConfigError, match="num_workers must not be negative"):
+        library.update(videos, num_workers=-2)

@@ -119,7 +119,7 @@ def os_reason(error: OSError) -> str:
 def name_videos(paths: Sequence[Path]) -> dict[Path, str]:
     """Give each file its video id: its name without suffix, as benchmarks and subtitles do.
 
-    Files that share a stem get as many parent folders in front as tell them apart ("a/clip",
+    Files that share a stem get as many parent folders in front as make them unique ("a/clip",
     "b/clip"); files that differ in nothing else keep their suffix ("clip.mkv", "clip.mp4").
     """
     by_stem: dict[str, list[Path]] = {}
@@ -194,7 +194,12 @@ def compute_features(
         paths: The videos.
         num_workers: As for `extract_features`.
         is_wanted: Called right before each video; False skips it.
+
+    Raises:
+        ConfigError: If `num_workers` is negative or the processes cannot start.
     """
+    if num_workers is not None and num_workers < 0:
+        raise ConfigError(f"num_workers must not be negative, got {num_workers}")
     num_threads = 1
     if num_workers is None:
         num_workers = min(num_cores(), len(paths))
@@ -271,8 +276,6 @@ def extract_features(
     """
     if differences := store.spec.differences(backbone.spec):
         raise IndexMismatchError(f"{store.folder}: the store holds other features ({differences})")
-    if num_workers is not None and num_workers < 0:
-        raise ConfigError(f"num_workers must not be negative, got {num_workers}")
     started = time.monotonic()
     files, unread = find_videos(videos)
     names = name_videos([file.path for file in files])

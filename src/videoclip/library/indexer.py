@@ -102,13 +102,13 @@ class Indexer:
         lock: Held while vectors and the catalogue are written.
         windows: The library's window lengths.
         embedder: Embeds windows.
-        backbone: Returns what computes features; called only if a video must be decoded.
+        backbone: Returns the backbone; called only if features must be computed.
         features: Returns the library's own store of a backbone's features.
         given: Features that were extracted before, by the ids of `name_videos`.
         whole_hash: Whether content hashes cover whole files.
         num_workers: Processes that decode; see `extract_features`.
         on_progress: Called with the number of videos done and to do.
-        report: What was done so far.
+        report: Results so far.
     """
 
     storage: Storage
@@ -165,13 +165,13 @@ class Indexer:
     def _add_new_and_changed(self, files: Sequence[VideoFile]) -> None:
         self._num_videos = len(files)
         self.on_progress(0, len(files))
-        todo = [file.path for file in files if not self._is_settled(file)]
+        todo = [file.path for file in files if not self._skips_embedding(file)]
         with VideoLocks(self.storage.folder / "locks") as locks:
             for path in self._index(todo, locks):  # being indexed by another process
                 self._index([path], locks, wait=True)  # which has finished or died now
 
-    def _is_settled(self, file: VideoFile) -> bool:
-        """Whether a file need not be embedded: it was moved or only touched, or is unreadable."""
+    def _skips_embedding(self, file: VideoFile) -> bool:
+        """Whether a file need not be embedded: it was moved or touched, or is unreadable."""
         path = str(file.path)
         try:
             content = content_hash(path, self.whole_hash)
