@@ -13,14 +13,6 @@ from videoclip.evaluation.metrics.moments import CANDIDATE_IOU, NUM_COUNTED, can
 from videoclip.types import BoolArray, IntArray, RealArray
 from videoclip.zeroshot.moments import DIDEMO_CANDIDATES
 
-__all__ = [
-    "chance_ranks",
-    "even_steps",
-    "frequency_ranking",
-    "random_moments",
-    "random_steps",
-]
-
 Chunks = tuple[int, int]
 """First and last chunk of a moment of DiDeMo, inclusive."""
 

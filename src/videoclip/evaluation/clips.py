@@ -14,15 +14,6 @@ from videoclip.evaluation.metrics.targets import frame_span
 from videoclip.evaluation.outcome import Missing
 from videoclip.types import FloatArray, IntArray, OnProgress
 
-__all__ = [
-    "Clip",
-    "embed_clips",
-    "embed_texts",
-    "find_clip",
-    "unique",
-    "with_features",
-]
-
 CLIPS_AT_ONCE = 256
 
 

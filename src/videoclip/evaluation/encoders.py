@@ -14,8 +14,6 @@ from videoclip.features.backbones import Backbone, load_backbone
 from videoclip.types import FloatArray, RealArray
 from videoclip.zeroshot.rerank import PairScorer
 
-__all__ = ["DualEncoder", "EmbedderEncoder", "FrameEncoder"]
-
 
 class DualEncoder(Protocol):
     """Turns frozen features and texts into comparable embeddings.

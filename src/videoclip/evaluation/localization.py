@@ -33,8 +33,6 @@ from videoclip.types import BoolArray, FloatArray, IntArray, OnProgress
 from videoclip.zeroshot.confidence import MIN_Z_SCORE, UNRELATED_QUERIES, Calibration
 from videoclip.zeroshot.steps import log_softmax, order_steps, step_mask
 
-__all__ = ["Localizer", "crosstask_test", "evaluate_steps", "step_localizer"]
-
 Localizer = Callable[[StepVideo], BoolArray]
 """From a video to (T, K), True where a frame is assigned to a step."""
 NUM_TIMELINES = 6

@@ -37,8 +37,6 @@ from videoclip.zeroshot.moments import (
 )
 from videoclip.zeroshot.windows import WindowConfig, window_spans
 
-__all__ = ["didemo_baselines", "evaluate_didemo", "evaluate_moments"]
-
 DIDEMO_SECONDS = 32
 MAX_PROPOSALS = 10
 RECALL_IOUS = (0.5, 0.7)

@@ -11,26 +11,6 @@ from videoclip.config import EvaluateConfig
 from videoclip.evaluation.metrics.intervals import bootstrap_interval
 from videoclip.types import BoolArray, IntArray, RealArray
 
-__all__ = [
-    "Bars",
-    "Baseline",
-    "Confusion",
-    "Histogram",
-    "Measure",
-    "Missing",
-    "Outcome",
-    "Plot",
-    "Setting",
-    "Statistic",
-    "TimelinePlot",
-    "Track",
-    "mean_measure",
-    "measure",
-    "pick_evenly",
-    "share_histogram",
-    "similarity_histogram",
-]
-
 NUM_BINS = 40
 Setting = str | int | float | bool
 Statistic = Callable[[IntArray], float]

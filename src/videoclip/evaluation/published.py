@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from videoclip.evaluation.outcome import Baseline
 
-__all__ = ["PUBLISHED"]
-
 ZERO_SHOT, FINE_TUNED = "VideoCLIP zero-shot", "VideoCLIP fine-tuned"
 PAPER = "arXiv 2109.14084"
 

@@ -7,8 +7,6 @@ from typing import Any
 
 from videoclip.evaluation.outcome import Baseline, Measure, Outcome
 
-__all__ = ["Result"]
-
 LISTED_VIDEOS = 5
 
 

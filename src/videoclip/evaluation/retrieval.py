@@ -28,8 +28,6 @@ from videoclip.evaluation.outcome import (
 from videoclip.types import FloatArray, IntArray, OnProgress, RealArray
 from videoclip.zeroshot.rerank import rerank_clips
 
-__all__ = ["evaluate_retrieval"]
-
 CUTOFFS = (1, 5, 10)
 RANK_EDGES = (1, 2, 3, 6, 11, 21, 51, 101, 501, 1001, 10001, 100001)
 PLOTTED_QUERIES = 1000

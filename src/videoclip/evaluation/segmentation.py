@@ -38,14 +38,6 @@ from videoclip.zeroshot.labels import (
     released_threshold,
 )
 
-__all__ = [
-    "BACKGROUND_TEXT",
-    "Segmenter",
-    "evaluate_labels",
-    "head_segmenter",
-    "zero_shot_segmenter",
-]
-
 BACKGROUND_TEXT = "background"
 SEGMENT_IOUS = (0.10, 0.25, 0.50)
 NUM_TIMELINES = 6

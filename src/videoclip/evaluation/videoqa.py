@@ -32,8 +32,6 @@ from videoclip.evaluation.outcome import (
 from videoclip.types import BoolArray, FloatArray, IntArray, OnProgress
 from videoclip.zeroshot.choices import choice_clips, choice_similarities, choice_texts
 
-__all__ = ["choice_similarity", "evaluate_multiple_choice"]
-
 
 def evaluate_multiple_choice(
     examples: Sequence[MultipleChoiceExample],

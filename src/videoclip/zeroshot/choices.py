@@ -11,8 +11,6 @@ import numpy as np
 
 from videoclip.types import FloatArray, RealArray
 
-__all__ = ["choice_clips", "choice_similarities", "choice_texts", "softmax"]
-
 
 def choice_texts(question: str, choices: Sequence[str]) -> list[str]:
     """Return the text of each choice, with the question (which may be empty) in front."""

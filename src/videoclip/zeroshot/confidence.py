@@ -28,18 +28,6 @@ import numpy.typing as npt
 from videoclip.errors import ConfigError, DataError
 from videoclip.types import BoolArray, FloatArray, IntArray
 
-__all__ = [
-    "LEVELS",
-    "MIN_Z_SCORE",
-    "NO_VIDEO",
-    "UNRELATED_QUERIES",
-    "Calibration",
-    "Confidence",
-    "Thresholds",
-    "fit_thresholds",
-    "next_level",
-]
-
 NO_VIDEO = -1
 """Video key of a query that no video speaks, and of windows outside a library."""
 

@@ -11,15 +11,6 @@ import numpy as np
 
 from videoclip.types import BoolArray, IntArray, RealArray
 
-__all__ = [
-    "BACKGROUND",
-    "SWITCH_COST",
-    "fit_threshold",
-    "label_frames",
-    "label_segments",
-    "released_threshold",
-]
-
 BACKGROUND = 0
 SWITCH_COST = 2.0
 """Cost of a change of label, in standard deviations, that keeps single frames from flickering."""

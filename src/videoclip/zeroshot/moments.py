@@ -21,19 +21,6 @@ import numpy as np
 from videoclip.types import BoolArray, IntArray, RealArray
 from videoclip.zeroshot.confidence import Confidence
 
-__all__ = [
-    "DIDEMO_CANDIDATES",
-    "DIDEMO_CHUNK_SECONDS",
-    "Moment",
-    "Proposal",
-    "Windows",
-    "clock",
-    "merge_windows",
-    "rank_didemo_candidates",
-    "refine_moment",
-    "vote_weights",
-]
-
 KEPT_SHARE = 0.5
 """Share of the peak's votes a feature needs to belong to a moment."""
 

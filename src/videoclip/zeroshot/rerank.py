@@ -17,8 +17,6 @@ from videoclip.errors import ConfigError
 from videoclip.model.reranker import rerank
 from videoclip.types import FloatArray, RealArray
 
-__all__ = ["PairScorer", "rerank_clips"]
-
 PAIRS_AT_ONCE = 256
 
 

@@ -8,8 +8,6 @@ from typing import Any
 
 from videoclip.zeroshot.moments import Moment, clock
 
-__all__ = ["Answer", "Timeline"]
-
 SPAN_KEYS = ("label", "start", "end", "best", "similarity", "strength", "confidence")
 """What the JSON of a timeline holds of each moment; the rest is the same for all of them."""
 

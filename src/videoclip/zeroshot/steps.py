@@ -13,8 +13,6 @@ import numpy as np
 
 from videoclip.types import BoolArray, RealArray
 
-__all__ = ["Span", "best_spans", "log_softmax", "order_steps", "step_mask", "subtract_rivals"]
-
 Span: TypeAlias = tuple[int, int]
 """Half-open range of frames."""
 

@@ -23,8 +23,6 @@ from videoclip.zeroshot.moments import Moment
 from videoclip.zeroshot.results import Answer, Timeline
 from videoclip.zeroshot.steps import best_spans, order_steps, subtract_rivals
 
-__all__ = ["answer", "localize", "segment"]
-
 
 def segment(
     video: Path | str,

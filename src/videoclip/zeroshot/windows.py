@@ -14,8 +14,6 @@ import numpy as np
 from videoclip.errors import ConfigError
 from videoclip.types import IntArray
 
-__all__ = ["WindowConfig", "window_spans"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class WindowConfig:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bootstrap_interval"]
-
 
 def bootstrap_interval(
     statistic: Callable[[NDArray[np.int64]], float],

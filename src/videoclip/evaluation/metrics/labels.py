@@ -8,8 +8,6 @@ from videoclip.evaluation.metrics.moments import span_iou
 from videoclip.types import IntArray
 from videoclip.zeroshot.labels import label_segments
 
-__all__ = ["edit_score", "segment_counts", "segment_f1"]
-
 
 def segment_counts(predicted: IntArray, true: IntArray, min_iou: float) -> tuple[int, int, int]:
     """Return true positives, false positives and false negatives of the segments of one video.

@@ -13,15 +13,6 @@ import numpy as np
 from videoclip.types import IntArray, RealArray
 from videoclip.zeroshot.moments import DIDEMO_CANDIDATES
 
-__all__ = [
-    "CANDIDATE_IOU",
-    "NUM_COUNTED",
-    "average_precision",
-    "candidate_index",
-    "didemo_agreement",
-    "span_iou",
-]
-
 _INDEX = {candidate: i for i, candidate in enumerate(DIDEMO_CANDIDATES)}
 NUM_COUNTED = 3
 """Annotators that count: the three nearest to the prediction, of four or more."""

@@ -16,17 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "Ranks",
-    "choice_credit",
-    "dual_softmax",
-    "expected_rank",
-    "rank_queries",
-    "recall_at",
-    "released_choice_credit",
-    "released_rank_entries",
-]
-
 FloatArray = NDArray[np.floating]
 ROWS_AT_ONCE = 2048
 """Queries compared with all candidates at once, so that memory stays bounded."""

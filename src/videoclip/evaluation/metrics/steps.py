@@ -6,8 +6,6 @@ import numpy as np
 
 from videoclip.types import BoolArray, IntArray, RealArray
 
-__all__ = ["recall_counts", "task_recall"]
-
 
 def recall_counts(predicted: BoolArray, true: BoolArray) -> tuple[int, int]:
     """Return how many steps of one video are found, and how many it has.

@@ -10,8 +10,6 @@ import numpy as np
 from videoclip.benchmarks.examples import Segment
 from videoclip.types import BoolArray, IntArray
 
-__all__ = ["frame_span", "label_targets", "step_targets"]
-
 
 def frame_span(
     start: float, end: float, num_frames: int, frames_per_second: float = 1.0
