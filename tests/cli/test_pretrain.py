@@ -33,7 +33,7 @@ OPTIONS = {
     "precision": "fp32",
 }
 LETHAL = """
-import os, signal
+import os, signal, time
 from videoclip.training.trainer import Trainer
 
 step, once = Trainer.step, os.environ["ONCE"]
@@ -41,6 +41,8 @@ step, once = Trainer.step, os.environ["ONCE"]
 def lethal(self, batch):
     if self.world.rank == 1 and self.position.update == 2 and not os.path.exists(once):
         open(once, "w").close()
+        while not os.path.exists(os.environ["SAVED"]):  # rank 0 may still be writing it
+            time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGKILL)
     return step(self, batch)
 
@@ -257,7 +259,8 @@ def test_a_rank_that_is_killed_ends_the_run_and_a_restart_completes_it(world, tm
     (tmp_path / "sitecustomize.py").write_text(LETHAL)
     more = ("--save-every-updates", "1", "--plan.videos-per-batch", "2")
     command = [str(SCRIPT), *arguments(world, tmp_path / "run", *more)[1:]]
-    lethal = {"PYTHONPATH": str(tmp_path), "ONCE": str(tmp_path / "once")}
+    saved = tmp_path / "run" / "checkpoints" / "update-000002" / "COMPLETE"
+    lethal = {"PYTHONPATH": str(tmp_path), "ONCE": str(tmp_path / "once"), "SAVED": str(saved)}
     variables = environment(GPUS="2", RESTARTS=str(restarts), **lethal)
     first = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300)
     assert (tmp_path / "once").exists()
