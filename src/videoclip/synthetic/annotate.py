@@ -104,7 +104,7 @@ def _youcook2(
             "subset": "training" if video.split == "train" else "validation",
             "recipe_type": recipe,
             "annotations": annotations,
-            "video_url": _video_url(video),
+            "video_url": video.file,
         }
     return {
         "youcook2/youcookii_annotations_trainval.json": _json_text({"database": database}),
@@ -130,7 +130,7 @@ def _msrvtt(
     """Return captions, retrieval pairs and multiple-choice questions of whole videos."""
     entries, captions = [], []
     pairs: list[Row] = [("key", "vid_key", "video_id", "sentence")]
-    choices: list[Row] = [("key", "vid_key", *(f"a{i + 1}" for i in range(_NUM_CHOICES)), "answer")]
+    choices: list[Row] = [("key", "vid_key", "a1", "a2", "a3", "a4", "a5", "answer")]
     questions: list[dict[str, Any]] = []
     for video in (*train, *test):
         rng = generator(world.config.seed, "msrvtt", video.index)
@@ -138,7 +138,7 @@ def _msrvtt(
         entries.append(
             {
                 "category": video.task.task_id % 20,
-                "url": _video_url(video),
+                "url": video.file,
                 "video_id": video.video_id,
                 "start time": 0.0,
                 "end time": video.duration,
@@ -156,22 +156,20 @@ def _msrvtt(
         pairs.append((f"ret{len(pairs) - 1}", key, video.video_id, _caption(video, steps, rng)))
         options = [_caption(video, steps, rng), *_decoys(world, video, rng)]
         order = rng.permutation(_NUM_CHOICES).tolist()
-        answer, mixed = order.index(0), [options[i] for i in order]
-        question = f"mc{len(questions)}"
-        choices.append((question, key, *mixed, answer))
-        questions.append(
-            {
-                "qid": question,
-                "clip_name": video.video_id,
-                "title": f"msr{video.index * _NUM_CAPTIONS}",
-                "answer": str(answer),
-                "options": mixed,
-            }
-        )
+        question = {
+            "qid": f"mc{len(questions)}",
+            "clip_name": video.video_id,
+            "title": f"msr{video.index * _NUM_CAPTIONS}",
+            "answer": str(order.index(0)),
+            "options": [options[i] for i in order],
+        }
+        questions.append(question)
+        choices.append((question["qid"], key, *question["options"], question["answer"]))
     info = {"description": "a synthetic world", "version": "1.0"}
-    everything = {"info": info, "videos": entries, "sentences": captions}
     return {
-        "msrvtt/MSRVTT_data.json": _json_text(everything),
+        "msrvtt/MSRVTT_data.json": _json_text(
+            {"info": info, "videos": entries, "sentences": captions}
+        ),
         "msrvtt/MSRVTT_train.9k.csv": _lines(["video_id", *(v.video_id for v in train)]),
         "msrvtt/MSRVTT_JSFUSION_test.csv": _table(pairs),
         "msrvtt_mc/MSR_MC_test.csv": _table(choices, delimiter="\t"),
@@ -209,14 +207,13 @@ def _didemo(world: SyntheticWorld, videos: Sequence[SyntheticVideo]) -> str:
             if inside.max() < _LEAST_SECONDS:
                 continue
             covered = np.flatnonzero(inside >= min(inside.max(), _CHUNK_SECONDS / 2))
-            first, last = covered[0], covered[-1]
             slips = rng.choice([-1, 0, 1], size=(_NUM_ANNOTATORS, 2), p=[0.1, 0.8, 0.1])
-            marked = np.clip(np.asarray([first, last]) + slips, 0, chunks - 1)
+            marked = np.clip(covered[[0, -1]] + slips, 0, chunks - 1)
             records.append(
                 {
                     "num_segments": chunks,
                     "description": sentence,
-                    "dl_link": _video_url(video),
+                    "dl_link": video.file,
                     "times": [[int(a), int(max(a, b))] for a, b in marked],
                     "video": f"{video.video_id}.mp4",
                     "annotation_id": len(records),
@@ -233,14 +230,10 @@ def _coin(videos: Sequence[SyntheticVideo]) -> str:
         video.video_id: {
             "duration": video.duration,
             "class": video.task.title.title().replace(" ", ""),
-            "video_url": _video_url(video),
+            "video_url": video.file,
             "start": 0.0,
             "annotation": [
-                {
-                    "id": ids[s.step.step_id],
-                    "segment": [s.start, s.end],
-                    "label": label(s.step),
-                }
+                {"id": ids[s.step.step_id], "segment": [s.start, s.end], "label": label(s.step)}
                 for s in video.shown
             ],
             "subset": "training" if video.split == "train" else "testing",
@@ -257,33 +250,25 @@ def _crosstask(
 ) -> dict[str, str]:
     """List steps by task. The protocol leaves validation videos out: here, those of training."""
     present = {video.task.task_id for video in videos}
-    blocks: dict[bool, list[str]] = {True: [], False: []}
+    primary, related = "", ""
     for task in world.tasks:
-        steps = ",".join(label(step) for step in task.steps)
-        block = (
-            str(task.task_id),
-            task.title,
-            f"tasks/{task.task_id}",
-            str(len(task.steps)),
-            steps,
-        )
-        blocks[task.task_id in present].append(_lines([*block, ""]))
-
-    def listed(chosen: Sequence[SyntheticVideo]) -> str:
-        return _table((v.task.task_id, v.video_id, _video_url(v)) for v in chosen)
-
+        number, steps = task.task_id, [label(step) for step in task.steps]
+        block = _lines([number, task.title, f"tasks/{number}", len(steps), ",".join(steps), ""])
+        if number in present:
+            primary += block
+        else:
+            related += block
+    rows = {v.video_id: (v.task.task_id, v.video_id, v.file) for v in videos}
     files = {
-        "crosstask/tasks_primary.txt": "".join(blocks[True]),
-        "crosstask/tasks_related.txt": "".join(blocks[False]),
-        "crosstask/videos.csv": listed(videos),
-        "crosstask/videos_val.csv": _table(
-            (v.task.task_id, v.video_id, _video_url(v)) for v in train
-        ),
+        "crosstask/tasks_primary.txt": primary,
+        "crosstask/tasks_related.txt": related,
+        "crosstask/videos.csv": _table(rows.values()),
+        "crosstask/videos_val.csv": _table(rows[v.video_id] for v in train),
     }
     for video in videos:
         name = f"crosstask/annotations/{video.task.task_id}_{video.video_id}.csv"
-        number = {step.step_id: i for i, step in enumerate(video.task.steps, start=1)}
-        files[name] = _table((number[s.step.step_id], s.start, s.end) for s in video.shown)
+        numbers = {step.step_id: i for i, step in enumerate(video.task.steps, start=1)}
+        files[name] = _table((numbers[s.step.step_id], s.start, s.end) for s in video.shown)
     return files
 
 
@@ -293,14 +278,13 @@ def _howto100m(
     train: Sequence[SyntheticVideo],
     test: Sequence[SyntheticVideo],
 ) -> dict[str, str]:
-    captions = {}
-    for video in videos:
-        cues = narrate(video, world)
-        captions[video.video_id] = {
-            "start": [cue.start for cue in cues],
-            "end": [cue.end for cue in cues],
-            "text": [cue.text for cue in cues],
+    captions = {
+        video.video_id: {
+            key: [getattr(cue, key) for cue in cues] for key in ("start", "end", "text")
         }
+        for video in videos
+        for cues in [narrate(video, world)]
+    }
     rows = [(v.video_id, "Toys", v.task.place, v.index, v.task.task_id) for v in videos]
     return {
         "howto100m/raw_caption.json": json.dumps(captions) + "\n",
@@ -320,16 +304,11 @@ def _table(rows: Iterable[Row], delimiter: str = ",") -> str:
     return text.getvalue()
 
 
-def _lines(texts: Iterable[str]) -> str:
-    """Return one text a line."""
-    return "".join(f"{text}\n" for text in texts)
+def _lines(values: Iterable[object]) -> str:
+    """Return one value a line."""
+    return "".join(f"{value}\n" for value in values)
 
 
 def _json_text(value: Any) -> str:
     """Return a value as JSON a person can read."""
     return json.dumps(value, indent=1) + "\n"
-
-
-def _video_url(video: SyntheticVideo) -> str:
-    """Return the path of a video in the folder of its world."""
-    return f"videos/{video.video_id}.mp4"

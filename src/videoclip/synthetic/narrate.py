@@ -6,86 +6,27 @@ formats it as a file, by default like the automatic captions of a video site.
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from pysubs2.formats.webvtt import WebVTTFormat
 
 from videoclip.synthetic.world import SyntheticStep, SyntheticVideo, SyntheticWorld, generator, pick
 
-# {o} is the object ("red ball"), {os} more than one of it ("red balls"). The first is the label.
-_VERBS: dict[str, tuple[str, ...]] = {
-    "push right": (
-        "push the {o} to the right",
-        "slide the {o} from left to right",
-        "move the {o} over to the right hand side",
-    ),
-    "push left": (
-        "push the {o} to the left",
-        "slide the {o} from right to left",
-        "move the {o} over to the left hand side",
-    ),
-    "lift": ("lift the {o} up", "raise the {o}", "pull the {o} upwards"),
-    "lower": (
-        "lower the {o} down",
-        "let the {o} sink",
-        "drop the {o} downwards",
-        "bring the {o} down low",
-    ),
-    "inflate": ("inflate the {o}", "blow up the {o}", "make the {o} bigger"),
-    "deflate": (
-        "deflate the {o}",
-        "let the air out of the {o}",
-        "make the {o} smaller",
-        "shrink the {o}",
-    ),
-    "swing clockwise": (
-        "swing the {o} around clockwise",
-        "take the {o} round in a circle clockwise",
-        "circle the {o} the way a clock turns",
-    ),
-    "swing counterclockwise": (
-        "swing the {o} around counterclockwise",
-        "take the {o} round in a circle counterclockwise",
-        "circle the {o} against the clock",
-    ),
-    "join": (
-        "bring the two {os} together",
-        "join both {os}",
-        "let the two {os} meet in the middle",
-    ),
-    "part": (
-        "pull the two {os} apart",
-        "separate both {os}",
-        "let the two {os} go their own ways",
-    ),
-    "gather": ("gather the {os}", "collect all the {os} in the middle", "draw the {os} in close"),
-    "scatter": ("scatter the {os}", "spread all the {os} out", "send the {os} out everywhere"),
-    "fill": ("fill the {o} up", "pour the {o} full", "top up the {o}"),
-    "drain": ("drain the {o}", "empty the {o} out", "let the {o} run dry"),
-    "cover": (
-        "cover the {o} with the cloth",
-        "hide the {o} under the cloth",
-        "pull the cloth over the {o}",
-    ),
-    "uncover": ("uncover the {o}", "take the cloth off the {o}", "show the {o} under the cloth"),
-}
-_SYNONYMS = {
-    "ball": "sphere", "box": "square", "triangle": "wedge", "ring": "hoop", "cross": "plus sign",
-    "moon": "crescent", "red": "crimson", "orange": "tangerine", "yellow": "golden",
-    "green": "emerald", "blue": "navy", "purple": "violet", "white": "ivory", "black": "dark",
-    "striped": "stripy", "spotted": "dotted", "small": "little", "big": "large",
-}  # fmt: skip
-_PLACE_WORDS: dict[str, tuple[str, ...]] = {
-    "table": ("on the wooden table", "on the table"),
-    "grass": ("on the grass", "on the lawn"),
-    "wall": ("in front of the brick wall", "by the bricks"),
-    "sand": ("on the sand", "at the beach"),
-    "water": ("over the water", "on the waves"),
-    "snow": ("in the snow", "out in the snow"),
-    "night": ("under the night sky", "in the dark"),
-    "tiles": ("on the tiles", "on the tiled floor"),
-}
+_WORDS = tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8"))
+_ACTIONS: dict[str, list[str]] = _WORDS["actions"]
+_PLACES: dict[str, list[str]] = _WORDS["places"]
+_SYNONYMS: dict[str, str] = _WORDS["synonyms"]
+_TALK: dict[str, list[str]] = _WORDS["talk"]
+
+_WORDS_PER_SECOND = 2.4
+_SHORTEST_CUE_SECONDS = 1.0
+_LONG_STEP_SECONDS = 9.0
+_MAX_LINE_CHARACTERS = 32
+_CLEAR_SECONDS = 0.3  # after a longer pause rolling captions begin on an empty screen
 
 
 def _words(rng: np.random.Generator, choices: Sequence[str], usual: float = 0.7) -> str:
@@ -105,7 +46,7 @@ def label(step: SyntheticStep) -> str:
     """Return the label of a step, such as "push the striped red ball to the right"."""
     pattern = "" if step.pattern == "plain" else f"{step.pattern} "
     thing = f"{pattern}{step.colour} "
-    template = _VERBS[step.action][0]
+    template = _ACTIONS[step.action][0]
     return template.format(o=thing + step.shape, os=thing + _plural(step.shape))
 
 
@@ -136,48 +77,13 @@ def describe(
         adjectives.append(_synonym(rng, step.pattern))
     if rng.random() >= vagueness:
         adjectives.append(_synonym(rng, step.colour, usual=0.8))
-    templates = _VERBS[step.action]
+    templates = _ACTIONS[step.action]
     text = _words(rng, templates, usual=0.3).format(
         o=" ".join([*adjectives, noun]), os=" ".join([*adjectives, plural])
     )
     if place and rng.random() < 0.5:
-        text += " " + _words(rng, _PLACE_WORDS[place])
+        text += " " + _words(rng, _PLACES[place])
     return text
-
-
-_WORDS_PER_SECOND = 2.4
-_SHORTEST_CUE_SECONDS = 1.0
-_LONG_STEP_SECONDS = 9.0
-_MAX_LINE_CHARACTERS = 32
-_CLEAR_SECONDS = 0.3  # after a longer pause rolling captions begin on an empty screen
-
-_OPENINGS = (
-    "now", "so now", "and then", "next", "okay", "all right", "after that", "go ahead and",
-    "let's", "we're going to", "you want to", "I like to", "what I do is", "here we", "just",
-)  # fmt: skip
-_CLOSINGS = (
-    "just like that", "nice and slow", "as you can see", "and take your time", "like so",
-    "that's it", "be careful here",
-)  # fmt: skip
-_AGAIN = ("keep going", "do it again", "and once more", "a few more times")
-_CHATTER = (
-    "hey everybody and welcome back to the channel",
-    "don't forget to like and subscribe",
-    "let me know in the comments what you think",
-    "my kids absolutely love this one",
-    "I'll leave a link in the description below",
-    "this has been requested so many times",
-    "sorry about the noise in the background",
-    "it's really not as hard as it looks",
-    "so I was talking to my neighbor the other day",
-    "thank you so much for watching",
-    "before we go on a quick word about today",
-    "practice makes perfect as my grandma used to say",
-)
-_ELSEWHERE = (
-    "last week I tried to", "you could also", "some people like to", "in another video we",
-    "I would never", "later you can",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -216,8 +122,8 @@ def narrate(video: SyntheticVideo, world: SyntheticWorld) -> tuple[SpokenCue, ..
             moments.append((shown.start + shown.end) / 2)
         for number, moment in enumerate(moments):
             text = describe(shown.step, rng, shown.size, video.task.place, vagueness=0.1)
-            opening = pick(rng, _AGAIN if number else _OPENINGS)
-            closing = f" {pick(rng, _CLOSINGS)}" if rng.random() < 0.25 else ""
+            opening = pick(rng, _TALK["again" if number else "openings"])
+            closing = f" {pick(rng, _TALK['closings'])}" if rng.random() < 0.25 else ""
             start = moment - config.lead_seconds + config.lead_sd_seconds * rng.standard_normal()
             drafts.append((start, f"{opening} {text}{closing}", position))
     ratio = config.off_topic_share / (1 - config.off_topic_share)
@@ -231,11 +137,10 @@ def narrate(video: SyntheticVideo, world: SyntheticWorld) -> tuple[SpokenCue, ..
 
 def _off_topic(rng: np.random.Generator, video: SyntheticVideo, world: SyntheticWorld) -> str:
     if rng.random() < 0.5:
-        return pick(rng, _CHATTER)
+        return pick(rng, _TALK["chatter"])
     shown = {s.step.step_id for s in video.shown}
-    known = [s for s in world.steps if not s.held_out and s.step_id not in shown]
-    step = pick(rng, known)
-    return f"{pick(rng, _ELSEWHERE)} {describe(step, rng)}"
+    step = pick(rng, [s for s in world.steps if not s.held_out and s.step_id not in shown])
+    return f"{pick(rng, _TALK['elsewhere'])} {describe(step, rng)}"
 
 
 def _laid_out(
@@ -298,5 +203,4 @@ def _lines(cues: Sequence[SpokenCue]) -> Iterator[tuple[float, float, list[str]]
 
 
 def _clock(seconds: float) -> str:
-    minutes, milliseconds = divmod(round(seconds * 1000), 60_000)
-    return f"{minutes // 60:02d}:{minutes % 60:02d}:{milliseconds / 1000:06.3f}"
+    return WebVTTFormat.ms_to_timestamp(round(seconds * 1000))

@@ -198,6 +198,11 @@ class SyntheticVideo:
     root: int
     """Index of the video whose scenario this is: its own, or that of the video it is a twin of."""
 
+    @property
+    def file(self) -> str:
+        """Path of the video below the folder of its world."""
+        return f"videos/{self.video_id}.mp4"
+
 
 class SyntheticWorld:
     """Steps, tasks and scenarios of one configuration.

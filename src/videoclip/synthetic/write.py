@@ -76,7 +76,7 @@ def write_world(
     """
     folder = Path(folder)
     videos = write_texts(folder, config, num_videos)
-    missing = [v.index for v in videos if not _video_path(folder, v.video_id).exists()]
+    missing = [v.index for v in videos if not (folder / v.file).exists()]
     workers = min(workers or os.cpu_count() or 1, len(missing))
     with ExitStack() as stack:
         each: Callable[..., Iterable[None]] = map
@@ -127,7 +127,7 @@ def write_texts(
     world = SyntheticWorld(config)
     videos = [world.video(index) for index in range(num_videos)]
     for video in videos:
-        path = _video_path(folder, video.video_id).with_suffix(".vtt")
+        path = (folder / video.file).with_suffix(".vtt")
         if not path.exists():
             write_text(path, webvtt(narrate(video, world), config.rolling_captions))
     with atomic_folder(folder / "annotations") as partial_folder:
@@ -160,8 +160,4 @@ def _world(config: SyntheticConfig) -> SyntheticWorld:
 
 def _write_one(folder: Path, config: SyntheticConfig, index: int) -> None:
     video = _world(config).video(index)
-    write_video(video, config, _video_path(folder, video.video_id))
-
-
-def _video_path(folder: Path, video_id: str) -> Path:
-    return folder / "videos" / f"{video_id}.mp4"
+    write_video(video, config, folder / video.file)
