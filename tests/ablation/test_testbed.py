@@ -1,7 +1,7 @@
 import numpy as np
 
 from tests.ablation.testbeds import CONFIG
-from videoclip.ablation.testbed import build_testbed, map_in_processes
+from videoclip.ablation.testbed import build_testbed
 
 
 def test_a_test_bed_is_built_once_and_can_grow(tmp_path):
@@ -20,8 +20,3 @@ def test_a_test_bed_is_built_once_and_can_grow(tmp_path):
     assert texts and not any(
         "[UNK]" in testbed.tokenizer.decode(testbed.tokenizer.encode(t)) for t in texts
     )
-
-
-def test_results_come_in_order_from_any_number_of_processes():
-    for num_workers in (0, 1, 2):
-        assert list(map_in_processes(abs, [-3, 2, -1], num_workers)) == [3, 2, 1]

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from videoclip.ablation.measure import MEASURES, Counts, measure
-from videoclip.ablation.testbed import TestBed, build_testbed, map_in_processes
+from videoclip.ablation.testbed import TestBed, build_testbed
 from videoclip.ablation.variants import VARIANTS, Variant
 from videoclip.config import PretrainConfig
 from videoclip.embedding import Embedder
@@ -27,6 +27,7 @@ from videoclip.errors import ConfigError
 from videoclip.evaluation.encoders import EmbedderEncoder
 from videoclip.files import write_json
 from videoclip.synthetic.world import SyntheticConfig
+from videoclip.synthetic.write import map_in_processes
 from videoclip.training.pretrain import pretrain
 from videoclip.training.run_folder import read_log
 

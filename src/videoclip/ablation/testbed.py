@@ -6,13 +6,9 @@ decoded. `videoclip synth` writes the same world with its video files.
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 
@@ -23,14 +19,11 @@ from videoclip.data.tokenizer import Tokenizer
 from videoclip.features.backbones.motion import FRAMES_PER_FEATURE, MotionBackbone, load
 from videoclip.synthetic.render import frames
 from videoclip.synthetic.world import SyntheticConfig, SyntheticVideo, SyntheticWorld
-from videoclip.synthetic.write import read_world, write_texts
+from videoclip.synthetic.write import map_in_processes, read_world, write_texts
 from videoclip.types import FloatArray, OnProgress
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789'"
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -122,8 +115,7 @@ def build_testbed(
     videos = write_texts(folder, config, num_videos)
     with FeatureStore.open_or_create(folder / "features", _backbone().spec) as store:
         todo = [video for video in videos if video.video_id not in store]
-        indices = [video.index for video in todo]
-        features = map_in_processes(partial(_compute_features, config), indices, num_workers)
+        features = map_in_processes(partial(_compute_features, config), todo, num_workers)
         for video, array in zip(todo, features, strict=True):
             store.append(video.video_id, array)
             if on_progress:
@@ -131,30 +123,12 @@ def build_testbed(
     return TestBed.open(folder)
 
 
-def map_in_processes(
-    function: Callable[[T], R], items: Iterable[T], num_workers: int | None
-) -> Iterator[R]:
-    """Yield the result for each item in order; None: one process per core; 0: only this one."""
-    if num_workers == 0:
-        yield from map(function, items)
-        return
-    context = multiprocessing.get_context("spawn")  # never fork a process that may hold threads
-    with ProcessPoolExecutor(num_workers, context) as pool:
-        yield from pool.map(function, items)
-
-
 @cache
 def _backbone() -> MotionBackbone:
     return load(None)
 
 
-@cache
-def _world(config: SyntheticConfig) -> SyntheticWorld:
-    return SyntheticWorld(config)
-
-
-def _compute_features(config: SyntheticConfig, index: int) -> FloatArray:
+def _compute_features(config: SyntheticConfig, video: SyntheticVideo) -> FloatArray:
     """Render a video and compute its features on one thread."""
     torch.set_num_threads(1)
-    video = _world(config).video(index)
     return _backbone().embed_frames(frames(video, config, per_second=FRAMES_PER_FEATURE))

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from videoclip.config import from_dict, to_dict
 from videoclip.errors import ConfigError, DataError
@@ -26,6 +26,9 @@ from videoclip.synthetic.world import SyntheticConfig, SyntheticVideo, Synthetic
 from videoclip.types import OnProgress
 
 _CONFIG_FILE = "world.json"
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -76,17 +79,14 @@ def write_world(
     """
     folder = Path(folder)
     videos = write_texts(folder, config, num_videos)
-    missing = [v.index for v in videos if not (folder / v.file).exists()]
+    missing = [v for v in videos if not (folder / v.file).exists()]
     workers = min(workers or os.cpu_count() or 1, len(missing))
-    with ExitStack() as stack:
-        each: Callable[..., Iterable[None]] = map
-        if workers > 1:
-            spawn = multiprocessing.get_context("spawn")  # a fork could inherit locked locks
-            each = stack.enter_context(ProcessPoolExecutor(workers, spawn)).map
-        written = each(partial(_write_one, folder, config), missing)
-        for done, _ in enumerate(written, start=num_videos - len(missing) + 1):
-            if on_progress:
-                on_progress(done, num_videos)
+    written = map_in_processes(
+        partial(_write_one, folder, config), missing, workers if workers > 1 else 0
+    )
+    for done, _ in enumerate(written, start=num_videos - len(missing) + 1):
+        if on_progress:
+            on_progress(done, num_videos)
     shown = [s for v in videos for s in v.shown]
     return SyntheticSummary(
         folder=folder,
@@ -153,11 +153,17 @@ def read_world(folder: Path | str) -> SyntheticWorld:
         raise DataError(f"not the configuration of a world: {error}", path) from error
 
 
-@lru_cache(maxsize=1)
-def _world(config: SyntheticConfig) -> SyntheticWorld:
-    return SyntheticWorld(config)
+def map_in_processes(
+    function: Callable[[T], R], items: Iterable[T], num_workers: int | None
+) -> Iterator[R]:
+    """Yield the result for each item in order; None: one process per core; 0: only this one."""
+    if num_workers == 0:
+        yield from map(function, items)
+        return
+    context = multiprocessing.get_context("spawn")  # never fork a process that may hold threads
+    with ProcessPoolExecutor(num_workers, context) as pool:
+        yield from pool.map(function, items)
 
 
-def _write_one(folder: Path, config: SyntheticConfig, index: int) -> None:
-    video = _world(config).video(index)
+def _write_one(folder: Path, config: SyntheticConfig, video: SyntheticVideo) -> None:
     write_video(video, config, folder / video.file)
