@@ -243,8 +243,6 @@ def place_texture(place: str, size: int, rng: np.random.Generator) -> NDArray[np
             joint = (x % 20 < 1.5) | (y % 20 < 1.5)
             check = (np.floor(x / 20) + np.floor(y / 20)) % 2
             colour, relief = (176, 182, 186), np.where(joint, -50, 22 * check + 2 * rough)
-        case _:
-            raise AssertionError(f"no place {place}")
     tint = np.asarray(colour, np.float32) * rng.uniform(0.9, 1.08, 3)
     image = tint + np.asarray(relief, np.float32)[..., None]  # (size, size, 3)
     _furnish(image, rng)

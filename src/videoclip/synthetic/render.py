@@ -72,13 +72,12 @@ class Scene:
     ) -> _Stage:
         x, y = rng.uniform(0.42, 0.58, 2) + jitter.uniform(-0.03, 0.03, 2)
         radius = {"small": 0.12, "big": 0.18}[shown.size] * rng.uniform(0.95, 1.05)
-        cycles = max(1, round((shown.end - shown.start) / _PERIOD_SECONDS))
         return _Stage(
             x=self._part(x),
             y=self._part(y),
             radius=self._part(radius),
             reach=self._part(rng.uniform(0.28, 0.36)),
-            cycles=cycles,
+            cycles=max(1, round((shown.end - shown.start) / _PERIOD_SECONDS)),
             wobble=rng.uniform(0, 6.3),
         )
 
@@ -107,7 +106,6 @@ class Scene:
         p = path_position(shown, stage.cycles, seconds)
         x, y, r = stage.x - dx, stage.y - dy, stage.radius
         away = (2 * p - 1) * stage.reach
-
         hero = step.colour, step.pattern, step.shape
 
         def put(x: float, y: float, radius: float, level: float = 1.0) -> None:
@@ -125,12 +123,8 @@ class Scene:
             case "size":
                 put(x, y, r * (0.4 + 1.4 * p))
             case "circle":
-                angle = 2 * math.pi * p + stage.wobble
-                put(
-                    x + 0.8 * stage.reach * math.cos(angle),
-                    y + 0.8 * stage.reach * math.sin(angle),
-                    r,
-                )
+                angle, far = 2 * math.pi * p + stage.wobble, 0.8 * stage.reach
+                put(x + far * math.cos(angle), y + far * math.sin(angle), r)
             case "distance":
                 gap = (0.15 + 0.85 * p) * stage.reach
                 put(x - gap, y, 0.8 * r)
@@ -145,8 +139,6 @@ class Scene:
             case "lid":
                 put(x, y, r)
                 paste(frame, lid(round(1.15 * r)), x, y - (1 - p) * 2.4 * r)
-            case _:
-                raise AssertionError(f"no path {path}")
 
 
 def path_position(shown: ShownStep, cycles: int, seconds: float) -> float:
@@ -198,12 +190,8 @@ def write_video(video: SyntheticVideo, config: SyntheticConfig, path: Path) -> N
         stream.width = stream.height = config.pixels
         stream.pix_fmt = "yuv420p"
         # With macroblock trees 41 of 24,000 encodings came out otherwise, without them none.
-        stream.options = {
-            "preset": "veryfast",
-            "crf": "21",
-            "g": "100",
-            "x264-params": "mbtree=0",
-        }
+        quality = {"preset": "veryfast", "crf": "21", "g": "100"}
+        stream.options = quality | {"x264-params": "mbtree=0"}
         stream.codec_context.thread_count = 1
         stream.codec_context.time_base = Fraction(1, _TICKS_PER_SECOND)
         for ticks in times:
