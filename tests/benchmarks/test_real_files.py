@@ -104,8 +104,8 @@ def test_msrvtt_qa_as_a_table(shared):
     [("test_data.json", 4_021, 1_004), ("val_data.json", 4_180, 1_065)],
 )
 def test_didemo(real, name, num_sentences, num_paragraphs):
-    sentences = didemo.read_didemo_moments(real / "didemo", name)
-    paragraphs = didemo.read_didemo_paragraphs(real / "didemo", name)
+    sentences = didemo.read_didemo_moments(real / "didemo" / name)
+    paragraphs = didemo.read_didemo_paragraphs(real / "didemo" / name)
     assert (len(sentences), num_videos(sentences)) == (num_sentences, num_paragraphs)
     assert len(paragraphs) == num_paragraphs
     spellings = {row["video"] for row in json.loads((real / "didemo" / name).read_text())}
@@ -170,15 +170,15 @@ def test_crosstask(real, tmp_path):
 
 def test_the_rest(real):
     folder = real / "activitynet_captions"
-    names = ("val_1.json", "val_2.json", "train_modified.json")
-    paragraphs = [activitynet.read_activitynet_paragraphs(folder, name) for name in names]
+    names = ("val_1.json", "val_2.json", "train_modified.json.gz")
+    paragraphs = [activitynet.read_activitynet_paragraphs(folder / name) for name in names]
     assert list(map(len, paragraphs)) == [4_917, 4_885, 10_009]
     moments = qvhighlights.read_qvhighlights(real / "qvhighlights")
     assert len(moments) == 1_550 and all(m.moments for m in moments)
-    hidden = qvhighlights.read_qvhighlights(real / "qvhighlights", "highlight_test_release.jsonl")
+    hidden = qvhighlights.read_qvhighlights(real / "qvhighlights" / "highlight_test_release.jsonl")
     assert len(hidden) == 1_542 and not any(m.moments for m in hidden)
     test = charades.read_charades(real / "charades_sta")
-    train = charades.read_charades(real / "charades_sta", "charades_sta_train.txt")
+    train = charades.read_charades(real / "charades_sta" / "charades_sta_train.txt")
     assert (len(test), num_videos(test)) == (3_720, 1_334)
     assert (len(train), num_videos(train)) == (12_408, 5_338)
     assert len(nextqa.read_nextqa(real / "nextqa")) == 4_996

@@ -50,7 +50,7 @@ def test_didemo_needs_seconds(make_store, encoder):
 def test_didemo_without_a_model(shared):
     folder = shared / "annotations" / "files" / "didemo"
     test, val = (
-        didemo.read_didemo_moments(folder, f"{name}_data.json") for name in ("test", "val")
+        didemo.read_didemo_moments(folder / f"{name}_data.json") for name in ("test", "val")
     )
     random, frequent = didemo_baselines(test, val)
     assert "expect" in random.note

@@ -143,7 +143,7 @@ def test_a_world_of_one_task_still_has_wrong_answers():
 
 
 def test_didemo(test_videos, folder):
-    moments = read_didemo_moments(folder / "didemo", "test_data.json")
+    moments = read_didemo_moments(folder / "didemo")
     by_video = {v.video_id: v for v in test_videos}
     assert len(moments) > len(test_videos)
     for moment in moments:

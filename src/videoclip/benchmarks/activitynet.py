@@ -8,19 +8,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from videoclip.benchmarks.examples import Benchmark, RetrievalExample
-from videoclip.benchmarks.files import entries, find_file, read_record
+from videoclip.benchmarks.files import Record, entries, find_file, read_json
 
 
-def read_activitynet_paragraphs(path: Path, name: str = "val_1.json") -> list[RetrievalExample]:
+def read_activitynet_paragraphs(path: Path) -> list[RetrievalExample]:
     """Return the sentences of each video as one text, in the order of the file.
 
     Args:
-        path: The file, or its folder.
-        name: Its name in a folder; `val_1.json` is the usual test.
+        path: A file, or the folder of val_1.json, the usual test.
     """
-    found = find_file(path, name)
+    found = find_file(path, "val_1.json")
     examples = []
-    for video in entries(read_record(found).values, found, "video"):
+    for video in entries(Record(read_json(found), found).values, found, "video"):
         sentences, times = video.texts("sentences"), video.items("timestamps")
         if len(sentences) != len(times):
             raise video.error(f"{len(sentences)} sentences but {len(times)} timestamps")

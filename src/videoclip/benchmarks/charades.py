@@ -12,16 +12,15 @@ from videoclip.benchmarks.files import Record, find_file, read_lines
 from videoclip.errors import DataError
 
 
-def read_charades(path: Path, name: str = "charades_sta_test.txt") -> list[MomentExample]:
+def read_charades(path: Path) -> list[MomentExample]:
     """Read sentences in the order of the file; `example_id` is the line.
 
     A few spans of the training file have their end first; start and end are swapped.
 
     Args:
-        path: The file, or its folder.
-        name: Its name in a folder.
+        path: A file, or the folder of charades_sta_test.txt.
     """
-    found = find_file(path, name)
+    found = find_file(path, "charades_sta_test.txt")
     examples = []
     for line, text in read_lines(found):
         left, mark, sentence = text.partition("##")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
@@ -83,7 +84,7 @@ def _records(path: Path) -> list[Record]:
 
 def _labels_in_use(videos: list[Record], path: Path) -> dict[int, str]:
     labels: dict[int, str] = {}
-    for row in (row for video in videos for row in video.records("annotation", "segment")):
+    for row in chain.from_iterable(v.records("annotation", "segment") for v in videos):
         label, text = row.integer("id"), row.text("label")
         if label < 1:
             raise row.error(f"label ids begin at 1, got {label}")
@@ -137,12 +138,11 @@ def _cells(row: ElementTree.Element, shared: list[str]) -> dict[str, str]:
     return cells
 
 
-def _read_test_and_training(path: Path) -> tuple[LabelledSplit, LabelledSplit]:
-    return read_coin(path), read_coin(path, "train")
-
-
 BENCHMARKS = {
     "coin": Benchmark(
-        "a label for every second", "COIN.json, taxonomy.xlsx", "labels", _read_test_and_training
+        "a label for every second",
+        "COIN.json, taxonomy.xlsx",
+        "labels",
+        lambda path: (read_coin(path), read_coin(path, "train")),
     )
 }

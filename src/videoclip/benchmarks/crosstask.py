@@ -51,7 +51,7 @@ def read_crosstask(folder: Path) -> CrossTask:
     annotations = folder / "annotations"
     if not annotations.is_dir():
         raise DataError("no such folder: unpack the whole crosstask_release", annotations)
-    files = {_key(path): path for path in sorted(annotations.glob("*.csv"))}
+    files = {tuple(p.stem.split("_", 1)): p for p in sorted(annotations.glob("*.csv"))}
     if strange := sorted(set(files) - set(listed)):
         raise DataError("belongs to no video of videos.csv: remove it", files[strange[0]])
     return CrossTask(
@@ -125,11 +125,6 @@ def released_split(
         train += [video for i, video in enumerate(group) if i in chosen]
         test += [video for i, video in enumerate(group) if i not in chosen]
     return train, test
-
-
-def _key(path: Path) -> Key:
-    task_id, _, video_id = path.stem.partition("_")
-    return task_id, video_id
 
 
 def _segments(path: Path, task: Task) -> tuple[Segment, ...]:

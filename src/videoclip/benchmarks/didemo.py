@@ -20,12 +20,11 @@ CHUNK_SECONDS = 5
 NUM_CHUNKS = 6
 
 
-def read_didemo_moments(path: Path, name: str = "test_data.json") -> list[MomentExample]:
+def read_didemo_moments(path: Path) -> list[MomentExample]:
     """Read every sentence with the moments that annotators marked, in the order of the file.
 
     Args:
-        path: The file, or its folder.
-        name: Its name in a folder.
+        path: A file, or the folder of test_data.json.
     """
     return [
         MomentExample(
@@ -35,29 +34,26 @@ def read_didemo_moments(path: Path, name: str = "test_data.json") -> list[Moment
             _moments(record),
             float(CHUNK_SECONDS * record.integer("num_segments")),
         )
-        for record in _records(find_file(path, name))
+        for record in _records(path)
     ]
 
 
-def read_didemo_paragraphs(path: Path, name: str = "test_data.json") -> list[RetrievalExample]:
+def read_didemo_paragraphs(path: Path) -> list[RetrievalExample]:
     """Return the sentences of each video, in the order of the file, as one text."""
     sentences: dict[str, list[str]] = {}
-    for record in _records(find_file(path, name)):
+    for record in _records(path):
         sentences.setdefault(_video_id(record), []).append(record.text("description"))
     return [RetrievalExample(video_id, " ".join(texts)) for video_id, texts in sentences.items()]
 
 
-def _read_test_and_validation(
-    path: Path,
-) -> tuple[list[MomentExample], list[MomentExample] | None]:
+def _read_test_and_validation(path: Path) -> tuple[list[MomentExample] | None, ...]:
     validation = path / "val_data.json"
-    return (
-        read_didemo_moments(path),
-        read_didemo_moments(validation) if validation.is_file() else None,
-    )
+    examples = read_didemo_moments(validation) if validation.is_file() else None
+    return read_didemo_moments(path), examples
 
 
 def _records(path: Path) -> list[Record]:
+    path = find_file(path, "test_data.json")
     rows = read_json(path)
     if not isinstance(rows, list):
         raise DataError("expected a list of sentences; wrong file?", path)

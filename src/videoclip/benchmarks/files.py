@@ -49,9 +49,6 @@ class Record:
         prefix = f"{self.where}, {what}" if self.where else what
         return [Record(v, self.path, f"{prefix} {i}") for i, v in enumerate(self.items(name))]
 
-    def __contains__(self, name: str) -> bool:
-        return name in self.values
-
     def _get(self, name: str, kinds: type | tuple[type, ...], what: str) -> Any:
         if name not in self.values:
             known = ", ".join(map(str, self.values))
@@ -93,8 +90,10 @@ class Record:
             raise self.error(f"'{name}' must be in 0..{num_choices - 1}, got {index}")
         return index
 
-    def items(self, name: str) -> list[Any]:
-        """Return a list."""
+    def items(self, name: str, default: Sequence[Any] | None = None) -> Sequence[Any]:
+        """Return a list; an absent one is an error, unless there is a default."""
+        if default is not None and name not in self.values:
+            return default
         value: list[Any] = self._get(name, list, "a list")
         return value
 
@@ -185,11 +184,6 @@ def read_json(path: Path) -> Any:
         DataError: If it is damaged, with the line.
     """
     return _parse(_read(path), path)
-
-
-def read_record(path: Path) -> Record:
-    """Parse a JSON file that is one table; see `read_json`."""
-    return Record(read_json(path), path)
 
 
 def _parse(text: str, path: Path, line: int | None = None) -> Any:

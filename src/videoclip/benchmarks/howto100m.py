@@ -104,45 +104,45 @@ def _stream_table(path: Path) -> Iterator[tuple[str, Any]]:
     with open_text(path) as file:
         buffer = ""
 
-        def read_more() -> bool:
+        def read_mark() -> str:
+            """Return the first mark of the buffer that is not blank, or "" at the end."""
             nonlocal buffer
-            text = file.read(CHARACTERS_AT_ONCE)
-            buffer += text
-            return bool(text)
-
-        def parse_front(expected: str) -> Any:
-            """Take one JSON value off the buffer, reading on until it is complete."""
-            nonlocal buffer
-            while True:
-                buffer = buffer.lstrip()
-                try:
-                    if buffer and buffer[0] in expected:
-                        value, length = decoder.raw_decode(buffer)
-                        buffer = buffer[length:]
-                        return value
-                    if buffer:
-                        raise DataError(f"expected {expected!r}, got {buffer[:20]!r}", path)
-                except json.JSONDecodeError:
-                    pass  # not complete yet
-                except (ValueError, RecursionError) as error:  # numbers too long, tables too deep
-                    raise DataError(f"not JSON of this kind ({error})", path) from error
-                if not read_more():
-                    raise DataError(f"breaks off at {buffer[:40]!r}: download it again", path)
+            while not (buffer := buffer.lstrip()) and (more := file.read(CHARACTERS_AT_ONCE)):
+                buffer = more
+            return buffer[:1]
 
         def take(expected: str) -> str:
             """Take one punctuation mark off the buffer."""
             nonlocal buffer
-            while not (buffer := buffer.lstrip()) and read_more():
-                pass
-            mark, buffer = buffer[:1], buffer[1:]
+            mark = read_mark()
+            buffer = buffer[1:]
             if not mark or mark not in expected:
                 raise DataError(f"expected one of {expected!r}, got {mark!r}: truncated?", path)
             return mark
 
+        def take_value(expected: str) -> Any:
+            """Take one JSON value off the buffer, reading on until it is complete."""
+            nonlocal buffer
+            if read_mark() not in expected:
+                raise DataError(f"expected {expected!r}, got {buffer[:20]!r}", path)
+            while True:
+                try:
+                    value, length = decoder.raw_decode(buffer)
+                except json.JSONDecodeError as error:  # not complete yet
+                    if not (more := file.read(CHARACTERS_AT_ONCE)):
+                        message = f"breaks off at {buffer[:40]!r}: download it again"
+                        raise DataError(message, path) from error
+                    buffer += more
+                except (ValueError, RecursionError) as error:  # numbers too long, tables too deep
+                    raise DataError(f"not JSON of this kind ({error})", path) from error
+                else:
+                    buffer = buffer[length:]
+                    return value
+
         take("{")
         while True:
-            key = parse_front('"')
+            key = take_value('"')
             take(":")
-            yield key, parse_front("{")
+            yield key, take_value("{")
             if take(",}") == "}":
                 return

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from videoclip.benchmarks.examples import Benchmark, RetrievalExample
-from videoclip.benchmarks.files import find_file, read_record, read_rows, unique
+from videoclip.benchmarks.files import Record, find_file, read_json, read_rows, unique
 from videoclip.errors import DataError
 
 SPLITS = ("train", "validate", "test")
@@ -58,7 +58,7 @@ def read_msrvtt_captions(path: Path) -> list[CaptionedVideo]:
     Raises:
         DataError: If a sentence belongs to no video, or a video has none.
     """
-    top = read_record(path)
+    top = Record(read_json(path), path)
     videos = unique(top.records("videos", "video"), "video", lambda video: video.text("video_id"))
     captions: dict[str, dict[int, str]] = {video.text("video_id"): {} for video in videos}
     sentences = top.records("sentences", "sentence")

@@ -14,15 +14,14 @@ NUM_CHOICES = 5
 CHOICE_COLUMNS = tuple(f"a{i}" for i in range(NUM_CHOICES))
 
 
-def read_nextqa(path: Path, name: str = "val.csv") -> list[MultipleChoiceExample]:
+def read_nextqa(path: Path) -> list[MultipleChoiceExample]:
     """Read questions in the order of the file; `kind` is for instance CH (causal how).
 
     Args:
-        path: The file, or its folder.
-        name: Its name in a folder.
+        path: A file, or the folder of val.csv.
     """
     columns = ("video", "question", "answer", "qid", "type", *CHOICE_COLUMNS)
-    rows = read_rows(find_file(path, name), columns)
+    rows = read_rows(find_file(path, "val.csv"), columns)
     return [
         MultipleChoiceExample(
             _example_id(row),

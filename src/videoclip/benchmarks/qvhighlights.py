@@ -11,22 +11,19 @@ from videoclip.benchmarks.examples import Benchmark, MomentExample
 from videoclip.benchmarks.files import find_file, read_json_lines, unique
 
 
-def read_qvhighlights(path: Path, name: str = "highlight_val_release.jsonl") -> list[MomentExample]:
+def read_qvhighlights(path: Path) -> list[MomentExample]:
     """Read queries in the order of the file; `moments` is empty where the file has none.
 
     Args:
-        path: The file, or its folder.
-        name: Its name in a folder.
+        path: A file, or the folder of highlight_val_release.jsonl.
     """
-    rows = read_json_lines(find_file(path, name))
+    rows = read_json_lines(find_file(path, "highlight_val_release.jsonl"))
     return [
         MomentExample(
             str(row.integer("qid")),
             row.text("vid"),
             row.text("query"),
-            tuple(row.span(s) for s in row.items("relevant_windows"))
-            if "relevant_windows" in row
-            else (),
+            tuple(row.span(s) for s in row.items("relevant_windows", ())),
             row.number("duration"),
         )
         for row in unique(rows, "qid", lambda row: row.integer("qid"))

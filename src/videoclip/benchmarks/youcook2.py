@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from videoclip.benchmarks.examples import Benchmark, RetrievalExample
-from videoclip.benchmarks.files import Record, entries, find_file, read_record, read_rows
+from videoclip.benchmarks.files import Record, entries, find_file, read_json, read_rows
 from videoclip.errors import DataError
 from videoclip.weights.plain_pickle import read_plain_pickle
 
@@ -37,16 +37,12 @@ def read_youcook2_json(
         DataError: If a span ends after its video or ids are not 0, 1, 2, ...
     """
     subset = {"train": "training", "val": "validation"}[split]
-    return [
-        example
-        for video in _videos(path)
-        if video.text("subset") == subset
-        for example in _clips(video)
-    ]
+    videos = [video for video in _videos(path) if video.text("subset") == subset]
+    return [clip for video in videos for clip in _clips(video)]
 
 
 def _videos(path: Path) -> list[Record]:
-    return entries(read_record(path).table("database"), path, "video")
+    return entries(Record(read_json(path), path).table("database"), path, "video")
 
 
 def _clips(video: Record) -> list[RetrievalExample]:
