@@ -14,6 +14,15 @@ from videoclip.library import exact
 from videoclip.library.vectors import MatrixStore
 
 
+def search_both_ways(store, *args):
+    """Search by comparing every row, as a process does first, and by the int8 copy."""
+    store = MatrixStore(store.path, store.dim)
+    first, second = (store.search(*args) for _ in range(2))
+    np.testing.assert_array_equal(first[0], second[0])
+    np.testing.assert_array_equal(first[1], second[1])
+    return second
+
+
 def naive_search(matrix, query, k, allowed):
     similarities = matrix.astype(np.float16).astype(np.float64) @ query.astype(np.float64)
     return np.sort(similarities[allowed])[::-1][:k]
@@ -46,7 +55,7 @@ def test_search_is_exact_however_close_the_rows_are(
     store = filled(tmp_path_factory.mktemp("v"), matrix)
     mask = None if share == 1.0 else allowed
     allowed = np.ones(num_rows, bool) if mask is None else mask
-    similarities, rows = store.search(queries, k, num_rows, mask)
+    similarities, rows = search_both_ways(store, queries, k, num_rows, mask)
     assert rows.shape == (num_queries, min(k, allowed.sum()))
     for i, query in enumerate(queries):
         assert allowed[rows[i]].all() and len(set(rows[i])) == rows.shape[1]
@@ -71,7 +80,7 @@ def test_equal_rows_are_ordered_as_in_a_float32_scan(
     queries = rng.integers(-4, 5, (num_queries, 24)).astype(np.float32)
     allowed = None if share == 1.0 else rng.random(num_rows) < share
     store = filled(tmp_path_factory.mktemp("v"), matrix)
-    similarities, rows = store.search(queries, k, num_rows, allowed)
+    similarities, rows = search_both_ways(store, queries, k, num_rows, allowed)
     naive = queries @ matrix.T
     if allowed is not None:
         naive[:, ~allowed] = -np.inf
@@ -85,15 +94,14 @@ def test_many_blocks_give_what_one_gives(tmp_path, monkeypatch):
     matrix = rng.normal(size=(1000, 16)).astype(np.float32)
     queries = rng.normal(size=(5, 16)).astype(np.float32)
     store = filled(tmp_path, matrix)
-    whole = store.search(queries, 7, 1000)
+    whole = search_both_ways(store, queries, 7, 1000)
     monkeypatch.setattr(exact, "ROWS_PER_CHUNK", 13)
     monkeypatch.setattr(exact, "ROWS_PER_BLOCK", 101)
     monkeypatch.setattr(exact, "QUERIES_PER_SCAN", 2)
-    store = MatrixStore(store.path, 16)
-    pieces = store.search(queries, 7, 1000)
+    pieces = search_both_ways(store, queries, 7, 1000)
     np.testing.assert_array_equal(whole[1], pieces[1])
     np.testing.assert_array_equal(whole[0], pieces[0])
-    one_by_one = [store.search(query[None], 7, 1000)[1][0] for query in queries]
+    one_by_one = [search_both_ways(store, query[None], 7, 1000)[1][0] for query in queries]
     np.testing.assert_array_equal(whole[1], one_by_one)
 
 
@@ -102,12 +110,12 @@ def test_threads_share_the_rows(tmp_path, monkeypatch):
     store = filled(tmp_path, rng.normal(size=(3000, 16)).astype(np.float32))
     queries = rng.normal(size=(3, 16)).astype(np.float32)
     allowed = rng.random(3000) < 0.4
-    alone = store.search(queries, 9, 3000, allowed)
+    alone = search_both_ways(store, queries, 9, 3000, allowed)
     monkeypatch.setattr(exact, "ROWS_PER_BLOCK", 128)
     usual = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        shared = MatrixStore(store.path, 16).search(queries, 9, 3000, allowed)
+        shared = search_both_ways(store, queries, 9, 3000, allowed)
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(usual)
@@ -124,7 +132,8 @@ def test_int8_copy_follows_a_growing_file_and_bounds_its_error(tmp_path, monkeyp
         new = (size * rng.normal(size=(num_new, 16))).astype(np.float32)
         store.append(new)
         matrix = np.concatenate((matrix, new))
-        found = store.search(query, 4, len(matrix))[0][0]
+        search_both_ways(store, query, 4, len(matrix))
+        found = [store.search(query, 4, len(matrix))[0][0] for _ in range(2)][1]
         naive = naive_search(matrix, query[0], 4, np.ones(len(matrix), bool))
         np.testing.assert_allclose(found, naive, rtol=1e-3)
         index, num_seen = store._exact, 0

@@ -20,8 +20,6 @@ import numpy.typing as npt
 
 from videoclip.types import BoolArray, FloatArray, IntArray, RealArray
 
-__all__ = ["ExactIndex", "HalfArray", "compare", "highest", "to_float32"]
-
 HalfArray: TypeAlias = npt.NDArray[np.float16]
 ReadRows: TypeAlias = Callable[[IntArray], HalfArray]
 """Reads rows (n, E), given by their ascending numbers."""
@@ -35,7 +33,7 @@ ROWS_PER_CHUNK = 256
 NUM_SAMPLES = 4096
 """Rows whose mean is the centre of the codes."""
 QUERIES_PER_SCAN, RESULTS_PER_SCAN = 64, 2**20
-"""Queries of one scan, and rows returned to all of them, which limit the memory it takes."""
+"""Limits to the memory of one scan: queries, and rows returned to all of them."""
 ROWS_PER_GROUP = 16
 """Rows of a group; a group is only searched if its largest product is large enough."""
 LARGEST_CODE = 127
@@ -99,9 +97,8 @@ class ExactIndex:
             self._scan(queries[first : first + per_scan], k, num_rows, allowed)
             for first in range(0, len(queries), per_scan)
         ]
-        return np.concatenate([part[0] for part in found]), np.concatenate(
-            [part[1] for part in found]
-        )
+        similarities, rows = map(np.concatenate, zip(*found, strict=True))
+        return similarities, rows
 
     def _add_rows(self, num_rows: int) -> None:
         """Copy the rows up to `num_rows` that are not copied yet; rows never change."""
@@ -189,7 +186,6 @@ class _Scan:
         self._rounding = len(centre) * 2.0**-22  # of sums of float32 products, at most; doubled
         self._slack = self._rounding * float(_lengths(centre[None])[0])
         self._best = np.full((len(queries), k), -np.inf)
-        """Lower bounds of the k best rows so far."""
         self._lock = threading.Lock()
 
     def candidates(
@@ -240,6 +236,9 @@ def compare(read_rows: ReadRows, query: FloatArray, rows: IntArray) -> FloatArra
 
 def highest(similarities: FloatArray, rows: IntArray, k: int) -> tuple[FloatArray, IntArray]:
     """Return the k highest similarities, descending, and their rows; of equal ones the first."""
+    if k < len(rows):  # sorting a few is faster
+        is_high = similarities >= np.partition(similarities, -k)[-k]
+        similarities, rows = similarities[is_high], rows[is_high]
     order = np.lexsort((rows, -similarities))[:k]
     return similarities[order], rows[order]
 
@@ -257,10 +256,8 @@ def _lengths(vectors: RealArray) -> FloatArray:
 
 def _blocks_of(num_rows: int) -> list[range]:
     """Divide the first rows into blocks."""
-    return [
-        range(first, min(first + ROWS_PER_BLOCK, num_rows))
-        for first in range(0, num_rows, ROWS_PER_BLOCK)
-    ]
+    size = ROWS_PER_BLOCK
+    return [range(first, min(first + size, num_rows)) for first in range(0, num_rows, size)]
 
 
 def _in_threads(function: Callable[[T], R], items: Sequence[T]) -> list[R]:

@@ -20,10 +20,10 @@ from videoclip.library.approximate import RECALL_OF, IndexFile, build_index
 from videoclip.library.exact import ExactIndex, HalfArray, compare, highest, to_float32
 from videoclip.types import BoolArray, FloatArray, IntArray
 
-__all__ = ["MatrixStore", "to_half"]
-
 FEW_SHARE = 1 / 16
 """Share of the rows: if a filter allows fewer, only these are read, and compared in float32."""
+FEW_QUERIES = 8
+"""A first search with at most so many compares every row: making the int8 copy takes longer."""
 
 
 class MatrixStore:
@@ -41,6 +41,7 @@ class MatrixStore:
         self._row_bytes = 2 * dim
         self._handle: int | None = None
         self._exact = ExactIndex(dim, self._read_rows)
+        self._was_searched = False
         self.index = IndexFile(self.path.with_suffix(".ivf"))
 
     @property
@@ -102,8 +103,11 @@ class MatrixStore:
             return np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         index = self.index.open() if not exact and self.index.path.exists() else None
-        if allowed is not None and num_allowed <= max(k, FEW_SHARE * num_rows):
-            candidates = [np.flatnonzero(allowed)] * len(queries)
+        is_first, self._was_searched = not self._was_searched, True
+        is_small = allowed is not None and num_allowed <= max(k, FEW_SHARE * num_rows)
+        if is_small or (index is None and is_first and len(queries) <= FEW_QUERIES):
+            every = np.arange(num_rows) if allowed is None else np.flatnonzero(allowed)
+            candidates = [every] * len(queries)
         elif index is not None and index.num_rows <= num_rows:
             added = np.arange(index.num_rows, num_rows)
             if allowed is not None:
@@ -116,8 +120,7 @@ class MatrixStore:
             return self._exact.search(queries, k, num_rows, allowed)
         pairs = zip(queries, candidates, strict=True)
         best = [highest(compare(self._read_rows, query, some), some, k) for query, some in pairs]
-        similarities, rows = map(np.stack, zip(*best, strict=True))
-        return similarities, rows
+        return np.stack([pair[0] for pair in best]), np.stack([pair[1] for pair in best])
 
     def refresh_index(self, queries: FloatArray, num_rows: int) -> None:
         """Build or extend the approximate index if the library is large enough for one.
