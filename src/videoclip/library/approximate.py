@@ -25,8 +25,6 @@ from videoclip.files import atomic_file
 from videoclip.library.exact import HalfArray, to_float32
 from videoclip.types import BoolArray, FloatArray, IntArray
 
-__all__ = ["RECALL_OF", "ApproximateIndex", "IndexFile", "build_index"]
-
 MIN_ROWS = 500_000
 """Rows from which an index is built; below, an exact search takes a few milliseconds."""
 STALE_SHARE = 1 / 64

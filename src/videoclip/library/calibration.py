@@ -25,8 +25,6 @@ from videoclip.library.storage import VectorStore
 from videoclip.types import FloatArray
 from videoclip.zeroshot.confidence import Calibration
 
-__all__ = ["calibrate", "load_calibration"]
-
 NUM_SENTENCES = 48
 """Sentences of the narration, about as many as there are scenes."""
 REMOVED = -2

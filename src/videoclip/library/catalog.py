@@ -23,8 +23,6 @@ from videoclip.data.captions import Cue
 from videoclip.errors import DataError, IndexMismatchError
 from videoclip.library.filters import Condition
 
-__all__ = ["Catalog", "IndexedVideo", "NarrationHit", "search_terms"]
-
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x76636C70  # "vclp"
 

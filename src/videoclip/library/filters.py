@@ -19,8 +19,6 @@ from typing import NamedTuple
 
 from videoclip.errors import ConfigError
 
-__all__ = ["COLUMNS", "Condition", "parse_filter"]
-
 COLUMNS = {
     "path": "path",
     "narration": "narration_path",

@@ -40,8 +40,6 @@ from videoclip.library.storage import Storage
 from videoclip.types import OnProgress, RealArray
 from videoclip.zeroshot.windows import WindowConfig, window_spans
 
-__all__ = ["Indexer", "UpdateReport", "VideoLocks", "content_hash"]
-
 SAMPLED_BYTES = 1 << 20
 """Read at each end of a file for its quick content hash."""
 NUM_LOCKS = 256

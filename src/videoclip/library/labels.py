@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from videoclip.library.library import VideoLibrary
     from videoclip.zeroshot.moments import Moment
 
-__all__ = ["FitReport", "LabelledQuery", "fit_library", "read_labels"]
-
 
 @dataclass(frozen=True)
 class LabelledQuery:

@@ -29,8 +29,6 @@ from videoclip.library.exact import highest
 from videoclip.library.vectors import to_half
 from videoclip.types import BoolArray, FloatArray, IntArray
 
-__all__ = ["LanceStorage", "has_library"]
-
 MAX_KEYS = 512
 """Keys named in one condition; a search that allows more filters its results afterwards."""
 TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}

@@ -43,8 +43,6 @@ from videoclip.zeroshot.moments import Moment
 from videoclip.zeroshot.rerank import PairScorer
 from videoclip.zeroshot.windows import WindowConfig
 
-__all__ = ["VideoLibrary", "model_of"]
-
 COMPACT_FROM = 10_000
 """Vectors of no video that are kept, or as many as there are vectors of videos if that is more."""
 

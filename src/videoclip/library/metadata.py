@@ -10,8 +10,6 @@ from typing import Any, TypeAlias
 from videoclip.benchmarks.files import Record, read_json, read_rows
 from videoclip.errors import DataError
 
-__all__ = ["Values", "metadata_of", "read_metadata"]
-
 Values: TypeAlias = dict[str, str | float | None]
 
 NAME_COLUMNS = ("path", "file", "video", "video_id", "name")

@@ -27,8 +27,6 @@ from videoclip.zeroshot.moments import (
 )
 from videoclip.zeroshot.windows import WindowConfig, window_spans
 
-__all__ = ["SearchOptions", "Snapshot", "find_moments", "fuse_ranks"]
-
 HITS_PER_MOMENT = (6, 48)
 """Windows fetched per moment. A moment uses up about six overlapping windows of four lengths; the
 second number is for queries whose first hits gave too few moments."""

@@ -21,16 +21,6 @@ from videoclip.library.vectors import MatrixStore
 if TYPE_CHECKING:
     from videoclip.library.lance import LanceStorage, LanceVectors
 
-__all__ = [
-    "Storage",
-    "StoreKind",
-    "VectorStore",
-    "is_address",
-    "is_library",
-    "kind_of",
-    "open_storage",
-]
-
 StoreKind: TypeAlias = Literal["sqlite", "lance"]
 CATALOG, LANCE = "catalog.sqlite", "lance"
 """Names inside a folder by which each kind of library is recognised."""

@@ -20,8 +20,6 @@ from videoclip.evaluation.clips import Clip, find_clip
 from videoclip.training.trainer import Embed, Purpose, generator
 from videoclip.types import IntArray
 
-__all__ = ["ClipSource"]
-
 SAMPLE_PAIRS = 8
 
 

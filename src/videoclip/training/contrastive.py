@@ -18,8 +18,6 @@ from videoclip.model.reranker import hard_candidates, reranking_loss
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.trainer import Loss
 
-__all__ = ["ContrastiveLoss", "Outputs", "pair_loss"]
-
 
 class Outputs(NamedTuple):
     """Everything the loss needs from a model.

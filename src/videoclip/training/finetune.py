@@ -45,17 +45,6 @@ from videoclip.training.per_second import (
 from videoclip.training.run import Evaluation, RunResult, train
 from videoclip.training.trainer import BatchSource, Loss
 
-__all__ = [
-    "Places",
-    "finetune",
-    "hold_out",
-    "num_held_out",
-    "training_clips",
-    "training_labels",
-    "training_steps",
-    "without_test_videos",
-]
-
 LARGEST_HELD_OUT_SHARE = 10
 """At most one training video in this many is held out."""
 CAPTIONS = ("MSRVTT_data.json", "MSRVTT_data.merged_from_official.json")

@@ -15,8 +15,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from videoclip.errors import MissingExtraError
 
-__all__ = ["OnLog", "ProgressLine", "TrackerName", "print_line", "tracker"]
-
 OnLog: TypeAlias = Callable[[Mapping[str, Any]], None]
 """Called with every entry of a run's log.jsonl."""
 TrackerName: TypeAlias = Literal["tensorboard", "wandb", "trackio"]

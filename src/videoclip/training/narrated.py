@@ -37,20 +37,6 @@ from videoclip.evaluation.metrics.ranking import expected_rank, rank_queries, re
 from videoclip.training.trainer import Embed, Purpose, embed_batch, generator
 from videoclip.types import FloatArray
 
-__all__ = [
-    "Feed",
-    "Group",
-    "NarratedSource",
-    "data_fingerprints",
-    "embed_videos",
-    "epoch_plan",
-    "held_out_retrieval",
-    "load_teacher",
-    "num_groups",
-    "report_dead_workers",
-    "vector_clips",
-]
-
 FINGERPRINT_VIDEOS = 4096
 SAMPLE_VIDEOS = 8
 RETRIEVAL_CLIPS_PER_VIDEO = 4

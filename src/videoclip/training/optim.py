@@ -13,8 +13,6 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from videoclip.config import OptimConfig
 from videoclip.errors import ConfigError
 
-__all__ = ["FairseqAdam", "build_optimizer", "clip_gradients", "freeze", "learning_rate"]
-
 
 def learning_rate(update: int, config: OptimConfig, run_length: int) -> float:
     """Return the learning rate of one update.

@@ -27,17 +27,6 @@ from videoclip.training.performance import trained_towers
 from videoclip.training.trainer import Embed, Loss, Purpose, generator
 from videoclip.types import IntArray, RealArray
 
-__all__ = [
-    "ClassLoss",
-    "LabelTextLoss",
-    "PerSecondExample",
-    "PerSecondSource",
-    "StepLoss",
-    "WindowBatch",
-    "label_example",
-    "step_example",
-]
-
 SAMPLE_WINDOWS = 8
 
 

@@ -17,17 +17,6 @@ from videoclip.data.batch import Batch
 from videoclip.features.frame_encoder import FrameEncoder
 from videoclip.model.videoclip import VideoCLIP
 
-__all__ = [
-    "bf16_pays",
-    "compile_towers",
-    "compiling_pays",
-    "forward_flops",
-    "keep_freed_memory",
-    "matmul_peak",
-    "step_flops",
-    "trained_towers",
-]
-
 BF16_GAIN = 1.15
 """Speed-up from which bf16 is worth its rounding."""
 COMPILING_GAIN = 1.05

@@ -38,8 +38,6 @@ from videoclip.training.run import Evaluation, RunResult, train
 from videoclip.training.run_folder import differences
 from videoclip.weights.starter_files import text_folder
 
-__all__ = ["narrated_corpus", "pretrain"]
-
 LISTED_VIDEOS = 5
 
 

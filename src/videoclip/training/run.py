@@ -51,8 +51,6 @@ from videoclip.training.trainer import (
     train_epoch,
 )
 
-__all__ = ["Evaluation", "RunResult", "train"]
-
 DISK_ERRORS = (
     errno.ENOSPC,
     errno.EDQUOT,

@@ -35,16 +35,6 @@ from videoclip.files import atomic_folder, write_json, write_text
 from videoclip.model import hub
 from videoclip.model.videoclip import VideoCLIP
 
-__all__ = [
-    "Checkpoint",
-    "Position",
-    "RunFolder",
-    "differences",
-    "read_checkpoint",
-    "read_log",
-    "write_checkpoint",
-]
-
 COMPLETE = "COMPLETE"
 FREE_SETTINGS = frozenset(
     {"keep_checkpoints", "num_workers", "save_every_updates", "save_every_seconds", "plan.teacher"}

@@ -29,20 +29,6 @@ from videoclip.training.optim import build_optimizer, clip_gradients, freeze, le
 from videoclip.training.performance import step_flops, trained_towers
 from videoclip.training.run_folder import Position
 
-__all__ = [
-    "ADVICE",
-    "BatchSource",
-    "Embed",
-    "Loss",
-    "Purpose",
-    "Step",
-    "Trainer",
-    "autocast",
-    "embed_batch",
-    "generator",
-    "train_epoch",
-]
-
 LOWEST_TEMPERATURE = 0.01
 """Without a floor the softmax can sharpen for ever. Source: CLIP (arXiv 2103.00020)."""
 ADVICE = (
