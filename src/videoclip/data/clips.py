@@ -92,19 +92,18 @@ def draw_clip_pair(
     """
     if not len(narration) or num_seconds < 1:
         raise DataError("clip pairs need a video with at least one cue and one second of features")
-    if config.strategy == "start":
-        return _draw_start(narration, num_seconds, config, max_tokens, rng)
+    if config.strategy == "start":  # nothing is random: no cue is to the left of the first one
+        text = _grow_text_clip(narration, 0, max_tokens, config, rng)
+        return _aligned_pair(narration, *text, num_seconds, config)
     draw = _STRATEGIES[config.strategy]
-    best = draw(narration, num_seconds, config, rng)
-    if config.min_iou > 0:
-        highest = overlap_ratio(narration, best)
-        for _ in range(config.max_iou_tries - 1):
-            if highest >= config.min_iou:
-                break
-            pair = draw(narration, num_seconds, config, rng)
-            if (ratio := overlap_ratio(narration, pair)) > highest:
-                best, highest = pair, ratio
-    return best
+    tries: list[ClipPair] = []
+    while True:
+        pair = draw(narration, num_seconds, config, rng)
+        if config.min_iou <= 0 or overlap_ratio(narration, pair) >= config.min_iou:
+            return pair
+        tries.append(pair)
+        if len(tries) >= config.max_iou_tries:
+            return max(tries, key=lambda pair: overlap_ratio(narration, pair))
 
 
 def clip_tokens(narration: Narration, pair: ClipPair, max_tokens: int) -> np.ndarray:
@@ -152,17 +151,6 @@ def _draw_aligned(
 ) -> ClipPair:
     """Draw a strictly aligned pair: the first seconds of the text clip's span."""
     return _aligned_pair(narration, *_draw_text_clip(narration, config, rng), num_seconds, config)
-
-
-def _draw_start(
-    narration: Narration, num_seconds: int, config: ClipConfig, max_tokens: int, rng: Generator
-) -> ClipPair:
-    """Return the strictly aligned pair of the first cues, as many as fill the text.
-
-    Nothing is random: there is no cue to the left of the first one.
-    """
-    first, stop = _grow_text_clip(narration, 0, max_tokens, config, rng)
-    return _aligned_pair(narration, first, stop, num_seconds, config)
 
 
 def _draw_mil_nce(
