@@ -6,6 +6,7 @@ formats it as a file, by default like the automatic captions of a video site.
 
 from __future__ import annotations
 
+import textwrap
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -189,16 +190,12 @@ def webvtt(cues: Sequence[SpokenCue], rolling: bool = True) -> str:
 def _lines(cues: Sequence[SpokenCue]) -> Iterator[tuple[float, float, list[str]]]:
     """Break cues into caption lines and give each its share of the time."""
     for cue in cues:
-        lines: list[list[str]] = [[]]
-        for word in cue.text.split():
-            if lines[-1] and len(" ".join([*lines[-1], word])) > _MAX_LINE_CHARACTERS:
-                lines.append([])
-            lines[-1].append(word)
         per_word = (cue.end - cue.start) / len(cue.text.split())
         start = cue.start
-        for line in lines:
-            end = start + per_word * len(line)
-            yield start, end, line
+        for line in textwrap.wrap(cue.text, _MAX_LINE_CHARACTERS, break_on_hyphens=False):
+            words = line.split()
+            end = start + per_word * len(words)
+            yield start, end, words
             start = end
 
 
