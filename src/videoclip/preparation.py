@@ -6,7 +6,6 @@ model is given, from its speech.
 
 from __future__ import annotations
 
-import html
 import json
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Literal
 
 from videoclip.data.captions import Cue, clean_cues, clean_text
 from videoclip.data.embedded import read_embedded_subtitles
-from videoclip.data.subtitles import pair_subtitles, parse_subtitles
+from videoclip.data.subtitles import pair_subtitles, parse_subtitles, to_webvtt
 from videoclip.errors import VideoCLIPError
 from videoclip.features.decode import probe
 from videoclip.features.extract import find_videos, name_videos
@@ -279,21 +278,13 @@ def find_outliers(offsets: Mapping[str, float]) -> dict[str, float]:
 
 def write_vtt(path: Path, cues: Sequence[Cue]) -> None:
     """Write cues as a WebVTT file, atomically."""
-    blocks = [
-        f"{_stamp(cue.start)} --> {_stamp(cue.end)}\n{html.escape(cue.text, quote=False)}\n"
-        for cue in cues
-    ]
-    write_text(path, "\n".join(["WEBVTT\n", *blocks]))
+    write_text(path, to_webvtt(cues))
 
 
 def write_captions(path: Path, captions: Mapping[str, Sequence[Cue]]) -> None:
     """Write the cues of many videos in the format of HowTo100M's raw_caption.json, atomically."""
     table = {
-        video_id: {
-            "start": [cue.start for cue in cues],
-            "end": [cue.end for cue in cues],
-            "text": [cue.text for cue in cues],
-        }
+        video_id: {key: [getattr(cue, key) for cue in cues] for key in ("start", "end", "text")}
         for video_id, cues in captions.items()
     }
     write_text(path, json.dumps(table, ensure_ascii=False))
@@ -307,10 +298,3 @@ def _seconds_covered(cues: Sequence[Cue], duration: float) -> float:
         covered += max(0.0, end - max(cue.start, reached))
         reached = max(reached, end)
     return covered
-
-
-def _stamp(seconds: float) -> str:
-    milliseconds = round(seconds * 1000)
-    minutes, milliseconds = divmod(milliseconds, 60_000)
-    whole, milliseconds = divmod(milliseconds, 1000)
-    return f"{minutes // 60:02}:{minutes % 60:02}:{whole:02}.{milliseconds:03}"

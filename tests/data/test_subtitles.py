@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from videoclip.data.captions import Cue
 from videoclip.data.subtitles import (
     find_narrations,
-    find_subtitles,
     pair_subtitles,
     parse_subtitles,
     read_subtitles,
@@ -242,7 +241,7 @@ def test_subtitles_are_found_beside_a_video(tmp_path):
     found = {
         video: subtitles and subtitles.name
         for video in ("a.mp4", "b.mp4", "c.mp4", "c [x]*.mkv", "d.mp4")
-        for subtitles in [find_subtitles(tmp_path / video)]
+        for subtitles in pair_subtitles([tmp_path / video]).values()
     }
     assert found == {
         "a.mp4": "a.en-US.srt",
@@ -253,7 +252,7 @@ def test_subtitles_are_found_beside_a_video(tmp_path):
     }
     videos = [tmp_path / "a.mp4", tmp_path / "none/x.mp4"]
     assert pair_subtitles(videos) == {videos[0]: tmp_path / "a.en-US.srt", videos[1]: None}
-    assert find_subtitles(str(tmp_path / "b.mp4")) == tmp_path / "b.srt"
+    assert pair_subtitles([tmp_path / "b.mp4"]) == {tmp_path / "b.mp4": tmp_path / "b.srt"}
 
 
 def test_subtitles_are_found_by_id_in_any_folder(tmp_path):

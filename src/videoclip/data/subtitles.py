@@ -1,4 +1,4 @@
-"""Reading subtitle files: .srt, .vtt, .ass, .ssa, and the JSON of transcribers and video sites.
+"""Subtitle files: reading .srt, .vtt, .ass, .ssa and JSON of many kinds, and writing WebVTT.
 
 SRT and WebVTT are parsed here rather than by pysubs2, which appends WebVTT comments and cue names
 to the previous cue, reads a text line with two word times as a new cue, and has no line numbers.
@@ -7,6 +7,7 @@ to the previous cue, reads a text line with two word times as a new cue, and has
 from __future__ import annotations
 
 import codecs
+import html
 import json
 import math
 import re
@@ -18,6 +19,7 @@ from typing import Any
 
 import charset_normalizer
 import pysubs2
+from pysubs2.formats.webvtt import WebVTTFormat
 
 from videoclip.data.captions import Cue, clean_cues
 from videoclip.errors import DataError
@@ -29,7 +31,7 @@ _TIME = r"(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?"
 _SPAN = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s|$)")
 _COMMENT = re.compile(r"(NOTE|STYLE|REGION)\b")
 _NOT_WESTERN = {"Croatian", "Czech", "Hungarian", "Polish", "Romanian", "Slovak", "Slovene"}
-_LANGUAGE = re.compile(r"[a-z]{2,3}(?:[-_.][a-z0-9]+)*", re.IGNORECASE)
+_LANGUAGE = re.compile(r"[a-z]{2,3}(?:[-_.][a-z0-9]+)*")
 
 
 def read_subtitles(path: Path | str) -> list[Cue]:
@@ -60,17 +62,11 @@ def parse_subtitles(path: Path | str) -> list[Cue]:
     return list(_parse_timed_text(text, path))
 
 
-def find_subtitles(video: Path | str) -> Path | None:
-    """Return the subtitle file beside a video: `name.vtt`, else `name.en.vtt`, or None.
+def pair_subtitles(videos: Iterable[Path]) -> dict[Path, Path | None]:
+    """Return the subtitle file beside each video: `name.vtt`, else `name.en.vtt`, or None.
 
     A name without a language is preferred, then English, then the order of `SUBTITLE_SUFFIXES`.
-    For many videos use `pair_subtitles`, which lists each folder once.
     """
-    return pair_subtitles([Path(video)])[Path(video)]
-
-
-def pair_subtitles(videos: Iterable[Path]) -> dict[Path, Path | None]:
-    """Return the subtitle file beside each video, or None; see `find_subtitles`."""
     videos = list(videos)
     folders = {video.parent for video in videos}
     files = {f: _by_stem(f.iterdir() if f.is_dir() else ()) for f in folders}
@@ -92,13 +88,10 @@ def find_narrations(folder: Path | str, video_ids: Iterable[str]) -> dict[str, P
     found: dict[str, Path | None] = {}
     for video_id in video_ids:
         *parents, name = video_id.split("/")
-        beside: defaultdict[Path, list[Path]] = defaultdict(list)
-        for file in files[name]:
-            if not parents or file.parent.parts[-len(parents) :] == tuple(parents):
-                beside[file.parent].append(file)
-        shallow_first = sorted(beside, key=lambda place: (len(place.parts), place))
-        best = (_best(name, beside[place]) for place in shallow_first)
-        found[video_id] = next((file for file in best if file), None)
+        place = tuple(parents)
+        found[video_id] = _best(
+            name, (f for f in files[name] if f.parts[-1 - len(place) : -1] == place)
+        )
     return found
 
 
@@ -114,19 +107,15 @@ def _by_stem(files: Iterable[Path]) -> defaultdict[str, list[Path]]:
 
 
 def _best(stem: str, files: Iterable[Path]) -> Path | None:
-    ranked = [(rank, file) for file in files if (rank := _rank(stem, file)) is not None]
-    return min(ranked)[1] if ranked else None
-
-
-def _rank(stem: str, file: Path) -> tuple[int, int] | None:
-    """Return the rank of a file for a video of this stem, smaller is better; None: no match."""
-    kind = SUBTITLE_SUFFIXES.index(file.suffix.lower())
-    language = file.stem.removeprefix(stem).removeprefix(".")
-    if not language:
-        return 0, kind
-    if not _LANGUAGE.fullmatch(language):
-        return None
-    return (1 if language.lower().startswith("en") else 2), kind
+    """Return the subtitle file to prefer for a video of this stem: least deep, then best named."""
+    ranked = []
+    for file in files:
+        language = file.stem.removeprefix(stem).removeprefix(".").lower()
+        if not language or _LANGUAGE.fullmatch(language):
+            choice = 0 if not language else 1 if language.startswith("en") else 2
+            kind = SUBTITLE_SUFFIXES.index(file.suffix.lower())
+            ranked.append((len(file.parts), file.parent, choice, kind, file))
+    return min(ranked)[-1] if ranked else None
 
 
 def read_text(path: Path) -> str:
@@ -226,12 +215,13 @@ def _parse_json(text: str, path: Path) -> Iterator[Cue]:
         raise DataError(
             "is not a known caption format; expected segments with start, end and text", path
         )
-    for i, (start, end, words) in enumerate(rows):
+    for number, (start, end, words) in enumerate(rows, start=1):
         if words is None or isinstance(words, float):  # HowTo100M writes NaN for no text
             continue
-        times = [t for t in (start, end) if isinstance(t, (int, float)) and math.isfinite(t)]
-        if len(times) < 2 or not isinstance(words, str):
-            raise DataError(f"segment {i + 1} needs a start and an end in seconds and a text", path)
+        if not _are_numbers(start, end) or not isinstance(words, str):
+            raise DataError(
+                f"segment {number} needs a start and an end in seconds and a text", path
+            )
         yield Cue(float(start), float(end), words)
 
 
@@ -253,17 +243,33 @@ def _json_rows(content: Any) -> Sequence[tuple[Any, Any, Any]] | None:
 
 
 def _segment_row(row: dict[str, Any]) -> tuple[Any, Any, Any]:
-    start, end = row.get("start"), row.get("end")
-    if end is None and isinstance(start, (int, float)):
-        duration = row.get("duration")
-        end = start + duration if isinstance(duration, (int, float)) else None
+    start: Any = row.get("start")
+    end, duration = row.get("end"), row.get("duration")
+    if end is None and _are_numbers(start, duration):
+        end = start + duration
     return start, end, row.get("text")
 
 
 def _json3_row(event: dict[str, Any]) -> tuple[Any, Any, Any]:
-    start, duration = event.get("tStartMs"), event.get("dDurationMs", 0)
+    start: Any = event.get("tStartMs")
+    duration = event.get("dDurationMs", 0)
     pieces = (piece.get("utf8") for piece in event["segs"] if isinstance(piece, dict))
     words = "".join(piece for piece in pieces if isinstance(piece, str))
-    if not isinstance(start, (int, float)) or not isinstance(duration, (int, float)):
+    if not _are_numbers(start, duration):
         return None, None, words
     return start / 1000, (start + duration) / 1000, words
+
+
+def _are_numbers(*values: Any) -> bool:
+    return all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
+
+
+def to_webvtt(cues: Iterable[Cue]) -> str:
+    """Return cues as the text of a WebVTT file."""
+    time = WebVTTFormat.ms_to_timestamp
+    blocks = [
+        f"{time(round(cue.start * 1000))} --> {time(round(cue.end * 1000))}\n"
+        f"{html.escape(cue.text, quote=False)}\n"
+        for cue in cues
+    ]
+    return "\n".join(["WEBVTT\n", *blocks])

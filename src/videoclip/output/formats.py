@@ -6,10 +6,11 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from videoclip.data import subtitles
+from videoclip.data.captions import Cue
 from videoclip.errors import DataError
 from videoclip.output.edl import choose_rate, to_edl, to_fcpxml
 from videoclip.output.timecode import FrameRate
@@ -145,11 +146,8 @@ def to_webvtt(moments: Sequence[Moment]) -> str:
     Raises:
         DataError: If the moments are of several videos.
     """
-    cues = []
-    for moment in _of_one_video(moments):
-        times = f"{_webvtt_time(moment.start)} --> {_webvtt_time(moment.end)}"
-        cues.append(f"{times}\n{escape(_chapter_title(moment), quote=False)}\n")
-    return "\n".join(["WEBVTT\n", *cues])
+    chapters = _of_one_video(moments)
+    return subtitles.to_webvtt(Cue(m.start, m.end, _chapter_title(m)) for m in chapters)
 
 
 def to_youtube(moments: Sequence[Moment]) -> str:
@@ -185,12 +183,6 @@ def _of_one_video(moments: Sequence[Moment]) -> list[Moment]:
 def _chapter_title(moment: Moment) -> str:
     """The label in one line."""
     return " ".join(moment.label.split()) or NO_LABEL
-
-
-def _webvtt_time(seconds: float) -> str:
-    minutes, milliseconds = divmod(round(seconds * 1000), 60_000)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:02d}:{minutes:02d}:{milliseconds // 1000:02d}.{milliseconds % 1000:03d}"
 
 
 def _youtube_time(second: int) -> str:
