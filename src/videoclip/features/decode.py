@@ -48,6 +48,11 @@ class Resize:
 
     interpolation: Interpolation
 
+    def __post_init__(self) -> None:
+        smallest = min(side for side in vars(self).values() if isinstance(side, int))
+        if smallest < 1:
+            raise ConfigError(f"side lengths must be at least 1 pixel, got {smallest}")
+
     def scaled(self, width: int, height: int) -> tuple[int, int]:
         """Return the (width, height) to which a frame of the given size is scaled."""
         raise NotImplementedError
@@ -66,9 +71,6 @@ class Squash(Resize):
     height: int
     interpolation: Interpolation = "area"
 
-    def __post_init__(self) -> None:
-        _check_sizes(self.width, self.height)
-
     def scaled(self, width: int, height: int) -> tuple[int, int]:
         """Return the scaled (width, height)."""
         return self.width, self.height
@@ -80,9 +82,6 @@ class Fit(Resize):
 
     longest_side: int
     interpolation: Interpolation = "area"
-
-    def __post_init__(self) -> None:
-        _check_sizes(self.longest_side)
 
     def scaled(self, width: int, height: int) -> tuple[int, int]:
         """Return the scaled (width, height)."""
@@ -97,12 +96,10 @@ class ShorterSide(Resize):
     size: int
     interpolation: Interpolation = "area"
 
-    def __post_init__(self) -> None:
-        _check_sizes(self.size)
-
     def scaled(self, width: int, height: int) -> tuple[int, int]:
         """Return the scaled (width, height)."""
-        return _scale_shorter_side(width, height, self.size)
+        scale = self.size / min(width, height)
+        return max(self.size, round(width * scale)), max(self.size, round(height * scale))
 
 
 @dataclass(frozen=True)
@@ -114,7 +111,7 @@ class CentreCrop(Resize):
     interpolation: Interpolation = "area"
 
     def __post_init__(self) -> None:
-        _check_sizes(self.shorter_side, self.size)
+        super().__post_init__()
         if self.size > self.shorter_side:
             raise ConfigError(
                 f"cannot crop {self.size} pixels from a shorter side of {self.shorter_side}"
@@ -122,7 +119,7 @@ class CentreCrop(Resize):
 
     def scaled(self, width: int, height: int) -> tuple[int, int]:
         """Return the scaled (width, height)."""
-        return _scale_shorter_side(width, height, self.shorter_side)
+        return ShorterSide(self.shorter_side).scaled(width, height)
 
     @property
     def crop(self) -> int | None:
@@ -372,13 +369,3 @@ def _video(path: str | Path) -> _Video:
     except OSError:
         return _Video(path, 0, 0)  # which raises the reason
     return _latest_video(path, status.st_size, status.st_mtime_ns)
-
-
-def _scale_shorter_side(width: int, height: int, size: int) -> tuple[int, int]:
-    scale = size / min(width, height)
-    return max(size, round(width * scale)), max(size, round(height * scale))
-
-
-def _check_sizes(*sizes: int) -> None:
-    if min(sizes) < 1:
-        raise ConfigError(f"side lengths must be at least 1 pixel, got {min(sizes)}")

@@ -18,7 +18,7 @@ from torch import nn
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.errors import ConfigError
 from videoclip.features.backbones import Backbone, keyframe_fingerprint
-from videoclip.features.decode import Frame, Mode, sample_frames
+from videoclip.features.decode import Frame, Mode, Resize, sample_frames
 from videoclip.types import FloatArray
 
 
@@ -30,17 +30,15 @@ class FrameBackbone(ABC):
         spec: What its features are.
         frames_per_second: Rate at which frames are sampled.
         frames_per_feature: Frames that make one feature.
+        frames_per_batch: Frames given to `embed_frames` at once, a multiple of
+            `frames_per_feature`.
     """
 
     name: str
     spec: FeatureSpec
     frames_per_second: float = 1.0
     frames_per_feature: int = 1
-
-    @property
-    def frames_per_batch(self) -> int:
-        """Frames given to `embed_frames` at once, a multiple of `frames_per_feature`."""
-        return self.frames_per_feature
+    frames_per_batch: int = 1
 
     @abstractmethod
     def prepare(self, frame: Frame) -> NDArray[np.uint8]:
@@ -72,12 +70,31 @@ class NetworkBackbone(FrameBackbone):
         network: Frozen; moved to the device and put into eval mode.
         source: What `load` took; None where the module has one source only.
         device: Torch device to compute on.
+
+    Attributes:
+        resize: How frames get the size that the network takes.
     """
+
+    resize: Resize
 
     def __init__(self, network: nn.Module, source: str | None, device: str) -> None:
         self.network: Any = network.to(device).eval()
         self.source = source
         self.device = device
+
+    def prepare(self, frame: Frame) -> NDArray[np.uint8]:
+        """Scale and crop a frame by `resize`: (H, W, 3)."""
+        return frame.rgb(self.resize)
+
+    def make_spec(self, dim: int, preprocessing: object, normalized: bool = False) -> FeatureSpec:
+        """Return what the features are; see `fingerprint` for the preprocessing."""
+        return FeatureSpec(
+            dim=dim,
+            features_per_second=self.frames_per_second / self.frames_per_feature,
+            backbone=self.name,
+            normalized=normalized,
+            fingerprint=fingerprint(self.network, preprocessing),
+        )
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle as the source to load again, without weights."""

@@ -39,7 +39,7 @@ def test_words_and_text_embeddings_match_the_release(backbone, golden, facts):
 
 def test_features_are_unit_vectors_of_thirty_frames_each(backbone, video, monkeypatch):
     small = CentreCrop(64, 64)
-    monkeypatch.setattr(s3d, "RESIZE", small)
+    monkeypatch.setattr(backbone, "resize", small)
     features = np.concatenate(list(backbone.features_for(video)))
 
     frames = [frame.rgb(small) for frame in sample_frames(video, 30)]
@@ -55,9 +55,9 @@ def test_features_are_unit_vectors_of_thirty_frames_each(backbone, video, monkey
 
 
 def test_long_videos_come_in_chunks(backbone, video, monkeypatch):
-    monkeypatch.setattr(s3d, "RESIZE", CentreCrop(64, 64))
+    monkeypatch.setattr(backbone, "resize", CentreCrop(64, 64))
     whole = np.concatenate(list(backbone.features_for(video)))
-    monkeypatch.setattr(s3d, "SECONDS_PER_BATCH", 1)
+    monkeypatch.setattr(backbone, "frames_per_batch", 30)
     chunks = list(backbone.features_for(video))
     assert [chunk.shape for chunk in chunks] == [(1, 512), (1, 512)]
     np.testing.assert_allclose(np.concatenate(chunks), whole, atol=1e-6)

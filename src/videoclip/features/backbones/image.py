@@ -22,14 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from videoclip.data.feature_store import FeatureSpec
 from videoclip.errors import CheckpointError, ConfigError, MissingExtraError
-from videoclip.features.decode import CentreCrop, Frame, Interpolation, Resize, Squash
+from videoclip.features.decode import CentreCrop, Interpolation, Resize, Squash
 from videoclip.features.frame_backbone import NetworkBackbone, fingerprint
 from videoclip.files import write_json
 from videoclip.types import FloatArray
-
-FRAMES_PER_BATCH = 16
 
 INTERPOLATIONS: dict[int, Interpolation] = {1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "area"}
 """Pillow's numbers for scaling filters, as image processors store them."""
@@ -89,6 +86,8 @@ class ImageBackbone(NetworkBackbone):
             token stands in.
     """
 
+    frames_per_batch = 16
+
     def __init__(
         self,
         source: str,
@@ -100,33 +99,19 @@ class ImageBackbone(NetworkBackbone):
     ) -> None:
         super().__init__(network.float(), source, device)
         self.name = f"image:{source}"
-        self.preprocessing = preprocessing
+        self.preprocessing, self.resize = preprocessing, preprocessing.resize
         self.has_pooler = has_pooler
         self.has_text = hasattr(network, "get_text_features")
         if not has_pooler:
             self.network.pooler = None  # random numbers that nothing reads
         # The configurations name the width in many ways; the features of a black frame show it.
         black = np.zeros((1, *size_of(preprocessing.resize), 3), dtype=np.uint8)
-        self.spec = FeatureSpec(
-            dim=self.embed_frames(black).shape[1],
-            features_per_second=self.frames_per_second,
-            backbone=self.name,
-            normalized=self.has_text,
-            fingerprint=self.fingerprint(),
-        )
-
-    @property
-    def frames_per_batch(self) -> int:
-        """Frames per forward pass."""
-        return FRAMES_PER_BATCH
+        dim = self.embed_frames(black).shape[1]
+        self.spec = self.make_spec(dim, (preprocessing, has_pooler), normalized=self.has_text)
 
     def fingerprint(self) -> str:
         """Return the fingerprint of the weights as they are now, and of the preprocessing."""
         return fingerprint(self.network, (self.preprocessing, self.has_pooler))
-
-    def prepare(self, frame: Frame) -> NDArray[np.uint8]:
-        """Scale a frame to the model's size: (H, W, 3)."""
-        return frame.rgb(self.preprocessing.resize)
 
     def embed_frames(self, frames: NDArray[np.uint8]) -> FloatArray:
         """Turn RGB frames (n, H, W, 3) of the model's size into features (n, D)."""

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from videoclip.data.feature_store import FeatureSpec
-from videoclip.features.decode import Frame, Squash
+from videoclip.features.decode import Squash
 from videoclip.features.efficientnet import MAP_CHANNELS, EfficientNetLite0, load_packaged
 from videoclip.features.flow import flow
-from videoclip.features.frame_backbone import NetworkBackbone, fingerprint
+from videoclip.features.frame_backbone import NetworkBackbone
 from videoclip.types import FloatArray
 
 FRAMES_PER_FEATURE = 5
@@ -53,37 +52,24 @@ class MotionBackbone(NetworkBackbone):
     name = "motion"
     frames_per_second = FRAMES_PER_FEATURE
     frames_per_feature = FRAMES_PER_FEATURE
+    resize = RESIZE
 
     def __init__(
         self, network: EfficientNetLite0, source: str | None = None, device: str = "cpu"
     ) -> None:
         super().__init__(network, source, device)
-        self.spec = FeatureSpec(
-            dim=FEATURE_DIM,
-            features_per_second=1.0,
-            backbone=self.name,
-            normalized=False,
-            fingerprint=fingerprint(
-                network, (FRAMES_PER_FEATURE, RESIZE, GRID, FLOW_SIDE, FLOW_GRID, FASTEST)
-            ),
+        seconds = SECONDS_PER_BATCH if device == "cpu" else SECONDS_PER_BATCH_ON_GPU
+        self.frames_per_batch = seconds * FRAMES_PER_FEATURE
+        self.spec = self.make_spec(
+            FEATURE_DIM, (FRAMES_PER_FEATURE, RESIZE, GRID, FLOW_SIDE, FLOW_GRID, FASTEST)
         )
-
-    @property
-    def frames_per_batch(self) -> int:
-        """Frames per forward pass."""
-        seconds = SECONDS_PER_BATCH if self.device == "cpu" else SECONDS_PER_BATCH_ON_GPU
-        return seconds * FRAMES_PER_FEATURE
-
-    def prepare(self, frame: Frame) -> NDArray[np.uint8]:
-        """Scale a frame to (128, 128, 3)."""
-        return frame.rgb(RESIZE)
 
     def embed_frames(self, frames: NDArray[np.uint8]) -> FloatArray:
         """Turn frames (5n, 128, 128, 3) of n seconds into features (n, 1408).
 
         A last second that lacks frames stands still at its last one.
         """
-        size = FRAMES_PER_FEATURE * SECONDS_PER_BATCH if self.device == "cpu" else len(frames)
+        size = self.frames_per_batch
         parts = [self._embed(frames[i : i + size]) for i in range(0, len(frames), size)]
         return np.concatenate(parts)
 

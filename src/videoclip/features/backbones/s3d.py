@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from videoclip.data.feature_store import FeatureSpec
 from videoclip.errors import CheckpointError
-from videoclip.features.decode import CentreCrop, Frame
-from videoclip.features.frame_backbone import NetworkBackbone, fingerprint
+from videoclip.features.decode import CentreCrop
+from videoclip.features.frame_backbone import NetworkBackbone
 from videoclip.features.s3d_network import S3D, S3D_DIM
 from videoclip.files import write_json, write_text
 from videoclip.types import FloatArray
@@ -61,6 +60,8 @@ class S3DBackbone(NetworkBackbone):
     name = "s3d"
     frames_per_second = FRAMES_PER_SECOND
     frames_per_feature = FRAMES_PER_SECOND
+    frames_per_batch = SECONDS_PER_BATCH * FRAMES_PER_SECOND
+    resize = RESIZE
 
     def __init__(
         self, network: S3D, words: Sequence[str], source: str, device: str = "cpu"
@@ -70,22 +71,7 @@ class S3DBackbone(NetworkBackbone):
         # Row 0 is padding, so the last word of a list as long as the table has no vector.
         self.word_ids = {word: i for i, word in enumerate(words, start=1) if i < num_rows}
         preprocessing = (FRAMES_PER_SECOND, RESIZE, "unit length")
-        self.spec = FeatureSpec(
-            dim=S3D_DIM,
-            features_per_second=1.0,
-            backbone=self.name,
-            normalized=True,
-            fingerprint=fingerprint(network, preprocessing),
-        )
-
-    @property
-    def frames_per_batch(self) -> int:
-        """Frames per forward pass."""
-        return SECONDS_PER_BATCH * FRAMES_PER_SECOND
-
-    def prepare(self, frame: Frame) -> NDArray[np.uint8]:
-        """Scale and crop a frame to (224, 224, 3)."""
-        return frame.rgb(RESIZE)
+        self.spec = self.make_spec(S3D_DIM, preprocessing, normalized=True)
 
     def embed_frames(self, frames: NDArray[np.uint8]) -> FloatArray:
         """Turn RGB frames (30 n, 224, 224, 3) into features (n, 512) of unit length.

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from videoclip.data.feature_store import FeatureSpec
 from videoclip.features.decode import Frame, ShorterSide
 from videoclip.features.efficientnet import FEATURE_DIM, EfficientNetLite0, load_packaged
-from videoclip.features.frame_backbone import NetworkBackbone, fingerprint
+from videoclip.features.frame_backbone import NetworkBackbone
 from videoclip.types import FloatArray
 
 CROP_SIZE = 224
@@ -28,29 +27,20 @@ class StarterBackbone(NetworkBackbone):
     """EfficientNet-Lite0 on one frame a second; see `NetworkBackbone` for its arguments."""
 
     name = "starter"
+    resize = RESIZE
 
     def __init__(
         self, network: EfficientNetLite0, source: str | None = None, device: str = "cpu"
     ) -> None:
         super().__init__(network, source, device)
-        self.spec = FeatureSpec(
-            dim=FEATURE_DIM,
-            features_per_second=self.frames_per_second,
-            backbone=self.name,
-            normalized=False,
-            fingerprint=fingerprint(
-                network, (self.frames_per_second, RESIZE, CROP_SIZE, NUM_CROPS)
-            ),
+        self.frames_per_batch = FRAMES_PER_BATCH if device == "cpu" else FRAMES_PER_BATCH_ON_GPU
+        self.spec = self.make_spec(
+            FEATURE_DIM, (self.frames_per_second, RESIZE, CROP_SIZE, NUM_CROPS)
         )
-
-    @property
-    def frames_per_batch(self) -> int:
-        """Frames per forward pass."""
-        return FRAMES_PER_BATCH if self.device == "cpu" else FRAMES_PER_BATCH_ON_GPU
 
     def prepare(self, frame: Frame) -> NDArray[np.uint8]:
         """Scale a frame and cut its crops: (3, 224, 224, 3)."""
-        return crops_along(frame.rgb(RESIZE))
+        return crops_along(super().prepare(frame))
 
     def embed_frames(self, frames: NDArray[np.uint8]) -> FloatArray:
         """Turn crops (n, 3, 224, 224, 3) of RGB frames into features (n, 1280): their means."""
