@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 from types import SimpleNamespace
 
@@ -32,6 +33,16 @@ def test_it_adds_then_skips(extract, tmp_path, capsys):
     assert "0 added (0 s of video, 0x real time), 1 already there" in capsys.readouterr().out
     with FeatureStore.open(tmp_path / "store") as store:
         assert store.video_ids == ["a"]
+
+
+def test_the_speed_is_shown_within_a_video_on_a_terminal(extract, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert extract() == 0
+    lines = [line.removesuffix("\x1b[K") for line in capsys.readouterr().err.split("\r")]
+    assert lines[1] == "0 of 1 videos"
+    assert re.fullmatch(r"0 of 1 videos, 1 s of video, [\d,]+x real time", lines[2])
+    assert re.fullmatch(r"0 of 1 videos, 2 s of video, [\d,]+x real time", lines[3])
+    assert re.fullmatch(r"1 of 1 videos, 2 s of video, [\d,]+x real time\x1b\[K\n", lines[4])
 
 
 def test_failures_are_listed_and_the_rest_is_done(extract, tmp_path, capsys):

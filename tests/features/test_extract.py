@@ -70,13 +70,14 @@ def test_every_video_ends_in_the_store_or_in_the_list(store, videos, tmp_path, n
     (videos / "text.mp4").write_text("not a video")
     write_video(videos / "nan.mp4", 10)
     (tmp_path / "empty").mkdir()
-    steps = []
+    steps, seconds = [], []
     report = extract_features(
         [videos, tmp_path / "none.mp4", tmp_path / "empty"],
         store,
         MeanColour(),
         num_workers=num_workers,
         on_progress=lambda *step: steps.append(step),
+        on_video_seconds=seconds.append,
     )
     assert sorted(report.done) == sorted(store.video_ids) == ["a", "b", "c"]
     assert report.skipped == ()
@@ -91,6 +92,7 @@ def test_every_video_ends_in_the_store_or_in_the_list(store, videos, tmp_path, n
     assert steps[0] == (0, 7)
     assert steps[-1] == (7, 7)
     assert sorted(steps) == steps
+    assert seconds == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]  # nan.mp4 is computed, then refused
     assert str(report).startswith("3 added (6 s of video, ")
     assert str(report).endswith("x real time), 0 already there, 4 failed")
     again = extract_features([videos], store, MeanColour(), num_workers=0)
@@ -142,13 +144,15 @@ def test_a_worker_serves_until_the_other_side_is_gone(videos, monkeypatch):
     import pickle
 
     ours, theirs = Pipe()
-    events = []
+    events, chunks = [], []
 
     def drive():
         assert ours.recv() is True
         for path in (videos / "c.mp4", videos / "none.mp4"):
             ours.send(path)
-            events.append(ours.recv())
+            while isinstance(event := ours.recv(), int):
+                chunks.append(event)
+            events.append(event)
         ours.close()
 
     monkeypatch.setattr(signal, "signal", lambda number, handler: None)
@@ -159,6 +163,7 @@ def test_a_worker_serves_until_the_other_side_is_gone(videos, monkeypatch):
     computed, failed = events
     assert isinstance(computed, Computed)
     assert computed.features.shape == (1, 3)
+    assert chunks == [1]
     assert failed == Failed(videos / "none.mp4", "no such file")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import dataclass
 
 from videoclip.cli import options
@@ -32,15 +33,39 @@ class Extract:
         from videoclip.features.extract import extract_features
 
         backbone = load_backbone(self.backbone, self.device)
+        line = _ProgressLine() if sys.stderr.isatty() else None
         with FeatureStore.open_or_create(self.features, backbone.spec) as store:
             report = extract_features(
                 self.videos,
                 store,
                 backbone,
                 num_workers=self.workers,
-                on_progress=options.progress_line("videos"),
+                on_progress=line.set_videos if line else None,
+                on_video_seconds=line.set_seconds if line else None,
             )
+        if line:
+            print(file=sys.stderr)
         print(json.dumps(report.as_dict(), indent=2) if self.json else f"{self.features}: {report}")
         for path, reason in report.failed.items():
             print(f"videoclip: failed: {path}: {reason}", file=sys.stderr)
         return 1 if report.failed else 0
+
+
+class _ProgressLine:
+    """Prints "3 of 10 videos, 1,240 s of video, 35x real time" on stderr, and keeps it current."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._videos, self._speed = "", ""
+
+    def set_videos(self, done: int, total: int) -> None:
+        self._videos = f"{done:,} of {total:,} videos"
+        self._print()
+
+    def set_seconds(self, seconds: float) -> None:
+        speed = seconds / (time.monotonic() - self._started)
+        self._speed = f", {seconds:,.0f} s of video, {speed:,.0f}x real time"
+        self._print()
+
+    def _print(self) -> None:
+        print(f"\r{self._videos}{self._speed}\x1b[K", end="", file=sys.stderr, flush=True)

@@ -33,8 +33,6 @@ VIDEO_SUFFIXES = frozenset(
 )
 """File name extensions of the videos that are looked for in folders."""
 NO_VIDEOS = "no videos in this folder"
-FIRST_ROWS = 256
-"""Features that the buffer of a video has room for at first."""
 
 
 @dataclass(frozen=True)
@@ -79,20 +77,14 @@ def find_videos(paths: Iterable[Path | str]) -> tuple[list[VideoFile], dict[Path
 
 
 def _search_folder(folder: str, found: dict[str, VideoFile], failed: dict[Path, str]) -> None:
-    folders = [folder]
-    while folders:
-        current = folders.pop()
-        try:
-            with os.scandir(current) as entries:
-                visible = [entry for entry in entries if not entry.name.startswith(".")]
-        except OSError as error:
-            failed[Path(current)] = os_reason(error)
-            continue
-        for entry in visible:
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(entry.path)
-            elif os.path.splitext(entry.name)[1].lower() in VIDEO_SUFFIXES:  # noqa: PTH122 - speed
-                _add_file(entry.path, found, failed)
+    def fail(error: OSError) -> None:
+        failed[Path(str(error.filename))] = os_reason(error)
+
+    for current, folders, files in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
+                _add_file(os.path.join(current, name), found, failed)  # noqa: PTH118 - speed
 
 
 def _add_file(path: str, found: dict[str, VideoFile], failed: dict[Path, str]) -> None:
@@ -139,46 +131,27 @@ def name_videos(paths: Sequence[Path]) -> dict[Path, str]:
     return {path: names[path] for path in dict.fromkeys(paths)}
 
 
-class FeatureBuffer:
-    """One array of features that doubles when it is full.
-
-    A list of chunks would fragment memory, since it is allocated between the large arrays of the
-    network: half a gigabyte for an hour of video.
+def features_of(
+    backbone: Backbone, path: Path, on_features: Callable[[int], None] = lambda num: None
+) -> FloatArray:
+    """Compute the features of one video, (T, D).
 
     Args:
-        dim: Width D of a feature.
-    """
-
-    def __init__(self, dim: int) -> None:
-        self._rows = np.empty((FIRST_ROWS, dim), dtype=np.float32)
-        self._num = 0
-
-    def append(self, chunk: FloatArray) -> None:
-        """Add features (n, D)."""
-        assert chunk.shape[1:] == self._rows.shape[1:], f"features of shape {chunk.shape}"
-        end = self._num + len(chunk)
-        if end > len(self._rows):
-            rows = np.empty((max(end, 2 * len(self._rows)), self._rows.shape[1]), dtype=np.float32)
-            rows[: self._num] = self._rows[: self._num]
-            self._rows = rows
-        self._rows[self._num : end] = chunk
-        self._num = end
-
-    def features(self) -> FloatArray:
-        """Return all of them, (T, D)."""
-        return self._rows[: self._num].copy()
-
-
-def features_of(backbone: Backbone, path: Path) -> FloatArray:
-    """Compute the features of one video, (T, D).
+        backbone: The frozen network.
+        path: The video.
+        on_features: Called with the number of new features of each chunk.
 
     Raises:
         DecodeError: If the video cannot be read.
     """
-    buffer = FeatureBuffer(backbone.spec.dim)
+    # One growing buffer: a list of chunks, allocated between the large arrays of the network, would
+    # fragment memory, by half a gigabyte for an hour of video.
+    buffer = bytearray()
     for chunk in backbone.features_for(path):
-        buffer.append(chunk)
-    return buffer.features()
+        assert chunk.shape[1:] == (backbone.spec.dim,), f"features of shape {chunk.shape}"
+        buffer += chunk.astype(np.float32).tobytes()
+        on_features(len(chunk))
+    return np.frombuffer(buffer, dtype=np.float32).reshape(-1, backbone.spec.dim)
 
 
 def compute_features(
@@ -186,6 +159,7 @@ def compute_features(
     paths: Sequence[Path],
     num_workers: int | None = 0,
     is_wanted: Callable[[Path], bool] = lambda path: True,
+    on_features: Callable[[int], None] = lambda num: None,
 ) -> Iterator[Computed | Failed]:
     """Compute the features of videos, yielding each as it comes.
 
@@ -194,6 +168,7 @@ def compute_features(
         paths: The videos.
         num_workers: As for `extract_features`.
         is_wanted: Called right before each video; False skips it.
+        on_features: Called in this process with the number of new features of each chunk.
 
     Raises:
         ConfigError: If `num_workers` is negative or the processes cannot start.
@@ -207,14 +182,16 @@ def compute_features(
         num_threads = max(1, num_cores() // max(1, num_workers))  # more cores than videos
     work = partial(_compute_one, backbone)
     if num_workers and paths:
-        yield from run_in_workers(work, paths, num_workers, num_threads, is_wanted)
+        yield from run_in_workers(work, paths, num_workers, num_threads, is_wanted, on_features)
     else:
-        yield from map(work, filter(is_wanted, paths))
+        yield from (work(path, on_features) for path in filter(is_wanted, paths))
 
 
-def _compute_one(backbone: Backbone, path: Path) -> Computed | Failed:
+def _compute_one(
+    backbone: Backbone, path: Path, on_features: Callable[[int], None]
+) -> Computed | Failed:
     try:
-        return Computed(path, features_of(backbone, path), probe(path))
+        return Computed(path, features_of(backbone, path, on_features), probe(path))
     except VideoCLIPError as error:
         return Failed(path, str(error).removeprefix(f"{path}: "))
 
@@ -256,6 +233,7 @@ def extract_features(
     *,
     num_workers: int | None = None,
     on_progress: OnProgress | None = None,
+    on_video_seconds: Callable[[float], None] | None = None,
 ) -> ExtractReport:
     """Add the features of videos to a store.
 
@@ -269,6 +247,8 @@ def extract_features(
         num_workers: Processes that compute, each on one core; 0: this process, with all its
             threads; None: one per core, or this process if there is but one video.
         on_progress: Called with the number of finished videos and of all videos.
+        on_video_seconds: Called with the seconds of video that were computed so far, whenever there
+            are more, so also within a video.
 
     Raises:
         IndexMismatchError: If the store holds other features than the backbone makes.
@@ -288,9 +268,17 @@ def extract_features(
         if on_progress is not None:
             on_progress(len(skipped) + len(done) + len(failed), len(names) + len(unread))
 
+    num_features = 0
+
+    def count_features(num: int) -> None:
+        nonlocal num_features
+        num_features += num
+        if on_video_seconds is not None:
+            on_video_seconds(num_features / backbone.spec.features_per_second)
+
     report_progress()
     failed.update(unread)
-    for result in compute_features(backbone, todo, num_workers):
+    for result in compute_features(backbone, todo, num_workers, on_features=count_features):
         reason = result.reason if isinstance(result, Failed) else _add(store, names, result)
         if reason:
             failed[result.path] = reason

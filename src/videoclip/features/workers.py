@@ -41,14 +41,16 @@ class Failed:
 
 
 Result: TypeAlias = Computed | Failed
+Work: TypeAlias = Callable[[Path, Callable[[int], None]], Result]
 
 
 def run_in_workers(
-    work: Callable[[Path], Result],
+    work: Work,
     paths: Sequence[Path],
     num_workers: int,
-    num_threads: int = 1,
-    is_wanted: Callable[[Path], bool] = lambda path: True,
+    num_threads: int,
+    is_wanted: Callable[[Path], bool],
+    on_features: Callable[[int], None],
 ) -> Iterator[Result]:
     """Work on each video in processes and yield the results as they come.
 
@@ -56,11 +58,13 @@ def run_in_workers(
     `if __name__ == "__main__"`.
 
     Args:
-        work: Computes the result of one video; pickled once for each process.
+        work: Computes the result of one video and reports the number of features of each chunk;
+            pickled once for each process.
         paths: The videos.
         num_workers: Processes; no more are started than there are videos.
         num_threads: Threads of torch in each process.
         is_wanted: Called in this process right before each video; False skips it.
+        on_features: Called in this process with what `work` reports.
 
     Raises:
         ConfigError: If the processes cannot start.
@@ -79,7 +83,11 @@ def run_in_workers(
             for connection in wait(list(busy)):
                 assert isinstance(connection, Connection)
                 worker = busy[connection]
-                yield worker.receive()
+                message = worker.receive()
+                if isinstance(message, int):
+                    on_features(message)
+                    continue
+                yield message
                 if not worker.alive:
                     worker.stop()
                     workers.remove(worker)
@@ -111,14 +119,14 @@ class _Worker:
         with suppress(ConnectionError):  # `receive` reports a dead process
             self.connection.send(path)
 
-    def receive(self) -> Result:
-        """Return the result of the video; `Failed` if the process has died."""
-        path, self.path = self.path, None
-        assert path is not None
+    def receive(self) -> int | Result:
+        """Return the number of new features, or the result; `Failed` if the process has died."""
+        assert self.path is not None
+        message: int | Result
         try:
             if not self._ready:
                 self._ready = bool(self.connection.recv())
-            result: Result = self.connection.recv()
+            message = self.connection.recv()
         except (EOFError, ConnectionError):
             self._process.join()
             self.alive = False
@@ -127,8 +135,11 @@ class _Worker:
                     "worker processes cannot start: call this under `if __name__ == "
                     '"__main__":`, or with num_workers=0'
                 ) from None
-            result = Failed(path, f"its worker process died ({_cause(self._process.exitcode)})")
-        return result
+            cause = _cause(self._process.exitcode)
+            message = Failed(self.path, f"its worker process died ({cause})")
+        if not isinstance(message, int):
+            self.path = None
+        return message
 
     def stop(self) -> None:
         self.connection.close()
@@ -139,13 +150,13 @@ class _Worker:
 def _serve(connection: Connection, pickled: bytes, num_threads: int) -> None:
     """Work on each path that is received, until the other side closes the connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
-    work: Callable[[Path], Result] = pickle.loads(pickled)
+    work: Work = pickle.loads(pickled)
     if torch := sys.modules.get("torch"):  # more threads than cores are slower
         torch.set_num_threads(num_threads)
     try:
         connection.send(True)
         while True:
-            connection.send(work(connection.recv()))
+            connection.send(work(connection.recv(), connection.send))
     except (EOFError, ConnectionError):
         return
 
