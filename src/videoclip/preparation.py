@@ -56,13 +56,7 @@ class CaptionQuality:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The captions of one video.
-
-    Attributes:
-        source: Where they come from; "none" if there are none.
-        cues: Clean cues.
-        quality: Measures; None without cues.
-    """
+    """The captions of one video; without any, `source` is "none" and `quality` None."""
 
     source: Source
     cues: tuple[Cue, ...]
@@ -71,12 +65,9 @@ class Prepared:
 
 @dataclass(frozen=True)
 class CaptionReport:
-    """Captions and their quality; `str()` is a table.
+    """Captions by video id, and the reason for each failed file; `str()` is a table.
 
-    Attributes:
-        folder: Where captions and report were written.
-        prepared: Captions of each video, by video id.
-        failed: Reason for each other file.
+    `folder` is where the captions and this report were written.
     """
 
     folder: Path

@@ -24,12 +24,9 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class CrossTask:
-    """The annotated videos of the primary tasks.
+    """The annotated videos of the primary tasks, in the order of videos.csv, and tasks by id.
 
-    Attributes:
-        tasks: By id, in the order of the file.
-        videos: In the order of videos.csv.
-        validation: (task_id, video_id) of the official validation videos.
+    `validation` has the (task_id, video_id) of the official validation videos.
     """
 
     tasks: dict[str, Task]

@@ -13,14 +13,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class RetrievalExample:
-    """A text and the clip it describes.
-
-    Attributes:
-        video_id: Video of the clip.
-        text: A sentence, or a paragraph about the whole video.
-        start: Start of the clip, or None for the whole video.
-        end: End of the clip, or None for the whole video.
-    """
+    """A text and the clip it describes: the seconds [start, end) of a video, or all if None."""
 
     video_id: str
     text: str
@@ -30,15 +23,10 @@ class RetrievalExample:
 
 @dataclass(frozen=True)
 class MultipleChoiceExample:
-    """A video, an optional question, and several texts of which one is correct.
+    """A video, an optional question, and several texts, of which `choices[answer]` is correct.
 
-    Attributes:
-        example_id: Unique in its file.
-        video_id: The video.
-        choices: Texts to choose from.
-        answer: Index of the correct one.
-        question: Empty where the choices are captions.
-        kind: The benchmark's category of the question, or empty.
+    `example_id` is unique in its file, `question` is empty where the choices are captions, and
+    `kind` is the benchmark's category of the question, or empty.
     """
 
     example_id: str
@@ -53,13 +41,8 @@ class MultipleChoiceExample:
 class MomentExample:
     """A text and the spans of one video that it describes.
 
-    Attributes:
-        example_id: Unique in its file.
-        video_id: The video.
-        text: The sentence.
-        moments: Spans (start, end): all that the text describes, or one per annotator (DiDeMo).
-            Empty where they are not published.
-        duration: Length of the video, or None where the file has none.
+    `moments` are (start, end): all that the text describes, or one per annotator (DiDeMo); empty
+    where they are not published. `example_id` is unique in its file; `duration` may be unknown.
     """
 
     example_id: str
@@ -73,10 +56,7 @@ class MomentExample:
 class Segment:
     """A labelled span of a video.
 
-    Attributes:
-        start: Seconds.
-        end: Seconds.
-        label: Index of a step of the task (from 0), or a label id (from 1; 0 is background).
+    `label` is the index of a step of the task (from 0), or a label id (from 1; 0 is background).
     """
 
     start: float
@@ -86,13 +66,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Task:
-    """A task and its steps, in order.
-
-    Attributes:
-        task_id: The benchmark's id.
-        title: For instance "Make Pancakes".
-        steps: Texts of the steps.
-    """
+    """A task, such as "Make Pancakes", and the texts of its steps, in order."""
 
     task_id: str
     title: str
@@ -101,14 +75,9 @@ class Task:
 
 @dataclass(frozen=True)
 class StepVideo:
-    """A video of a known task, and the spans of its steps.
+    """A video of a known task, and the spans of its steps: `label` indexes `task.steps`.
 
     One video may show several tasks: (task_id, video_id) is the key.
-
-    Attributes:
-        video_id: The video.
-        task: The task.
-        segments: In the order of the file; `label` indexes `task.steps`.
     """
 
     video_id: str
@@ -120,11 +89,7 @@ class StepVideo:
 class LabelledVideo:
     """A video whose every second has one of a benchmark's labels, or is background.
 
-    Attributes:
-        video_id: The video.
-        duration: Its length.
-        segments: In the order of the file, where later ones overwrite; `label` is an id from 1.
-        task: The benchmark's name of the task.
+    `label` of a segment is an id from 1; where segments overlap, later ones overwrite.
     """
 
     video_id: str
@@ -135,11 +100,9 @@ class LabelledVideo:
 
 @dataclass(frozen=True)
 class LabelledSplit:
-    """Videos of one split, and the texts of all labels.
+    """Videos of one split, and the texts of all labels: of label id i at index i - 1.
 
-    Attributes:
-        labels: Text of label id i at index i - 1; texts may repeat.
-        videos: In the order of the file.
+    Texts may repeat.
     """
 
     labels: tuple[str, ...]

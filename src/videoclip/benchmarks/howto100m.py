@@ -22,14 +22,10 @@ CHARACTERS_AT_ONCE = 1 << 20
 
 @dataclass(frozen=True)
 class HowToVideo:
-    """One video of the collection.
+    """One video of the collection, and the search that found it.
 
-    Attributes:
-        video_id: YouTube id.
-        category_1: For instance "Cars & Other Vehicles".
-        category_2: Its subcategory; empty where the file has none.
-        rank: Rank in the results of the search that found it.
-        task_id: Task of that search; see `read_task_titles`.
+    `rank` is its rank in the results of the search for the title of `task_id` (see
+    `read_task_titles`); `category_2`, its subcategory, may be empty.
     """
 
     video_id: str

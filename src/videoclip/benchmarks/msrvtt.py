@@ -18,14 +18,9 @@ SPLITS = ("train", "validate", "test")
 
 @dataclass(frozen=True)
 class CaptionedVideo:
-    """A video of MSR-VTT.
+    """A video of MSR-VTT: `split` is the official one, `category` 0 to 19.
 
-    Attributes:
-        video_id: For instance "video9770".
-        split: The official one, of `SPLITS`.
-        category: 0 to 19.
-        captions: Usually 20.
-        caption_ids: `sen_id` of each caption.
+    There are usually 20 captions; `caption_ids` are their `sen_id`.
     """
 
     video_id: str

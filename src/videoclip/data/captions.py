@@ -26,13 +26,7 @@ _PAUSE_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Cue:
-    """The words spoken in one span of a video.
-
-    Attributes:
-        start: Seconds.
-        end: Seconds; not before `start`.
-        text: One line.
-    """
+    """The words spoken from `start` to `end` seconds of a video, on one line."""
 
     start: float
     end: float

@@ -54,13 +54,9 @@ class Narration:
 
 @dataclass(frozen=True)
 class ClipPair:
-    """A text clip, the cues [text_start, text_end), and a video clip in whole seconds.
+    """A text clip and a video clip.
 
-    Attributes:
-        text_start: First cue.
-        text_end: One past the last cue.
-        video_start: First second.
-        video_end: One past the last second.
+    They are the cues [text_start, text_end) and the whole seconds [video_start, video_end).
     """
 
     text_start: int

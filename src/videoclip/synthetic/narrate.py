@@ -89,13 +89,9 @@ def describe(
 
 @dataclass(frozen=True)
 class SpokenCue:
-    """A cue, and the step it is about.
+    """A cue, from `start` to `end` seconds.
 
-    Attributes:
-        start: Seconds.
-        end: Seconds.
-        text: The words.
-        about: Index in `SyntheticVideo.shown` of the step it is about; None if it is off topic.
+    `about` is the index in `SyntheticVideo.shown` of the step it is about; None if off topic.
     """
 
     start: float

@@ -33,16 +33,10 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class SyntheticSummary:
-    """What a world on disk contains, as `write_world` returns it.
+    """What a world on disk contains; `num_written` of its videos were written by this call.
 
-    Attributes:
-        folder: Where the world is.
-        num_videos: Videos of the world, written now or before.
-        num_test: How many of them are test videos.
-        num_written: Videos written by this call.
-        num_steps_shown: Steps shown in all videos.
-        num_held_out_shown: How many of those are held-out combinations.
-        seconds: Length of all videos together.
+    `num_held_out_shown` of the steps shown are held-out combinations; `seconds` is the length of
+    all videos together.
     """
 
     folder: Path
