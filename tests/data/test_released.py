@@ -64,12 +64,14 @@ def test_what_does_not_fit_is_named(folder):
         ShardFolder(folder, "train", SPEC).num_features("z")
     with pytest.raises(DataError, match="features of shard 0 do not fit its 2 videos or width 9"):
         ShardFolder(folder, "train", FeatureSpec(9, 1.0, "s3d", True, ""))
+    (folder / "train_meta.pkl").write_bytes(pickle.dumps({0: ["x"]}))
     with pytest.raises(DataError, match="do not fit its 1 videos"):
-        ShardFolder(folder, "train", SPEC, ids={0: ["x"]})
+        ShardFolder(folder, "train", SPEC)
     with pytest.raises(DataError, match=r"val_meta\.pkl: no such file"):
         ShardFolder(folder, "val", SPEC)
+    (folder / "train_meta.pkl").write_bytes(pickle.dumps({1: ["x"]}))
     with pytest.raises(DataError, match=r"train_1_starts\.npy: cannot read"):
-        ShardFolder(folder, "train", SPEC, ids={1: ["x"]})
+        ShardFolder(folder, "train", SPEC)
 
 
 def test_a_pickle_that_would_act_is_refused(tmp_path):

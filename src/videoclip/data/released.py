@@ -8,7 +8,7 @@ many random clips is faster from a `FeatureStore`.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
@@ -22,6 +22,13 @@ from videoclip.data.narrated import NarratedVideo
 from videoclip.errors import DataError
 from videoclip.weights.plain_pickle import read_plain_pickle
 
+_NAMES = {
+    "features": "{}_{}.npy",
+    "spans": "raw_caption_dedup.bert-base-uncased.{}.startends_{}.npy",
+    "tokens": "raw_caption_dedup.bert-base-uncased.{}.caps_ids_{}.npy",
+}
+"""File names of the arrays of a shard, "train_0" for instance, and their parts."""
+
 
 class ShardFolder(Sequence[NarratedVideo]):
     """Released shards: a sequence of narrated videos, and the reader of their features.
@@ -32,25 +39,16 @@ class ShardFolder(Sequence[NarratedVideo]):
         folder: Folder of the arrays.
         split: "train" or "val", the prefix of their names.
         spec: Width, rate and backbone of the features, which the files do not have.
-        ids: Video ids of each shard; default: those of `<split>_meta.pkl`.
-        captions: Prefix of the names of the caption files.
 
     Raises:
         DataError: If a file is missing, broken or does not fit the others.
     """
 
-    def __init__(
-        self,
-        folder: Path | str,
-        split: str,
-        spec: FeatureSpec,
-        ids: Mapping[int, Sequence[str]] | None = None,
-        captions: str = "raw_caption_dedup.bert-base-uncased",
-    ) -> None:
+    def __init__(self, folder: Path | str, split: str, spec: FeatureSpec) -> None:
         self.folder = Path(folder)
         self.spec = spec
-        self._split, self._captions = split, captions
-        ids = read_shard_ids(self.folder / f"{split}_meta.pkl") if ids is None else ids
+        self._split = split
+        ids = read_shard_ids(self.folder / f"{split}_meta.pkl")
         self._arrays: dict[str, np.ndarray] = {}
         self._places: dict[str, tuple[int, int]] = {}
         for shard in sorted(ids):
@@ -101,12 +99,7 @@ class ShardFolder(Sequence[NarratedVideo]):
         return self._array(kind, shard, "data")[starts[index] : starts[index + 1]]
 
     def _array(self, kind: str, shard: int, part: str) -> np.ndarray:
-        prefix = {
-            "features": f"{self._split}_{shard}",
-            "spans": f"{self._captions}.{self._split}_{shard}.startends",
-            "tokens": f"{self._captions}.{self._split}_{shard}.caps_ids",
-        }[kind]
-        name = f"{prefix}_{part}.npy"
+        name = _NAMES[kind].format(f"{self._split}_{shard}", part)
         if name not in self._arrays:
             path = self.folder / name
             try:
