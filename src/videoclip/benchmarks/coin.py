@@ -54,7 +54,11 @@ def read_coin(
         )
     return LabelledSplit(
         tuple(labels[i] for i in sorted(labels)),
-        tuple(_video(r) for r in records if r.text("subset") in SUBSETS[split]),
+        tuple(
+            LabelledVideo(r.key, r.number("duration"), _segments(r), r.text("class"))
+            for r in records
+            if r.text("subset") in SUBSETS[split]
+        ),
     )
 
 
@@ -95,16 +99,9 @@ def _labels_in_use(videos: list[Record], path: Path) -> dict[int, str]:
     return labels
 
 
-def _video(record: Record) -> LabelledVideo:
-    return LabelledVideo(
-        record.key,
-        record.number("duration"),
-        tuple(
-            Segment(*row.span(row.items("segment")), row.integer("id"))
-            for row in record.records("annotation", "segment")
-        ),
-        record.text("class"),
-    )
+def _segments(video: Record) -> tuple[Segment, ...]:
+    rows = video.records("annotation", "segment")
+    return tuple(Segment(*row.span(row.items("segment")), row.integer("id")) for row in rows)
 
 
 def _read_sheets(path: Path) -> list[list[dict[str, str]]]:

@@ -87,16 +87,15 @@ def _steps(world: SyntheticWorld, videos: Sequence[SyntheticVideo]) -> str:
 def _youcook2(
     world: SyntheticWorld, train: Sequence[SyntheticVideo], test: Sequence[SyntheticVideo]
 ) -> dict[str, str]:
-    database, rows = {}, []
+    database = {}
+    rows: list[Row] = [("end", "start", "task", "text", "video_id")]
     for video in (*train, *test):
         recipe = str(video.task.task_id)
         annotations: list[dict[str, Any]] = []
         for shown, sentence in zip(video.shown, descriptions(world, video), strict=True):
-            start = int(shown.start)
+            start, number = int(shown.start), len(annotations)
             end = max(start + 1, min(round(shown.end), int(video.duration)))
-            annotations.append(
-                {"segment": [start, end], "id": len(annotations), "sentence": sentence}
-            )
+            annotations.append({"segment": [start, end], "id": number, "sentence": sentence})
             if video.split == "test":
                 rows.append((end, start, recipe, sentence, video.video_id))
         database[video.video_id] = {
@@ -108,9 +107,7 @@ def _youcook2(
         }
     return {
         "youcook2/youcookii_annotations_trainval.json": _json_text({"database": database}),
-        "youcook2/validation_youcook.csv": _table(
-            [("end", "start", "task", "text", "video_id"), *rows]
-        ),
+        "youcook2/validation_youcook.csv": _table(rows),
     }
 
 
@@ -285,12 +282,11 @@ def _howto100m(
         for video in videos
         for cues in [narrate(video, world)]
     }
+    header = ("video_id", "category_1", "category_2", "rank", "task_id")
     rows = [(v.video_id, "Toys", v.task.place, v.index, v.task.task_id) for v in videos]
     return {
         "howto100m/raw_caption.json": json.dumps(captions) + "\n",
-        "howto100m/HowTo100M_v1.csv": _table(
-            [("video_id", "category_1", "category_2", "rank", "task_id"), *rows]
-        ),
+        "howto100m/HowTo100M_v1.csv": _table([header, *rows]),
         "howto100m/task_ids.csv": _table(((t.task_id, t.title) for t in world.tasks), "\t"),
         "howto100m/how2_s3d_train.lst": _lines(v.video_id for v in train),
         "howto100m/how2_s3d_val.lst": _lines(v.video_id for v in test),

@@ -39,16 +39,16 @@ def _synonym(rng: np.random.Generator, word: str, usual: float = 0.7) -> str:
     return _words(rng, (word, _SYNONYMS[word]) if word in _SYNONYMS else (word,), usual)
 
 
-def _plural(noun: str) -> str:
-    return noun + ("es" if noun.endswith(("s", "x")) else "s")
+def _fill(template: str, adjectives: list[str], noun: str) -> str:
+    """Insert the object of a step into a phrase for its action."""
+    plural = noun + ("es" if noun.endswith(("s", "x")) else "s")
+    return template.format(o=" ".join([*adjectives, noun]), os=" ".join([*adjectives, plural]))
 
 
 def label(step: SyntheticStep) -> str:
     """Return the label of a step, such as "push the striped red ball to the right"."""
-    pattern = "" if step.pattern == "plain" else f"{step.pattern} "
-    thing = f"{pattern}{step.colour} "
-    template = _ACTIONS[step.action][0]
-    return template.format(o=thing + step.shape, os=thing + _plural(step.shape))
+    adjectives = [word for word in (step.pattern, step.colour) if word != "plain"]
+    return _fill(_ACTIONS[step.action][0], adjectives, step.shape)
 
 
 def describe(
@@ -68,9 +68,8 @@ def describe(
         vagueness: Probability, for colour, pattern and shape each, of going unmentioned.
     """
     noun = _synonym(rng, step.shape)
-    plural = _plural(noun)
     if rng.random() < vagueness:
-        noun, plural = "one", "ones"
+        noun = "one"
     adjectives = []
     if size and "flate" not in step.action and rng.random() < 0.5:
         adjectives.append(_synonym(rng, size))
@@ -78,10 +77,7 @@ def describe(
         adjectives.append(_synonym(rng, step.pattern))
     if rng.random() >= vagueness:
         adjectives.append(_synonym(rng, step.colour, usual=0.8))
-    templates = _ACTIONS[step.action]
-    text = _words(rng, templates, usual=0.3).format(
-        o=" ".join([*adjectives, noun]), os=" ".join([*adjectives, plural])
-    )
+    text = _fill(_words(rng, _ACTIONS[step.action], usual=0.3), adjectives, noun)
     if place and rng.random() < 0.5:
         text += " " + _words(rng, _PLACES[place])
     return text

@@ -96,19 +96,10 @@ def write_world(
 def write_texts(
     folder: Path | str, config: SyntheticConfig, num_videos: int
 ) -> list[SyntheticVideo]:
-    """Write everything of a world but its video files: subtitles, annotations, configuration.
-
-    Args:
-        folder: Where to write; made if absent.
-        config: The world.
-        num_videos: How many videos.
+    """Write subtitles, annotations and configuration of a world, but no videos; see `write_world`.
 
     Returns:
         The scenarios of the videos, in order.
-
-    Raises:
-        ConfigError: If `num_videos` is not positive.
-        DataError: If the folder holds another world.
     """
     folder = Path(folder)
     if num_videos < 1:
