@@ -18,8 +18,6 @@ from torch import Tensor
 
 from videoclip.errors import ConfigError, VideoCLIPError
 
-__all__ = ["World", "joined", "start", "stop"]
-
 T = TypeVar("T")
 
 

@@ -4,34 +4,18 @@ Nothing here imports torch, so that `videoclip --help` is fast. Defaults are the
 (arXiv 2109.14084); other complete configs have names in `recipes.py`.
 """
 
-from videoclip.config.codec import RUN_CONFIG_VERSION, from_dict, load_run_config, to_dict
-from videoclip.config.evaluation import EvaluateConfig
-from videoclip.config.finetuning import FinetuneConfig
-from videoclip.config.ignored import ignored_settings
-from videoclip.config.model import ModelConfig, ReleasedSettings
-from videoclip.config.training import (
-    ClipConfig,
-    LossConfig,
-    OptimConfig,
-    PlanConfig,
-    PretrainConfig,
-    RunConfig,
-)
-
-__all__ = [
-    "RUN_CONFIG_VERSION",
-    "ClipConfig",
-    "EvaluateConfig",
-    "FinetuneConfig",
-    "LossConfig",
-    "ModelConfig",
-    "OptimConfig",
-    "PlanConfig",
-    "PretrainConfig",
-    "ReleasedSettings",
-    "RunConfig",
-    "from_dict",
-    "ignored_settings",
-    "load_run_config",
-    "to_dict",
-]
+from videoclip.config.codec import RUN_CONFIG_VERSION as RUN_CONFIG_VERSION
+from videoclip.config.codec import from_dict as from_dict
+from videoclip.config.codec import load_run_config as load_run_config
+from videoclip.config.codec import to_dict as to_dict
+from videoclip.config.evaluation import EvaluateConfig as EvaluateConfig
+from videoclip.config.finetuning import FinetuneConfig as FinetuneConfig
+from videoclip.config.ignored import ignored_settings as ignored_settings
+from videoclip.config.model import ModelConfig as ModelConfig
+from videoclip.config.model import ReleasedSettings as ReleasedSettings
+from videoclip.config.training import ClipConfig as ClipConfig
+from videoclip.config.training import LossConfig as LossConfig
+from videoclip.config.training import OptimConfig as OptimConfig
+from videoclip.config.training import PlanConfig as PlanConfig
+from videoclip.config.training import PretrainConfig as PretrainConfig
+from videoclip.config.training import RunConfig as RunConfig

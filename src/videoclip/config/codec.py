@@ -14,8 +14,6 @@ from typing import Any, Literal, TypeVar
 from videoclip.config.check import require
 from videoclip.errors import ConfigError
 
-__all__ = ["RUN_CONFIG_VERSION", "from_dict", "load_run_config", "to_dict"]
-
 RUN_CONFIG_VERSION = 1
 """Stored as `version` in the config.json of a run; raised when its settings change meaning."""
 
@@ -24,17 +22,8 @@ ConfigT = TypeVar("ConfigT")
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Return a config as nested plain dicts (tuples become lists), ready for JSON."""
-
-    def plain(value: Any) -> Any:
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        if isinstance(value, (list, tuple)):
-            return [plain(v) for v in value]
-        return value
-
-    result = plain(config)
-    assert isinstance(result, dict)
-    return result
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return plain
 
 
 def from_dict(cls: type[ConfigT], values: Mapping[str, Any], where: str = "") -> ConfigT:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from videoclip.config.check import require
+from videoclip.config.check import check_numbers, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +43,11 @@ class EvaluateConfig:
     """Seed of the bootstrap and of random choices of videos."""
 
     def __post_init__(self) -> None:
-        require(self.clip_seconds >= 0, "clip_seconds must not be negative")
-        require(self.dual_softmax >= 0, "dual_softmax must not be negative")
-        require(self.fitting_videos > 0, "fitting_videos must be positive")
-        require(self.rerank_top >= 0, "rerank_top must not be negative")
-        require(self.num_resamples > 0, "num_resamples must be positive")
+        check_numbers(
+            self,
+            positive="fitting_videos num_resamples",
+            not_negative="clip_seconds dual_softmax rerank_top",
+        )
         require(
             not (self.dual_softmax and self.ties == "released"),
             "dual_softmax and ties 'released' exclude each other: the release has none",

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from videoclip.config.check import require
+from videoclip.config.check import check_numbers, require
 from videoclip.config.evaluation import EvaluateConfig
 from videoclip.config.training import LossConfig, RunConfig
-
-__all__ = ["FinetuneConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +38,7 @@ class FinetuneConfig(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.pairs_per_batch > 1, "pairs_per_batch must be at least 2")
-        require(self.texts_per_clip > 0, "texts_per_clip must be positive")
-        require(self.clip_seconds > 0, "clip_seconds must be positive")
-        require(self.window_step > 0, "window_step must be positive")
+        check_numbers(self, positive="texts_per_clip clip_seconds window_step")
         require(
             self.loss.kind in ("text_to_video", "video_to_text", "infonce"),
             "loss.kind must be 'text_to_video', 'video_to_text' or 'infonce' to fine-tune",

@@ -7,8 +7,6 @@ from operator import attrgetter
 from videoclip.config.finetuning import FinetuneConfig
 from videoclip.config.training import PretrainConfig, RunConfig
 
-__all__ = ["ignored_settings"]
-
 
 def ignored_settings(config: RunConfig) -> list[str]:
     """Return a sentence for each setting that differs from its default and has no effect."""

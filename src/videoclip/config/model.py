@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from videoclip.config.check import require
+from videoclip.config.check import check_numbers, require
 
 NUM_HEADS = {768: 12, 1024: 16}
 """Attention heads of bert-base and bert-large, by width."""
@@ -86,10 +86,14 @@ class ModelConfig:
     """A learned constant added to the logits, for the sigmoid loss."""
 
     def __post_init__(self) -> None:
-        for name in ("feature_dim", "hidden_size", "num_heads", "intermediate_size", "vocab_size"):
-            require(getattr(self, name) > 0, f"model.{name} must be positive")
-        for name in ("num_video_layers", "num_text_layers", "max_video_tokens", "max_text_tokens"):
-            require(getattr(self, name) > 0, f"model.{name} must be positive")
+        check_numbers(
+            self,
+            "model.",
+            positive="feature_dim features_per_second hidden_size num_video_layers num_text_layers "
+            "num_heads intermediate_size bridge_temperature vocab_size max_video_tokens "
+            "max_text_tokens temperature",
+            not_negative="num_cross_layers",
+        )
         require(
             self.hidden_size % self.num_heads == 0,
             f"model.hidden_size ({self.hidden_size}) must be a multiple of "
@@ -106,10 +110,7 @@ class ModelConfig:
             require(
                 0 <= getattr(self, name) < self.vocab_size, f"model.{name} must be a vocabulary id"
             )
-        require(self.num_cross_layers >= 0, "model.num_cross_layers must not be negative")
         require(0.0 <= self.dropout < 1.0, "model.dropout must be in [0, 1)")
-        require(self.temperature > 0, "model.temperature must be positive")
-        require(self.features_per_second > 0, "model.features_per_second must be positive")
         require(
             not (self.shared_encoder and self.num_bridge_classes),
             "model.shared_encoder and model.num_bridge_classes exclude each other",
@@ -118,7 +119,6 @@ class ModelConfig:
             not self.num_bridge_classes or self.pooling == "plain_mean",
             "model.num_bridge_classes needs model.pooling 'plain_mean'",
         )
-        require(self.bridge_temperature > 0, "model.bridge_temperature must be positive")
 
 
 @dataclass(frozen=True)

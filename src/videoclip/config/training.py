@@ -7,17 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from videoclip.config.check import require
+from videoclip.config.check import check_numbers, require
 from videoclip.config.model import ModelConfig
-
-__all__ = [
-    "ClipConfig",
-    "LossConfig",
-    "OptimConfig",
-    "PlanConfig",
-    "PretrainConfig",
-    "RunConfig",
-]
 
 _FOLDER = Path(__file__).parents[1] / "model" / "losses"
 LOSSES = tuple(sorted(module.name for module in pkgutil.iter_modules([str(_FOLDER)])))
@@ -67,7 +58,7 @@ class ClipConfig:
     """Length of a `mil_nce` video clip before rounding down to features."""
 
     def __post_init__(self) -> None:
-        require(self.clips_per_video > 0, "clips.clips_per_video must be positive")
+        check_numbers(self, "clips.", positive="clips_per_video num_candidates")
         require(
             0 < self.min_text_tokens <= self.max_text_tokens,
             "clips.min_text_tokens must be in [1, clips.max_text_tokens]",
@@ -77,7 +68,6 @@ class ClipConfig:
             "clips.min_video_seconds must be in [1, clips.max_video_seconds]",
         )
         require(0.0 <= self.min_iou <= 1.0, "clips.min_iou must be in [0, 1]")
-        require(self.num_candidates > 0, "clips.num_candidates must be positive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,14 +98,17 @@ class PlanConfig:
     limit."""
 
     def __post_init__(self) -> None:
-        require(self.videos_per_batch > 0, "plan.videos_per_batch must be positive")
+        check_numbers(
+            self,
+            "plan.",
+            positive="videos_per_batch clips_per_vector",
+            not_negative="drop_nearest",
+        )
         require(
             self.kind != "retrieval" or self.num_neighbours >= self.videos_per_batch,
             "plan.num_neighbours must be at least plan.videos_per_batch",
         )
-        require(self.drop_nearest >= 0, "plan.drop_nearest must not be negative")
         require(-1.0 <= self.max_similarity <= 1.0, "plan.max_similarity must be in [-1, 1]")
-        require(self.clips_per_vector > 0, "plan.clips_per_vector must be positive")
         require(self.first_epoch > 0, "plan.first_epoch must be positive: epochs count from 1")
         require(
             self.teacher is None or self.kind in ("retrieval", "mined"),
@@ -152,8 +145,7 @@ class LossConfig:
             "loss.soft_target_share needs a softmax over a local batch: loss.negatives 'local' "
             f"and loss.kind 'infonce', 'text_to_video' or 'video_to_text', not {self.kind!r}",
         )
-        require(self.num_hard_negatives > 0, "loss.num_hard_negatives must be positive")
-        require(self.reranking_temperature > 0, "loss.reranking_temperature must be positive")
+        check_numbers(self, "loss.", positive="num_hard_negatives reranking_temperature")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,13 +172,13 @@ class OptimConfig:
     """Horizon of the schedule; 0: the length of the run."""
 
     def __post_init__(self) -> None:
-        require(self.lr > 0, "optim.lr must be positive")
+        check_numbers(
+            self,
+            "optim.",
+            positive="lr eps",
+            not_negative="weight_decay clip_norm warmup_updates total_updates",
+        )
         require(all(0 <= b < 1 for b in self.betas), "optim.betas must be in [0, 1)")
-        require(self.eps > 0, "optim.eps must be positive")
-        require(self.weight_decay >= 0, "optim.weight_decay must not be negative")
-        require(self.clip_norm >= 0, "optim.clip_norm must not be negative")
-        require(self.warmup_updates >= 0, "optim.warmup_updates must not be negative")
-        require(self.total_updates >= 0, "optim.total_updates must not be negative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,13 +213,11 @@ class RunConfig:
     """Checkpoints kept besides the best."""
 
     def __post_init__(self) -> None:
-        require(self.epochs > 0, "epochs must be positive")
-        require(self.accumulate_batches > 0, "accumulate_batches must be positive")
-        require(self.chunk_pairs >= 0, "chunk_pairs must not be negative")
-        require(self.save_every_updates > 0, "save_every_updates must be positive")
-        require(self.save_every_seconds >= 0, "save_every_seconds must not be negative")
-        require(self.keep_checkpoints > 0, "keep_checkpoints must be positive")
-        require(self.validation_videos >= 0, "validation_videos must not be negative")
+        check_numbers(
+            self,
+            positive="epochs accumulate_batches save_every_updates keep_checkpoints",
+            not_negative="chunk_pairs save_every_seconds validation_videos",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,8 +240,7 @@ class PretrainConfig(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(0.0 <= self.validation_share < 1.0, "validation_share must be in [0, 1)")
-        require(self.num_workers >= 0, "num_workers must not be negative")
-        require(self.frames_at_once > 0, "frames_at_once must be positive")
+        check_numbers(self, positive="frames_at_once", not_negative="num_workers")
         require(
             not self.train_backbone or self.model.backbone.startswith("image:"),
             "train_backbone needs an image model: set model.backbone to 'image:FOLDER'",
