@@ -25,18 +25,6 @@ from videoclip.config import (
 )
 from videoclip.errors import ConfigError
 
-__all__ = [
-    "FINETUNING",
-    "RECIPES",
-    "base",
-    "crossmodal",
-    "named_recipe",
-    "paper",
-    "small",
-    "starter",
-    "tiny",
-]
-
 ConfigT = TypeVar("ConfigT")
 
 VALIDATION_VIDEOS = 4096
