@@ -3,61 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from videoclip.config import ModelConfig
 
 CARD_FILE = "README.md"
-
-CARD = """\
----
-library_name: videoclip
-pipeline_tag: feature-extraction
-tags:
-- videoclip
-- video-retrieval
-- zero-shot
-{license_line}---
-
-# VideoCLIP model
-
-Two transformers that embed video and text into one space, for search, localisation, segmentation
-and multiple choice without labels ([arXiv 2109.14084](https://arxiv.org/abs/2109.14084)).
-
-```python
-from videoclip import Embedder
-
-embedder = Embedder.from_pretrained("FOLDER-OR-HUB-ID")
-print(embedder.similarity(["a person rides a bicycle"], ["video.mp4"]))
-```
-
-| | |
-|---|---|
-| Video tower | {video_layers} layers |
-| Text tower | {text_layers} layers |
-| Width of embeddings | {width} |
-| Parameters | {parameters:,} |
-| Features | {feature_dim}-d, {rate:g} per second, backbone `{backbone}`{backbone_print} |
-
-## Data
-
-{data}
-
-## Recipe
-
-{recipe}
-
-## Results and protocol
-
-{protocol}
-
-## Licence
-
-{license_text}
-
-## Limits
-
-{limits}
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,22 +35,13 @@ class ModelCard:
 
 def render_card(card: ModelCard, config: ModelConfig, num_parameters: int) -> str:
     """Return a model card as Markdown with the hub's front matter."""
+    from jinja2 import Template
+
     # A local folder says nothing to others; the fingerprint identifies the backbone.
     kind, _, source = config.backbone.partition(":")
-    is_local = source.startswith((".", "/"))
-    return CARD.format(
-        license_line=f"license: {card.license}\n" if card.license else "",
-        video_layers=config.num_video_layers,
-        text_layers=config.num_text_layers,
-        width=config.hidden_size,
-        parameters=num_parameters,
-        feature_dim=config.feature_dim,
-        rate=config.features_per_second,
-        backbone=kind if is_local else config.backbone,
-        backbone_print=f" ({config.backbone_fingerprint})" if config.backbone_fingerprint else "",
-        data=card.data or "Not stated.",
-        recipe=card.recipe or "Not stated.",
-        protocol=card.protocol or "Not stated.",
-        license_text=card.license or "Not stated: ask who made the model before you use it.",
-        limits=card.limits or "Not stated.",
+    backbone = kind if source.startswith((".", "/")) else config.backbone
+    text = Path(__file__).with_suffix(".md").read_text(encoding="utf-8")
+    template: Template = Template(text, trim_blocks=True, keep_trailing_newline=True)
+    return template.render(
+        card=card, config=config, num_parameters=num_parameters, backbone=backbone
     )
