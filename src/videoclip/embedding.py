@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -270,7 +269,8 @@ class Embedder:
         token_ids = [ids[:longest] for ids in self.tokenizer.encode_batch(texts)]
         if empty := [i for i, ids in enumerate(token_ids) if not ids]:
             raise DataError(f"text {empty[0] + 1} of {len(texts)} has no words")
-        return self._in_batches(token_ids, self._embed_token_ids)
+        pad = partial(pad_tokens, pad_id=self.config.pad_id)
+        return self._in_batches(token_ids, pad, self.model.encode_text)
 
     def embed_video(self, path: Path | str) -> VideoEmbedding:
         """Embed a video file second by second.
@@ -413,10 +413,9 @@ class Embedder:
             if not 0 <= start < stop <= len(features):
                 raise DataError(f"span [{start}, {stop}) is outside {len(features)} features")
             num_pieces = -(-(stop - start) // self.config.max_video_tokens)
-            parts = np.array_split(features[start:stop], num_pieces)
-            pieces += parts
-            owners += [owner] * len(parts)
-        vectors = self._in_batches(pieces, self._embed_clips)
+            pieces += np.array_split(features[start:stop], num_pieces)
+            owners += [owner] * num_pieces
+        vectors = self._in_batches(pieces, pad_features, self.model.encode_video)
         embeddings = np.zeros((len(spans), vectors.shape[1]), dtype=np.float32)
         np.add.at(embeddings, owners, vectors)
         embeddings /= np.bincount(owners, minlength=len(spans))[:, None]
@@ -452,36 +451,28 @@ class Embedder:
             for features, spans in zip(videos, windows, strict=True)
             for start, stop in spans
         ]
-        rows: list[FloatArray] = []  # (n, C) of each window
-        for first in range(0, len(clips), self.batch_size):
-            video, mask = pad_features(clips[first : first + self.batch_size])
-            with torch.inference_mode():
-                encoded = encode(video.to(self.device), mask.to(self.device)).cpu().numpy()
-            rows += [states[real] for states, real in zip(encoded, mask.numpy(), strict=True)]
-        remaining = iter(rows)
+        # (sum of window lengths, C)
+        rows = self._in_batches(clips, pad_features, lambda video, mask: encode(video, mask)[mask])
+        ends = np.cumsum([sum(stop - start for start, stop in spans) for spans in windows])
         return [
-            np.asarray(average_windows(np.concatenate([*islice(remaining, len(spans))]), spans))
-            for spans in windows
+            np.asarray(average_windows(part, spans))
+            for part, spans in zip(np.split(rows, ends[:-1]), windows)
         ]
 
-    def _embed_token_ids(self, token_ids: Sequence[list[int]]) -> Tensor:
-        text, mask = pad_tokens(token_ids, self.config.pad_id)
-        return self.model.encode_text(text.to(self.device), mask.to(self.device))
-
-    def _embed_clips(self, clips: Sequence[FloatArray]) -> Tensor:
-        video, mask = pad_features(clips)
-        return self.model.encode_video(video.to(self.device), mask.to(self.device))
-
     def _in_batches(
-        self, items: Sequence[ItemT], embed: Callable[[Sequence[ItemT]], Tensor]
+        self,
+        items: Sequence[ItemT],
+        pad: Callable[[Sequence[ItemT]], tuple[Tensor, Tensor]],
+        encode: Callable[[Tensor, Tensor], Tensor],
     ) -> FloatArray:
-        """Embed items a batch at a time: (len(items), E)."""
-        result = np.empty((len(items), self.config.hidden_size), dtype=np.float32)
+        """Encode items a batch at a time and join the rows; no items give (0, E)."""
+        rows = [np.empty((0, self.config.hidden_size), dtype=np.float32)] if not items else []
         with torch.inference_mode():
             for first in range(0, len(items), self.batch_size):
-                batch = items[first : first + self.batch_size]
-                result[first : first + len(batch)] = embed(batch).float().cpu().numpy()
-        return result
+                padded, mask = pad(items[first : first + self.batch_size])
+                encoded = encode(padded.to(self.device), mask.to(self.device))
+                rows.append(encoded.float().cpu().numpy())
+        return np.concatenate(rows)
 
     def _finish(self, means: FloatArray) -> FloatArray:
         """L2-normalise means if the model compares by cosine: (N, E)."""
@@ -550,7 +541,7 @@ def save_model_folder(
     folder: Path, model: VideoCLIP, tokenizer: Tokenizer, card: ModelCard | None = None
 ) -> None:
     """Write a complete model folder: weights, config, vocabulary, card and checksums."""
-    model.save_pretrained(folder, card)
+    hub.save_model(model, model.config, folder, card)
     tokenizer.save(folder)
     trains_backbone = model.frame_encoder is not None  # it is saved apart, and not fingerprinted
     hub.write_checksums(folder, "" if trains_backbone else _fingerprint(model, tokenizer))

@@ -26,7 +26,7 @@ from videoclip.errors import (
     IndexMismatchError,
     VideoCLIPError,
 )
-from videoclip.model.hub import verify
+from videoclip.model import hub
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training import pretrain as module
 from videoclip.training.run_folder import RunFolder, read_log
@@ -211,15 +211,15 @@ def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_checkpoint(corpus
 def test_a_full_disk_stops_the_run_and_the_same_call_continues(corpus, tmp_path, monkeypatch):
     config = tiny_config(save_every_updates=1)
     expected = unbroken(config, corpus, tmp_path / "unbroken")
-    save, calls = VideoCLIP.save_pretrained, []
+    save, calls = hub.save_model, []
 
-    def third_is_full(model, folder, card=None):
+    def third_is_full(model, config, folder, card=None):
         calls.append(folder)
         if len(calls) == 3:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        save(model, folder, card)
+        save(model, config, folder, card)
 
-    monkeypatch.setattr(VideoCLIP, "save_pretrained", third_is_full)
+    monkeypatch.setattr(hub, "save_model", third_is_full)
     with pytest.raises(CheckpointError, match=r"No space left.*update 2 is intact"):
         pretrain(config, corpus, tmp_path / "run", show_progress=False)
     assert unbroken(config, corpus, tmp_path / "run") == expected
@@ -419,7 +419,7 @@ def test_compiled_towers_learn_the_same(corpus, tmp_path):
 def test_the_model_folder_states_what_it_was_trained_on(corpus, tmp_path):
     config = tiny_config()
     result = pretrain(config, corpus, tmp_path / "run", show_progress=False)
-    assert verify(result.model_folder) == ["config.json", "model.safetensors", "vocab.txt"]
+    assert hub.verify(result.model_folder) == ["config.json", "model.safetensors", "vocab.txt"]
     model = VideoCLIP.from_pretrained(result.model_folder)
     assert model.config.backbone_fingerprint == corpus.store.spec.fingerprint
     card = (result.model_folder / "README.md").read_text()

@@ -145,22 +145,19 @@ def load_weights(model: nn.Module, folder: Path, *, assign: bool = False) -> Non
 
 
 def write_checksums(folder: Path, fingerprint: str = "") -> None:
-    """Write the SHA-256 of each file of a model folder; those written since `save_model` are kept.
+    """Write the SHA-256 of each file of a model folder.
 
     Args:
         folder: A complete model folder.
         fingerprint: What `Embedder.fingerprint` computes from these files, for
             `stored_fingerprint`; empty: not known.
     """
-    path = folder / CHECKSUMS_FILE
-    known = json.loads(path.read_text(encoding="utf-8"))["sha256"] if path.is_file() else {}
     files = [name for name in (CONFIG_FILE, WEIGHTS_FILE, VOCAB_FILE) if (folder / name).is_file()]
-    sums = {name: known.get(name) or _sha256(folder / name) for name in files}
-    content: dict[str, Any] = {"sha256": sums}
+    content: dict[str, Any] = {"sha256": {name: _sha256(folder / name) for name in files}}
     if fingerprint:
         digest = sampled_digest(folder / name for name in files)
         content["embedder"] = {"fingerprint": fingerprint, "sampled": digest}
-    write_json(path, content)
+    write_json(folder / CHECKSUMS_FILE, content)
 
 
 def stored_fingerprint(folder: Path) -> str | None:
