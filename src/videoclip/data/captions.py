@@ -11,7 +11,6 @@ import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|<\d[\d:.]*>|\{\\[^{}]*\}")
 _SOUNDS = re.compile(r"\[[^\[\]]*\]|[♩♪♫♬🎵🎶]")
@@ -79,14 +78,15 @@ def unroll(cues: Sequence[Cue]) -> list[Cue]:
     next repeat lines; else the repeats are the speaker's, and all cues are returned as they are.
     """
     lines: list[Cue] = []
-    screen: list[list[str]] = []  # words of the lines that may still be shown
+    shown: list[str] = []  # words of the lines that may still be on the screen
+    starts: list[int] = []  # where these lines begin in `shown`
     previous: Cue | None = None
     num_rolling, num_changes = 0, 0
     for cue in cues:
         words = cue.text.split()
         carried = 0
         if previous is not None:
-            carried = _num_carried(screen, words)
+            carried = _num_carried(shown, starts, words)
             is_repeat = cue.text == previous.text
             if is_repeat and not (_is_hold(previous) or _is_hold(cue)):
                 carried = 0
@@ -94,42 +94,27 @@ def unroll(cues: Sequence[Cue]) -> list[Cue]:
                 carried = 0
             num_changes += not (is_repeat and not carried)
             num_rolling += carried > 1 or carried == len(words)
+        cut = len(shown) - carried
+        starts = sorted({max(0, start - cut) for start in starts})
         if new := words[carried:]:
             lines.append(Cue(cue.start, cue.end, " ".join(new)))
-            screen = [*_shown(screen, carried), new]
+            starts.append(carried)
         else:
             lines[-1] = replace(lines[-1], end=max(lines[-1].end, cue.end))
-            screen = _shown(screen, carried)
+        shown = shown[cut:] + new
         previous = cue
     return lines if 2 * num_rolling > num_changes else list(cues)
 
 
-def _num_carried(screen: Sequence[list[str]], words: Sequence[str]) -> int:
+def _num_carried(shown: Sequence[str], starts: Sequence[int], words: Sequence[str]) -> int:
     """Return how many first words of a cue repeat the end of the screen.
 
     Whole lines are preferred; where the first cues of a file have several lines, line borders are
     unknown, and any two or more equal words count.
     """
-    for first in range(len(screen)):
-        kept = list(chain.from_iterable(screen[first:]))
-        if kept == words[: len(kept)]:
-            return len(kept)
-    shown = list(chain.from_iterable(screen))
-    for count in range(min(len(shown), len(words)), 1, -1):
-        if shown[-count:] == words[:count]:
-            return count
-    return 0
-
-
-def _shown(screen: Sequence[list[str]], num_words: int) -> list[list[str]]:
-    """Return the last `num_words` words of a screen, line by line."""
-    kept: list[list[str]] = []
-    for line in reversed(screen):
-        if num_words <= 0:
-            break
-        kept.insert(0, line[-num_words:])
-        num_words -= len(line)
-    return kept
+    lengths = [len(shown) - start for start in starts]
+    lengths += range(min(len(shown), len(words)), 1, -1)
+    return next((n for n in lengths if shown[len(shown) - n :] == words[:n]), 0)
 
 
 def _is_hold(cue: Cue) -> bool:
