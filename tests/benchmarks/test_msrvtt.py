@@ -4,7 +4,7 @@ import pytest
 
 from videoclip.benchmarks import msrvtt
 from videoclip.benchmarks.examples import MultipleChoiceExample, RetrievalExample
-from videoclip.benchmarks.msrvtt_qa import read_msrvtt_qa
+from videoclip.benchmarks.msrvtt import read_msrvtt_qa
 from videoclip.errors import DataError
 
 HEADER = "key,vid_key,video_id,sentence\n"

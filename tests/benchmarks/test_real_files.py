@@ -16,7 +16,6 @@ from videoclip.benchmarks import (
     didemo,
     howto100m,
     msrvtt,
-    msrvtt_qa,
     nextqa,
     qvhighlights,
     youcook2,
@@ -83,7 +82,7 @@ def test_msrvtt(real):
     official = {v.video_id: set(v.captions) for v in videos}
     edited = sum(p.text not in official[p.video_id] for p in pairs)
     assert edited == 32  # 35 with the blanks at the ends that both files have
-    questions = msrvtt_qa.read_msrvtt_qa(real / "msrvtt_mc")
+    questions = msrvtt.read_msrvtt_qa(real / "msrvtt_mc")
     captions = {i: c for v in videos for i, c in zip(v.caption_ids, v.captions, strict=True)}
     assert [captions[i] for i in (143897, 169115)] == [q.choices[q.answer] for q in questions]
 
@@ -95,8 +94,8 @@ def test_the_official_archive_of_msrvtt(real):
 
 def test_msrvtt_qa_as_a_table(shared):
     path = shared / "annotations" / "excerpts" / "msrvtt_mc" / "MSR_MC_test.reconstructed.csv"
-    lines = msrvtt_qa.read_msrvtt_qa(path.with_name("msrvtt_multi_choice_qa.jsonl"))
-    assert msrvtt_qa.read_msrvtt_qa(path) == lines
+    lines = msrvtt.read_msrvtt_qa(path.with_name("msrvtt_multi_choice_qa.jsonl"))
+    assert msrvtt.read_msrvtt_qa(path) == lines
 
 
 @pytest.mark.parametrize(

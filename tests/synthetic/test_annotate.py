@@ -19,9 +19,9 @@ from videoclip.benchmarks.msrvtt import (
     read_msrvtt_1k,
     read_msrvtt_captions,
     read_msrvtt_pairs,
+    read_msrvtt_qa,
     read_msrvtt_video_list,
 )
-from videoclip.benchmarks.msrvtt_qa import read_msrvtt_qa
 from videoclip.benchmarks.table import read_table
 from videoclip.benchmarks.youcook2 import read_youcook2_csv, read_youcook2_json
 from videoclip.synthetic.annotate import annotation_files, descriptions

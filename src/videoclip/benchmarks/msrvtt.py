@@ -1,7 +1,9 @@
-"""MSR-VTT: short videos with twenty captions each; text-to-video retrieval.
+"""MSR-VTT: short videos with twenty captions each; text-to-video retrieval, multiple choice.
 
 Files: MSRVTT_JSFUSION_test.csv (1k-A), MSRVTT_train.9k.csv and other lists of video ids,
-MSRVTT_data.json or the official *_videodatainfo.json (also zipped).
+MSRVTT_data.json or the official *_videodatainfo.json (also zipped). Of the questions which of five
+captions belongs to a video: MSR_MC_test.csv (tab separated despite its name; columns are found by
+name) or msrvtt_multi_choice_qa.jsonl.
 """
 
 from __future__ import annotations
@@ -9,10 +11,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from videoclip.benchmarks.examples import Benchmark, RetrievalExample
-from videoclip.benchmarks.files import Record, find_file, read_json, read_rows, unique
+from videoclip.benchmarks.examples import Benchmark, MultipleChoiceExample, RetrievalExample
+from videoclip.benchmarks.files import (
+    Record,
+    find_file,
+    read_json,
+    read_json_lines,
+    read_rows,
+    unique,
+)
 from videoclip.errors import DataError
 
+NUM_CHOICES = 5
+CHOICE_COLUMNS = tuple(f"a{i}" for i in range(1, NUM_CHOICES + 1))
 SPLITS = ("train", "validate", "test")
 
 
@@ -92,11 +103,45 @@ def read_msrvtt_pairs(captions: Path, video_ids: list[str]) -> list[RetrievalExa
     return [RetrievalExample(v, text) for v in video_ids for text in videos[v].captions]
 
 
+def read_msrvtt_qa(path: Path) -> list[MultipleChoiceExample]:
+    """Read the test questions, in the order of the file."""
+    found = find_file(path, "MSR_MC_test.csv", "MSR_MC_test.tsv", "msrvtt_multi_choice_qa.jsonl")
+    if ".jsonl" in found.suffixes:
+        return _read_json_lines(found)
+    rows = read_rows(found, ("key", "vid_key", *CHOICE_COLUMNS, "answer"), delimiter="\t")
+    return [
+        MultipleChoiceExample(
+            row.text("key"),
+            row.text("vid_key").replace("msr", "video"),
+            tuple(row.text(name) for name in CHOICE_COLUMNS),
+            row.choice("answer", NUM_CHOICES),
+        )
+        for row in unique(rows, "key", lambda row: row.text("key"))
+    ]
+
+
+def _read_json_lines(path: Path) -> list[MultipleChoiceExample]:
+    examples = []
+    for row in unique(read_json_lines(path), "qid", lambda row: row.text("qid")):
+        choices = tuple(str(choice).strip() for choice in row.items("options"))
+        if len(choices) != NUM_CHOICES or not all(choices):
+            raise row.error(f"needs {NUM_CHOICES} options, none blank: fix the row")
+        examples.append(
+            MultipleChoiceExample(
+                row.text("qid"), row.text("clip_name"), choices, row.choice("answer", NUM_CHOICES)
+            )
+        )
+    return examples
+
+
 BENCHMARKS = {
     "msrvtt": Benchmark(
         "text-to-video retrieval, the 1k-A test",
         "MSRVTT_JSFUSION_test.csv",
         "retrieval",
         read_msrvtt_1k,
-    )
+    ),
+    "msrvtt_qa": Benchmark(
+        "multiple choice among captions", "MSR_MC_test.csv", "multiple_choice", read_msrvtt_qa
+    ),
 }

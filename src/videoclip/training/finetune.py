@@ -18,9 +18,9 @@ from videoclip.benchmarks.files import find_file
 from videoclip.benchmarks.msrvtt import (
     read_msrvtt_1k,
     read_msrvtt_pairs,
+    read_msrvtt_qa,
     read_msrvtt_video_list,
 )
-from videoclip.benchmarks.msrvtt_qa import read_msrvtt_qa
 from videoclip.benchmarks.table import read_table
 from videoclip.benchmarks.youcook2 import JSON_NAME, read_youcook2, read_youcook2_json
 from videoclip.config import FinetuneConfig
