@@ -25,12 +25,12 @@ import pysubs2
 import torch
 
 from videoclip.config import ClipConfig, PlanConfig
-from videoclip.data.batch import collate
 from videoclip.data.batch_plan import make_plan
 from videoclip.data.clips import Narration
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.data.narrated import NarratedCorpus, NarratedVideo
 from videoclip.data.subtitles import read_subtitles
+from videoclip.training.batch import collate
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"

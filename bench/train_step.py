@@ -28,11 +28,11 @@ import torch
 from torch import Tensor, nn
 
 from videoclip.config import OptimConfig
-from videoclip.data.batch import Batch
 from videoclip.distributed import World
 from videoclip.model.losses.infonce import contrastive_loss
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import paper
+from videoclip.training.batch import Batch
 from videoclip.training.contrastive import ContrastiveLoss
 from videoclip.training.optim import build_optimizer, clip_gradients
 from videoclip.training.performance import forward_flops, keep_freed_memory

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from videoclip.config import ModelConfig, to_dict
-from videoclip.data.batch import pad_features
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.data.tokenizer import Tokenizer, pad_tokens
 from videoclip.data.windows import average_windows, sliding_windows
@@ -40,7 +39,7 @@ from videoclip.features.backbones import (
 from videoclip.features.extract import features_of
 from videoclip.model import hub
 from videoclip.model.card import ModelCard
-from videoclip.model.videoclip import VideoCLIP
+from videoclip.model.videoclip import VideoCLIP, pad_features
 from videoclip.types import FloatArray, OnProgress, RealArray
 
 STARTER = "starter"

@@ -10,11 +10,11 @@ import torch
 
 from tests.training.tiny_corpus import tiny_config, tiny_corpus
 from videoclip.config import ClipConfig
-from videoclip.data.batch import collate
 from videoclip.data.clips import clip_tokens, draw_clip_pair
 from videoclip.data.feature_store import FeatureStore
 from videoclip.data.narrated import NarratedCorpus
 from videoclip.errors import DataError, VideoCLIPError
+from videoclip.training.batch import collate
 from videoclip.training.narrated import Feed, Group, data_fingerprints
 from videoclip.training.trainer import Purpose, generator
 

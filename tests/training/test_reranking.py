@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from videoclip.config import LossConfig, ModelConfig, OptimConfig, PretrainConfig
-from videoclip.data.batch import Batch
 from videoclip.distributed import World
 from videoclip.errors import DataError
 from videoclip.model.reranker import rerank
 from videoclip.model.videoclip import VideoCLIP
+from videoclip.training.batch import Batch
 from videoclip.training.contrastive import ContrastiveLoss
 from videoclip.training.trainer import Trainer
 

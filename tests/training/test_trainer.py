@@ -7,9 +7,9 @@ import torch
 
 from tests.model.tiny_models import TINY, make_model, make_text, make_video
 from videoclip.config import OptimConfig, PretrainConfig
-from videoclip.data.batch import Batch
 from videoclip.distributed import World
 from videoclip.errors import VideoCLIPError
+from videoclip.training.batch import Batch
 from videoclip.training.contrastive import ContrastiveLoss
 from videoclip.training.trainer import Trainer, train_epoch
 

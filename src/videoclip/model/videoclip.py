@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -317,3 +318,19 @@ def _build_towers(config: ModelConfig) -> tuple[VideoEncoder, TextEncoder]:
         bridged = BridgedVideoEncoder(config, video_bert, 0, 1)
         return bridged, CentredTextEncoder(config, text_bert)
     return VideoEncoder(config, video_bert, 0, 1), TextEncoder(config, text_bert)
+
+
+def pad_features(features: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Stack arrays (rows, D) into (B, T, D) float32, zero where padded, and its (B, T) mask.
+
+    Frames, (rows, height, width, 3) uint8, keep their type.
+    """
+    longest = max(map(len, features))
+    dtype = np.uint8 if features[0].dtype == np.uint8 else np.float32
+    padded = np.zeros((len(features), longest, *features[0].shape[1:]), dtype=dtype)
+    mask = np.zeros(padded.shape[:2], dtype=bool)
+    # Row by row, so that each clip is converted to float32 while it is copied.
+    for row, real, clip in zip(padded, mask, features, strict=True):
+        row[: len(clip)] = clip
+        real[: len(clip)] = True
+    return torch.from_numpy(padded), torch.from_numpy(mask)

@@ -11,12 +11,12 @@ import numpy as np
 
 from videoclip.benchmarks.examples import RetrievalExample
 from videoclip.config import FinetuneConfig
-from videoclip.data.batch import Batch, collate
 from videoclip.data.feature_store import FeatureStore
 from videoclip.distributed import World
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError, DataError
 from videoclip.evaluation.clips import Clip, find_clip
+from videoclip.training.batch import Batch, collate
 from videoclip.training.trainer import Embed, Purpose, generator
 from videoclip.types import IntArray
 

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from videoclip.config import LossConfig
-from videoclip.data.batch import Batch
 from videoclip.distributed import World
 from videoclip.model.encoders import Encoded
 from videoclip.model.losses import PairEmbeddings, load_loss
 from videoclip.model.reranker import hard_candidates, reranking_loss
 from videoclip.model.videoclip import VideoCLIP
+from videoclip.training.batch import Batch
 from videoclip.training.trainer import Loss
 
 

@@ -19,7 +19,6 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from videoclip.config import ClipConfig, ModelConfig, PlanConfig, PretrainConfig
-from videoclip.data.batch import Batch, collate, pad_features
 from videoclip.data.batch_plan import BatchPlan, make_plan, needs_vectors, video_vectors
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.data.narrated import NarratedCorpus
@@ -34,6 +33,8 @@ from videoclip.errors import (
     VideoCLIPError,
 )
 from videoclip.evaluation.metrics.ranking import expected_rank, rank_queries, recall_at
+from videoclip.model.videoclip import pad_features
+from videoclip.training.batch import Batch, collate
 from videoclip.training.trainer import Embed, Purpose, embed_batch, generator
 from videoclip.types import FloatArray
 

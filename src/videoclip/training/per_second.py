@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from videoclip.benchmarks.examples import LabelledVideo, StepVideo
 from videoclip.config import FinetuneConfig
-from videoclip.data.batch import Batch, pad_features
 from videoclip.data.feature_store import FeatureStore
 from videoclip.data.tokenizer import pad_tokens
 from videoclip.data.windows import sliding_windows
@@ -22,7 +21,8 @@ from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError
 from videoclip.evaluation.metrics.targets import label_targets, step_targets
 from videoclip.evaluation.segmentation import BACKGROUND_TEXT
-from videoclip.model.videoclip import VideoCLIP
+from videoclip.model.videoclip import VideoCLIP, pad_features
+from videoclip.training.batch import Batch
 from videoclip.training.performance import trained_towers
 from videoclip.training.trainer import Embed, Loss, Purpose, generator
 from videoclip.types import IntArray, RealArray

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from videoclip.config import ModelConfig
-from videoclip.data.batch import Batch
 from videoclip.features.frame_encoder import FrameEncoder
 from videoclip.model.videoclip import VideoCLIP
+from videoclip.training.batch import Batch
 
 BF16_GAIN = 1.15
 """Speed-up from which bf16 is worth its rounding."""

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from videoclip.config import RunConfig
-from videoclip.data.batch import Batch
 from videoclip.distributed import World
 from videoclip.errors import VideoCLIPError
 from videoclip.model.videoclip import VideoCLIP
+from videoclip.training.batch import Batch
 from videoclip.training.optim import build_optimizer, clip_gradients, freeze, learning_rate
 from videoclip.training.performance import step_flops, trained_towers
 from videoclip.training.run_folder import Position

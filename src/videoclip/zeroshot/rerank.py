@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from videoclip.data.batch import pad_features
 from videoclip.data.tokenizer import pad_tokens
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError
 from videoclip.model.reranker import rerank
+from videoclip.model.videoclip import pad_features
 from videoclip.types import FloatArray, RealArray
 
 PAIRS_AT_ONCE = 256

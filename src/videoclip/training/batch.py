@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from videoclip.data.tokenizer import pad_tokens
+from videoclip.model.videoclip import pad_features
 
 
 @dataclass(frozen=True)
@@ -60,19 +61,3 @@ def collate(pairs: Sequence[tuple[np.ndarray, ArrayLike]], pad_id: int) -> Batch
     """
     features, token_ids = zip(*pairs, strict=True)
     return Batch(*pad_features(features), *pad_tokens(token_ids, pad_id))
-
-
-def pad_features(features: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Stack arrays (rows, D) into (B, T, D) float32, zero where padded, and its (B, T) mask.
-
-    Frames, (rows, height, width, 3) uint8, keep their type.
-    """
-    longest = max(map(len, features))
-    dtype = np.uint8 if features[0].dtype == np.uint8 else np.float32
-    padded = np.zeros((len(features), longest, *features[0].shape[1:]), dtype=dtype)
-    mask = np.zeros(padded.shape[:2], dtype=bool)
-    # Row by row, so that each clip is converted to float32 while it is copied.
-    for row, real, clip in zip(padded, mask, features, strict=True):
-        row[: len(clip)] = clip
-        real[: len(clip)] = True
-    return torch.from_numpy(padded), torch.from_numpy(mask)

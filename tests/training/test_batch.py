@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videoclip.data.batch import Batch, collate
 from videoclip.data.tokenizer import pad_tokens
+from videoclip.training.batch import Batch, collate
 
 
 def clip_pairs(lengths, dim=3, seed=0):
