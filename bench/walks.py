@@ -26,7 +26,7 @@ from videoclip.library.library import VideoLibrary
 
 PACKAGE = f"{Path(videoclip.__file__).parent}{os.sep}"
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "videos"
-LAYERS = {"features/efficientnet.py", "model/encoders.py", "model/transformer.py"}
+LAYERS = {"model/encoders.py", "model/transformer.py"}
 """Files that only define layers, run inside the forward pass of a backbone or model."""
 SUBTITLES = "WEBVTT\n\n00:01.000 --> 00:02.000\nA rabbit in a meadow.\n"
 

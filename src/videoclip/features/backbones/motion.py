@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from videoclip.features.backbones.starter import MAP_CHANNELS, EfficientNetLite0, load_packaged
 from videoclip.features.decode import Squash
-from videoclip.features.efficientnet import MAP_CHANNELS, EfficientNetLite0, load_packaged
 from videoclip.features.flow import flow
 from videoclip.features.frame_backbone import NetworkBackbone
 from videoclip.types import FloatArray

@@ -2,18 +2,33 @@
 
 Three square crops along a frame cover all of it at its own aspect ratio. On the short real clips
 it was tuned on, their mean retrieved better than one centre crop or the squashed frame.
+
+The network is EfficientNet-Lite0: EfficientNet-B0 without squeeze and excitation and with ReLU6 for
+swish. Particular to this implementation:
+- every batch norm is folded into the convolution before it while the weights are read;
+- images lie as (B, H, W, C), so that 1 x 1 convolutions are linear maps and need no copies;
+- TensorFlow pads one row and column more behind than in front at stride 2; a kernel with an extra
+  row and column of zeros in front does the same under torch's even padding, without a copy.
+
+Source: Tan and Le, "EfficientNet" (arXiv 1905.11946), table 1.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
 
+from videoclip.errors import CheckpointError, ConfigError
 from videoclip.features.decode import Frame, ShorterSide
-from videoclip.features.efficientnet import FEATURE_DIM, EfficientNetLite0, load_packaged
 from videoclip.features.frame_backbone import NetworkBackbone
 from videoclip.types import FloatArray
+from videoclip.weights.files import read_weights
+from videoclip.weights.starter_files import image_weights_file
 
 CROP_SIZE = 224
 NUM_CROPS = 3
@@ -21,6 +36,137 @@ RESIZE = ShorterSide(240, interpolation="bicubic")
 FRAMES_PER_BATCH = 1
 """On a CPU: the activations of more leave its cache."""
 FRAMES_PER_BATCH_ON_GPU = 32
+
+FEATURE_DIM = 1280
+MAP_CHANNELS = 320
+
+STEM_CHANNELS = 32
+STAGES = (
+    # blocks, kernel, stride of the first block, expansion, channels out
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+BATCH_NORM_EPS = 1e-3
+"""TensorFlow's, with which the weights were trained."""
+
+
+class SpatialConv(nn.Conv2d):
+    """A convolution over the two middle axes, padded as TensorFlow's `SAME` if sides are even."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int, groups: int = 1
+    ) -> None:
+        grown = kernel + stride - 1
+        super().__init__(in_channels, out_channels, grown, stride, kernel // 2, groups=groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H / stride, W / stride, C')."""
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class InvertedBottleneck(nn.Module):
+    """Expand, filter every channel separately, project; added to the input where shapes agree."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int, expansion: int
+    ) -> None:
+        super().__init__()
+        inner = in_channels * expansion
+        self.expand = nn.Linear(in_channels, inner) if expansion > 1 else None
+        self.depthwise = SpatialConv(inner, inner, kernel, stride, groups=inner)
+        self.project = nn.Linear(inner, out_channels)
+        self.shortcut = stride == 1 and in_channels == out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H / stride, W / stride, C')."""
+        inner = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
+        projected: Tensor = self.project(F.relu6(self.depthwise(inner), inplace=True))
+        return projected + x if self.shortcut else projected
+
+
+class EfficientNetLite0(nn.Module):
+    """Images to features; ImageNet's class logits are a linear map of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = SpatialConv(3, STEM_CHANNELS, 3, stride=2)
+        blocks: list[nn.Module] = []
+        channels = STEM_CHANNELS
+        for num_blocks, kernel, stride, expansion, out_channels in STAGES:
+            for i in range(num_blocks):
+                shape = channels, out_channels, kernel, stride if i == 0 else 1, expansion
+                blocks.append(InvertedBottleneck(*shape))
+                channels = out_channels
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(channels, FEATURE_DIM)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the mean over the last feature map.
+
+        Args:
+            images: (B, H, W, 3) RGB, (x - 127) / 128 of values in [0, 255]; sides are multiples
+                of 32, 224 in training.
+
+        Returns:
+            (B, 1280).
+        """
+        x = F.relu6(self.head(self.feature_map(images)), inplace=True)  # (B, H/32, W/32, 1280)
+        return x.mean(dim=(1, 2))
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Return the input of the head, before averaging over the area: (B, H/32, W/32, 320)."""
+        features: Tensor = self.blocks(F.relu6(self.stem(images), inplace=True))
+        return features
+
+
+def from_published(weights: Mapping[str, Tensor]) -> EfficientNetLite0:
+    """Build the network from weights of the published names.
+
+    Args:
+        weights: Convolutions, their batch norms and the classifier `_fc`, which is left to the
+            model: logits are `_fc.weight @ feature + _fc.bias`.
+
+    Raises:
+        CheckpointError: If a tensor is missing or unexpected.
+    """
+    network = EfficientNetLite0()
+    names = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}
+    for i in range(len(network.blocks)):
+        theirs = f"_blocks.{i}."
+        if i > 0:  # the first stage does not widen
+            names[f"blocks.{i}.expand"] = (f"{theirs}_expand_conv", f"{theirs}_bn0")
+        names[f"blocks.{i}.depthwise"] = (f"{theirs}_depthwise_conv", f"{theirs}_bn1")
+        names[f"blocks.{i}.project"] = (f"{theirs}_project_conv", f"{theirs}_bn2")
+
+    statistics = ("weight", "bias", "running_mean", "running_var")
+    wanted = {"_fc.weight", "_fc.bias", *(f"{conv}.weight" for conv, _ in names.values())}
+    wanted |= {f"{norm}.{name}" for _, norm in names.values() for name in statistics}
+    found = {name for name in weights if not name.endswith(".num_batches_tracked")}
+    if found != wanted:
+        raise CheckpointError(
+            "these are not the weights of EfficientNet-Lite0: "
+            f"'{min(found ^ wanted)}' is missing or unexpected"
+        )
+
+    state = {}
+    for ours, (conv, norm) in names.items():
+        scale, shift, mean, variance = (weights[f"{norm}.{name}"] for name in statistics)
+        scale = scale / (variance + BATCH_NORM_EPS).sqrt()
+        kernel = weights[f"{conv}.weight"] * scale[:, None, None, None]
+        module = network.get_submodule(ours)
+        if isinstance(module, SpatialConv):
+            zeros = module.kernel_size[0] - kernel.shape[-1]
+            state[f"{ours}.weight"] = F.pad(kernel, (zeros, 0, zeros, 0))
+        else:
+            state[f"{ours}.weight"] = kernel.flatten(1)
+        state[f"{ours}.bias"] = shift - mean * scale
+    network.load_state_dict(state)
+    return network
 
 
 class StarterBackbone(NetworkBackbone):
@@ -62,3 +208,20 @@ def crops_along(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     ends = height - CROP_SIZE, width - CROP_SIZE
     corners = [[i * end // (NUM_CROPS - 1) for end in ends] for i in range(NUM_CROPS)]
     return np.stack([frame[y : y + CROP_SIZE, x : x + CROP_SIZE] for y, x in corners])
+
+
+def load_packaged(backbone: str, source: str | None) -> EfficientNetLite0:
+    """Load the network with the weights of its installed package.
+
+    Args:
+        backbone: Name of the backbone, for messages.
+        source: Must be None: there is one set of weights.
+
+    Raises:
+        ConfigError: If a source is named.
+        MissingExtraError: If the package is not installed.
+        CheckpointError: If its weights are damaged.
+    """
+    if source is not None:
+        raise ConfigError(f"backbone '{backbone}' has no variants: leave out ':{source}'")
+    return from_published(read_weights(image_weights_file()))
