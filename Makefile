@@ -1,9 +1,9 @@
-# Every target sets up .venv by itself from requirements.lock, and is quick when it is there already.
+# Every target first makes .venv from requirements.lock, unless it is up to date.
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all check bench clean
 
 BIN := .venv/bin
-# They measure on videos that have to be named: their docstrings have the commands.
+# These need videos as arguments; their docstrings have the commands.
 BENCH_WITH_ARGUMENTS := bench/approximate.py bench/confidence.py bench/moments.py
 
 help: ## show this
@@ -12,17 +12,17 @@ help: ## show this
 setup: ## install the pinned requirements into .venv
 	@./setup.sh
 
-demo: setup ## the whole story in minutes: learn from narrated videos, find moments, write demo/report.html
+demo: setup ## learn from narrated videos, find moments, and write demo/report.html, in minutes
 	@$(BIN)/videoclip demo
 
 test: setup ## the fast tests, with coverage
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not browser and not gpu" --cov --cov-fail-under=90
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not browser and not gpu" --cov --cov-fail-under=95
 
 test-all: setup ## every test this machine can run; installs LanceDB and an S3 server for them
 	@$(BIN)/uv pip install -q --python $(BIN)/python -c requirements.lock lancedb "moto[s3,server]"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --hypothesis-profile=explore
 
-check: setup ## style, types and the floors
+check: setup ## style, types and import layers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 bench: setup ## measure speed and memory side by side; writes bench/results/*.json

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes .venv from requirements.lock; does nothing when the lock has not changed since.
-# torch goes first, by pip and by its exact pin: pip's own configuration (find-links, indexes) decides
-# which build is taken, and no later package can pull another one in. uv brings the rest, ten times faster.
+# Makes .venv from requirements.lock; does nothing if the lock file has not changed.
+# pip installs torch first, by its exact pin: pip's own configuration (find-links, indexes) decides
+# which build is taken, and no later package can replace it. uv installs the rest, ten times faster.
 set -eu
 cd "$(dirname "$0")"
 stamp=.venv/installed.lock
