@@ -4,7 +4,8 @@ import pytest
 
 from videoclip import preparation
 from videoclip.data.captions import Cue
-from videoclip.data.subtitles import read_subtitles
+from videoclip.data.subtitles import read_subtitles, to_webvtt
+from videoclip.files import write_text
 from videoclip.preparation import (
     CaptionQuality,
     assess,
@@ -12,7 +13,6 @@ from videoclip.preparation import (
     prepare_captions,
     warnings_of,
     write_captions,
-    write_vtt,
 )
 
 GOOD = CaptionQuality(10, 100, 0.5, 0.0, 2.0, 0.0, 0.0)
@@ -79,7 +79,7 @@ CUES = [Cue(0.0, 1.5, "salt & pepper <3"), Cue(3661.25, 3662.0, "über --> alles
 
 def test_what_is_written_is_read_back(tmp_path):
     for _ in range(2):
-        write_vtt(tmp_path / "deep/a.vtt", CUES)
+        write_text(tmp_path / "deep/a.vtt", to_webvtt(CUES))
         write_captions(tmp_path / "all.json", {"a": CUES, "b": []})
     assert read_subtitles(tmp_path / "deep/a.vtt") == CUES
     table = json.loads((tmp_path / "all.json").read_text())

@@ -163,7 +163,7 @@ def prepare_videos(
         else:
             prepared[name] = found
             if format == "vtt" and found.cues:
-                write_vtt(folder / f"{name}.vtt", found.cues)
+                write_text(folder / f"{name}.vtt", to_webvtt(found.cues))
         if on_progress is not None:
             on_progress(len(prepared) + len(failed) - len(unread), len(names))
     report = CaptionReport(folder, prepared, failed)
@@ -265,11 +265,6 @@ def find_outliers(offsets: Mapping[str, float]) -> dict[str, float]:
     deviation = 1.4826 * statistics.median(abs(value - median) for value in offsets.values())
     limit = max(_OUTLIER_SECONDS, _OUTLIER_DEVIATIONS * deviation)
     return {key: value - median for key, value in offsets.items() if abs(value - median) > limit}
-
-
-def write_vtt(path: Path, cues: Sequence[Cue]) -> None:
-    """Write cues as a WebVTT file, atomically."""
-    write_text(path, to_webvtt(cues))
 
 
 def write_captions(path: Path, captions: Mapping[str, Sequence[Cue]]) -> None:
