@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from videoclip.benchmarks.examples import Benchmark, Segment, StepVideo, Task
-from videoclip.benchmarks.files import Record, find_file, read_rows, unique
+from videoclip.benchmarks.files import Record, find_file, open_text, read_rows, unique
 from videoclip.errors import DataError
 
 TRAIN_VIDEOS_PER_TASK = 30
@@ -64,11 +64,8 @@ def read_crosstask(folder: Path) -> CrossTask:
 
 def read_tasks(path: Path) -> dict[str, Task]:
     """Read tasks_primary.txt: blocks of id, title, URL, number of steps, steps, blank line."""
-    if not path.is_file():
-        raise DataError("no such file: check the path", path)
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    while lines and not lines[-1]:
-        lines.pop()
+    with open_text(path) as file:
+        lines = [line.strip() for line in file.read().rstrip().splitlines()]
     tasks: dict[str, Task] = {}
     for first in range(0, len(lines), BLOCK_LINES):
         block = lines[first : first + BLOCK_LINES]

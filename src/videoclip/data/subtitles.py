@@ -210,12 +210,7 @@ def _parse_json(text: str, path: Path) -> Iterator[Cue]:
         content = json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(f"is not valid JSON ({error.msg})", path, error.lineno) from error
-    rows = _json_rows(content)
-    if rows is None:
-        raise DataError(
-            "is not a known caption format; expected segments with start, end and text", path
-        )
-    for number, (start, end, words) in enumerate(rows, start=1):
+    for number, (start, end, words) in enumerate(_json_rows(content, path), start=1):
         if words is None or isinstance(words, float):  # HowTo100M writes NaN for no text
             continue
         if not _are_numbers(start, end) or not isinstance(words, str):
@@ -225,8 +220,8 @@ def _parse_json(text: str, path: Path) -> Iterator[Cue]:
         yield Cue(float(start), float(end), words)
 
 
-def _json_rows(content: Any) -> Sequence[tuple[Any, Any, Any]] | None:
-    """Return (start, end, text) of each caption, unchecked; None for an unknown format."""
+def _json_rows(content: Any, path: Path) -> Sequence[tuple[Any, Any, Any]]:
+    """Return (start, end, text) of each caption, unchecked."""
     if isinstance(content, dict):
         if isinstance(events := content.get("events"), list):
             return [_json3_row(e) for e in events if isinstance(e, dict) and "segs" in e]
@@ -234,12 +229,12 @@ def _json_rows(content: Any) -> Sequence[tuple[Any, Any, Any]] | None:
             content = segments
     if isinstance(content, dict):
         start, end, text = (content.get(key) for key in ("start", "end", "text"))
-        if not (isinstance(start, list) and isinstance(end, list) and isinstance(text, list)):
-            return None
-        return list(zip_longest(start, end, text, fillvalue=""))
-    if isinstance(content, list) and all(isinstance(row, dict) for row in content):
+        if isinstance(start, list) and isinstance(end, list) and isinstance(text, list):
+            return list(zip_longest(start, end, text, fillvalue=""))
+    elif isinstance(content, list) and all(isinstance(row, dict) for row in content):
         return [_segment_row(row) for row in content]
-    return None
+    message = "is not a known caption format; expected segments with start, end and text"
+    raise DataError(message, path)
 
 
 def _segment_row(row: dict[str, Any]) -> tuple[Any, Any, Any]:
