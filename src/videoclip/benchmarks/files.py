@@ -266,12 +266,10 @@ def entries(table: dict[str, Any], path: Path, what: str) -> list[Record]:
 
 
 def unique(records: Iterable[Record], what: str, key: Callable[[Record], Hashable]) -> list[Record]:
-    """Return records in order; raise a DataError at the first one whose key occurred before.
+    """Return records in order, whose `key`, called `what` in the message, must be unique.
 
-    Args:
-        records: From a `read_*` function.
-        what: The name of the key in the message.
-        key: From a record to what must be unique.
+    Raises:
+        DataError: At the first record whose key occurred before.
     """
     seen: set[Hashable] = set()
     result = []

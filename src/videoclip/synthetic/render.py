@@ -39,12 +39,7 @@ class _Stage:
 
 
 class Scene:
-    """The objects and the background of one video, to be drawn at any time.
-
-    Args:
-        video: The scenario.
-        config: The world it belongs to.
-    """
+    """The objects and the background of one video of a world, to be drawn at any time."""
 
     def __init__(self, video: SyntheticVideo, config: SyntheticConfig) -> None:
         self.video = video
