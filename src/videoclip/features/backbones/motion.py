@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
+from torch.nn import functional as F
 
 from videoclip.features.backbones.starter import MAP_CHANNELS, EfficientNetLite0, load_packaged
 from videoclip.features.decode import Squash
-from videoclip.features.flow import flow
 from videoclip.features.frame_backbone import NetworkBackbone
 from videoclip.types import FloatArray
 
@@ -35,6 +34,12 @@ FASTEST = 3
 """Pixels of those grey frames from one to the next; faster motion is taken for an error."""
 PERCENT_A_SECOND = 100 * FRAMES_PER_FEATURE / FLOW_SIDE
 """One of those pixels, in percent of the frame's width a second."""
+SMOOTHING = 3
+"""Side of the box that smooths frames before gradients are taken, in pixels."""
+NEIGHBOURHOOD = 5
+"""Side of the box whose pixels are assumed to move together, in pixels."""
+FLATNESS = 1e-4
+"""Added to squared gradients of brightness in [0, 1], so that flat areas do not move."""
 APPEARANCE_DIM = GRID * GRID * MAP_CHANNELS
 FEATURE_DIM = APPEARANCE_DIM + 2 * FLOW_GRID * FLOW_GRID
 """Appearance of every quarter, then how fast every cell moves to the right and down."""
@@ -96,13 +101,48 @@ def _motion(pixels: Tensor) -> Tensor:
 
     The median motion is taken to be the camera's, and subtracted.
     """
-    grey = avg_pool2d(pixels.float().mean(dim=-1) / 255, SIDE // FLOW_SIDE)  # (5n, 32, 32)
+    grey = F.avg_pool2d(pixels.float().mean(dim=-1) / 255, SIDE // FLOW_SIDE)  # (5n, 32, 32)
     motion = torch.cat([flow(grey), grey.new_zeros(1, 2, FLOW_SIDE, FLOW_SIDE)])
     camera = motion.flatten(2).quantile(0.5, dim=2)[:, :, None, None]
     motion = (motion - camera).clamp(-FASTEST, FASTEST) * PERCENT_A_SECOND
     seconds = motion.reshape(-1, FRAMES_PER_FEATURE, 2, FLOW_SIDE, FLOW_SIDE)
     within = seconds[:, :-1].mean(dim=1)  # (n, 2, 32, 32)
-    return avg_pool2d(within, FLOW_SIDE // FLOW_GRID).flatten(1)
+    return F.avg_pool2d(within, FLOW_SIDE // FLOW_GRID).flatten(1)
+
+
+def flow(frames: Tensor) -> Tensor:
+    """Estimate the motion from each small grey frame to the next.
+
+    The motion of a pixel is the least-squares solution over its neighbourhood. In frames this small
+    nothing moves by more than a pixel or two, so one iteration is enough.
+
+    Args:
+        frames: Brightness in [0, 1], (n, height, width).
+
+    Returns:
+        Pixels to the right and pixels down, (n - 1, 2, height, width). Reversing the frames
+        reverses the order and the sign of the result.
+
+    Source: B. D. Lucas and T. Kanade, "An iterative image registration technique with an
+    application to stereo vision", 1981.
+    """
+    smooth = _box_mean(frames, SMOOTHING)
+    before, after = smooth[:-1], smooth[1:]
+    middle = F.pad(((before + after) / 2)[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
+    across = (middle[:, 1:-1, 2:] - middle[:, 1:-1, :-2]) / 2
+    down = (middle[:, 2:, 1:-1] - middle[:, :-2, 1:-1]) / 2
+    change = after - before
+    products = (across**2, down**2, across * down, across * change, down * change)
+    xx, yy, xy, xt, yt = (_box_mean(product, NEIGHBOURHOOD) for product in products)
+    xx, yy = xx + FLATNESS, yy + FLATNESS
+    determinant = xx * yy - xy**2
+    return torch.stack([xy * yt - yy * xt, xy * xt - xx * yt], dim=1) / determinant[:, None]
+
+
+def _box_mean(frames: Tensor, side: int) -> Tensor:
+    """Average the box around each pixel; the border is extended."""
+    padded = F.pad(frames[:, None], (side // 2,) * 4, mode="replicate")
+    return F.avg_pool2d(padded, side, stride=1)[:, 0]
 
 
 def load(source: str | None, device: str = "cpu") -> MotionBackbone:

@@ -27,8 +27,7 @@ from videoclip.errors import CheckpointError, ConfigError
 from videoclip.features.decode import Frame, ShorterSide
 from videoclip.features.frame_backbone import NetworkBackbone
 from videoclip.types import FloatArray
-from videoclip.weights.files import read_weights
-from videoclip.weights.starter_files import image_weights_file
+from videoclip.weights.files import image_weights_file, read_weights
 
 CROP_SIZE = 224
 NUM_CROPS = 3

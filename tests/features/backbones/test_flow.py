@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from videoclip.features.flow import FLATNESS, NEIGHBOURHOOD, SMOOTHING, flow
+from videoclip.features.backbones.motion import FLATNESS, NEIGHBOURHOOD, SMOOTHING, flow
 
 
 def texture(right=0.0, down=0.0, height=24, width=32):

@@ -3,9 +3,9 @@ import importlib.util
 import pytest
 
 from videoclip.errors import MissingExtraError
-from videoclip.weights import starter_files
+from videoclip.weights import files
 
-PLACES = [starter_files.image_weights_file, starter_files.text_folder]
+PLACES = [files.image_weights_file, files.text_folder]
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -30,5 +30,5 @@ ORIGINAL = importlib.util.find_spec
     reason="the extra 'starter' is not installed",
 )
 def test_files_of_installed_packages_are_found():
-    assert starter_files.image_weights_file().suffix == ".pth"
-    assert (starter_files.text_folder() / "vocab.txt").is_file()
+    assert files.image_weights_file().suffix == ".pth"
+    assert (files.text_folder() / "vocab.txt").is_file()
