@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from videoclip.data.tokenizer import Tokenizer
     from videoclip.model.videoclip import VideoCLIP
 
-
+Facts: TypeAlias = dict[str, Any]
 Kind: TypeAlias = Literal["auto", "videoclip", "s3d", "bert", "features"]
 
 BERT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -141,7 +141,7 @@ def convert(
     return Conversion(found, folder, facts)
 
 
-def _convert_features(source: Path, folder: Path, options: ConvertOptions) -> dict[str, Any]:
+def _convert_features(source: Path, folder: Path, options: ConvertOptions) -> Facts:
     from videoclip.data.feature_import import find_arrays, import_features, spec_of_arrays
     from videoclip.data.feature_store import FeatureStore
 
@@ -154,7 +154,7 @@ def _convert_features(source: Path, folder: Path, options: ConvertOptions) -> di
 
 def _convert_s3d(
     file: Path, weights: Mapping[str, Tensor], folder: Path, options: ConvertOptions
-) -> dict[str, Any]:
+) -> Facts:
     from videoclip.features.backbones import s3d
 
     network = s3d.build_network(weights, file)
@@ -170,7 +170,7 @@ def _convert_videoclip(
     folder: Path,
     vocabulary: Path | None,
     settings: ReleasedSettings,
-) -> dict[str, Any]:
+) -> Facts:
     from safetensors.torch import save_file
 
     from videoclip.data.tokenizer import Tokenizer
@@ -178,7 +178,7 @@ def _convert_videoclip(
 
     tokenizer = Tokenizer.from_vocab(vocabulary) if vocabulary else None
     if tokenizer:
-        ids = {name: getattr(tokenizer, name) for name in ("pad_id", "cls_id", "sep_id")}
+        ids = _special_ids(tokenizer)
         for name, value in ids.items():
             if getattr(settings, name) not in (None, value):
                 option = f"--{name.replace('_', '-')} {getattr(settings, name)}"
@@ -198,7 +198,7 @@ def _convert_bert(
     folder: Path,
     vocabulary: Path | None,
     options: ConvertOptions,
-) -> dict[str, Any]:
+) -> Facts:
     from videoclip.data.tokenizer import Tokenizer
     from videoclip.model.convert import from_bert
     from videoclip.recipes import RECIPES
@@ -206,19 +206,16 @@ def _convert_bert(
     if options.recipe not in RECIPES:
         raise ConfigError(f"unknown recipe '{options.recipe}'; known: {', '.join(RECIPES)}")
     tokenizer = Tokenizer.from_vocab(vocabulary or file.with_name("vocab.txt"))
-    config = replace(
-        RECIPES[options.recipe]().model,
-        pad_id=tokenizer.pad_id,
-        cls_id=tokenizer.cls_id,
-        sep_id=tokenizer.sep_id,
-    )
+    config = replace(RECIPES[options.recipe]().model, **_special_ids(tokenizer))
     model = from_bert(weights, _bert_settings(file.parent), config, file.parent)
     return _save(model, tokenizer, folder, file)
 
 
-def _save(
-    model: VideoCLIP, tokenizer: Tokenizer | None, folder: Path, where: Path
-) -> dict[str, Any]:
+def _special_ids(tokenizer: Tokenizer) -> Facts:
+    return {name: getattr(tokenizer, name) for name in ("pad_id", "cls_id", "sep_id")}
+
+
+def _save(model: VideoCLIP, tokenizer: Tokenizer | None, folder: Path, where: Path) -> Facts:
     """Write a model folder, with its vocabulary if there is one; return facts about it."""
     from videoclip.model.hub import write_checksums
 
@@ -264,8 +261,8 @@ def _bert_settings(folder: Path) -> Mapping[str, Any]:
     path = folder / "config.json"
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(settings, dict):
+            raise ValueError("it has no settings; download it again")
+        return settings
     except (OSError, ValueError) as error:
         raise CheckpointError(f"cannot read {path}, which a BERT needs ({error})") from None
-    if not isinstance(settings, dict):
-        raise CheckpointError(f"{path} is damaged: it has no settings; download it again")
-    return settings

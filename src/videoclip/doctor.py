@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import platform
@@ -9,6 +10,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -77,12 +79,18 @@ def run_checks(
         model: Model folder, hub id or "starter".
         device: Torch device; "auto": the CPU, and a GPU if there is one.
     """
-    yield Check("machine", "ok", _machine())
-    torch = _try("torch", _torch, "reinstall torch")
-    if torch.state == "broken":
-        yield torch
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    python = f"Python {platform.python_version()}"
+    machine = f"videoclip {__version__}, {python}, {platform.system()}, {cores} cores"
+    yield Check("machine", "ok", machine)
+    check = _try("torch", lambda: str(importlib.import_module("torch")), "reinstall torch")
+    if check.state == "broken":
+        yield check
         return
-    for name in _devices() if device == "auto" else [device]:
+    import torch
+
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    for name in devices if device == "auto" else [device]:
         fix = "use --device cpu, or install a torch build for this GPU"
         yield _try(f"torch on {name}", partial(_multiply, name), fix)
     yield _try("decoder", _decode, "pip install --force-reinstall av")
@@ -106,24 +114,6 @@ def _try(name: str, check: Callable[[], str], fix: str = "") -> Check:
     except FAILURES as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return Check(name, "broken", reason, fix)
-
-
-def _machine() -> str:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    python = platform.python_version()
-    return f"videoclip {__version__}, Python {python}, {platform.system()}, {cores} cores"
-
-
-def _torch() -> str:
-    import torch
-
-    return torch.__version__
-
-
-def _devices() -> list[str]:
-    import torch
-
-    return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 
 def _multiply(name: str) -> str:
@@ -196,11 +186,8 @@ def _write(folder: Path) -> str:
             write_json(run / "config.json", {})
         path = Path(name) / "catalog.sqlite"
         Catalog(path).close()
-        table = sqlite3.connect(path)
-        try:
+        with closing(sqlite3.connect(path)) as table:
             (mode,) = table.execute("PRAGMA journal_mode").fetchone()
-        finally:
-            table.close()
         if mode != "wal":  # as some network disks
             raise sqlite3.OperationalError("SQLite's write-ahead log does not work on this disk")
     free = shutil.disk_usage(folder).free

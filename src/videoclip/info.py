@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -46,7 +47,7 @@ def describe(path: Path | str) -> Facts:
 def _run(folder: Path) -> Facts:
     from videoclip.training.run_folder import read_log
 
-    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    settings = _read_json(folder / "config.json")
     steps = [entry for entry in read_log(folder) if "loss" in entry]
     return {
         "kind": "fine-tuning run" if "benchmark" in settings else "pre-training run",
@@ -65,7 +66,7 @@ def _store(folder: Path) -> Facts:
             "kind": "feature store",
             "videos": len(store),
             "features": sum(map(store.num_features, store.video_ids)),
-            **dataclasses.asdict(store.spec),
+            **asdict(store.spec),
         }
 
 
@@ -73,26 +74,19 @@ def _frames(folder: Path) -> Facts:
     from videoclip.data.frame_store import FrameStore
 
     store = FrameStore.open(folder)
-    return {
-        "kind": "frame store",
-        "videos": len(store.video_ids),
-        **dataclasses.asdict(store.frames),
-    }
+    return {"kind": "frame store", "videos": len(store.video_ids), **asdict(store.frames)}
 
 
 def _ablation(folder: Path) -> Facts:
-    rows = json.loads((folder / "table.json").read_text(encoding="utf-8"))
-    return {"kind": "ablation", "rows": len(rows), "table": folder / "table.md"}
+    rows = len(_read_json(folder / "table.json"))
+    return {"kind": "ablation", "rows": rows, "table": folder / "table.md"}
 
 
 def _library(address: Path | str) -> Facts:
     from videoclip.library.storage import kind_of, open_storage
 
-    storage = open_storage(address, must_exist=True)
-    try:
-        videos, facts = storage.catalog.videos(), storage.catalog.facts()
-    finally:
-        storage.catalog.close()
+    with closing(open_storage(address, must_exist=True).catalog) as catalog:
+        videos, facts = catalog.videos(), catalog.facts()
     return {
         "kind": "library",
         "storage": kind_of(address),
@@ -106,34 +100,26 @@ def _library(address: Path | str) -> Facts:
 def _world(folder: Path) -> Facts:
     from videoclip.synthetic.write import read_world
 
-    world = read_world(folder)
-    return {
-        "kind": "synthetic world",
-        "videos": len(list((folder / "videos").glob("*.mp4"))),
-        **dataclasses.asdict(world.config),
-    }
+    num_videos = len(list((folder / "videos").glob("*.mp4")))
+    return {"kind": "synthetic world", "videos": num_videos, **asdict(read_world(folder).config)}
 
 
 def _model(folder: Path) -> Facts:
     from videoclip.model.hub import load_config
 
     config = load_config(folder)
-    return {
-        "kind": "model",
-        **dataclasses.asdict(config),
-        "classes": len(config.classes) or "no classification head",
-    }
+    classes = len(config.classes) or "no classification head"
+    return {"kind": "model", **asdict(config), "classes": classes}
 
 
 def _s3d(folder: Path) -> Facts:
-    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return {"kind": "S3D weights", **settings}
+    return {"kind": "S3D weights", **_read_json(folder / "config.json")}
 
 
 def _video(path: Path) -> Facts:
     from videoclip.features.decode import probe
 
-    return {"kind": "video", **dataclasses.asdict(probe(path))}
+    return {"kind": "video", **asdict(probe(path))}
 
 
 def _subtitles(path: Path) -> Facts:
@@ -147,6 +133,10 @@ def _subtitles(path: Path) -> Facts:
         "start": cues[0].start if cues else None,
         "end": max(cue.end for cue in cues) if cues else None,
     }
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 FOLDERS: dict[str, Callable[[Path], Facts]] = {

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,14 +75,8 @@ class Search:
 
         queries = [] if self.fit else self._queries()
         model = self.model or model_of(self.library) or "starter"
-        settings = SearchOptions(
-            top_k=self.top_k,
-            offset=self.offset,
-            vision=self.vision,
-            speech=self.speech,
-            rerank_top=self.rerank_top,
-            exact=self.exact,
-        )
+        names = [field.name for field in fields(SearchOptions)]
+        settings = SearchOptions(**{name: getattr(self, name) for name in names})
         embedder = Embedder.from_pretrained(model, self.device)
         with VideoLibrary(self.library, embedder, model=model) as library:
             if self.fit:

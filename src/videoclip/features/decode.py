@@ -169,11 +169,8 @@ class _DecodedFrame:
         return (height, width) if self._turns % 2 else (width, height)
 
     def rgb(self, resize: Resize | None) -> Pixels:
-        if resize not in self._arrays:
-            self._arrays[resize] = self._convert(resize)
-        return self._arrays[resize]
-
-    def _convert(self, resize: Resize | None) -> Pixels:
+        if resize in self._arrays:
+            return self._arrays[resize]
         rule = resize or Squash(*self.display_size)
         width, height = rule.scaled(*self.display_size)
         if self._turns % 2:
@@ -181,20 +178,16 @@ class _DecodedFrame:
         # One scaler per rule, because it caches its filters; one thread, because there is a
         # process per core.
         scaler = self._scalers.setdefault(resize, VideoReformatter())
+        filter_name = rule.interpolation.upper()
         scaled = scaler.reformat(
-            self._decoded,
-            width,
-            height,
-            "rgb24",
-            interpolation=rule.interpolation.upper(),
-            threads=1,
+            self._decoded, width, height, "rgb24", interpolation=filter_name, threads=1
         )
         pixels = np.rot90(scaled.to_ndarray(), self._turns)  # (h, w, 3)
         if rule.crop is not None:
             top = (pixels.shape[0] - rule.crop) // 2
             left = (pixels.shape[1] - rule.crop) // 2
             pixels = pixels[top : top + rule.crop, left : left + rule.crop]
-        return np.ascontiguousarray(pixels)
+        return self._arrays.setdefault(resize, np.ascontiguousarray(pixels))
 
 
 @dataclass(frozen=True)
