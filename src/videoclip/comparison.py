@@ -8,19 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from videoclip.errors import ConfigError, DataError
 from videoclip.evaluation.result import Result
 from videoclip.files import write_bytes, write_text
 from videoclip.output.figures import new_figure, style, to_png, to_svg
 from videoclip.training.run import RunResult
-from videoclip.training.run_folder import read_log
+from videoclip.training.run_folder import average_losses, read_log
 
 __all__ = ["ComparedRun", "RunComparison", "compare"]
 
-CURVE_POINTS = 40
-"""Stretches of a run whose losses are averaged into one point of its curve."""
 ABSENT = "-"
 
 
@@ -146,13 +142,10 @@ def _read(run: Path | str | RunResult | Result) -> ComparedRun:
 
 def _run(folder: Path, config: Mapping[str, Any]) -> ComparedRun:
     log = read_log(folder)
-    steps = [(entry["update"], entry["loss"]) for entry in log if "loss" in entry]
+    curve = average_losses(log)
+    num_updates = sum("loss" in entry for entry in log)
     validation = [(e["update"], e["validation_loss"]) for e in log if "validation_loss" in e]
-    curve = []
-    if steps:
-        parts = np.array_split(np.array(steps), min(CURVE_POINTS, len(steps)))
-        curve = [(int(part[-1, 0]), float(part[:, 1].mean())) for part in parts]
-    results = {"updates": float(len(steps)), **({"loss": curve[-1][1]} if curve else {})}
+    results = {"updates": float(num_updates), **({"loss": curve[-1][1]} if curve else {})}
     if validation:
         results["lowest validation loss"] = min(loss for _, loss in validation)
     for entry in log:

@@ -40,10 +40,10 @@ def quick_mined():
 def out(tmp_path, monkeypatch):
     """A folder with a world, and variants that train in a second."""
     variants = {
-        "plain": Variant("plain", "", quick),
-        "mined": Variant("mined", "plain", quick_mined),
-        "again": Variant("re-ranked", "plain", quick, rerank_top=5, trained_as="plain"),
-        "taught": Variant("by a teacher", "mined", quick_mined, teacher="plain"),
+        "plain": Variant("plain", "", quick()),
+        "mined": Variant("mined", "plain", quick_mined()),
+        "again": Variant("re-ranked", "plain", quick(), rerank_top=5, trained_as="plain"),
+        "taught": Variant("by a teacher", "mined", quick_mined(), teacher="plain"),
     }
     usual = dict(VARIANTS)
     VARIANTS.clear()

@@ -1,4 +1,5 @@
 import json
+import operator
 import re
 from dataclasses import asdict
 from xml.etree import ElementTree
@@ -6,16 +7,15 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from videoclip.ablation.intervals import difference, error_reduction
 from videoclip.ablation.measure import MEASURES
-from videoclip.ablation.report import draw_curves, draw_differences
-from videoclip.ablation.runs import FinishedRun
-from videoclip.ablation.table import (
-    compare,
+from videoclip.ablation.report import (
     comparisons_markdown,
-    make_table,
+    draw_curves,
+    draw_differences,
     table_markdown,
 )
+from videoclip.ablation.runs import FinishedRun
+from videoclip.ablation.table import bootstrap, compare, error_reduction, make_table
 from videoclip.output.figures import to_svg
 
 NUM_VIDEOS = 40
@@ -51,7 +51,7 @@ def counts():
 
 
 def test_an_interval_is_that_of_drawing_seeds_and_videos_one_by_one(counts):
-    found = difference(counts[0.5], counts[0.4])
+    found = bootstrap(operator.sub, counts[0.5], counts[0.4])
     hits = [counts[share].sum((0, 1))[0] for share in (0.5, 0.4)]
     assert found.value == pytest.approx((hits[0] - hits[1]) / 1200)
     expected = naive_difference(counts[0.5], counts[0.4])
@@ -60,13 +60,13 @@ def test_an_interval_is_that_of_drawing_seeds_and_videos_one_by_one(counts):
 
 
 def test_a_variant_does_not_differ_from_itself(counts):
-    found = difference(counts[0.5], counts[0.5])
+    found = bootstrap(operator.sub, counts[0.5], counts[0.5])
     assert (found.value, found.low, found.high) == (0, 0, 0) and not found.is_significant
 
 
 def test_error_reduction_is_the_share_of_errors_gone(counts):
     wrong = [1 - c.sum((0, 1))[0] / c.sum((0, 1))[1] for c in (counts[0.5], counts[0.4])]
-    found = error_reduction(counts[0.5], counts[0.4])
+    found = bootstrap(error_reduction, counts[0.5], counts[0.4])
     assert found.value == pytest.approx(1 - wrong[0] / wrong[1])
 
 
@@ -80,7 +80,7 @@ def test_variants_are_compared_on_the_seeds_both_have():
     ]  # fmt: skip
     line = table["world", "paper-shuffled"]
     assert line.seeds == (2, 3)
-    expected = difference(runs[2].counts["R@1"][None], runs[1].counts["R@1"][None])
+    expected = bootstrap(operator.sub, runs[2].counts["R@1"][None], runs[1].counts["R@1"][None])
     assert line.cells["R@1"].difference == expected
     assert table["other", "paper-shuffled"].cells["R@1"].difference is None
     assert table["world", "paper"].cells["R@1"].difference is None
@@ -111,7 +111,7 @@ def test_comparisons_are_made_of_the_finished_runs():
         np.array([run.counts["R@1"] for run in runs if run.variant == row])
         for row in ("small", "paper")
     )
-    assert share.effect == error_reduction(ours, theirs)
+    assert share.effect == bootstrap(error_reduction, ours, theirs)
     ratio = found["R@1: held-out combinations over seen ones, ratio"]
     assert ratio.verdict == "unclear" and share.verdict == "higher"
     assert ratio.effect.value == 1.0 and ratio.num_seeds == 2

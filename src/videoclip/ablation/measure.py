@@ -7,8 +7,7 @@ of F1), so that any of them can be compared between models by resampling whole v
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -19,22 +18,25 @@ from videoclip.ablation.testbed import TestBed
 from videoclip.benchmarks.examples import Segment
 from videoclip.config import EvaluateConfig
 from videoclip.evaluation.baselines import even_steps
+from videoclip.evaluation.clips import find_clip
 from videoclip.evaluation.encoders import DualEncoder
 from videoclip.evaluation.metrics.labels import segment_counts
 from videoclip.evaluation.metrics.ranking import rank_queries, recall_at
 from videoclip.evaluation.metrics.steps import recall_counts
-from videoclip.evaluation.metrics.targets import frame_span, label_targets, step_targets
+from videoclip.evaluation.metrics.targets import label_targets, step_targets
 from videoclip.features.backbones.motion import APPEARANCE_DIM
 from videoclip.synthetic.annotate import descriptions
 from videoclip.synthetic.narrate import label
-from videoclip.synthetic.world import ShownStep, SyntheticVideo
-from videoclip.types import BoolArray, FloatArray, IntArray
+from videoclip.synthetic.world import SyntheticStep, SyntheticVideo
+from videoclip.types import BoolArray, FloatArray, IntArray, RealArray
 from videoclip.zeroshot.labels import BACKGROUND, label_frames
 from videoclip.zeroshot.rerank import rerank_clips
-from videoclip.zeroshot.steps import log_softmax, order_steps, step_mask
+from videoclip.zeroshot.steps import assign_steps
 
-Counts: TypeAlias = dict[str, NDArray[np.float64]]
+Counts: TypeAlias = dict[str, RealArray]
 """By measure, (V, 2): numerator and denominator of each test video, in the order of the bed."""
+Pair: TypeAlias = tuple[float, float]
+"""Numerator and denominator of one video."""
 
 MEASURES = {
     "R@1": "the best of all test clips shows the step a sentence describes",
@@ -61,16 +63,6 @@ FITTING_VIDEOS = 60
 NUM_THRESHOLDS = 20
 
 
-@dataclass(frozen=True)
-class _Clip:
-    """A step of a test video: its description is a query and its frames are a candidate."""
-
-    video: int  # index among the test videos
-    shown: ShownStep
-    description: str
-    features: NDArray[np.float16]  # (T, D)
-
-
 def measure(encoder: DualEncoder, testbed: TestBed, rerank_top: int = 0) -> Counts:
     """Measure a model on the test videos.
 
@@ -80,85 +72,61 @@ def measure(encoder: DualEncoder, testbed: TestBed, rerank_top: int = 0) -> Coun
         rerank_top: How many of the best candidates the re-ranker orders in retrieval; 0: none.
     """
     encoder.check(testbed.store.spec)
-    clips = _read_clips(testbed)
-    num_videos = len(testbed.test_videos)
-    return {
-        **_measure_retrieval(encoder, clips, num_videos, rerank_top),
-        **_measure_direction(encoder, testbed, clips, num_videos),
-        **_measure_seconds(encoder, testbed),
-    }
+    clips = _measure_clips(encoder, testbed, rerank_top)
+    return clips | _measure_seconds(encoder, testbed)
 
 
-def _read_clips(testbed: TestBed) -> list[_Clip]:
-    found, windows = [], []
-    for index, video in enumerate(testbed.test_videos):
-        num_features = testbed.store.num_features(video.video_id)
-        for shown, text in zip(video.shown, descriptions(testbed.world, video), strict=True):
-            first, last = frame_span(shown.start, shown.end, num_features)
-            if last > first:
-                found.append((index, shown, text))
-                windows.append((video.video_id, first, last))
-    features = testbed.store.read_windows(windows)
-    return [_Clip(*item, array) for item, array in zip(found, features, strict=True)]
+def _measure_clips(encoder: DualEncoder, testbed: TestBed, rerank_top: int) -> Counts:
+    """Retrieve clips by descriptions, and choose between the label of a clip and the opposite one.
 
-
-def _sum_by_video(
-    values: NDArray[np.float64], clips: Sequence[_Clip], included: BoolArray, num_videos: int
-) -> NDArray[np.float64]:
-    """Sum the answers of each video, and count its questions: (V, 2)."""
-    counts = np.zeros((num_videos, 2))
-    videos = np.array([clip.video for clip in clips])[included]
-    np.add.at(counts[:, 0], videos, values[included])
-    np.add.at(counts[:, 1], videos, 1)
-    return counts
-
-
-def _measure_retrieval(
-    encoder: DualEncoder, clips: Sequence[_Clip], num_videos: int, rerank_top: int
-) -> Counts:
-    """Retrieve clips by descriptions; every clip that shows the step is correct."""
-    features = [clip.features for clip in clips]
-    texts = [clip.description for clip in clips]
-    similarity = encoder.embed_text(texts) @ _embed_clips(encoder, features).T  # (N, N)
-    if rerank_top:
-        similarity = rerank_clips(encoder.pair_scorer(texts, features), similarity, rerank_top)
-    steps = np.array([clip.shown.step.step_id for clip in clips])
-    ranks = rank_queries(similarity, steps, steps)
-    is_new = np.array([clip.shown.step.held_out for clip in clips])
-    all_clips = np.ones(len(clips), bool)
-    included = {
-        "R@1": (1, all_clips),
-        "R@5": (5, all_clips),
-        "R@10": (10, all_clips),
-        "R@1 seen": (1, ~is_new),
-        "R@1 held out": (1, is_new),
-    }
-    return {
-        name: _sum_by_video(recall_at(ranks, k), clips, mask, num_videos)
-        for name, (k, mask) in included.items()
-    }
-
-
-def _measure_direction(
-    encoder: DualEncoder, testbed: TestBed, clips: Sequence[_Clip], num_videos: int
-) -> Counts:
-    """Choose between a label and its opposite, which one frame cannot tell apart.
-
-    With its order hidden a clip is its mean frame, repeated, in which nothing moves.
+    A clip is a step of a test video; every clip that shows the described step is correct. With its
+    order hidden, a clip is its mean frame, repeated, in which nothing moves.
     """
-    steps = [clip.shown.step for clip in clips]
+    world, store, videos = testbed.world, testbed.store, testbed.test_videos
+    owners, steps, texts, windows = [], [], [], []
+    for owner, video in enumerate(videos):
+        for shown, text in zip(video.shown, descriptions(world, video), strict=True):
+            if window := find_clip(store, video.video_id, shown.start, shown.end):
+                owners.append(owner)
+                steps.append(shown.step)
+                texts.append(text)
+                windows.append(window)
+    clips = store.read_windows(windows)
+    embedded = _embed_clips(encoder, clips)
+
+    similarity = encoder.embed_text(texts) @ embedded.T  # (N, N)
+    if rerank_top:
+        similarity = rerank_clips(encoder.pair_scorer(texts, clips), similarity, rerank_top)
+    step_ids = np.array([step.step_id for step in steps])
+    ranks = rank_queries(similarity, step_ids, step_ids)
+
     right = encoder.embed_text([label(step) for step in steps])
-    wrong = encoder.embed_text([label(testbed.world.opposite(step)) for step in steps])
-    all_clips = np.ones(len(clips), bool)
-    counts = {}
-    for name, features in (
-        ("direction", [clip.features for clip in clips]),
-        ("direction, order hidden", [_hide_order(clip.features) for clip in clips]),
-    ):
-        margin = ((right - wrong) * _embed_clips(encoder, features)).sum(axis=1)
-        hits = np.where(margin == 0, 0.5, margin > 0).astype(np.float64)
-        counts[name] = _sum_by_video(hits, clips, all_clips, num_videos)
-    return counts
+    wrong = encoder.embed_text([label(world.opposite(step)) for step in steps])
+    orderless = _embed_clips(encoder, [_hide_order(clip) for clip in clips])
+    in_order, order_hidden = (
+        0.5 + 0.5 * np.sign(((right - wrong) * vectors).sum(axis=1))
+        for vectors in (embedded, orderless)
+    )
+
+    every = np.ones(len(steps))
+    held_out = np.array([float(step.held_out) for step in steps])
+    answers = {
+        "R@1": (recall_at(ranks, 1), every),
+        "R@5": (recall_at(ranks, 5), every),
+        "R@10": (recall_at(ranks, 10), every),
+        "R@1 seen": (recall_at(ranks, 1), 1 - held_out),
+        "R@1 held out": (recall_at(ranks, 1), held_out),
+        "direction": (in_order, every),
+        "direction, order hidden": (order_hidden, every),
+    }  # each (N,) shares of a correct answer, and whether the question counts
+
+    def by_video(values: RealArray) -> RealArray:
+        return np.asarray(np.bincount(owners, values, len(videos)), dtype=np.float64)
+
+    return {
+        name: np.stack((by_video(correct * asked), by_video(asked)), axis=1)
+        for name, (correct, asked) in answers.items()
+    }
 
 
 def _embed_clips(encoder: DualEncoder, clips: Sequence[NDArray[np.float16]]) -> FloatArray:
@@ -176,116 +144,104 @@ def _hide_order(clip: NDArray[np.float16]) -> NDArray[np.float16]:
 
 def _measure_seconds(encoder: DualEncoder, testbed: TestBed) -> Counts:
     """Label every second, among the steps of the video's task and among all, and find the steps."""
-    videos, training = testbed.test_videos, testbed.training_videos
+    store, videos, training = testbed.store, testbed.test_videos, testbed.training_videos
     evenly = np.linspace(0, len(training) - 1, min(FITTING_VIDEOS, len(training))).astype(int)
     fitting = [training[i] for i in evenly]
-    steps = {s.step_id: s for v in (*fitting, *videos) for s in v.task.steps}
-    column_of = {step_id: column for column, step_id in enumerate(sorted(steps))}
-    texts = encoder.embed_text([label(steps[i]) for i in column_of])
+    every = sorted({s for v in (*fitting, *videos) for s in v.task.steps}, key=lambda s: s.step_id)
+    column_of = {step: column for column, step in enumerate(every)}
+    texts = encoder.embed_text([label(step) for step in every])
     attend_cls = EvaluateConfig().attend_cls
     similarity = {
-        video.video_id: encoder.embed_seconds(
-            testbed.store.read(video.video_id), attend_cls=attend_cls
-        )
-        @ texts.T
+        video: encoder.embed_seconds(store.read(video.video_id), attend_cls=attend_cls) @ texts.T
         for video in (*fitting, *videos)
     }  # each (T, K of all tasks)
 
-    def among_task(video: SyntheticVideo) -> tuple[FloatArray, IntArray]:
-        scores = similarity[video.video_id][:, [column_of[s.step_id] for s in video.task.steps]]
-        return scores, label_targets(_segments(video), len(scores))
+    def among(video: SyntheticVideo, steps: Sequence[SyntheticStep]) -> tuple[RealArray, IntArray]:
+        """Scores of some steps (T, K), and the true labels (T,)."""
+        scores = similarity[video][:, [column_of[step] for step in steps]]
+        return scores, label_targets(_segments(video, steps), len(scores))
 
-    def among_all(video: SyntheticVideo) -> tuple[FloatArray, IntArray]:
-        scores = similarity[video.video_id]
-        shown = [Segment(s.start, s.end, column_of[s.step.step_id] + 1) for s in video.shown]
-        return scores, label_targets(shown, len(scores))
-
-    counts: dict[str, list[Sequence[float]]] = defaultdict(list)
-    for scores_of, f1, foreground in (
-        (among_task, "segment F1", "foreground accuracy"),
-        (among_all, "all-label F1", "all-label foreground"),
+    counts: dict[str, list[Pair]] = defaultdict(list)
+    for steps_of, f1, foreground in (
+        (lambda video: video.task.steps, "segment F1", "foreground accuracy"),
+        (lambda video: every, "all-label F1", "all-label foreground"),
     ):
-        threshold = _fit_threshold([scores_of(video) for video in fitting])
+        threshold = _fit_threshold([among(video, steps_of(video)) for video in fitting])
         for video in videos:
-            scores, true = scores_of(video)
+            scores, true = among(video, steps_of(video))
             predicted = label_frames(scores, threshold)
             counts[f1].append(_f1_counts(predicted, true))
             counts[foreground].append(_foreground_counts(predicted, true))
     for video in videos:
-        scores, true = among_task(video)
-        num_seconds, num_steps = scores.shape
-        log_p = log_softmax(scores / encoder.temperature)
-        # A second must be likelier than chance to be assigned to a step.
-        spans = order_steps(log_p + np.log(num_steps))
-        mask = step_mask(spans, num_seconds)
+        scores, true = among(video, video.task.steps)
+        logits = scores / encoder.temperature
+        mask = assign_steps(logits)
         predicted = mask.any(axis=1) * (mask.argmax(axis=1) + 1)
         counts["F1 in order"].append(_f1_counts(predicted, true))
         counts["foreground in order"].append(_foreground_counts(predicted, true))
-        mask = step_mask(order_steps(log_p, exactly_one=True), num_seconds)
-        targets = step_targets(_segments(video, 0), num_seconds, num_steps)
-        counts["step recall"].append(recall_counts(mask, targets))
+        counts["step recall"].append(_step_counts(assign_steps(logits, exactly_one=True), video))
     return {name: np.array(rows, dtype=np.float64) for name, rows in counts.items()}
 
 
-def _fit_threshold(training: Sequence[tuple[FloatArray, IntArray]]) -> float:
+def _fit_threshold(training: Sequence[tuple[RealArray, IntArray]]) -> float:
     """Return the background threshold with the best F1 of segments on (scores, labels)."""
     highest = np.concatenate([scores.max(axis=1) for scores, _ in training])
     thresholds = np.quantile(highest, np.linspace(0, 0.95, NUM_THRESHOLDS))
 
     def f1(threshold: float) -> float:
         counts = [_f1_counts(label_frames(scores, threshold), true) for scores, true in training]
-        numerator, denominator = np.array(counts).sum(axis=0)
-        return float(numerator / denominator)
+        return float(ratio(np.sum(counts, axis=0)))
 
     return float(max(thresholds, key=f1))
 
 
 def measure_baselines(testbed: TestBed) -> dict[str, Counts]:
     """Measure two answers without a model: all background, and a task's steps evenly in order."""
-    counts: dict[str, dict[str, list[Sequence[float]]]] = {
-        baseline: defaultdict(list) for baseline in BASELINES
-    }
+    counts: dict[str, dict[str, list[Pair]]] = {name: defaultdict(list) for name in BASELINES}
     for video in testbed.test_videos:
-        num_seconds = testbed.store.num_features(video.video_id)
-        num_steps = len(video.task.steps)
-        true = label_targets(_segments(video), num_seconds)
-        targets = step_targets(_segments(video, 0), num_seconds, num_steps)
-        nothing = (np.zeros_like(true), np.zeros_like(targets))
-        evenly = (
-            np.arange(num_seconds) * num_steps // num_seconds + 1,
-            even_steps(num_seconds, num_steps),
-        )
-        for baseline, (labels, mask) in zip(BASELINES, (nothing, evenly), strict=True):
-            counts[baseline]["segment F1"].append(_f1_counts(labels, true))
-            counts[baseline]["foreground accuracy"].append(_foreground_counts(labels, true))
-            counts[baseline]["step recall"].append(recall_counts(mask, targets))
+        length, num_steps = testbed.store.num_features(video.video_id), len(video.task.steps)
+        true = label_targets(_segments(video, video.task.steps), length)
+        nothing = np.zeros_like(true), np.zeros((length, num_steps), dtype=bool)
+        evenly = np.arange(length) * num_steps // length + 1, even_steps(length, num_steps)
+        for name, (labels, mask) in zip(BASELINES, (nothing, evenly), strict=True):
+            counts[name]["segment F1"].append(_f1_counts(labels, true))
+            counts[name]["foreground accuracy"].append(_foreground_counts(labels, true))
+            counts[name]["step recall"].append(_step_counts(mask, video))
     return {
         baseline: {name: np.array(rows, dtype=np.float64) for name, rows in found.items()}
         for baseline, found in counts.items()
     }
 
 
-def _segments(video: SyntheticVideo, first: int = 1) -> list[Segment]:
-    """The steps of a video, labelled by their position in its task, counted from `first`."""
-    position = {step.step_id: i for i, step in enumerate(video.task.steps, start=first)}
-    return [Segment(s.start, s.end, position[s.step.step_id]) for s in video.shown]
+def _segments(
+    video: SyntheticVideo, steps: Sequence[SyntheticStep], first: int = 1
+) -> list[Segment]:
+    """The steps of a video, labelled by their position among some steps, counted from `first`."""
+    label_of = {step: i for i, step in enumerate(steps, start=first)}
+    return [Segment(shown.start, shown.end, label_of[shown.step]) for shown in video.shown]
 
 
-def _f1_counts(predicted: IntArray, true: IntArray) -> tuple[float, float]:
+def _f1_counts(predicted: IntArray, true: IntArray) -> Pair:
     """Numerator and denominator of the F1 of segments."""
     true_positives, false_positives, false_negatives = segment_counts(predicted, true, SEGMENT_IOU)
     return 2 * true_positives, 2 * true_positives + false_positives + false_negatives
 
 
-def _foreground_counts(predicted: IntArray, true: IntArray) -> tuple[float, float]:
+def _foreground_counts(predicted: IntArray, true: IntArray) -> Pair:
     """Correct seconds and all seconds of the true steps."""
     foreground = true != BACKGROUND
     return float((predicted == true)[foreground].sum()), float(foreground.sum())
 
 
-def ratios(counts: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
-    """Return each measure over all videos; 0 where there are no questions."""
-    return {
-        name: float(pairs[:, 0].sum() / pairs[:, 1].sum()) if pairs[:, 1].sum() else 0.0
-        for name, pairs in counts.items()
-    }
+def _step_counts(mask: BoolArray, video: SyntheticVideo) -> Pair:
+    """Steps of a video that (T, K) assigned seconds find, and all that it has."""
+    return recall_counts(mask, step_targets(_segments(video, video.task.steps, 0), *mask.shape))
+
+
+def ratio(counts: RealArray) -> RealArray:
+    """Return the ratios (...) of numerators and denominators (..., 2); 0 without questions."""
+    numerators, denominators = np.asarray(counts[..., 0]), np.asarray(counts[..., 1])
+    result: RealArray = np.divide(
+        numerators, denominators, out=np.zeros(numerators.shape), where=denominators > 0
+    )
+    return result

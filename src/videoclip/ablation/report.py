@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from videoclip.ablation.measure import measure_baselines
+from videoclip.ablation.measure import MEASURES, measure_baselines
 from videoclip.ablation.runs import FinishedRun, read_runs
-from videoclip.ablation.table import (
-    TableRow,
-    compare,
-    comparisons_markdown,
-    make_table,
-    table_markdown,
-)
+from videoclip.ablation.table import Cell, Comparison, Interval, TableRow, compare, make_table
 from videoclip.ablation.testbed import TestBed
 from videoclip.ablation.variants import VARIANTS
 from videoclip.errors import ConfigError
@@ -60,6 +54,57 @@ def write_report(out: Path) -> list[TableRow]:
     return table
 
 
+def table_markdown(table: Sequence[TableRow]) -> str:
+    """Return the table as Markdown, in percent, each difference under its value."""
+    blocks = []
+    for world in dict.fromkeys(row.world for row in table):
+        rows = [["variant", "compared with", "seeds", "CPU s", *MEASURES]]
+        for row in table:
+            if row.world == world:
+                variant = VARIANTS[row.variant]
+                rows.append(
+                    [
+                        f"`{row.variant}`: {variant.summary}",
+                        f"`{variant.against}`" if variant.against else "",
+                        str(len(row.seeds)),
+                        f"{row.cpu_seconds:.0f}",
+                        *(_cell_markdown(row.cells[name]) for name in MEASURES),
+                    ]
+                )
+        blocks.append(f"World `{world}`\n\n{_markdown(rows)}")
+    return "\n".join(blocks)
+
+
+def _cell_markdown(cell: Cell) -> str:
+    text = f"{100 * cell.value:.1f}"
+    if cell.difference is None:
+        return text
+    value, low, high = _percent(cell.difference)
+    mark = "**" if cell.difference.is_significant else ""
+    return f"{text}<br>{mark}{value:+.1f}{mark} ({low:+.1f} .. {high:+.1f})"
+
+
+def comparisons_markdown(comparisons: Sequence[Comparison]) -> str:
+    """Return comparisons as a Markdown table, in percent."""
+    rows = [["world", "comparison", "%", "95 % interval", "seeds", "verdict"]]
+    for item in comparisons:
+        value, low, high = _percent(item.effect)
+        numbers = (f"{value:.1f}", f"{low:.1f} .. {high:.1f}", str(item.num_seeds))
+        rows.append([f"`{item.world}`", item.statement, *numbers, item.verdict])
+    return _markdown(rows)
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first row is its head."""
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _percent(interval: Interval) -> list[float]:
+    """Value, low and high end in percent."""
+    return [100 * number for number in astuple(interval)]
+
+
 @style()
 def draw_differences(table: Sequence[TableRow]) -> Figure:
     """Draw a panel for each measure and a row for each variant, in points, with intervals.
@@ -75,9 +120,7 @@ def draw_differences(table: Sequence[TableRow]) -> Figure:
         for y, row in enumerate(rows):
             if (difference := row.cells[name].difference) is None:
                 continue
-            value, low, high = (
-                100 * x for x in (difference.value, difference.low, difference.high)
-            )
+            value, low, high = _percent(difference)
             colour = PALETTE[0] if difference.is_significant else GREY
             axes.plot((low, high), (y, y), color=colour, linewidth=2)
             (point,) = axes.plot(value, y, "o", color=colour)
@@ -101,7 +144,7 @@ def draw_curves(runs: Sequence[FinishedRun], world: str) -> Figure:
     curves: dict[str, list[tuple[tuple[int, float], ...]]] = {}
     for run in runs:
         variant = VARIANTS[run.variant]
-        is_comparable = variant.make().loss.kind == "infonce" and not variant.trained_as
+        is_comparable = variant.config.loss.kind == "infonce" and not variant.trained_as
         if run.world == world and is_comparable:
             curves.setdefault(run.variant, []).append(run.curve)
     figure = new_figure(760, 320)

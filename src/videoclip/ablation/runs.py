@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -29,10 +29,9 @@ from videoclip.files import write_json
 from videoclip.synthetic.world import SyntheticConfig
 from videoclip.synthetic.write import map_in_processes
 from videoclip.training.pretrain import pretrain
-from videoclip.training.run_folder import read_log
+from videoclip.training.run_folder import average_losses, read_log
 
 MEASURED_FILE = "measured.json"
-CURVE_POINTS = 40
 
 
 @dataclass(frozen=True)
@@ -107,13 +106,9 @@ def run_ablation(
             if bool(VARIANTS[variant].depends_on) == is_dependent
             for seed in seeds
         ]
-        for variant, seed in map_in_processes(partial(_run, out, name), runs, num_workers):
+        results = map_in_processes(partial(_run_variant, out, name), runs, num_workers)
+        for (variant, seed), _ in zip(runs, results, strict=True):
             on_message(f"world {name}: variant {variant}, seed {seed} is done")
-
-
-def _run(out: Path, world: str, run: tuple[str, int]) -> tuple[str, int]:
-    run_variant(out, world, *run)
-    return run
 
 
 def run_folder(out: Path, world: str, variant: str, seed: int) -> Path:
@@ -121,45 +116,34 @@ def run_folder(out: Path, world: str, variant: str, seed: int) -> Path:
     return out / "runs" / world / variant / f"seed-{seed}"
 
 
-def run_variant(out: Path, world: str, variant: str, seed: int) -> None:
-    """Train and measure a variant with one seed, on one thread, unless that is done.
-
-    Args:
-        out: Folder of the ablation; the world lies in `out/worlds/WORLD`.
-        world: Name of the world.
-        variant: Name in `VARIANTS`.
-        seed: Seed of the run.
-
-    Raises:
-        VideoCLIPError: As training does.
-    """
-    folder = run_folder(out, world, variant, seed)
-    known = _read_json(folder / MEASURED_FILE)
-    if known and set(known["counts"]) == set(MEASURES):
+def _run_variant(out: Path, world: str, run: tuple[str, int]) -> None:
+    """Train and measure a variant with one seed, on one thread, unless that is done."""
+    (name, seed), variant = run, VARIANTS[run[0]]
+    folder = run_folder(out, world, name, seed)
+    if _is_measured(_read_json(folder / MEASURED_FILE)):
         return
     torch.set_num_threads(1)
-    testbed, definition = _open_testbed(out / "worlds" / world), VARIANTS[variant]
-    if definition.depends_on:
-        run_variant(out, world, definition.depends_on, seed)
-    if definition.trained_as:
-        trained = run_folder(out, world, definition.trained_as, seed)
-        training = _read_json(trained / MEASURED_FILE)["training"]
+    if variant.depends_on:
+        _run_variant(out, world, (variant.depends_on, seed))
+    testbed = _open_testbed(out / "worlds" / world)
+    trained = run_folder(out, world, variant.trained_as or name, seed)
+    if known := _read_json(trained / MEASURED_FILE):
+        training = known["training"]
     else:
-        trained = folder
-        config = make_config(definition, testbed, seed)
-        if definition.teacher:
-            teacher = run_folder(out, world, definition.teacher, seed) / "model"
+        config = make_config(variant, testbed, seed)
+        if variant.teacher:
+            teacher = run_folder(out, world, variant.teacher, seed) / "model"
             config = replace(config, plan=replace(config.plan, teacher=str(teacher)))
-        training = known["training"] if known else _train(config, testbed, folder)
+        training = _train(config, testbed, folder)
     embedder = Embedder.from_pretrained(trained / "model")
-    counts = measure(EmbedderEncoder(embedder), testbed, definition.rerank_top)
-    lists = {name: pairs.tolist() for name, pairs in counts.items()}
+    counts = measure(EmbedderEncoder(embedder), testbed, variant.rerank_top)
+    lists = {measured: pairs.tolist() for measured, pairs in counts.items()}
     write_json(folder / MEASURED_FILE, {"training": training, "counts": lists})
 
 
 def make_config(variant: Variant, testbed: TestBed, seed: int) -> PretrainConfig:
     """Return the configuration of a run: the variant's, with the features and words of the bed."""
-    config, spec, words = variant.make(), testbed.store.spec, testbed.tokenizer
+    config, spec, words = variant.config, testbed.store.spec, testbed.tokenizer
     model = replace(
         config.model,
         backbone=spec.backbone,
@@ -178,19 +162,13 @@ def _train(config: PretrainConfig, testbed: TestBed, folder: Path) -> dict[str, 
     began = time.process_time()
     pretrain(config, testbed.corpus, folder, show_progress=False)
     seconds = time.process_time() - began
-    steps = [entry for entry in read_log(folder) if "loss" in entry]
+    log = [entry for entry in read_log(folder) if "loss" in entry]
     return {
-        "curve": _average([(entry["update"], entry["loss"]) for entry in steps]),
-        "updates": len(steps),
-        "pairs": round(sum(e["pairs_per_second"] * e["seconds"] for e in steps)),
+        "curve": [(update, round(loss, 4)) for update, loss in average_losses(log)],
+        "updates": len(log),
+        "pairs": round(sum(entry["pairs_per_second"] * entry["seconds"] for entry in log)),
         "cpu_seconds": round(seconds, 1),
     }
-
-
-def _average(losses: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Average (update, loss) over parts of a run, each with its last update."""
-    parts = np.array_split(np.array(losses), min(CURVE_POINTS, len(losses)))
-    return [(int(part[-1, 0]), round(float(part[:, 1].mean()), 4)) for part in parts]
 
 
 def read_runs(out: Path) -> list[FinishedRun]:
@@ -199,14 +177,19 @@ def read_runs(out: Path) -> list[FinishedRun]:
     for path in sorted((out / "runs").glob(f"*/*/seed-*/{MEASURED_FILE}")):
         world, variant, seed = path.parts[-4:-1]
         content = _read_json(path)
-        if set(content["counts"]) != set(MEASURES):
-            continue  # of another version; `run_variant` measures it again
+        if not _is_measured(content):
+            continue  # by another version; `run_ablation` measures it again
         training = content["training"]
         curve = tuple((int(update), float(loss)) for update, loss in training.pop("curve"))
         counts = {name: np.array(pairs) for name, pairs in content["counts"].items()}
         seed_number = int(seed.removeprefix("seed-"))
         runs.append(FinishedRun(world, variant, seed_number, counts, curve, **training))
     return runs
+
+
+def _is_measured(content: Mapping[str, Any]) -> bool:
+    """Whether the content of a measured file has the measures of this version."""
+    return set(content.get("counts", ())) == set(MEASURES)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -217,6 +200,4 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-@lru_cache(maxsize=1)
-def _open_testbed(folder: Path) -> TestBed:
-    return TestBed.open(folder)
+_open_testbed = lru_cache(maxsize=1)(TestBed.open)

@@ -1,25 +1,42 @@
-"""From finished runs to the table of variants and the list of comparisons."""
+"""From finished runs to the table of variants and the list of comparisons.
+
+Differences have paired bootstrap intervals over seeds and test videos.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
-from videoclip.ablation.intervals import (
-    Interval,
-    Sums,
-    difference,
-    error_reduction,
-    quotient,
-    ratio,
-)
-from videoclip.ablation.measure import MEASURES, Counts
+from videoclip.ablation.measure import MEASURES, Counts, ratio
 from videoclip.ablation.runs import FinishedRun
 from videoclip.ablation.variants import VARIANTS
+from videoclip.types import RealArray
 
+NUM_RESAMPLES = 2000
+
+Sums: TypeAlias = RealArray
+"""(S, V, 2) numerators and denominators of one measure by seed and test video."""
+Effect: TypeAlias = Callable[[RealArray, RealArray], RealArray]
+"""From our ratios and another model's to how much higher ours are."""
+Runs: TypeAlias = Mapping[int, FinishedRun]
+"""The runs of a variant on one world, by seed."""
+
+
+def error_reduction(ours: RealArray, theirs: RealArray) -> RealArray:
+    """Return which share of another model's errors is gone."""
+    return np.asarray((ours - theirs) / (1 - theirs))
+
+
+EFFECTS: dict[str, Effect] = {
+    "difference": operator.sub,
+    "share": error_reduction,
+    "ratio": operator.truediv,
+}
 OURS = "small"
 DIFFERENCES = (
     ("overlap against strict alignment", "paper-shuffled", "paper-aligned", "R@1"),
@@ -44,6 +61,31 @@ DIFFERENCES = (
 )
 """(description, variant, other variant, measure)."""
 
+COMPARISONS = (
+    *(
+        (f"{measure}: {description}", "difference", (variant, measure), (other, measure))
+        for description, variant, other, measure in DIFFERENCES
+    ),
+    (
+        f"R@1: errors of `paper` that `{OURS}` does not make",
+        "share",
+        (OURS, "R@1"),
+        ("paper", "R@1"),
+    ),
+    (
+        "R@1: held-out combinations over seen ones",
+        "ratio",
+        (OURS, "R@1 held out"),
+        (OURS, "R@1 seen"),
+    ),
+    (
+        "direction: clips against their mean frames",
+        "difference",
+        (OURS, "direction"),
+        (OURS, "direction, order hidden"),
+    ),
+)
+"""(description, name of the effect, our variant and measure, the other's)."""
 BASELINE_MEASURES = {
     "segment F1": "segment F1",
     "F1 in order": "segment F1",
@@ -52,6 +94,20 @@ BASELINE_MEASURES = {
     "step recall": "step recall",
 }
 """Measure of ours -> measure of the baselines, which know the order anyway."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number and its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether zero lies outside."""
+        return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True)
@@ -111,35 +167,46 @@ class Comparison:
         return "lower" if self.effect.high < self.reference else "unclear"
 
 
+def bootstrap(effect: Effect, ours: Sums, theirs: Sums) -> Interval:
+    """Return how two ratios compare, with its interval.
+
+    Seeds and test videos are resampled with replacement, the same ones for both, so that what is
+    hard for both does not widen the interval.
+
+    Args:
+        effect: For instance one of `EFFECTS`.
+        ours: (S, V, 2).
+        theirs: The same of the other model; (V, 2) if it has no seed.
+    """
+    parts = (ours, np.broadcast_to(theirs, ours.shape))
+    rng = np.random.default_rng(0)
+    num_seeds, num_videos, _ = ours.shape
+    seeds = rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), NUM_RESAMPLES)
+    videos = rng.multinomial(num_videos, np.full(num_videos, 1 / num_videos), NUM_RESAMPLES)
+    drawn = [np.einsum("bs,bv,svc->bc", seeds, videos, part, optimize=True) for part in parts]
+    low, high = np.quantile(effect(*map(ratio, drawn)), (0.025, 0.975))
+    value = effect(*(ratio(part.sum(axis=(0, 1))) for part in parts))
+    return Interval(float(value), float(low), float(high))
+
+
 def make_table(runs: Iterable[FinishedRun]) -> list[TableRow]:
     """Return the table, worlds by name and variants in their own order."""
-    by_variant: dict[tuple[str, str], dict[int, FinishedRun]] = {}
-    for run in runs:
-        by_variant.setdefault((run.world, run.variant), {})[run.seed] = run
-    order = list(VARIANTS)
+    by_variant, order = _by_variant(runs), list(VARIANTS)
     table = []
     for world, variant in sorted(by_variant, key=lambda key: (key[0], order.index(key[1]))):
         own = by_variant[world, variant]
         other = by_variant.get((world, VARIANTS[variant].against), {})
-        paired = sorted(own.keys() & other.keys())
-        cells = {
-            name: Cell(
-                float(ratio(_stack(own, sorted(own), name).sum(axis=(0, 1)))),
-                difference(_stack(own, paired, name), _stack(other, paired, name))
-                if paired
-                else None,
-            )
-            for name in MEASURES
-        }
+        cells = {}
+        for name in MEASURES:
+            value = ratio(_stack(own, sorted(own), name).sum(axis=(0, 1)))
+            ours, theirs = _paired(own, other, name, name)
+            difference = bootstrap(operator.sub, ours, theirs) if len(ours) else None
+            cells[name] = Cell(float(value), difference)
         seconds = float(np.mean([run.cpu_seconds for run in own.values()]))
         run = next(iter(own.values()))
         row = TableRow(world, variant, tuple(sorted(own)), seconds, run.updates, run.pairs, cells)
         table.append(row)
     return table
-
-
-def _stack(runs: Mapping[int, FinishedRun], seeds: Sequence[int], name: str) -> Sums:
-    return np.array([runs[seed].counts[name] for seed in seeds])
 
 
 def compare(
@@ -151,90 +218,38 @@ def compare(
         runs: All finished runs.
         baselines: By world and name, their counts.
     """
+    by_variant = _by_variant(runs)
     for world in dict.fromkeys(run.world for run in runs):
-        found: dict[str, dict[int, FinishedRun]] = {}
-        for run in runs:
-            if run.world == world:
-                found.setdefault(run.variant, {})[run.seed] = run
-        for description, variant, other, name in DIFFERENCES:
-            ours, theirs = found.get(variant, {}), found.get(other, {})
-            if seeds := sorted(ours.keys() & theirs.keys()):
-                effect = difference(_stack(ours, seeds, name), _stack(theirs, seeds, name))
-                statement = f"{name}: {description}, difference"
-                yield Comparison(world, statement, effect, len(seeds))
-        ours, theirs = found.get(OURS, {}), found.get("paper", {})
-        if seeds := sorted(ours.keys() & theirs.keys()):
-            effect = error_reduction(_stack(ours, seeds, "R@1"), _stack(theirs, seeds, "R@1"))
-            statement = f"R@1: errors of `paper` that `{OURS}` does not make, share"
-            yield Comparison(world, statement, effect, len(seeds))
-        if ours:
-            yield from _compare_ours(world, ours, baselines.get(world, {}))
+        for description, kind, (variant, name), (other, other_name) in COMPARISONS:
+            own = by_variant.get((world, variant), {})
+            ours, theirs = _paired(own, by_variant.get((world, other), {}), name, other_name)
+            if len(ours):
+                interval = bootstrap(EFFECTS[kind], ours, theirs)
+                reference = 1.0 if kind == "ratio" else 0.0
+                statement = f"{description}, {kind}"
+                yield Comparison(world, statement, interval, len(ours), reference)
+        if own := by_variant.get((world, OURS), {}):
+            for baseline, counts in baselines.get(world, {}).items():
+                for name, other in BASELINE_MEASURES.items():
+                    ours = _stack(own, sorted(own), name)
+                    interval = bootstrap(operator.sub, ours, counts[other])
+                    statement = f"{name}: `{OURS}` against {baseline}, difference"
+                    yield Comparison(world, statement, interval, len(own))
 
 
-def _compare_ours(
-    world: str, ours: Mapping[int, FinishedRun], baselines: Mapping[str, Counts]
-) -> Iterator[Comparison]:
-    """Compare measures of our variant with each other, and with the baselines."""
-    seeds = sorted(ours)
-
-    def sums(name: str) -> Sums:
-        return _stack(ours, seeds, name)
-
-    effect = quotient(sums("R@1 held out"), sums("R@1 seen"))
-    statement = "R@1: held-out combinations over seen ones, ratio"
-    yield Comparison(world, statement, effect, len(seeds), reference=1.0)
-    effect = difference(sums("direction"), sums("direction, order hidden"))
-    statement = "direction: clips against their mean frames, difference"
-    yield Comparison(world, statement, effect, len(seeds))
-    for baseline, counts in baselines.items():
-        for name, other in BASELINE_MEASURES.items():
-            effect = difference(sums(name), counts[other])
-            statement = f"{name}: `{OURS}` against {baseline}, difference"
-            yield Comparison(world, statement, effect, len(seeds))
+def _by_variant(runs: Iterable[FinishedRun]) -> dict[tuple[str, str], dict[int, FinishedRun]]:
+    """Runs by world and variant."""
+    found: dict[tuple[str, str], dict[int, FinishedRun]] = {}
+    for run in runs:
+        found.setdefault((run.world, run.variant), {})[run.seed] = run
+    return found
 
 
-def table_markdown(table: Sequence[TableRow], measures: Sequence[str] = tuple(MEASURES)) -> str:
-    """Return the table as Markdown, in percent, each difference under its value."""
-    blocks = []
-    for world in dict.fromkeys(row.world for row in table):
-        head = ["variant", "compared with", "seeds", "CPU s", *measures]
-        lines = [head, ["---"] * len(head)]
-        for row in table:
-            if row.world == world:
-                variant = VARIANTS[row.variant]
-                summary = f"`{row.variant}`: {variant.summary}"
-                against = f"`{variant.against}`" if variant.against else ""
-                cells = [_cell_markdown(row.cells[name]) for name in measures]
-                seconds = f"{row.cpu_seconds:.0f}"
-                lines.append([summary, against, str(len(row.seeds)), seconds, *cells])
-        body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        blocks.append(f"World `{world}`\n\n{body}\n")
-    return "\n".join(blocks)
+def _paired(ours: Runs, theirs: Runs, name: str, other_name: str) -> tuple[Sums, Sums]:
+    """Measures of two variants on the seeds that both have."""
+    seeds = sorted(ours.keys() & theirs.keys())
+    return _stack(ours, seeds, name), _stack(theirs, seeds, other_name)
 
 
-def _cell_markdown(cell: Cell) -> str:
-    text = f"{100 * cell.value:.1f}"
-    if cell.difference is None:
-        return text
-    value, low, high = _percent(cell.difference)
-    mark = "**" if cell.difference.is_significant else ""
-    return f"{text}<br>{mark}{value:+.1f}{mark} ({low:+.1f} .. {high:+.1f})"
-
-
-def comparisons_markdown(comparisons: Sequence[Comparison]) -> str:
-    """Return comparisons as a Markdown table, in percent."""
-    lines = [
-        "| world | comparison | % | 95 % interval | seeds | verdict |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for item in comparisons:
-        value, low, high = _percent(item.effect)
-        lines.append(
-            f"| `{item.world}` | {item.statement} | {value:.1f} | {low:.1f} .. {high:.1f} "
-            f"| {item.num_seeds} | {item.verdict} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def _percent(interval: Interval) -> tuple[float, float, float]:
-    return 100 * interval.value, 100 * interval.low, 100 * interval.high
+def _stack(runs: Runs, seeds: Sequence[int], name: str) -> Sums:
+    return np.array([runs[seed].counts[name] for seed in seeds])

@@ -14,9 +14,9 @@ import torch
 
 from videoclip.data.feature_store import FeatureStore
 from videoclip.data.narrated import NarratedCorpus
-from videoclip.data.subtitles import find_narrations, read_subtitles
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.features.backbones.motion import FRAMES_PER_FEATURE, MotionBackbone, load
+from videoclip.synthetic.narrate import narrate
 from videoclip.synthetic.render import frames
 from videoclip.synthetic.world import SyntheticConfig, SyntheticVideo, SyntheticWorld
 from videoclip.synthetic.write import map_in_processes, read_world, write_texts
@@ -72,21 +72,18 @@ class TestBed:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """A tokenizer with every word of the training narration; it spells other words."""
-        words: set[str] = set()
-        training = [video.video_id for video in self.training_videos]
-        for path in find_narrations(self.folder / "videos", training).values():
-            assert path is not None
-            for cue in read_subtitles(path):
-                words.update(cue.text.lower().replace("'", " ' ").split())
+        cues = (cue for video in self.training_videos for cue in narrate(video, self.world))
+        words = {word for cue in cues for word in cue.text.lower().replace("'", " ' ").split()}
         letters = (piece for letter in LETTERS for piece in (letter, f"##{letter}"))
         return Tokenizer(list(dict.fromkeys((*SPECIAL_TOKENS, *letters, *sorted(words)))))
 
     @cached_property
     def corpus(self) -> NarratedCorpus:
         """The training videos with their narration."""
-        all_videos = NarratedCorpus.from_folder(self.folder / "videos", self.store, self.tokenizer)
-        training = {video.video_id for video in self.training_videos}
-        return all_videos.select(i for i, v in enumerate(all_videos.video_ids) if v in training)
+        training = [video.video_id for video in self.training_videos]
+        return NarratedCorpus.from_folder(
+            self.folder / "videos", self.store, self.tokenizer, training
+        )
 
 
 def build_testbed(

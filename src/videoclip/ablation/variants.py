@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +21,7 @@ class Variant:
     Attributes:
         summary: Description in the table.
         against: The variant it is compared with and one difference away from; may be empty.
-        make: Returns the configuration.
+        config: The configuration.
         rerank_top: How many of the best candidates a re-ranker orders; 0: none.
         trained_as: Variant whose trained model this one measures in another way; empty: its own.
         teacher: Variant whose model, of the same seed, plans the batches; empty: its own.
@@ -30,7 +29,7 @@ class Variant:
 
     summary: str
     against: str
-    make: Callable[[], PretrainConfig]
+    config: PretrainConfig
     rerank_top: int = 0
     trained_as: str = ""
     teacher: str = ""
@@ -41,15 +40,10 @@ class Variant:
         return self.trained_as or self.teacher
 
 
-def paper_on_testbed() -> PretrainConfig:
-    """Return the paper's method, with the optimiser of `small`, so that only method differs."""
-    run, method = small(), paper()
-    return _sized(replace(method, optim=run.optim, validation_videos=0))
-
-
-def small_on_testbed() -> PretrainConfig:
-    """Return the recipe `small`, in the sizes of the test bed."""
-    return _sized(small())
+def _changed(run: PretrainConfig, **parts: dict[str, Any]) -> PretrainConfig:
+    """Return a configuration with some fields of some of its parts changed."""
+    changes = {name: replace(getattr(run, name), **values) for name, values in parts.items()}
+    return replace(run, **changes)
 
 
 def _sized(run: PretrainConfig) -> PretrainConfig:
@@ -57,116 +51,107 @@ def _sized(run: PretrainConfig) -> PretrainConfig:
 
     A step takes about 8 seconds, of which its narration takes 5.
     """
-    clips = replace(
-        run.clips,
-        clips_per_video=CLIPS_PER_VIDEO,
-        min_video_seconds=3,
-        max_video_seconds=MAX_SECONDS,
-        min_text_tokens=min(run.clips.min_text_tokens, 8),
-        max_text_tokens=min(run.clips.max_text_tokens, 16),
+    return _changed(
+        replace(run, epochs=EPOCHS),
+        clips={
+            "clips_per_video": CLIPS_PER_VIDEO,
+            "min_video_seconds": 3,
+            "max_video_seconds": MAX_SECONDS,
+            "min_text_tokens": min(run.clips.min_text_tokens, 8),
+            "max_text_tokens": min(run.clips.max_text_tokens, 16),
+        },
+        model={
+            "hidden_size": 128,
+            "num_video_layers": 1,
+            "num_text_layers": 1,
+            "num_heads": 4,
+            "intermediate_size": 256,
+            # Seconds beyond the longest clip are never trained; windows must not be longer.
+            "max_video_tokens": MAX_SECONDS,
+            "max_text_tokens": 32,
+        },
+        plan={
+            "first_epoch": min(run.plan.first_epoch, 2),  # few epochs, of many videos
+            "videos_per_batch": VIDEOS_PER_BATCH,
+            "num_neighbours": 2 * VIDEOS_PER_BATCH,
+            "clips_per_vector": CLIPS_PER_VIDEO,
+        },
+        optim={"lr": 1e-3, "warmup_updates": 50},
     )
-    model = replace(
-        run.model,
-        hidden_size=128,
-        num_video_layers=1,
-        num_text_layers=1,
-        num_heads=4,
-        intermediate_size=256,
-    )
-    plan = replace(
-        run.plan,
-        first_epoch=min(run.plan.first_epoch, 2),  # few epochs, of many videos
-        videos_per_batch=VIDEOS_PER_BATCH,
-        num_neighbours=2 * VIDEOS_PER_BATCH,
-        clips_per_vector=CLIPS_PER_VIDEO,
-    )
-    optim = replace(run.optim, lr=1e-3, warmup_updates=50)
-    run = replace(run, clips=clips, plan=plan, optim=optim, epochs=EPOCHS)
-    # Seconds beyond the longest clip are never trained; windows must not be longer than that.
-    return replace(run, model=replace(model, max_video_tokens=MAX_SECONDS, max_text_tokens=32))
 
 
-def _changed(make: Callable[[], PretrainConfig], **parts: dict[str, Any]) -> PretrainConfig:
-    """Return a configuration with some fields of some of its parts changed."""
-    run = make()
-    changes = {name: replace(getattr(run, name), **values) for name, values in parts.items()}
-    return replace(run, **changes)
-
-
-def _paper(**parts: dict[str, Any]) -> Callable[[], PretrainConfig]:
-    return lambda: _changed(paper_on_testbed, **parts)
-
-
-def _small(**parts: dict[str, Any]) -> Callable[[], PretrainConfig]:
-    return lambda: _changed(small_on_testbed, **parts)
-
-
+SMALL = _sized(small())
+"""The recipe `small`, in the sizes of the test bed."""
+PAPER = _sized(replace(paper(), optim=small().optim, validation_videos=0))
+"""The paper's method, with the optimiser of `small`, so that only method differs."""
 SHUFFLED = {"kind": "shuffled"}
 
 VARIANTS: dict[str, Variant] = {
-    "paper": Variant("the paper: overlap and retrieved batches", "", paper_on_testbed),
-    "paper-shuffled": Variant("without retrieved batches", "paper", _paper(plan=SHUFFLED)),
+    "paper": Variant("the paper: overlap and retrieved batches", "", PAPER),
+    "paper-shuffled": Variant("without retrieved batches", "paper", _changed(PAPER, plan=SHUFFLED)),
     "paper-aligned": Variant(
         "without retrieved batches and overlap",
         "paper-shuffled",
-        _paper(plan=SHUFFLED, clips={"strategy": "aligned"}),
+        _changed(PAPER, plan=SHUFFLED, clips={"strategy": "aligned"}),
     ),
     "paper-mil-nce": Variant(
         "MIL-NCE clips and loss",
         "paper",
-        _paper(clips={"strategy": "mil_nce"}, loss={"kind": "mil_nce"}),
+        _changed(PAPER, clips={"strategy": "mil_nce"}, loss={"kind": "mil_nce"}),
     ),
     "paper-shared": Variant(
-        "one encoder for both", "paper", _paper(model={"shared_encoder": True})
+        "one encoder for both", "paper", _changed(PAPER, model={"shared_encoder": True})
     ),
     "paper-retrieve-k": Variant(
-        "retrieve k, not 2k",
-        "paper",
-        _paper(plan={"num_neighbours": VIDEOS_PER_BATCH}),
+        "retrieve k, not 2k", "paper", _changed(PAPER, plan={"num_neighbours": VIDEOS_PER_BATCH})
     ),
     "paper-start-vectors": Variant(
-        "a video's vector from its start", "paper", _paper(plan={"vector_strategy": "start"})
-    ),
-    "paper-cls": Variant("[CLS] instead of the mean", "paper", _paper(model={"pooling": "cls"})),
-    "small": Variant(
-        "ours: cosine, learned temperature, lead, short texts, mined batches",
+        "a video's vector from its start",
         "paper",
-        small_on_testbed,
+        _changed(PAPER, plan={"vector_strategy": "start"}),
     ),
-    "small-shuffled": Variant("ours with shuffled batches", "small", _small(plan=SHUFFLED)),
+    "paper-cls": Variant(
+        "[CLS] instead of the mean", "paper", _changed(PAPER, model={"pooling": "cls"})
+    ),
+    "small": Variant(
+        "ours: cosine, learned temperature, lead, short texts, mined batches", "paper", SMALL
+    ),
+    "small-shuffled": Variant(
+        "ours with shuffled batches", "small", _changed(SMALL, plan=SHUFFLED)
+    ),
     "small-teacher": Variant(
         "batches mined by the frozen finished model",
         "small",
-        _small(plan={"first_epoch": 1}),
+        _changed(SMALL, plan={"first_epoch": 1}),
         teacher="small",
     ),
-    "small-no-lead": Variant("ours without a lead", "small", _small(clips={"lead_seconds": 0})),
+    "small-no-lead": Variant(
+        "ours without a lead", "small", _changed(SMALL, clips={"lead_seconds": 0})
+    ),
     "small-long-texts": Variant(
         "ours with texts as long as the paper's",
         "small",
-        _small(clips={"min_text_tokens": 8, "max_text_tokens": 16}),
+        _changed(SMALL, clips={"min_text_tokens": 8, "max_text_tokens": 16}),
     ),
-    "small-long": Variant(
-        "ours, four times as long",
-        "small",
-        lambda: replace(small_on_testbed(), epochs=4 * EPOCHS),
-    ),
+    "small-long": Variant("ours, four times as long", "small", replace(SMALL, epochs=4 * EPOCHS)),
     "small-aligned": Variant(
-        "ours without overlap", "small", _small(clips={"strategy": "aligned"})
+        "ours without overlap", "small", _changed(SMALL, clips={"strategy": "aligned"})
     ),
-    "small-soft": Variant("soft targets", "small", _small(loss={"soft_target_share": 0.2})),
+    "small-soft": Variant(
+        "soft targets", "small", _changed(SMALL, loss={"soft_target_share": 0.2})
+    ),
     "small-sigmoid": Variant(
         "sigmoid loss",
         "small",
-        _small(loss={"kind": "sigmoid"}, model={"learn_logit_bias": True}),
+        _changed(SMALL, loss={"kind": "sigmoid"}, model={"learn_logit_bias": True}),
     ),
     "small-cross": Variant(
-        "trained with a re-ranker on top", "small", _small(model={"num_cross_layers": 1})
+        "trained with a re-ranker on top", "small", _changed(SMALL, model={"num_cross_layers": 1})
     ),
     "small-reranked": Variant(
         "the best 20 re-ranked",
         "small-cross",
-        _small(model={"num_cross_layers": 1}),
+        _changed(SMALL, model={"num_cross_layers": 1}),
         rerank_top=20,
         trained_as="small-cross",
     ),

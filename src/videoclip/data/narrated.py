@@ -126,16 +126,21 @@ class NarratedCorpus(Sequence[NarratedVideo]):
 
     @classmethod
     def from_folder(
-        cls, folder: Path | str, store: FeatureReader, tokenizer: Tokenizer
+        cls,
+        folder: Path | str,
+        store: FeatureReader,
+        tokenizer: Tokenizer,
+        video_ids: Iterable[str] | None = None,
     ) -> NarratedCorpus:
-        """Join the videos of a store with the subtitles found for them anywhere in a folder.
+        """Join the videos of a store, or some of them, with the subtitles found in a folder.
 
         The videos are sorted by id: their order in a store depends on which worker finished first,
         and batches and the held-out part follow the order.
         """
         captions: dict[str, Sequence[Cue]] = {}
         left_out: dict[str, str] = {}
-        for video_id, path in find_narrations(folder, sorted(store.video_ids)).items():
+        wanted = sorted(store.video_ids if video_ids is None else video_ids)
+        for video_id, path in find_narrations(folder, wanted).items():
             if path is None:
                 left_out[video_id] = "has no subtitles"
                 continue

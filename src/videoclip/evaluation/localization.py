@@ -31,7 +31,7 @@ from videoclip.evaluation.outcome import (
 )
 from videoclip.types import BoolArray, FloatArray, IntArray, OnProgress
 from videoclip.zeroshot.confidence import MIN_Z_SCORE, UNRELATED_QUERIES, Calibration
-from videoclip.zeroshot.steps import log_softmax, order_steps, step_mask
+from videoclip.zeroshot.steps import assign_steps, order_steps, step_mask
 
 Localizer = Callable[[StepVideo], BoolArray]
 """From a video to (T, K), True where a frame is assigned to a step."""
@@ -68,10 +68,8 @@ def crosstask_test(
 def step_localizer(encoder: DualEncoder, store: FeatureStore, config: EvaluateConfig) -> Localizer:
     """Return a function that finds the steps of one video, zero-shot.
 
-    Source: as released, similarities of frames with step texts become log-probabilities over the
-    task's steps, at the model's temperature, and the likeliest ordered assignment wins. If steps
-    take runs of frames, a frame counts only if it is likelier than chance: otherwise background
-    would always be best. With `decoding="product"`: z-scores over unrelated queries, as `localize`.
+    Source: as released, see `assign_steps`. With `decoding="product"`: z-scores over unrelated
+    queries, as `localize`.
     """
 
     @cache
@@ -81,9 +79,7 @@ def step_localizer(encoder: DualEncoder, store: FeatureStore, config: EvaluateCo
     def locate(video: StepVideo) -> BoolArray:
         seconds = encoder.embed_seconds(store.read(video.video_id), attend_cls=config.attend_cls)
         logits = seconds @ embed_steps(video.task.steps).T / encoder.temperature  # (T, K)
-        chance = 0.0 if config.exactly_one else np.log(len(video.task.steps))
-        spans = order_steps(log_softmax(logits) + chance, exactly_one=config.exactly_one)
-        return step_mask(spans, len(seconds))
+        return assign_steps(logits, exactly_one=config.exactly_one)
 
     if config.decoding == "released":
         return locate

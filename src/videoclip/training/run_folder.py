@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+import numpy as np
 import safetensors.torch
 import torch
 from filelock import FileLock, Timeout
@@ -36,6 +37,7 @@ from videoclip.model import hub
 from videoclip.model.videoclip import VideoCLIP
 
 COMPLETE = "COMPLETE"
+CURVE_POINTS = 40
 FREE_SETTINGS = frozenset(
     {"keep_checkpoints", "num_workers", "save_every_updates", "save_every_seconds", "plan.teacher"}
 )
@@ -327,6 +329,18 @@ def read_log(folder: Path | str) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
     return entries
+
+
+def average_losses(log: Iterable[Mapping[str, Any]]) -> list[tuple[int, float]]:
+    """Return (update, training loss) of `read_log` entries, averaged over stretches of the run.
+
+    There are `CURVE_POINTS` stretches at most, each with its last update.
+    """
+    steps = [(entry["update"], entry["loss"]) for entry in log if "loss" in entry]
+    if not steps:
+        return []
+    parts = np.array_split(np.array(steps), min(CURVE_POINTS, len(steps)))
+    return [(int(part[-1, 0]), float(part[:, 1].mean())) for part in parts]
 
 
 def _read_json(path: Path, advice: str = "restore the file or start a new run") -> dict[str, Any]:

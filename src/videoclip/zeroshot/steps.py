@@ -71,6 +71,25 @@ def order_steps(
     return spans
 
 
+def assign_steps(logits: RealArray, *, exactly_one: bool = False) -> BoolArray:
+    """Assign frames to the steps of a task, in their order, by the log-probabilities of the steps.
+
+    Args:
+        logits: (T, K) similarities of frames with step texts, divided by the temperature.
+        exactly_one: As of `order_steps`. Otherwise a frame counts only if it is likelier than
+            chance, since background would always be best.
+
+    Returns:
+        (T, K), True where a frame is assigned to a step.
+
+    Source: as released, with `exactly_one`.
+    """
+    num_frames, num_steps = logits.shape
+    chance = 0.0 if exactly_one else np.log(num_steps)
+    spans = order_steps(log_softmax(logits) + chance, exactly_one=exactly_one)
+    return step_mask(spans, num_frames)
+
+
 def best_spans(gains: RealArray) -> list[Span | None]:
     """Find the best span of each step by itself, in any order.
 
