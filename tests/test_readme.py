@@ -11,7 +11,7 @@ import pytest
 
 import videoclip
 from videoclip.cli.options import parse
-from videoclip.demo.run import sample_clips
+from videoclip.demo import sample_clips
 from videoclip.synthetic.world import SyntheticConfig
 from videoclip.synthetic.write import write_world
 

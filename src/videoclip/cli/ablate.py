@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -60,7 +61,7 @@ class Ablate:
             variants=self.variants or tuple(VARIANTS),
             seeds=self.seeds,
             num_workers=self.workers,
-            on_message=lambda line: print(line, file=sys.stderr, flush=True),
+            on_message=partial(print, file=sys.stderr, flush=True),
         )
         write_report(self.out)
         table = self.out / ("table.json" if self.json else "table.md")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -27,8 +28,14 @@ class Demo:
 
     def run(self) -> int:
         """Run the demo and write the report."""
-        from videoclip.demo.report import render_report
-        from videoclip.demo.run import FULL, QUICK, format_scores, run_demo, sample_clips
+        from videoclip.demo import (
+            FULL,
+            QUICK,
+            format_scores,
+            render_report,
+            run_demo,
+            sample_clips,
+        )
         from videoclip.features.extract import find_videos
         from videoclip.files import write_output
 
@@ -37,7 +44,8 @@ class Demo:
         videos = sample_clips()
         if self.videos:
             videos = [file.path for file in find_videos([self.videos])[0]]
-        report = run_demo(folder, videos, QUICK if self.quick else FULL, _print_message)
+        on_message = partial(print, file=sys.stderr, flush=True)
+        report = run_demo(folder, videos, QUICK if self.quick else FULL, on_message)
         page = self.out / "report.html"
         write_output(page, render_report(report))
         for run in report.runs:
@@ -45,7 +53,3 @@ class Demo:
         print(f"{page} written; {time.perf_counter() - began:.0f} s in all")
         print(f'now try: videoclip search "a rabbit" --library {folder / "library"}')
         return 0
-
-
-def _print_message(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""The stages of the demo, from an empty folder to search results.
+"""The whole method in minutes on synthetic narrated videos, through the public functions only.
 
 Every stage calls a public function on a folder that stays, and each of those resumes; so a demo
 that is started again continues where it was interrupted.
@@ -10,10 +10,11 @@ import importlib.util
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -27,6 +28,8 @@ from videoclip.features.backbones import load_backbone
 from videoclip.features.extract import extract_features
 from videoclip.library.library import VideoLibrary
 from videoclip.model.starter import starter_model
+from videoclip.output.figures import new_figure, style, to_svg
+from videoclip.output.html import render
 from videoclip.output.thumbnails import write_thumbnail
 from videoclip.recipes import starter
 from videoclip.synthetic.world import SyntheticConfig
@@ -35,6 +38,9 @@ from videoclip.training.pretrain import pretrain
 from videoclip.training.run import RunResult
 from videoclip.training.run_folder import read_log
 from videoclip.zeroshot.moments import Moment
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MEASURES = ("text-to-video R@1", "text-to-video R@5", "text-to-video MedR")
 """Measures of the evaluation that the report has."""
@@ -82,14 +88,6 @@ QUERIES = (
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A finished stage of the demo and the seconds it took."""
-
-    description: str
-    seconds: float
-
-
-@dataclass(frozen=True)
 class DemoRun:
     """A pre-training run.
 
@@ -104,40 +102,20 @@ class DemoRun:
     result: RunResult
 
 
-@dataclass(frozen=True)
-class DemoSearch:
-    """A query and its results.
-
-    Attributes:
-        query: The text.
-        results: Each moment with its thumbnail file, best first.
-    """
-
-    query: str
-    results: tuple[tuple[Moment, Path], ...]
-
-    @property
-    def has_match(self) -> bool:
-        """Whether any moment stands out from unrelated queries."""
-        return any(moment.confidence != "none" for moment, _ in self.results)
-
-
 @dataclass
 class DemoReport:
     """The results of a demo.
 
     Attributes:
-        folder: Where everything was written.
-        stages: In order.
+        stages: What was done and the seconds it took, in order.
         runs: Pre-training with overlapped clips, and with aligned ones.
-        searches: In the order of the queries.
+        searches: By query, each moment with its thumbnail file, best first.
         num_candidates: Clips among which each sentence retrieves its own.
     """
 
-    folder: Path
-    stages: list[Stage] = field(default_factory=list)
+    stages: list[tuple[str, float]] = field(default_factory=list)
     runs: list[DemoRun] = field(default_factory=list)
-    searches: list[DemoSearch] = field(default_factory=list)
+    searches: dict[str, list[tuple[Moment, Path]]] = field(default_factory=dict)
     num_candidates: int = 0
 
 
@@ -168,15 +146,16 @@ def run_demo(
         size: Number of videos and epochs.
         on_message: Called with a line of text before and after each stage.
     """
-    report = DemoReport(folder)
+    report = DemoReport()
 
     @contextmanager
     def stage(description: str) -> Iterator[None]:
         on_message(f"[{len(report.stages) + 1}/5] {description} ...")
         began = time.perf_counter()
         yield
-        report.stages.append(Stage(description, time.perf_counter() - began))
-        on_message(f"      done in {report.stages[-1].seconds:.1f} s")
+        seconds = time.perf_counter() - began
+        report.stages.append((description, seconds))
+        on_message(f"      done in {seconds:.1f} s")
 
     world = folder / "world"
     with stage(f"write {size.num_videos} short synthetic videos with subtitles"):
@@ -192,10 +171,9 @@ def run_demo(
         "pre-train twice, in parallel: with overlapped video and text clips (the method), and "
         "with strictly aligned ones for comparison"
     ):
-        with _in_parallel(_train, "aligned", folder, size.epochs, False):
-            report.runs.append(_train("overlap", folder, size.epochs))
-        # The other process has finished the run; this loads its results.
-        report.runs.append(_train("aligned", folder, size.epochs, show_progress=False))
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            aligned = pool.submit(_train, "aligned", folder, size.epochs, show_progress=False)
+            report.runs = [_train("overlap", folder, size.epochs), aligned.result()]
         for run in report.runs:
             on_message(f"      {run.name}: {format_scores(run)}")
 
@@ -207,9 +185,9 @@ def run_demo(
         with stage(f"search with {len(QUERIES)} queries"):
             for query in QUERIES:
                 moments = library.search(query, top_k=4)
-                thumbnails = [write_thumbnail(m, folder / "thumbnails") for m in moments]
-                results = tuple(zip(moments, thumbnails, strict=True))
-                report.searches.append(DemoSearch(query, results))
+                report.searches[query] = [
+                    (moment, write_thumbnail(moment, folder / "thumbnails")) for moment in moments
+                ]
                 on_message(f"      “{query}”: {moments[0] if moments else 'nothing'}")
     return report
 
@@ -220,32 +198,16 @@ def _videos(world: Path, split: str) -> list[Path]:
     return [world / "videos" / f"{name}.mp4" for name in names]
 
 
-@contextmanager
-def _in_parallel(function: Callable[..., object], *args: object) -> Iterator[None]:
-    """Run a function in another process during the block, which ends when both are done."""
-    process = multiprocessing.get_context("spawn").Process(target=function, args=args, daemon=True)
-    process.start()
-    try:
-        yield
-        process.join()
-    finally:
-        process.terminate()
-
-
 def _train(name: str, folder: Path, epochs: int, show_progress: bool = True) -> DemoRun:
     """Pre-train the starter model on the training videos; evaluate it on the held-out ones."""
     # At this size a second thread gains little, and loses much where other programs want the core.
     torch.set_num_threads(1)
     config = starter()
-    strategy: Literal["overlapped", "aligned"] = "overlapped" if name == "overlap" else "aligned"
-    clips = replace(config.clips, strategy=strategy)
+    clips = replace(config.clips, strategy="overlapped" if name == "overlap" else "aligned")
     config = replace(config, epochs=epochs, clips=clips, validation_share=0.0)
-    tokenizer = starter_model()[1]
     world = folder / "world"
+    training = [path.stem for path in _videos(world, "train")]
     with FeatureStore.open(folder / "features") as store:
-        all_videos = NarratedCorpus.from_folder(world / "videos", store, tokenizer)
-        names = {path.stem for path in _videos(world, "train")}
-        corpus = all_videos.select(i for i, v in enumerate(all_videos.video_ids) if v in names)
 
         def measure(embedder: Embedder) -> dict[str, float]:
             result = evaluate("csv", embedder, store, world / "annotations" / "test.csv")
@@ -253,7 +215,7 @@ def _train(name: str, folder: Path, epochs: int, show_progress: bool = True) -> 
 
         result = pretrain(
             config,
-            corpus,
+            NarratedCorpus.from_folder(world / "videos", store, starter_model()[1], training),
             folder / name,
             evaluate=measure,
             show_progress=show_progress,
@@ -270,3 +232,35 @@ def format_scores(run: DemoRun) -> str:
         f"{100 * after[name]:.1f} % after"
         for name in MEASURES[:2]
     )
+
+
+def render_report(report: DemoReport) -> str:
+    """Return the results as one self-contained HTML page."""
+    overlap, aligned = (run.result for run in report.runs)
+    columns = {
+        "before training": overlap.before,
+        "after, strict alignment": aligned.after,
+        "after, overlap": overlap.after,
+    }
+    rows = [
+        [name, *(_to_text(name, measures[name]) for measures in columns.values())]
+        for name in MEASURES
+    ]
+    curves = to_svg(_draw_curves(report.runs), "Training loss by update")
+    return render("demo.html", report=report, columns=columns, rows=rows, curves=curves)
+
+
+def _to_text(name: str, value: float) -> str:
+    """A rank as a whole number, a share as a percentage."""
+    return f"{value:.0f}" if name.endswith("MedR") else f"{100 * value:.1f} %"
+
+
+@style()
+def _draw_curves(runs: Sequence[DemoRun]) -> Figure:
+    figure = new_figure(820, 260)
+    axes = figure.subplots()
+    for run in runs:
+        axes.plot(run.losses, label=run.name, linewidth=1.2)
+    axes.set(xlabel="updates", ylabel="loss", ylim=(0, None))
+    axes.legend()
+    return figure

@@ -1,19 +1,19 @@
-"""The page of the demo."""
+"""The page of the demo, and the whole demo, as `make demo` runs it, and run again."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.make_video import write_video
-from videoclip.demo.report import render_report
-from videoclip.demo.run import (
+from videoclip.demo import (
     MEASURES,
     DemoReport,
     DemoRun,
-    DemoSearch,
-    Stage,
     format_scores,
+    render_report,
     sample_clips,
 )
 from videoclip.output.thumbnails import write_thumbnail
@@ -56,16 +56,16 @@ def report(tmp_path):
     moment = make_moment(write_video(tmp_path / "a<b.mp4"), "high")
     nothing = make_moment(moment.path, "none")
     picture = write_thumbnail(moment, tmp_path)
-    report = DemoReport(tmp_path, num_candidates=41)
-    report.stages = [Stage("look & learn", 1.25)]
+    report = DemoReport(num_candidates=41)
+    report.stages = [("look & learn", 1.25)]
     report.runs = [
         make_run("overlap", (0.5, 0.75, 2.0)),
         make_run("aligned", (0.25, 0.5, 4.0)),
     ]
-    report.searches = [
-        DemoSearch("a <red> ball", ((moment, picture),)),
-        DemoSearch("an elephant", ((nothing, picture),)),
-    ]
+    report.searches = {
+        "a <red> ball": [(moment, picture)],
+        "an elephant": [(nothing, picture)],
+    }
     return report
 
 
@@ -98,3 +98,18 @@ def test_sample_clips_are_there():
         "bikes.mp4",
         "carphone_pristine.mp4",
     ]
+
+
+@pytest.mark.slow
+def test_the_quick_demo_learns_finds_and_continues(tmp_path):
+    command = [sys.executable, "-m", "videoclip", "demo", "--quick", "--out", str(tmp_path)]
+    first = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "overlap: R@1" in first.stdout and "aligned: R@1" in first.stdout
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<h3>") == 5
+    assert "bigbuckbunny.mp4" in page
+    log = tmp_path / "quick" / "overlap" / "log.jsonl"
+    entries = log.read_text()
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert again.stdout.splitlines()[:2] == first.stdout.splitlines()[:2]
+    assert log.read_text() == entries  # nothing was trained twice
