@@ -44,7 +44,9 @@ def test_folders_are_searched_and_files_taken_as_they_are(tmp_path):
         (tmp_path / name).touch()
     (tmp_path / "dead.mp4").symlink_to("nowhere")
     (tmp_path / "empty").mkdir()
-    found, failed = find_videos([tmp_path, tmp_path / "notes.txt", str(tmp_path / "b.mp4")])
+    named = [tmp_path / "notes.txt", str(tmp_path / "b.mp4")]
+    found, failed = find_videos([tmp_path, *named])
+    assert find_videos([tmp_path, *named, tmp_path]) == (found, failed)  # a folder given twice
     names = [str(file.path.relative_to(tmp_path)) for file in found]
     assert names == ["a.MKV", "b.mp4", "d.mp4/e.mov", "notes.txt", "sub/c.webm"]
     assert failed == {tmp_path / "dead.mp4": "a link to a file that does not exist"}

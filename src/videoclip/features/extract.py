@@ -64,40 +64,36 @@ def find_videos(paths: Iterable[Path | str]) -> tuple[list[VideoFile], dict[Path
     """
     found: dict[str, VideoFile] = {}
     failed: dict[Path, str] = {}
-    for given in paths:
-        path = os.path.abspath(given)  # noqa: PTH100 - Path.resolve would follow links
-        if Path(path).is_dir():
-            before = len(found) + len(failed)
-            _search_folder(path, found, failed)
-            if len(found) + len(failed) == before:
-                failed[Path(path)] = NO_VIDEOS
-        else:
-            _add_file(path, found, failed)
-    return [found[path] for path in sorted(found)], failed
 
-
-def _search_folder(folder: str, found: dict[str, VideoFile], failed: dict[Path, str]) -> None:
     def fail(error: OSError) -> None:
         failed[Path(str(error.filename))] = os_reason(error)
 
-    for current, folders, files in os.walk(folder, onerror=fail):
+    for given in paths:
+        path = os.path.abspath(given)  # noqa: PTH100 - Path.resolve would follow links
+        num_failed = len(failed)
+        files = list(_videos_below(path, fail)) if Path(path).is_dir() else [path]
+        if not files and len(failed) == num_failed:
+            failed[Path(path)] = NO_VIDEOS
+        for file in files:
+            try:
+                file.encode()
+                status = os.stat(file)  # noqa: PTH116 - speed
+            except OSError as error:
+                fail(error)
+            except UnicodeEncodeError:
+                readable = file.encode(errors="surrogateescape").decode(errors="backslashreplace")
+                failed[Path(readable)] = "its name is not valid UTF-8; rename it"
+            else:
+                found[file] = VideoFile(Path(file), status.st_size, status.st_mtime_ns)
+    return [found[path] for path in sorted(found)], failed
+
+
+def _videos_below(folder: str, on_error: Callable[[OSError], None]) -> Iterator[str]:
+    for current, folders, files in os.walk(folder, onerror=on_error):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
-                _add_file(os.path.join(current, name), found, failed)  # noqa: PTH118 - speed
-
-
-def _add_file(path: str, found: dict[str, VideoFile], failed: dict[Path, str]) -> None:
-    try:
-        path.encode()
-        status = os.stat(path)  # noqa: PTH116 - speed
-    except OSError as error:
-        failed[Path(path)] = os_reason(error)
-    except UnicodeEncodeError:
-        readable = path.encode(errors="surrogateescape").decode(errors="backslashreplace")
-        failed[Path(readable)] = "its name is not valid UTF-8; rename it"
-    else:
-        found[path] = VideoFile(Path(path), status.st_size, status.st_mtime_ns)
+                yield os.path.join(current, name)  # noqa: PTH118 - speed
 
 
 def os_reason(error: OSError) -> str:
