@@ -17,7 +17,7 @@ from videoclip.cli import main
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.embedding import Embedder
 from videoclip.features.backbones import load_backbone
-from videoclip.features.s3d_network import S3D
+from videoclip.features.backbones.s3d import S3D
 from videoclip.model.videoclip import VideoCLIP
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "cut", "the", "onion"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from videoclip.features.s3d_network import S3D
+from videoclip.features.backbones.s3d import S3D
 
 GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from videoclip.features.s3d_network import (
+from videoclip.features.backbones.s3d import (
     FlatConv3d,
     ZeroPaddedMaxPool,
     space_to_depth,

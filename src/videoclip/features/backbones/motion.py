@@ -74,11 +74,6 @@ class MotionBackbone(NetworkBackbone):
 
         A last second that lacks frames stands still at its last one.
         """
-        size = self.frames_per_batch
-        parts = [self._embed(frames[i : i + size]) for i in range(0, len(frames), size)]
-        return np.concatenate(parts)
-
-    def _embed(self, frames: NDArray[np.uint8]) -> FloatArray:
         if lacking := -len(frames) % FRAMES_PER_FEATURE:
             frames = np.concatenate([frames, np.repeat(frames[-1:], lacking, axis=0)])
         with torch.inference_mode():
