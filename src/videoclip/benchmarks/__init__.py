@@ -12,8 +12,6 @@ from functools import cache
 
 from videoclip.benchmarks.examples import Benchmark
 
-__all__ = ["Benchmark", "load_benchmarks"]
-
 
 @cache
 def load_benchmarks() -> dict[str, Benchmark]:

@@ -68,12 +68,9 @@ class Tokenizer:
         """
         path = Path(path)
         try:
-            text = path.read_text(encoding="utf-8")
+            return cls(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"cannot read the vocabulary ({error})", path) from error
-        word_pieces = text.removesuffix("\n").split("\n")
-        try:
-            return cls(word_pieces)
         except DataError as error:
             raise DataError(str(error), path) from error
 
