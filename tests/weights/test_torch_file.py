@@ -16,8 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from videoclip.errors import CheckpointError
-from videoclip.weights.inert_pickle import InertUnpickler, Placeholder
-from videoclip.weights.torch_file import TorchFile
+from videoclip.weights.torch_file import InertUnpickler, Placeholder, TorchFile
 
 LAYOUTS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "stream"])
 
