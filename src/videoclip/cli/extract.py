@@ -46,9 +46,7 @@ class Extract:
         if line:
             print(file=sys.stderr)
         print(json.dumps(report.as_dict(), indent=2) if self.json else f"{self.features}: {report}")
-        for path, reason in report.failed.items():
-            print(f"videoclip: failed: {path}: {reason}", file=sys.stderr)
-        return 1 if report.failed else 0
+        return options.print_failures(report.failed)
 
 
 class _ProgressLine:

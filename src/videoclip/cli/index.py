@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -54,7 +53,6 @@ class Index:
 
         known = model_of(self.library) if is_library(self.library) else ""
         model = self.model or known or "starter"
-        show = options.progress_line("videos")
         embedder = Embedder.from_pretrained(model, self.device)
         features = FeatureStore.open(self.features) if self.features else None
         with VideoLibrary(
@@ -68,13 +66,11 @@ class Index:
                 whole_hash=self.whole_hash,
                 fast=self.fast,
                 num_workers=self.workers,
-                on_progress=show,
+                on_progress=options.progress_line("videos"),
             )
             description = repr(library)
         if self.json:
             print(json.dumps(dataclasses.asdict(report), indent=2))
         else:
             print(f"{report}\n{description}")
-        for path, reason in report.failed.items():
-            print(f"videoclip: not indexed: {path}: {reason}", file=sys.stderr)
-        return 1 if report.failed else 0
+        return options.print_failures(report.failed, "not indexed")

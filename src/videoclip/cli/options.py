@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -121,6 +121,13 @@ def parse(
         print(f"{prog}: error: name at least one VIDEO; see {prog} --help", file=sys.stderr)
         raise SystemExit(2)
     return made
+
+
+def print_failures(failed: Mapping[Any, str], what: str = "failed") -> int:
+    """Print the reason for each file that failed on stderr; return the exit status."""
+    for path, reason in failed.items():
+        print(f"videoclip: {what}: {path}: {reason}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def progress_line(unit: str) -> OnProgress | None:

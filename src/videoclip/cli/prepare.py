@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -45,6 +44,4 @@ class Prepare:
             on_progress=options.progress_line("videos"),
         )
         print(json.dumps(report.as_dict(), indent=2) if self.json else report)
-        for path, reason in report.failed.items():
-            print(f"videoclip: failed: {path}: {reason}", file=sys.stderr)
-        return 1 if report.failed else 0
+        return options.print_failures(report.failed)

@@ -105,10 +105,9 @@ class Search:
         return queries
 
     def _print(self, queries: Sequence[str], answers: Sequence[Sequence[Moment]]) -> None:
-        found = list(zip(queries, answers, strict=True))
         rows: list[dict[str, Any]] = [
             {"query": query, "moments": [self._row(moment) for moment in moments]}
-            for query, moments in found
+            for query, moments in zip(queries, answers, strict=True)
         ]
         if self.json:
             print(json.dumps(rows if self.queries else rows[0], indent=2))
@@ -118,11 +117,13 @@ class Search:
             writer.writeheader()
             writer.writerows(flat)
         elif self.paths:
-            for path in dict.fromkeys(moment.path for _, moments in found for moment in moments):
+            for path in dict.fromkeys(moment.path for moments in answers for moment in moments):
                 print(path)
         else:
-            for query, moments in found:
-                _print_moments(moments, title=query if len(found) > 1 else "")
+            for query, moments in zip(queries, answers, strict=True):
+                if len(queries) > 1:
+                    print(f"\n{query}")
+                _print_moments(moments)
 
     def _row(self, moment: Moment) -> dict[str, Any]:
         """Return a moment as plain values, and write its thumbnail if asked for."""
@@ -134,11 +135,9 @@ class Search:
         return row
 
 
-def _print_moments(moments: Sequence[Moment], title: str) -> None:
+def _print_moments(moments: Sequence[Moment]) -> None:
     from videoclip.zeroshot.moments import clock
 
-    if title:
-        print(f"\n{title}")
     if not moments:
         print("no moments to search (an empty library, or --where excludes all)", file=sys.stderr)
     elif all(moment.confidence == "none" for moment in moments):

@@ -260,11 +260,11 @@ def extract_features(
     done: list[str] = []
     failed: dict[Path, str] = {}
 
+    num_features = 0
+
     def report_progress() -> None:
         if on_progress is not None:
             on_progress(len(skipped) + len(done) + len(failed), len(names) + len(unread))
-
-    num_features = 0
 
     def count_features(num: int) -> None:
         nonlocal num_features
