@@ -10,12 +10,14 @@ import json
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from videoclip.data.captions import Cue, clean_cues, clean_text
 from videoclip.data.embedded import read_embedded_subtitles
 from videoclip.data.subtitles import pair_subtitles, parse_subtitles, to_webvtt
+from videoclip.data.transcribe import Transcriber
 from videoclip.errors import VideoCLIPError
 from videoclip.features.decode import probe
 from videoclip.features.extract import find_videos, name_videos
@@ -145,17 +147,19 @@ def prepare_videos(
         on_progress: Called with the number of finished videos and of all videos.
 
     Raises:
-        CheckpointError: If the speech model cannot be loaded.
+        ConfigError: If the speech model cannot be loaded.
         MissingExtraError: If the speech recogniser is not installed.
     """
     folder = Path(folder)
     files, unread = find_videos(videos)
     names = name_videos([file.path for file in files])
     subtitles = pair_subtitles(names)
-    transcribe = _transcriber(speech_model, device, names, folder) if speech_model else None
+    recognise = Transcriber(speech_model, device) if speech_model else None
     prepared: dict[str, Prepared] = {}
     failed = dict(unread)
     for path, name in names.items():
+        written = folder / f"{name}.vtt"
+        transcribe = partial(_transcribe, recognise, written) if recognise else None
         try:
             found = prepare_captions(path, subtitles[path], probe(path).duration, transcribe)
         except VideoCLIPError as error:
@@ -163,7 +167,7 @@ def prepare_videos(
         else:
             prepared[name] = found
             if format == "vtt" and found.cues:
-                write_text(folder / f"{name}.vtt", to_webvtt(found.cues))
+                write_text(written, to_webvtt(found.cues))
         if on_progress is not None:
             on_progress(len(prepared) + len(failed) - len(unread), len(names))
     report = CaptionReport(folder, prepared, failed)
@@ -173,20 +177,11 @@ def prepare_videos(
     return report
 
 
-def _transcriber(
-    model: str, device: str, names: Mapping[Path, str], folder: Path
-) -> Callable[[Path], list[Cue]]:
-    from videoclip.data.transcribe import Transcriber
-
-    recognise = Transcriber(model, device)
-
-    def transcribe(video: Path) -> list[Cue]:
-        written = folder / f"{names[video]}.vtt"
-        if written.is_file() and written.stat().st_mtime >= video.stat().st_mtime:
-            return parse_subtitles(written)
-        return recognise(video)
-
-    return transcribe
+def _transcribe(recognise: Transcriber, written: Path, video: Path) -> list[Cue]:
+    """Return the speech of a video, from the file of an earlier run unless the video is newer."""
+    if written.is_file() and written.stat().st_mtime >= video.stat().st_mtime:
+        return parse_subtitles(written)
+    return recognise(video)
 
 
 def prepare_captions(
