@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from videoclip.errors import ConfigError, DataError
 from videoclip.evaluation.result import Result
 from videoclip.files import write_bytes, write_text
@@ -86,9 +88,9 @@ class RunComparison:
             figure = new_figure(720, 380)
             axes = figure.add_subplot(xlabel="update", ylabel="loss")
             for run in self.runs:
-                (line,) = axes.plot(*_columns(run.curve), label=run.name)
-                points = _columns(run.validation)
-                axes.plot(*points, "o", markersize=3, color=line.get_color())
+                (line,) = axes.plot(*np.reshape(run.curve, (-1, 2)).T, label=run.name)
+                validation = np.reshape(run.validation, (-1, 2)).T
+                axes.plot(*validation, "o", markersize=3, color=line.get_color())
             axes.legend(title="training loss; dots: validation loss")
             if path.suffix == ".svg":
                 write_text(path, to_svg(figure, "losses of runs over their updates"))
@@ -168,10 +170,6 @@ def _flat(settings: Mapping[str, Any], where: str = "") -> dict[str, str | float
         else:
             flat[f"{where}{name}"] = json.dumps(value) if isinstance(value, list) else value
     return flat
-
-
-def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
-    return [x for x, _ in points], [y for _, y in points]
 
 
 def _text(value: str | float | None) -> str:

@@ -7,7 +7,6 @@ from html.parser import HTMLParser
 import pytest
 
 from videoclip.errors import DataError
-from videoclip.evaluation.charts import draw
 from videoclip.evaluation.outcome import (
     Bars,
     Baseline,
@@ -19,8 +18,9 @@ from videoclip.evaluation.outcome import (
     TimelinePlot,
     Track,
 )
-from videoclip.evaluation.report import render_report, write_report, write_rows
+from videoclip.evaluation.report import draw, render_report, write_rows
 from videoclip.evaluation.result import Result
+from videoclip.files import write_output
 from videoclip.output.figures import to_svg
 
 PLOTS = (
@@ -140,8 +140,8 @@ def test_files(tmp_path):
     assert (tmp_path / "rows.csv").read_text() == 'video_id,rank\n"a, b",1.0\nc,2.5\n'
     write_rows(replace(OUTCOME, rows=()), tmp_path / "rows.csv")
     assert (tmp_path / "rows.csv").read_text() == ""
-    write_report(RESULT, tmp_path / "report.html")
+    write_output(tmp_path / "report.html", render_report(RESULT))
     assert (tmp_path / "report.html").read_text() == render_report(RESULT)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "rows.csv"]
     with pytest.raises(DataError, match=r"page\.html: cannot be written \(.+\)"):
-        write_report(RESULT, tmp_path / "rows.csv" / "page.html")
+        write_output(tmp_path / "rows.csv" / "page.html", render_report(RESULT))

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from videoclip.cli.options import Json
-from videoclip.cli.timelines import read_moments
 from videoclip.errors import ConfigError, VideoCLIPError
 
 if TYPE_CHECKING:
@@ -67,6 +66,7 @@ class Cut:
         return 1 if num_failed else 0
 
     def _moments(self) -> list[Moment]:
+        from videoclip.output.formats import read_moments
         from videoclip.zeroshot.moments import Moment
 
         if self.start is not None and self.end is not None:

@@ -42,7 +42,8 @@ class Evaluate:
     def run(self) -> int:
         """Evaluate, print the table and write the files that were asked for."""
         from videoclip.evaluation import evaluate
-        from videoclip.evaluation.report import write_report, write_rows
+        from videoclip.evaluation.report import render_report, write_rows
+        from videoclip.files import write_output
 
         result = evaluate(
             self.benchmark,
@@ -57,5 +58,5 @@ class Evaluate:
         if self.per_video is not None:
             write_rows(result.outcome, self.per_video)
         if self.report is not None:
-            write_report(result, self.report)
+            write_output(self.report, render_report(result))
         return 0

@@ -9,8 +9,6 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from videoclip.cli.timelines import read_moments
-
 
 @dataclass(frozen=True)
 class Export:
@@ -39,7 +37,7 @@ class Export:
         """Write the moments."""
         from videoclip.files import write_output
         from videoclip.output.edl import choose_rate
-        from videoclip.output.formats import export_moments
+        from videoclip.output.formats import export_moments, read_moments
 
         moments = read_moments(self.moments)
         if self.video is not None:

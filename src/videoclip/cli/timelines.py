@@ -1,4 +1,4 @@
-"""What the commands about moments share: reading texts and moments, writing timelines."""
+"""What `segment` and `localize` share: reading texts, printing and writing timelines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from videoclip.errors import DataError
 
 if TYPE_CHECKING:
-    from videoclip.zeroshot.moments import Moment
     from videoclip.zeroshot.results import Timeline
 
 
@@ -39,28 +38,23 @@ class Output:
             DataError: If a file cannot be written.
         """
         from videoclip.files import write_output
+        from videoclip.output.figures import to_png, to_svg
         from videoclip.output.formats import to_csv, to_webvtt, to_youtube
+        from videoclip.output.html import timeline_page
+        from videoclip.output.timeline import draw_timeline, grab_stills
 
         if self.png or self.svg or self.html:
-            self._write_pictures(timeline)
+            figure = draw_timeline(timeline, grab_stills(timeline))
+            if self.png:
+                write_output(self.png, to_png(figure))
+            if self.svg:
+                write_output(self.svg, to_svg(figure, f"Timeline of {timeline.path.name}"))
+            if self.html:
+                write_output(self.html, timeline_page(timeline, figure, self.html))
         texts = ((self.csv, to_csv), (self.vtt, to_webvtt), (self.chapters, to_youtube))
         for path, to_text in texts:
             if path:
                 write_output(path, to_text(timeline.moments))
-
-    def _write_pictures(self, timeline: Timeline) -> None:
-        from videoclip.files import write_output
-        from videoclip.output.figures import to_png, to_svg
-        from videoclip.output.html import timeline_page
-        from videoclip.output.timeline import draw_timeline, grab_stills
-
-        figure = draw_timeline(timeline, grab_stills(timeline))
-        if self.png:
-            write_output(self.png, to_png(figure))
-        if self.svg:
-            write_output(self.svg, to_svg(figure, f"Timeline of {timeline.path.name}"))
-        if self.html:
-            write_output(self.html, timeline_page(timeline, figure, self.html))
 
 
 def print_timeline(timeline: Timeline, as_json: bool) -> None:
@@ -79,19 +73,6 @@ def print_timeline(timeline: Timeline, as_json: bool) -> None:
         f"threshold: z-score {timeline.threshold:g}, relative to unrelated texts (--threshold)",
         file=sys.stderr,
     )
-
-
-def read_moments(path: Path) -> list[Moment]:
-    """Read moments from a JSON file, or from standard input if the path is "-".
-
-    Raises:
-        DataError: If it cannot be read or is something else.
-    """
-    from videoclip.output import formats
-
-    if str(path) == "-":
-        return formats.parse_moments(sys.stdin.read(), "standard input")
-    return formats.read_moments(path)
 
 
 def read_texts(file: Path | None, given: tuple[str, ...]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -26,26 +27,20 @@ NO_LABEL = "moment"
 
 
 def read_moments(path: Path | str) -> list[Moment]:
-    """Read a JSON file printed by `search`, `segment` or `localize`, or written by `to_json`.
+    """Read JSON printed by `search`, `segment` or `localize`, or written by `to_json`.
+
+    Args:
+        path: A file; "-" for standard input.
 
     Raises:
         DataError: If it cannot be read or is something else.
     """
+    source = "standard input" if str(path) == "-" else str(path)
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = sys.stdin.read() if str(path) == "-" else Path(path).read_text(encoding="utf-8")
+        content = json.loads(text)
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})", path) from error
-    return parse_moments(text, str(path))
-
-
-def parse_moments(text: str, source: str) -> list[Moment]:
-    """Read moments from JSON text, see `read_moments`; `source` names it in messages.
-
-    Raises:
-        DataError: If it is something else.
-    """
-    try:
-        content = json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(f"is not valid JSON ({error.msg})", source, error.lineno) from error
     return [_moment(row, source) for row in _rows(content, source)]
@@ -109,19 +104,11 @@ def export_moments(
     """
     if not moments:
         raise DataError("there are no moments to export")
-    match format:
-        case "csv":
-            return to_csv(moments)
-        case "json":
-            return to_json(moments)
-        case "edl":
-            return to_edl(moments, rate or choose_rate(moments), title)
-        case "fcpxml":
-            return to_fcpxml(moments, rate or choose_rate(moments), title)
-        case "vtt":
-            return to_webvtt(moments)
-        case "youtube":
-            return to_youtube(moments)
+    if format in ("edl", "fcpxml"):
+        write = to_edl if format == "edl" else to_fcpxml
+        return write(moments, rate or choose_rate(moments), title)
+    writers = {"csv": to_csv, "json": to_json, "vtt": to_webvtt, "youtube": to_youtube}
+    return writers[format](moments)
 
 
 def to_csv(moments: Sequence[Moment]) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,17 +42,8 @@ TICK_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 MAX_TICKS = 12
 
 
-@dataclass(frozen=True)
-class Still:
-    """A frame of the video and its time.
-
-    Attributes:
-        pixels: (H, W, 3) RGB.
-        seconds: Where in the video it is shown.
-    """
-
-    pixels: NDArray[np.uint8]
-    seconds: float
+Still: TypeAlias = tuple[NDArray[np.uint8], float]
+"""A frame of the video, (H, W, 3) RGB, and the second at which it is shown."""
 
 
 def grab_stills(timeline: Timeline) -> list[Still]:
@@ -71,7 +61,7 @@ def grab_stills(timeline: Timeline) -> list[Still]:
     for i in range(number):
         seconds = (i + 0.5) / number * timeline.duration
         frame = Image.fromarray(grab_frame(timeline.path, seconds, Fit(longer_side)))
-        stills.append(Still(np.asarray(ImageOps.fit(frame, size)), seconds))
+        stills.append((np.asarray(ImageOps.fit(frame, size)), seconds))
     return stills
 
 
@@ -97,10 +87,10 @@ def draw_timeline(timeline: Timeline, stills: Sequence[Still] = ()) -> Figure:
     axes.text(MARGIN, 36, name, size=18)
     axes.text(right, 36, clock(timeline.duration), size=14, color=GREY, ha="right")
     width = (right - left) / max(1, len(stills))
-    for i, still in enumerate(stills):
+    for i, (pixels, seconds) in enumerate(stills):
         place = (left + i * width, left + (i + 1) * width - 1, HEAD + STILL_HEIGHT, HEAD)
-        image = axes.imshow(still.pixels, extent=place, aspect="auto", interpolation="none")
-        annotate(image, clock(still.seconds), still.seconds)
+        image = axes.imshow(pixels, extent=place, aspect="auto", interpolation="none")
+        annotate(image, clock(seconds), seconds)
     for row in range(0, len(timeline.labels), 2):
         band = Rectangle((MARGIN, top + ROW * row), right - MARGIN, ROW, color=PALE, lw=0)
         axes.add_patch(band)
