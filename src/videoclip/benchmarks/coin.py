@@ -72,7 +72,7 @@ def read_taxonomy(path: Path) -> dict[int, str]:
                 for i, row in enumerate(rows[1:], start=2)
             ]
             labels = unique(records, "Action Id", lambda record: record.integer("Action Id"))
-            return {label.integer("Action Id"): label.text("Action Label") for label in labels}
+            return {number: label.text("Action Label") for number, label in labels.items()}
     raise DataError("no sheet with columns 'Action Id' and 'Action Label': wrong file?", path)
 
 
@@ -83,7 +83,7 @@ def _records(path: Path) -> list[Record]:
     else:
         tables = [Record(v, path, f"item {i}").values for i, v in enumerate(top)]
     videos = [video for table in tables for video in entries(table, path, "video")]
-    return unique(videos, "video", lambda video: video.key)
+    return list(unique(videos, "video", lambda video: video.key).values())
 
 
 def _labels_in_use(videos: list[Record], path: Path) -> dict[int, str]:

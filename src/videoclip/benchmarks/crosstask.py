@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from videoclip.benchmarks.examples import Benchmark, Segment, StepVideo, Task
-from videoclip.benchmarks.files import Record, find_file, open_text, read_rows, unique
+from videoclip.benchmarks.files import find_file, open_text, read_rows, unique
 from videoclip.errors import DataError
 
 TRAIN_VIDEOS_PER_TASK = 30
@@ -83,12 +83,9 @@ def read_tasks(path: Path) -> dict[str, Task]:
 
 def read_video_keys(path: Path) -> list[Key]:
     """Read (task_id, video_id) pairs from videos.csv or videos_val.csv, which have no header."""
-
-    def key(row: Record) -> Key:
-        return row.text("task_id"), row.text("video_id")
-
     rows = read_rows(path, names=("task_id", "video_id", "url"))
-    return [key(row) for row in unique(rows, "task and video", key)]
+    key = "task and video"
+    return list(unique(rows, key, lambda row: (row.text("task_id"), row.text("video_id"))))
 
 
 def released_split(

@@ -28,20 +28,20 @@ def read_didemo_moments(path: Path) -> list[MomentExample]:
     """
     return [
         MomentExample(
-            str(record.integer("annotation_id")),
+            str(number),
             _video_id(record),
             record.text("description"),
             _moments(record),
             float(CHUNK_SECONDS * record.integer("num_segments")),
         )
-        for record in _records(path)
+        for number, record in _records(path).items()
     ]
 
 
 def read_didemo_paragraphs(path: Path) -> list[RetrievalExample]:
     """Return the sentences of each video, in the order of the file, as one text."""
     sentences: dict[str, list[str]] = {}
-    for record in _records(path):
+    for record in _records(path).values():
         sentences.setdefault(_video_id(record), []).append(record.text("description"))
     return [RetrievalExample(video_id, " ".join(texts)) for video_id, texts in sentences.items()]
 
@@ -52,7 +52,7 @@ def _read_test_and_validation(path: Path) -> tuple[list[MomentExample] | None, .
     return read_didemo_moments(path), examples
 
 
-def _records(path: Path) -> list[Record]:
+def _records(path: Path) -> dict[int, Record]:
     path = find_file(path, "test_data.json")
     rows = read_json(path)
     if not isinstance(rows, list):

@@ -15,9 +15,11 @@ import zlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from videoclip.errors import DataError
+
+K = TypeVar("K", bound=Hashable)
 
 
 class Record:
@@ -265,20 +267,18 @@ def entries(table: dict[str, Any], path: Path, what: str) -> list[Record]:
     return [Record(v, path, f"{what} '{key}'", key=key) for key, v in table.items()]
 
 
-def unique(records: Iterable[Record], what: str, key: Callable[[Record], Hashable]) -> list[Record]:
-    """Return records in order, whose `key`, called `what` in the message, must be unique.
+def unique(records: Iterable[Record], what: str, key: Callable[[Record], K]) -> dict[K, Record]:
+    """Return records in order by their `key`, called `what` in the message, which must be unique.
 
     Raises:
         DataError: At the first record whose key occurred before.
     """
-    seen: set[Hashable] = set()
-    result = []
+    found: dict[K, Record] = {}
     for record in records:
-        if (value := key(record)) in seen:
+        if (value := key(record)) in found:
             raise record.error(f"{what} {value!r} occurs twice: remove one of them")
-        seen.add(value)
-        result.append(record)
-    return result
+        found[value] = record
+    return found
 
 
 def _shorten(value: Any, longest: int = 60) -> str:

@@ -54,13 +54,13 @@ def read_task_titles(path: Path) -> dict[int, str]:
     """Read task_ids.csv: titles by task id."""
     rows = read_rows(path, names=("id", "title"), delimiter="\t")
     tasks = unique(rows, "task", lambda row: row.integer("id"))
-    return {task.integer("id"): task.text("title") for task in tasks}
+    return {task_id: task.text("title") for task_id, task in tasks.items()}
 
 
 def read_video_ids(path: Path) -> list[str]:
     """Read a list with one video id a line; an id may begin with '-' or '_'."""
     records = [Record({}, path, line=line, key=text) for line, text in read_lines(path)]
-    return [record.key for record in unique(records, "video", lambda record: record.key)]
+    return list(unique(records, "video", lambda record: record.key))
 
 
 def read_captions(path: Path) -> Iterator[tuple[str, list[Cue]]]:

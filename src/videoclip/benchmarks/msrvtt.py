@@ -45,7 +45,7 @@ def read_msrvtt_1k(path: Path) -> list[RetrievalExample]:
     """Read the 1,000 pairs of the 1k-A test; some sentences are edited captions."""
     found = find_file(path, "MSRVTT_JSFUSION_test.csv")
     rows = read_rows(found, ("key", "vid_key", "video_id", "sentence"))
-    pairs = unique(rows, "key", lambda row: row.text("key"))
+    pairs = unique(rows, "key", lambda row: row.text("key")).values()
     for row in pairs:
         if row.text("vid_key").replace("msr", "video") != row.text("video_id"):
             raise row.error(f"{row.text('vid_key')} is not {row.text('video_id')}: fix the row")
@@ -54,8 +54,7 @@ def read_msrvtt_1k(path: Path) -> list[RetrievalExample]:
 
 def read_msrvtt_video_list(path: Path) -> list[str]:
     """Read a list of video ids with the one column `video_id`."""
-    rows = unique(read_rows(path, ("video_id",)), "video", lambda row: row.text("video_id"))
-    return [row.text("video_id") for row in rows]
+    return list(unique(read_rows(path, ("video_id",)), "video", lambda row: row.text("video_id")))
 
 
 def read_msrvtt_captions(path: Path) -> list[CaptionedVideo]:
@@ -66,22 +65,23 @@ def read_msrvtt_captions(path: Path) -> list[CaptionedVideo]:
     """
     top = Record(read_json(path), path)
     videos = unique(top.records("videos", "video"), "video", lambda video: video.text("video_id"))
-    captions: dict[str, dict[int, str]] = {video.text("video_id"): {} for video in videos}
-    sentences = top.records("sentences", "sentence")
-    for sentence in unique(sentences, "sen_id", lambda sentence: sentence.integer("sen_id")):
+    captions: dict[str, dict[int, str]] = {video_id: {} for video_id in videos}
+    rows = top.records("sentences", "sentence")
+    sentences = unique(rows, "sen_id", lambda sentence: sentence.integer("sen_id"))
+    for sen_id, sentence in sentences.items():
         video_id = sentence.text("video_id")
         if video_id not in captions:
             raise sentence.error(f"no video '{video_id}' in this file")
-        captions[video_id][sentence.integer("sen_id")] = sentence.text("caption")
+        captions[video_id][sen_id] = sentence.text("caption")
     result = []
-    for video in videos:
-        split, own = video.text("split"), captions[video.text("video_id")]
+    for video_id, video in videos.items():
+        split, own = video.text("split"), captions[video_id]
         if split not in SPLITS:
             raise video.error(f"split must be one of {', '.join(SPLITS)}, got '{split}'")
         if not own:
             raise video.error("has no sentence: download the file again")
         category, texts, ids = video.integer("category"), tuple(own.values()), tuple(own)
-        result.append(CaptionedVideo(video.text("video_id"), split, category, texts, ids))
+        result.append(CaptionedVideo(video_id, split, category, texts, ids))
     return result
 
 
@@ -111,26 +111,24 @@ def read_msrvtt_qa(path: Path) -> list[MultipleChoiceExample]:
     rows = read_rows(found, ("key", "vid_key", *CHOICE_COLUMNS, "answer"), delimiter="\t")
     return [
         MultipleChoiceExample(
-            row.text("key"),
+            key,
             row.text("vid_key").replace("msr", "video"),
             tuple(row.text(name) for name in CHOICE_COLUMNS),
             row.choice("answer", NUM_CHOICES),
         )
-        for row in unique(rows, "key", lambda row: row.text("key"))
+        for key, row in unique(rows, "key", lambda row: row.text("key")).items()
     ]
 
 
 def _read_json_lines(path: Path) -> list[MultipleChoiceExample]:
     examples = []
-    for row in unique(read_json_lines(path), "qid", lambda row: row.text("qid")):
+    rows = unique(read_json_lines(path), "qid", lambda row: row.text("qid"))
+    for qid, row in rows.items():
         choices = tuple(str(choice).strip() for choice in row.items("options"))
         if len(choices) != NUM_CHOICES or not all(choices):
             raise row.error(f"needs {NUM_CHOICES} options, none blank: fix the row")
-        examples.append(
-            MultipleChoiceExample(
-                row.text("qid"), row.text("clip_name"), choices, row.choice("answer", NUM_CHOICES)
-            )
-        )
+        answer = row.choice("answer", NUM_CHOICES)
+        examples.append(MultipleChoiceExample(qid, row.text("clip_name"), choices, answer))
     return examples
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from videoclip.benchmarks.examples import Benchmark, MultipleChoiceExample
-from videoclip.benchmarks.files import Record, find_file, read_rows, unique
+from videoclip.benchmarks.files import find_file, read_rows, unique
 
 NUM_CHOICES = 5
 CHOICE_COLUMNS = tuple(f"a{i}" for i in range(NUM_CHOICES))
@@ -24,19 +24,17 @@ def read_nextqa(path: Path) -> list[MultipleChoiceExample]:
     rows = read_rows(find_file(path, "val.csv"), columns)
     return [
         MultipleChoiceExample(
-            _example_id(row),
+            example_id,
             row.text("video"),
             tuple(row.text(column) for column in CHOICE_COLUMNS),
             row.choice("answer", NUM_CHOICES),
             row.text("question"),
             row.text("type"),
         )
-        for row in unique(rows, "question", _example_id)
+        for example_id, row in unique(
+            rows, "question", lambda row: f"{row.text('video')}_{row.text('qid')}"
+        ).items()
     ]
-
-
-def _example_id(row: Record) -> str:
-    return f"{row.text('video')}_{row.text('qid')}"
 
 
 BENCHMARKS = {

@@ -20,13 +20,13 @@ def read_qvhighlights(path: Path) -> list[MomentExample]:
     rows = read_json_lines(find_file(path, "highlight_val_release.jsonl"))
     return [
         MomentExample(
-            str(row.integer("qid")),
+            str(qid),
             row.text("vid"),
             row.text("query"),
             tuple(row.span(s) for s in row.items("relevant_windows", ())),
             row.number("duration"),
         )
-        for row in unique(rows, "qid", lambda row: row.integer("qid"))
+        for qid, row in unique(rows, "qid", lambda row: row.integer("qid")).items()
     ]
 
 
