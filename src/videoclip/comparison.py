@@ -11,13 +11,11 @@ from typing import Any
 import numpy as np
 
 from videoclip.errors import ConfigError, DataError
-from videoclip.evaluation.result import Result
+from videoclip.evaluation.result import Result, align_columns
 from videoclip.files import write_bytes, write_text
 from videoclip.output.figures import new_figure, style, to_png, to_svg
 from videoclip.training.run import RunResult
 from videoclip.training.run_folder import average_losses, read_log
-
-__all__ = ["ComparedRun", "RunComparison", "compare"]
 
 ABSENT = "-"
 
@@ -103,11 +101,7 @@ class RunComparison:
         rows += [[f"  {name}", *map(_text, values)] for name, values in self.results.items()]
         rows.append(["settings that differ", *[""] * len(self.runs)])
         rows += [[f"  {name}", *map(_text, values)] for name, values in self.settings.items()]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-            for row in rows
-        )
+        return align_columns(rows)
 
 
 def compare(runs: Sequence[Path | str | RunResult | Result]) -> RunComparison:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,14 +86,18 @@ class Result:
 
     def __str__(self) -> str:
         """Return the table with its summary and notes."""
-        table = self.table()
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = [
-            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-            for row in table
-        ]
         head = f"{self.benchmark}: {self.outcome.protocol}"
-        return "\n".join([head, self.summary(), "", *lines, "", *self.notes()]).rstrip()
+        table = align_columns(self.table())
+        return "\n".join([head, self.summary(), "", table, "", *self.notes()]).rstrip()
+
+
+def align_columns(table: Sequence[Sequence[str]]) -> str:
+    """Return the rows of a table as lines, the first column to the left and others to the right."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+        for row in table
+    )
 
 
 def _shown(measure: Measure, value: float | None) -> str:

@@ -143,7 +143,12 @@ def _to_jpeg(url: str) -> str:
     image = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
     file = io.BytesIO()
     image.convert("RGB").save(file, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return data_url(file.getvalue())
+
+
+def data_url(jpeg: bytes) -> str:
+    """The data URL of a JPEG file, for a page that is complete in one file."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
 def _add_title(element: ET.Element, text: str) -> None:

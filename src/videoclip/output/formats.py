@@ -16,7 +16,7 @@ from videoclip.errors import DataError
 from videoclip.output.edl import choose_rate, to_edl, to_fcpxml
 from videoclip.output.timecode import FrameRate
 from videoclip.zeroshot.confidence import LEVELS, Confidence
-from videoclip.zeroshot.moments import Moment
+from videoclip.zeroshot.moments import Moment, clock
 
 ExportFormat: TypeAlias = Literal["csv", "json", "edl", "fcpxml", "vtt", "youtube"]
 CONFIDENCES: dict[str, Confidence | Literal[""]] = {"": "", **{word: word for word in LEVELS}}
@@ -154,7 +154,7 @@ def to_youtube(moments: Sequence[Moment]) -> str:
             second = 0
         if not lines or second - lines[-1][0] >= MIN_CHAPTER_SECONDS:
             lines.append((second, _chapter_title(moment)))
-    return "".join(f"{_youtube_time(second)} {title}\n" for second, title in lines)
+    return "".join(f"{clock(second).removesuffix('.0')} {title}\n" for second, title in lines)
 
 
 def _of_one_video(moments: Sequence[Moment]) -> list[Moment]:
@@ -170,8 +170,3 @@ def _of_one_video(moments: Sequence[Moment]) -> list[Moment]:
 def _chapter_title(moment: Moment) -> str:
     """The label in one line."""
     return " ".join(moment.label.split()) or NO_LABEL
-
-
-def _youtube_time(second: int) -> str:
-    hours, minutes, rest = second // 3600, second // 60 % 60, second % 60
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from videoclip.output.figures import to_svg
+from videoclip.output.figures import data_url, to_svg
 from videoclip.zeroshot.moments import clock
 from videoclip.zeroshot.results import Timeline
 
@@ -41,7 +40,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters["clock"] = clock
-    environment.filters["data_url"] = _to_data_url
+    environment.filters["data_url"] = lambda image: data_url(image.read_bytes())
     return environment
 
 
@@ -60,7 +59,3 @@ def timeline_page(timeline: Timeline, figure: Figure, page: Path | None = None) 
         address = quote(video.relative_to(page.absolute().parent).as_posix())
     picture = to_svg(figure, f"Timeline of {timeline.path.name}")
     return render("timeline.html", timeline=timeline, address=address, picture=picture)
-
-
-def _to_data_url(image: Path) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(image.read_bytes()).decode()}"
