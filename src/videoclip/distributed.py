@@ -157,16 +157,9 @@ def start(device: str = "auto") -> World:
     return World(rank, size, chosen)
 
 
-def stop(world: World) -> None:
-    """Leave the process group when every process is done."""
-    if world.size > 1:
-        dist.barrier()
-        dist.destroy_process_group()
-
-
 @contextmanager
 def joined(device: str = "auto") -> Iterator[World]:
-    """Join the process group for a `with` block; see `start`.
+    """Join the process group for a `with` block, see `start`; leave it when all have finished.
 
     A process that fails leaves at once: waiting for the others would hang, and torchrun ends them.
 
@@ -176,13 +169,12 @@ def joined(device: str = "auto") -> Iterator[World]:
     world = start(device)
     try:
         yield world
-        stop(world)
+        world.barrier()
+        if world.size > 1:
+            dist.destroy_process_group()
     except RuntimeError as error:
-        if world.size == 1 or not _is_lost_peer(error):
+        # gloo has no type for what it raises.
+        has_lost_peer = isinstance(error, dist.DistError) or "gloo" in str(error)
+        if world.size == 1 or not has_lost_peer:
             raise
         raise VideoCLIPError("another process ended; its own message gives the reason") from error
-
-
-def _is_lost_peer(error: RuntimeError) -> bool:
-    """Return whether a collective failed because a process ended; gloo has no type for it."""
-    return isinstance(error, dist.DistError) or "gloo" in str(error)

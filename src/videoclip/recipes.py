@@ -232,13 +232,8 @@ def own_clips() -> FinetuneConfig:
 
 
 FINETUNING = {
-    "youcook2": youcook2,
-    "msrvtt": msrvtt,
-    "msrvtt_qa": msrvtt_qa,
-    "crosstask": crosstask,
-    "coin": coin,
-    "coin_texts": coin_texts,
-    "csv": own_clips,
+    recipe().name: recipe
+    for recipe in (youcook2, msrvtt, msrvtt_qa, crosstask, coin, coin_texts, own_clips)
 }
 """Fine-tuning recipes by name; each is a function that returns a fresh `FinetuneConfig`."""
 

@@ -9,13 +9,13 @@ from videoclip.config.codec import from_dict as from_dict
 from videoclip.config.codec import load_run_config as load_run_config
 from videoclip.config.codec import to_dict as to_dict
 from videoclip.config.evaluation import EvaluateConfig as EvaluateConfig
-from videoclip.config.finetuning import FinetuneConfig as FinetuneConfig
-from videoclip.config.ignored import ignored_settings as ignored_settings
 from videoclip.config.model import ModelConfig as ModelConfig
 from videoclip.config.model import ReleasedSettings as ReleasedSettings
 from videoclip.config.training import ClipConfig as ClipConfig
+from videoclip.config.training import FinetuneConfig as FinetuneConfig
 from videoclip.config.training import LossConfig as LossConfig
 from videoclip.config.training import OptimConfig as OptimConfig
 from videoclip.config.training import PlanConfig as PlanConfig
 from videoclip.config.training import PretrainConfig as PretrainConfig
 from videoclip.config.training import RunConfig as RunConfig
+from videoclip.config.training import ignored_settings as ignored_settings

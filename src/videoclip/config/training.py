@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pkgutil
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from videoclip.config.check import check_numbers, require
+from videoclip.config.evaluation import EvaluateConfig
 from videoclip.config.model import ModelConfig
 
 _FOLDER = Path(__file__).parents[1] / "model" / "losses"
@@ -277,3 +279,85 @@ class PretrainConfig(RunConfig):
     def num_held_out(self, num_videos: int) -> int:
         """Return how many of `num_videos` videos are held out for validation."""
         return self.validation_videos or int(self.validation_share * num_videos)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(RunConfig):
+    """A complete fine-tuning run; the released ones are in `recipes.FINETUNING`.
+
+    The model's own settings are those of the model to start from.
+    """
+
+    benchmark: Literal["youcook2", "msrvtt", "msrvtt_qa", "crosstask", "coin", "csv"] = "youcook2"
+    """Its training part is trained on, its test part is evaluated before and after."""
+    loss: LossConfig = field(default_factory=lambda: LossConfig(kind="text_to_video"))
+    """Loss on pairs of clip and text (retrieval and VideoQA)."""
+    pairs_per_batch: int = 128
+    """Clips per process and batch; a batch of CrossTask and COIN is one video."""
+    texts_per_clip: int = 1
+    """Visits to each clip in an epoch, each with one of its texts."""
+    clip_seconds: float = 32.0
+    """Seconds used of each clip, from its start, up to the model's longest clip."""
+    window_step: int = 16
+    """Seconds between the starts of two windows of a video (CrossTask, COIN)."""
+    head: Literal["classes", "texts"] = "classes"
+    """COIN: `classes` trains a linear head with one class per label; `texts` compares seconds with
+    the label texts and a text for background."""
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    """How the test part is scored before and after."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.pairs_per_batch > 1, "pairs_per_batch must be at least 2")
+        check_numbers(self, positive="texts_per_clip clip_seconds window_step")
+        require(
+            self.loss.kind in ("text_to_video", "video_to_text", "infonce"),
+            "loss.kind must be 'text_to_video', 'video_to_text' or 'infonce' to fine-tune",
+        )
+
+
+def ignored_settings(config: RunConfig) -> list[str]:
+    """Return a sentence for each setting that differs from its default and has no effect."""
+    rules: list[tuple[bool, str, str]] = []  # (whether they are read, settings, when they are)
+    if isinstance(config, PretrainConfig):
+        kind, strategy = config.plan.kind, config.clips.strategy
+        vectors, mil_nce = ("retrieval", "mined"), "clips.num_candidates clips.mil_nce_min_seconds "
+        rules += [
+            (kind == "mined", "plan.drop_nearest plan.max_similarity", "plan.kind 'mined'"),
+            (kind == "retrieval", "plan.num_neighbours", "plan.kind 'retrieval'"),
+            (
+                kind in vectors,
+                "plan.first_epoch plan.vector_strategy plan.clips_per_vector",
+                "plan.kind 'retrieval' or 'mined'",
+            ),
+            (strategy == "overlapped", "clips.lead_seconds", "clips.strategy 'overlapped'"),
+            (
+                strategy == "mil_nce",
+                mil_nce + "clips.mil_nce_clip_seconds",
+                "clips.strategy 'mil_nce'",
+            ),
+            (config.train_backbone, "frames_at_once", "train_backbone"),
+            (
+                config.model.num_cross_layers > 0,
+                "loss.num_hard_negatives loss.hard_similarity loss.reranking_temperature",
+                "a re-ranker, model.num_cross_layers",
+            ),
+        ]
+    if isinstance(config, FinetuneConfig):
+        per_second = config.benchmark in ("crosstask", "coin")
+        rules += [
+            (per_second, "window_step", "benchmark 'crosstask' or 'coin'"),
+            (config.benchmark == "coin", "head", "benchmark 'coin'"),
+            (
+                not per_second,
+                "pairs_per_batch texts_per_clip clip_seconds chunk_pairs loss",
+                "a benchmark of clips and texts",
+            ),
+        ]
+    default = type(config)()
+    return [
+        f"{name} is ignored: it is for {use}"
+        for is_read, names, use in rules
+        for name in names.split()
+        if not is_read and attrgetter(name)(config) != attrgetter(name)(default)
+    ]
