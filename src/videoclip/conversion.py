@@ -217,18 +217,15 @@ def _special_ids(tokenizer: Tokenizer) -> Facts:
 
 def _save(model: VideoCLIP, tokenizer: Tokenizer | None, folder: Path, where: Path) -> Facts:
     """Write a model folder, with its vocabulary if there is one; return facts about it."""
-    from videoclip.model.hub import write_checksums
+    from videoclip.model.hub import save_model
 
     config = model.config
-    model.save_pretrained(folder)
-    if tokenizer:
-        if tokenizer.vocab_size != config.vocab_size:
-            raise CheckpointError(
-                f"{where} has {config.vocab_size} word pieces, but the vocabulary has "
-                f"{tokenizer.vocab_size}; name the vocab.txt it was trained with by --vocabulary"
-            )
-        tokenizer.save(folder)
-        write_checksums(folder)
+    if tokenizer and tokenizer.vocab_size != config.vocab_size:
+        raise CheckpointError(
+            f"{where} has {config.vocab_size} word pieces, but the vocabulary has "
+            f"{tokenizer.vocab_size}; name the vocab.txt it was trained with by --vocabulary"
+        )
+    save_model(model, folder, tokenizer)
     return {
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "hidden_size": config.hidden_size,

@@ -6,8 +6,6 @@ belong together.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -19,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from videoclip.config import ModelConfig, to_dict
+from videoclip.config import ModelConfig
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.data.tokenizer import Tokenizer, pad_tokens
 from videoclip.data.windows import average_windows, sliding_windows
@@ -185,7 +183,7 @@ class Embedder:
             folder: Made if need be.
             card: What the model card states beyond the settings.
         """
-        save_model_folder(Path(folder), self.model, self.tokenizer, card)
+        hub.save_model(self.model, Path(folder), self.tokenizer, card)
 
     def push_to_hub(
         self, hub_id: str, *, private: bool = False, card: ModelCard | None = None
@@ -248,7 +246,7 @@ class Embedder:
     def fingerprint(self) -> str:
         """Hex digest of weights, settings and vocabulary; equal where embeddings compare."""
         if self._fingerprint is None:
-            self._fingerprint = _fingerprint(self.model, self.tokenizer)
+            self._fingerprint = hub.fingerprint(self.model, self.tokenizer)
         return self._fingerprint
 
     def embed_text(self, texts: str | Sequence[str]) -> FloatArray:
@@ -534,31 +532,6 @@ def with_fingerprint(config: ModelConfig, spec: FeatureSpec) -> ModelConfig:
     if config.backbone_fingerprint or spec.fingerprint in UNKNOWN_FINGERPRINTS:
         return config
     return replace(config, backbone_fingerprint=spec.fingerprint)
-
-
-def save_model_folder(
-    folder: Path, model: VideoCLIP, tokenizer: Tokenizer, card: ModelCard | None = None
-) -> None:
-    """Write a complete model folder: weights, config, vocabulary, card and checksums."""
-    hub.save_model(model, model.config, folder, card)
-    tokenizer.save(folder)
-    trains_backbone = model.frame_encoder is not None  # it is saved apart, and not fingerprinted
-    hub.write_checksums(folder, "" if trains_backbone else _fingerprint(model, tokenizer))
-
-
-def _fingerprint(model: VideoCLIP, tokenizer: Tokenizer) -> str:
-    """Hash weights, settings and vocabulary."""
-    settings = to_dict(model.config)
-    known = settings.pop("backbone_fingerprint")
-    kind, _, source = settings["backbone"].partition(":")
-    if known and source:  # wherever the backbone's folder is now
-        settings["backbone"] = f"{kind}:{known}"
-    text = json.dumps(settings, sort_keys=True) + tokenizer.fingerprint
-    digest = hashlib.blake2b(text.encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().data)
-    return digest.hexdigest()[:16]
 
 
 def _check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:

@@ -2,7 +2,7 @@
 
     config.json        settings (`ModelConfig`) and the version of this format
     model.safetensors  weights
-    vocab.txt          vocabulary of the text tower (`Embedder` writes it)
+    vocab.txt          vocabulary of the text tower
     README.md          model card
     checksums.json     SHA-256 of the files above, and the embedder's fingerprint
     backbone/          the backbone, if it was trained with the model
@@ -23,17 +23,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors
 import safetensors.torch
-from torch import Tensor, nn
+from torch import nn
 
 from videoclip.config import ModelConfig, from_dict, to_dict
+from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import CheckpointError, ConfigError
 from videoclip.files import atomic_file, write_json, write_text
 from videoclip.model.card import CARD_FILE, ModelCard, render_card
 from videoclip.weights.files import sampled_digest
+
+if TYPE_CHECKING:
+    from videoclip.model.videoclip import VideoCLIP
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -47,22 +51,32 @@ FORMAT = 2
 
 
 def save_model(
-    model: nn.Module, config: ModelConfig, folder: Path, card: ModelCard | None = None
+    model: VideoCLIP,
+    folder: Path,
+    tokenizer: Tokenizer | None = None,
+    card: ModelCard | None = None,
 ) -> None:
-    """Write config, weights and card; each file is complete or absent, whenever the process dies.
+    """Write a model folder; each file is complete or absent, whenever the process dies.
 
-    A frame encoder is written to `backbone/`. A card that is there already is kept, unless one is
-    given. `write_checksums` completes the folder.
+    A frame encoder is written to `backbone/`.
+
+    Args:
+        model: The model.
+        folder: Made if need be.
+        tokenizer: Its vocabulary, which the text tower needs for texts.
+        card: What the model card states beyond the settings. A card that is there already is kept
+            if none is given.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CHECKSUMS_FILE).unlink(missing_ok=True)
     with _towers_alone(model) as frame_encoder:
-        tensors = _distinct_tensors(model)
+        state = model.state_dict()
+        tensors = {name: state[name].contiguous() for name in _stored_names(model).values()}
     if frame_encoder is not None:
         trained = frame_encoder.save_pretrained(folder / BACKBONE_FOLDER)
-        config = replace(config, backbone="image:./backbone", backbone_fingerprint=trained)
+        config = replace(model.config, backbone="image:./backbone", backbone_fingerprint=trained)
     else:
-        config = _with_own_backbone(config, folder)
+        config = _with_own_backbone(model.config, folder)
     with atomic_file(folder / WEIGHTS_FILE) as partial:
         safetensors.torch.save_file(tensors, partial, metadata={"format": "pt"})
     settings = to_dict(config) | {"backbone": _relative_backbone(config.backbone, folder)}
@@ -70,6 +84,17 @@ def save_model(
     if card is not None or not (folder / CARD_FILE).exists():
         parameters = sum(tensor.numel() for tensor in tensors.values())
         write_text(folder / CARD_FILE, render_card(card or ModelCard(), config, parameters))
+
+    if tokenizer is not None:
+        tokenizer.save(folder)
+    files = [name for name in (CONFIG_FILE, WEIGHTS_FILE, VOCAB_FILE) if (folder / name).is_file()]
+    content: dict[str, Any] = {"sha256": {name: _sha256(folder / name) for name in files}}
+    if tokenizer is not None and frame_encoder is None:  # which no fingerprint covers
+        content["embedder"] = {
+            "fingerprint": fingerprint(model, tokenizer),
+            "sampled": sampled_digest(folder / name for name in files),
+        }
+    write_json(folder / CHECKSUMS_FILE, content)
 
 
 def load_config(folder: Path) -> ModelConfig:
@@ -129,12 +154,10 @@ def load_weights(model: nn.Module, folder: Path, *, assign: bool = False) -> Non
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): copy the model again") from None
     with _towers_alone(model) as frame_encoder:
-        own = model.state_dict(keep_vars=True)
-        stored: dict[int, str] = {}
-        for name, tensor in own.items():  # names that share a tensor are stored under the first
-            first = stored.setdefault(id(tensor), name)
-            if name not in tensors and first in tensors:
-                tensors[name] = tensors[first]
+        own = model.state_dict()
+        for name, stored in _stored_names(model).items():
+            if name not in tensors and stored in tensors:
+                tensors[name] = tensors[stored]
         tensors = {n: t.to(own[n].dtype) if n in own else t for n, t in tensors.items()}
         try:
             model.load_state_dict(tensors, assign=assign)
@@ -144,20 +167,19 @@ def load_weights(model: nn.Module, folder: Path, *, assign: bool = False) -> Non
         frame_encoder.load_pretrained(folder / BACKBONE_FOLDER)
 
 
-def write_checksums(folder: Path, fingerprint: str = "") -> None:
-    """Write the SHA-256 of each file of a model folder.
-
-    Args:
-        folder: A complete model folder.
-        fingerprint: What `Embedder.fingerprint` computes from these files, for
-            `stored_fingerprint`; empty: not known.
-    """
-    files = [name for name in (CONFIG_FILE, WEIGHTS_FILE, VOCAB_FILE) if (folder / name).is_file()]
-    content: dict[str, Any] = {"sha256": {name: _sha256(folder / name) for name in files}}
-    if fingerprint:
-        digest = sampled_digest(folder / name for name in files)
-        content["embedder"] = {"fingerprint": fingerprint, "sampled": digest}
-    write_json(folder / CHECKSUMS_FILE, content)
+def fingerprint(model: VideoCLIP, tokenizer: Tokenizer) -> str:
+    """Return a hex digest of weights, settings and vocabulary."""
+    settings = to_dict(model.config)
+    known = settings.pop("backbone_fingerprint")
+    kind, _, source = settings["backbone"].partition(":")
+    if known and source:  # wherever the backbone's folder is now
+        settings["backbone"] = f"{kind}:{known}"
+    text = json.dumps(settings, sort_keys=True) + tokenizer.fingerprint
+    digest = hashlib.blake2b(text.encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()[:16]
 
 
 def stored_fingerprint(folder: Path) -> str | None:
@@ -287,12 +309,11 @@ def _towers_alone(model: Any) -> Iterator[Any]:
         model.frame_encoder = frame_encoder
 
 
-def _distinct_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """State of a model; of names that share one tensor (shared towers) the first."""
-    distinct: dict[int, tuple[str, Tensor]] = {}
-    for name, tensor in model.state_dict().items():
-        distinct.setdefault(tensor.data_ptr(), (name, tensor.contiguous()))
-    return dict(distinct.values())
+def _stored_names(model: nn.Module) -> dict[str, str]:
+    """Return the name under which each tensor is stored: of names that share one, the first."""
+    state = model.state_dict(keep_vars=True)
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in state.items()}
 
 
 def _sha256(path: Path) -> str:

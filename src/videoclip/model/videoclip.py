@@ -231,8 +231,7 @@ class VideoCLIP(nn.Module):
             card: What the model card states beyond the settings. A card that is there already is
                 kept if none is given.
         """
-        hub.save_model(self, self.config, Path(folder), card)
-        hub.write_checksums(Path(folder))
+        hub.save_model(self, Path(folder), card=card)
 
     @classmethod
     def from_pretrained(cls, folder_or_hub_id: Path | str) -> VideoCLIP:

@@ -20,7 +20,7 @@ from torch import Tensor
 from videoclip.config import RunConfig, ignored_settings, to_dict
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.distributed import World
-from videoclip.embedding import Embedder, save_model_folder
+from videoclip.embedding import Embedder
 from videoclip.errors import CheckpointError, ConfigError, VideoCLIPError
 from videoclip.files import atomic_folder
 from videoclip.model import hub
@@ -180,7 +180,7 @@ def train(
         if files:
             with atomic_folder(out / "model") as folder:
                 card = _model_card(config, facts, run_length, after)
-                save_model_folder(folder, trainer.model, tokenizer, card)
+                hub.save_model(trainer.model, folder, tokenizer, card)
         world.barrier()
         return _result(out, keep_best, before, after)
 

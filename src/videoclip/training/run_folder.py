@@ -30,7 +30,6 @@ from safetensors import SafetensorError
 
 from videoclip.config import RUN_CONFIG_VERSION
 from videoclip.data.tokenizer import Tokenizer
-from videoclip.embedding import save_model_folder
 from videoclip.errors import CheckpointError, ConfigError
 from videoclip.files import atomic_folder, write_json, write_text
 from videoclip.model import hub
@@ -275,7 +274,7 @@ def write_checkpoint(
     position: Position,
 ) -> None:
     """Write everything a run continues from into a folder."""
-    save_model_folder(folder / "model", model, tokenizer)
+    hub.save_model(model, folder / "model", tokenizer)
     state = optimizer.state_dict()
     moments = {f"{i}.{name}": t for i, entry in state["state"].items() for name, t in entry.items()}
     safetensors.torch.save_file(moments, folder / MOMENTS_FILE)
