@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from videoclip.config import (
     ClipConfig,
@@ -154,21 +154,14 @@ RECIPES = {recipe.__name__: recipe for recipe in (paper, base, small, tiny, star
 
 def youcook2() -> FinetuneConfig:
     """Return text-to-clip retrieval on YouCook2: 128 clips a batch, 10 epochs."""
-    return FinetuneConfig(
-        name="youcook2",
-        benchmark="youcook2",
-        epochs=10,
-        optim=OptimConfig(warmup_updates=122),  # as released, for every benchmark
-        validation_videos=67,  # a twentieth of 1,333
-    )
+    return _released("youcook2", epochs=10, validation_videos=67)  # a twentieth of 1,333
 
 
 def msrvtt() -> FinetuneConfig:
     """Return text-to-video retrieval on MSR-VTT: 224 videos a batch, 20 texts each, 10 epochs."""
-    return replace(
-        youcook2(),
-        name="msrvtt",
-        benchmark="msrvtt",
+    return _released(
+        "msrvtt",
+        epochs=10,
         pairs_per_batch=224,
         texts_per_clip=20,
         validation_videos=450,  # a twentieth of 9,000
@@ -177,34 +170,24 @@ def msrvtt() -> FinetuneConfig:
 
 def msrvtt_qa() -> FinetuneConfig:
     """Return multiple choice on MSR-VTT: videos pick their captions in the batch, 5 epochs."""
-    return replace(
-        msrvtt(),
-        name="msrvtt_qa",
-        benchmark="msrvtt_qa",
-        loss=LossConfig(kind="video_to_text"),
-        pairs_per_batch=128,
+    return _released(
+        "msrvtt_qa",
         epochs=5,
+        loss=LossConfig(kind="video_to_text"),
+        texts_per_clip=20,
         validation_videos=350,  # a twentieth of 7,010
     )
 
 
 def crosstask() -> FinetuneConfig:
     """Return steps of CrossTask, a binary decision for each second and step, 5 epochs."""
-    return replace(
-        youcook2(),
-        name="crosstask",
-        benchmark="crosstask",
-        epochs=5,
-        validation_videos=54,  # a tenth of 540
-    )
+    return _released("crosstask", epochs=5, validation_videos=54)  # a tenth of 540
 
 
 def coin() -> FinetuneConfig:
     """Return labels of COIN by a linear head over seconds, 8 epochs; the text tower is frozen."""
-    return replace(
-        youcook2(),
-        name="coin",
-        benchmark="coin",
+    return _released(
+        "coin",
         epochs=8,
         window_step=8,
         validation_videos=450,  # a twentieth of 9,030
@@ -221,20 +204,17 @@ def coin_texts() -> FinetuneConfig:
 
 def own_clips() -> FinetuneConfig:
     """Return text-to-clip retrieval on a table of your own (video,start,end,text)."""
-    return replace(
-        youcook2(),
-        name="csv",
-        benchmark="csv",
+    return _released(
+        "csv",
+        epochs=10,
         pairs_per_batch=64,
         validation_videos=10,
         optim=OptimConfig(warmup_updates=20),  # a small table has few updates
     )
 
 
-FINETUNING = {
-    recipe().name: recipe
-    for recipe in (youcook2, msrvtt, msrvtt_qa, crosstask, coin, coin_texts, own_clips)
-}
+_RELEASED = (youcook2, msrvtt, msrvtt_qa, crosstask, coin, coin_texts)
+FINETUNING = {recipe.__name__: recipe for recipe in _RELEASED} | {"csv": own_clips}
 """Fine-tuning recipes by name; each is a function that returns a fresh `FinetuneConfig`."""
 
 
@@ -249,6 +229,12 @@ def named_recipe(name: str, recipes: Mapping[str, Callable[[], ConfigT]]) -> Con
         hint = f"perhaps you meant '{near[0]}'" if near else f"there are {', '.join(recipes)}"
         raise ConfigError(f"unknown recipe '{name}'; {hint}")
     return recipes[name]()
+
+
+def _released(benchmark: str, **settings: Any) -> FinetuneConfig:
+    """Fine-tuning on a benchmark, with the warm-up of the release if none is given."""
+    defaults = {"name": benchmark, "benchmark": benchmark, "optim": OptimConfig(warmup_updates=122)}
+    return FinetuneConfig(**{**defaults, **settings})
 
 
 def _adamw(lr: float, warmup_updates: int) -> OptimConfig:

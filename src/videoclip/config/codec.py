@@ -38,11 +38,10 @@ def from_dict(cls: type[ConfigT], values: Mapping[str, Any], where: str = "") ->
         ConfigError: On an unknown key (naming the nearest known one) or a value of another type.
     """
     hints = typing.get_type_hints(cls)
-    known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     kwargs = {}
     for key, value in values.items():
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1)
             hint = f"; perhaps you meant '{where}{near[0]}'" if near else ""
             raise ConfigError(f"unknown setting '{where}{key}'{hint}")
         kwargs[key] = _typed(value, hints[key], f"{where}{key}")

@@ -14,6 +14,7 @@ residual are ours.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,24 +43,6 @@ class Encoded:
         return Encoded(self.hidden[rows], self.mask[rows])
 
 
-class VideoMLP(nn.Module):
-    """Brings frozen features to the tower's width: Linear, GELU, LayerNorm, Linear.
-
-    Source: as released; the paper describes a single layer.
-    """
-
-    def __init__(self, feature_dim: int, hidden_size: int) -> None:
-        super().__init__()
-        self.linear1 = nn.Linear(feature_dim, hidden_size)
-        self.norm = nn.LayerNorm(hidden_size)
-        self.linear2 = nn.Linear(hidden_size, hidden_size)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(..., D) -> (..., H)."""
-        projected: Tensor = self.linear2(self.norm(F.gelu(self.linear1(features))))
-        return projected
-
-
 class VideoEncoder(nn.Module):
     """Video tower: an MLP over frozen features, then BERT layers.
 
@@ -72,7 +55,16 @@ class VideoEncoder(nn.Module):
 
     def __init__(self, config: ModelConfig, bert: BertEncoder, cls_id: int, sep_id: int) -> None:
         super().__init__()
-        self.mlp = VideoMLP(config.feature_dim, config.hidden_size)
+        width = config.hidden_size
+        # (..., D) -> (..., H). Source: as released; the paper describes a single layer.
+        self.mlp = nn.Sequential(
+            OrderedDict(
+                linear1=nn.Linear(config.feature_dim, width),
+                gelu=nn.GELU(),
+                norm=nn.LayerNorm(width),
+                linear2=nn.Linear(width, width),
+            )
+        )
         self.bert = bert
         self.special_ids = (cls_id, sep_id)
         self.sep_position = config.max_video_tokens + 1

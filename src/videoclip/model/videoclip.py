@@ -116,19 +116,13 @@ class VideoCLIP(nn.Module):
 
     def video_states(self, video: Tensor, video_mask: Tensor) -> Encoded:
         """Return what `encode_video` pools: the states of every position."""
-        video = self.features(video, video_mask)
+        if self.frame_encoder is not None:
+            video = self.frame_encoder(video, video_mask)  # (B, T, D)
         self._check_video(video, video_mask)
         if video.shape[0] and not bool(video_mask.any(dim=1).all()):
             raise DataError("a video clip has no features: leave it out of the batch")
         encoded: Encoded = self.video_encoder(video, video_mask)
         return encoded
-
-    def features(self, video: Tensor, video_mask: Tensor) -> Tensor:
-        """Return the input of the video tower: the frame encoder's features, or `video` itself."""
-        if self.frame_encoder is None:
-            return video
-        features: Tensor = self.frame_encoder(video, video_mask)
-        return features
 
     def encode_text(self, text: Tensor, text_mask: Tensor) -> Tensor:
         """Embed text clips.
