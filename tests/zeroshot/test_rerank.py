@@ -66,6 +66,22 @@ def test_clips_are_put_in_the_scorers_order(embedder):
         assert np.argsort(-result[text])[:3].tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("top_k", [1, 3, 9])
+def test_rerank_reorders_the_top_and_nothing_else(top_k):
+    generator = torch.Generator().manual_seed(0)
+    similarity = torch.rand(5, 7, generator=generator)
+    truth = torch.rand(5, 7, generator=generator)
+    result = torch.from_numpy(
+        rerank_clips(lambda rows, columns, _: truth[rows, columns], similarity.numpy(), top_k)
+    )
+    for row in range(5):
+        best = similarity[row].argsort(descending=True)
+        top, rest = best[:top_k], best[top_k:]
+        expected = top[truth[row, top].argsort(descending=True)].tolist() + rest.tolist()
+        assert result[row].argsort(descending=True).tolist() == expected
+        torch.testing.assert_close(result[row].sort().values, similarity[row].sort().values)
+
+
 def test_retrieval_and_questions_use_it_when_asked(embedder, store):
     encoder = EmbedderEncoder(embedder)
     examples = [RetrievalExample(f"v{i}", TEXTS[i]) for i in range(4)]

@@ -11,8 +11,6 @@ Source: the cross-modal attention variant (docs/paper-to-code.md); the residual 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -157,26 +155,6 @@ def hard_candidates(
         keep[:, 0] = True
     positives = torch.arange(len(similarity), device=similarity.device)[:, None]
     return torch.cat([positives, negatives.masked_fill(~keep, -1)], dim=1)
-
-
-def rerank(similarity: Tensor, score: Callable[[Tensor, Tensor], Tensor], top_k: int) -> Tensor:
-    """Put the `top_k` best candidates of each query into the order of the re-ranker.
-
-    Args:
-        similarity: (N, M) queries by candidates, from the towers.
-        score: Given P query rows and P candidate columns, their (P,) scores.
-        top_k: Candidates of each query to re-rank.
-
-    Returns:
-        (N, M): the `top_k` best similarities of each row, reassigned in the new order; all others
-        unchanged.
-    """
-    top_k = min(top_k, similarity.shape[1])
-    best = similarity.topk(top_k, dim=1)  # values sorted from the best
-    rows = torch.arange(len(similarity), device=similarity.device)[:, None].expand(-1, top_k)
-    scores = score(rows.reshape(-1), best.indices.reshape(-1)).view(-1, top_k)
-    order = scores.argsort(dim=1, descending=True, stable=True)
-    return similarity.scatter(1, best.indices.gather(1, order), best.values)
 
 
 def _mean(encoded: Encoded) -> Tensor:

@@ -5,7 +5,7 @@ Retrieval, multiple choice and search use the same scorer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -13,7 +13,6 @@ from torch import Tensor
 from videoclip.data.tokenizer import pad_tokens
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError
-from videoclip.model.reranker import rerank
 from videoclip.model.videoclip import pad_features
 from videoclip.types import FloatArray, RealArray
 
@@ -76,13 +75,24 @@ class PairScorer:
         return scores.float().cpu()
 
 
-def rerank_clips(scorer: PairScorer, similarity: FloatArray, top_k: int) -> FloatArray:
-    """Return similarities (N, M) in which the scorer orders the `top_k` best clips of each text.
+def rerank_clips(
+    score: Callable[[Tensor, Tensor, Tensor], Tensor], similarity: FloatArray, top_k: int
+) -> FloatArray:
+    """Put the `top_k` best clips of each text into the order of the re-ranker.
 
     Args:
-        scorer: Of the N texts and M clips.
+        score: A `PairScorer` of the N texts and M clips.
         similarity: (N, M) of the towers.
         top_k: Clips of each text to order again.
+
+    Returns:
+        (N, M): the `top_k` best similarities of each row, reassigned in the new order; all others
+        unchanged.
     """
     towers = torch.from_numpy(similarity)
-    return rerank(towers, lambda n, m: scorer(n, m, towers[n, m]), top_k).numpy()
+    top_k = min(top_k, towers.shape[1])
+    best = towers.topk(top_k, dim=1)  # values sorted from the best
+    texts, clips = torch.arange(len(towers)).repeat_interleave(top_k), best.indices.flatten()
+    scores = score(texts, clips, towers[texts, clips]).view(-1, top_k)
+    order = scores.argsort(dim=1, descending=True, stable=True)
+    return towers.scatter(1, best.indices.gather(1, order), best.values).numpy()
