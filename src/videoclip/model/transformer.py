@@ -68,12 +68,16 @@ class Packing:
 
     @cached_property
     def equal_lengths(self) -> tuple[Tensor, ...]:
-        """For `attend`."""
-        return equal_lengths(self.lengths)
+        """For each length of a sequence, the (g, n) packed rows of the sequences of that length."""
+        starts = self.lengths.cumsum(0) - self.lengths
+        return tuple(
+            starts[self.lengths == n, None] + torch.arange(n)
+            for n in sorted(set(self.lengths.tolist()))
+        )
 
     @cached_property
     def offsets(self) -> Tensor:
-        """For `attend_jagged`."""
+        """(B + 1,) rows where each sequence starts, and N."""
         return F.pad(self.lengths.cumsum(0), (1, 0))
 
 
@@ -264,18 +268,6 @@ class _Linear(torch.autograd.Function):
         return for_x, for_weight, for_bias, None
 
 
-def equal_lengths(lengths: Tensor) -> tuple[Tensor, ...]:
-    """Group packed sequences by length: for each length the (g, n) rows they occupy.
-
-    Args:
-        lengths: (B,) positions of each sequence, none 0, in the order they are packed.
-    """
-    starts = lengths.cumsum(0) - lengths
-    return tuple(
-        starts[lengths == n, None] + torch.arange(n) for n in sorted(set(lengths.tolist()))
-    )
-
-
 def attend(
     qkv: Tensor, groups: tuple[Tensor, ...], num_heads: int, dropout_rate: float = 0.0
 ) -> Tensor:
@@ -283,7 +275,7 @@ def attend(
 
     Args:
         qkv: Queries, keys and values side by side.
-        groups: The sequences' rows, from `equal_lengths`.
+        groups: The sequences' rows, from `Packing.equal_lengths`.
         num_heads: Heads A.
         dropout_rate: Share of the attention weights dropped.
     """
@@ -358,7 +350,7 @@ def attend_jagged(
 
     Args:
         qkv: (N, 3H).
-        offsets: (B + 1,) int64, where each sequence starts, and N.
+        offsets: From `Packing.offsets`.
         longest: Most positions of a sequence.
         num_heads: Heads A.
         dropout_rate: Share of the attention weights dropped.
