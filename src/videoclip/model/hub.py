@@ -76,11 +76,10 @@ def save_model(
         trained = frame_encoder.save_pretrained(folder / BACKBONE_FOLDER)
         config = replace(model.config, backbone="image:./backbone", backbone_fingerprint=trained)
     else:
-        config = _with_own_backbone(model.config, folder)
+        config = _with_relative_backbone(model.config, folder)
     with atomic_file(folder / WEIGHTS_FILE) as partial:
         safetensors.torch.save_file(tensors, partial, metadata={"format": "pt"})
-    settings = to_dict(config) | {"backbone": _relative_backbone(config.backbone, folder)}
-    write_json(folder / CONFIG_FILE, {"format": f"{FORMAT_PREFIX}{FORMAT}", **settings})
+    write_json(folder / CONFIG_FILE, {"format": f"{FORMAT_PREFIX}{FORMAT}", **to_dict(config)})
     if card is not None or not (folder / CARD_FILE).exists():
         parameters = sum(tensor.numel() for tensor in tensors.values())
         write_text(folder / CARD_FILE, render_card(card or ModelCard(), config, parameters))
@@ -279,24 +278,21 @@ def push(save: Callable[[Path], object], hub_id: str, *, private: bool) -> str:
         raise CheckpointError(f"cannot push to '{hub_id}': {_one_line(error)}") from None
 
 
-def _with_own_backbone(config: ModelConfig, folder: Path) -> ModelConfig:
-    """Copy a backbone that belongs to another model folder into this one."""
+def _with_relative_backbone(config: ModelConfig, folder: Path) -> ModelConfig:
+    """Name a backbone in a local folder relative to the model folder.
+
+    One that belongs to another model folder is copied into this one.
+    """
     kind, _, source = config.backbone.partition(":")
     path, own = Path(source), folder.absolute() / BACKBONE_FOLDER
-    is_in_model = path.name == BACKBONE_FOLDER and (path.parent / CONFIG_FILE).is_file()
-    if not is_in_model or path == own:
+    if not source or not path.is_dir():
         return config
-    shutil.copytree(path, own, dirs_exist_ok=True)
-    return replace(config, backbone=f"{kind}:{own}")
-
-
-def _relative_backbone(backbone: str, folder: Path) -> str:
-    """Name a backbone in a local folder relative to the model folder."""
-    kind, colon, source = backbone.partition(":")
-    if not colon or not Path(source).is_dir():
-        return backbone
-    relative = Path(os.path.relpath(source, folder)).as_posix()
-    return f"{kind}:{relative if relative.startswith('..') else './' + relative}"
+    is_in_model = path.name == BACKBONE_FOLDER and (path.parent / CONFIG_FILE).is_file()
+    if is_in_model and path != own:
+        path = shutil.copytree(path, own, dirs_exist_ok=True)
+    relative = Path(os.path.relpath(path, folder)).as_posix()
+    relative = relative if relative.startswith("..") else f"./{relative}"
+    return replace(config, backbone=f"{kind}:{relative}")
 
 
 @contextmanager
