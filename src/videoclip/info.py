@@ -15,7 +15,7 @@ Facts: TypeAlias = dict[str, Any]
 
 
 def describe(path: Path | str) -> Facts:
-    """Return facts about a path by name; "kind" says what it is.
+    """Return facts about a path by name; "kind" names what it is.
 
     Args:
         path: A folder or file, or the address of a library in object storage.

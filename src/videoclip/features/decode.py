@@ -155,8 +155,8 @@ class _DecodedFrame:
 
     def __init__(self, decoded: Any, pixel_aspect: Fraction, scalers: dict[Any, Any]) -> None:
         self._decoded = decoded
-        self.rotation = round(decoded.rotation / 90) % 4 * 90
-        self._turns = self.rotation // 90
+        self._turns = round(decoded.rotation / 90) % 4
+        self.rotation = 90 * self._turns
         self._pixel_aspect = pixel_aspect
         self._scalers = scalers
         self._arrays: dict[Resize | None, Pixels] = {}

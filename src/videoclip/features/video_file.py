@@ -222,15 +222,15 @@ def decode_near(path: Path, seconds: float, *, exact: bool) -> tuple[Any, Fracti
         start = Fraction(container.start_time or 0, MICROSECONDS)
         target = (start + Fraction(seconds)) / stream.time_base
         container.seek(int(target), stream=stream)
-        shown = None
+        latest = None
         no_plan = np.zeros(0, dtype=np.int8)
         for frame in _decode(container, stream, no_plan, path):
-            if shown is not None and (not exact or (frame.pts or 0) > target):
+            if latest is not None and (not exact or (frame.pts or 0) > target):
                 break
-            shown = frame
-        if shown is None:
+            latest = frame
+        if latest is None:
             raise DecodeError(NO_FRAME, path)
-        return shown, stream.sample_aspect_ratio or Fraction(1)
+        return latest, stream.sample_aspect_ratio or Fraction(1)
 
 
 def _decode(
@@ -398,7 +398,7 @@ def read_frame_times(
 
 def _keeps_order(pts: list[int], dts: list[int | None]) -> bool:
     """Whether presentation follows decoding by a constant: false for streams that reorder."""
-    return len({shown - decoded for shown, decoded in zip(pts, dts) if decoded is not None}) == 1
+    return len({p - d for p, d in zip(pts, dts) if d is not None}) == 1
 
 
 def _fill_gaps(timestamps: list[int | None], step: Fraction) -> list[int]:
