@@ -306,7 +306,7 @@ class TorchFile:
         self._check_byte_order(system["little_endian"])
         unpickler = InertUnpickler(self._file)
         content = unpickler.load()
-        # Then the storages: the number of elements and the elements, of the type that the content names.
+        # Then each storage: its number of elements, and these in the type given by the content.
         for key in InertUnpickler(self._file).load():
             (numel,) = struct.unpack("<q", self._file.read(8))
             size = numel * unpickler.dtypes[key].itemsize
