@@ -56,9 +56,8 @@ def to_edl(moments: Sequence[Moment], rate: FrameRate, title: str = "videoclip")
     Source timecode counts from 0 at the start of each file. Source: SMPTE 258M; the reel is AX
     ("auxiliary"), as editors write for files; comments name the files.
     """
-    hour = ONE_HOUR * rate.nominal
-    if rate.is_drop:  # numbers were skipped before 01:00:00;00
-        hour -= 6 * 9 * rate.nominal // 15
+    # Drop-frame timecode follows the clock; other timecode counts whole frames for each second.
+    hour = rate.frames(ONE_HOUR) if rate.is_drop else ONE_HOUR * rate.nominal
     lines = [f"TITLE: {_one_line(title):.70}"]
     lines.append(f"FCM: {'DROP FRAME' if rate.is_drop else 'NON-DROP FRAME'}")
     for number, (moment, first, length, place) in enumerate(_events(moments, rate), start=1):
@@ -93,22 +92,21 @@ def to_fcpxml(moments: Sequence[Moment], rate: FrameRate, title: str = "videocli
     root = ET.Element("fcpxml", version=FCPXML_VERSION)
     resources = ET.SubElement(root, "resources")
     ET.SubElement(resources, "format", id="r1", frameDuration=time(1))
-    asset_ids: dict[Path, str] = {}
-    for moment in moments:
-        if moment.path in asset_ids:
-            continue
-        asset_ids[moment.path] = f"r{len(asset_ids) + 2}"
-        ends = [other.end for other in moments if other.path == moment.path]
+    paths = dict.fromkeys(moment.path for moment in moments)
+    asset_ids = {path: f"r{number}" for number, path in enumerate(paths, start=2)}
+    for path, asset_id in asset_ids.items():
+        found = [moment for moment in moments if moment.path == path]
+        ends = [moment.end for moment in found]
         asset = {
-            "id": asset_ids[moment.path],
-            "name": moment.video_id,
-            "src": moment.path.absolute().as_uri(),
+            "id": asset_id,
+            "name": path.stem,
+            "src": path.absolute().as_uri(),
             "start": "0s",
-            "duration": time(rate.frames(max([moment.duration or 0.0, *ends]))),
+            "duration": time(rate.frames(max([found[0].duration or 0.0, *ends]))),
             "hasVideo": "1",
             "format": "r1",
         }
-        ET.SubElement(resources, "asset", asset | _sound(moment.path))
+        ET.SubElement(resources, "asset", asset | _sound(path))
     event = ET.SubElement(ET.SubElement(root, "library"), "event", name=title)
     project = ET.SubElement(event, "project", name=title)
     code_format = "DF" if rate.is_drop else "NDF"
