@@ -114,7 +114,10 @@ def _num_carried(shown: Sequence[str], starts: Sequence[int], words: Sequence[st
     """
     lengths = [len(shown) - start for start in starts]
     lengths += range(min(len(shown), len(words)), 1, -1)
-    return next((n for n in lengths if shown[len(shown) - n :] == words[:n]), 0)
+    for count in lengths:
+        if shown[-count:] == words[:count]:
+            return count
+    return 0
 
 
 def _is_hold(cue: Cue) -> bool:
