@@ -81,7 +81,7 @@ def fill(library: VideoLibrary, embedder: Embedder, features: FeatureStore, coun
     """Add about that many windows to a library as an update would, but without files."""
     videos = [embedder.embed_features(features.read(name)).tokens for name in features.video_ids]
     starts, ends = window_spans(SECONDS_PER_FILM, 1.0).T
-    store, catalog = library._storage.vectors(), library._catalog
+    store, catalog = library._catalog.vectors(), library._catalog
     with catalog.writing(), store.path.open("wb") as file:
         for number, film in enumerate(islice(films(videos), count // len(starts))):
             sums = np.concatenate((np.zeros((1, film.shape[1])), np.cumsum(film, axis=0)))
@@ -119,7 +119,7 @@ def recall(store: MatrixStore, found: np.ndarray, queries: np.ndarray, exact: np
 
 def filtered_recall(library: VideoLibrary, queries: np.ndarray) -> float:
     """Return the recall of a search whose filter allows half of the videos."""
-    store, snapshot = library._storage.vectors(), library._snapshot()
+    store, snapshot = library._catalog.vectors(), library._snapshot()
     allowed = snapshot.allowed({video.id for video in snapshot.videos if video.width > 700})
     exact = store.search(queries, K, snapshot.num_rows, allowed, exact=True)[0]
     found = store.search(queries, K, snapshot.num_rows, allowed)[1]
@@ -171,7 +171,7 @@ def measure(
     library: VideoLibrary, embedder: CachedText, said: list[str], kinds: bool
 ) -> dict[str, object]:
     """Build an index, or one of each kind, and search."""
-    store = library._storage.vectors()
+    store = library._catalog.vectors()
     texts, num_rows = said[:NUM_QUERIES], library._snapshot().num_rows
     queries = embedder.embed_text(texts)
     exact = store.search(queries, K, num_rows, exact=True)[0]

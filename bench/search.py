@@ -75,7 +75,7 @@ def fill(library: VideoLibrary, num_windows: int, dim: int) -> None:
     """Add videos to a library as an update would, but without files."""
     per_video = len(window_spans(SECONDS_PER_VIDEO, 1.0))
     rng = np.random.default_rng(0)
-    store, catalog = library._storage.vectors(), library._catalog
+    store, catalog = library._catalog.vectors(), library._catalog
     with catalog.writing():
         for number in range(num_windows // per_video):
             vectors = rng.standard_normal((per_video, dim), dtype=np.float32)
@@ -111,7 +111,7 @@ def main() -> None:
         VideoLibrary(folder, RandomText(arguments.dim)) as library,
     ):
         fill(library, arguments.windows, arguments.dim)
-        store = library._storage.vectors()
+        store = library._catalog.vectors()
         num_rows = library._snapshot().num_rows
         queries = [f"query number {number}" for number in range(32)]
         pictures = SearchOptions(speech=0.0)

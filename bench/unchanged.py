@@ -44,7 +44,7 @@ def fill(folder: Path, library: Path, num_videos: int) -> None:
                 path.with_suffix(".vtt").write_text(SUBTITLES)
         opened.update(first)
         (known,) = opened.videos()
-        catalog = opened._storage.catalog
+        catalog = opened._catalog
         with catalog.writing():
             for path in sorted(folder.rglob("*.mp4")):
                 beside = path.with_suffix(".vtt")

@@ -83,9 +83,9 @@ def _ablation(folder: Path) -> Facts:
 
 
 def _library(address: Path | str) -> Facts:
-    from videoclip.library.storage import kind_of, open_storage
+    from videoclip.library.storage import kind_of, open_catalog
 
-    with closing(open_storage(address, must_exist=True).catalog) as catalog:
+    with closing(open_catalog(address, must_exist=True)) as catalog:
         videos, facts = catalog.videos(), catalog.facts()
     return {
         "kind": "library",

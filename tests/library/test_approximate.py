@@ -102,7 +102,7 @@ def test_a_library_keeps_its_index_through_pruning_and_compaction(library, video
     for number, colour in enumerate(["red", "blue", "green", "yellow"]):
         write_video(videos / f"more{number}.mp4", [colour] * 40 + ["white"] * 5)
     library.update(videos)
-    index_path = library._storage.vectors().index.path
+    index_path = library._catalog.vectors().index.path
     assert index_path.exists()
     both = [library.search_many(["red", "yellow"], SearchOptions(exact=e)) for e in (False, True)]
     assert both[0] == both[1]
@@ -110,9 +110,9 @@ def test_a_library_keeps_its_index_through_pruning_and_compaction(library, video
     library.update(videos, prune=True)
     assert all(m.video_id != "more0" for m in library.search("red", 20))
     library.compact()
-    assert not library._storage.vectors().index.path.exists()
+    assert not library._catalog.vectors().index.path.exists()
     assert library.search("yellow", 1)[0].video_id in ("b", "more3")
     library.update(videos)
-    assert library._storage.vectors().index.path.exists()
+    assert library._catalog.vectors().index.path.exists()
     library.compact()
     assert not index_path.exists()

@@ -61,7 +61,7 @@ def test_many_queries_give_what_each_gives_alone(filled):
 def test_more_windows_are_asked_for_where_moments_used_up_the_first(filled, monkeypatch):
     options = SearchOptions(top_k=4, speech=0.0)
     usual = filled.search_many(["red", "yellow"], options)
-    store, asked = filled._storage.vectors(), []
+    store, asked = filled._catalog.vectors(), []
     search = store.search
 
     def spied(queries, k, *arguments, **keywords):

@@ -11,7 +11,7 @@ from videoclip.errors import ConfigError, DataError, IndexMismatchError, Missing
 from videoclip.library import storage as storage_module
 from videoclip.library.library import VideoLibrary, model_of
 from videoclip.library.search import SearchOptions
-from videoclip.library.storage import is_library, open_storage
+from videoclip.library.storage import is_library, open_catalog
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:(boto|moto|werkzeug|flask).*")
 LANCE = pytest.mark.skipif(
@@ -139,17 +139,17 @@ def test_another_model_is_refused_until_it_is_rebuilt(opened, videos):
 def test_vectors_without_a_commit_belong_to_nobody(opened, videos):
     library = opened()
     library.update(videos)
-    vectors = library._storage.vectors()
+    vectors = library._catalog.vectors()
     stray = np.zeros((5, vectors.dim), dtype=np.float32)
     stray[:, 0] = 9.0  # closer to "red" than anything else
     vectors.append(stray)
     before = library.search("red", 5)
     assert opened().search("red", 5) == before
     with library._lock:
-        library._storage.compact(library._snapshot().videos)
+        library._catalog.compact()
     assert [m.path for m in opened().search("red", 5)] == [m.path for m in before]
     num_rows = library._snapshot().num_rows
-    nearest = library._storage.vectors().search(stray[:1], 1, num_rows)[0]
+    nearest = library._catalog.vectors().search(stray[:1], 1, num_rows)[0]
     assert nearest[0, 0] < 10  # the strays would be at 81
 
 
@@ -168,11 +168,11 @@ def test_two_machines_add_videos_at_once(opened, videos):
 def test_a_library_of_the_other_kind_is_reported(tmp_path):
     VideoLibrary(tmp_path, ColourEmbedder()).close()
     with pytest.raises(ConfigError, match="is stored in sqlite"):
-        open_storage(tmp_path, "lance")
+        open_catalog(tmp_path, "lance")
 
 
 def test_a_missing_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(storage_module.importlib.util, "find_spec", lambda name: None)
     for address, kind in (("s3://bucket/library", None), (tmp_path, "lance")):
         with pytest.raises(MissingExtraError, match=r"videoclip\[lance\]"):
-            open_storage(address, kind)
+            open_catalog(address, kind)

@@ -20,8 +20,7 @@ import numpy as np
 
 from videoclip.embedding import Embedder
 from videoclip.files import atomic_file
-from videoclip.library.catalog import Catalog, IndexedVideo
-from videoclip.library.storage import VectorStore
+from videoclip.library.catalog import Catalog, IndexedVideo, VectorStore
 from videoclip.types import FloatArray
 from videoclip.zeroshot.confidence import Calibration
 

@@ -14,41 +14,48 @@ import re
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import astuple, dataclass, fields
-from itertools import chain
+from itertools import accumulate
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from videoclip.data.captions import Cue
 from videoclip.errors import DataError, IndexMismatchError
-from videoclip.library.filters import Condition
+from videoclip.library.filters import Condition, Value
+from videoclip.library.vectors import MatrixStore
+
+if TYPE_CHECKING:
+    from videoclip.library.lance import LanceVectors
+
+VectorStore: TypeAlias = "MatrixStore | LanceVectors"
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x76636C70  # "vclp"
 
-SCHEMA = """
-CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE videos (
-  id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL,
-  mtime_ns INTEGER NOT NULL, content_hash TEXT NOT NULL, duration REAL NOT NULL, width INTEGER,
-  height INTEGER, frame_rate REAL, num_features INTEGER NOT NULL, first_row INTEGER NOT NULL,
-  num_windows INTEGER NOT NULL, narration_path TEXT, narration_mtime_ns INTEGER,
-  added TEXT NOT NULL);
-CREATE INDEX videos_by_content ON videos(content_hash);
-CREATE TABLE metadata (
-  video INTEGER NOT NULL REFERENCES videos(id) ON DELETE CASCADE, key TEXT NOT NULL, value,
-  PRIMARY KEY (video, key)) WITHOUT ROWID;
-CREATE TABLE cues (
-  id INTEGER PRIMARY KEY, video INTEGER NOT NULL REFERENCES videos(id) ON DELETE CASCADE,
-  start REAL NOT NULL, end REAL NOT NULL, text TEXT NOT NULL);
-CREATE INDEX cues_by_video ON cues(video, start);
-CREATE VIRTUAL TABLE cues_text USING fts5(
-  text, content='cues', content_rowid='id', tokenize='porter unicode61 remove_diacritics 2');
-CREATE TRIGGER cue_added AFTER INSERT ON cues BEGIN
-  INSERT INTO cues_text(rowid, text) VALUES (new.id, new.text); END;
-CREATE TRIGGER cue_removed AFTER DELETE ON cues BEGIN
-  INSERT INTO cues_text(cues_text, rowid, text) VALUES ('delete', old.id, old.text); END;
-"""
+SCHEMA = (
+    "CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE videos (
+    id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL, content_hash TEXT NOT NULL, duration REAL NOT NULL, width INTEGER,
+    height INTEGER, frame_rate REAL, num_features INTEGER NOT NULL, first_row INTEGER NOT NULL,
+    num_windows INTEGER NOT NULL, narration_path TEXT, narration_mtime_ns INTEGER,
+    added TEXT NOT NULL)""",
+    "CREATE INDEX videos_by_content ON videos(content_hash)",
+    """CREATE TABLE metadata (
+    video INTEGER NOT NULL REFERENCES videos(id) ON DELETE CASCADE, key TEXT NOT NULL, value,
+    PRIMARY KEY (video, key)) WITHOUT ROWID""",
+    """CREATE TABLE cues (
+    id INTEGER PRIMARY KEY, video INTEGER NOT NULL REFERENCES videos(id) ON DELETE CASCADE,
+    start REAL NOT NULL, end REAL NOT NULL, text TEXT NOT NULL)""",
+    "CREATE INDEX cues_by_video ON cues(video, start)",
+    """CREATE VIRTUAL TABLE cues_text USING fts5(text, content='cues', content_rowid='id',
+    tokenize='porter unicode61 remove_diacritics 2')""",
+    """CREATE TRIGGER cue_added AFTER INSERT ON cues BEGIN
+    INSERT INTO cues_text(rowid, text) VALUES (new.id, new.text); END""",
+    """CREATE TRIGGER cue_removed AFTER DELETE ON cues BEGIN
+    INSERT INTO cues_text(cues_text, rowid, text) VALUES ('delete', old.id, old.text); END""",
+)
 
 STOP_WORDS = frozenset(
     {"a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "has", "have", "he", "her"}
@@ -130,21 +137,20 @@ COLUMNS = ", ".join(field.name for field in fields(IndexedVideo))
 
 
 class Catalog:
-    """An open catalogue file.
+    """An open catalogue file, with the vectors that it refers to in files beside it.
 
     Args:
-        path: The SQLite file; created if it does not exist, unless `must_exist`.
-        must_exist: Whether a missing file is an error.
+        path: The SQLite file; created if it does not exist.
 
     Raises:
-        DataError: If the file is not a catalogue or is missing.
+        DataError: If the file is not a catalogue.
         IndexMismatchError: If it was written by another version of this schema.
     """
 
-    def __init__(self, path: Path | str, must_exist: bool = False) -> None:
+    def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        if must_exist and not self.path.is_file():
-            raise DataError("no library here: make one with `videoclip index`", self.path.parent)
+        self.folder = self.path.parent
+        self._matrix: MatrixStore | None = None
         # Autocommit, except inside `writing` and `reading`. SQLite serialises the statements of
         # threads, and the mutex their transactions, of which a connection has one at a time.
         self._mutex = threading.RLock()
@@ -165,11 +171,11 @@ class Catalog:
         # NORMAL could lose the last commit in a power cut.
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("PRAGMA foreign_keys=ON")
-        with self._transaction():
+        with self._transaction("IMMEDIATE"):
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             (owner,) = self._db.execute("PRAGMA application_id").fetchone()
             if version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
-                for statement in _statements(SCHEMA):
+                for statement in SCHEMA:
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
                 self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
@@ -186,31 +192,19 @@ class Catalog:
         self._db.close()
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def _transaction(self, kind: str) -> Iterator[None]:
+        with self._mutex:
+            self._db.execute(f"BEGIN {kind}")
+            with self._db:  # commits, or rolls back on any exception
+                yield
+
+    def writing(self) -> AbstractContextManager[None]:
         """Run the block as one transaction: commit at its end, roll back on any exception."""
-        with self._transaction():
-            yield
+        return self._transaction("IMMEDIATE")
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._mutex:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self) -> AbstractContextManager[None]:
         """Read a consistent state inside the block, whatever others commit meanwhile."""
-        with self._mutex:
-            self._db.execute("BEGIN")
-            try:
-                yield
-            finally:
-                self._db.execute("COMMIT")
+        return self._transaction("DEFERRED")
 
     @property
     def version(self) -> tuple[int, int]:
@@ -241,29 +235,21 @@ class Catalog:
             f"ON CONFLICT(path) DO UPDATE SET {updates} RETURNING id",
             row,
         ).fetchone()
-        self._replace_cues(key, cues)
+        self.set_cues(key, cues)
         return int(key)
 
-    def move(self, key: int, path: str, size: int, mtime_ns: int) -> None:
-        """Set the file of a known video."""
-        self._db.execute(
-            "UPDATE videos SET path = ?, size = ?, mtime_ns = ? WHERE id = ?",
-            (path, size, mtime_ns, key),
-        )
+    def change(self, key: int, **values: str | int | None) -> None:
+        """Set some columns of a video."""
+        names = ", ".join(f"{name} = ?" for name in values)
+        self._db.execute(f"UPDATE videos SET {names} WHERE id = ?", (*values.values(), key))
 
-    def set_first_row(self, key: int, first_row: int) -> None:
-        """Set the row of a video's first window."""
-        self._db.execute("UPDATE videos SET first_row = ? WHERE id = ?", (first_row, key))
-
-    def set_narration(
-        self, key: int, path: str | None, mtime_ns: int | None, cues: Sequence[Cue]
-    ) -> None:
+    def set_cues(self, key: int, cues: Sequence[Cue]) -> None:
         """Replace the narration of a video."""
-        self._db.execute(
-            "UPDATE videos SET narration_path = ?, narration_mtime_ns = ? WHERE id = ?",
-            (path, mtime_ns, key),
+        self._db.execute("DELETE FROM cues WHERE video = ?", (key,))
+        self._db.executemany(
+            "INSERT INTO cues (video, start, end, text) VALUES (?, ?, ?, ?)",
+            ((key, cue.start, cue.end, cue.text) for cue in cues),
         )
-        self._replace_cues(key, cues)
 
     def remove(self, keys: Iterable[int]) -> None:
         """Remove videos with their cues and metadata."""
@@ -272,26 +258,53 @@ class Catalog:
     def videos(self, condition: Condition | None = None) -> list[IndexedVideo]:
         """List all videos, or those that satisfy a condition, in order of their first rows."""
         where = f"WHERE {condition.sql}" if condition else ""
-        rows = self._db.execute(
-            f"SELECT {COLUMNS} FROM videos {where} ORDER BY first_row",
-            condition.values if condition else (),
-        )
-        return [IndexedVideo(*row) for row in rows]
+        return self._select(f"{where} ORDER BY first_row", condition.values if condition else ())
 
     def find(self, path: str) -> IndexedVideo | None:
         """Return the video with a path, if there is one."""
-        row = self._db.execute(f"SELECT {COLUMNS} FROM videos WHERE path = ?", (path,)).fetchone()
-        return IndexedVideo(*row) if row else None
+        return next(iter(self._select("WHERE path = ?", (path,))), None)
 
     def with_content(self, content_hash: str) -> list[IndexedVideo]:
         """List the videos with a content hash, in order of path."""
-        sql = f"SELECT {COLUMNS} FROM videos WHERE content_hash = ? ORDER BY path"
-        return [IndexedVideo(*row) for row in self._db.execute(sql, (content_hash,))]
+        return self._select("WHERE content_hash = ? ORDER BY path", (content_hash,))
+
+    def _select(self, clauses: str, values: Sequence[Value]) -> list[IndexedVideo]:
+        rows = self._db.execute(f"SELECT {COLUMNS} FROM videos {clauses}", values)
+        return [IndexedVideo(*row) for row in rows]
 
     def keys(self, condition: Condition) -> set[int]:
         """Return the keys of the videos that satisfy a condition."""
         sql = f"SELECT id FROM videos WHERE {condition.sql}"
-        return set(chain.from_iterable(self._db.execute(sql, condition.values).fetchall()))
+        return {key for (key,) in self._db.execute(sql, condition.values)}
+
+    # --- vectors
+
+    def vectors(self) -> VectorStore:
+        """Return the vectors that the catalogue refers to now."""
+        facts = self.facts()
+        path = self.folder / facts["vectors"]
+        if self._matrix is None or self._matrix.path != path:
+            self._matrix = MatrixStore(path, int(facts["dim"]))
+        return self._matrix
+
+    def compact(self) -> None:
+        """Drop the vectors that belong to no video; the caller holds the library's lock.
+
+        Readers continue with the old file, which is deleted by the next compaction.
+        """
+        generation = int(self.facts()["generation"]) + 1
+        old, new = self.vectors(), self.folder / f"vectors-{generation}.f16"
+        assert isinstance(old, MatrixStore)
+        videos = self.videos()
+        old.rewrite(new, [(video.first_row, video.num_windows) for video in videos])
+        with self.writing():
+            ends = accumulate((video.num_windows for video in videos), initial=0)
+            for video, first_row in zip(videos, ends, strict=False):
+                self.change(video.id, first_row=first_row)
+            self.set_facts({"generation": str(generation), "vectors": new.name})
+        for file in self.folder.glob("vectors-*"):
+            if file.stem not in (old.path.stem, new.stem):
+                file.unlink()
 
     # --- the user's metadata
 
@@ -310,13 +323,6 @@ class Catalog:
         return [key for (key,) in self._db.execute("SELECT DISTINCT key FROM metadata ORDER BY 1")]
 
     # --- narration
-
-    def _replace_cues(self, key: int, cues: Sequence[Cue]) -> None:
-        self._db.execute("DELETE FROM cues WHERE video = ?", (key,))
-        self._db.executemany(
-            "INSERT INTO cues (video, start, end, text) VALUES (?, ?, ?, ?)",
-            ((key, cue.start, cue.end, cue.text) for cue in cues),
-        )
 
     def num_cues(self) -> int:
         """Count the cues of all videos."""
@@ -377,13 +383,3 @@ def search_terms(query: str) -> list[str]:
     """Return the words of a query without repeats and stop words, or all if there are no others."""
     words = list(dict.fromkeys(re.findall(r"\w+", query.casefold())))
     return [word for word in words if word not in STOP_WORDS] or words
-
-
-def _statements(script: str) -> Iterator[str]:
-    """Split a script into its statements; `executescript` would commit between them."""
-    statement = ""
-    for piece in script.split(";"):
-        statement += piece + ";"
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""

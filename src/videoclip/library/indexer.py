@@ -36,7 +36,6 @@ from videoclip.features.extract import (
 from videoclip.features.workers import Computed, Failed
 from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.library.metadata import Values, metadata_of
-from videoclip.library.storage import Storage
 from videoclip.types import OnProgress, RealArray
 from videoclip.zeroshot.windows import WindowConfig, window_spans
 
@@ -96,7 +95,7 @@ class Indexer:
     """One update of a library.
 
     Attributes:
-        storage: The library's catalogue, vectors and folder.
+        catalog: Of the library.
         lock: Held while vectors and the catalogue are written.
         windows: The library's window lengths.
         embedder: Embeds windows.
@@ -109,7 +108,7 @@ class Indexer:
         report: Results so far.
     """
 
-    storage: Storage
+    catalog: Catalog
     lock: FileLock
     windows: WindowConfig
     embedder: Embedder
@@ -132,8 +131,8 @@ class Indexer:
         files, failed = find_videos(paths)
         self._files = {file.path: file for file in files}
         self.report.failed.update({str(path): reason for path, reason in failed.items()})
-        with self._catalog.reading():
-            known = {video.path: video for video in self._catalog.videos()}
+        with self.catalog.reading():
+            known = {video.path: video for video in self.catalog.videos()}
         same, different = [], []
         for file in files:
             video = known.get(str(file.path))
@@ -148,10 +147,6 @@ class Indexer:
             self._set_metadata(metadata)
         return replace(self.report, unchanged=len(same) - len(self.report.narrated))
 
-    @property
-    def _catalog(self) -> Catalog:
-        return self.storage.catalog
-
     @cached_property
     def _subtitles(self) -> Mapping[Path, Path | None]:
         return pair_subtitles(list(self._files))
@@ -164,7 +159,7 @@ class Indexer:
         self._num_videos = len(files)
         self.on_progress(0, len(files))
         todo = [file.path for file in files if not self._skips_embedding(file)]
-        with VideoLocks(self.storage.folder / "locks") as locks:
+        with VideoLocks(self.catalog.folder / "locks") as locks:
             for path in self._index(todo, locks):  # being indexed by another process
                 self._index([path], locks, wait=True)  # which has finished or died now
 
@@ -178,18 +173,18 @@ class Indexer:
             self._count()
             return True
         self._contents[file.path] = content
-        known = self._catalog.find(path)
+        known = self.catalog.find(path)
         if known and known.content_hash == content:
             moved = known
         else:
-            twins = () if known else self._catalog.with_content(content)
+            twins = () if known else self.catalog.with_content(content)
             gone = [twin for twin in twins if not Path(twin.path).exists()]
             if not gone:
                 return False
             moved = gone[0]
             self.report.moved.append(path)
-        with self._catalog.writing():
-            self._catalog.move(moved.id, path, file.size, file.mtime_ns)
+        with self.catalog.writing():
+            self.catalog.change(moved.id, path=path, size=file.size, mtime_ns=file.mtime_ns)
         self._count()
         return True
 
@@ -234,8 +229,8 @@ class Indexer:
         self.report.failed[str(path)] = str(error).removeprefix(f"{path}: ")
 
     def _was_indexed(self, path: Path) -> bool:
-        with self._catalog.reading():
-            video = self._catalog.find(str(path))
+        with self.catalog.reading():
+            video = self.catalog.find(str(path))
         return video is not None and _is_same(video, self._files[path])
 
     def _is_given(self, path: Path) -> bool:
@@ -276,7 +271,7 @@ class Indexer:
             windows = [tuple(span) for span in spans.tolist()]
             vectors = self.embedder.embed_windows(features, windows)
             with self.lock:
-                first_row = self.storage.vectors().append(vectors)  # on the disk before the commit
+                first_row = self.catalog.vectors().append(vectors)  # on the disk before the commit
                 narration_path, narration_mtime_ns, cues = self._narration(path)
                 video = IndexedVideo(
                     path=str(path),
@@ -294,9 +289,9 @@ class Indexer:
                     narration_mtime_ns=narration_mtime_ns,
                     added=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
                 )
-                with self._catalog.writing():
-                    known = self._catalog.find(video.path)
-                    self._catalog.add(video, cues)
+                with self.catalog.writing():
+                    known = self.catalog.find(video.path)
+                    self.catalog.add(video, cues)
         except VideoCLIPError as error:
             if isinstance(error, DataError) and isinstance(error.__cause__, OSError):
                 raise
@@ -324,8 +319,9 @@ class Indexer:
                 path, mtime_ns, cues = self._narration(Path(video.path))
                 if path is None and video.narration_path is None:
                     continue  # unreadable before and after
-                with self._catalog.writing():
-                    self._catalog.set_narration(video.id, path, mtime_ns, cues)
+                with self.catalog.writing():
+                    self.catalog.change(video.id, narration_path=path, narration_mtime_ns=mtime_ns)
+                    self.catalog.set_cues(video.id, cues)
                 self.report.narrated.append(video.path)
 
     def _drop_missing(self, paths: Sequence[Path | str], prune: bool) -> None:
@@ -335,22 +331,22 @@ class Indexer:
         unread = [path for path, reason in self.report.failed.items() if reason != NO_VIDEOS]
         gone = [
             video
-            for video in self._catalog.videos()
+            for video in self.catalog.videos()
             if video.path not in found
             and any(video.path == root or _is_below(video.path, root) for root in roots)
             and not any(_is_below(video.path, folder) for folder in unread)
             and not Path(video.path).exists()
         ]
         if prune and gone:
-            with self.lock, self._catalog.writing():
-                self._catalog.remove(video.id for video in gone)
+            with self.lock, self.catalog.writing():
+                self.catalog.remove(video.id for video in gone)
         (self.report.removed if prune else self.report.missing).extend(v.path for v in gone)
 
     def _set_metadata(self, metadata: Mapping[str, Values]) -> None:
-        with self.lock, self._catalog.writing():
+        with self.lock, self.catalog.writing():
             for path, values in metadata_of(metadata, map(str, self._files)).items():
-                if video := self._catalog.find(path):
-                    self._catalog.set_metadata(video.id, values)
+                if video := self.catalog.find(path):
+                    self.catalog.set_metadata(video.id, values)
 
 
 class VideoLocks:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -64,52 +64,20 @@ class _Keys:
         return self.first[key]
 
 
-class LanceStorage:
-    """A library in LanceDB, used like a `storage.SqliteStorage`.
+class LanceCatalog(Catalog):
+    """A catalogue in tables, copied into SQLite in memory, with vectors in a table too.
 
     Args:
         address: What LanceDB connects to.
         folder: Folder on this machine, for locks and frozen features.
-        must_exist: Whether a missing library is an error.
-
-    Raises:
-        DataError: If it is missing.
     """
 
-    def __init__(self, address: str, folder: Path, must_exist: bool = False) -> None:
-        self.folder = folder
-        self._db = lancedb.connect(address)
-        if must_exist and not has_library(address):
-            raise DataError("no library here: make one with `videoclip index`", address)
-        folder.mkdir(parents=True, exist_ok=True)
-        self._keys = _Keys()
-        self.catalog: Catalog = LanceCatalog(self._db, self._keys)
-        self._vectors: LanceVectors | None = None
-
-    def vectors(self) -> LanceVectors:
-        """Return the table of vectors that the catalogue names now."""
-        facts = self.catalog.facts()
-        name = Path(facts["vectors"]).stem
-        if self._vectors is None or self._vectors.name != name:
-            self._vectors = LanceVectors(self._db, name, int(facts["dim"]), self._keys)
-        return self._vectors
-
-    def compact(self, videos: Sequence[IndexedVideo]) -> None:
-        """Delete the windows of all other videos; no other machine may be writing."""
-        self.vectors().keep({self._keys.key[video.first_row] for video in videos})
-
-
-class LanceCatalog(Catalog):
-    """A catalogue in tables, copied into SQLite in memory.
-
-    Args:
-        db: The connection.
-        keys: Rows of this process.
-    """
-
-    def __init__(self, db: Any, keys: _Keys) -> None:
+    def __init__(self, address: str, folder: Path) -> None:
         super().__init__(":memory:")
-        self._keys = keys
+        self.folder = folder
+        self._keys = _Keys()
+        self._table: LanceVectors | None = None
+        self._connection = db = lancedb.connect(address)
         self._videos = db.create_table("videos", schema=VIDEOS, exist_ok=True)
         self._facts = db.create_table("facts", schema=FACTS, exist_ok=True)
         self._copied: tuple[int, int] | None = None  # versions of the tables
@@ -130,12 +98,24 @@ class LanceCatalog(Catalog):
         assert self._copied is not None
         return self._copied
 
+    def vectors(self) -> LanceVectors:
+        """Return the table of vectors that the catalogue names now."""
+        facts = self.facts()
+        name = Path(facts["vectors"]).stem
+        if self._table is None or self._table.name != name:
+            self._table = LanceVectors(self._connection, name, int(facts["dim"]), self._keys)
+        return self._table
+
+    def compact(self) -> None:
+        """Delete the windows of no video; no other machine may be writing."""
+        self.vectors().keep({self._keys.key[video.first_row] for video in self.videos()})
+
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Run the block as one transaction; then write the videos and facts that it changed."""
         with self._mutex:
             self._refresh()
-            with self._transaction():
+            with super().writing():
                 facts = self.facts()
                 yield
                 num_commits = self._store_videos(), self._store_facts(facts)
@@ -159,7 +139,7 @@ class LanceCatalog(Catalog):
             now = self._videos.version, self._facts.version
             if now == self._copied:
                 return
-            with self._transaction():
+            with super().writing():
                 self._copy_videos(self._videos.to_arrow().to_pylist())
                 facts = self._facts.to_arrow().to_pylist()
                 self.set_facts({row["key"]: row["value"] for row in facts})

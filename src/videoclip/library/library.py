@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from videoclip.library.filters import parse_filter
 from videoclip.library.indexer import Indexer, UpdateReport
 from videoclip.library.metadata import read_metadata
 from videoclip.library.search import SearchOptions, Snapshot, find_moments
-from videoclip.library.storage import StoreKind, open_storage
+from videoclip.library.storage import StoreKind, open_catalog
 from videoclip.types import FloatArray, OnProgress, RealArray
 from videoclip.zeroshot.confidence import UNRELATED_QUERIES, Thresholds
 from videoclip.zeroshot.moments import Moment
@@ -77,8 +77,8 @@ class VideoLibrary:
         rebuild: bool = False,
         store: StoreKind | None = None,
     ) -> None:
-        self._storage = open_storage(folder, store)
-        self.folder, self._catalog = self._storage.folder, self._storage.catalog
+        self._catalog = open_catalog(folder, store)
+        self.folder = self._catalog.folder
         self._address = str(folder)
         self._embedder = embedder
         self._lock = FileLock(self.folder / "lock")
@@ -223,7 +223,7 @@ class VideoLibrary:
         if features is not None:
             check_features(self._embedder.config, features.spec)
         indexer = Indexer(
-            storage=self._storage,
+            catalog=self._catalog,
             lock=self._lock,
             windows=self._windows,
             embedder=self._embedder,
@@ -243,7 +243,7 @@ class VideoLibrary:
         if library.num_rows - library.num_live > max(COMPACT_FROM, library.num_live):
             self.compact()
             library = self._snapshot()
-        self._storage.vectors().refresh_index(library.calibration.queries, library.num_rows)
+        self._catalog.vectors().refresh_index(library.calibration.queries, library.num_rows)
         return report
 
     def _backbone(self, fast: bool) -> Backbone:
@@ -270,7 +270,7 @@ class VideoLibrary:
     def compact(self) -> None:
         """Drop the vectors that belong to no video; readers are not disturbed."""
         with self._lock:
-            self._storage.compact(self._snapshot().videos)
+            self._catalog.compact()
 
     # --- searching
 
@@ -377,7 +377,7 @@ class VideoLibrary:
                 facts, videos = self._catalog.facts(), self._catalog.videos()
             snapshot = Snapshot(
                 catalog=self._catalog,
-                vectors=self._storage.vectors(),
+                vectors=self._catalog.vectors(),
                 videos=videos,
                 features_per_second=float(facts["features_per_second"]),
                 windows=self._windows,
@@ -414,8 +414,5 @@ def model_of(library: Path | str) -> str:
     Raises:
         DataError: If there is no library.
     """
-    storage = open_storage(library, must_exist=True)
-    try:
-        return storage.catalog.facts().get("model", "")
-    finally:
-        storage.catalog.close()
+    with closing(open_catalog(library, must_exist=True)) as catalog:
+        return catalog.facts().get("model", "")

@@ -12,9 +12,8 @@ from typing import TypeVar
 import numpy as np
 
 from videoclip.errors import ConfigError
-from videoclip.library.catalog import Catalog, IndexedVideo, NarrationHit
+from videoclip.library.catalog import Catalog, IndexedVideo, NarrationHit, VectorStore
 from videoclip.library.filters import Condition
-from videoclip.library.storage import VectorStore
 from videoclip.types import BoolArray, FloatArray, IntArray, RealArray
 from videoclip.zeroshot.confidence import Calibration, Thresholds, next_level
 from videoclip.zeroshot.moments import (
