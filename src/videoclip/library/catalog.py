@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import astuple, dataclass, fields
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from videoclip.data.captions import Cue
 from videoclip.errors import DataError, IndexMismatchError
@@ -111,26 +111,16 @@ class IndexedVideo:
         return Path(self.path).stem
 
 
-@dataclass(frozen=True)
-class NarrationHit:
-    """A cue that contains words of a query.
-
-    Attributes:
-        video: Key of the video in the catalogue.
-        start: Seconds.
-        end: Seconds.
-        is_complete: Whether it contains every search term, in some inflection.
-    """
+class NarrationHit(NamedTuple):
+    """A cue that contains words of a query."""
 
     video: int
+    """Key in the catalogue."""
     start: float
+    """Seconds."""
     end: float
     is_complete: bool
-
-    @property
-    def middle(self) -> float:
-        """Seconds."""
-        return 0.5 * (self.start + self.end)
+    """Whether the cue contains every search term, in some inflection."""
 
 
 COLUMNS = ", ".join(field.name for field in fields(IndexedVideo))

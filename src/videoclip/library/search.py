@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice, repeat
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -151,37 +150,35 @@ class Snapshot:
         assert len(spans) == video.num_windows
         return spans
 
-    def window_seconds(self, video: IndexedVideo) -> RealArray:
-        """Return the seconds (W, 2) of a video's windows, in order of their rows."""
-        spans = self.window_features(video) / self.features_per_second
+    def seconds(self, video: IndexedVideo, spans: RealArray | IntArray) -> RealArray:
+        """Convert ranges of features (n, 2) of a video to seconds."""
+        seconds = np.asarray(spans / self.features_per_second)
         # The last feature may stand for less than its share of a second.
-        spans[:, 1] = np.maximum(np.minimum(spans[:, 1], video.duration), spans[:, 0] + 0.001)
-        return spans
-
-    def to_seconds(self, video: IndexedVideo, span: Proposal) -> Proposal:
-        """Convert a proposal in features to seconds."""
-        rate = self.features_per_second
-        start = span.start / rate
-        end = max(min(span.end / rate, video.duration), start + 0.001)  # as in `window_seconds`
-        return span._replace(start=start, end=end, best=min(span.best / rate, end))
+        seconds[:, 1] = np.maximum(np.minimum(seconds[:, 1], video.duration), seconds[:, 0] + 0.001)
+        return seconds
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """A possible answer, with the vector (E,) of its best window.
-
-    Its span is in seconds; in features as long as it has the windows it was found in.
-    """
+class _Found(NamedTuple):
+    """A moment as it was merged from the windows of a video, in features."""
 
     video: IndexedVideo
-    span: Proposal
+    windows: Windows
+    proposal: Proposal
+    vector: FloatArray
+    """(E,) of the best window."""
+
+
+@dataclass
+class _Candidate:
+    """A possible answer: a span in seconds, and the vector (E,) of its best window."""
+
+    video: IndexedVideo
+    start: float
+    end: float
+    best: float
+    similarity: float
     vector: FloatArray
     is_spoken: bool = False
-    windows: Windows | None = None
-
-    def contains(self, hit: NarrationHit) -> bool:
-        """Whether the middle of a cue is inside."""
-        return self.video.id == hit.video and self.span.start <= hit.middle < self.span.end
 
 
 def find_moments(
@@ -207,11 +204,11 @@ def find_moments(
     if options.vision:
         keys = library.catalog.keys(condition) if condition else None
         visual = _search_frames(library, queries, options, library.allowed(keys))
-    ranked = [
-        _add_narration(library, query, candidates, options, text, condition)
-        for query, candidates, text in zip(queries, visual, texts, strict=True)
-    ]
-    return _to_moments(library, ranked, texts)
+    moments = []
+    for query, text, candidates in zip(queries, texts, visual, strict=True):
+        ranked = _add_narration(library, query, candidates, options, text, condition)
+        moments.append(_to_moments(library, ranked, text) if ranked else [])
+    return moments
 
 
 def fuse_ranks(
@@ -262,7 +259,7 @@ def _search_frames(
     library: Snapshot, queries: FloatArray, options: SearchOptions, allowed: BoolArray | None
 ) -> list[list[_Candidate]]:
     """Return the best moments of each query by similarity alone."""
-    found: dict[int, list[_Candidate]] = {}
+    found: dict[int, list[_Found]] = {}
     left = list(range(len(queries)))  # queries with too few moments so far
     num_moments = options.num_moments
     for hits_per_moment in HITS_PER_MOMENT:
@@ -279,14 +276,15 @@ def _search_frames(
             break
     rest = {i: hits[i] for i in left}
     found |= _best_moments(library, queries, rest, num_moments, dict.fromkeys(left, -np.inf))
-    return [[_refine(library, candidate) for candidate in found[i]] for i in range(len(queries))]
+    return [[_refine(library, moment) for moment in found[i]] for i in range(len(queries))]
 
 
-def _refine(library: Snapshot, candidate: _Candidate) -> _Candidate:
+def _refine(library: Snapshot, found: _Found) -> _Candidate:
     """Place the borders of a moment, and convert it to seconds."""
-    assert candidate.windows is not None
-    span = refine_moment(candidate.windows, candidate.span)
-    return replace(candidate, span=library.to_seconds(candidate.video, span), windows=None)
+    span = refine_moment(found.windows, found.proposal)
+    ((start, end),) = library.seconds(found.video, np.array([[span.start, span.end]])).tolist()
+    best = min(span.best / library.features_per_second, end)
+    return _Candidate(found.video, start, end, best, span.similarity, found.vector)
 
 
 def _best_moments(
@@ -295,27 +293,31 @@ def _best_moments(
     hits: Mapping[int, tuple[FloatArray, IntArray]],
     num_moments: int,
     lowest: Mapping[int, float],
-) -> dict[int, list[_Candidate]]:
+) -> dict[int, list[_Found]]:
     """Return the best moments, down to a similarity, in the videos of each query's hits.
 
     Videos are decoded in order of their best hits until no video left can have a better moment. In
-    each round and for all queries at once, as many are decoded as moments are missing.
+    each round and for all queries at once, as many are decoded as moments are missing, or as fit
+    into memory.
     """
     queues = {i: _videos_of(library, *hits[i]) for i in hits}
-    found: dict[int, list[_Candidate]] = {i: [] for i in hits}
+    found: dict[int, list[_Found]] = {i: [] for i in hits}
     while True:
-        pairs: list[tuple[int, int, float]] = []  # query, video, least similarity
+        pairs: list[tuple[int, IndexedVideo, float]] = []  # query, video, least similarity
+        num_windows = 0
         for i, queue in queues.items():
             missing = num_moments - len(found[i])
-            least = lowest[i] if missing else found[i][-1].span.similarity
+            least = lowest[i] if missing else found[i][-1].proposal.similarity
             for _ in range(max(1, missing)):
-                if not queue or queue[-1][0] < least:
+                if num_windows >= MAX_WINDOWS or not queue or queue[-1][0] < least:
                     break
-                pairs.append((i, queue.pop()[1], least))
+                pairs.append((i, library.videos[queue.pop()[1]], least))
+                num_windows += pairs[-1][1].num_windows
         if not pairs:
             return found
-        for i, moments in _moments_in_parts(library, queries, pairs):
-            found[i] = sorted(found[i] + moments, key=lambda c: -c.span.similarity)[:num_moments]
+        for i, moments in _moments_of(library, queries, pairs):
+            moments = sorted(found[i] + moments, key=lambda moment: -moment.proposal.similarity)
+            found[i] = moments[:num_moments]
 
 
 def _videos_of(
@@ -327,96 +329,71 @@ def _videos_of(
     return list(zip(similarities[best_at[order]].tolist(), owners[order].tolist(), strict=True))
 
 
-def _moments_in_parts(
-    library: Snapshot, queries: FloatArray, pairs: Sequence[tuple[int, int, float]]
-) -> Iterator[tuple[int, list[_Candidate]]]:
-    """Yield the moments of each pair of query and video, at most `MAX_WINDOWS` at a time."""
-    first, num_windows = 0, 0
-    for last, (_, position, _) in enumerate(pairs, start=1):
-        num_windows += library.videos[position].num_windows
-        if num_windows >= MAX_WINDOWS or last == len(pairs):
-            yield from _moments_of(library, queries, pairs[first:last])
-            first, num_windows = last, 0
-
-
 def _moments_of(
-    library: Snapshot, queries: FloatArray, pairs: Sequence[tuple[int, int, float]]
-) -> Iterator[tuple[int, list[_Candidate]]]:
-    videos = [library.videos[position] for _, position, _ in pairs]
-    known: dict[int, FloatArray] = {}  # vectors (W, E) by their first row
+    library: Snapshot, queries: FloatArray, pairs: Sequence[tuple[int, IndexedVideo, float]]
+) -> Iterator[tuple[int, list[_Found]]]:
+    """Yield the moments of each pair of query and video, down to a similarity."""
+    known: dict[int, FloatArray] = {}  # vectors (W, E) by the key of their video
     hits = []
-    for (i, _, least), video in zip(pairs, videos, strict=True):
-        if video.first_row not in known:
-            known[video.first_row] = library.vectors.read(video.first_row, video.num_windows)
-        similarities = known[video.first_row] @ queries[i]
-        weights = vote_weights(similarities)
-        spans = library.window_features(video)
+    for i, video, least in pairs:
+        if video.id not in known:
+            known[video.id] = library.vectors.read(video.first_row, video.num_windows)
+        similarities = known[video.id] @ queries[i]
+        spans, weights = library.window_features(video), vote_weights(similarities)
         hits.append(Windows(spans, similarities, weights, least - ROUNDING_ERROR))
-    merged = merge_windows(hits)
-    for (i, _, _), video, windows, proposals in zip(pairs, videos, hits, merged, strict=True):
-        vectors = known[video.first_row]
-        yield (
-            i,
-            [
-                _Candidate(video, span, vectors[span.window].copy(), windows=windows)
-                for span in proposals
-            ],
-        )
+    for (i, video, _), windows, proposals in zip(pairs, hits, merge_windows(hits), strict=True):
+        vectors = known[video.id]
+        yield i, [_Found(video, windows, p, vectors[p.window].copy()) for p in proposals]
 
 
 def _candidate_of(
     library: Snapshot, query: FloatArray, hit: NarrationHit, candidates: list[_Candidate]
 ) -> int:
     """Return the position of the candidate that contains a cue; append one if none does."""
+    middle = 0.5 * (hit.start + hit.end)
     for position, candidate in enumerate(candidates):
-        if candidate.contains(hit):
-            is_spoken = candidate.is_spoken or hit.is_complete
-            candidates[position] = replace(candidate, is_spoken=is_spoken)
+        if candidate.video.id == hit.video and candidate.start <= middle < candidate.end:
+            candidate.is_spoken |= hit.is_complete
             return position
     video = library.by_key[hit.video]
-    start = min(hit.start, max(0.0, hit.middle - MIN_SPOKEN_SECONDS / 2))
+    start = min(hit.start, max(0.0, middle - MIN_SPOKEN_SECONDS / 2))
     end = min(max(hit.end, start + MIN_SPOKEN_SECONDS), max(video.duration, hit.end))
-    spans = library.window_seconds(video)  # (W, 2)
+    spans = library.seconds(video, library.window_features(video))  # (W, 2)
     intersection = np.minimum(spans[:, 1], end) - np.maximum(spans[:, 0], start)
     union = np.maximum(spans[:, 1], end) - np.minimum(spans[:, 0], start)
     nearest = int(np.argmax(intersection / union))
     vector = library.vectors.read(video.first_row, video.num_windows)[nearest]
-    span = Proposal(start, end, hit.middle, float(vector @ query), nearest)
-    candidates.append(_Candidate(video, span, vector, hit.is_complete))
+    similarity = float(vector @ query)
+    candidates.append(_Candidate(video, start, end, middle, similarity, vector, hit.is_complete))
     return len(candidates) - 1
 
 
-def _to_moments(
-    library: Snapshot, ranked: Sequence[list[_Candidate]], texts: Sequence[str]
-) -> list[list[Moment]]:
-    candidates = [candidate for some in ranked for candidate in some]
-    if not candidates:
-        return [[] for _ in ranked]
+def _to_moments(library: Snapshot, candidates: Sequence[_Candidate], text: str) -> list[Moment]:
+    """Add confidence and narration to the answers to one query, at least one."""
     z_scores = library.calibration.z_scores(
         np.stack([c.vector for c in candidates]),
-        np.array([c.span.similarity for c in candidates], dtype=np.float32),
+        np.array([c.similarity for c in candidates], dtype=np.float32),
         np.array([c.video.id for c in candidates]),
     )
-    labels = [text for text, some in zip(texts, ranked, strict=True) for _ in some]
-    moments = map(_to_moment, repeat(library), candidates, labels, z_scores.tolist())
-    return [list(islice(moments, len(some))) for some in ranked]
-
-
-def _to_moment(library: Snapshot, candidate: _Candidate, label: str, z_score: float) -> Moment:
-    video, span = candidate.video, candidate.span
-    strength = library.calibration.strength(z_score)
-    level = library.thresholds.level(strength)
-    return Moment(
-        path=Path(video.path),
-        start=span.start,
-        end=span.end,
-        label=label,
-        best=span.best,
-        similarity=span.similarity,
-        strength=strength,
-        confidence=next_level(level) if candidate.is_spoken else level,
-        is_spoken=candidate.is_spoken,
-        words=library.catalog.words(video.id, span.start, span.end),
-        duration=video.duration,
-        frame_rate=video.frame_rate,
-    )
+    moments = []
+    for candidate, z_score in zip(candidates, z_scores.tolist(), strict=True):
+        strength = library.calibration.strength(z_score)
+        level = library.thresholds.level(strength)
+        video, start, end = candidate.video, candidate.start, candidate.end
+        moments.append(
+            Moment(
+                path=Path(video.path),
+                start=start,
+                end=end,
+                label=text,
+                best=candidate.best,
+                similarity=candidate.similarity,
+                strength=strength,
+                confidence=next_level(level) if candidate.is_spoken else level,
+                is_spoken=candidate.is_spoken,
+                words=library.catalog.words(video.id, start, end),
+                duration=video.duration,
+                frame_rate=video.frame_rate,
+            )
+        )
+    return moments
