@@ -79,8 +79,9 @@ def parse_filter(text: str, metadata_keys: Collection[str] = ()) -> Condition:
         ConfigError: If it is not a valid filter or contains an unknown name.
     """
     parser = _Parser(text, metadata_keys)
-    condition = parser.condition()
-    parser.expect_end()
+    condition, token = parser.condition(), parser.tokens[parser.next]
+    if token.kind != "end":
+        raise parser.error("expected 'and', 'or' or the end", token.column)
     return condition
 
 
@@ -111,12 +112,9 @@ class _Parser:
     def error(self, what: str, column: int) -> ConfigError:
         return ConfigError(f"filter {self.text!r}, character {column}: {what}")
 
-    def peek(self, *words: str) -> bool:
-        token = self.tokens[self.next]
-        return token.kind in ("word", "sign") and token.text.casefold() in words
-
     def take(self, *words: str) -> bool:
-        found = self.peek(*words)
+        token = self.tokens[self.next]
+        found = token.kind in ("word", "sign") and token.text.casefold() in words
         self.next += found
         return found
 
@@ -124,16 +122,8 @@ class _Parser:
         if not self.take(word):
             raise self.error(f"expected '{word}'", self.tokens[self.next].column)
 
-    def expect_end(self) -> None:
-        token = self.tokens[self.next]
-        if token.kind != "end":
-            raise self.error("expected 'and', 'or' or the end", token.column)
-
     def condition(self) -> Condition:
-        return self.chain("or", self.term)
-
-    def term(self) -> Condition:
-        return self.chain("and", self.factor)
+        return self.chain("or", lambda: self.chain("and", self.factor))
 
     def chain(self, word: str, part: Callable[[], Condition]) -> Condition:
         parts = [part()]
