@@ -20,7 +20,7 @@ import numpy as np
 
 from videoclip.embedding import Embedder
 from videoclip.files import atomic_file
-from videoclip.library.catalog import Catalog, IndexedVideo, VectorStore
+from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.types import FloatArray
 from videoclip.zeroshot.confidence import Calibration
 
@@ -34,13 +34,7 @@ BEST_FILE = "calibration.npz"
 def load_calibration(
     folder: Path, facts: Mapping[str, str], videos: Sequence[IndexedVideo]
 ) -> Calibration:
-    """Read a library's calibration as it was last measured.
-
-    Args:
-        folder: Of the library's files.
-        facts: Of its catalogue.
-        videos: Of its catalogue.
-    """
+    """Read a library's calibration as it was last measured, from facts of its catalogue."""
     scenes = Calibration.of_scenes(np.load(folder / facts["unrelated"]))
     queries, owners = scenes.queries, scenes.owners
     spoken = json.loads(facts.get("spoken", "{}"))
@@ -55,27 +49,21 @@ def load_calibration(
 
 
 def calibrate(
-    folder: Path,
-    catalog: Catalog,
-    vectors: VectorStore,
-    videos: Sequence[IndexedVideo],
-    embedder: Embedder,
+    catalog: Catalog, videos: Sequence[IndexedVideo], embedder: Embedder
 ) -> dict[str, str]:
     """Measure what unrelated queries reach in a library.
 
     Vectors are read of those videos only that were not measured with the same queries before.
 
     Args:
-        folder: Of the library's files.
-        catalog: Its catalogue.
-        vectors: Its vectors.
-        videos: Its videos.
-        embedder: Its model.
+        catalog: Of the library.
+        videos: All of the catalogue.
+        embedder: The library's model.
 
     Returns:
         The facts that have changed, for the catalogue.
     """
-    facts = catalog.facts()
+    facts, folder = catalog.facts(), catalog.folder
     new = {"spoken": _sentences(catalog, facts, videos, embedder)}
     calibration = load_calibration(folder, {**facts, **new}, videos)
     known = _read_best(folder / BEST_FILE, calibration.queries)
@@ -83,7 +71,7 @@ def calibrate(
     for video in videos:
         key = _key(video, calibration)
         if key not in known:
-            rows = vectors.read(video.first_row, video.num_windows)
+            rows = catalog.vectors().read(video.first_row, video.num_windows)
             known[key] = calibration.best_z_scores(rows, video.id)
         best[key] = known[key]
     _write_best(folder / BEST_FILE, calibration.queries, best)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 
 from filelock import FileLock, Timeout
 
@@ -33,6 +33,7 @@ from videoclip.features.extract import (
     name_videos,
     os_reason,
 )
+from videoclip.features.frame_backbone import KeyframeBackbone
 from videoclip.features.workers import Computed, Failed
 from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.library.metadata import Values, metadata_of
@@ -99,8 +100,8 @@ class Indexer:
         lock: Held while vectors and the catalogue are written.
         windows: The library's window lengths.
         embedder: Embeds windows.
-        backbone: Returns the backbone; called only if features must be computed.
-        features: Returns the library's own store of a backbone's features.
+        fast: Whether features are computed from keyframes.
+        own_features: Returns the library's own store of a backbone's features.
         given: Features that were extracted before, by the ids of `name_videos`.
         whole_hash: Whether content hashes cover whole files.
         num_workers: Processes that decode; see `extract_features`.
@@ -112,8 +113,8 @@ class Indexer:
     lock: FileLock
     windows: WindowConfig
     embedder: Embedder
-    backbone: Callable[[], Backbone]
-    features: Callable[[Backbone], FeatureStore]
+    fast: bool
+    own_features: Callable[[Backbone], FeatureStore]
     given: FeatureStore | None
     whole_hash: bool
     num_workers: int | None
@@ -148,12 +149,25 @@ class Indexer:
         return replace(self.report, unchanged=len(same) - len(self.report.narrated))
 
     @cached_property
+    def _backbone(self) -> Backbone:
+        backbone = self.embedder.backbone
+        return KeyframeBackbone(backbone) if self.fast else backbone
+
+    @cached_property
+    def _own_features(self) -> FeatureStore:
+        return self.own_features(self._backbone)
+
+    @cached_property
     def _subtitles(self) -> Mapping[Path, Path | None]:
         return pair_subtitles(list(self._files))
 
     @cached_property
-    def _names(self) -> Mapping[Path, str]:
-        return name_videos(list(self._files))
+    def _given_ids(self) -> dict[Path, str]:
+        """Ids in `given` of the videos that it has."""
+        if self.given is None:
+            return {}
+        names = name_videos(list(self._files))
+        return {path: name for path, name in names.items() if name in self.given}
 
     def _add_new_and_changed(self, files: Sequence[VideoFile]) -> None:
         self._num_videos = len(files)
@@ -201,7 +215,8 @@ class Indexer:
                 features = self._stored_features(path)
                 if features is None:
                     return True
-                self._embed(path, features, None)
+                with self._listing_errors(path):
+                    self._embed(path, features, probe(path))
             finish(path)
             return False
 
@@ -209,11 +224,11 @@ class Indexer:
             locks.release(path)
             self._count()
 
-        fresh = [path for path in paths if not self._is_given(path) or must_compute(path)]
+        fresh = [path for path in paths if path not in self._given_ids or must_compute(path)]
         if not fresh:
             return busy
         num_workers = self.num_workers if len(fresh) > 1 else 0
-        for result in compute_features(self.backbone(), fresh, num_workers, must_compute):
+        for result in compute_features(self._backbone, fresh, num_workers, must_compute):
             if isinstance(result, Failed):
                 self.report.failed[str(result.path)] = result.reason
             else:
@@ -228,19 +243,26 @@ class Indexer:
     def _fail(self, path: Path, error: VideoCLIPError) -> None:
         self.report.failed[str(path)] = str(error).removeprefix(f"{path}: ")
 
+    @contextmanager
+    def _listing_errors(self, path: Path) -> Iterator[None]:
+        """List an error as the reason why a video failed; a full disk concerns all videos."""
+        try:
+            yield
+        except VideoCLIPError as error:
+            if isinstance(error, DataError) and isinstance(error.__cause__, OSError):
+                raise
+            self._fail(path, error)
+
     def _was_indexed(self, path: Path) -> bool:
         with self.catalog.reading():
             video = self.catalog.find(str(path))
         return video is not None and _is_same(video, self._files[path])
 
-    def _is_given(self, path: Path) -> bool:
-        return self.given is not None and self._names[path] in self.given
-
     def _stored_features(self, path: Path) -> RealArray | None:
         """Read features (T, D) that were given or that the library has kept; None: neither."""
-        if self.given is not None and self._is_given(path):
-            return self.given.read(self._names[path])
-        store, content = self.features(self.backbone()), self._contents[path]
+        if self.given is not None and path in self._given_ids:
+            return self.given.read(self._given_ids[path])
+        store, content = self._own_features, self._contents[path]
         return store.read(content) if content in store else None
 
     def _keep_and_embed(self, computed: Computed) -> None:
@@ -249,55 +271,43 @@ class Indexer:
         They take some percent of the video's size and save decoding when a better model is trained
         or a copy is added.
         """
-        store, content = self.features(self.backbone()), self._contents[computed.path]
-        try:
+        store, content = self._own_features, self._contents[computed.path]
+        with self._listing_errors(computed.path):
             with self.lock:
                 store.refresh()
                 if content not in store:
                     store.append(content, computed.features)
-        except DataError as error:
-            if isinstance(error.__cause__, OSError):  # a full disk concerns all videos
-                raise
-            self._fail(computed.path, error)
-        else:  # as a later rebuild reads them, so that both give the same vectors
+            # as a later rebuild reads them, so that both give the same vectors
             self._embed(computed.path, store.read(content), computed.info)
 
-    def _embed(self, path: Path, features: RealArray, info: VideoInfo | None) -> None:
-        """Embed the windows of a video and commit it, or list why that failed."""
+    def _embed(self, path: Path, features: RealArray, info: VideoInfo) -> None:
+        """Embed the windows of a video and commit it."""
         file, rate = self._files[path], self.embedder.config.features_per_second
         spans = window_spans(len(features), rate, self.windows)
-        try:
-            info = info or probe(path)
-            windows = [tuple(span) for span in spans.tolist()]
-            vectors = self.embedder.embed_windows(features, windows)
-            with self.lock:
-                first_row = self.catalog.vectors().append(vectors)  # on the disk before the commit
-                narration_path, narration_mtime_ns, cues = self._narration(path)
-                video = IndexedVideo(
-                    path=str(path),
-                    size=file.size,
-                    mtime_ns=file.mtime_ns,
-                    content_hash=self._contents[path],
-                    duration=info.duration,
-                    width=info.width,
-                    height=info.height,
-                    frame_rate=info.frame_rate,
-                    num_features=len(features),
-                    first_row=first_row,
-                    num_windows=len(spans),
-                    narration_path=narration_path,
-                    narration_mtime_ns=narration_mtime_ns,
-                    added=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
-                )
-                with self.catalog.writing():
-                    known = self.catalog.find(video.path)
-                    self.catalog.add(video, cues)
-        except VideoCLIPError as error:
-            if isinstance(error, DataError) and isinstance(error.__cause__, OSError):
-                raise
-            self._fail(path, error)
-        else:
-            (self.report.changed if known else self.report.added).append(video.path)
+        vectors = self.embedder.embed_windows(features, [tuple(span) for span in spans.tolist()])
+        with self.lock:
+            first_row = self.catalog.vectors().append(vectors)  # on the disk before the commit
+            narration_path, narration_mtime_ns, cues = self._narration(path)
+            video = IndexedVideo(
+                path=str(path),
+                size=file.size,
+                mtime_ns=file.mtime_ns,
+                content_hash=self._contents[path],
+                duration=info.duration,
+                width=info.width,
+                height=info.height,
+                frame_rate=info.frame_rate,
+                num_features=len(features),
+                first_row=first_row,
+                num_windows=len(spans),
+                narration_path=narration_path,
+                narration_mtime_ns=narration_mtime_ns,
+                added=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
+            )
+            with self.catalog.writing():
+                known = self.catalog.find(video.path)
+                self.catalog.add(video, cues)
+        (self.report.changed if known else self.report.added).append(video.path)
 
     def _narration(self, video: Path) -> tuple[str | None, int | None, list[Cue]]:
         """Return the file of a video's narration, the time of its last change, and its cues."""
@@ -326,17 +336,17 @@ class Indexer:
 
     def _drop_missing(self, paths: Sequence[Path | str], prune: bool) -> None:
         """Report, or drop, the videos in readable folders of `paths` whose file is gone."""
-        roots = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - links stay links
-        found = {str(path) for path in self._files}
-        unread = [path for path, reason in self.report.failed.items() if reason != NO_VIDEOS]
-        gone = [
-            video
-            for video in self.catalog.videos()
-            if video.path not in found
-            and any(video.path == root or _is_below(video.path, root) for root in roots)
-            and not any(_is_below(video.path, folder) for folder in unread)
-            and not Path(video.path).exists()
-        ]
+        roots = {os.path.abspath(path) for path in paths}  # noqa: PTH100 - links stay links
+        unread = {path for path, reason in self.report.failed.items() if reason != NO_VIDEOS}
+        gone = []
+        for video in self.catalog.videos():
+            path = Path(video.path)
+            if path in self._files:
+                continue
+            folders = set(map(str, path.parents))
+            is_inside = video.path in roots or not roots.isdisjoint(folders)
+            if is_inside and unread.isdisjoint(folders) and not path.exists():
+                gone.append(video)
         if prune and gone:
             with self.lock, self.catalog.writing():
                 self.catalog.remove(video.id for video in gone)
@@ -362,31 +372,29 @@ class VideoLocks:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         self._folder = folder
-        self._locks: dict[str, FileLock] = {}
+        self._locks: dict[int, FileLock] = {}
+
+    def _lock_of(self, path: Path) -> FileLock:
+        digest = hashlib.blake2b(str(path).encode(), digest_size=8).digest()
+        number = int.from_bytes(digest) % NUM_LOCKS
+        return self._locks.setdefault(number, FileLock(self._folder / f"{number:03d}.lock"))
 
     def acquire(self, path: Path, wait: bool = False) -> bool:
         """Lock a video and return whether that succeeded; `wait` for other processes."""
-        name = _lock_name(path)
-        lock = self._locks.setdefault(name, FileLock(self._folder / name))
         try:
-            lock.acquire(blocking=wait)  # counts, where two videos share a file
+            self._lock_of(path).acquire(blocking=wait)  # counts, where two videos share a file
         except Timeout:
             return False
         return True
 
     def release(self, path: Path) -> None:
         """Unlock a video."""
-        self._locks[_lock_name(path)].release()
+        self._lock_of(path).release()
 
     def __enter__(self) -> VideoLocks:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         for lock in self._locks.values():
             lock.release(force=True)
 
@@ -421,17 +429,8 @@ def _is_same(video: IndexedVideo, file: VideoFile) -> bool:
     return (video.size, video.mtime_ns) == (file.size, file.mtime_ns)
 
 
-def _is_below(path: str, folder: str) -> bool:
-    return path.startswith(folder.rstrip(os.sep) + os.sep)
-
-
 def _mtime_ns(path: Path) -> int | None:
     try:
         return path.stat().st_mtime_ns
     except OSError:
         return None
-
-
-def _lock_name(path: Path) -> str:
-    digest = hashlib.blake2b(str(path).encode(), digest_size=8).digest()
-    return f"{int.from_bytes(digest) % NUM_LOCKS:03d}.lock"

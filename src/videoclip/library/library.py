@@ -16,7 +16,6 @@ import math
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,6 @@ from videoclip.embedding import Embedder, check_features
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
 from videoclip.features.backbones import Backbone
 from videoclip.features.extract import features_of
-from videoclip.features.frame_backbone import KeyframeBackbone
 from videoclip.library.calibration import calibrate, load_calibration
 from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.library.filters import parse_filter
@@ -227,8 +225,8 @@ class VideoLibrary:
             lock=self._lock,
             windows=self._windows,
             embedder=self._embedder,
-            backbone=partial(self._backbone, fast),
-            features=self._feature_store,
+            fast=fast,
+            own_features=self._feature_store,
             given=features,
             whole_hash=whole_hash,
             num_workers=num_workers,
@@ -246,10 +244,6 @@ class VideoLibrary:
         self._catalog.vectors().refresh_index(library.calibration.queries, library.num_rows)
         return report
 
-    def _backbone(self, fast: bool) -> Backbone:
-        backbone = self._embedder.backbone
-        return KeyframeBackbone(backbone) if fast else backbone
-
     def _feature_store(self, backbone: Backbone) -> FeatureStore:
         """Return the library's own store of a backbone's features, opened once."""
         folder = self.folder / f"features-{backbone.spec.fingerprint[:16]}"
@@ -260,9 +254,7 @@ class VideoLibrary:
     def _calibrate(self) -> None:
         with self._lock:  # so that the last of several processes measures the videos of all
             library = self._snapshot()
-            changed = calibrate(
-                self.folder, self._catalog, library.vectors, library.videos, self._embedder
-            )
+            changed = calibrate(self._catalog, library.videos, self._embedder)
             if changed:
                 with self._catalog.writing():
                     self._catalog.set_facts(changed)
