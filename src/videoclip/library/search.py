@@ -108,22 +108,20 @@ class Snapshot:
         return {video.id: video for video in self.videos}
 
     @cached_property
+    def _ranges(self) -> IntArray:
+        """First row and end (V, 2) of each video."""
+        firsts = [(video.first_row, video.first_row + video.num_windows) for video in self.videos]
+        return np.array(firsts, dtype=np.int64).reshape(-1, 2)
+
+    @cached_property
     def num_rows(self) -> int:
         """Number of rows up to the last one of a video."""
-        return int((self._first_rows + self._num_windows).max(initial=0))
+        return int(self._ranges.max(initial=0))
 
     @cached_property
     def num_live(self) -> int:
         """Number of rows that belong to a video."""
-        return int(self._num_windows.sum())
-
-    @cached_property
-    def _first_rows(self) -> IntArray:
-        return np.array([video.first_row for video in self.videos], dtype=np.int64)  # (V,)
-
-    @cached_property
-    def _num_windows(self) -> IntArray:
-        return np.array([video.num_windows for video in self.videos], dtype=np.int64)  # (V,)
+        return int(np.diff(self._ranges).sum())
 
     @cached_property
     def _live_rows(self) -> BoolArray | None:
@@ -131,7 +129,7 @@ class Snapshot:
 
     def owners(self, rows: IntArray) -> IntArray:
         """Return the positions in `videos` to which live rows belong."""
-        return np.searchsorted(self._first_rows, rows, side="right") - 1
+        return np.searchsorted(self._ranges[:, 0], rows, side="right") - 1
 
     def allowed(self, keys: Collection[int] | None = None) -> BoolArray | None:
         """Return which rows (R,) belong to the videos with these keys, or to any; None: all do."""
@@ -139,9 +137,9 @@ class Snapshot:
 
     def _rows_of(self, keys: Collection[int]) -> BoolArray:
         change = np.zeros(self.num_rows + 1, dtype=np.int8)
-        chosen = np.array([video.id in keys for video in self.videos], dtype=bool)
-        change[self._first_rows[chosen]] += 1
-        change[(self._first_rows + self._num_windows)[chosen]] -= 1
+        firsts, ends = self._ranges[[video.id in keys for video in self.videos]].T
+        change[firsts] += 1
+        change[ends] -= 1
         return np.cumsum(change[:-1], dtype=np.int8).astype(bool)
 
     def window_features(self, video: IndexedVideo) -> IntArray:
