@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from contextlib import suppress
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -77,20 +78,14 @@ class IndexFile:
             return
         index = self.open()
         num_covered = index.num_rows if index else 0
-        if num_rows - num_covered <= STALE_SHARE * num_covered:
-            return
-        try:
-            with FileLock(self.path.with_suffix(".lock"), blocking=False):
+        if num_rows - num_covered > STALE_SHARE * num_covered:
+            lock = FileLock(self.path.with_suffix(".lock"), blocking=False)
+            with suppress(Timeout), lock:
                 build()
-        except Timeout:
-            return
 
 
 class ApproximateIndex:
     """An open index file.
-
-    Args:
-        path: The file.
 
     Raises:
         DataError: If it cannot be read.
@@ -105,11 +100,8 @@ class ApproximateIndex:
             raise DataError(
                 "is not a faiss index; delete it, and the next update builds another", path
             ) from error
-
-    @property
-    def num_rows(self) -> int:
+        self.num_rows = int(self._index.ntotal)
         """Rows it covers, from the first on."""
-        return int(self._index.ntotal)
 
     def candidates(self, queries: FloatArray, k: int, allowed: BoolArray | None) -> IntArray:
         """Return rows (N, n) that probably include the k nearest to each query; -1 pads.
