@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from videoclip.benchmarks.files import read_rows
 from videoclip.library.search import SearchOptions
 from videoclip.zeroshot.confidence import Thresholds, fit_thresholds
@@ -94,19 +96,14 @@ def fit_library(library: VideoLibrary, labels: Iterable[LabelledQuery]) -> FitRe
     labels = list(labels)
     options = SearchOptions(top_k=1, speech=0.0)  # narration raises the level by itself
     answers = library.search_many([label.query for label in labels], options)
-    graded = [
-        (moments[0].strength, label.accepts(moments[0]))
-        for label, moments in zip(labels, answers, strict=True)
-        if moments
-    ]
-    thresholds = fit_thresholds([s for s, _ in graded], [is_correct for _, is_correct in graded])
-    library.thresholds = thresholds
-    correct = [strength for strength, is_correct in graded if is_correct]
-    incorrect = [strength for strength, is_correct in graded if not is_correct]
+    first = [(moments[0], label) for moments, label in zip(answers, labels, strict=True) if moments]
+    strengths = np.array([moment.strength for moment, _ in first])
+    correct = np.array([label.accepts(moment) for moment, label in first], dtype=bool)
+    library.thresholds = thresholds = fit_thresholds(strengths, correct)
     return FitReport(
         thresholds=thresholds,
-        num_correct=len(correct),
-        num_incorrect=len(incorrect),
-        miss_rate=sum(strength < thresholds.low for strength in correct) / len(correct),
-        false_alarm_rate=sum(strength >= thresholds.low for strength in incorrect) / len(incorrect),
+        num_correct=int(correct.sum()),
+        num_incorrect=int((~correct).sum()),
+        miss_rate=float((strengths[correct] < thresholds.low).mean()),
+        false_alarm_rate=float((strengths[~correct] >= thresholds.low).mean()),
     )
