@@ -334,7 +334,8 @@ def test_rows_of_vectors_are_those_of_the_windows(library, embedder, videos):
     for video in snapshot.videos:
         vectors = snapshot.vectors.read(video.first_row, video.num_windows)
         features = np.concatenate(list(embedder.backbone.features_for(Path(video.path))))
-        spans = snapshot.window_seconds(video).round().astype(int)
+        windows = snapshot.window_features(video)
+        spans = snapshot.seconds(video, windows).round().astype(int)
         expected = embedder.embed_windows(features, [tuple(span) for span in spans])
         np.testing.assert_allclose(vectors, expected, atol=1e-3)
 
