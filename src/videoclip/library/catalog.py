@@ -288,8 +288,8 @@ class Catalog:
         videos = self.videos()
         old.rewrite(new, [(video.first_row, video.num_windows) for video in videos])
         with self.writing():
-            ends = accumulate((video.num_windows for video in videos), initial=0)
-            for video, first_row in zip(videos, ends, strict=False):
+            first_rows = accumulate((video.num_windows for video in videos), initial=0)
+            for video, first_row in zip(videos, first_rows, strict=False):
                 self.change(video.id, first_row=first_row)
             self.set_facts({"generation": str(generation), "vectors": new.name})
         for file in self.folder.glob("vectors-*"):
