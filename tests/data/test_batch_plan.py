@@ -7,18 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.data.released_index import nearest_in_cell
 from videoclip.config import PlanConfig
 from videoclip.data.batch_plan import (
     BatchPlan,
-    consecutive_plan,
     make_plan,
     needs_vectors,
     retrieval_plan,
     sample_groups,
-    shuffled_plan,
     video_vectors,
 )
-from videoclip.data.neighbours import nearest, nearest_in_cell
+from videoclip.data.neighbours import nearest
 from videoclip.errors import ConfigError, DataError
 
 
@@ -50,10 +49,12 @@ def test_every_kind_keeps_its_promise_of_coverage(num_videos, size, seed):
 
 
 def test_the_simple_plans_by_hand():
-    assert consecutive_plan(5, 2).groups == ((0, 1), (2, 3), (4,))
-    rng = np.random.default_rng(0)
-    assert shuffled_plan(40, 4, rng) != shuffled_plan(40, 4, rng)
-    assert consecutive_plan(0, 2).groups == ()
+    consecutive = PlanConfig(kind="consecutive", videos_per_batch=2)
+    assert make_plan(consecutive, 5, seed=0, epoch=1).groups == ((0, 1), (2, 3), (4,))
+    shuffled = PlanConfig(kind="shuffled", videos_per_batch=4)
+    first, second = (make_plan(shuffled, 40, seed=0, epoch=epoch) for epoch in (1, 2))
+    assert first != second
+    assert make_plan(consecutive, 0, seed=0, epoch=1).groups == ()
 
 
 def test_the_retrieve_k_ablation_takes_the_nearest_themselves():

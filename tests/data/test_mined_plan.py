@@ -3,18 +3,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from videoclip.config import PlanConfig
 from videoclip.data import batch_plan
-from videoclip.data.batch_plan import mined_groups
+from videoclip.data.batch_plan import mined_plan
 
 
 def mine(vectors, size, drop_nearest=0, max_similarity=1.0, seed=0):
-    return mined_groups(
-        vectors,
-        size,
+    config = PlanConfig(
+        kind="mined",
+        videos_per_batch=size,
         drop_nearest=drop_nearest,
         max_similarity=max_similarity,
-        rng=np.random.default_rng(seed),
     )
+    plan = mined_plan(vectors, config, np.random.default_rng(seed))
+    return [np.array(group) for group in plan.groups]
 
 
 def spread(vectors, groups):

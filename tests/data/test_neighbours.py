@@ -3,8 +3,9 @@ import json
 import numpy as np
 import pytest
 
+from tests.data.released_index import nearest_in_cell
 from videoclip.data import neighbours
-from videoclip.data.neighbours import nearest, nearest_in_cell
+from videoclip.data.neighbours import nearest
 
 
 def by_hand(vectors, query, count):

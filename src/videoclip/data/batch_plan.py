@@ -92,10 +92,14 @@ def make_plan(
         ConfigError: If the vectors are missing, of another number or not finite.
     """
     rng = np.random.default_rng([seed, epoch])
-    if config.kind == "consecutive":
-        return consecutive_plan(num_videos, config.videos_per_batch)
     if not needs_vectors(config, epoch):
-        return shuffled_plan(num_videos, config.videos_per_batch, rng)
+        order = (
+            np.arange(num_videos) if config.kind == "consecutive" else rng.permutation(num_videos)
+        )
+        starts = range(0, num_videos, config.videos_per_batch)
+        return BatchPlan(
+            tuple(tuple(order[i : i + config.videos_per_batch].tolist()) for i in starts)
+        )
     if vectors is None or len(vectors) != num_videos:
         found = "none" if vectors is None else str(len(vectors))
         raise ConfigError(
@@ -111,16 +115,6 @@ def make_plan(
 def needs_vectors(config: PlanConfig, epoch: int) -> bool:
     """Return whether the plan of an epoch, from 1, is made from video vectors."""
     return config.kind in ("retrieval", "mined") and epoch >= config.first_epoch
-
-
-def consecutive_plan(num_videos: int, videos_per_batch: int) -> BatchPlan:
-    """Group videos in the order of the corpus. Source: the released code, before any retrieval."""
-    return BatchPlan(_groups(np.arange(num_videos), videos_per_batch))
-
-
-def shuffled_plan(num_videos: int, videos_per_batch: int, rng: Generator) -> BatchPlan:
-    """Group videos at random."""
-    return BatchPlan(_groups(rng.permutation(num_videos), videos_per_batch))
 
 
 def retrieval_plan(
@@ -159,21 +153,6 @@ def sample_groups(
     return BatchPlan(tuple(groups))
 
 
-def mined_plan(
-    vectors: np.ndarray, config: PlanConfig, rng: Generator, device: torch.device | str = "cpu"
-) -> BatchPlan:
-    """Fill batches with mutual neighbours, each video once; see `mined_groups`."""
-    groups = mined_groups(
-        vectors,
-        config.videos_per_batch,
-        drop_nearest=config.drop_nearest,
-        max_similarity=config.max_similarity,
-        rng=rng,
-        device=device,
-    )
-    return BatchPlan(tuple(tuple(group.tolist()) for group in groups))
-
-
 def video_vectors(video: np.ndarray, text: np.ndarray) -> np.ndarray:
     """Average the embeddings of a video's clip pairs into the one vector that represents it.
 
@@ -190,50 +169,27 @@ def video_vectors(video: np.ndarray, text: np.ndarray) -> np.ndarray:
     return mean
 
 
-def _groups(order: np.ndarray, size: int) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(order[i : i + size].tolist()) for i in range(0, len(order), size))
-
-
-def mined_groups(
-    vectors: np.ndarray,
-    size: int,
-    *,
-    drop_nearest: int,
-    max_similarity: float,
-    rng: Generator,
-    device: torch.device | str = "cpu",
-) -> list[np.ndarray]:
-    """Partition videos into groups of similar, but not too similar, ones.
+def mined_plan(
+    vectors: np.ndarray, config: PlanConfig, rng: Generator, device: torch.device | str = "cpu"
+) -> BatchPlan:
+    """Partition videos into groups of similar, but not too similar, ones, in random order.
 
     Hard negatives help until they are no negatives: the nearest neighbours of a video often show
-    the same thing, so they are kept out of its batch.
+    the same thing, so they are kept out of its batch, unless no other video is left.
 
     Source: after "Breaking the Batch Barrier" (B3, arXiv 2505.11293), which drops the nearest p and
     cuts the neighbour graph with METIS; here the cut is greedy and needs no library.
-
-    Args:
-        vectors: (V, E) float32.
-        size: Videos of a group; the last group may be smaller.
-        drop_nearest: Two videos do not share a group if one is among this many nearest of the
-            other (within its part), unless no other video is left.
-        max_similarity: Nor if the cosine similarity of their vectors is above this; 1: no limit.
-        rng: Decides the clusters and the seeds, so every epoch differs.
-        device: Where distances are computed.
-
-    Returns:
-        Index arrays that together hold each of 0..V-1 once, in random order but for a small one.
     """
-    base = torch.from_numpy(vectors).to(device)
+    base, size = torch.from_numpy(vectors).to(device), config.videos_per_batch
     groups: list[np.ndarray] = []
     rest: list[np.ndarray] = []
     for part in _parts(base, rng):
-        for group in _group_part(base, part, size, drop_nearest, max_similarity, rng):
+        for group in _group_part(base, part, config, rng):
             (groups if len(group) == size else rest).append(group)
     groups = [groups[i] for i in rng.permutation(len(groups))]
     if rest:  # what was left over in each part
-        left = np.concatenate(rest)
-        groups.extend(_group_part(base, left, size, drop_nearest, max_similarity, rng))
-    return groups
+        groups.extend(_group_part(base, np.concatenate(rest), config, rng))
+    return BatchPlan(tuple(tuple(group.tolist()) for group in groups))
 
 
 def _parts(vectors: Tensor, rng: Generator) -> list[np.ndarray]:
@@ -259,34 +215,28 @@ def _parts(vectors: Tensor, rng: Generator) -> list[np.ndarray]:
 
 
 def _group_part(
-    vectors: Tensor,
-    part: np.ndarray,
-    size: int,
-    drop_nearest: int,
-    max_similarity: float,
-    rng: Generator,
+    vectors: Tensor, part: np.ndarray, config: PlanConfig, rng: Generator
 ) -> Iterator[np.ndarray]:
+    """Yield groups of a part, grown from random seeds by adding the video nearest to the group."""
     members = vectors[torch.from_numpy(part).to(vectors.device)]
-    distances, too_near = _compare(members, drop_nearest, max_similarity)
-    for group in _grow_groups(distances, too_near, size, rng):
+    distances, too_near = _compare(members, config)
+    for group in _grow_groups(distances, too_near, config.videos_per_batch, rng):
         yield part[group]
 
 
-def _compare(
-    vectors: Tensor, drop_nearest: int, max_similarity: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _compare(vectors: Tensor, config: PlanConfig) -> tuple[np.ndarray, np.ndarray]:
     """Return (n, n) distances of a part and (n, n) bool, True where two are too similar."""
     centred = vectors - vectors.mean(dim=0)
     distances = torch.cdist(centred, centred)  # (n, n)
     distances.fill_diagonal_(0)
     too_near = torch.zeros_like(distances, dtype=torch.bool)
-    if drop_nearest:
-        count = min(drop_nearest + 1, len(vectors))  # a video is its own nearest
+    if config.drop_nearest:
+        count = min(config.drop_nearest + 1, len(vectors))  # a video is its own nearest
         too_near.scatter_(1, distances.topk(count, largest=False).indices, True)
         too_near |= too_near.T.clone()
-    if max_similarity < 1:
+    if config.max_similarity < 1:
         unit = torch.nn.functional.normalize(vectors)
-        too_near |= unit @ unit.T > max_similarity
+        too_near |= unit @ unit.T > config.max_similarity
     return distances.cpu().numpy(), too_near.cpu().numpy()
 
 

@@ -1,4 +1,4 @@
-"""Nearest vectors by exact search, and by the one-cell inverted file of the released code."""
+"""Nearest vectors by exact search."""
 
 from __future__ import annotations
 
@@ -42,32 +42,3 @@ def nearest(
             best[some], columns = merged.topk(count, largest=False)
             found[some] = torch.cat([found[some], rows + first], dim=1).gather(1, columns)
     return found.cpu().numpy()
-
-
-def nearest_in_cell(
-    vectors: np.ndarray, centroids: np.ndarray, query: int, count: int
-) -> np.ndarray:
-    """Find the vectors nearest to one of them among those that share its nearest centroid.
-
-    Args:
-        vectors: (V, E) float32.
-        centroids: (C, E) float32, from k-means.
-        query: Index into `vectors`.
-        count: Largest number of neighbours, the query itself included.
-
-    Returns:
-        (n <= count,) int64 indices: the query, then the others by increasing distance.
-
-    Source: the released code's inverted file, which probes one cell; for comparison with it.
-    """
-    offsets = torch.cdist(
-        torch.from_numpy(vectors),
-        torch.from_numpy(centroids),
-        compute_mode="donot_use_mm_for_euclid_dist",
-    )  # (V, C)
-    cells = offsets.argmin(dim=1).numpy()
-    others = np.flatnonzero(cells == cells[query])
-    others = others[others != query]
-    distances = np.square(vectors[others] - vectors[query]).sum(axis=1)
-    order = np.argsort(distances, kind="stable")
-    return np.concatenate([[query], others[order]])[:count]
