@@ -58,7 +58,7 @@ class Group:
     key: tuple[int, ...]
 
 
-class Feed:
+class Feed(Dataset[Batch | VideoCLIPError]):
     """Draws clip pairs of a corpus and makes batches of them.
 
     Args:
@@ -90,7 +90,8 @@ class Feed:
             yield from map(self.batch, groups)
             return
         loader = DataLoader(
-            _Batches(self, groups),
+            self,
+            sampler=groups,
             batch_size=None,
             num_workers=self._workers,
             pin_memory=self._pin_memory,
@@ -108,6 +109,13 @@ class Feed:
                 time.sleep(SECONDS_FOR_SIGNAL)
                 raise _dead_worker() from error
 
+    def __getitem__(self, group: Group) -> Batch | VideoCLIPError:
+        """Return `batch`, or its error: a `DataLoader` would wrap a raised one in a traceback."""
+        try:
+            return self.batch(group)
+        except VideoCLIPError as error:
+            return error
+
     def batch(self, group: Group) -> Batch:
         """Return the batch of one group."""
         rng, corpus, clips = generator(*group.key), self._corpus, self._clips
@@ -120,23 +128,6 @@ class Feed:
             return Batch(*features, *pad_tokens([t for _, ts in drawn for t in ts], pad_id))
         pairs = [pair for i in group.videos for pair in corpus.draw(i, clips, rng, longest)]
         return collate(pairs, pad_id)
-
-
-class _Batches(Dataset[Batch | VideoCLIPError]):
-    """The batches of some groups, by index, for a `DataLoader`."""
-
-    def __init__(self, feed: Feed, groups: Sequence[Group]) -> None:
-        self._feed, self._groups = feed, groups
-
-    def __len__(self) -> int:
-        return len(self._groups)
-
-    def __getitem__(self, index: int) -> Batch | VideoCLIPError:
-        # Errors are returned: the loader would wrap a raised one in a traceback.
-        try:
-            return self._feed.batch(self._groups[index])
-        except VideoCLIPError as error:
-            return error
 
 
 @contextmanager

@@ -7,7 +7,8 @@ import ctypes
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ from videoclip.features.frame_encoder import FrameEncoder
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.batch import Batch
 
+if TYPE_CHECKING:
+    from videoclip.training.trainer import Loss
+
 BF16_GAIN = 1.15
 """Speed-up from which bf16 is worth its rounding."""
 COMPILING_GAIN = 1.05
@@ -24,15 +28,6 @@ COMPILING_GAIN = 1.05
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 DEFAULT_TRIM_THRESHOLD, DEFAULT_MMAP_MAX = 128 * 1024, 65536
 NEVER = 2**31 - 1
-
-
-class HasModel(Protocol):
-    """A loss, as a module around a model."""
-
-    model: VideoCLIP
-
-
-LossT = TypeVar("LossT", bound=HasModel)
 
 
 def step_flops(
@@ -96,21 +91,21 @@ def trained_towers(model: VideoCLIP) -> tuple[bool, bool]:
     return video, text
 
 
-def bf16_pays(step: Callable[[str], Callable[[], object]], device: torch.device) -> bool:
+def bf16_pays(step: Callable[[str], object], device: torch.device) -> bool:
     """Measure whether a step under bf16 autocast is clearly faster.
 
     Args:
-        step: Turns a precision into a call that computes the gradients of a small batch.
+        step: Computes the gradients of a small batch in a precision.
         device: Where to compute.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    fp32, bf16 = (_seconds(step(name), device, repeats=2) for name in ("fp32", "bf16"))
+    fp32, bf16 = (_seconds(partial(step, name), device, repeats=2) for name in ("fp32", "bf16"))
     return fp32 > BF16_GAIN * bf16
 
 
 def compiling_pays(
-    loss: LossT, step: Callable[[LossT], Callable[[], object]], device: torch.device
+    loss: Loss[Any], step: Callable[[Loss[Any]], object], device: torch.device
 ) -> bool:
     """Measure, on a GPU, whether a step is clearly faster with compiled towers.
 
@@ -119,14 +114,14 @@ def compiling_pays(
 
     Args:
         loss: A loss around a model; left as it is.
-        step: Turns a loss into a call that computes the gradients of a batch.
+        step: Computes the gradients of a batch.
         device: Where to compute.
     """
     if device.type != "cuda":
         return False
     compiled = copy.deepcopy(loss)
     compile_towers(compiled.model)
-    plain_seconds, compiled_seconds = (_seconds(step(x), device) for x in (loss, compiled))
+    plain_seconds, compiled_seconds = (_seconds(partial(step, x), device) for x in (loss, compiled))
     return plain_seconds > COMPILING_GAIN * compiled_seconds
 
 

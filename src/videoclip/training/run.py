@@ -105,8 +105,6 @@ def train(
 ) -> RunResult:
     """Train a model in a run folder; the same call continues an interrupted run.
 
-    Arguments that are not explained here are those of `pretrain`.
-
     Args:
         config: The run.
         source: Yields the batches.
@@ -288,14 +286,10 @@ def _choose_precision_and_compiling(
         batch, model = source.sample().to(device), loss.model.to(device).train()
         freeze(model, config.frozen)
 
-        def step(loss: Loss[BatchT], precision: str) -> Callable[[], Tensor]:
-            def forward_backward() -> Tensor:
-                with autocast(precision, device):
-                    value: Tensor = loss(batch, World(device=device))
-                value.backward()  # type: ignore[no-untyped-call]
-                return value.detach()
-
-            return forward_backward
+        def step(loss: Loss[BatchT], precision: str) -> None:
+            with autocast(precision, device):
+                value: Tensor = loss(batch, World(device=device))
+            value.backward()  # type: ignore[no-untyped-call]
 
         if precision == "auto":
             precision = "bf16" if bf16_pays(partial(step, loss), device) else "fp32"

@@ -15,12 +15,12 @@ randomness follows from the seed and the position in the run.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, Self
 
 import numpy as np
 import safetensors.torch
@@ -107,7 +107,6 @@ class RunFolder:
         self._checkpoints, self._plans = path / "checkpoints", path / "plans"
         for folder in (self._checkpoints, self._plans):
             folder.mkdir(parents=True, exist_ok=True)
-        self._log: TextIO | None = None
         self.extended_from: int | None = None
         self._lock = FileLock(path / ".lock", timeout=0)
         try:
@@ -118,12 +117,15 @@ class RunFolder:
                 "folder"
             ) from None
         try:
-            if self._has_begun():
+            # A start that was refused or failed before its first update binds nobody.
+            if read_log(path) or any(self._checkpoints.iterdir()):
                 self._refuse_changes("config.json", config, extend)
                 self._refuse_changes("facts.json", facts)
                 self._prune()  # in case a process was killed before it did
             else:
-                self._clear()
+                settings = (path / "config.json", path / "facts.json")
+                for left_over in (*settings, *self._plans.iterdir()):
+                    left_over.unlink(missing_ok=True)
             for left_over in self._plans.glob(".*"):  # of a process that was killed while writing
                 left_over.unlink()
             write_json(path / "config.json", {"version": RUN_CONFIG_VERSION, **config})
@@ -135,14 +137,7 @@ class RunFolder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._log is not None:
-            self._log.close()
+    def __exit__(self, *_: object) -> None:
         self._lock.release()
 
     @property
@@ -160,10 +155,8 @@ class RunFolder:
 
     def log(self, entry: Mapping[str, Any]) -> None:
         """Append one line to log.jsonl; `entry` has the key `update`."""
-        if self._log is None:
-            self._log = (self.path / "log.jsonl").open("a", encoding="utf-8")
-        self._log.write(json.dumps(entry) + "\n")
-        self._log.flush()
+        with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
 
     def rewind_log(self, update: int) -> None:
         """Remove what was logged after `update`, which is about to be repeated."""
@@ -186,14 +179,14 @@ class RunFolder:
 
     def best(self) -> Checkpoint | None:
         """Return the complete checkpoint with the lowest validation loss, the first of equals."""
-        return _best(self.checkpoints())
+        validated = [c for c in self.checkpoints() if c.validation_loss is not None]
+        return min(validated, key=lambda c: c.validation_loss or 0.0, default=None)
 
     def is_best(self, validation_loss: float | None) -> bool:
         """Return whether a checkpoint with this validation loss would be the best."""
         best = self.best()
-        if validation_loss is None or best is None or best.validation_loss is None:
-            return validation_loss is not None
-        return validation_loss < best.validation_loss
+        lowest = math.inf if best is None else best.validation_loss or 0.0
+        return validation_loss is not None and validation_loss < lowest
 
     def save_checkpoint(
         self, update: int, write: Callable[[Path], None], validation_loss: float | None = None
@@ -224,25 +217,13 @@ class RunFolder:
         return folder
 
     def _prune(self) -> None:
-        complete = self.checkpoints()
-        best = _best(complete)
-        keep = {c.folder for c in complete[-self._keep :]} | ({best.folder} if best else set())
+        kept = [*self.checkpoints()[-self._keep :], self.best()]
+        keep = {checkpoint.folder for checkpoint in kept if checkpoint}
         for folder in self._checkpoints.iterdir():
             if folder not in keep:
                 # Without its marker a checkpoint does not exist, whatever is left of it.
                 (folder / COMPLETE).unlink(missing_ok=True)
                 shutil.rmtree(folder)
-
-    def _has_begun(self) -> bool:
-        """Return whether there is anything to continue; a start that was refused leaves nothing."""
-        return bool(read_log(self.path)) or any(self._checkpoints.iterdir())
-
-    def _clear(self) -> None:
-        """Remove the settings and plans of a start that failed before its first update."""
-        for left_over in (self.path / "config.json", self.path / "facts.json"):
-            left_over.unlink(missing_ok=True)
-        for plan in self._plans.iterdir():
-            plan.unlink()
 
     def _refuse_changes(self, name: str, new: Mapping[str, Any], extend: bool = False) -> None:
         old = _read_json(self.path / name)
@@ -352,8 +333,3 @@ def _read_json(path: Path, advice: str = "restore the file or start a new run") 
         raise CheckpointError(f"{path} is damaged ({error}): {advice}") from None
     assert isinstance(content, dict)
     return content
-
-
-def _best(checkpoints: list[Checkpoint]) -> Checkpoint | None:
-    validated = [c for c in checkpoints if c.validation_loss is not None]
-    return min(validated, key=lambda c: c.validation_loss or 0.0, default=None)
