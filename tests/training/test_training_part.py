@@ -8,7 +8,6 @@ import pytest
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.errors import DataError
 from videoclip.training.finetune import (
-    Places,
     training_clips,
     training_labels,
     training_steps,
@@ -51,21 +50,21 @@ def msrvtt(tmp_path):
 
 @pytest.mark.parametrize("benchmark", ["msrvtt", "msrvtt_qa"])
 def test_msrvtt_without_the_videos_of_its_test(msrvtt, store, benchmark):
-    examples = training_clips(benchmark, Places(msrvtt, msrvtt), store)
+    examples = training_clips(benchmark, msrvtt, msrvtt, store)
     assert {e.video_id for e in examples} == {"video1", "video2", "video3", "video4"}
     assert [e.text for e in examples[:2]] == ["cut 1", "stir 1"]
 
 
 def test_questions_prefer_the_list_without_official_test_videos(msrvtt, store):
     (msrvtt / "MSRVTT_train.7k.csv").write_text("video_id\nvideo2\nvideo3\n")
-    examples = training_clips("msrvtt_qa", Places(msrvtt, msrvtt), store)
+    examples = training_clips("msrvtt_qa", msrvtt, msrvtt, store)
     assert {e.video_id for e in examples} == {"video2", "video3"}
 
 
 def test_lists_of_test_videos_alone_are_refused(msrvtt, store):
     (msrvtt / "MSRVTT_train.9k.csv").write_text("video_id\nvideo5\n")
     with pytest.raises(DataError, match=r"not in the test .2 examples were left out"):
-        training_clips("msrvtt", Places(msrvtt, msrvtt), store)
+        training_clips("msrvtt", msrvtt, msrvtt, store)
 
 
 def test_a_video_of_two_tasks_may_not_be_learned_in_one_and_tested_in_the_other(tmp_path, store):
@@ -81,7 +80,7 @@ def test_a_video_of_two_tasks_may_not_be_learned_in_one_and_tested_in_the_other(
         (folder / "tasks_primary.txt").write_text(tasks)
         (folder / "videos.csv").write_text("".join(f"{t},{v},url\n" for t, v in rows))
         (folder / "videos_val.csv").write_text("")
-        training = training_steps(Places(folder, folder), many)
+        training = training_steps(folder, many)
     # Thirty of each task are drawn; four of each are tested, and none of those is learned.
     assert 60 - 8 <= len(training) < 60
     assert len({v.video_id for v in training}) in range(26, 31)
@@ -95,7 +94,7 @@ def test_labels_of_a_file_that_has_a_video_in_one_part_only(tmp_path, store):
     path = tmp_path / "COIN.json"
     database = {"video0": video("training"), "video1": video("testing"), "gone": video("training")}
     path.write_text(json.dumps({"database": database}))
-    videos, labels = training_labels(Places(path, path), store)
+    videos, labels = training_labels(path, path, store)
     assert [v.video_id for v in videos] == ["video0"] and labels == ("cut",)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -115,9 +114,9 @@ def finetune(
         if not isinstance(features, FeatureStore):
             features = opened.enter_context(FeatureStore.open(features))
         untrained.model.config = with_fingerprint(untrained.config, features.spec)
-        places = Places(Path(annotations), Path(training_annotations or annotations))
+        test, training = Path(annotations), Path(training_annotations or annotations)
         visible = show_progress and world.on_main
-        source, loss = _source_and_loss(config, untrained, features, places, world, visible)
+        source, loss = _source_and_loss(config, untrained, features, training, test, world, visible)
 
         def score(embedder: Embedder) -> Evaluation:
             result = evaluate(config.benchmark, embedder, features, annotations, config.evaluate)
@@ -139,24 +138,12 @@ def finetune(
         )
 
 
-@dataclass(frozen=True)
-class Places:
-    """Where the files of a benchmark are.
-
-    Attributes:
-        test: Folder or file of the test part, as `evaluate` takes it.
-        training: Folder or file of the training part; often the same.
-    """
-
-    test: Path
-    training: Path
-
-
 def _source_and_loss(
     config: FinetuneConfig,
     embedder: Embedder,
     store: FeatureStore,
-    places: Places,
+    training: Path,
+    test: Path,
     world: World,
     visible: bool,
 ) -> tuple[BatchSource[Any], Loss[Any]]:
@@ -175,10 +162,10 @@ def _source_and_loss(
 
     model = embedder.model
     if config.benchmark == "crosstask":
-        steps = split(list(map(step_example, training_steps(places, store))))
+        steps = split(list(map(step_example, training_steps(training, store))))
         return PerSecondSource(config, steps, embedder, store, world), StepLoss(model)
     if config.benchmark == "coin":
-        labelled, texts = training_labels(places, store)
+        labelled, texts = training_labels(training, test, store)
         label_texts = texts if config.head == "texts" else ()
         labels = split([label_example(video, label_texts) for video in labelled])
         if label_texts:
@@ -190,54 +177,61 @@ def _source_and_loss(
         return PerSecondSource(config, labels, headed, store, world), ClassLoss(model)
     if model.config.num_cross_layers and config.chunk_pairs:
         raise ConfigError("a re-ranker needs whole batches of pairs: set chunk_pairs to 0")
-    clips = split(training_clips(config.benchmark, places, store))
+    clips = split(training_clips(config.benchmark, training, test, store))
     return ClipSource(config, clips, embedder, store, world), ContrastiveLoss(model, config.loss)
 
 
-def training_clips(benchmark: str, places: Places, store: FeatureStore) -> list[RetrievalExample]:
+def training_clips(
+    benchmark: str, training: Path, test: Path, store: FeatureStore
+) -> list[RetrievalExample]:
     """Return the training pairs of a retrieval or VideoQA benchmark whose videos have features.
+
+    Args:
+        benchmark: Its name.
+        training: Folder or file of the training part.
+        test: Folder or file of the test part, as `evaluate` takes it.
+        store: Features of all videos.
 
     Raises:
         DataError: If a file is missing or broken, or no training video has features.
     """
-    folder = places.training
     if benchmark == "youcook2":
-        examples = read_youcook2_json(find_file(folder, JSON_NAME), "train")
-        test = {e.video_id for e in read_youcook2(places.test)}
+        examples = read_youcook2_json(find_file(training, JSON_NAME), "train")
+        tested = {e.video_id for e in read_youcook2(test)}
     elif benchmark == "csv":
-        examples = read_table(folder)
-        test = {e.video_id for e in read_table(places.test)}
+        examples = read_table(training)
+        tested = {e.video_id for e in read_table(test)}
     else:
-        videos = read_msrvtt_video_list(find_file(folder, *VIDEO_LISTS[benchmark]))
+        videos = read_msrvtt_video_list(find_file(training, *VIDEO_LISTS[benchmark]))
         if benchmark == "msrvtt":
-            test = {e.video_id for e in read_msrvtt_1k(places.test)}
+            tested = {e.video_id for e in read_msrvtt_1k(test)}
         else:
-            test = {e.video_id for e in read_msrvtt_qa(places.test)}
-        wanted = [v for v in videos if v in store and v not in test]
-        examples = read_msrvtt_pairs(find_file(folder, *CAPTIONS), wanted or videos)
-    return without_test_videos(with_features(examples, store)[0], test, folder)
+            tested = {e.video_id for e in read_msrvtt_qa(test)}
+        wanted = [v for v in videos if v in store and v not in tested]
+        examples = read_msrvtt_pairs(find_file(training, *CAPTIONS), wanted or videos)
+    return without_test_videos(with_features(examples, store)[0], tested, training)
 
 
-def training_steps(places: Places, store: FeatureStore) -> list[StepVideo]:
+def training_steps(folder: Path, store: FeatureStore) -> list[StepVideo]:
     """Return the released training videos of CrossTask that have features and steps.
 
     A video of several tasks may be in both parts: it is then left out of this one.
     """
-    benchmark = read_crosstask(places.training)
+    benchmark = read_crosstask(folder)
     present, _ = with_features(benchmark.videos, store)
     training, test = released_split(present, benchmark.validation, set(store.video_ids))
     with_steps = [video for video in training if video.segments]
-    return without_test_videos(with_steps, {video.video_id for video in test}, places.training)
+    return without_test_videos(with_steps, {video.video_id for video in test}, folder)
 
 
 def training_labels(
-    places: Places, store: FeatureStore
+    training: Path, test: Path, store: FeatureStore
 ) -> tuple[list[LabelledVideo], tuple[str, ...]]:
     """Return the training videos of COIN that have features, and the texts of all labels."""
-    coin = read_coin(places.training, "train")
-    test = {video.video_id for video in read_coin(places.test).videos}
+    coin = read_coin(training, "train")
+    tested = {video.video_id for video in read_coin(test).videos}
     present, _ = with_features(coin.videos, store)
-    return without_test_videos(present, test, places.training), coin.labels
+    return without_test_videos(present, tested, training), coin.labels
 
 
 def without_test_videos(
