@@ -6,7 +6,7 @@ A corpus lists the videos it left out, with the reason.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, overload
@@ -168,9 +168,6 @@ class NarratedCorpus(Sequence[NarratedVideo]):
     def __getitem__(self, index: int | slice) -> NarratedVideo | Sequence[NarratedVideo]:
         """Return a video, or several as a plain sequence."""
         return self._videos[index]
-
-    def __iter__(self) -> Iterator[NarratedVideo]:
-        return iter(self._videos)
 
     def select(self, indices: Iterable[int]) -> NarratedCorpus:
         """Return the corpus of some of the videos, in the order given."""

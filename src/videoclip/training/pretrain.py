@@ -205,10 +205,8 @@ def narrated_corpus(
         store: FeatureReader = kind.open(features)
     elif features is not None:
         store = features
-    elif frame_encoder is not None:
-        store = _compute_frames(data, out / "frames", frame_encoder, world, visible)
     else:
-        store = _compute_features(data, out / "features", config, world, visible)
+        store = _compute_features(data, out, config, frame_encoder, world, visible)
     if data.is_file():
         corpus = NarratedCorpus.from_captions(store, _captions(data, store), tokenizer)
     else:
@@ -223,35 +221,32 @@ def narrated_corpus(
     return corpus
 
 
-def _compute_frames(
-    data: Path, folder: Path, frame_encoder: FrameEncoder, world: World, visible: bool
-) -> FrameStore:
-    """Store the frames of all videos in a folder, on the main process."""
+def _compute_features(
+    data: Path,
+    out: Path,
+    config: PretrainConfig,
+    frame_encoder: FrameEncoder | None,
+    world: World,
+    visible: bool,
+) -> FeatureReader:
+    """Store the frames or features of all videos in a folder, on the main process."""
+    folder = out / ("frames" if frame_encoder else "features")
     if world.on_main:
-        files, unread = find_videos([data])
-        videos = name_videos([file.path for file in files])
-        print_line(f"frames of {len(videos)} videos go to {folder}", visible)
-        store = FrameStore.open_or_create(folder, frame_encoder.frames)
-        failed = unread | store_frames(videos, store, frame_encoder)
+        if frame_encoder:
+            files, unread = find_videos([data])
+            videos = name_videos([file.path for file in files])
+            print_line(f"frames of {len(videos)} videos go to {folder}", visible)
+            frames = FrameStore.open_or_create(folder, frame_encoder.frames)
+            failed = unread | store_frames(videos, frames, frame_encoder)
+        else:
+            backbone = load_backbone(config.model.backbone, str(world.device))
+            print_line(f"features of the videos in {data} go to {folder}", visible)
+            with FeatureStore.open_or_create(folder, backbone.spec) as store:
+                failed = extract_features([data], store, backbone).failed
         for path, reason in failed.items():
             print_line(f"left out: {path}: {reason}", visible)
     world.barrier()
-    return FrameStore.open(folder)
-
-
-def _compute_features(
-    data: Path, folder: Path, config: PretrainConfig, world: World, visible: bool
-) -> FeatureStore:
-    """Store the features of all videos in a folder, on the main process."""
-    if world.on_main:
-        backbone = load_backbone(config.model.backbone, str(world.device))
-        print_line(f"features of the videos in {data} go to {folder}", visible)
-        with FeatureStore.open_or_create(folder, backbone.spec) as store:
-            report = extract_features([data], store, backbone)
-        for path, reason in report.failed.items():
-            print_line(f"left out: {path}: {reason}", visible)
-    world.barrier()
-    return FeatureStore.open(folder)
+    return FrameStore.open(folder) if frame_encoder else FeatureStore.open(folder)
 
 
 def _captions(path: Path, store: FeatureReader) -> dict[str, Sequence[Cue]]:
