@@ -48,7 +48,7 @@ class FairseqAdam(torch.optim.AdamW):
     """
 
     def __init__(self, params: Iterable[Any], **kwargs: Any) -> None:
-        super().__init__(params, fused=True, **kwargs)
+        super().__init__(params, **kwargs)
         for group in self.param_groups:
             group["plain_eps"], group["num_steps"] = group["eps"], 0
 
@@ -71,20 +71,16 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
     (docs/performance.md).
     """
     trained = [p for p in model.parameters() if p.requires_grad]
-    settings: dict[str, Any] = {"lr": 0.0, "betas": config.betas, "eps": config.eps}
-    if config.optimizer == "fairseq_adam":
-        optimizer: torch.optim.Optimizer = FairseqAdam(
-            trained, weight_decay=config.weight_decay, **settings
-        )
-    else:
-        matrices = {"params": [p for p in trained if p.ndim > 1]}
-        vectors = {"params": [p for p in trained if p.ndim <= 1]}
-        groups = [
-            {**matrices, "weight_decay": config.weight_decay},
-            {**vectors, "weight_decay": 0.0},
-        ]
-        present = [group for group in groups if group["params"]]
-        optimizer = torch.optim.AdamW(present, fused=True, **settings)
+    is_fairseq = config.optimizer == "fairseq_adam"
+    decayed = [p for p in trained if is_fairseq or p.ndim > 1]
+    others = [p for p in trained if not is_fairseq and p.ndim <= 1]
+    groups = [
+        {"params": parameters, "weight_decay": weight_decay}
+        for parameters, weight_decay in ((decayed, config.weight_decay), (others, 0.0))
+        if parameters
+    ]
+    kind = FairseqAdam if is_fairseq else torch.optim.AdamW
+    optimizer = kind(groups, lr=0.0, betas=config.betas, eps=config.eps, fused=True)
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             optimizer.state[parameter] = {
