@@ -14,10 +14,10 @@ from videoclip.config import FinetuneConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.distributed import World
 from videoclip.embedding import Embedder
-from videoclip.errors import ConfigError, DataError
+from videoclip.errors import DataError
 from videoclip.evaluation.clips import Clip, find_clip
 from videoclip.training.batch import Batch, collate
-from videoclip.training.trainer import Embed, Purpose, generator
+from videoclip.training.trainer import BatchSource, Embed, Purpose, generator
 from videoclip.types import IntArray
 
 SAMPLE_PAIRS = 8
@@ -31,7 +31,7 @@ class _ClipTexts:
     texts: tuple[list[int], ...]
 
 
-class ClipSource:
+class ClipSource(BatchSource[Batch]):
     """Batches of different clips, each with one of its texts.
 
     An epoch visits every clip `texts_per_clip` times, in another order and with another choice of
@@ -57,7 +57,7 @@ class ClipSource:
         store: FeatureStore,
         world: World,
     ) -> None:
-        self._config, self._store, self._world = config, store, world
+        self._config, self._store, self.world = config, store, world
         self._model, self._tokenizer = embedder.config, embedder.tokenizer
         self._training, self._held_out = map(self._with_texts, parts)
         if len(self._training) < 2:
@@ -80,25 +80,19 @@ class ClipSource:
         some = np.arange(min(SAMPLE_PAIRS, len(self._training)))
         return self._batch(self._training, some, np.random.default_rng(0))
 
-    def num_batches(self, epoch: int) -> int:
-        """Return the number of batches of an epoch, for each process.
-
-        Raises:
-            ConfigError: If there are fewer batches than processes.
-        """
-        groups = self._config.texts_per_clip * self._groups_per_visit()
-        if groups < self._world.size:
-            raise ConfigError(
-                f"{len(self._training)} clips make {groups} batches of pairs_per_batch "
-                f"({self._config.pairs_per_batch}), but there are {self._world.size} processes"
-            )
-        return groups // self._world.size
+    def epoch_size(self, epoch: int) -> tuple[int, str]:
+        """Return the batches of an epoch: all visits to all clips."""
+        number = self._config.texts_per_clip * self._groups_per_visit()
+        return number, (
+            f"{len(self._training)} clips make {number} batches of pairs_per_batch "
+            f"({self._config.pairs_per_batch})"
+        )
 
     def batches(
         self, epoch: int, first: int, *, embed: Embed, plan_path: Path | None
     ) -> Iterator[Batch]:
         """Yield this process's batches of an epoch."""
-        seed, world = self._config.seed, self._world
+        seed, world = self._config.seed, self.world
         groups = [
             group
             for visit in range(self._config.texts_per_clip)
@@ -113,7 +107,7 @@ class ClipSource:
 
     def validation(self) -> Iterator[Batch] | None:
         """Yield the held-out clips, each with the same text each time."""
-        size, seed, world = self._config.pairs_per_batch, self._config.seed, self._world
+        size, seed, world = self._config.pairs_per_batch, self._config.seed, self.world
         count = len(self._held_out)
         if not count:
             return None

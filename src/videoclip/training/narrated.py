@@ -11,14 +11,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from videoclip.config import ClipConfig, ModelConfig, PlanConfig, PretrainConfig
+from videoclip.config import ClipConfig, ModelConfig, PretrainConfig
 from videoclip.data.batch_plan import BatchPlan, make_plan, needs_vectors, video_vectors
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.data.narrated import NarratedCorpus
@@ -35,7 +34,7 @@ from videoclip.errors import (
 from videoclip.evaluation.metrics.ranking import expected_rank, rank_queries, recall_at
 from videoclip.model.videoclip import pad_features
 from videoclip.training.batch import Batch, collate
-from videoclip.training.trainer import Embed, Purpose, embed_batch, generator
+from videoclip.training.trainer import BatchSource, Embed, Purpose, embed_batch, generator
 from videoclip.types import FloatArray
 
 FINGERPRINT_VIDEOS = 4096
@@ -154,7 +153,7 @@ def _dead_worker() -> VideoCLIPError:
     )
 
 
-class NarratedSource:
+class NarratedSource(BatchSource[Batch]):
     """Clip pairs of narrated videos, in the batches of each epoch's plan.
 
     Args:
@@ -190,27 +189,22 @@ class NarratedSource:
         group = Group(some, (self.config.seed, Purpose.TRAINING, 0))
         return self._feed(self.training, clips).batch(group)
 
-    def num_batches(self, epoch: int) -> int:
-        """Return the number of batches of an epoch, for each process.
-
-        Raises:
-            ConfigError: If there are fewer batches than processes.
-        """
-        groups = num_groups(self.config.plan, len(self.training), epoch)
-        if groups < self.world.size:
-            raise ConfigError(
-                f"{len(self.training)} videos make {groups} batches of plan.videos_per_batch "
-                f"({self.config.plan.videos_per_batch}), but there are {self.world.size} processes"
-            )
-        return groups // self.world.size
+    def epoch_size(self, epoch: int) -> tuple[int, str]:
+        """Return the batches in the plan of an epoch."""
+        plan, num_videos = self.config.plan, len(self.training)
+        number = -(-num_videos // plan.videos_per_batch)
+        if plan.kind == "retrieval" and needs_vectors(plan, epoch):
+            number = max(1, num_videos // plan.videos_per_batch)
+        return number, (
+            f"{num_videos} videos make {number} batches of plan.videos_per_batch "
+            f"({plan.videos_per_batch})"
+        )
 
     def batches(
         self, epoch: int, first: int, *, embed: Embed, plan_path: Path | None
     ) -> Iterator[Batch]:
         """Yield this process's batches of an epoch's plan, which `embed` may decide."""
-        vectors = partial(self._vectors, epoch, embed)
-        num_videos = len(self.training)
-        plan = epoch_plan(self.config, num_videos, epoch, vectors, plan_path, self.world)
+        plan = self._plan(epoch, embed, plan_path)
         own = [
             Group(plan.groups[place], (self.config.seed, Purpose.TRAINING, epoch, place))
             for place in self.world.own_places(first, self.num_batches(epoch))
@@ -224,6 +218,40 @@ class NarratedSource:
             return None
         own = groups[self.world.rank :: self.world.size]
         return self._feed(self.held_out, self.config.clips).batches(own)
+
+    def _plan(self, epoch: int, embed: Embed, path: Path | None) -> BatchPlan:
+        """Return the plan of an epoch: the one stored at `path`, or a new one that is stored there.
+
+        The main process reads, makes and stores it; all have the same.
+
+        Raises:
+            DataError: If the stored plan does not fit these videos.
+        """
+        config, world, num_videos = self.config, self.world, len(self.training)
+        stored = BatchPlan.load(path) if path is not None and path.exists() else None
+        stored = world.broadcast(stored)
+        if stored is not None:
+            is_whole = len(stored) == self.epoch_size(epoch)[0]
+            if not is_whole or max(map(max, stored.groups)) >= num_videos:
+                raise DataError(
+                    "does not match this run's videos; restore the file or start a new run", path
+                )
+            return stored
+        vectors = self._vectors(epoch, embed) if needs_vectors(config.plan, epoch) else None
+        plan = None
+        if path is not None:
+            plan = make_plan(
+                config.plan,
+                num_videos,
+                seed=config.seed,
+                epoch=epoch,
+                vectors=vectors,
+                device=world.device,
+            )
+            plan.save(path)
+        plan = world.broadcast(plan)
+        assert plan is not None
+        return plan
 
     def _vectors(self, epoch: int, embed: Embed) -> FloatArray:
         """Return the video vectors of the model as it is now, or the teacher's, computed once."""
@@ -268,62 +296,12 @@ def data_fingerprints(corpus: NarratedCorpus) -> dict[str, str]:
     return {f"{name} fingerprint": digest.hexdigest()[:16] for name, digest in digests.items()}
 
 
-def num_groups(config: PlanConfig, num_videos: int, epoch: int) -> int:
-    """Return the number of batches in the plan of an epoch."""
-    if config.kind == "retrieval" and needs_vectors(config, epoch):
-        return max(1, num_videos // config.videos_per_batch)
-    return -(-num_videos // config.videos_per_batch)
-
-
 def vector_clips(config: PretrainConfig) -> ClipConfig:
     """Return how the clip pairs are drawn whose mean embedding represents a video."""
     plan = config.plan
     return replace(
         config.clips, strategy=plan.vector_strategy, clips_per_video=plan.clips_per_vector
     )
-
-
-def epoch_plan(
-    run: PretrainConfig,
-    num_videos: int,
-    epoch: int,
-    vectors: Callable[[], FloatArray],
-    path: Path | None,
-    world: World,
-) -> BatchPlan:
-    """Return the plan of an epoch, the same in every process.
-
-    Args:
-        run: Its plan and seed.
-        num_videos: Number of training videos V.
-        epoch: Epoch, from 1.
-        vectors: Computes the (V, E) video vectors, in all processes together; called if the kind
-            of plan needs them and no plan is stored.
-        path: Where the main process stores the plan; one that is stored there is used again.
-        world: The processes.
-
-    Raises:
-        DataError: If the stored plan does not fit these videos.
-    """
-    stored = BatchPlan.load(path) if path is not None and path.exists() else None
-    stored = world.broadcast(stored)
-    if stored is not None:
-        is_whole = len(stored) == num_groups(run.plan, num_videos, epoch)
-        if not is_whole or max(map(max, stored.groups)) >= num_videos:
-            raise DataError(
-                "does not match this run's videos; restore the file or start a new run", path
-            )
-        return stored
-    rows = vectors() if needs_vectors(run.plan, epoch) else None
-    plan = None
-    if path is not None:
-        plan = make_plan(
-            run.plan, num_videos, seed=run.seed, epoch=epoch, vectors=rows, device=world.device
-        )
-        plan.save(path)
-    plan = world.broadcast(plan)
-    assert plan is not None
-    return plan
 
 
 def embed_videos(

@@ -18,13 +18,12 @@ from videoclip.data.tokenizer import pad_tokens
 from videoclip.data.windows import sliding_windows
 from videoclip.distributed import World
 from videoclip.embedding import Embedder
-from videoclip.errors import ConfigError
 from videoclip.evaluation.metrics.targets import label_targets, step_targets
 from videoclip.evaluation.segmentation import BACKGROUND_TEXT
 from videoclip.model.videoclip import VideoCLIP, pad_features
 from videoclip.training.batch import Batch
 from videoclip.training.performance import trained_towers
-from videoclip.training.trainer import Embed, Loss, Purpose, generator
+from videoclip.training.trainer import BatchSource, Embed, Loss, Purpose, generator
 from videoclip.types import IntArray, RealArray
 
 SAMPLE_WINDOWS = 8
@@ -153,7 +152,7 @@ def label_example(video: LabelledVideo, label_texts: Sequence[str]) -> PerSecond
     )
 
 
-class PerSecondSource:
+class PerSecondSource(BatchSource[WindowBatch]):
     """Batches of one video each, cut into overlapping windows.
 
     Args:
@@ -172,7 +171,7 @@ class PerSecondSource:
         store: FeatureStore,
         world: World,
     ) -> None:
-        self._config, self._store, self._world = config, store, world
+        self._config, self._store, self.world = config, store, world
         self._model, self._tokenizer = embedder.config, embedder.tokenizer
         self._training, self._held_out = parts
         self._rate = store.spec.features_per_second
@@ -196,18 +195,9 @@ class PerSecondSource:
         video, mask, targets = batch.video[some], batch.video_mask[some], batch.targets[some]
         return WindowBatch(video, mask, batch.text, batch.text_mask, targets)
 
-    def num_batches(self, epoch: int) -> int:
-        """Return the number of batches of an epoch, for each process.
-
-        Raises:
-            ConfigError: If there are fewer videos than processes.
-        """
-        if len(self._training) < self._world.size:
-            raise ConfigError(
-                f"{len(self._training)} videos to train on, but there are {self._world.size} "
-                "processes"
-            )
-        return len(self._training) // self._world.size
+    def epoch_size(self, epoch: int) -> tuple[int, str]:
+        """Return the batches of an epoch: one a video."""
+        return len(self._training), f"{len(self._training)} videos to train on"
 
     def batches(
         self, epoch: int, first: int, *, embed: Embed, plan_path: Path | None
@@ -215,12 +205,12 @@ class PerSecondSource:
         """Yield this process's videos of an epoch, in another order each epoch."""
         rng = generator(self._config.seed, Purpose.ORDER, epoch)
         order = rng.permutation(len(self._training)).tolist()
-        for place in self._world.own_places(first, self.num_batches(epoch)):
+        for place in self.world.own_places(first, self.num_batches(epoch)):
             yield self._batch(self._training[order[place]])
 
     def validation(self) -> Iterator[WindowBatch] | None:
         """Yield the held-out videos."""
-        own = self._held_out[self._world.rank :: self._world.size]
+        own = self._held_out[self.world.rank :: self.world.size]
         return map(self._batch, own) if self._held_out else None
 
     def _batch(self, video: PerSecondExample) -> WindowBatch:

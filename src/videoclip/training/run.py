@@ -286,10 +286,11 @@ def _choose_precision_and_compiling(
         batch, model = source.sample().to(device), loss.model.to(device).train()
         freeze(model, config.frozen)
 
-        def step(loss: Loss[BatchT], precision: str) -> None:
+        def step(loss: Loss[BatchT], precision: str) -> Tensor:
             with autocast(precision, device):
                 value: Tensor = loss(batch, World(device=device))
             value.backward()  # type: ignore[no-untyped-call]
+            return value.detach()
 
         if precision == "auto":
             precision = "bf16" if bf16_pays(partial(step, loss), device) else "fp32"

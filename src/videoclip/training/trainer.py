@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from videoclip.config import RunConfig
 from videoclip.distributed import World
-from videoclip.errors import VideoCLIPError
+from videoclip.errors import ConfigError, VideoCLIPError
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.batch import Batch
 from videoclip.training.optim import build_optimizer, clip_gradients, freeze, learning_rate
@@ -37,7 +38,6 @@ ADVICE = (
 """What to do when numbers are no longer finite."""
 
 BatchT = TypeVar("BatchT", bound=Batch)
-BatchT_co = TypeVar("BatchT_co", bound=Batch, covariant=True)
 Embed: TypeAlias = Callable[[Batch], tuple[Tensor, Tensor]]
 """Turns a batch into its (B, E) video and (N, E) text embeddings."""
 
@@ -95,25 +95,40 @@ class Loss(nn.Module, Generic[BatchT]):
         raise NotImplementedError
 
 
-class BatchSource(Protocol[BatchT_co]):
-    """Where batches come from; pre-training and each kind of fine-tuning have one."""
+class BatchSource(ABC, Generic[BatchT]):
+    """Where batches come from; pre-training and each kind of fine-tuning have one.
 
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        """What identifies the data; a continued run must have the same."""
-        ...
+    Attributes:
+        facts: What identifies the data; a continued run must have the same.
+        world: The processes, which share the batches.
+    """
 
-    def sample(self) -> BatchT_co:
+    facts: Mapping[str, Any]
+    world: World
+
+    @abstractmethod
+    def sample(self) -> BatchT:
         """Return a small batch to measure speed on."""
-        ...
+
+    @abstractmethod
+    def epoch_size(self, epoch: int) -> tuple[int, str]:
+        """Return the batches of an epoch, from 1, and a sentence on what makes their number."""
 
     def num_batches(self, epoch: int) -> int:
-        """Return the number of batches of an epoch, from 1, for each process."""
-        ...
+        """Return the number of batches of an epoch, from 1, for each process.
 
+        Raises:
+            ConfigError: If there are fewer batches than processes.
+        """
+        number, reason = self.epoch_size(epoch)
+        if number < self.world.size:
+            raise ConfigError(f"{reason}, but there are {self.world.size} processes")
+        return number // self.world.size
+
+    @abstractmethod
     def batches(
         self, epoch: int, first: int, *, embed: Embed, plan_path: Path | None
-    ) -> Iterator[BatchT_co]:
+    ) -> Iterator[BatchT]:
         """Yield this process's batches of an epoch.
 
         Args:
@@ -122,11 +137,10 @@ class BatchSource(Protocol[BatchT_co]):
             embed: The model being trained, for batches that depend on what it has learned.
             plan_path: File in which the main process may keep the epoch's plan.
         """
-        ...
 
-    def validation(self) -> Iterator[BatchT_co] | None:
+    @abstractmethod
+    def validation(self) -> Iterator[BatchT] | None:
         """Yield this process's held-out batches, the same each time; None if there are none."""
-        ...
 
 
 @dataclass(frozen=True)
