@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
@@ -15,8 +15,6 @@ from videoclip.config import FinetuneConfig
 from videoclip.recipes import FINETUNING
 
 if TYPE_CHECKING:
-    from videoclip.distributed import World
-    from videoclip.training.logging import OnLog
     from videoclip.training.run import RunResult
 
 
@@ -42,7 +40,7 @@ class Finetune(RunCommand):
     config: Annotated[FinetuneConfig, arg(name="")]
     """The recipe."""
 
-    def train(self, world: World, on_log: OnLog | None) -> RunResult:
+    def train(self, **shared: Any) -> RunResult:
         """Fine-tune."""
         from videoclip.training.finetune import finetune
 
@@ -53,9 +51,7 @@ class Finetune(RunCommand):
             self.annotations,
             self.out,
             training_annotations=self.training_annotations,
-            on_log=on_log,
-            world=world,
-            extend=self.extend,
+            **shared,
         )
 
     def summary(self, result: RunResult) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
@@ -15,8 +15,6 @@ from videoclip.config import PretrainConfig
 from videoclip.recipes import RECIPES
 
 if TYPE_CHECKING:
-    from videoclip.distributed import World
-    from videoclip.training.logging import OnLog
     from videoclip.training.run import RunResult
 
 
@@ -44,7 +42,7 @@ class Pretrain(RunCommand):
     config: Annotated[PretrainConfig, arg(name="")]
     """The recipe."""
 
-    def train(self, world: World, on_log: OnLog | None) -> RunResult:
+    def train(self, **shared: Any) -> RunResult:
         """Pre-train."""
         from videoclip.training.pretrain import pretrain
 
@@ -55,9 +53,7 @@ class Pretrain(RunCommand):
             features=self.features,
             tokenizer=self.vocabulary,
             init_from=self.init_from,
-            on_log=on_log,
-            world=world,
-            extend=self.extend,
+            **shared,
         )
 
     def summary(self, result: RunResult) -> str:

@@ -19,8 +19,6 @@ from videoclip.errors import ConfigError
 from videoclip.recipes import named_recipe
 
 if TYPE_CHECKING:
-    from videoclip.distributed import World
-    from videoclip.training.logging import OnLog
     from videoclip.training.run import RunResult
 
 
@@ -51,14 +49,14 @@ class RunCommand:
         with joined(self.device) as world:
             name = self.tracker if world.on_main else None
             with tracker(name, self.out, to_dict(self.config)) as on_log:
-                result = self.train(world, on_log)
+                result = self.train(on_log=on_log, world=world, extend=self.extend)
             if world.on_main:
                 text = json.dumps(asdict(result), default=str) if self.json else None
                 print(text or self.summary(result))
         return 0
 
-    def train(self, world: World, on_log: OnLog | None) -> RunResult:
-        """Train in `world`, which has joined already."""
+    def train(self, **shared: Any) -> RunResult:
+        """Train, with the keyword arguments that `pretrain` and `finetune` share."""
         raise NotImplementedError
 
     def summary(self, result: RunResult) -> str:

@@ -93,13 +93,9 @@ def make_plan(
     """
     rng = np.random.default_rng([seed, epoch])
     if not needs_vectors(config, epoch):
-        order = (
-            np.arange(num_videos) if config.kind == "consecutive" else rng.permutation(num_videos)
-        )
-        starts = range(0, num_videos, config.videos_per_batch)
-        return BatchPlan(
-            tuple(tuple(order[i : i + config.videos_per_batch].tolist()) for i in starts)
-        )
+        shuffled, size = config.kind != "consecutive", config.videos_per_batch
+        order = (rng.permutation(num_videos) if shuffled else np.arange(num_videos)).tolist()
+        return BatchPlan(tuple(tuple(order[i : i + size]) for i in range(0, num_videos, size)))
     if vectors is None or len(vectors) != num_videos:
         found = "none" if vectors is None else str(len(vectors))
         raise ConfigError(

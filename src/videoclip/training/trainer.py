@@ -208,12 +208,14 @@ class Trainer(Generic[BatchT]):
         freeze(self.model, config.frozen)
         self.train_mode()
         self._synced_loss: nn.Module = loss
+        self._no_sync: Callable[[], AbstractContextManager[None]] = nullcontext
         if world.size > 1:
-            self._synced_loss = DistributedDataParallel(
+            self._synced_loss = distributed = DistributedDataParallel(
                 loss,
                 gradient_as_bucket_view=True,
                 find_unused_parameters=not loss.uses_all_parameters,
             )
+            self._no_sync = distributed.no_sync
         self.optimizer = build_optimizer(self.model, config.optim)
         self.position = Position()
         self.save_due, self.saved_at = False, time.monotonic()
@@ -278,7 +280,7 @@ class Trainer(Generic[BatchT]):
         """
         parts = self.loss.split(batch, self.config.chunk_pairs)
         if len(parts) == 1:
-            with self._syncing(sync):
+            with nullcontext() if sync else self._no_sync():
                 loss = self._call(self._synced_loss, batch, self.world, number=number)
                 loss.backward()
             return Tensor.detach(loss)
@@ -290,7 +292,7 @@ class Trainer(Generic[BatchT]):
             ]
         loss, gradients = self.loss.cached_gradients(embedded, self.world)
         for i, (part, gradient) in enumerate(zip(parts, gradients, strict=True)):
-            with self._syncing(sync and i == len(parts) - 1):
+            with nullcontext() if sync and i == len(parts) - 1 else self._no_sync():
                 arguments = part, self.world, gradient
                 self._call(self._synced_loss, *arguments, number=number, part=i).backward()
         return loss.detach()
@@ -336,11 +338,6 @@ class Trainer(Generic[BatchT]):
             torch.manual_seed(int(entropy.generate_state(1)[0]))
         with autocast(self.precision, self.world.device):
             return function(*arguments)
-
-    def _syncing(self, sync: bool) -> AbstractContextManager[None]:
-        if isinstance(self._synced_loss, DistributedDataParallel) and not sync:
-            return self._synced_loss.no_sync()
-        return nullcontext()
 
     def _sum_over_processes(self, batches: Sequence[BatchT], loss: float) -> dict[str, float]:
         """Add up what is logged; the main process decides whether it is time to save."""
