@@ -18,16 +18,16 @@ from videoclip.evaluation.encoders import DualEncoder
 from videoclip.evaluation.metrics.steps import recall_counts, task_recall
 from videoclip.evaluation.metrics.targets import step_targets
 from videoclip.evaluation.outcome import (
+    SHARE_EDGES,
     Bars,
     Baseline,
     Missing,
     Outcome,
     Setting,
     TimelinePlot,
-    Track,
+    histogram,
     measure,
     pick_evenly,
-    share_histogram,
 )
 from videoclip.types import BoolArray, FloatArray, IntArray, OnProgress
 from videoclip.zeroshot.confidence import MIN_Z_SCORE, UNRELATED_QUERIES, Calibration
@@ -144,10 +144,10 @@ def evaluate_steps(
     owner = np.array([names.index(task) for task in tasks])
     counts = np.array(model, dtype=np.float64)
 
-    def recall(items: IntArray) -> float:
-        return task_recall(counts[items], owner[items])
+    def recall(items: IntArray) -> dict[str, float]:
+        return {"average recall": task_recall(counts[items], owner[items])}
 
-    per_task = tuple(recall(np.flatnonzero(owner == i)) for i in range(len(names)))
+    per_task = tuple(task_recall(counts[owner == i], owner[owner == i]) for i in range(len(names)))
     shares = {
         name: [found / present for found, present in of if present]
         for name, of in (("model", model), ("evenly spread", even))
@@ -161,7 +161,7 @@ def evaluate_steps(
             "tasks": len(names),
             "features per second": rate,
         },
-        measures=(measure("average recall", recall, [v.video_id for v in videos], config),),
+        measures=measure(recall, [video.video_id for video in videos], config),
         baselines=tuple(
             Baseline(name, {"average recall": task_recall(np.array(of, dtype=np.float64), owner)})
             for name, of in (("random", random), ("evenly spread", even))
@@ -172,7 +172,7 @@ def evaluate_steps(
         rows=tuple(rows),
         plots=(
             Bars("Recall by task", tuple(titles.values()), per_task),
-            share_histogram("Recall of each video", "recall", shares),
+            histogram("Recall of each video", "recall", SHARE_EDGES, shares),
             *plots,
         ),
     )
@@ -180,14 +180,11 @@ def evaluate_steps(
 
 def _timeline(video: StepVideo, predicted: BoolArray, num_frames: int, rate: float) -> TimelinePlot:
     names = video.task.steps
-    true = tuple((s.start, s.end, names[s.label]) for s in video.segments)
-    runs = tuple(
+    runs = (
         (float(frames[0] / rate), float((frames[-1] + 1) / rate), names[step])
         for step in range(len(names))
         if len(frames := np.flatnonzero(predicted[:, step]))
     )
-    return TimelinePlot(
-        f"{video.task.title}, {video.video_id}",
-        num_frames / rate,
-        (Track("true", true), Track("predicted", runs)),
-    )
+    true = ((s.start, s.end, names[s.label]) for s in video.segments)
+    title = f"{video.task.title}, {video.video_id}"
+    return TimelinePlot.of(title, num_frames / rate, true, runs)

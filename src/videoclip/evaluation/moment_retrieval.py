@@ -18,11 +18,12 @@ from videoclip.evaluation.encoders import DualEncoder
 from videoclip.evaluation.metrics import moments
 from videoclip.evaluation.outcome import (
     Baseline,
-    Histogram,
     Outcome,
+    Statistics,
     TimelinePlot,
-    Track,
-    mean_measure,
+    histogram,
+    means,
+    measure,
     pick_evenly,
 )
 from videoclip.types import FloatArray, IntArray, OnProgress, RealArray
@@ -80,18 +81,13 @@ def evaluate_didemo(
         return [rank_didemo_candidates(row, len(row)) for row in text @ seconds.T]
 
     rankings = _by_video(present, encoder, rank, on_progress)
-    pairs = zip(rankings, present, strict=True)
-    agreement = np.array([moments.didemo_agreement(r, _chunks(e)) for r, e in pairs])
+    annotated = [_chunks(example) for example in present]
+    ranks, overlaps = _agreements(rankings, annotated)
     videos = [example.video_id for example in present]
-    ranks, overlaps = agreement.T
     return Outcome(
         protocol="the 21 moments of a video ranked for a sentence; three nearest annotators count",
         settings={"sentences": len(present), "seconds seen": DIDEMO_SECONDS},
-        measures=(
-            mean_measure("rank@1", ranks <= 1, videos, config),
-            mean_measure("rank@5", ranks <= 5, videos, config),
-            mean_measure("mIoU", overlaps, videos, config),
-        ),
+        measures=measure(_didemo_means(ranks, overlaps), videos, config),
         baselines=didemo_baselines(present, prior),
         num_examples=len(present),
         num_videos=len(set(videos)),
@@ -107,11 +103,11 @@ def evaluate_didemo(
             for example, rank, overlap in zip(present, ranks, overlaps, strict=True)
         ),
         plots=(
-            Histogram(
+            histogram(
                 "Mean rank of the annotated moment",
                 "rank of 21",
-                tuple(float(edge) for edge in range(1, 23)),
-                {"sentences": tuple(np.histogram(ranks, np.arange(1, 23))[0].tolist())},
+                tuple(map(float, range(1, 23))),
+                {"sentences": ranks},
             ),
         ),
     )
@@ -123,23 +119,26 @@ def didemo_baselines(
     """Score random order and, if there is another split, its moments by frequency."""
     annotated = [_chunks(example) for example in examples]
     names = ("rank@1", "rank@5", "mIoU")
-    chance = random_moments(annotated)
-    baselines = [
-        Baseline("random", dict(zip(names, chance, strict=True)), "expected over random orders")
-    ]
-    if prior is not None:
-        ranking = frequency_ranking([_chunks(example) for example in prior])
-        agreement = np.array([moments.didemo_agreement(ranking, marked) for marked in annotated])
-        ranks, overlaps = agreement.T
-        values = ((ranks <= 1).mean(), (ranks <= 5).mean(), overlaps.mean())
-        baselines.append(
-            Baseline(
-                "moment frequency prior",
-                {name: float(value) for name, value in zip(names, values, strict=True)},
-                "order of moments in another split",
-            )
-        )
-    return tuple(baselines)
+    chance = dict(zip(names, random_moments(annotated), strict=True))
+    random = Baseline("random", chance, "expected over random orders")
+    if prior is None:
+        return (random,)
+    ranking = frequency_ranking([_chunks(example) for example in prior])
+    values = _didemo_means(*_agreements([ranking] * len(annotated), annotated))
+    note = "order of moments in another split"
+    return random, Baseline("moment frequency prior", values(np.arange(len(annotated))), note)
+
+
+def _agreements(
+    rankings: Sequence[IntArray], annotated: Sequence[Sequence[tuple[int, int]]]
+) -> RealArray:
+    """Return (2, N): the mean rank and the overlap of each sentence."""
+    pairs = zip(rankings, annotated, strict=True)
+    return np.array([moments.didemo_agreement(*pair) for pair in pairs]).T
+
+
+def _didemo_means(ranks: RealArray, overlaps: RealArray) -> Statistics:
+    return means({"rank@1": ranks <= 1, "rank@5": ranks <= 5, "mIoU": overlaps})
 
 
 def evaluate_moments(
@@ -187,12 +186,10 @@ def evaluate_moments(
             "seconds of the windows": lengths,
             "sentences": len(present),
         },
-        measures=tuple(
-            mean_measure(name, column, videos, config) for name, column in values.items()
-        ),
-        baselines=(
-            Baseline("random spans", _means(_moment_values(random, true))),
-            Baseline("whole video", _means(_moment_values(whole, true))),
+        measures=measure(means(values), videos, config),
+        baselines=tuple(
+            Baseline(name, means(_moment_values(spans, true))(np.arange(len(true))))
+            for name, spans in (("random spans", random), ("whole video", whole))
         ),
         num_examples=len(present),
         num_videos=len(set(videos)),
@@ -209,7 +206,12 @@ def evaluate_moments(
             for i, (example, spans) in enumerate(zip(present, proposals, strict=True))
         ),
         plots=tuple(
-            _timeline(present[i], proposals[i], ends[i])
+            TimelinePlot.of(
+                f"{present[i].text} ({videos[i]})",
+                ends[i],
+                ((start, end, "") for start, end in present[i].moments),
+                ((start, end, "") for start, end in proposals[i][:1].tolist()),
+            )
             for i in pick_evenly(len(present), NUM_TIMELINES)
         ),
     )
@@ -266,14 +268,3 @@ def _moment_values(
         "mAP@0.5": precision[:, 0],
         "mAP": precision.mean(axis=1),
     }
-
-
-def _means(values: dict[str, RealArray]) -> dict[str, float]:
-    return {name: float(column.mean()) for name, column in values.items()}
-
-
-def _timeline(example: MomentExample, proposals: RealArray, duration: float) -> TimelinePlot:
-    start, end = proposals[0].tolist()
-    true = Track("true", tuple((*span, "") for span in example.moments))
-    title = f"{example.text} ({example.video_id})"
-    return TimelinePlot(title, duration, (true, Track("predicted", ((start, end, ""),))))

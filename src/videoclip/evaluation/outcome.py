@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,8 +12,11 @@ from videoclip.evaluation.metrics.intervals import bootstrap_interval
 from videoclip.types import BoolArray, IntArray, RealArray
 
 NUM_BINS = 40
+SHARE_EDGES = tuple(i / 10 for i in range(11))
+"""Bins of shares in [0, 1]."""
 Setting = str | int | float | bool
-Statistic = Callable[[IntArray], float]
+Statistics = Callable[[IntArray], Mapping[str, float]]
+"""From item indices to the numbers of these items, by name."""
 
 
 @dataclass(frozen=True)
@@ -75,31 +78,33 @@ class Histogram:
     counts: Mapping[str, tuple[int, ...]]
 
 
-def share_histogram(title: str, x_label: str, shares: Mapping[str, Sequence[float]]) -> Histogram:
-    """Return the distribution of values in [0, 1], in ten bins, of each series."""
-    edges = tuple(i / 10 for i in range(11))
+def histogram(
+    title: str,
+    x_label: str,
+    edges: Sequence[float],
+    series: Mapping[str, Sequence[float] | RealArray],
+) -> Histogram:
+    """Return the distribution of the values of each series."""
     counts = {
-        name: tuple(np.histogram(values, edges)[0].tolist()) for name, values in shares.items()
+        name: tuple(np.histogram(values, edges)[0].tolist()) for name, values in series.items()
     }
-    return Histogram(title, x_label, edges, counts)
+    return Histogram(title, x_label, tuple(edges), counts)
 
 
 def similarity_histogram(
-    title: str, names: tuple[str, str], true: RealArray, everything: RealArray
+    title: str, names: tuple[str, str], similarities: RealArray, is_true: BoolArray
 ) -> Histogram:
     """Return the distributions of the similarities of true pairs and of all other pairs.
 
     Args:
         title: Above the plot.
         names: Of the two series.
-        true: Similarities of the true pairs.
-        everything: Those of all pairs, true ones included.
+        similarities: Of all pairs.
+        is_true: Of the same shape, whether a pair is a true one.
     """
-    edges = np.linspace(everything.min(), everything.max() + 1e-6, NUM_BINS + 1)
-    counts = np.histogram(true, edges)[0]
-    others = np.histogram(everything, edges)[0] - counts
-    series = dict(zip(names, (tuple(counts.tolist()), tuple(others.tolist())), strict=True))
-    return Histogram(title, "similarity", tuple(edges.tolist()), series)
+    edges = np.linspace(similarities.min(), similarities.max() + 1e-6, NUM_BINS + 1).tolist()
+    parts = (similarities[is_true], similarities[~is_true])
+    return histogram(title, "similarity", edges, dict(zip(names, parts, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,10 @@ class Confusion:
     counts: tuple[tuple[int, ...], ...]
 
 
+Spans = Iterable[tuple[float, float, str]]
+"""Labelled spans of one video, (start, end, label) in seconds."""
+
+
 @dataclass(frozen=True)
 class Track:
     """Labelled spans of one video, (start, end, label) in seconds."""
@@ -135,6 +144,12 @@ class TimelinePlot:
     title: str
     duration: float
     tracks: tuple[Track, ...]
+
+    @classmethod
+    def of(cls, title: str, duration: float, true: Spans, predicted: Spans) -> TimelinePlot:
+        """Return the plot of two tracks."""
+        tracks = (Track("true", tuple(true)), Track("predicted", tuple(predicted)))
+        return cls(title, duration, tracks)
 
 
 Plot = Histogram | Bars | Confusion | TimelinePlot
@@ -172,48 +187,42 @@ def pick_evenly(total: int, number: int) -> list[int]:
     return list(range(0, total, max(1, total // number)))[:number]
 
 
-def mean_measure(
-    name: str,
-    values: RealArray | BoolArray,
-    videos: Sequence[str],
-    config: EvaluateConfig,
-    *,
-    is_share: bool = True,
-) -> Measure:
-    """Return the mean of the values (N,) of items and its interval, as `measure` does."""
-    numbers = values.astype(np.float64)
-
-    def mean(items: IntArray) -> float:
-        return float(numbers[items].mean())
-
-    return measure(name, mean, videos, config, is_share=is_share)
+def means(columns: Mapping[str, RealArray | BoolArray]) -> Statistics:
+    """Return the function that gives the mean of the items in each column (N,)."""
+    numbers = {name: column.astype(np.float64) for name, column in columns.items()}
+    return lambda items: {name: float(column[items].mean()) for name, column in numbers.items()}
 
 
 def measure(
-    name: str,
-    statistic: Statistic,
+    statistics: Statistics,
     videos: Sequence[str],
     config: EvaluateConfig,
-    *,
-    is_share: bool = True,
-) -> Measure:
-    """Return one number and its 95 % bootstrap interval.
+    ranks: Collection[str] = (),
+) -> tuple[Measure, ...]:
+    """Return numbers and their 95 % bootstrap intervals.
 
     A share of 0 or 1 in every resample has no spread. Its interval then extends as far as a
     binomial one (Clopper and Pearson) with one trial per video.
 
     Args:
-        name: Of the measure.
-        statistic: From item indices to the number.
+        statistics: The numbers of some items.
         videos: (N,) video of each item; whole videos are resampled.
         config: Seed and number of resamples.
-        is_share: See `Measure`.
+        ranks: Names of the numbers that are ranks, not shares.
     """
     rng = np.random.default_rng(config.seed)
-    low, high = bootstrap_interval(statistic, videos, rng, config.num_resamples)
+    numbers = statistics(np.arange(len(videos)))
+    lows, highs = bootstrap_interval(
+        lambda items: list(statistics(items).values()), videos, rng, config.num_resamples
+    )
     reach = 1 - 0.025 ** (1 / len(set(videos)))
-    if is_share and low == high == 0:
-        high = reach
-    if is_share and low == high == 1:
-        low = 1 - reach
-    return Measure(name, float(statistic(np.arange(len(videos)))), low, high, is_share)
+    measures = []
+    rows = zip(numbers.items(), lows.tolist(), highs.tolist(), strict=True)
+    for (name, value), low, high in rows:
+        is_share = name not in ranks
+        if is_share and low == high == 0:
+            high = reach
+        if is_share and low == high == 1:
+            low = 1 - reach
+        measures.append(Measure(name, value, low, high, is_share))
+    return tuple(measures)

@@ -16,19 +16,23 @@ from videoclip.evaluation.encoders import DualEncoder
 from videoclip.evaluation.metrics import ranking
 from videoclip.evaluation.outcome import (
     Baseline,
-    Histogram,
     Measure,
     Missing,
     Outcome,
-    Statistic,
-    mean_measure,
+    Statistics,
+    histogram,
+    means,
     measure,
     similarity_histogram,
 )
-from videoclip.types import FloatArray, IntArray, OnProgress, RealArray
+from videoclip.types import FloatArray, IntArray, OnProgress
 from videoclip.zeroshot.rerank import rerank_clips
 
 CUTOFFS = (1, 5, 10)
+RANKS = tuple(
+    f"{way} {name}" for way in ("text-to-video", "video-to-text") for name in ("MedR", "MeanR")
+)
+"""Names of the measures that are no shares."""
 RANK_EDGES = (1, 2, 3, 6, 11, 21, 51, 101, 501, 1001, 10001, 100001)
 PLOTTED_QUERIES = 1000
 
@@ -65,6 +69,8 @@ def evaluate_retrieval(
         protocol = "text-to-video and video-to-text retrieval over the whole test set"
         measures, ranks = _both_ways(similarity, clip_of, videos, config)
     rank = ranking.expected_rank(ranks)
+    edges = (*(edge for edge in RANK_EDGES if edge <= len(candidates)), len(candidates) + 1)
+    plotted = np.unique(np.linspace(0, len(kept) - 1, PLOTTED_QUERIES).astype(int))
     return Outcome(
         protocol=protocol,
         settings={
@@ -97,7 +103,15 @@ def evaluate_retrieval(
             }
             for i, (example, clip) in enumerate(zip(kept, clips, strict=True))
         ),
-        plots=(_rank_plot(rank, len(candidates)), _similarity_plot(similarity, clip_of)),
+        plots=(
+            histogram("Rank of the right clip", "rank", edges, {"texts": rank}),
+            similarity_histogram(
+                "Similarity of texts with clips",
+                ("right pairs", "other pairs"),
+                similarity[plotted],
+                clip_of[plotted, None] == np.arange(len(candidates)),
+            ),
+        ),
     )
 
 
@@ -123,40 +137,32 @@ def _with_clips(
 
 
 def _both_ways(
-    similarity: FloatArray,
-    clip_of: IntArray,
-    videos: Sequence[str],
-    config: EvaluateConfig,
+    similarity: FloatArray, clip_of: IntArray, videos: Sequence[str], config: EvaluateConfig
 ) -> tuple[tuple[Measure, ...], ranking.Ranks]:
     """Measures with each different clip once, ties in random order, both directions."""
-    num_clips = similarity.shape[1]
-    first_text = np.unique(clip_of, return_index=True)[1]
-    measures: list[Measure] = []
-    directions = []
-    for name, values, queries, candidates, owners in (
-        ("text-to-video", similarity, clip_of, np.arange(num_clips), videos),
-        (
-            "video-to-text",
-            similarity.T,
-            np.arange(num_clips),
-            clip_of,
-            [videos[i] for i in first_text],
-        ),
-    ):
+    clips, first_text = np.unique(clip_of, return_index=True)
+
+    def rank(
+        name: str, similarity: FloatArray, queries: IntArray, candidates: IntArray
+    ) -> tuple[ranking.Ranks, Statistics]:
         if config.dual_softmax:
-            values = ranking.dual_softmax(values, config.dual_softmax)
-        ranks = ranking.rank_queries(values, queries, candidates)
-        directions.append(ranks)
-        measures += [
-            mean_measure(f"{name} R@{k}", ranking.recall_at(ranks, k), owners, config)
-            for k in CUTOFFS
-        ]
-        rank = ranking.expected_rank(ranks)
-        measures += [
-            measure(f"{name} MedR", _median(rank), owners, config, is_share=False),
-            mean_measure(f"{name} MeanR", rank, owners, config, is_share=False),
-        ]
-    return tuple(measures), directions[0]
+            similarity = ranking.dual_softmax(similarity, config.dual_softmax)
+        ranks = ranking.rank_queries(similarity, queries, candidates)
+        expected = ranking.expected_rank(ranks)
+        recalls = means({f"{name} R@{k}": ranking.recall_at(ranks, k) for k in CUTOFFS})
+        return ranks, lambda items: {
+            **recalls(items),
+            f"{name} MedR": float(np.median(expected[items])),
+            f"{name} MeanR": float(expected[items].mean()),
+        }
+
+    ranks, of_texts = rank("text-to-video", similarity, clip_of, clips)
+    _, of_clips = rank("video-to-text", similarity.T, clips, clip_of)
+    owners = [videos[i] for i in first_text]
+    return (
+        *measure(of_texts, videos, config, RANKS),
+        *measure(of_clips, owners, config, RANKS),
+    ), ranks
 
 
 def _released(
@@ -165,26 +171,15 @@ def _released(
     """Measures as released: (N, N), text to video only, every tied place an entry."""
     ranks = ranking.rank_queries(similarity)
 
-    def entries(items: IntArray) -> IntArray:
+    def statistics(items: IntArray) -> dict[str, float]:
         some = ranking.Ranks(ranks.greater[items], ranks.ties[items])
-        return ranking.released_rank_entries(some)
+        entries = ranking.released_rank_entries(some)
+        return {
+            **{f"text-to-video R@{k}": float((entries < k).mean()) for k in CUTOFFS},
+            "text-to-video MedR": float(np.median(entries) + 1),
+        }
 
-    def recall(k: int) -> Measure:
-        name = f"text-to-video R@{k}"
-        return measure(name, lambda items: float((entries(items) < k).mean()), videos, config)
-
-    median = measure(
-        "text-to-video MedR",
-        lambda items: float(np.median(entries(items)) + 1),
-        videos,
-        config,
-        is_share=False,
-    )
-    return (*(recall(k) for k in CUTOFFS), median), ranks
-
-
-def _median(values: RealArray) -> Statistic:
-    return lambda items: float(np.median(values[items]))
+    return measure(statistics, videos, config, RANKS), ranks
 
 
 def _chance(name: str, num_right: IntArray, num_candidates: int) -> dict[str, float]:
@@ -194,17 +189,3 @@ def _chance(name: str, num_right: IntArray, num_candidates: int) -> dict[str, fl
         f"{name} MedR": float(np.searchsorted(within, 0.5) + 1),
         f"{name} MeanR": float(num_candidates - within[:-1].sum()),
     }
-
-
-def _rank_plot(rank: RealArray, num_candidates: int) -> Histogram:
-    inside = tuple(edge for edge in RANK_EDGES if edge <= num_candidates)
-    edges = (*inside, num_candidates + 1)
-    counts = np.histogram(rank, edges)[0]
-    return Histogram("Rank of the right clip", "rank", edges, {"texts": tuple(counts.tolist())})
-
-
-def _similarity_plot(similarity: FloatArray, clip_of: IntArray) -> Histogram:
-    some = np.unique(np.linspace(0, len(clip_of) - 1, PLOTTED_QUERIES).astype(int))
-    right = similarity[some, clip_of[some]]
-    title, names = "Similarity of texts with clips", ("right pairs", "other pairs")
-    return similarity_histogram(title, names, right, similarity[some])

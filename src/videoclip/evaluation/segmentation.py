@@ -16,16 +16,16 @@ from videoclip.evaluation.encoders import DualEncoder
 from videoclip.evaluation.metrics.labels import edit_score, segment_counts, segment_f1
 from videoclip.evaluation.metrics.targets import label_targets
 from videoclip.evaluation.outcome import (
+    SHARE_EDGES,
     Baseline,
     Confusion,
     Outcome,
     Setting,
-    Statistic,
+    Statistics,
     TimelinePlot,
-    Track,
+    histogram,
     measure,
     pick_evenly,
-    share_histogram,
 )
 from videoclip.types import FloatArray, IntArray, OnProgress
 from videoclip.zeroshot.confidence import MIN_Z_SCORE, UNRELATED_QUERIES, Calibration
@@ -214,11 +214,9 @@ def evaluate_labels(
         name: [count["correct"] / count["frames"] for count in of]
         for name, of in (("model", model), ("always background", empty))
     }
-    everything = np.arange(len(videos))
-    nothing = {name: statistic(everything) for name, statistic in _statistics(empty).items()}
+    nothing = _statistics(empty)(np.arange(len(videos)))
     chance = 1 / (len(benchmark.labels) + 1)
     by_chance = ("frame accuracy", "foreground accuracy", "predicted background")
-    video_ids = [video.video_id for video in videos]
     return Outcome(
         protocol="a label or background for every feature, over all test videos",
         settings={
@@ -226,10 +224,7 @@ def evaluate_labels(
             "labels": len(benchmark.labels),
             "features per second": rate,
         },
-        measures=tuple(
-            measure(name, statistic, video_ids, config)
-            for name, statistic in _statistics(model).items()
-        ),
+        measures=measure(_statistics(model), [video.video_id for video in videos], config),
         baselines=(
             Baseline("always background", nothing, "an empty prediction"),
             Baseline("random label", dict.fromkeys(by_chance, chance)),
@@ -240,7 +235,7 @@ def evaluate_labels(
         rows=tuple(rows),
         plots=(
             _confusion(confusion, names),
-            share_histogram("Frame accuracy of each video", "frame accuracy", shares),
+            histogram("Frame accuracy of each video", "frame accuracy", SHARE_EDGES, shares),
             *plots,
         ),
     )
@@ -263,28 +258,26 @@ def _count(predicted: IntArray, true: IntArray) -> dict[str, float]:
     return counts
 
 
-def _statistics(counts: Sequence[Mapping[str, float]]) -> dict[str, Statistic]:
-    """Return the measures of some videos, from their indices, given the counts of all of them."""
+def _statistics(counts: Sequence[Mapping[str, float]]) -> Statistics:
+    """Return the function that gives the measures of some videos, from the counts of all."""
     columns = {name: np.array([count[name] for count in counts]) for name in counts[0]}
 
-    def ratio(numerator: str, denominator: str) -> Statistic:
-        def statistic(items: IntArray) -> float:
-            whole = columns[denominator][items].sum()
-            return float(columns[numerator][items].sum() / whole) if whole else 0.0
+    def statistics(items: IntArray) -> dict[str, float]:
+        sums = {name: float(column[items].sum()) for name, column in columns.items()}
+        return {
+            "frame accuracy": sums["correct"] / sums["frames"],
+            "foreground accuracy": sums["correct foreground"] / max(sums["foreground"], 1),
+            **{
+                f"segment F1@{round(100 * iou)}": segment_f1(
+                    *(sums[f"{kind}@{iou}"] for kind in ("TP", "FP", "FN"))
+                )
+                for iou in SEGMENT_IOUS
+            },
+            "edit score": sums["edit score"] / len(items),
+            "predicted background": sums["predicted background"] / sums["frames"],
+        }
 
-        return statistic
-
-    def f1(iou: float) -> Statistic:
-        kinds = [columns[f"{kind}@{iou}"] for kind in ("TP", "FP", "FN")]
-        return lambda items: segment_f1(*(float(column[items].sum()) for column in kinds))
-
-    return {
-        "frame accuracy": ratio("correct", "frames"),
-        "foreground accuracy": ratio("correct foreground", "foreground"),
-        **{f"segment F1@{round(100 * iou)}": f1(iou) for iou in SEGMENT_IOUS},
-        "edit score": lambda items: float(columns["edit score"][items].mean()),
-        "predicted background": ratio("predicted background", "frames"),
-    }
+    return statistics
 
 
 def _confusion(counts: IntArray, names: Sequence[str]) -> Confusion:
@@ -304,11 +297,11 @@ def _confusion(counts: IntArray, names: Sequence[str]) -> Confusion:
 def _timeline(
     video: LabelledVideo, predicted: IntArray, texts: Sequence[str], rate: float
 ) -> TimelinePlot:
-    labels, spans = label_segments(predicted)
-    found = tuple(
+    found, spans = label_segments(predicted)
+    runs = (
         (start / rate, end / rate, texts[label - 1])
-        for label, (start, end) in zip(labels.tolist(), spans.tolist(), strict=True)
+        for label, (start, end) in zip(found.tolist(), spans.tolist(), strict=True)
     )
-    true = tuple((s.start, s.end, texts[s.label - 1]) for s in video.segments)
-    tracks = (Track("true", true), Track("predicted", found))
-    return TimelinePlot(f"{video.task}, {video.video_id}", len(predicted) / rate, tracks)
+    true = ((s.start, s.end, texts[s.label - 1]) for s in video.segments)
+    title = f"{video.task}, {video.video_id}"
+    return TimelinePlot.of(title, len(predicted) / rate, true, runs)

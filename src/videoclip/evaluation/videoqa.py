@@ -24,12 +24,12 @@ from videoclip.evaluation.outcome import (
     Bars,
     Baseline,
     Confusion,
-    Measure,
     Outcome,
-    mean_measure,
+    means,
+    measure,
     similarity_histogram,
 )
-from videoclip.types import BoolArray, FloatArray, IntArray, OnProgress
+from videoclip.types import FloatArray, IntArray, OnProgress
 from videoclip.zeroshot.choices import choice_clips, choice_similarities, choice_texts
 
 
@@ -52,23 +52,16 @@ def evaluate_multiple_choice(
     predicted = similarity.argmax(axis=1)
     videos = [example.video_id for example in present]
     kinds = sorted({example.kind for example in present} - {""})
-    of_kind = {kind: np.array([e.kind == kind for e in present]) for kind in kinds}
-
-    def accuracy(name: str, chosen: BoolArray) -> Measure:
-        owners = [video for video, is_chosen in zip(videos, chosen, strict=True) if is_chosen]
-        return mean_measure(name, credit[chosen], owners, config)
-
-    plots = (
-        _confusion(answers, predicted, similarity.shape[1]),
-        similarity_histogram(
-            "Similarity of choices",
-            ("right", "wrong"),
-            similarity[np.arange(len(answers)), answers],
-            similarity[np.isfinite(similarity)],
-        ),
-    )
-    accuracies = tuple(float(credit[chosen].mean()) for chosen in of_kind.values())
-    bars = (Bars("Accuracy by kind of question", tuple(of_kind), accuracies),) if kinds else ()
+    of_kind = {kind: [i for i, e in enumerate(present) if e.kind == kind] for kind in kinds}
+    measures = list(measure(means({"accuracy": credit}), videos, config))
+    for kind, chosen in of_kind.items():
+        statistics = means({f"accuracy {kind}": credit[chosen]})
+        measures += measure(statistics, [videos[i] for i in chosen], config)
+    bars = Bars("Accuracy by kind of question", tuple(kinds), tuple(m.value for m in measures[1:]))
+    num_choices = similarity.shape[1]
+    counts = np.zeros((num_choices, num_choices), dtype=int)
+    np.add.at(counts, (answers, predicted), 1)
+    exists = np.isfinite(similarity)
     clip = f"first {config.clip_seconds:g} s" if config.clip_seconds else "whole"
     return Outcome(
         protocol="multiple choice by similarity of text and video",
@@ -78,10 +71,7 @@ def evaluate_multiple_choice(
             "re-ranked": "all choices" if config.rerank_top else "off",
             "questions": len(present),
         },
-        measures=(
-            mean_measure("accuracy", credit, videos, config),
-            *(accuracy(f"accuracy {kind}", chosen) for kind, chosen in of_kind.items()),
-        ),
+        measures=tuple(measures),
         baselines=_baselines(present),
         num_examples=len(present),
         num_videos=len(set(videos)),
@@ -97,7 +87,20 @@ def evaluate_multiple_choice(
             }
             for i, (example, choice) in enumerate(zip(present, predicted, strict=True))
         ),
-        plots=(*plots, *bars),
+        plots=(
+            Confusion(
+                "Place of the answer",
+                tuple(f"choice {i + 1}" for i in range(num_choices)),
+                tuple(map(tuple, counts.tolist())),
+            ),
+            similarity_histogram(
+                "Similarity of choices",
+                ("right", "wrong"),
+                similarity[exists],
+                (answers[:, None] == np.arange(num_choices))[exists],
+            ),
+            *([bars] if kinds else []),
+        ),
     )
 
 
@@ -163,10 +166,3 @@ def _baselines(examples: Sequence[MultipleChoiceExample]) -> tuple[Baseline, ...
         Baseline("always the same place", {"accuracy": float(majority)}, "the best one here"),
         Baseline("longest choice", {"accuracy": float(longest)}),
     )
-
-
-def _confusion(answers: IntArray, predicted: IntArray, num_choices: int) -> Confusion:
-    counts = np.zeros((num_choices, num_choices), dtype=int)
-    np.add.at(counts, (answers, predicted), 1)
-    labels = tuple(f"choice {i + 1}" for i in range(num_choices))
-    return Confusion("Place of the answer", labels, tuple(map(tuple, counts.tolist())))
