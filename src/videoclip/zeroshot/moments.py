@@ -11,14 +11,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from videoclip.types import BoolArray, IntArray, RealArray
+from videoclip.types import IntArray, RealArray
 from videoclip.zeroshot.confidence import Confidence
 
 KEPT_SHARE = 0.5
@@ -166,10 +166,75 @@ def merge_windows(videos: Sequence[Windows]) -> list[list[Proposal]]:
     proposals: list[list[Proposal]] = [[] for _ in videos]
     if not videos:
         return proposals
-    remaining = _Remaining.all_of(videos)
-    while len(remaining.owners):
-        remaining = remaining.next_moments(proposals)
+    counts = [len(video.spans) for video in videos]
+    owners = np.repeat(np.arange(len(videos)), counts)  # (S,) of all windows
+    rows = np.concatenate([np.arange(count) for count in counts])
+    spans = np.concatenate([video.spans for video in videos])
+    similarities = np.concatenate([video.similarities for video in videos])
+    weights = np.concatenate([video.weights for video in videos])
+    least = np.array([video.min_similarity for video in videos], dtype=np.float64)
+    left = np.arange(len(owners))  # windows that no moment has used up yet
+    while len(left):
+        # The next moment of each of the P videos that have windows left.
+        is_first = np.diff(owners[left], prepend=-1) > 0
+        firsts, group = np.flatnonzero(is_first), np.cumsum(is_first) - 1
+        videos_left = owners[left[firsts]]
+        left_similarities = similarities[left]
+        best = np.maximum.reduceat(left_similarities, firsts)  # (P,)
+        is_wanted = best >= least[videos_left]
+        if not is_wanted.all():
+            left = left[is_wanted[group]]
+            continue
+        seeds = np.flatnonzero(left_similarities == best[group])
+        seeds = seeds[np.searchsorted(group[seeds], np.arange(len(best)))]  # the first of equals
+        starts, ends = spans[left].T
+        moment_starts, moment_ends, middles = _voted_spans(
+            starts, ends, weights[left], group, firsts, seeds
+        )
+        columns = (moment_starts, moment_ends, middles, best, rows[left[seeds]])
+        for video, *moment in zip(videos_left.tolist(), *(c.tolist() for c in columns)):
+            proposals[video].append(Proposal(*moment))
+        shared = np.minimum(ends, moment_ends[group]) - np.maximum(starts, moment_starts[group])
+        used = shared >= 0.5 * np.minimum(ends - starts, (moment_ends - moment_starts)[group])
+        used[seeds] = True  # whatever the votes, so that the loop ends
+        left = left[~used]
     return proposals
+
+
+def _voted_spans(
+    starts: IntArray,
+    ends: IntArray,
+    weights: RealArray,
+    group: IntArray,
+    firsts: IntArray,
+    seeds: IntArray,
+) -> tuple[IntArray, IntArray, RealArray]:
+    """Return start, end and best position (P,) of the run of well-voted features at each seed.
+
+    Args:
+        starts: (S,) of the windows of P videos.
+        ends: (S,) exclusive.
+        weights: (S,) votes.
+        group: (S,) video of each window, ascending.
+        firsts: (P,) first window of each video.
+        seeds: (P,) seed window of each video.
+    """
+    # All videos are laid out on one line, with a feature without votes after each.
+    lengths = np.maximum.reduceat(ends, firsts) + 1  # (P,)
+    offsets = np.cumsum(lengths) - lengths
+    starts, ends = starts + offsets[group], ends + offsets[group]
+    num = int(lengths.sum())
+    votes = np.cumsum(np.bincount(starts, weights, num) - np.bincount(ends, weights, num))
+    peaks = np.array(
+        [a + votes[a:b].argmax() for a, b in zip(starts[seeds], ends[seeds], strict=True)]
+    )
+    weak = np.flatnonzero(votes < np.repeat(KEPT_SHARE * votes[peaks], lengths))
+    after = np.searchsorted(weak, peaks)
+    run_starts = np.maximum(np.where(after > 0, weak[after - 1] + 1, 0), offsets)
+    borders = np.flatnonzero(np.bincount(np.concatenate((starts, ends))))
+    plateau_ends = borders[np.searchsorted(borders, peaks, side="right")]
+    middles = 0.5 * (peaks + plateau_ends) - offsets
+    return run_starts - offsets, weak[after] - offsets, middles
 
 
 def refine_moment(windows: Windows, moment: Proposal) -> Proposal:
@@ -249,83 +314,3 @@ def _estimator(spans: bytes, num_features: int) -> RealArray:
     system = means.T @ means + SMOOTHNESS * differences.T @ differences
     # The last term keeps the system solvable where no window reaches.
     return np.asarray(np.linalg.solve(system + 1e-6 * np.eye(num_features), means.T))
-
-
-@dataclass(frozen=True)
-class _Remaining:
-    """Windows (S,) that no moment has used up yet, ordered by owner."""
-
-    owners: IntArray
-    rows: IntArray
-    """Rows in the owner's windows."""
-    starts: IntArray
-    ends: IntArray
-    similarities: RealArray
-    weights: RealArray
-    min_similarity: RealArray
-    """Of each owner."""
-
-    @classmethod
-    def all_of(cls, videos: Sequence[Windows]) -> _Remaining:
-        counts = [len(video.spans) for video in videos]
-        starts, ends = np.concatenate([video.spans for video in videos]).T
-        return cls(
-            owners=np.repeat(np.arange(len(videos)), counts),
-            rows=np.concatenate([np.arange(count) for count in counts]),
-            starts=starts,
-            ends=ends,
-            similarities=np.concatenate([video.similarities for video in videos]),
-            weights=np.concatenate([video.weights for video in videos]),
-            min_similarity=np.array([video.min_similarity for video in videos], dtype=np.float64),
-        )
-
-    def next_moments(self, proposals: list[list[Proposal]]) -> _Remaining:
-        """Append the next moment of each owner to its proposals, and return the windows left."""
-        owners, firsts = np.unique(self.owners, return_index=True)
-        counts = np.diff(firsts, append=len(self.owners))
-        best = np.maximum.reduceat(self.similarities, firsts)  # (P,) of P owners
-        is_wanted = best >= self.min_similarity[owners]
-        if not is_wanted.all():
-            return self._only(np.repeat(is_wanted, counts))
-        group = np.repeat(np.arange(len(owners)), counts)  # (S,)
-        seeds = np.flatnonzero(self.similarities == best[group])
-        seeds = seeds[np.searchsorted(group[seeds], np.arange(len(owners)))]  # the first of equals
-        starts, ends, middles = self._voted_spans(group, firsts, seeds)
-        for owner, *moment in zip(
-            owners.tolist(),
-            *(starts.tolist(), ends.tolist(), middles.tolist()),
-            *(self.similarities[seeds].tolist(), self.rows[seeds].tolist()),
-            strict=True,
-        ):
-            proposals[owner].append(Proposal(*moment))
-        shared = np.minimum(self.ends, ends[group]) - np.maximum(self.starts, starts[group])
-        used = shared >= 0.5 * np.minimum(self.ends - self.starts, (ends - starts)[group])
-        used[seeds] = True  # whatever the votes, so that the loop ends
-        return self._only(~used)
-
-    def _only(self, kept: BoolArray) -> _Remaining:
-        per_owner = "min_similarity"
-        columns = {f.name: getattr(self, f.name)[kept] for f in fields(self) if f.name != per_owner}
-        return replace(self, **columns)
-
-    def _voted_spans(
-        self, group: IntArray, firsts: IntArray, seeds: IntArray
-    ) -> tuple[RealArray, RealArray, RealArray]:
-        """Start, end and best position (P,) of the run of well-voted features around each seed."""
-        # All videos are laid out on one line, with a feature without votes after each.
-        lengths = np.maximum.reduceat(self.ends, firsts) + 1  # (P,)
-        offsets = np.cumsum(lengths) - lengths
-        begins, ends = self.starts + offsets[group], self.ends + offsets[group]  # (S,)
-        num = int(lengths.sum())
-        changes = np.bincount(begins, self.weights, num) - np.bincount(ends, self.weights, num)
-        votes = np.cumsum(changes)
-        peaks = np.array(
-            [a + votes[a:b].argmax() for a, b in zip(begins[seeds], ends[seeds], strict=True)]
-        )
-        weak = np.flatnonzero(votes < np.repeat(KEPT_SHARE * votes[peaks], lengths))
-        after = np.searchsorted(weak, peaks)
-        run_starts = np.maximum(np.where(after > 0, weak[after - 1] + 1, 0), offsets)
-        borders = np.flatnonzero(np.bincount(np.concatenate((begins, ends)), minlength=num))
-        plateau_ends = borders[np.searchsorted(borders, peaks, side="right")]
-        middles = 0.5 * (peaks + plateau_ends) - offsets
-        return run_starts - offsets, weak[after] - offsets, middles
