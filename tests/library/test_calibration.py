@@ -27,8 +27,14 @@ def measured(library):
 def measured_again(library):
     """Median and scale of the same queries from all vectors."""
     snapshot = library._snapshot()
-    chunks = [(v.id, snapshot.vectors.read(v.first_row, v.num_windows)) for v in snapshot.videos]
-    fitted = snapshot.calibration.fit(chunks)
+    fitted = snapshot.calibration.fit(
+        [
+            snapshot.calibration.best_z_scores(
+                snapshot.vectors.read(v.first_row, v.num_windows), v.id
+            )
+            for v in snapshot.videos
+        ]
+    )
     return [fitted.median, fitted.scale]
 
 

@@ -19,8 +19,13 @@ def unit(vectors):
     return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
 
 
+def fit(calibration, chunks):
+    """Fit to chunks of vectors, each with the key of its video."""
+    return calibration.fit([calibration.best_z_scores(chunk, owner) for owner, chunk in chunks])
+
+
 def measured(bank, chunks):
-    return Calibration.of_scenes(bank).fit((NO_VIDEO, chunk) for chunk in chunks)
+    return fit(Calibration.of_scenes(bank), [(NO_VIDEO, chunk) for chunk in chunks])
 
 
 @pytest.fixture
@@ -71,7 +76,7 @@ def test_chunks_do_not_matter_and_an_empty_library_has_no_calibration(rng):
 def test_a_sentence_is_related_to_the_video_that_speaks_it(rng):
     first, second = unit(rng.normal(size=(20, 8))), unit(rng.normal(size=(30, 8)))
     bank, owners = unit(rng.normal(size=(9, 8))), np.array([NO_VIDEO] * 5 + [1, 1, 2, 2])
-    calibration = Calibration(bank, owners).fit([(1, first), (2, second)])
+    calibration = fit(Calibration(bank, owners), [(1, first), (2, second)])
 
     def best(i):
         heights = []
@@ -95,7 +100,7 @@ def test_a_sentence_is_related_to_the_video_that_speaks_it(rng):
 
 def test_the_sentences_of_a_single_video_tell_nothing(rng):
     windows, bank = unit(rng.normal(size=(20, 8))), unit(rng.normal(size=(6, 8)))
-    alone = Calibration(bank, np.array([NO_VIDEO] * 4 + [1] * 2)).fit([(1, windows)])
+    alone = fit(Calibration(bank, np.array([NO_VIDEO] * 4 + [1] * 2)), [(1, windows)])
     assert alone.median == measured(bank[:4], [windows]).median
 
 

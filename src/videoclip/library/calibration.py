@@ -75,7 +75,7 @@ def calibrate(
             known[key] = calibration.best_z_scores(rows, video.id)
         best[key] = known[key]
     _write_best(folder / BEST_FILE, calibration.queries, best)
-    fitted = calibration.fit_best(list(best.values()))
+    fitted = calibration.fit(list(best.values()))
     new["background"] = json.dumps([fitted.median, fitted.scale])
     return {key: value for key, value in new.items() if facts.get(key) != value}
 

@@ -18,7 +18,7 @@ the confidence level; they can be fitted to labelled queries.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
@@ -157,15 +157,6 @@ class Calibration:
         """Return a calibration, not yet fitted, with queries (Q, E) that no video speaks."""
         return cls(queries, np.full(len(queries), NO_VIDEO, dtype=np.int64))
 
-    def fit(self, chunks: Iterable[tuple[int, FloatArray]]) -> Calibration:
-        """Return a copy with `median` and `scale` measured on a library.
-
-        Args:
-            chunks: Its vectors, (W, E) at a time so that memory stays bounded, each with the key
-                of their video.
-        """
-        return self.fit_best([self.best_z_scores(vectors, owner) for owner, vectors in chunks])
-
     def best_z_scores(self, vectors: FloatArray, owner: int = NO_VIDEO) -> FloatArray:
         """Return the best z-score (Q,) that each unrelated query reaches at windows of one video.
 
@@ -178,7 +169,7 @@ class Calibration:
         best[unrelated] = _leave_one_out(self.queries[unrelated] @ vectors.T).max(axis=1)
         return best
 
-    def fit_best(self, best_z_scores: Sequence[FloatArray]) -> Calibration:
+    def fit(self, best_z_scores: Sequence[FloatArray]) -> Calibration:
         """Return a copy with `median` and `scale` of what `best_z_scores` gives for each video."""
         lowest = np.full(len(self.queries), -np.inf, dtype=np.float32)
         best = np.maximum.reduce([lowest, *best_z_scores])

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError
-from videoclip.features.decode import VideoInfo, probe
+from videoclip.features.decode import probe
 from videoclip.types import FloatArray
 from videoclip.zeroshot.choices import choice_clips, choice_similarities, choice_texts, softmax
 from videoclip.zeroshot.confidence import (
     MIN_Z_SCORE,
-    NO_VIDEO,
     UNRELATED_QUERIES,
     Calibration,
     Thresholds,
@@ -49,12 +47,12 @@ def segment(
         ConfigError: If there are no labels, or one twice.
         DecodeError: If the video cannot be read.
     """
-    scores = _score(video, _checked(labels, "labels"), embedder)
-    decoded = label_frames(scores.z_scores, threshold, switch_cost)
-    found, spans = label_segments(decoded)
-    runs = zip(found.tolist(), spans.tolist(), strict=True)
-    moments = [scores.moment(label - 1, start, end) for label, (start, end) in runs]
-    return scores.timeline(moments, threshold)
+
+    def decode(z_scores: FloatArray) -> Iterable[tuple[int, int, int]]:
+        found, spans = label_segments(label_frames(z_scores, threshold, switch_cost))
+        return zip((found - 1).tolist(), *spans.T.tolist(), strict=True)
+
+    return _find(video, _checked(labels, "labels"), embedder, threshold, decode)
 
 
 def localize(
@@ -80,11 +78,13 @@ def localize(
         ConfigError: If there are no steps, or one twice.
         DecodeError: If the video cannot be read.
     """
-    scores = _score(video, _checked(steps, "steps"), embedder)
-    gains = scores.z_scores - threshold
-    spans = order_steps(gains, optional=True) if ordered else best_spans(subtract_rivals(gains))
-    moments = [scores.moment(step, *span) for step, span in enumerate(spans) if span]
-    return scores.timeline(moments, threshold)
+
+    def decode(z_scores: FloatArray) -> Iterable[tuple[int, int, int]]:
+        gains = z_scores - threshold
+        spans = order_steps(gains, optional=True) if ordered else best_spans(subtract_rivals(gains))
+        return [(step, *span) for step, span in enumerate(spans) if span]
+
+    return _find(video, _checked(steps, "steps"), embedder, threshold, decode)
 
 
 def answer(
@@ -129,50 +129,6 @@ def answer(
     )
 
 
-@dataclass(frozen=True)
-class _Scores:
-    """The frames of a video compared with texts."""
-
-    path: Path
-    info: VideoInfo
-    texts: tuple[str, ...]
-    similarities: FloatArray
-    """(T, K)."""
-    z_scores: FloatArray
-    """(T, K)."""
-    calibration: Calibration
-    features_per_second: float
-
-    def moment(self, text: int, start: int, end: int) -> Moment:
-        """Return the moment of a text in frames [start, end)."""
-        rate = self.features_per_second
-        best = start + int(self.z_scores[start:end, text].argmax())
-        strength = self.calibration.strength(float(self.z_scores[best, text]))
-        return Moment(
-            path=self.path,
-            start=start / rate,
-            end=min(end / rate, self.info.duration),
-            label=self.texts[text],
-            best=(best + 0.5) / rate,
-            similarity=float(self.similarities[start:end, text].mean()),
-            strength=strength,
-            confidence=Thresholds().level(strength),
-            duration=self.info.duration,
-            frame_rate=self.info.frame_rate,
-        )
-
-    def timeline(self, moments: Sequence[Moment], threshold: float) -> Timeline:
-        """Return the moments in order of time."""
-        return Timeline(
-            path=self.path,
-            duration=self.info.duration,
-            frame_rate=self.info.frame_rate,
-            labels=self.texts,
-            moments=tuple(sorted(moments, key=lambda moment: (moment.start, moment.end))),
-            threshold=threshold,
-        )
-
-
 def _checked(texts: Sequence[str], name: str) -> Sequence[str]:
     if not texts:
         raise ConfigError(f"there are no {name}: give at least one")
@@ -181,19 +137,53 @@ def _checked(texts: Sequence[str], name: str) -> Sequence[str]:
     return texts
 
 
-def _score(video: Path | str, texts: Sequence[str], embedder: Embedder) -> _Scores:
+def _find(
+    video: Path | str,
+    texts: Sequence[str],
+    embedder: Embedder,
+    threshold: float,
+    decode: Callable[[FloatArray], Iterable[tuple[int, int, int]]],
+) -> Timeline:
+    """Return the moments of K texts in a video.
+
+    Args:
+        video: A video file.
+        texts: Labels or steps.
+        embedder: The model.
+        threshold: Least z-score, for the result.
+        decode: From z-scores (T, K) of the frames to spans: text, first frame, end.
+    """
     queries = embedder.embed_text(list(texts))  # (K, E)
     info = probe(video)
     embedded = embedder.embed_video(video)
     calibration = Calibration.of_scenes(embedder.embed_text(UNRELATED_QUERIES))
-    calibration = calibration.fit([(NO_VIDEO, embedded.tokens)])
+    calibration = calibration.fit([calibration.best_z_scores(embedded.tokens)])
     similarities = queries @ embedded.tokens.T  # (K, T)
-    return _Scores(
+    z_scores = calibration.z_scores(embedded.tokens, similarities)
+    rate = embedded.features_per_second
+    moments = []
+    for text, start, end in decode(z_scores.T):
+        best = start + int(z_scores[text, start:end].argmax())
+        strength = calibration.strength(float(z_scores[text, best]))
+        moments.append(
+            Moment(
+                path=Path(video),
+                start=start / rate,
+                end=min(end / rate, info.duration),
+                label=texts[text],
+                best=(best + 0.5) / rate,
+                similarity=float(similarities[text, start:end].mean()),
+                strength=strength,
+                confidence=Thresholds().level(strength),
+                duration=info.duration,
+                frame_rate=info.frame_rate,
+            )
+        )
+    return Timeline(
         path=Path(video),
-        info=info,
-        texts=tuple(texts),
-        similarities=similarities.T,
-        z_scores=calibration.z_scores(embedded.tokens, similarities).T,
-        calibration=calibration,
-        features_per_second=embedded.features_per_second,
+        duration=info.duration,
+        frame_rate=info.frame_rate,
+        labels=tuple(texts),
+        moments=tuple(sorted(moments, key=lambda moment: (moment.start, moment.end))),
+        threshold=threshold,
     )
