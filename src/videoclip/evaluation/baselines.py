@@ -12,6 +12,7 @@ import numpy as np
 from videoclip.evaluation.metrics.moments import CANDIDATE_IOU, NUM_COUNTED, candidate_index
 from videoclip.types import BoolArray, IntArray, RealArray
 from videoclip.zeroshot.moments import DIDEMO_CANDIDATES
+from videoclip.zeroshot.steps import step_mask
 
 Chunks = tuple[int, int]
 """First and last chunk of a moment of DiDeMo, inclusive."""
@@ -76,15 +77,11 @@ def _chance_within(pattern: tuple[int, ...]) -> RealArray:
 
 def random_steps(num_frames: int, num_steps: int, rng: np.random.Generator) -> BoolArray:
     """Give each step one frame, at random but in order: (T, K)."""
-    return _at(np.sort(rng.choice(num_frames, num_steps, replace=False)), num_frames)
+    frames = np.sort(rng.choice(num_frames, num_steps, replace=False))
+    return step_mask([(frame, frame + 1) for frame in frames], num_frames)
 
 
 def even_steps(num_frames: int, num_steps: int) -> BoolArray:
     """Spread the steps evenly over the video: (T, K)."""
-    return _at(((np.arange(num_steps) + 0.5) * num_frames / num_steps).astype(int), num_frames)
-
-
-def _at(frames: IntArray, num_frames: int) -> BoolArray:
-    assignment = np.zeros((num_frames, len(frames)), dtype=bool)
-    assignment[frames, np.arange(len(frames))] = True
-    return assignment
+    frames = ((np.arange(num_steps) + 0.5) * num_frames / num_steps).astype(int)
+    return step_mask([(frame, frame + 1) for frame in frames], num_frames)

@@ -30,7 +30,8 @@ from videoclip.evaluation.outcome import (
     similarity_histogram,
 )
 from videoclip.types import FloatArray, IntArray, OnProgress
-from videoclip.zeroshot.choices import choice_clips, choice_similarities, choice_texts
+from videoclip.zeroshot.choices import choice_similarities, choice_texts
+from videoclip.zeroshot.windows import half_overlapping
 
 
 def evaluate_multiple_choice(
@@ -150,7 +151,7 @@ def _find_clips(
     config: EvaluateConfig,
 ) -> list[Clip]:
     if config.decoding == "product":
-        spans = choice_clips(store.num_features(example.video_id), encoder.max_clip_features)
+        spans = half_overlapping(store.num_features(example.video_id), encoder.max_clip_features)
         return [Clip(example.video_id, *span) for span in spans]
     clip = find_clip(store, example.video_id, None, None, config.clip_seconds)
     assert clip is not None, "a stored video has features"

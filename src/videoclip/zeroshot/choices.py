@@ -17,22 +17,6 @@ def choice_texts(question: str, choices: Sequence[str]) -> list[str]:
     return [f"{question} {choice}".strip() for choice in choices]
 
 
-def choice_clips(num_features: int, max_features: int) -> list[tuple[int, int]]:
-    """Return half-overlapping clips of a video, as long as the model takes.
-
-    A question is mostly about one moment, so that the best clip is more informative than the mean
-    of the whole video.
-
-    Args:
-        num_features: T of the video.
-        max_features: The longest clip the model takes, in features.
-    """
-    length = min(max_features, num_features)
-    last = num_features - length
-    starts = [*range(0, last, max(1, length // 2)), last]
-    return [(start, start + length) for start in starts]
-
-
 def choice_similarities(texts: FloatArray, clips: FloatArray) -> FloatArray:
     """Return (W, C) similarities of clips of one video with the choices of one question.
 
@@ -46,7 +30,7 @@ def choice_similarities(texts: FloatArray, clips: FloatArray) -> FloatArray:
 
 
 def softmax(similarities: RealArray, temperature: float) -> RealArray:
-    """Return (C,) probabilities of choices at the model's temperature."""
+    """Return the probabilities (C, ...) of C choices at a temperature."""
     logits = similarities / temperature
-    shares = np.exp(logits - logits.max())
-    return np.asarray(shares / shares.sum())
+    shares = np.exp(logits - logits.max(axis=0))
+    return np.asarray(shares / shares.sum(axis=0))

@@ -9,7 +9,7 @@ from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError
 from videoclip.features.decode import probe
 from videoclip.types import FloatArray
-from videoclip.zeroshot.choices import choice_clips, choice_similarities, choice_texts, softmax
+from videoclip.zeroshot.choices import choice_similarities, choice_texts, softmax
 from videoclip.zeroshot.confidence import (
     MIN_Z_SCORE,
     UNRELATED_QUERIES,
@@ -20,6 +20,7 @@ from videoclip.zeroshot.labels import SWITCH_COST, label_frames, label_segments
 from videoclip.zeroshot.moments import Moment
 from videoclip.zeroshot.results import Answer, Timeline
 from videoclip.zeroshot.steps import best_spans, order_steps, subtract_rivals
+from videoclip.zeroshot.windows import half_overlapping
 
 
 def segment(
@@ -113,7 +114,7 @@ def answer(
         raise ConfigError("a question needs at least two choices")
     texts = embedder.embed_text(choice_texts(question, choices))  # (C, E)
     embedded = embedder.embed_video(video)
-    clips = choice_clips(len(embedded.features), embedder.config.max_video_tokens)
+    clips = half_overlapping(len(embedded.features), embedder.config.max_video_tokens)
     vectors = embedder.embed_windows(embedded.features, clips)  # (W, E)
     similarities = choice_similarities(texts, vectors).max(axis=0)  # (C,)
     chosen = int(similarities.argmax())

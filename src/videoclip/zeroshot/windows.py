@@ -27,6 +27,19 @@ class WindowConfig:
             raise ConfigError(f"windows.lengths must be positive and ascending, got {self.lengths}")
 
 
+def half_overlapping(num_features: int, length: int) -> list[tuple[int, int]]:
+    """Return the windows of one length, the last of which ends with the video.
+
+    Args:
+        num_features: T of the video, at least 1.
+        length: Of a window, at least 1; a shorter video is one window.
+    """
+    length = min(length, num_features)
+    last = num_features - length
+    starts = [*range(0, last, max(1, length // 2)), last]
+    return [(start, start + length) for start in starts]
+
+
 @lru_cache(maxsize=4096)
 def window_spans(
     num_features: int, features_per_second: float, config: WindowConfig | None = None
@@ -48,12 +61,9 @@ def window_spans(
     spans: list[tuple[int, int]] = []
     for seconds in (config or WindowConfig()).lengths:
         length = max(1, round(seconds * features_per_second))
+        spans += half_overlapping(num_features, length)
         if length >= num_features:
-            spans.append((0, num_features))
             break
-        last = num_features - length
-        starts = [*range(0, last, max(1, length // 2)), last]
-        spans += [(start, start + length) for start in starts]
     windows = np.array(list(dict.fromkeys(spans)), dtype=np.int64)  # (W, 2)
     windows.flags.writeable = False  # the cache shares it between videos
     return windows

@@ -14,9 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.floating]
+from videoclip.types import IntArray, RealArray
+from videoclip.zeroshot.choices import softmax
+
 ROWS_AT_ONCE = 2048
 """Queries compared with all candidates at once, so that memory stays bounded."""
 
@@ -31,17 +32,14 @@ class Ranks:
             itself.
     """
 
-    greater: NDArray[np.int64]
-    ties: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.greater)
+    greater: IntArray
+    ties: IntArray
 
 
 def rank_queries(
-    similarity: FloatArray,
-    query_groups: NDArray[np.int64] | None = None,
-    candidate_groups: NDArray[np.int64] | None = None,
+    similarity: RealArray,
+    query_groups: IntArray | None = None,
+    candidate_groups: IntArray | None = None,
 ) -> Ranks:
     """Return the rank of each query's best right candidate among the wrong ones.
 
@@ -52,7 +50,7 @@ def rank_queries(
         candidate_groups: (M,) groups of the candidates.
     """
     num_queries, num_candidates = similarity.shape
-    rows = np.arange(num_queries) if query_groups is None else np.asarray(query_groups)
+    rows = np.arange(num_queries) if query_groups is None else query_groups
     columns = np.arange(num_candidates) if candidate_groups is None else candidate_groups
     greater = np.empty(num_queries, np.int64)
     ties = np.empty(num_queries, np.int64)
@@ -67,7 +65,7 @@ def rank_queries(
     return Ranks(greater, ties)
 
 
-def recall_at(ranks: Ranks, k: int) -> NDArray[np.float64]:
+def recall_at(ranks: Ranks, k: int) -> RealArray:
     """Return (N,) the probability that each right candidate is among the first k.
 
     Ties are broken at random, in expectation: a model that finds everything equally similar scores
@@ -77,12 +75,12 @@ def recall_at(ranks: Ranks, k: int) -> NDArray[np.float64]:
     return np.clip((k - ranks.greater) / ranks.ties, 0.0, 1.0)
 
 
-def expected_rank(ranks: Ranks) -> NDArray[np.float64]:
+def expected_rank(ranks: Ranks) -> RealArray:
     """Return (N,) ranks from 1, the middle one where there are ties."""
     return ranks.greater + (ranks.ties + 1) / 2
 
 
-def released_rank_entries(ranks: Ranks) -> NDArray[np.int64]:
+def released_rank_entries(ranks: Ranks) -> IntArray:
     """Return every rank, from 0, that a right candidate may have: more than N if there are ties.
 
     Source: the released evaluation, where R@k is the share of entries below k and the median rank
@@ -90,11 +88,10 @@ def released_rank_entries(ranks: Ranks) -> NDArray[np.int64]:
     """
     first = np.repeat(ranks.greater, ranks.ties)
     within = np.arange(ranks.ties.sum()) - np.repeat(np.cumsum(ranks.ties) - ranks.ties, ranks.ties)
-    entries: NDArray[np.int64] = first + within
-    return entries
+    return np.asarray(first + within)
 
 
-def dual_softmax(similarity: FloatArray, temperature: float) -> FloatArray:
+def dual_softmax(similarity: RealArray, temperature: float) -> RealArray:
     """Weight each similarity by a softmax over all queries of its candidate.
 
     It needs the whole test set at once and improves published numbers; off by default.
@@ -103,13 +100,10 @@ def dual_softmax(similarity: FloatArray, temperature: float) -> FloatArray:
         similarity: (N, M), queries by candidates.
         temperature: Divides similarities before the softmax over queries.
     """
-    logits = similarity / temperature
-    share = np.exp(logits - logits.max(axis=0, keepdims=True))
-    weighted: FloatArray = similarity * (share / share.sum(axis=0, keepdims=True))
-    return weighted
+    return similarity * softmax(similarity, temperature)
 
 
-def choice_credit(similarity: FloatArray, answers: NDArray[np.int64]) -> NDArray[np.float64]:
+def choice_credit(similarity: RealArray, answers: IntArray) -> RealArray:
     """Return (N,) 1 where the answer is the most similar choice, 1/n where n choices tie for it.
 
     Args:
@@ -121,10 +115,7 @@ def choice_credit(similarity: FloatArray, answers: NDArray[np.int64]) -> NDArray
     return np.asarray(right / best.sum(axis=1))
 
 
-def released_choice_credit(
-    similarity: FloatArray, answers: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def released_choice_credit(similarity: RealArray, answers: IntArray) -> RealArray:
     """Return (N,) 1 where the answer is the last of the most similar choices, as released."""
     last = similarity.shape[1] - 1 - similarity[:, ::-1].argmax(axis=1)
-    credit: NDArray[np.float64] = (last == answers).astype(np.float64)
-    return credit
+    return np.asarray(last == answers, dtype=np.float64)
