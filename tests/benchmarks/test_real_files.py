@@ -20,7 +20,7 @@ from videoclip.benchmarks import (
     qvhighlights,
     youcook2,
 )
-from videoclip.evaluation.metrics.targets import label_targets
+from videoclip.evaluation.metrics.frames import label_targets
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ import pytest
 from videoclip.benchmarks.examples import Segment
 from videoclip.data import windows
 from videoclip.evaluation.metrics import moments, ranking
-from videoclip.evaluation.metrics.steps import recall_counts
-from videoclip.evaluation.metrics.targets import label_targets, step_targets
+from videoclip.evaluation.metrics.frames import label_targets, recall_counts, step_targets
 from videoclip.zeroshot import labels, steps
 from videoclip.zeroshot.moments import DIDEMO_CANDIDATES, rank_didemo_candidates
 

@@ -18,9 +18,8 @@ from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.evaluation.encoders import EmbedderEncoder
 from videoclip.evaluation.localization import evaluate_steps, step_localizer
+from videoclip.evaluation.metrics.frames import label_targets, recall_counts, step_targets
 from videoclip.evaluation.metrics.moments import span_iou
-from videoclip.evaluation.metrics.steps import recall_counts
-from videoclip.evaluation.metrics.targets import label_targets, step_targets
 from videoclip.evaluation.moment_retrieval import evaluate_moments
 from videoclip.evaluation.segmentation import evaluate_labels, zero_shot_segmenter
 from videoclip.evaluation.videoqa import choice_similarity, evaluate_multiple_choice

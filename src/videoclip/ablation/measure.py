@@ -20,10 +20,13 @@ from videoclip.config import EvaluateConfig
 from videoclip.evaluation.baselines import even_steps
 from videoclip.evaluation.clips import find_clip
 from videoclip.evaluation.encoders import DualEncoder
-from videoclip.evaluation.metrics.labels import segment_counts
+from videoclip.evaluation.metrics.frames import (
+    label_targets,
+    recall_counts,
+    segment_counts,
+    step_targets,
+)
 from videoclip.evaluation.metrics.ranking import rank_queries, recall_at
-from videoclip.evaluation.metrics.steps import recall_counts
-from videoclip.evaluation.metrics.targets import label_targets, step_targets
 from videoclip.features.backbones.motion import APPEARANCE_DIM
 from videoclip.synthetic.annotate import descriptions
 from videoclip.synthetic.narrate import label

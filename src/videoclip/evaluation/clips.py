@@ -10,7 +10,7 @@ import numpy as np
 from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import DataError
 from videoclip.evaluation.encoders import DualEncoder
-from videoclip.evaluation.metrics.targets import frame_span
+from videoclip.evaluation.metrics.frames import frame_span
 from videoclip.evaluation.outcome import Missing
 from videoclip.types import FloatArray, IntArray, OnProgress
 

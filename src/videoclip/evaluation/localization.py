@@ -15,8 +15,7 @@ from videoclip.errors import DataError
 from videoclip.evaluation.baselines import even_steps, random_steps
 from videoclip.evaluation.clips import with_features
 from videoclip.evaluation.encoders import DualEncoder
-from videoclip.evaluation.metrics.steps import recall_counts, task_recall
-from videoclip.evaluation.metrics.targets import step_targets
+from videoclip.evaluation.metrics.frames import recall_counts, step_targets, task_recall
 from videoclip.evaluation.outcome import (
     SHARE_EDGES,
     Bars,

@@ -13,8 +13,12 @@ from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import ConfigError, DataError
 from videoclip.evaluation.clips import with_features
 from videoclip.evaluation.encoders import DualEncoder
-from videoclip.evaluation.metrics.labels import edit_score, segment_counts, segment_f1
-from videoclip.evaluation.metrics.targets import label_targets
+from videoclip.evaluation.metrics.frames import (
+    edit_score,
+    label_targets,
+    segment_counts,
+    segment_f1,
+)
 from videoclip.evaluation.outcome import (
     SHARE_EDGES,
     Baseline,

@@ -18,7 +18,7 @@ from videoclip.data.tokenizer import pad_tokens
 from videoclip.data.windows import sliding_windows
 from videoclip.distributed import World
 from videoclip.embedding import Embedder
-from videoclip.evaluation.metrics.targets import label_targets, step_targets
+from videoclip.evaluation.metrics.frames import label_targets, step_targets
 from videoclip.evaluation.segmentation import BACKGROUND_TEXT
 from videoclip.model.videoclip import VideoCLIP, pad_features
 from videoclip.training.batch import Batch

@@ -1,4 +1,4 @@
-"""Segmental measures against naive loops."""
+"""Targets and measures of frames: by hand, and segmental measures against naive loops."""
 
 import itertools
 
@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videoclip.evaluation.metrics import labels
+from videoclip.benchmarks.examples import Segment
+from videoclip.evaluation.metrics import frames
 
 SEQUENCES = st.lists(st.integers(0, 3), max_size=14).map(lambda x: np.array(x, dtype=np.int64))
 
@@ -49,7 +50,7 @@ def naive_counts(predicted, true, min_iou):
 @given(SEQUENCES, SEQUENCES, st.sampled_from([0.1, 0.25, 0.5]))
 def test_segment_counts(predicted, true, min_iou):
     expected = naive_counts(naive_segments(predicted), naive_segments(true), min_iou)
-    assert labels.segment_counts(predicted, true, min_iou) == expected
+    assert frames.segment_counts(predicted, true, min_iou) == expected
 
 
 @settings(deadline=None, max_examples=25)
@@ -57,9 +58,37 @@ def test_segment_counts(predicted, true, min_iou):
 def test_edit_score(predicted, true):
     a, b = ([label for label, _, _ in naive_segments(s)] for s in (predicted, true))
     expected = 1 - naive_edit(a, b) / max(len(a), len(b)) if a or b else 1.0
-    assert labels.edit_score(predicted, true) == pytest.approx(expected)
+    assert frames.edit_score(predicted, true) == pytest.approx(expected)
 
 
 def test_f1():
-    assert labels.segment_f1(3, 1, 2) == pytest.approx(2 * 0.75 * 0.6 / (0.75 + 0.6))
-    assert labels.segment_f1(0, 0, 4) == 0.0
+    assert frames.segment_f1(3, 1, 2) == pytest.approx(2 * 0.75 * 0.6 / (0.75 + 0.6))
+    assert frames.segment_f1(0, 0, 4) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "rate", "expected"),
+    [(2.3, 5.9, 1, (2, 6)), (2.3, 5.9, 2, (4, 12)), (9, 99, 1, (9, 10)), (50, 60, 1, (10, 10))],
+)
+def test_a_span_covers_every_frame_it_touches(start, end, rate, expected):
+    assert frames.frame_span(start, end, 10 * rate, rate) == expected
+
+
+def test_later_segments_overwrite_labels_but_steps_may_share_a_frame():
+    segments = [Segment(0.5, 3, 1), Segment(2, 4, 2), Segment(50, 60, 2)]
+    assert frames.label_targets(segments, 6).tolist() == [1, 1, 2, 2, 0, 0]
+    steps = [Segment(s.start, s.end, s.label - 1) for s in segments]
+    happens = frames.step_targets(steps, 6, 2)
+    assert happens[2].tolist() == [True, True]
+    assert happens.sum(axis=0).tolist() == [3, 2]
+
+
+def test_recall_counts_steps_not_frames():
+    predicted = np.eye(3, dtype=bool)
+    true = np.array([[1, 0, 0], [1, 0, 1], [0, 0, 0]], dtype=bool)
+    assert frames.recall_counts(predicted, true) == (1, 2)
+
+
+def test_recall_is_pooled_by_task():
+    counts = np.array([[1, 4], [3, 4], [1, 1], [0, 0]])
+    assert frames.task_recall(counts, np.array([0, 0, 2, 3])) == pytest.approx((4 / 8 + 1) / 2)
