@@ -35,6 +35,9 @@ class Ranks:
     greater: IntArray
     ties: IntArray
 
+    def __len__(self) -> int:
+        return len(self.greater)
+
 
 def rank_queries(
     similarity: RealArray,
