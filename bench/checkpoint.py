@@ -25,7 +25,7 @@ from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import paper
 from videoclip.training.optim import build_optimizer
 from videoclip.training.run_folder import Position, RunFolder, read_checkpoint, write_checkpoint
-from videoclip.weights.starter_files import text_folder
+from videoclip.weights.files import text_folder
 
 RESULTS = Path(__file__).resolve().parent / "results"
 

@@ -36,7 +36,7 @@ from videoclip.evaluation import evaluate
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import RECIPES
 from videoclip.training.performance import forward_flops
-from videoclip.weights.starter_files import text_folder
+from videoclip.weights.files import text_folder
 
 RESULTS = Path(__file__).resolve().parent / "results" / "evaluate.json"
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "annotations" / "files"
