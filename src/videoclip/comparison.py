@@ -115,7 +115,7 @@ def compare(runs: Sequence[Path | str | RunResult | Result]) -> RunComparison:
         ConfigError: If there are fewer than two.
         DataError: If a path is neither a run folder nor such a file.
     """
-    if len(runs) < 2:
+    if isinstance(runs, str) or len(runs) < 2:
         raise ConfigError("name at least two runs or results to compare")
     return RunComparison(tuple(map(_read, runs)))
 

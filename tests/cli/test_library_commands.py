@@ -11,6 +11,7 @@ from tests.library.colours import ColourEmbedder, write_video
 from tests.make_video import write_video as make_video
 from videoclip.cli import main
 from videoclip.embedding import Embedder
+from videoclip.library.library import model_of
 
 
 @pytest.fixture
@@ -49,6 +50,9 @@ def test_index_says_what_it_did(folder, run):
     assert "not indexed: " in err and "broken.mp4: not a video" in err
     status, _, err = run("index", "v", "--library", "L", "--model", "other")
     assert status == 1 and "--model other --rebuild" in err and err.count("\n") == 1
+    (folder / "model").mkdir()
+    run("index", "v", "--library", "L2", "--workers", 0, "--model", "model")
+    assert model_of("L2") == str(folder / "model")
 
 
 def test_search_prints_a_table_json_csv_or_paths(indexed, run):

@@ -43,7 +43,7 @@ def test_probabilities_are_at_the_temperature_of_the_model_not_of_its_settings(v
 
 
 @pytest.mark.parametrize("ask", [segment, localize])
-@pytest.mark.parametrize("texts", [[], ["red", "red"]])
+@pytest.mark.parametrize("texts", [[], ["red", "red"], "red"])
 def test_texts_that_cannot_be_told_apart_are_refused(ask, texts, videos, embedder):
     with pytest.raises(ConfigError):
         ask(videos / "a.mp4", texts, embedder)

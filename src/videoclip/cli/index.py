@@ -54,6 +54,8 @@ class Index:
         known = model_of(self.library) if is_library(self.library) else ""
         model = self.model or known or "starter"
         embedder = Embedder.from_pretrained(model, self.device)
+        if Path(model).is_dir():  # so that a search from another folder finds it
+            model = str(Path(model).resolve())
         features = FeatureStore.open(self.features) if self.features else None
         with VideoLibrary(
             self.library, embedder, model=model, rebuild=self.rebuild, store=self.store

@@ -131,8 +131,8 @@ def answer(
 
 
 def _checked(texts: Sequence[str], name: str) -> Sequence[str]:
-    if not texts:
-        raise ConfigError(f"there are no {name}: give at least one")
+    if isinstance(texts, str) or not texts:
+        raise ConfigError(f"{name} must be a list of texts, at least one, not {texts!r}")
     if repeated := [text for text in texts if list(texts).count(text) > 1]:
         raise ConfigError(f"'{repeated[0]}' occurs twice in the {name}: give each text once")
     return texts
