@@ -134,7 +134,7 @@ def main() -> None:
         "dim": arguments.dim,
         "threads": torch.get_num_threads(),
         "milliseconds": {name: round(value, 1) for name, value in times.items()},
-        "first query, int8 copy included": round(first, 1),
+        "first query": round(first, 1),
         "one query / reading once": round(one / times["reading once"], 2),
         "filtered / one query": round(times["filtered"] / one, 2),
         "32 queries / one query": round(times["32 queries"] / one, 2),
