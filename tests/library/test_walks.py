@@ -1,5 +1,6 @@
 """A query passes few files on its way to moments, and a video on its way to stored vectors."""
 
+import gc
 import importlib.util
 import sys
 import threading
@@ -36,11 +37,14 @@ def files():
             found.setdefault(path.removeprefix(PACKAGE))
 
     def start():
+        gc.collect()  # finalizers of other tests' objects are not on the way
+        gc.disable()
         threading.setprofile(profile)
         sys.setprofile(profile)
         return found
 
     yield start
+    gc.enable()
     sys.setprofile(None)
     threading.setprofile(None)
 

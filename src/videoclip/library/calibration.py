@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import threading
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,13 +30,15 @@ NUM_SENTENCES = 48
 REMOVED = -2
 """Owner of a sentence whose video was removed; no video has this key."""
 BEST_FILE = "calibration.npz"
+_LOADING = threading.Lock()
+"""Held while NumPy parses the header of a file: CPython 3.11 fails if two threads do so at once."""
 
 
 def load_calibration(
     folder: Path, facts: Mapping[str, str], videos: Sequence[IndexedVideo]
 ) -> Calibration:
     """Read a library's calibration as it was last measured, from facts of its catalogue."""
-    scenes = Calibration.of_scenes(np.load(folder / facts["unrelated"]))
+    scenes = Calibration.of_scenes(_read_scenes(folder / facts["unrelated"]))
     queries, owners = scenes.queries, scenes.owners
     spoken = json.loads(facts.get("spoken", "{}"))
     if spoken.get("fingerprint") == facts["fingerprint"]:  # else of another model
@@ -110,6 +113,11 @@ def _sentences(
     )
 
 
+def _read_scenes(path: Path) -> FloatArray:
+    with _LOADING:
+        return np.asarray(np.load(path))
+
+
 def _key(video: IndexedVideo, calibration: Calibration) -> bytes:
     """Identify a video as it was embedded, and the sentences that are spoken in it."""
     own = np.flatnonzero(calibration.owners == video.id).tolist()
@@ -120,7 +128,7 @@ def _key(video: IndexedVideo, calibration: Calibration) -> bytes:
 def _read_best(path: Path, queries: FloatArray) -> dict[bytes, FloatArray]:
     """Read the best z-scores (Q,) by video; none if they are of other queries or damaged."""
     try:
-        with np.load(path) as file:
+        with _LOADING, np.load(path) as file:
             if np.array_equal(file["queries"], queries):
                 return dict(zip(file["keys"].tolist(), file["best"], strict=True))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
