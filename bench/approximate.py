@@ -31,12 +31,11 @@ from search import video_of
 
 from videoclip.data.feature_store import FeatureStore
 from videoclip.data.subtitles import read_subtitles
-from videoclip.embedding import Embedder
+from videoclip.embedding import Embedder, window_spans
 from videoclip.library.library import VideoLibrary
 from videoclip.library.search import SearchOptions
 from videoclip.library.vectors import MatrixStore
 from videoclip.zeroshot.confidence import UNRELATED_QUERIES
-from videoclip.zeroshot.windows import window_spans
 
 RESULTS = Path(__file__).parent / "results"
 SECONDS_PER_FILM = 120

@@ -32,7 +32,7 @@ import numpy as np
 
 from videoclip.benchmarks.table import read_table
 from videoclip.data.feature_store import FeatureStore
-from videoclip.embedding import Embedder
+from videoclip.embedding import Embedder, window_spans
 from videoclip.evaluation.metrics.intervals import bootstrap_interval
 from videoclip.evaluation.metrics.moments import span_iou
 from videoclip.zeroshot.confidence import MIN_Z_SCORE, UNRELATED_QUERIES, Calibration
@@ -44,7 +44,6 @@ from videoclip.zeroshot.moments import (
     vote_weights,
 )
 from videoclip.zeroshot.steps import best_spans, order_steps, subtract_rivals
-from videoclip.zeroshot.windows import window_spans
 
 RESULTS = Path(__file__).parent / "results" / "moments.json"
 IOUS = (0.3, 0.5, 0.7)
@@ -57,7 +56,7 @@ def find_spans(
     """Return the span each rule finds in a video for each query (N, E), in seconds."""
     rate = embedder.config.features_per_second
     windows = window_spans(len(features), rate)  # (W, 2)
-    vectors = embedder.embed_windows(features, [tuple(span) for span in windows.tolist()])
+    vectors = embedder.embed_windows(features, windows)
     frames = embedder.embed_windows(features, [(i, i + 1) for i in range(len(features))])
     sums = np.concatenate((np.zeros((1, frames.shape[1])), np.cumsum(frames, axis=0)))
     means = sums[windows[:, 1]] - sums[windows[:, 0]]

@@ -24,10 +24,10 @@ import numpy as np
 import torch
 
 from videoclip.config import ModelConfig
+from videoclip.embedding import window_spans
 from videoclip.library.catalog import IndexedVideo
 from videoclip.library.library import VideoLibrary
 from videoclip.library.search import SearchOptions
-from videoclip.zeroshot.windows import window_spans
 
 RESULTS = Path(__file__).parent / "results" / "search.json"
 SECONDS_PER_VIDEO = 120

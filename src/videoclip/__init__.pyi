@@ -27,6 +27,7 @@ from videoclip.distributed import World as World
 from videoclip.embedding import Embedder as Embedder
 from videoclip.embedding import EmbedVideosError as EmbedVideosError
 from videoclip.embedding import VideoEmbedding as VideoEmbedding
+from videoclip.embedding import WindowConfig as WindowConfig
 from videoclip.errors import VideoCLIPError as VideoCLIPError
 from videoclip.evaluation import evaluate as evaluate
 from videoclip.evaluation.encoders import DualEncoder as DualEncoder
@@ -64,6 +65,5 @@ from videoclip.zeroshot.results import Timeline as Timeline
 from videoclip.zeroshot.video import answer as answer
 from videoclip.zeroshot.video import localize as localize
 from videoclip.zeroshot.video import segment as segment
-from videoclip.zeroshot.windows import WindowConfig as WindowConfig
 
 __version__: str

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from videoclip.embedding import window_spans
 from videoclip.zeroshot.moments import (
     DIDEMO_CANDIDATES,
     FLAT,
@@ -17,7 +18,6 @@ from videoclip.zeroshot.moments import (
     refine_moment,
     vote_weights,
 )
-from videoclip.zeroshot.windows import window_spans
 
 
 def naive_merge(spans, similarities, weights):

@@ -11,7 +11,7 @@ from videoclip.data.feature_store import FeatureSpec
 from videoclip.embedding import Embedder, check_features
 from videoclip.errors import ConfigError, IndexMismatchError
 from videoclip.features.backbones import Backbone, load_backbone
-from videoclip.types import FloatArray, RealArray
+from videoclip.types import FloatArray, IntArray, RealArray
 from videoclip.zeroshot.rerank import PairScorer
 
 
@@ -49,7 +49,9 @@ class DualEncoder(Protocol):
         """Embed N texts: (N, E)."""
         ...
 
-    def embed_windows(self, features: RealArray, spans: Sequence[tuple[int, int]]) -> FloatArray:
+    def embed_windows(
+        self, features: RealArray, spans: Sequence[tuple[int, int]] | IntArray
+    ) -> FloatArray:
         """Embed W windows of features (T, D), each by itself: (W, E)."""
         ...
 
@@ -152,7 +154,9 @@ class FrameEncoder(DualEncoder):
         """Embed texts with the backbone's text encoder."""
         return _unit(self._texts.embed_text(list(texts)))
 
-    def embed_windows(self, features: RealArray, spans: Sequence[tuple[int, int]]) -> FloatArray:
+    def embed_windows(
+        self, features: RealArray, spans: Sequence[tuple[int, int]] | IntArray
+    ) -> FloatArray:
         """Average the unit features of each window."""
         unit = _unit(features)
         return _unit(np.stack([unit[start:stop].mean(axis=0) for start, stop in spans]))

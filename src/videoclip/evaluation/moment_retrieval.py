@@ -11,6 +11,7 @@ import numpy as np
 from videoclip.benchmarks.examples import MomentExample
 from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
+from videoclip.embedding import WindowConfig, window_spans
 from videoclip.errors import DataError
 from videoclip.evaluation.baselines import frequency_ranking, random_moments
 from videoclip.evaluation.clips import embed_texts, with_features
@@ -36,7 +37,6 @@ from videoclip.zeroshot.moments import (
     refine_moment,
     vote_weights,
 )
-from videoclip.zeroshot.windows import WindowConfig, window_spans
 
 DIDEMO_SECONDS = 32
 MAX_PROPOSALS = 10
@@ -164,7 +164,7 @@ def evaluate_moments(
     def propose(video_id: str, text: FloatArray) -> list[RealArray]:
         features = store.read(video_id)
         spans = window_spans(len(features), rate)
-        vectors = encoder.embed_windows(features, [(a, b) for a, b in spans.tolist()])  # (W, E)
+        vectors = encoder.embed_windows(features, spans)  # (W, E)
         rows = text @ vectors.T
         windows = [Windows(spans, row, vote_weights(row)) for row in rows]
         pairs = zip(windows, merge_windows(windows), strict=True)

@@ -11,6 +11,7 @@ import torch
 from videoclip.benchmarks.examples import MultipleChoiceExample
 from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
+from videoclip.embedding import half_overlapping
 from videoclip.evaluation.clips import (
     Clip,
     embed_clips,
@@ -31,7 +32,6 @@ from videoclip.evaluation.outcome import (
 )
 from videoclip.types import FloatArray, IntArray, OnProgress
 from videoclip.zeroshot.choices import choice_similarities, choice_texts
-from videoclip.zeroshot.windows import half_overlapping
 
 
 def evaluate_multiple_choice(

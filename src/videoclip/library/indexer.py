@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from videoclip.data.captions import Cue
 from videoclip.data.feature_store import FeatureStore
 from videoclip.data.subtitles import pair_subtitles, read_subtitles
-from videoclip.embedding import Embedder
+from videoclip.embedding import Embedder, WindowConfig, window_spans
 from videoclip.errors import DataError, DecodeError, VideoCLIPError
 from videoclip.features.backbones import Backbone
 from videoclip.features.decode import VideoInfo, probe
@@ -38,7 +38,6 @@ from videoclip.features.workers import Computed, Failed
 from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.library.metadata import Values, metadata_of
 from videoclip.types import OnProgress, RealArray
-from videoclip.zeroshot.windows import WindowConfig, window_spans
 
 SAMPLED_BYTES = 1 << 20
 """Read at each end of a file for its quick content hash."""
@@ -284,7 +283,7 @@ class Indexer:
         """Embed the windows of a video and commit it."""
         file, rate = self._files[path], self.embedder.config.features_per_second
         spans = window_spans(len(features), rate, self.windows)
-        vectors = self.embedder.embed_windows(features, [tuple(span) for span in spans.tolist()])
+        vectors = self.embedder.embed_windows(features, spans)
         with self.lock:
             first_row = self.catalog.vectors().append(vectors)  # on the disk before the commit
             narration_path, narration_mtime_ns, cues = self._narration(path)

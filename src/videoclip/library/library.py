@@ -24,7 +24,7 @@ from filelock import FileLock
 
 from videoclip.config import from_dict, to_dict
 from videoclip.data.feature_store import FeatureStore
-from videoclip.embedding import Embedder, check_features
+from videoclip.embedding import Embedder, WindowConfig, check_features
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
 from videoclip.features.backbones import Backbone
 from videoclip.features.extract import features_of
@@ -39,7 +39,6 @@ from videoclip.types import FloatArray, OnProgress, RealArray
 from videoclip.zeroshot.confidence import UNRELATED_QUERIES, Thresholds
 from videoclip.zeroshot.moments import Moment
 from videoclip.zeroshot.rerank import PairScorer
-from videoclip.zeroshot.windows import WindowConfig
 
 COMPACT_FROM = 10_000
 """Vectors of no video that are kept, or as many as there are vectors of videos if that is more."""

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from videoclip.embedding import WindowConfig, window_spans
 from videoclip.errors import ConfigError
 from videoclip.library.catalog import Catalog, IndexedVideo, NarrationHit, VectorStore
 from videoclip.library.filters import Condition
@@ -23,7 +24,6 @@ from videoclip.zeroshot.moments import (
     refine_moment,
     vote_weights,
 )
-from videoclip.zeroshot.windows import WindowConfig, window_spans
 
 HITS_PER_MOMENT = (6, 48)
 """Windows fetched per moment. A moment uses up about six overlapping windows of four lengths; the

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from videoclip.embedding import Embedder
+from videoclip.embedding import Embedder, half_overlapping
 from videoclip.errors import ConfigError
 from videoclip.features.decode import probe
 from videoclip.types import FloatArray
@@ -20,7 +20,6 @@ from videoclip.zeroshot.labels import SWITCH_COST, label_frames, label_segments
 from videoclip.zeroshot.moments import Moment
 from videoclip.zeroshot.results import Answer, Timeline
 from videoclip.zeroshot.steps import best_spans, order_steps, subtract_rivals
-from videoclip.zeroshot.windows import half_overlapping
 
 
 def segment(
