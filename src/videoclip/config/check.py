@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, TypeAlias, TypeVar, get_type_hints
 
 from videoclip.errors import ConfigError
+
+NumberT = TypeVar("NumberT", int, float)
+POSITIVE, NOT_NEGATIVE = "must be positive", "must not be negative"
+Positive: TypeAlias = Annotated[NumberT, POSITIVE]
+NotNegative: TypeAlias = Annotated[NumberT, NOT_NEGATIVE]
 
 
 def require(condition: bool, message: str) -> None:
@@ -13,18 +18,14 @@ def require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-def check_numbers(
-    config: Any, prefix: str = "", *, positive: str = "", not_negative: str = ""
-) -> None:
-    """Raise a `ConfigError` unless the named settings are above 0, or at least 0.
+def check_numbers(config: Any, prefix: str = "") -> None:
+    """Raise a `ConfigError` unless every number is in the range that its annotation names.
 
     Args:
-        config: What has these attributes.
+        config: A dataclass.
         prefix: Stands before names in messages, such as "optim.".
-        positive: Names of settings, separated by spaces.
-        not_negative: Likewise.
     """
-    for name in positive.split():
-        require(getattr(config, name) > 0, f"{prefix}{name} must be positive")
-    for name in not_negative.split():
-        require(getattr(config, name) >= 0, f"{prefix}{name} must not be negative")
+    for name, hint in get_type_hints(type(config), include_extras=True).items():
+        rules, value = getattr(hint, "__metadata__", ()), getattr(config, name)
+        require(POSITIVE not in rules or value > 0, f"{prefix}{name} {POSITIVE}")
+        require(NOT_NEGATIVE not in rules or value >= 0, f"{prefix}{name} {NOT_NEGATIVE}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from videoclip.config.check import check_numbers, require
+from videoclip.config.check import NotNegative, Positive, check_numbers, require
 
 NUM_HEADS = {768: 12, 1024: 16}
 """Attention heads of bert-base and bert-large, by width."""
@@ -20,9 +20,9 @@ class ModelConfig:
     Source: paper, sections 3.1 and 5.3; the special ids are those of bert-base-uncased.
     """
 
-    feature_dim: int = 512
+    feature_dim: Positive[int] = 512
     """Width D of one frozen feature."""
-    features_per_second: float = 1.0
+    features_per_second: Positive[float] = 1.0
     """Feature vectors per second of video."""
     backbone: str = "s3d"
     """Name of the frozen backbone the features must come from, as `load_backbone` takes it."""
@@ -32,15 +32,15 @@ class ModelConfig:
     normalized_features: bool = True
     """Whether features are L2-normalised before they reach the model."""
 
-    hidden_size: int = 768
+    hidden_size: Positive[int] = 768
     """Width H of both towers, and of the embedding: E = H."""
-    num_video_layers: int = 6
+    num_video_layers: Positive[int] = 6
     """Layers of the video tower."""
-    num_text_layers: int = 12
+    num_text_layers: Positive[int] = 12
     """Layers of the text tower."""
-    num_heads: int = 12
+    num_heads: Positive[int] = 12
     """Attention heads of each layer."""
-    intermediate_size: int = 3072
+    intermediate_size: Positive[int] = 3072
     """Width of the feed-forward layers."""
     dropout: float = 0.1
     """Share of activations that are dropped in training."""
@@ -48,17 +48,17 @@ class ModelConfig:
     """Use one encoder for both modalities, of `num_text_layers` layers (paper's ablation)."""
     num_bridge_classes: int = 0
     """Classes of the starter's bridge from image classes to text space; 0: no bridge."""
-    bridge_temperature: float = 2.0
+    bridge_temperature: Positive[float] = 2.0
     """Temperature of the bridge's softmax over class logits: 1 as classifiers are trained; 2 gives
     less likely classes more weight."""
 
-    num_cross_layers: int = 0
+    num_cross_layers: NotNegative[int] = 0
     """Layers of the cross-modal re-ranker; 0: no re-ranker."""
     classes: tuple[str, ...] = ()
     """Names of the classes of a linear head over seconds, from class 1; class 0 is background.
     Empty: no head."""
 
-    vocab_size: int = 30522
+    vocab_size: Positive[int] = 30522
     """Word pieces in the vocabulary."""
     max_positions: int = 512
     """Positions of the embedding tables: the longest sequence with special tokens."""
@@ -68,9 +68,9 @@ class ModelConfig:
     """Id of [CLS] in the vocabulary."""
     sep_id: int = 102
     """Id of [SEP] in the vocabulary."""
-    max_video_tokens: int = 32
+    max_video_tokens: Positive[int] = 32
     """Longest video clip, in features."""
-    max_text_tokens: int = 61
+    max_text_tokens: Positive[int] = 61
     """Longest text clip, in word pieces, without special tokens."""
 
     pooling: Literal["mean", "cls", "plain_mean"] = "mean"
@@ -78,7 +78,7 @@ class ModelConfig:
     `plain_mean`: every real position with both special ones."""
     normalize: bool = False
     """L2-normalise embeddings, so that similarity is a cosine."""
-    temperature: float = 1.0
+    temperature: Positive[float] = 1.0
     """Similarities are divided by it before the softmax."""
     learn_temperature: bool = False
     """Train the temperature."""
@@ -86,14 +86,7 @@ class ModelConfig:
     """A learned constant added to the logits, for the sigmoid loss."""
 
     def __post_init__(self) -> None:
-        check_numbers(
-            self,
-            "model.",
-            positive="feature_dim features_per_second hidden_size num_video_layers num_text_layers "
-            "num_heads intermediate_size bridge_temperature vocab_size max_video_tokens "
-            "max_text_tokens temperature",
-            not_negative="num_cross_layers",
-        )
+        check_numbers(self, "model.")
         require(
             self.hidden_size % self.num_heads == 0,
             f"model.hidden_size ({self.hidden_size}) must be a multiple of "

@@ -8,7 +8,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from videoclip.config.check import check_numbers, require
+from videoclip.config.check import NotNegative, Positive, check_numbers, require
 from videoclip.config.evaluation import EvaluateConfig
 from videoclip.config.model import ModelConfig
 
@@ -33,7 +33,7 @@ class ClipConfig:
     strategy: Literal["overlapped", "aligned", "start", "mil_nce"] = "overlapped"
     """`overlapped`: the method; `aligned`: the narration's own span; `start`: from the first cue;
     `mil_nce`: a short clip with several candidate cues."""
-    clips_per_video: int = 16
+    clips_per_video: Positive[int] = 16
     """Clip pairs drawn from a video each time it is visited."""
     min_text_tokens: int = 8
     """Shortest target length of a text clip."""
@@ -52,7 +52,7 @@ class ClipConfig:
     """Keep a pair only if the overlap ratio of its two spans reaches this; 0: keep all."""
     max_iou_tries: int = 20
     """Draws after which the best pair so far is kept although it misses `min_iou`."""
-    num_candidates: int = 4
+    num_candidates: Positive[int] = 4
     """Candidate cues of a `mil_nce` clip."""
     mil_nce_min_seconds: float = 5.0
     """A `mil_nce` window is widened to this."""
@@ -60,7 +60,7 @@ class ClipConfig:
     """Length of a `mil_nce` video clip before rounding down to features."""
 
     def __post_init__(self) -> None:
-        check_numbers(self, "clips.", positive="clips_per_video num_candidates")
+        check_numbers(self, "clips.")
         require(
             0 < self.min_text_tokens <= self.max_text_tokens,
             "clips.min_text_tokens must be in [1, clips.max_text_tokens]",
@@ -79,7 +79,7 @@ class PlanConfig:
     kind: Literal["consecutive", "shuffled", "retrieval", "mined"] = "retrieval"
     """`retrieval`: similar videos share a batch (the method); `mined`: similar videos, but not the
     most similar ones, which are likely false negatives."""
-    videos_per_batch: int = 32
+    videos_per_batch: Positive[int] = 32
     """Videos in a batch of one process."""
     num_neighbours: int = 64
     """`retrieval`: nearest videos a batch is sampled from (2k in the paper; k is its "retrieve k"
@@ -88,24 +88,19 @@ class PlanConfig:
     """Epoch, from 1, of the first `retrieval` or `mined` plan; earlier epochs are shuffled."""
     vector_strategy: Literal["overlapped", "aligned", "start"] = "aligned"
     """How the clip pairs are drawn whose mean embedding represents a video."""
-    clips_per_vector: int = 16
+    clips_per_vector: Positive[int] = 16
     """Clip pairs averaged into the vector of a video."""
     teacher: str | None = None
     """Model folder, hub id or "starter" whose embeddings define similarity, computed once; by
     default the model being trained, before every epoch."""
-    drop_nearest: int = 0
+    drop_nearest: NotNegative[int] = 0
     """`mined`: nearest neighbours left out of a batch as likely false negatives."""
     max_similarity: float = 1.0
     """`mined`: videos whose vectors have a higher cosine similarity never share a batch; 1: no
     limit."""
 
     def __post_init__(self) -> None:
-        check_numbers(
-            self,
-            "plan.",
-            positive="videos_per_batch clips_per_vector",
-            not_negative="drop_nearest",
-        )
+        check_numbers(self, "plan.")
         require(
             self.kind != "retrieval" or self.num_neighbours >= self.videos_per_batch,
             "plan.num_neighbours must be at least plan.videos_per_batch",
@@ -130,11 +125,11 @@ class LossConfig:
     soft_target_share: float = 0.0
     """Share of the target spread over likely false negatives (Sinkhorn); 0: one-hot targets."""
 
-    num_hard_negatives: int = 8
+    num_hard_negatives: Positive[int] = 8
     """Negatives per text for the re-ranker, where the model has one."""
     hard_similarity: float = 0.5
     """Cosine similarity between videos from which a negative counts as hard for the re-ranker."""
-    reranking_temperature: float = 0.07
+    reranking_temperature: Positive[float] = 0.07
     """Temperature of the re-ranker's softmax."""
 
     def __post_init__(self) -> None:
@@ -147,7 +142,7 @@ class LossConfig:
             "loss.soft_target_share needs a softmax over a local batch: loss.negatives 'local' "
             f"and loss.kind 'infonce', 'text_to_video' or 'video_to_text', not {self.kind!r}",
         )
-        check_numbers(self, "loss.", positive="num_hard_negatives reranking_temperature")
+        check_numbers(self, "loss.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,30 +151,25 @@ class OptimConfig:
 
     optimizer: Literal["adamw", "fairseq_adam"] = "fairseq_adam"
     """`fairseq_adam` adds epsilon to sqrt(v) before the bias correction, as the release does."""
-    lr: float = 5e-5
+    lr: Positive[float] = 5e-5
     """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.98)
     """Decay rates of Adam's two moving averages."""
-    eps: float = 1e-8
+    eps: Positive[float] = 1e-8
     """Adam's epsilon."""
-    weight_decay: float = 0.0
+    weight_decay: NotNegative[float] = 0.0
     """Decoupled weight decay."""
-    clip_norm: float = 2.0
+    clip_norm: NotNegative[float] = 2.0
     """Largest norm of the gradient over all parameters; 0: no clipping."""
     schedule: Literal["polynomial", "cosine", "constant"] = "polynomial"
     """After the warm-up: polynomial of power 1 or half a cosine down to 0 at `total_updates`."""
-    warmup_updates: int = 1000
+    warmup_updates: NotNegative[int] = 1000
     """Linear warm-up; the very first update has learning rate 0, as released."""
-    total_updates: int = 1_000_000
+    total_updates: NotNegative[int] = 1_000_000
     """Horizon of the schedule; 0: the length of the run."""
 
     def __post_init__(self) -> None:
-        check_numbers(
-            self,
-            "optim.",
-            positive="lr eps",
-            not_negative="weight_decay clip_norm warmup_updates total_updates",
-        )
+        check_numbers(self, "optim.")
         require(all(0 <= b < 1 for b in self.betas), "optim.betas must be in [0, 1)")
 
 
@@ -190,7 +180,7 @@ class RunConfig:
     name: str = "paper"
     """Name of the recipe, for logs and reports."""
     optim: OptimConfig = field(default_factory=OptimConfig)
-    epochs: int = 25
+    epochs: Positive[int] = 25
     """Passes over the training videos."""
     seed: int = 1
     """Seed of every random choice."""
@@ -201,25 +191,21 @@ class RunConfig:
     compile: Literal["auto", "on", "off"] = "auto"
     """`torch.compile` for the towers. `auto`: on a GPU, if it is measured to be faster; never on a
     CPU, which has kernels of our own and would need a C++ compiler."""
-    accumulate_batches: int = 1
+    accumulate_batches: Positive[int] = 1
     """Batches whose gradients are averaged into one update; each has its own negatives."""
-    chunk_pairs: int = 0
+    chunk_pairs: NotNegative[int] = 0
     """Pairs per forward pass with gradient caching, whose gradients are exact; 0: whole batches."""
-    validation_videos: int = 0
+    validation_videos: NotNegative[int] = 0
     """Videos held out (the last of a seeded shuffle) for the validation loss; 0: none."""
-    save_every_updates: int = 500
+    save_every_updates: Positive[int] = 500
     """Updates from one checkpoint to the next."""
-    save_every_seconds: float = 600.0
+    save_every_seconds: NotNegative[float] = 600.0
     """A checkpoint is also saved when the last one is this old; 0: by updates alone."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: Positive[int] = 2
     """Checkpoints kept besides the best."""
 
     def __post_init__(self) -> None:
-        check_numbers(
-            self,
-            positive="epochs accumulate_batches save_every_updates keep_checkpoints",
-            not_negative="chunk_pairs save_every_seconds validation_videos",
-        )
+        check_numbers(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,17 +218,16 @@ class PretrainConfig(RunConfig):
     loss: LossConfig = field(default_factory=LossConfig)
     validation_share: float = 0.0
     """Share of the videos that is held out if `validation_videos` is 0."""
-    num_workers: int = 0
+    num_workers: NotNegative[int] = 0
     """Processes that prepare batches; 0: the training process does."""
     train_backbone: bool = False
     """Train the image backbone as well, on frames instead of features (`FrameStore`)."""
-    frames_at_once: int = 32
+    frames_at_once: Positive[int] = 32
     """Frames whose activations are in memory at once while the backbone is trained."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(0.0 <= self.validation_share < 1.0, "validation_share must be in [0, 1)")
-        check_numbers(self, positive="frames_at_once", not_negative="num_workers")
         require(
             not self.train_backbone or self.model.backbone.startswith("image:"),
             "train_backbone needs an image model: set model.backbone to 'image:FOLDER'",
@@ -294,11 +279,11 @@ class FinetuneConfig(RunConfig):
     """Loss on pairs of clip and text (retrieval and VideoQA)."""
     pairs_per_batch: int = 128
     """Clips per process and batch; a batch of CrossTask and COIN is one video."""
-    texts_per_clip: int = 1
+    texts_per_clip: Positive[int] = 1
     """Visits to each clip in an epoch, each with one of its texts."""
-    clip_seconds: float = 32.0
+    clip_seconds: Positive[float] = 32.0
     """Seconds used of each clip, from its start, up to the model's longest clip."""
-    window_step: int = 16
+    window_step: Positive[int] = 16
     """Seconds between the starts of two windows of a video (CrossTask, COIN)."""
     head: Literal["classes", "texts"] = "classes"
     """COIN: `classes` trains a linear head with one class per label; `texts` compares seconds with
@@ -309,7 +294,6 @@ class FinetuneConfig(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.pairs_per_batch > 1, "pairs_per_batch must be at least 2")
-        check_numbers(self, positive="texts_per_clip clip_seconds window_step")
         require(
             self.loss.kind in ("text_to_video", "video_to_text", "infonce"),
             "loss.kind must be 'text_to_video', 'video_to_text' or 'infonce' to fine-tune",
