@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,6 +73,4 @@ class Finetune(RunCommand):
         return "\n".join(lines)
 
 
-def parse(arguments: Sequence[str]) -> Finetune:
-    """Return the command made from its arguments, with the named recipe's values as defaults."""
-    return parse_recipe(Finetune, FINETUNING, arguments, USAGE)
+parse = partial(parse_recipe, Finetune, FINETUNING, USAGE)

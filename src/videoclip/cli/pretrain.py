@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,6 +65,4 @@ class Pretrain(RunCommand):
         return "\n".join([super().summary(result), *measures])
 
 
-def parse(arguments: Sequence[str]) -> Pretrain:
-    """Return the command made from its arguments, with the named recipe's values as defaults."""
-    return parse_recipe(Pretrain, RECIPES, arguments, USAGE)
+parse = partial(parse_recipe, Pretrain, RECIPES, USAGE)

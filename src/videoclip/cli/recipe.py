@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -73,17 +72,13 @@ CommandT = TypeVar("CommandT", bound=RunCommand)
 def parse_recipe(
     command: type[CommandT],
     recipes: Mapping[str, Callable[[], RunConfig]],
-    arguments: Sequence[str],
     usage: str,
+    arguments: Sequence[str],
 ) -> CommandT:
     """Return a command made from its arguments, with the values of a recipe as defaults.
 
-    Args:
-        command: The command's dataclass; its name in lower case is the command.
-        recipes: By name.
-        arguments: The name of a recipe, or `--config FILE` with the config of a run; then options.
-            Wrong ones end the process with status 2; `--print-config` ends it with status 0.
-        usage: One line.
+    The first argument is the name of a recipe, or the first two are `--config FILE` with the config
+    of a run. Wrong ones end the process with status 2, `--print-config` ends it with status 0.
 
     Raises:
         ConfigError: If the config of a run cannot be read.
@@ -95,23 +90,19 @@ def parse_recipe(
         raise SystemExit(0 if name else 2)
     if name == "--config" and options:
         path, *options = options
-        config = load_run_config(type(next(iter(recipes.values()))()), path)
-        prog = f"{prog} --config {path}"
+        config, name = load_run_config(type(next(iter(recipes.values()))()), path), f"{name} {path}"
     else:
         try:
-            config, prog = named_recipe(name, recipes), f"{prog} {name}"
+            config = named_recipe(name, recipes)
         except ConfigError as error:
             print(f"{prog}: {error}", file=sys.stderr)
             raise SystemExit(2) from None
     # Printing the config needs none of the other options.
     missing: Any = Path() if PRINT_CONFIG in options else tyro.MISSING
-    required = {
-        field.name: missing
-        for field in dataclasses.fields(command)
-        if field.default is dataclasses.MISSING
-    }
-    made = parse(command, options, prog, command(**{**required, "config": config}))
-    if PRINT_CONFIG in options:
+    required = {f.name: missing for f in fields(command) if f.default is MISSING}
+    default = command(**{**required, "config": config})
+    made = parse(command, options, f"{prog} {name}", default)
+    if made.print_config:
         print(json.dumps({"version": RUN_CONFIG_VERSION, **to_dict(made.config)}, indent=2))
         raise SystemExit(0)
     return made
@@ -122,9 +113,7 @@ def _overview(prog: str, recipes: Mapping[str, Callable[[], Any]], usage: str) -
     for name, recipe in recipes.items():
         summary = (recipe.__doc__ or "").splitlines()[0].removeprefix("Return ")
         lines.append(f"  {name:<11} {summary}")
-    lines += [
-        "",
-        f"`{prog} RECIPE --help` lists every setting with its value.",
-        f"`{prog} --config RUN/config.json ...` takes the settings of an earlier run.",
-    ]
-    return "\n".join(lines)
+    return "\n".join(lines) + (
+        f"\n\n`{prog} RECIPE --help` lists every setting with its value.\n"
+        f"`{prog} --config RUN/config.json ...` takes the settings of an earlier run."
+    )
