@@ -19,9 +19,10 @@ RESULT = {
 
 def run_folder(folder, lr, losses, evaluation=None):
     folder.mkdir()
-    config = {"name": "tiny", "optim": {"lr": lr}, "frozen": ["text_encoder."], "seed": 1}
+    config = {"name": "tiny", "optim": {"lr": lr}, "frozen": ["text_encoder."], "epochs": 2}
+    (folder / "model").mkdir()
     (folder / "config.json").write_text(json.dumps(config))
-    log = [{"update": i, "loss": loss} for i, loss in enumerate(losses, 1)]
+    log = [{"update": i, "epoch": 2, "loss": loss} for i, loss in enumerate(losses, 1)]
     log.append({"update": len(losses), "validation_loss": losses[-1] + 1})
     if evaluation:
         log += [{"update": 0, "evaluation": {"R@1": 0.0}}, {"update": 9, "evaluation": evaluation}]
@@ -40,7 +41,7 @@ def test_settings_that_differ_and_results_are_found(runs):
     assert comparison.settings == {"optim.lr": (1e-3, 1e-4)}
     assert comparison.results == {
         "updates": (3.0, 100.0),
-        "loss": (1.0, 1.5),
+        "loss": (1.0, 1.0),
         "lowest validation loss": (2.0, 2.0),
         "R@1": (0.5, None),
     }
@@ -78,6 +79,40 @@ def test_the_command_prints_a_table_or_json(runs, tmp_path, capsys):
     assert (tmp_path / "losses.svg").is_file()
     assert main(["compare", *names, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["settings"] == {"optim.lr": [1e-3, 1e-4]}
+
+
+def test_the_loss_is_the_last_one_as_a_run_reports_it(runs):
+    result = RunResult(runs[1] / "model", 100, 1.0, 1.0, None, {}, {})
+    assert compare([result, runs[0]]).results["loss"] == (result.loss, 1.0)
+
+
+def test_a_run_that_is_not_finished_is_marked(runs, capsys):
+    first, second = map(str, runs)
+    (runs[0] / "model").rmdir()
+    assert main(["compare", first, second]) == 0
+    assert capsys.readouterr().out.splitlines()[0].split("  ")[-2:] == [
+        f"{first} (not finished)",
+        second,
+    ]
+    config = json.loads((runs[1] / "config.json").read_text())
+    (runs[1] / "config.json").write_text(json.dumps({**config, "epochs": 3}))  # being extended
+    assert main(["compare", first, second, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["runs"]
+    assert [run["finished"] for run in found] == [False, False]
+
+
+def test_equal_settings_have_no_heading(tmp_path, capsys):
+    (tmp_path / "result.json").write_text(json.dumps(RESULT))
+    assert main(["compare", *[str(tmp_path / "result.json")] * 2]) == 0
+    out = capsys.readouterr().out
+    assert "settings that differ" not in out and "R@1" in out
+
+
+@pytest.mark.parametrize("names", [[], ["one"]])
+def test_fewer_than_two_runs_are_wrong_usage(names, capsys):
+    assert main(["compare", *names]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "name at least two runs or results" in error
 
 
 def test_what_cannot_be_compared_is_one_line(runs, tmp_path):

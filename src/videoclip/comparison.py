@@ -15,9 +15,7 @@ from videoclip.evaluation.result import Result, align_columns
 from videoclip.files import write_bytes, write_text
 from videoclip.output.figures import new_figure, style, to_png, to_svg
 from videoclip.training.run import RunResult
-from videoclip.training.run_folder import average_losses, read_log
-
-ABSENT = "-"
+from videoclip.training.run_folder import average_losses, flatten, read_log
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,8 @@ class ComparedRun:
         settings: Values by dotted name.
         curve: (update, loss) of a run, averaged over stretches of it; empty for an evaluation.
         validation: (update, validation loss) of a run.
-        results: Numbers by name: measures, and for a run the last losses.
+        results: Numbers by name: measures, and for a run its updates and the loss of the last one.
+        finished: Whether a run has done all its epochs; True for an evaluation.
     """
 
     name: str
@@ -37,6 +36,12 @@ class ComparedRun:
     curve: tuple[tuple[int, float], ...]
     validation: tuple[tuple[int, float], ...]
     results: Mapping[str, float]
+    finished: bool = True
+
+    @property
+    def label(self) -> str:
+        """The name, marked if the run is not finished."""
+        return self.name if self.finished else f"{self.name} (not finished)"
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class RunComparison:
             figure = new_figure(720, 380)
             axes = figure.add_subplot(xlabel="update", ylabel="loss")
             for run in self.runs:
-                (line,) = axes.plot(*np.reshape(run.curve, (-1, 2)).T, label=run.name)
+                (line,) = axes.plot(*np.reshape(run.curve, (-1, 2)).T, label=run.label)
                 validation = np.reshape(run.validation, (-1, 2)).T
                 axes.plot(*validation, "o", markersize=3, color=line.get_color())
             axes.legend(title="training loss; dots: validation loss")
@@ -97,10 +102,11 @@ class RunComparison:
 
     def __str__(self) -> str:
         """Return the differing settings and the results, one column per run."""
-        rows = [["", *(run.name for run in self.runs)], ["results", *[""] * len(self.runs)]]
-        rows += [[f"  {name}", *map(_text, values)] for name, values in self.results.items()]
-        rows.append(["settings that differ", *[""] * len(self.runs)])
-        rows += [[f"  {name}", *map(_text, values)] for name, values in self.settings.items()]
+        rows = [["", *(run.label for run in self.runs)]]
+        for heading, table in ("results", self.results), ("settings that differ", self.settings):
+            if table:
+                rows.append([heading, *[""] * len(self.runs)])
+            rows += [[f"  {name}", *map(_text, values)] for name, values in table.items()]
         return align_columns(rows)
 
 
@@ -138,35 +144,35 @@ def _read(run: Path | str | RunResult | Result) -> ComparedRun:
 
 def _run(folder: Path, config: Mapping[str, Any]) -> ComparedRun:
     log = read_log(folder)
-    curve = average_losses(log)
-    num_updates = sum("loss" in entry for entry in log)
+    losses = [entry["loss"] for entry in log if "loss" in entry]
     validation = [(e["update"], e["validation_loss"]) for e in log if "validation_loss" in e]
-    results = {"updates": float(num_updates), **({"loss": curve[-1][1]} if curve else {})}
+    results = {"updates": float(len(losses))}
+    if losses:
+        results["loss"] = losses[-1]
     if validation:
         results["lowest validation loss"] = min(loss for _, loss in validation)
     for entry in log:
         results |= entry.get("evaluation", {})  # the last one counts
-    return ComparedRun(str(folder), _flat(config), tuple(curve), tuple(validation), results)
+    epochs_begun = max((entry.get("epoch", 0) for entry in log), default=0)
+    finished = (folder / "model").is_dir() and epochs_begun >= config["epochs"]
+    curve = tuple(average_losses(log))
+    settings = _as_text(config)
+    return ComparedRun(str(folder), settings, curve, tuple(validation), results, finished)
 
 
 def _evaluation(result: Mapping[str, Any]) -> ComparedRun:
     settings = {"benchmark": result["benchmark"], **result["settings"]}
     measures = {name: float(measure["value"]) for name, measure in result["measures"].items()}
-    return ComparedRun(str(result["model"]), _flat(settings), (), (), measures)
+    return ComparedRun(str(result["model"]), _as_text(settings), (), (), measures)
 
 
-def _flat(settings: Mapping[str, Any], where: str = "") -> dict[str, str | float | None]:
+def _as_text(settings: Mapping[str, Any]) -> dict[str, str | float | None]:
     """Return nested settings by dotted name; lists as text."""
-    flat: dict[str, str | float | None] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{where}{name}.")
-        else:
-            flat[f"{where}{name}"] = json.dumps(value) if isinstance(value, list) else value
-    return flat
+    flat = flatten(settings).items()
+    return {name: json.dumps(value) if isinstance(value, list) else value for name, value in flat}
 
 
 def _text(value: str | float | None) -> str:
     if value is None:
-        return ABSENT
+        return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +25,13 @@ class Compare:
 
     def run(self) -> int:
         """Print the comparison."""
+        if len(self.runs) < 2:
+            print(
+                "videoclip compare: error: name at least two runs or results; "
+                "see videoclip compare --help",
+                file=sys.stderr,
+            )
+            return 2
         from videoclip.comparison import compare
 
         comparison = compare(self.runs)

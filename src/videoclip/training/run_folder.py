@@ -288,16 +288,23 @@ def read_checkpoint(folder: Path, model: VideoCLIP, optimizer: torch.optim.Optim
     return position
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") -> list[str]:
+def flatten(settings: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted name."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        is_nested = isinstance(value, Mapping)
+        flat |= flatten(value, f"{where}{name}.") if is_nested else {f"{where}{name}": value}
+    return flat
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return "name: old -> new" for each value that differs and matters, with dotted names."""
-    lines = []
-    for key in sorted({*old, *new}):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            lines += differences(before, after, f"{where}{key}.")
-        elif before != after and f"{where}{key}" not in FREE_SETTINGS:
-            lines.append(f"{where}{key}: {json.dumps(before)} -> {json.dumps(after)}")
-    return lines
+    before, after = flatten(old), flatten(new)
+    return [
+        f"{name}: {json.dumps(before.get(name))} -> {json.dumps(after.get(name))}"
+        for name in sorted({*before, *after} - FREE_SETTINGS)
+        if before.get(name) != after.get(name)
+    ]
 
 
 def read_log(folder: Path | str) -> list[dict[str, Any]]:
