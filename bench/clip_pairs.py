@@ -84,7 +84,12 @@ def measure_pairs(folder: Path) -> dict[str, float]:
         "drawn": lambda: [corpus.draw_pairs(i, config, rng, MAX_TOKENS) for i in videos],
         "read": lambda: [corpus.draw(i, config, rng, MAX_TOKENS) for i in videos],
         "collated": lambda: collate(
-            [p for i in videos for p in corpus.draw(i, config, rng, MAX_TOKENS)], 0
+            [
+                (rows, ids)
+                for i in videos
+                for rows, (ids,) in corpus.draw(i, config, rng, MAX_TOKENS)
+            ],
+            0,
         ),
         "coin by coin": twin,
     }

@@ -182,36 +182,24 @@ class NarratedCorpus(Sequence[NarratedVideo]):
         Raises:
             DataError: If no video would be left to train on.
         """
-        if num_held_out and num_held_out >= len(self):
-            raise DataError(
-                f"cannot hold out {num_held_out} of {len(self)} narrated videos; hold out fewer"
-            )
-        order = np.random.default_rng(seed).permutation(len(self))
-        border = len(self) - num_held_out
-        train, held_out = (sorted(part.tolist()) for part in np.split(order, [border]))
+        train, held_out = split_indices(len(self), num_held_out, seed)
         return self.select(train), self.select(held_out)
 
     def draw(
         self, index: int, config: ClipConfig, rng: Generator, max_tokens: int
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Draw `clips_per_video` clip pairs of a video: features (rows, D) and word-piece ids.
+    ) -> list[tuple[np.ndarray, list[np.ndarray]]]:
+        """Draw `clips_per_video` clip pairs of a video: features (rows, D) and texts of each clip.
 
-        Texts are cut at `max_tokens`. MIL-NCE clips have several texts: see `draw_candidates`.
+        A text is its word-piece ids, cut at `max_tokens`. There is one of each clip; with MIL-NCE
+        there are `num_candidates`.
         """
         pairs = self.draw_pairs(index, config, rng, max_tokens)
         narration = self._videos[index].narration
-        texts = [clip_tokens(narration, pair, max_tokens) for pair in pairs]
-        return list(zip(self.read_clips(index, pairs), texts, strict=True))
-
-    def draw_candidates(
-        self, index: int, config: ClipConfig, rng: Generator, max_tokens: int
-    ) -> list[tuple[np.ndarray, list[np.ndarray]]]:
-        """Draw `clips_per_video` MIL-NCE clips: features and `num_candidates` texts of each."""
-        pairs = self.draw_pairs(index, config, rng, max_tokens)
-        narration = self._videos[index].narration
-        texts = [
-            candidate_tokens(narration, pair, config.num_candidates, max_tokens) for pair in pairs
-        ]
+        if config.strategy == "mil_nce":
+            count = config.num_candidates
+            texts = [candidate_tokens(narration, pair, count, max_tokens) for pair in pairs]
+        else:
+            texts = [[clip_tokens(narration, pair, max_tokens)] for pair in pairs]
         return list(zip(self.read_clips(index, pairs), texts, strict=True))
 
     def draw_pairs(
@@ -241,22 +229,34 @@ class NarratedCorpus(Sequence[NarratedVideo]):
         return self.store.read_windows(windows)
 
 
-def narrate(
-    captions: Mapping[str, Sequence[Cue]],
-    tokenizer: Tokenizer,
-    *,
-    max_characters: int = MAX_CUE_CHARACTERS,
-    max_tokens: int = MAX_CUE_TOKENS,
-) -> list[NarratedVideo]:
+def split_indices(num_videos: int, num_held_out: int, seed: int) -> tuple[list[int], list[int]]:
+    """Return the indices of training and held-out videos: the last ones of a seeded shuffle.
+
+    Both are sorted. The same seed holds out the same videos.
+
+    Raises:
+        DataError: If no video would be left to train on.
+    """
+    if num_held_out and num_held_out >= num_videos:
+        raise DataError(
+            f"cannot hold out {num_held_out} of {num_videos} videos: set a smaller "
+            "validation_videos"
+        )
+    order = np.random.default_rng(seed).permutation(num_videos)
+    train, held_out = np.split(order, [num_videos - num_held_out])
+    return sorted(train.tolist()), sorted(held_out.tolist())
+
+
+def narrate(captions: Mapping[str, Sequence[Cue]], tokenizer: Tokenizer) -> list[NarratedVideo]:
     """Turn the cues of each video into word pieces, with the limits of the released data."""
-    texts = [cue.text[:max_characters] for cues in captions.values() for cue in cues]
+    texts = [cue.text[:MAX_CUE_CHARACTERS] for cues in captions.values() for cue in cues]
     ids = iter(tokenizer.encode_batch(texts))
     videos = []
     for video_id, cues in captions.items():
         narration = Narration(
             starts=np.array([cue.start for cue in cues], dtype=np.float64),
             ends=np.array([cue.end for cue in cues], dtype=np.float64),
-            token_ids=tuple(np.array(next(ids)[:max_tokens], dtype=np.int32) for _ in cues),
+            token_ids=tuple(np.array(next(ids)[:MAX_CUE_TOKENS], dtype=np.int32) for _ in cues),
         )
         videos.append(NarratedVideo(video_id, narration, tuple(cue.text for cue in cues)))
     return videos

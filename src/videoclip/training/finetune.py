@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
 
 from videoclip.benchmarks.coin import read_coin
@@ -24,11 +23,12 @@ from videoclip.benchmarks.table import read_table
 from videoclip.benchmarks.youcook2 import JSON_NAME, read_youcook2, read_youcook2_json
 from videoclip.config import FinetuneConfig
 from videoclip.data.feature_store import FeatureStore
+from videoclip.data.narrated import split_indices
 from videoclip.distributed import World
 from videoclip.embedding import Embedder, with_fingerprint
 from videoclip.errors import ConfigError, DataError
 from videoclip.evaluation import evaluate
-from videoclip.evaluation.clips import with_features
+from videoclip.evaluation.clips import ExampleT, with_features
 from videoclip.recipes import FINETUNING, named_recipe
 from videoclip.training.clips import ClipSource
 from videoclip.training.contrastive import ContrastiveLoss
@@ -52,14 +52,6 @@ VIDEO_LISTS = {
     # The questions are about the official test videos, of which the 9k list has 1,990.
     "msrvtt_qa": ("MSRVTT_train.7k.csv", "MSRVTT_train.csv", "MSRVTT_train.9k.csv"),
 }
-
-
-class _OfVideo(Protocol):
-    @property
-    def video_id(self) -> str: ...
-
-
-ExampleT = TypeVar("ExampleT", bound=_OfVideo)
 
 
 def finetune(
@@ -268,12 +260,6 @@ def hold_out(
         DataError: If no video would be left to train on.
     """
     videos = sorted({example.video_id for example in examples})
-    if num_videos and num_videos >= len(videos):
-        raise DataError(
-            f"cannot hold out {num_videos} of {len(videos)} training videos: set a smaller "
-            "validation_videos"
-        )
-    order = np.random.default_rng(seed).permutation(len(videos)).tolist()
-    chosen = {videos[i] for i in order[len(videos) - num_videos :]}
+    chosen = {videos[i] for i in split_indices(len(videos), num_videos, seed)[1]}
     training = [example for example in examples if example.video_id not in chosen]
     return training, [example for example in examples if example.video_id in chosen]

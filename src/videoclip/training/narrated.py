@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ from videoclip.errors import (
 )
 from videoclip.evaluation.metrics.ranking import expected_rank, rank_queries, recall_at
 from videoclip.model.videoclip import pad_features
-from videoclip.training.batch import Batch, collate
+from videoclip.training.batch import Batch
 from videoclip.training.trainer import BatchSource, Embed, Purpose, embed_batch, generator
 from videoclip.types import FloatArray
 
@@ -119,14 +120,9 @@ class Feed(Dataset[Batch | VideoCLIPError]):
         """Return the batch of one group."""
         rng, corpus, clips = generator(*group.key), self._corpus, self._clips
         longest, pad_id = self._model.max_text_tokens, self._model.pad_id
-        if clips.strategy == "mil_nce":
-            drawn = [
-                p for i in group.videos for p in corpus.draw_candidates(i, clips, rng, longest)
-            ]
-            features = pad_features([rows for rows, _ in drawn])
-            return Batch(*features, *pad_tokens([t for _, ts in drawn for t in ts], pad_id))
-        pairs = [pair for i in group.videos for pair in corpus.draw(i, clips, rng, longest)]
-        return collate(pairs, pad_id)
+        drawn = [clip for i in group.videos for clip in corpus.draw(i, clips, rng, longest)]
+        features = pad_features([rows for rows, _ in drawn])
+        return Batch(*features, *pad_tokens([t for _, texts in drawn for t in texts], pad_id))
 
 
 @contextmanager
@@ -260,13 +256,10 @@ class NarratedSource(BatchSource[Batch]):
             return embed_videos(embed, self.config, feed, len(self.training), epoch, world)
         if self._teacher_vectors is None:
             model = self.teacher.model.to(world.device)
-
-            def embed_by_teacher(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-                return embed_batch(model, batch.to(world.device))
-
-            # Of no epoch, so that a continued run computes the same ones.
+            embed = partial(embed_batch, model)
+            epoch = 0  # of none, so that a continued run computes the same ones
             self._teacher_vectors = embed_videos(
-                embed_by_teacher, self.config, feed, len(self.training), 0, world
+                embed, self.config, feed, len(self.training), epoch, world
             )
             model.cpu()  # it is not needed again
         return self._teacher_vectors
@@ -395,7 +388,7 @@ def held_out_retrieval(
     def evaluate(embedder: Embedder) -> dict[str, float]:
         model, videos, texts = embedder.model, [], []
         for batch in feed.batches(groups):
-            video, text = embed_batch(model, batch.to(embedder.device))
+            video, text = embed_batch(model, batch)
             videos.append(video.cpu())
             texts.append(text.cpu())
         similarity = model.similarity(torch.cat(texts), torch.cat(videos)).numpy()

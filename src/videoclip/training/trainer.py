@@ -312,9 +312,7 @@ class Trainer(Generic[BatchT]):
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Embed a batch with the model as it is now, in eval mode: see `embed_batch`."""
         self.model.eval()
-        embeddings: tuple[Tensor, Tensor] = self._call(
-            embed_batch, self.model, batch.to(self.world.device)
-        )
+        embeddings: tuple[Tensor, Tensor] = self._call(embed_batch, self.model, batch)
         self.train_mode()
         return embeddings
 
@@ -367,6 +365,7 @@ class Trainer(Generic[BatchT]):
 @torch.no_grad()
 def embed_batch(model: VideoCLIP, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return the (B, E) video and (N, E) text embeddings of a batch, float32."""
+    batch = batch.to(next(model.parameters()).device)
     video = model.encode_video(batch.video, batch.video_mask)
     text = model.encode_text(batch.text, batch.text_mask)
     return video.float(), text.float()
