@@ -1,5 +1,6 @@
 # The public names and where they are defined, once for type checkers and for `__init__.py`.
 from videoclip import recipes as recipes
+from videoclip.benchmarks.examples import Baseline as Baseline
 from videoclip.comparison import ComparedRun as ComparedRun
 from videoclip.comparison import RunComparison as RunComparison
 from videoclip.comparison import compare as compare
@@ -32,7 +33,6 @@ from videoclip.errors import VideoCLIPError as VideoCLIPError
 from videoclip.evaluation import evaluate as evaluate
 from videoclip.evaluation.encoders import DualEncoder as DualEncoder
 from videoclip.evaluation.outcome import Bars as Bars
-from videoclip.evaluation.outcome import Baseline as Baseline
 from videoclip.evaluation.outcome import Confusion as Confusion
 from videoclip.evaluation.outcome import Histogram as Histogram
 from videoclip.evaluation.outcome import Measure as Measure

@@ -192,6 +192,33 @@ def test_what_cannot_be_evaluated(tmp_path, random_store, embedder, monkeypatch)
             evaluate(name, AnyEncoder(), store, tmp_path / "empty")
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "content"),
+    [
+        ("csv", "own.csv", "video,text\n"),
+        ("didemo", "test_data.json", "[]"),
+        ("coin", "COIN.json", json.dumps({"database": {"a": {
+            "subset": "training", "class": "Cook", "duration": 9,
+            "annotation": [{"id": 1, "label": "cut", "segment": [1, 3]}],
+        }}})),
+    ],
+)  # fmt: skip
+def test_an_empty_test_part_is_one_plain_line(tmp_path, random_store, name, file, content):
+    (tmp_path / file).write_text(content)
+    with pytest.raises(DataError) as refusal:
+        evaluate(name, AnyEncoder(), random_store({"a": 5}), tmp_path / file)
+    message = f"{tmp_path / file}: no example in the test part: name other annotations"
+    assert str(refusal.value) == message
+
+
+def test_an_empty_test_part_of_crosstask(tmp_path, random_store, excerpts):
+    shutil.copytree(excerpts / "crosstask" / "crosstask_release", tmp_path / "release")
+    for file in (tmp_path / "release" / "annotations").glob("*.csv"):
+        file.unlink()
+    with pytest.raises(DataError, match="release: no example in the test part: name other"):
+        evaluate("crosstask", AnyEncoder(), random_store({"a": 5}), tmp_path / "release")
+
+
 class AnyEncoder(encoders.EmbedderEncoder):
     """Takes whatever features there are."""
 

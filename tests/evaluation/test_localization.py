@@ -49,10 +49,9 @@ def test_steps_shown_in_order_are_found(store, encoder):
         fish("absent", (0, 1, 0)),
         fish("held out", (0, 1, 0)),
     ]
-    locate = step_localizer(encoder, store, CONFIG)
     told = []
     outcome = evaluate_steps(
-        benchmark(*videos), locate, store, CONFIG, lambda done, total: told.append((done, total))
+        benchmark(*videos), encoder, store, CONFIG, lambda done, total: told.append((done, total))
     )
     assert outcome.measures[0].value == pytest.approx((6 / 6 + 3 / 4) / 2)
     assert outcome.measures[0].low < outcome.measures[0].value
@@ -79,13 +78,11 @@ def test_a_run_of_seconds_for_each_step(store, encoder):
     assigned = step_localizer(encoder, store, config)(tea("a"))
     runs = [np.flatnonzero(assigned[:, k]).tolist() for k in range(3)]
     assert runs == [[1, 2], [3], [5]]  # seconds that show nothing are as likely as chance
-    outcome = evaluate_steps(
-        benchmark(tea("a", (1, 3, 0))), step_localizer(encoder, store, config), store, config
-    )
+    outcome = evaluate_steps(benchmark(tea("a", (1, 3, 0))), encoder, store, config)
     assert outcome.settings["steps"] == "a run of seconds each"
 
 
 def test_validation_videos_are_not_tested(store, encoder):
     held_out = benchmark(fish("b", (0, 1, 0)), validation=[("2", "b")])
     with pytest.raises(DataError, match="no test video has features"):
-        evaluate_steps(held_out, step_localizer(encoder, store, CONFIG), store, CONFIG)
+        evaluate_steps(held_out, encoder, store, CONFIG)

@@ -6,10 +6,10 @@ from html.parser import HTMLParser
 
 import pytest
 
+from videoclip.benchmarks.examples import Baseline
 from videoclip.errors import DataError
 from videoclip.evaluation.outcome import (
     Bars,
-    Baseline,
     Confusion,
     Histogram,
     Measure,

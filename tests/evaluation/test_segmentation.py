@@ -8,7 +8,6 @@ from videoclip.config import EvaluateConfig
 from videoclip.errors import ConfigError, DataError
 from videoclip.evaluation.segmentation import (
     BACKGROUND_TEXT,
-    Segmenter,
     evaluate_labels,
     head_segmenter,
     zero_shot_segmenter,
@@ -41,7 +40,7 @@ def test_a_fitted_threshold_separates_background(store, encoder, background):
     config = EvaluateConfig(background=background, num_resamples=20)
     segmenter = zero_shot_segmenter(TEXTS, TRAIN, encoder, store, config)
     assert segmenter.label(TEST.videos[0]).tolist() == [1, 1, 1, 0, 2, 2, 0, 3]
-    outcome = evaluate_labels(TEST, segmenter, store, config)
+    outcome = evaluate_labels((TEST, LabelledSplit(TEXTS, tuple(TRAIN))), encoder, store, config)
     got = {m.name: m.value for m in outcome.measures}
     assert got == pytest.approx(
         {
@@ -65,12 +64,12 @@ def test_a_fitted_threshold_separates_background(store, encoder, background):
 
 def test_the_released_threshold_can_turn_everything_into_background(store, encoder):
     alike = ("cut fry", "fry pour", "pour")  # two labels as similar as a frame with its own
-    segmenter = zero_shot_segmenter(
-        alike, [], encoder, store, EvaluateConfig(background="released")
-    )
+    config = EvaluateConfig(background="released", num_resamples=20)
+    segmenter = zero_shot_segmenter(alike, [], encoder, store, config)
     assert segmenter.settings["threshold"] == 1.0
     assert segmenter.label(TEST.videos[0]).tolist() == [0] * 8
-    outcome = evaluate_labels(TEST, segmenter, store, CONFIG)
+    test = LabelledSplit(alike, TEST.videos)
+    outcome = evaluate_labels((test, LabelledSplit(alike, ())), encoder, store, config)
     assert {m.name: m.value for m in outcome.measures}["predicted background"] == 1.0
 
 
@@ -88,12 +87,14 @@ def test_no_more_training_videos_than_asked_for(make_store, encoder):
     assert segmenter.settings["videos the threshold is fitted on"] == 2
 
 
-def test_other_labellers_are_scored_alike(store):
+def test_a_head_is_scored_alike(store, encoder):
     told = []
-    segmenter = Segmenter(lambda video: np.array([1, 1, 1, 0, 2, 2, 0, 0]), {"head": "779 classes"})
-    outcome = evaluate_labels(TEST, segmenter, store, CONFIG, lambda *done: told.append(done))
+    encoder.classes = TEXTS
+    encoder.classify_seconds = lambda features, attend_cls: np.eye(4)[[1, 1, 1, 0, 2, 2, 0, 0]]
+    examples = TEST, LabelledSplit(TEXTS, ())
+    outcome = evaluate_labels(examples, encoder, store, CONFIG, lambda *done: told.append(done))
     assert all(m.value == 1.0 for m in outcome.measures if m.name != "predicted background")
-    assert outcome.settings["head"] == "779 classes"
+    assert outcome.settings["labels by"] == "the model's head"
     assert told == [(1, 1)]
     confusion, spread, timeline = outcome.plots
     assert spread.counts["model"] == (0,) * 9 + (1,)  # all of it right, in one video

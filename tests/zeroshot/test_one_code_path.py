@@ -58,7 +58,7 @@ def test_localize_finds_the_steps_that_are_scored(paths, store, encoder, embedde
     )
     locate = step_localizer(encoder, store, CONFIG)
     benchmark = CrossTask({t.task_id: t for t in (some, other, night)}, videos, frozenset())
-    outcome = evaluate_steps(benchmark, locate, store, CONFIG)
+    outcome = evaluate_steps(benchmark, encoder, store, CONFIG)
     recalls = []
     for video, row in zip(videos, outcome.rows, strict=True):
         steps = video.task.steps
@@ -82,7 +82,8 @@ def test_segment_gives_the_labels_that_are_scored(paths, store, encoder, embedde
         LabelledVideo("c d", 3.0, (Segment(0, 3, 4),)),
     )
     segmenter = zero_shot_segmenter(labels, [], encoder, store, CONFIG)
-    outcome = evaluate_labels(LabelledSplit(labels, videos), segmenter, store, CONFIG)
+    examples = LabelledSplit(labels, videos), LabelledSplit(labels, ())
+    outcome = evaluate_labels(examples, encoder, store, CONFIG)
     correct = total = 0
     for video in videos:
         true = label_targets(video.segments, store.num_features(video.video_id))

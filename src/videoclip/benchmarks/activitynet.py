@@ -27,8 +27,4 @@ def read_activitynet_paragraphs(path: Path) -> list[RetrievalExample]:
     return examples
 
 
-BENCHMARKS = {
-    "activitynet": Benchmark(
-        "paragraph-to-video retrieval", "val_1.json", "retrieval", read_activitynet_paragraphs
-    )
-}
+BENCHMARKS = {"activitynet": Benchmark("retrieval", read_activitynet_paragraphs)}

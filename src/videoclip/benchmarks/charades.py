@@ -34,8 +34,4 @@ def read_charades(path: Path) -> list[MomentExample]:
     return examples
 
 
-BENCHMARKS = {
-    "charades": Benchmark(
-        "the moment of a sentence", "charades_sta_test.txt", "moments", read_charades
-    )
-}
+BENCHMARKS = {"charades": Benchmark("moments", read_charades)}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from videoclip.benchmarks.examples import Benchmark, Segment, StepVideo, Task
+from videoclip.benchmarks.examples import Benchmark, Segment, StepVideo, Task, paper
 from videoclip.benchmarks.files import find_file, open_text, read_rows, unique
 from videoclip.errors import DataError
 
@@ -32,6 +32,9 @@ class CrossTask:
     tasks: dict[str, Task]
     videos: tuple[StepVideo, ...]
     validation: frozenset[Key]
+
+    def __len__(self) -> int:
+        return len(self.videos)
 
 
 def read_crosstask(folder: Path) -> CrossTask:
@@ -130,6 +133,11 @@ def _segments(path: Path, task: Task) -> tuple[Segment, ...]:
 
 BENCHMARKS = {
     "crosstask": Benchmark(
-        "where the steps of a task happen", "crosstask_release/", "steps", read_crosstask
+        "steps",
+        read_crosstask,
+        (
+            paper("zero-shot", {"average recall": 0.339}),
+            paper("fine-tuned", {"average recall": 0.473}),
+        ),
     )
 }

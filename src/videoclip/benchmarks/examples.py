@@ -5,10 +5,22 @@ Times are seconds, spans half open; a `video_id` is the key of the video's featu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
+
+
+class OfVideo(Protocol):
+    """Any example of a video."""
+
+    @property
+    def video_id(self) -> str:
+        """Key of the video's features."""
+        ...
+
+
+ExampleT = TypeVar("ExampleT", bound=OfVideo)
 
 
 @dataclass(frozen=True)
@@ -108,14 +120,51 @@ class LabelledSplit:
     labels: tuple[str, ...]
     videos: tuple[LabelledVideo, ...]
 
+    def __len__(self) -> int:
+        return len(self.videos)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The numbers of a benchmark without the evaluated model: chance, a trivial answer, a paper's.
+
+    Attributes:
+        name: For instance "random".
+        values: By the name of the measure; unknown ones are absent.
+        note: Source of the numbers, or a remark.
+    """
+
+    name: str
+    values: Mapping[str, float]
+    note: str = ""
+
+
+FINE_TUNED = "VideoCLIP fine-tuned"
+"""Name of the row that fine-tuning compares with."""
+
+
+def paper(
+    training: Literal["zero-shot", "fine-tuned"], values: Mapping[str, float], note: str = ""
+) -> Baseline:
+    """Return numbers of the VideoCLIP paper; `note` follows its address.
+
+    Its features may differ from yours, and its numbers cannot be reproduced: no fine-tuned weights
+    were released.
+    """
+    return Baseline(f"VideoCLIP {training}", values, f"arXiv 2109.14084{note}")
+
+
+def text_to_video(*percentages: float) -> dict[str, float]:
+    """Return the measures of a published R@1, R@5 and R@10."""
+    recalls = zip((1, 5, 10), percentages, strict=True)
+    return {f"text-to-video R@{k}": percentage / 100 for k, percentage in recalls}
+
 
 @dataclass(frozen=True)
 class Benchmark:
     """How the annotation files of a benchmark are read and how a model is scored on them.
 
     Attributes:
-        summary: The question it asks, in a line.
-        files: The files its folder must have.
         protocol: How it is scored. What `read` must return for each:
             "retrieval": list of `RetrievalExample`;
             "multiple_choice": list of `MultipleChoiceExample`;
@@ -124,9 +173,9 @@ class Benchmark:
             "labels": two `LabelledSplit`, test and training, as COIN has them;
             "steps": a `CrossTask`.
         read: Returns the examples in a folder or file of annotations.
+        published: Numbers to print beside those of a model.
     """
 
-    summary: str
-    files: str
     protocol: Literal["retrieval", "multiple_choice", "moments", "chunks", "labels", "steps"]
     read: Callable[[Path], Any]
+    published: tuple[Baseline, ...] = ()

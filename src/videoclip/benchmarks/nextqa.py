@@ -37,8 +37,4 @@ def read_nextqa(path: Path) -> list[MultipleChoiceExample]:
     ]
 
 
-BENCHMARKS = {
-    "nextqa": Benchmark(
-        "multiple choice about why and how", "val.csv", "multiple_choice", read_nextqa
-    )
-}
+BENCHMARKS = {"nextqa": Benchmark("multiple_choice", read_nextqa)}

@@ -30,8 +30,4 @@ def read_qvhighlights(path: Path) -> list[MomentExample]:
     ]
 
 
-BENCHMARKS = {
-    "qvhighlights": Benchmark(
-        "all moments of a query", "highlight_val_release.jsonl", "moments", read_qvhighlights
-    )
-}
+BENCHMARKS = {"qvhighlights": Benchmark("moments", read_qvhighlights)}

@@ -39,11 +39,4 @@ def _example(row: Record) -> RetrievalExample:
     return RetrievalExample(row.text("video"), row.text("text"), start, end)
 
 
-BENCHMARKS = {
-    "csv": Benchmark(
-        "text-to-clip retrieval in videos of your own",
-        "a .csv or .jsonl file with video,start,end,text",
-        "retrieval",
-        read_table,
-    )
-}
+BENCHMARKS = {"csv": Benchmark("retrieval", read_table)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from videoclip.benchmarks.examples import Benchmark, RetrievalExample
+from videoclip.benchmarks.examples import Benchmark, RetrievalExample, paper, text_to_video
 from videoclip.benchmarks.files import Record, entries, find_file, read_json, read_rows
 from videoclip.errors import DataError
 from videoclip.weights.plain_pickle import read_plain_pickle
@@ -100,9 +100,11 @@ def read_youcook2_pickle(path: Path, annotations: Path) -> list[RetrievalExample
 
 BENCHMARKS = {
     "youcook2": Benchmark(
-        "text-to-clip retrieval in recipes",
-        f"youcook_val.pkl with {JSON_NAME}, or validation_youcook.csv",
         "retrieval",
         read_youcook2,
+        (
+            paper("zero-shot", text_to_video(22.7, 50.4, 63.1), "; 3,305 clips"),
+            paper("fine-tuned", text_to_video(32.2, 62.6, 75.0), "; 3,305 clips"),
+        ),
     )
 }

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
+from videoclip.benchmarks import load_benchmarks
+from videoclip.benchmarks.examples import FINE_TUNED
 from videoclip.cli.options import MODEL, Annotations, Features, Model
 from videoclip.cli.recipe import RunCommand, parse_recipe
 from videoclip.config import FinetuneConfig
@@ -56,9 +58,8 @@ class Finetune(RunCommand):
 
     def summary(self, result: RunResult) -> str:
         """Return the measures of the test part before, after and as published, as a table."""
-        from videoclip.evaluation.published import FINE_TUNED, PUBLISHED
-
-        published = {c.name: c for c in PUBLISHED.get(self.config.benchmark, ())}.get(FINE_TUNED)
+        rows = load_benchmarks()[self.config.benchmark].published
+        published = next((row for row in rows if row.name == FINE_TUNED), None)
         chosen = "" if result.validation_loss is None else "; epoch with the lowest validation loss"
         lines = [super().summary(result) + chosen, ""]
         width = max(map(len, result.before), default=0)

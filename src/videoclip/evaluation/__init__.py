@@ -7,24 +7,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from videoclip.benchmarks import load_benchmarks
-from videoclip.benchmarks.crosstask import CrossTask
-from videoclip.benchmarks.examples import LabelledSplit
 from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import Embedder
-from videoclip.errors import ConfigError
+from videoclip.errors import ConfigError, DataError
 from videoclip.evaluation.encoders import DualEncoder, EmbedderEncoder, FrameEncoder
-from videoclip.evaluation.localization import evaluate_steps, step_localizer
+from videoclip.evaluation.localization import evaluate_steps
 from videoclip.evaluation.moment_retrieval import evaluate_didemo, evaluate_moments
 from videoclip.evaluation.outcome import Outcome
-from videoclip.evaluation.published import PUBLISHED
 from videoclip.evaluation.result import Result
 from videoclip.evaluation.retrieval import evaluate_retrieval
-from videoclip.evaluation.segmentation import (
-    evaluate_labels,
-    head_segmenter,
-    zero_shot_segmenter,
-)
+from videoclip.evaluation.segmentation import evaluate_labels
 from videoclip.evaluation.videoqa import evaluate_multiple_choice
 from videoclip.types import OnProgress
 
@@ -74,9 +67,12 @@ def evaluate(
     encoder = _encoder(model, features, device)
     encoder.check(features.spec)
     examples = benchmarks[benchmark].read(Path(annotations))
+    test = examples[0] if isinstance(examples, tuple) else examples
+    if not test:
+        raise DataError("no example in the test part: name other annotations", annotations)
     score = PROTOCOLS[benchmarks[benchmark].protocol]
     outcome = score(examples, encoder, features, config or EvaluateConfig(), on_progress)
-    return Result(benchmark, encoder.name, outcome, PUBLISHED.get(benchmark, ()))
+    return Result(benchmark, encoder.name, outcome, benchmarks[benchmark].published)
 
 
 def _encoder(
@@ -89,39 +85,13 @@ def _encoder(
     return EmbedderEncoder(model) if isinstance(model, Embedder) else model
 
 
-def _labels(
-    examples: tuple[LabelledSplit, LabelledSplit],
-    encoder: DualEncoder,
-    store: FeatureStore,
-    config: EvaluateConfig,
-    on_progress: OnProgress | None,
-) -> Outcome:
-    test, training = examples
-    if encoder.classes:
-        segmenter = head_segmenter(test.labels, encoder, store, config)
-    else:
-        segmenter = zero_shot_segmenter(test.labels, training.videos, encoder, store, config)
-    return evaluate_labels(test, segmenter, store, config, on_progress)
-
-
-def _steps(
-    examples: CrossTask,
-    encoder: DualEncoder,
-    store: FeatureStore,
-    config: EvaluateConfig,
-    on_progress: OnProgress | None,
-) -> Outcome:
-    locate = step_localizer(encoder, store, config)
-    return evaluate_steps(examples, locate, store, config, on_progress)
-
-
 PROTOCOLS: Mapping[str, Callable[..., Outcome]] = {
     "retrieval": evaluate_retrieval,
     "multiple_choice": evaluate_multiple_choice,
     "moments": evaluate_moments,
     "chunks": evaluate_didemo,
-    "labels": _labels,
-    "steps": _steps,
+    "labels": evaluate_labels,
+    "steps": evaluate_steps,
 }
 """The function that scores a model, by `Benchmark.protocol`.
 

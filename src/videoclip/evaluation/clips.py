@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from videoclip.benchmarks.examples import ExampleT
 from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import DataError
 from videoclip.evaluation.encoders import DualEncoder
@@ -17,13 +18,8 @@ from videoclip.types import FloatArray, IntArray, OnProgress
 CLIPS_AT_ONCE = 256
 
 
-class _OfVideo(Protocol):
-    @property
-    def video_id(self) -> str: ...
-
-
-ExampleT = TypeVar("ExampleT", bound=_OfVideo)
 ItemT = TypeVar("ItemT", bound=Hashable)
+PredictedT = TypeVar("PredictedT")
 
 
 class Clip(NamedTuple):
@@ -40,21 +36,37 @@ def with_features(
     """Return the examples whose video has features, and the videos without any.
 
     Raises:
-        DataError: If no video has features: the store is of other videos.
+        DataError: If there are no examples, or the store is of other videos.
     """
     present, missing = [], {}
-    example = None
     for example in examples:
         if example.video_id in store:
             present.append(example)
         else:
             missing[example.video_id] = Missing(example.video_id, "no features")
+    if not (present or missing):
+        raise DataError("the annotations are empty: name a file with examples")
     if not present:
-        wanted = f"such as '{example.video_id}'" if example else "but the annotations are empty"
         raise DataError(
-            f"no features of any video of the benchmark, {wanted}: extract them first", store.folder
+            f"no features of any video of the benchmark, such as '{next(iter(missing))}': extract "
+            "them first",
+            store.folder,
         )
     return present, list(missing.values())
+
+
+def predict_all(
+    predict: Callable[[ItemT], PredictedT],
+    items: Sequence[ItemT],
+    on_progress: OnProgress | None = None,
+) -> list[PredictedT]:
+    """Return what `predict` returns for each item, with progress."""
+    predicted = []
+    for item in items:
+        predicted.append(predict(item))
+        if on_progress:
+            on_progress(len(predicted), len(items))
+    return predicted
 
 
 def find_clip(

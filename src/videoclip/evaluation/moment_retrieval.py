@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import TypeVar
 
 import numpy as np
 
-from videoclip.benchmarks.examples import MomentExample
+from videoclip.benchmarks.examples import Baseline, MomentExample
 from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import WindowConfig, window_spans
 from videoclip.errors import DataError
 from videoclip.evaluation.baselines import frequency_ranking, random_moments
-from videoclip.evaluation.clips import embed_texts, with_features
+from videoclip.evaluation.clips import embed_texts, predict_all, with_features
 from videoclip.evaluation.encoders import DualEncoder
 from videoclip.evaluation.metrics import moments
 from videoclip.evaluation.outcome import (
-    Baseline,
     Outcome,
     Statistics,
     TimelinePlot,
@@ -240,11 +240,12 @@ def _by_video(
     of_video: dict[str, list[int]] = defaultdict(list)
     for i, example in enumerate(examples):
         of_video[example.video_id].append(i)
-    decoded: dict[int, DecodedT] = {}
-    for done, (video_id, indices) in enumerate(of_video.items(), start=1):
-        decoded.update(zip(indices, decode(video_id, text[text_of[indices]]), strict=True))
-        if on_progress:
-            on_progress(done, len(of_video))
+
+    def decode_all(video_id: str) -> Sequence[DecodedT]:
+        return decode(video_id, text[text_of[of_video[video_id]]])
+
+    results = predict_all(decode_all, list(of_video), on_progress)
+    decoded = dict(zip(chain(*of_video.values()), chain(*results), strict=True))
     return [decoded[i] for i in range(len(examples))]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from videoclip.benchmarks.examples import Baseline
 from videoclip.config import EvaluateConfig
 from videoclip.evaluation.metrics.intervals import bootstrap_interval
 from videoclip.types import BoolArray, IntArray, RealArray
@@ -36,21 +37,6 @@ class Measure:
     low: float
     high: float
     is_share: bool = True
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """The same numbers without the evaluated model: chance, a trivial answer, a published row.
-
-    Attributes:
-        name: For instance "random".
-        values: By the name of the measure; unknown ones are absent.
-        note: Source of the numbers, or a remark.
-    """
-
-    name: str
-    values: Mapping[str, float]
-    note: str = ""
 
 
 @dataclass(frozen=True)

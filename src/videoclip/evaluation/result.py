@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from videoclip.evaluation.outcome import Baseline, Measure, Outcome
+from videoclip.benchmarks.examples import Baseline
+from videoclip.evaluation.outcome import Measure, Outcome
 
 LISTED_VIDEOS = 5
 

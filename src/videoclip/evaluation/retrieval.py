@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from videoclip.benchmarks.examples import RetrievalExample
+from videoclip.benchmarks.examples import Baseline, RetrievalExample
 from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import DataError
@@ -15,7 +15,6 @@ from videoclip.evaluation.baselines import chance_ranks
 from videoclip.evaluation.encoders import DualEncoder
 from videoclip.evaluation.metrics import ranking
 from videoclip.evaluation.outcome import (
-    Baseline,
     Measure,
     Missing,
     Outcome,

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from videoclip.benchmarks.examples import LabelledSplit, LabelledVideo
+from videoclip.benchmarks.examples import Baseline, LabelledSplit, LabelledVideo
 from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import ConfigError, DataError
-from videoclip.evaluation.clips import with_features
+from videoclip.evaluation.clips import predict_all, with_features
 from videoclip.evaluation.encoders import DualEncoder
 from videoclip.evaluation.metrics.frames import (
     edit_score,
@@ -21,7 +21,6 @@ from videoclip.evaluation.metrics.frames import (
 )
 from videoclip.evaluation.outcome import (
     SHARE_EDGES,
-    Baseline,
     Confusion,
     Outcome,
     Setting,
@@ -111,7 +110,9 @@ def zero_shot_segmenter(
     if config.background == "released":
         threshold = released_threshold(embeddings)
     elif config.background != "text":
-        some = _sample([v for v in training if v.video_id in store], config)
+        present = [video for video in training if video.video_id in store]
+        order = np.random.default_rng(config.seed).permutation(len(present))
+        some = [present[i] for i in order[: config.fitting_videos]]
         if not some:
             raise DataError(
                 "no training video has features to fit the background threshold on: extract some, "
@@ -152,11 +153,6 @@ def head_segmenter(
     return Segmenter(label, {"labels by": "the model's head", "attend to [CLS]": config.attend_cls})
 
 
-def _sample(videos: list[LabelledVideo], config: EvaluateConfig) -> list[LabelledVideo]:
-    order = np.random.default_rng(config.seed).permutation(len(videos))
-    return [videos[i] for i in order[: config.fitting_videos]]
-
-
 def _fit(
     videos: Sequence[LabelledVideo],
     similarity: Callable[[LabelledVideo], FloatArray],
@@ -179,68 +175,74 @@ def _fit(
 
 
 def evaluate_labels(
-    benchmark: LabelledSplit,
-    segmenter: Segmenter,
+    examples: tuple[LabelledSplit, LabelledSplit],
+    encoder: DualEncoder,
     store: FeatureStore,
     config: EvaluateConfig,
     on_progress: OnProgress | None = None,
 ) -> Outcome:
-    """Score the labels of the test videos, beside those of an empty prediction."""
-    videos, missing = with_features(benchmark.videos, store)
+    """Score the labels of the test videos, beside those of an empty prediction.
+
+    Args:
+        examples: Test and training part.
+        encoder: The model, whose head labels the seconds if it has one.
+        store: Features.
+        config: Decoding, threshold and intervals.
+        on_progress: Called with the number of videos done and in all.
+    """
+    test, training = examples
+    if encoder.classes:
+        segmenter = head_segmenter(test.labels, encoder, store, config)
+    else:
+        segmenter = zero_shot_segmenter(test.labels, training.videos, encoder, store, config)
+    videos, missing = with_features(test.videos, store)
     rate = store.spec.features_per_second
-    model, empty = [], []
-    rows: list[dict[str, Setting]] = []
-    plots: list[TimelinePlot] = []
-    plotted = pick_evenly(len(videos), NUM_TIMELINES)
-    names = ("background", *benchmark.labels)
+    true = [label_targets(v.segments, store.num_features(v.video_id), rate) for v in videos]
+    predicted = predict_all(segmenter.label, videos, on_progress)
+    model = [_count(*pair) for pair in zip(predicted, true, strict=True)]
+    empty = [_count(np.zeros_like(labels), labels) for labels in true]
+    names = ("background", *test.labels)
     confusion = np.zeros((len(names), len(names)), dtype=np.int64)
-    for i, video in enumerate(videos):
-        true = label_targets(video.segments, store.num_features(video.video_id), rate)
-        predicted = segmenter.label(video)
-        model.append(_count(predicted, true))
-        empty.append(_count(np.zeros_like(true), true))
-        np.add.at(confusion, (true, predicted), 1)
-        rows.append(
-            {
-                "video_id": video.video_id,
-                "task": video.task,
-                "seconds": len(true) / rate,
-                "frame accuracy": model[-1]["correct"] / len(true),
-                "predicted background": model[-1]["predicted background"] / len(true),
-                "edit score": model[-1]["edit score"],
-            }
-        )
-        if i in plotted:
-            plots.append(_timeline(video, predicted, benchmark.labels, rate))
-        if on_progress:
-            on_progress(i + 1, len(videos))
+    np.add.at(confusion, (np.concatenate(true), np.concatenate(predicted)), 1)
     shares = {
         name: [count["correct"] / count["frames"] for count in of]
         for name, of in (("model", model), ("always background", empty))
     }
     nothing = _statistics(empty)(np.arange(len(videos)))
-    chance = 1 / (len(benchmark.labels) + 1)
     by_chance = ("frame accuracy", "foreground accuracy", "predicted background")
     return Outcome(
         protocol="a label or background for every feature, over all test videos",
         settings={
             **segmenter.settings,
-            "labels": len(benchmark.labels),
+            "labels": len(test.labels),
             "features per second": rate,
         },
         measures=measure(_statistics(model), [video.video_id for video in videos], config),
         baselines=(
             Baseline("always background", nothing, "an empty prediction"),
-            Baseline("random label", dict.fromkeys(by_chance, chance)),
+            Baseline("random label", dict.fromkeys(by_chance, 1 / len(names))),
         ),
         num_examples=int(sum(count["frames"] for count in model)),
         num_videos=len(videos),
         missing=tuple(missing),
-        rows=tuple(rows),
+        rows=tuple(
+            {
+                "video_id": video.video_id,
+                "task": video.task,
+                "seconds": count["frames"] / rate,
+                "frame accuracy": count["correct"] / count["frames"],
+                "predicted background": count["predicted background"] / count["frames"],
+                "edit score": count["edit score"],
+            }
+            for video, count in zip(videos, model, strict=True)
+        ),
         plots=(
             _confusion(confusion, names),
             histogram("Frame accuracy of each video", "frame accuracy", SHARE_EDGES, shares),
-            *plots,
+            *(
+                _timeline(videos[i], predicted[i], test.labels, rate)
+                for i in pick_evenly(len(videos), NUM_TIMELINES)
+            ),
         ),
     )
 

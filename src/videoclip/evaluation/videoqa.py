@@ -8,7 +8,7 @@ from itertools import chain
 import numpy as np
 import torch
 
-from videoclip.benchmarks.examples import MultipleChoiceExample
+from videoclip.benchmarks.examples import Baseline, MultipleChoiceExample
 from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import half_overlapping
@@ -23,7 +23,6 @@ from videoclip.evaluation.encoders import DualEncoder
 from videoclip.evaluation.metrics import ranking
 from videoclip.evaluation.outcome import (
     Bars,
-    Baseline,
     Confusion,
     Outcome,
     means,

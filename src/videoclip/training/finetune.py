@@ -11,7 +11,7 @@ import torch
 
 from videoclip.benchmarks.coin import read_coin
 from videoclip.benchmarks.crosstask import read_crosstask, released_split
-from videoclip.benchmarks.examples import LabelledVideo, RetrievalExample, StepVideo
+from videoclip.benchmarks.examples import ExampleT, LabelledVideo, RetrievalExample, StepVideo
 from videoclip.benchmarks.files import find_file
 from videoclip.benchmarks.msrvtt import (
     read_msrvtt_1k,
@@ -28,7 +28,7 @@ from videoclip.distributed import World
 from videoclip.embedding import Embedder, with_fingerprint
 from videoclip.errors import ConfigError, DataError
 from videoclip.evaluation import evaluate
-from videoclip.evaluation.clips import ExampleT, with_features
+from videoclip.evaluation.clips import with_features
 from videoclip.recipes import FINETUNING, named_recipe
 from videoclip.training.clips import ClipSource
 from videoclip.training.contrastive import ContrastiveLoss
