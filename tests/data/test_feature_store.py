@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from videoclip.data import feature_store
-from videoclip.data.feature_store import FeatureIndex, FeatureSpec, FeatureStore
+from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
 
 SPEC = FeatureSpec(
@@ -328,8 +328,10 @@ def test_the_description_is_readable(store):
     assert content["spec"]["backbone"] == "toy"
 
 
-def test_the_index_alone_finds_entries(store):
-    store.append("a", rows(2))
-    store.append("b", rows(3))
-    entry = FeatureIndex(store.folder).find("b")
-    assert (entry.first, entry.length) == (2, 3)
+def test_a_store_that_is_opened_again_finds_entries(store):
+    store.append("a", rows(2, 1.0))
+    store.append("b", rows(3, 2.0))
+    with FeatureStore.open(store.folder) as again:
+        assert again.num_features("b") == 3
+        np.testing.assert_array_equal(again.read("b"), rows(3, 2.0))
+        assert again.checksum("b") == store.checksum("b")

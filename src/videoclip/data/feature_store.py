@@ -18,15 +18,14 @@ from __future__ import annotations
 import json
 import os
 import struct
+import weakref
 import zlib
 from array import array
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,9 +33,6 @@ import numpy.typing as npt
 from videoclip.config import from_dict
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
 from videoclip.files import write_text
-
-if TYPE_CHECKING:
-    from filelock import FileLock
 
 FORMAT = 1
 """Layout of a store's files; another number is refused."""
@@ -95,12 +91,15 @@ class FeatureStore:
         self.folder = folder
         self.spec = spec
         self._row_bytes = spec.dim * 2
-        self._index = FeatureIndex(folder)
+        self._positions: dict[str, int] = {}  # numbers of the videos, by id
+        self._entries = array("Q")  # three per video: a million in 24 MB, not 200 as objects
+        self._num_rows = self._name_bytes = 0
         self._handle = os.open(folder / "features.bin", os.O_RDONLY | os.O_CLOEXEC)
+        self._close = weakref.finalize(self, os.close, self._handle)
         if hasattr(os, "posix_fadvise"):  # Linux
             # Windows are drawn at random: read-ahead would fetch megabytes that nobody needs.
             os.posix_fadvise(self._handle, 0, 0, os.POSIX_FADV_RANDOM)
-        self._check_length()
+        self.refresh()
 
     @classmethod
     def create(cls, folder: str | Path, spec: FeatureSpec) -> FeatureStore:
@@ -159,13 +158,13 @@ class FeatureStore:
     @property
     def video_ids(self) -> list[str]:
         """Ids of all videos, in the order in which they were appended."""
-        return list(self._index.positions)
+        return list(self._positions)
 
     def __contains__(self, video_id: object) -> bool:
-        return video_id in self._index.positions
+        return video_id in self._positions
 
     def __len__(self) -> int:
-        return len(self._index.positions)
+        return len(self._positions)
 
     def __repr__(self) -> str:
         return (
@@ -179,11 +178,11 @@ class FeatureStore:
         Raises:
             DataError: If it is not in the store.
         """
-        return self._index.find(video_id).length
+        return self._find(video_id)[1]
 
     def checksum(self, video_id: str) -> int:
         """Return the stored checksum of a video's features."""
-        return self._index.find(video_id).checksum
+        return self._find(video_id)[2]
 
     def read(
         self, video_id: str, start: int = 0, stop: int | None = None
@@ -196,11 +195,11 @@ class FeatureStore:
         Raises:
             DataError: If the video is not in the store or its bytes are damaged.
         """
-        entry = self._index.find(video_id)
-        first, last, _ = slice(start, stop).indices(entry.length)
+        first_row, length, checksum = self._find(video_id)
+        first, last, _ = slice(start, stop).indices(length)
         rows = np.empty((max(0, last - first), self.spec.dim), dtype=np.float16)
-        self._fill(rows, entry.first + first)
-        if len(rows) == entry.length and zlib.crc32(rows.data) != entry.checksum:
+        self._fill(rows, first_row + first)
+        if len(rows) == length and zlib.crc32(rows.data) != checksum:
             raise DataError(f"the features of '{video_id}' are damaged; {REMEDY}", self.folder)
         return rows
 
@@ -217,14 +216,13 @@ class FeatureStore:
         """
         firsts, lengths = [], []
         for video_id, start, stop in windows:
-            entry = self._index.find(video_id)
-            if not 0 <= start <= stop <= entry.length:
+            first_row, length, _ = self._find(video_id)
+            if not 0 <= start <= stop <= length:
                 raise DataError(
-                    f"window [{start}, {stop}) is not within the {entry.length} features of "
-                    f"'{video_id}'",
+                    f"window [{start}, {stop}) is not within the {length} features of '{video_id}'",
                     self.folder,
                 )
-            firsts.append(entry.first + start)
+            firsts.append(first_row + start)
             lengths.append(stop - start)
         # One allocation for all: many small ones cost more than the reading.
         rows = np.empty((sum(lengths), self.spec.dim), dtype=np.float16)
@@ -255,15 +253,25 @@ class FeatureStore:
             DataError: If the video is there already, the array does not fit the store, or writing
                 fails. The store is unchanged then.
         """
+        from filelock import FileLock  # slow to import, and readers do without
+
         rows = self._checked(video_id, features)
+        # File names that are not UTF-8 keep their bytes, as in Python's own file functions.
+        name = video_id.encode("utf-8", "surrogateescape")
         try:
-            with self._index.locked():
+            with FileLock(self.folder / ".lock", poll_interval=0.005):
+                self.refresh()
                 if video_id in self:
                     raise DataError(f"'{video_id}' is in the store already", self.folder)
-                # The record points to these rows: they must be on the disk before it.
-                offset = self._index.num_rows * self._row_bytes
+                entry = (self._num_rows, len(rows), zlib.crc32(rows.data))
+                record = RECORD.pack(*entry, self._name_bytes, len(name))
+                record += CHECKSUM.pack(zlib.crc32(record + name))
+                # The record points to the rows and the name: they must be on the disk before it.
+                offset = self._num_rows * self._row_bytes
                 _write_at(self.folder / "features.bin", rows.data, offset)
-                self._index.append(video_id, len(rows), zlib.crc32(rows.data))
+                _write_at(self.folder / "names.bin", name, self._name_bytes)
+                _write_at(self.folder / "index.bin", record, len(self) * RECORD_BYTES)
+                self._add(name, entry)
         except OSError as error:
             raise DataError(f"cannot add '{video_id}': {error.strerror}", self.folder) from error
 
@@ -271,10 +279,30 @@ class FeatureStore:
         """Read what other processes have appended since.
 
         Raises:
-            DataError: If the store is damaged.
+            DataError: If the store is damaged. An unfinished record at the end is ignored: a crash
+                leaves one behind, and the next append overwrites it.
         """
-        self._index.refresh()
-        self._check_length()
+        path = self.folder / "index.bin"
+        records = _read_from(path, len(self) * RECORD_BYTES)
+        base = self._name_bytes
+        names = _read_from(self.folder / "names.bin", base)
+        num_whole = len(records) // RECORD_BYTES
+        for number in range(num_whole):
+            record = records[number * RECORD_BYTES : (number + 1) * RECORD_BYTES]
+            if number == num_whole - 1 and not any(record):
+                break  # a power cut after the file grew and before the record was written
+            first, length, checksum, start, num_bytes = RECORD.unpack_from(record)
+            name = names[start - base : start - base + num_bytes]
+            (own,) = CHECKSUM.unpack_from(record, RECORD.size)
+            if own != zlib.crc32(record[: RECORD.size] + name) or first != self._num_rows:
+                raise DataError(f"record {len(self)} is damaged; {REMEDY}", path)
+            self._add(name, (first, length, checksum))
+        found = os.fstat(self._handle).st_size // self._row_bytes
+        if found < self._num_rows:
+            raise DataError(
+                f"it ends after {found} of {self._num_rows} features; {REMEDY}",
+                self.folder / "features.bin",
+            )
 
     def verify(self) -> None:
         """Read everything; `DataError` at the first video whose checksum is wrong."""
@@ -283,9 +311,8 @@ class FeatureStore:
 
     def close(self) -> None:
         """Close the file; the store cannot be read any more."""
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
+        self._close()
+        self._handle = -1
 
     def __enter__(self) -> FeatureStore:
         return self
@@ -293,20 +320,23 @@ class FeatureStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if hasattr(self, "_handle"):
-            self.close()
-
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).open, (self.folder,)
 
-    def _check_length(self) -> None:
-        found = os.fstat(self._handle).st_size // self._row_bytes
-        if found < self._index.num_rows:
-            raise DataError(
-                f"it ends after {found} of {self._index.num_rows} features; {REMEDY}",
-                self.folder / "features.bin",
-            )
+    def _find(self, video_id: str) -> tuple[int, int, int]:
+        """Return first row, number of rows and checksum of a video; raise a DataError if absent."""
+        if video_id not in self._positions:
+            raise DataError(f"there is no video '{video_id}' in the store", self.folder)
+        at = 3 * self._positions[video_id]
+        first, length, checksum = self._entries[at : at + 3]
+        return first, length, checksum
+
+    def _add(self, name: bytes, entry: tuple[int, int, int]) -> None:
+        """Add a video whose record is on the disk: first row, number of rows, checksum."""
+        self._positions[name.decode("utf-8", "surrogateescape")] = len(self)
+        self._entries.extend(entry)
+        self._name_bytes += len(name)
+        self._num_rows += entry[1]
 
     def _fill(self, rows: npt.NDArray[np.float16], first: int) -> None:
         """Read rows from the file, starting with row `first`."""
@@ -339,105 +369,6 @@ class FeatureStore:
         if problem:
             raise DataError(f"cannot add '{video_id}': {problem}", self.folder)
         return rows
-
-
-class Entry(NamedTuple):
-    """Where the features of one video are.
-
-    Attributes:
-        first: Their first row in the file.
-        length: Number of rows.
-        checksum: crc32 of the rows.
-    """
-
-    first: int
-    length: int
-    checksum: int
-
-
-class FeatureIndex:
-    """The index of a store: entries by video id, in the order in which they were appended.
-
-    Each record carries a checksum of itself and its name, and begins where the one before ends.
-
-    Attributes:
-        positions: Number of each video, by id.
-        num_rows: Rows of all videos together.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.positions: dict[str, int] = {}
-        self.num_rows = 0
-        self._numbers = array("Q")  # three per video: a million in 24 MB, not 200 as objects
-        self._name_bytes = 0
-        self.refresh()
-
-    def find(self, video_id: str) -> Entry:
-        """Return the entry of a video.
-
-        Raises:
-            DataError: If there is none.
-        """
-        position = self.positions.get(video_id)
-        if position is None:
-            raise DataError(f"there is no video '{video_id}' in the store", self._folder)
-        numbers, i = self._numbers, 3 * position
-        return Entry(numbers[i], numbers[i + 1], numbers[i + 2])
-
-    def refresh(self) -> None:
-        """Read what was appended since, by this or another process.
-
-        Raises:
-            DataError: If a record is damaged. An unfinished one at the end is ignored: a crash
-                leaves one behind, and the next append overwrites it.
-        """
-        path = self._folder / "index.bin"
-        records = _read_from(path, len(self.positions) * RECORD_BYTES)
-        num_whole = len(records) // RECORD_BYTES
-        if not num_whole:
-            return
-        base = self._name_bytes
-        names = _read_from(self._folder / "names.bin", base)
-        for number in range(num_whole):
-            record = records[number * RECORD_BYTES : (number + 1) * RECORD_BYTES]
-            if number == num_whole - 1 and not any(record):
-                return  # a power cut after the file grew and before the record was written
-            first, length, checksum, start, num_bytes = RECORD.unpack_from(record)
-            name = names[start - base : start - base + num_bytes]
-            (own,) = CHECKSUM.unpack_from(record, RECORD.size)
-            if own != zlib.crc32(record[: RECORD.size] + name) or first != self.num_rows:
-                raise DataError(f"record {len(self.positions)} is damaged; {REMEDY}", path)
-            self._add(name, length, checksum)
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other processes from appending; what they have appended is read first."""
-        with self._lock:
-            self.refresh()
-            yield
-
-    @cached_property
-    def _lock(self) -> FileLock:
-        from filelock import FileLock  # slow to import, and readers do without
-
-        return FileLock(self._folder / ".lock", poll_interval=0.005)
-
-    def append(self, video_id: str, length: int, checksum: int) -> None:
-        """Add an entry for rows that are on the disk already; call it within `locked`."""
-        # File names that are not UTF-8 keep their bytes, as in Python's own file functions.
-        name = video_id.encode("utf-8", "surrogateescape")
-        record = RECORD.pack(self.num_rows, length, checksum, self._name_bytes, len(name))
-        record += CHECKSUM.pack(zlib.crc32(record + name))
-        _write_at(self._folder / "names.bin", name, self._name_bytes)
-        _write_at(self._folder / "index.bin", record, len(self.positions) * RECORD_BYTES)
-        self._add(name, length, checksum)
-
-    def _add(self, name: bytes, length: int, checksum: int) -> None:
-        self.positions[name.decode("utf-8", "surrogateescape")] = len(self.positions)
-        self._numbers.extend((self.num_rows, length, checksum))
-        self._name_bytes += len(name)
-        self.num_rows += length
 
 
 def _read_spec(path: Path) -> FeatureSpec:
