@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from tests.library.colours import ColourEmbedder, write_video
 from tests.make_video import write_video as make_video
 from videoclip.cli import main
 from videoclip.embedding import Embedder
+from videoclip.errors import CheckpointError
 from videoclip.library.library import model_of
+from videoclip.library.storage import open_catalog
 
 
 @pytest.fixture
@@ -93,6 +96,45 @@ def test_search_says_when_nothing_matches(indexed, run):
     required = ("--where", "duration > 1000", "--require-match")
     assert run("search", "pink", "--library", "L", *required)[0] == 3
     assert run("search", "red", "--library", "L", "--require-match")[0] == 0
+
+
+def test_an_index_that_fails_wholly_leaves_no_library(folder, run):
+    (folder / "broken.mp4").write_text("text")
+    assert run("index", "broken.mp4", "--library", "new", "--workers", 0)[0] == 1
+    assert run("index", "v", "--library", "new", "--metadata", "absent.csv")[0] == 1
+    assert not (folder / "new").exists()
+    assert run("search", "red", "--library", "new", "--model", "x")[0] == 1
+    assert not (folder / "new").exists()
+
+
+def test_search_says_that_a_library_is_empty(indexed, run):
+    for video in (indexed / "v").glob("*.mp4"):
+        video.unlink()
+    run("index", "v", "--library", "L", "--prune")
+    for arguments in (["red"], ["--fit", "labels.csv"]):
+        status, out, err = run("search", *arguments, "--library", "L")
+        assert (status, out) == (1, "") and err.count("\n") == 1
+        assert (
+            "L: the library is empty: add videos with `videoclip index VIDEOS --library L`" in err
+        )
+
+
+@pytest.mark.parametrize("model", ["models/mine", "/models/mine"])
+def test_a_moved_model_is_named_with_its_library(indexed, run, monkeypatch, model):
+    def from_pretrained(name, device):
+        if name == model:
+            raise CheckpointError("not a local folder, and the download from the hub failed")
+        return ColourEmbedder("starter")
+
+    with closing(open_catalog("L")) as catalog, catalog.writing():
+        catalog.set_facts({"model": model})
+    monkeypatch.setattr(Embedder, "from_pretrained", from_pretrained)
+    for arguments in (["search", "red"], ["index", "v", "--workers", 0]):
+        status, _, err = run(*arguments, "--library", "L")
+        assert status == 1 and err.count("\n") == 1 and "name the folder where it is now" in err
+        assert f"L: the library was made with model {model}, which is not there" in err
+        assert ("the hub" in err) == (model == "models/mine") and "--model" in err
+        assert run(*arguments, "--library", "L", "--model", "elsewhere")[0] == 0
 
 
 def test_search_is_fitted_to_labels(indexed, run):

@@ -227,6 +227,47 @@ def test_a_folder_that_is_no_library_is_said(tmp_path, embedder):
         VideoLibrary(tmp_path, embedder)
 
 
+def test_a_new_library_without_videos_leaves_nothing(tmp_path, videos):
+    broken = tmp_path / "broken.mp4"
+    broken.write_text("text")
+    folder = tmp_path / "new"
+    with VideoLibrary(folder, ColourEmbedder()) as library:
+        assert library.update(broken).failed
+        assert library.search("red") == [] and folder.exists()
+    assert not folder.exists()
+    embedder = ColourEmbedder()
+    del embedder.backbone  # as if its folder were gone
+    with pytest.raises(AttributeError), VideoLibrary(folder, embedder) as library:
+        library.update(videos)
+    assert not folder.exists()
+    with VideoLibrary(folder, ColourEmbedder()) as library:
+        library.update(broken)
+        library.update(videos)
+        (videos / "a.mp4").unlink()
+    assert is_library(folder)
+    with VideoLibrary(folder, ColourEmbedder()) as library:
+        assert len(library) == 3
+
+
+def test_a_failed_library_is_left_to_others_who_have_it_open(tmp_path, videos):
+    failing, other = (VideoLibrary(tmp_path / "new", ColourEmbedder()) for _ in range(2))
+    failing.update(tmp_path / "absent.mp4")
+    failing.close()
+    failing.close()
+    other.update(videos)
+    other.close()
+    with VideoLibrary(tmp_path / "new", ColourEmbedder()) as library:
+        assert len(library) == 3
+    with VideoLibrary(tmp_path / "new" / "inner", ColourEmbedder()):
+        pass
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "features-mine").mkdir()
+    with VideoLibrary(tmp_path / "notes", ColourEmbedder()) as library:
+        library.update(tmp_path / "absent.mp4")
+    assert not (tmp_path / "new" / "inner").exists()
+    assert [path.name for path in (tmp_path / "notes").iterdir()] == ["features-mine"]
+
+
 FORKING = """
 import os, signal, sys
 from tests.library.colours import ColourEmbedder

@@ -153,6 +153,14 @@ def test_vectors_without_a_commit_belong_to_nobody(opened, videos):
     assert nearest[0, 0] < 10  # the strays would be at 81
 
 
+def test_a_new_library_without_videos_leaves_nothing(opened, tmp_path):
+    library = opened()
+    assert is_library(opened.address) and library.update(tmp_path / "absent.mp4").failed
+    library.close()
+    assert not is_library(opened.address)
+    assert not (tmp_path / "library").exists()
+
+
 @LANCE
 def test_two_machines_add_videos_at_once(opened, videos):
     first, second = opened(), opened()
@@ -166,8 +174,10 @@ def test_two_machines_add_videos_at_once(opened, videos):
 
 @LANCE
 def test_a_library_of_the_other_kind_is_reported(tmp_path):
-    VideoLibrary(tmp_path, ColourEmbedder()).close()
-    with pytest.raises(ConfigError, match="is stored in sqlite"):
+    with (
+        VideoLibrary(tmp_path, ColourEmbedder()),
+        pytest.raises(ConfigError, match="is stored in sqlite"),
+    ):
         open_catalog(tmp_path, "lance")
 
 

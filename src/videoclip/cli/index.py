@@ -47,18 +47,11 @@ class Index:
     def run(self) -> int:
         """Update the library, and print what changed and which files failed."""
         from videoclip.data.feature_store import FeatureStore
-        from videoclip.embedding import Embedder
-        from videoclip.library.library import VideoLibrary, model_of
-        from videoclip.library.storage import is_library
+        from videoclip.library.library import VideoLibrary
 
-        known = model_of(self.library) if is_library(self.library) else ""
-        model = self.model or known or "starter"
-        embedder = Embedder.from_pretrained(model, self.device)
-        if Path(model).is_dir():  # so that a search from another folder finds it
-            model = str(Path(model).resolve())
         features = FeatureStore.open(self.features) if self.features else None
-        with VideoLibrary(
-            self.library, embedder, model=model, rebuild=self.rebuild, store=self.store
+        with VideoLibrary.open(
+            self.library, self.model, self.device, rebuild=self.rebuild, store=self.store
         ) as library:
             report = library.update(
                 self.videos,

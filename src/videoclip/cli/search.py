@@ -68,17 +68,20 @@ class Search:
         """Print moments, best first."""
         # The products are small: numpy's threads would only wait for each other.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        from videoclip.embedding import Embedder
         from videoclip.library.labels import fit_library, read_labels
-        from videoclip.library.library import VideoLibrary, model_of
+        from videoclip.library.library import VideoLibrary
         from videoclip.library.search import SearchOptions
 
         queries = [] if self.fit else self._queries()
-        model = self.model or model_of(self.library) or "starter"
         names = [field.name for field in fields(SearchOptions)]
         settings = SearchOptions(**{name: getattr(self, name) for name in names})
-        embedder = Embedder.from_pretrained(model, self.device)
-        with VideoLibrary(self.library, embedder, model=model) as library:
+        with VideoLibrary.open(self.library, self.model, self.device, must_exist=True) as library:
+            if not len(library):
+                raise DataError(
+                    "the library is empty: add videos with `videoclip index VIDEOS --library "
+                    f"{self.library}`",
+                    self.library,
+                )
             if self.fit:
                 print(fit_library(library, read_labels(self.fit)))
                 return 0
@@ -139,7 +142,7 @@ def _print_moments(moments: Sequence[Moment]) -> None:
     from videoclip.zeroshot.moments import clock
 
     if not moments:
-        print("no moments to search (an empty library, or --where excludes all)", file=sys.stderr)
+        print("no moments to search (--where or --vision 0 excludes all)", file=sys.stderr)
     elif all(moment.confidence == "none" for moment in moments):
         print("no match; the nearest moments are:", file=sys.stderr)
     for moment in moments:

@@ -11,10 +11,11 @@ One writer at a time (the library's lock); any number of readers, which it never
 from __future__ import annotations
 
 import re
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from itertools import accumulate
 from pathlib import Path
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 VectorStore: TypeAlias = "MatrixStore | LanceVectors"
 
+FIRST_FILES = ("catalog.sqlite", "lance", "vectors-0.f16", "background-0.npy", "lock", "locks")
+"""What a new library may consist of, beside the features of its videos."""
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x76636C70  # "vclp"
 
@@ -180,6 +183,23 @@ class Catalog:
     def close(self) -> None:
         """Close the file; further calls fail."""
         self._db.close()
+
+    def delete(self) -> None:
+        """Close a library that never had a video and delete it, unless it is open elsewhere."""
+        self._db.execute("PRAGMA busy_timeout=0")
+        try:
+            self._db.execute("PRAGMA journal_mode=DELETE")  # fails if it has another connection
+        except sqlite3.OperationalError:
+            return
+        self._db.close()
+        stores = self.folder.glob("features-*/index.bin")
+        made = [store.parent for store in stores if not store.stat().st_size]  # without videos
+        for path in (*made, *(self.folder / name for name in FIRST_FILES)):
+            if path.is_dir():
+                shutil.rmtree(path)
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # the user may have files there
+            self.folder.rmdir()
 
     @contextmanager
     def _transaction(self, kind: str) -> Iterator[None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -100,7 +100,6 @@ class Indexer:
         windows: The library's window lengths.
         embedder: Embeds windows.
         fast: Whether features are computed from keyframes.
-        own_features: Returns the library's own store of a backbone's features.
         given: Features that were extracted before, by the ids of `name_videos`.
         whole_hash: Whether content hashes cover whole files.
         num_workers: Processes that decode; see `extract_features`.
@@ -113,7 +112,6 @@ class Indexer:
     windows: WindowConfig
     embedder: Embedder
     fast: bool
-    own_features: Callable[[Backbone], FeatureStore]
     given: FeatureStore | None
     whole_hash: bool
     num_workers: int | None
@@ -154,7 +152,10 @@ class Indexer:
 
     @cached_property
     def _own_features(self) -> FeatureStore:
-        return self.own_features(self._backbone)
+        """The library's own store of the backbone's features, by content."""
+        spec = self._backbone.spec
+        folder = self.catalog.folder / f"features-{spec.fingerprint[:16]}"
+        return FeatureStore.open_or_create(folder, spec)
 
     @cached_property
     def _subtitles(self) -> Mapping[Path, Path | None]:

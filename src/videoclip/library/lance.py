@@ -106,6 +106,11 @@ class LanceCatalog(Catalog):
             self._table = LanceVectors(self._connection, name, int(facts["dim"]), self._keys)
         return self._table
 
+    def delete(self) -> None:
+        """Close a library that never had a video and delete it, whoever else has it open."""
+        self._connection.drop_all_tables()
+        super().delete()
+
     def compact(self) -> None:
         """Delete the windows of no video; no other machine may be writing."""
         self.vectors().keep({self._keys.key[video.first_row] for video in self.videos()})

@@ -24,9 +24,8 @@ from filelock import FileLock
 
 from videoclip.config import from_dict, to_dict
 from videoclip.data.feature_store import FeatureStore
-from videoclip.embedding import Embedder, WindowConfig, check_features
-from videoclip.errors import ConfigError, DataError, IndexMismatchError
-from videoclip.features.backbones import Backbone
+from videoclip.embedding import STARTER, Embedder, WindowConfig, check_features
+from videoclip.errors import CheckpointError, ConfigError, DataError, IndexMismatchError
 from videoclip.features.extract import features_of
 from videoclip.library.calibration import calibrate, load_calibration
 from videoclip.library.catalog import Catalog, IndexedVideo
@@ -34,7 +33,7 @@ from videoclip.library.filters import parse_filter
 from videoclip.library.indexer import Indexer, UpdateReport
 from videoclip.library.metadata import read_metadata
 from videoclip.library.search import SearchOptions, Snapshot, find_moments
-from videoclip.library.storage import StoreKind, open_catalog
+from videoclip.library.storage import StoreKind, is_library, open_catalog
 from videoclip.types import FloatArray, OnProgress, RealArray
 from videoclip.zeroshot.confidence import UNRELATED_QUERIES, Thresholds
 from videoclip.zeroshot.moments import Moment
@@ -50,8 +49,9 @@ class VideoLibrary:
     Searching is safe from several threads, and while this or other processes update.
 
     Args:
-        folder: The library; created if missing. An address of object storage, such as
-            `s3://bucket/library`, uses LanceDB (extra `lance`).
+        folder: The library; created if missing, and removed if no video was added when it is
+            closed. An address of object storage, such as `s3://bucket/library`, uses LanceDB
+            (extra `lance`).
         embedder: The model to index and search with.
         windows: Window lengths of a new library.
         model: Name of the model, returned by `model_of`.
@@ -79,15 +79,58 @@ class VideoLibrary:
         self._address = str(folder)
         self._embedder = embedder
         self._lock = FileLock(self.folder / "lock")
-        self._features: dict[Path, FeatureStore] = {}
+        self._is_new = False
         self._known: tuple[tuple[int, int], Snapshot] | None = None
         try:
             with self._lock:
                 self._initialise(windows or WindowConfig(), model, rebuild)
         except BaseException:
-            self._catalog.close()
+            self.close()
             raise
         self._windows = from_dict(WindowConfig, json.loads(self._catalog.facts()["windows"]))
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path | str,
+        model: str | None = None,
+        device: str = "auto",
+        *,
+        must_exist: bool = False,
+        rebuild: bool = False,
+        store: StoreKind | None = None,
+    ) -> VideoLibrary:
+        """Open a library with the model it was made with, or with a named one.
+
+        Args:
+            folder: The library, or its address in object storage.
+            model: Model folder, hub id or "starter"; None: the library's own, and "starter" for a
+                new library.
+            device: Torch device to compute on.
+            must_exist: Whether a missing library is an error.
+            rebuild: As for the class.
+            store: As for the class.
+
+        Raises:
+            CheckpointError: If the model is not there.
+            DataError: If the library is damaged, or missing and must exist.
+            IndexMismatchError: If the library was made by another model.
+        """
+        known = model_of(folder) if must_exist or is_library(folder) else ""
+        name = model or known or STARTER
+        try:
+            embedder = Embedder.from_pretrained(name, device)
+        except CheckpointError as error:
+            if name != known or Path(known).is_dir():
+                raise
+            reason = "" if Path(known).is_absolute() else f" ({error})"
+            raise CheckpointError(
+                f"{folder}: the library was made with model {known}, which is not there{reason}: "
+                "name the folder where it is now with --model"
+            ) from error
+        if Path(name).is_dir():  # so that a search from another folder finds it
+            name = str(Path(name).resolve())
+        return cls(folder, embedder, model=name, rebuild=rebuild, store=store)
 
     def _initialise(self, windows: WindowConfig, model: str, rebuild: bool) -> None:
         """Set the facts of a new or emptied library, or check those of an existing one."""
@@ -109,6 +152,7 @@ class VideoLibrary:
             if not (self.folder / facts["unrelated"]).exists():  # created on another machine
                 self._save_unrelated(facts["unrelated"])
             return
+        self._is_new = not facts
         generation = int(facts.get("generation", "-1")) + 1
         unrelated = f"background-{generation}.npy"
         self._save_unrelated(unrelated)
@@ -131,7 +175,7 @@ class VideoLibrary:
     # --- content
 
     def __len__(self) -> int:
-        return len(self.videos())
+        return len(self._snapshot().videos)
 
     def __repr__(self) -> str:
         """Number of videos, hours and windows."""
@@ -169,10 +213,11 @@ class VideoLibrary:
             return self._catalog.metadata(video.id) if video else {}
 
     def close(self) -> None:
-        """Close the files."""
-        for store in self._features.values():
-            store.close()
-        self._features.clear()
+        """Close the files; a library that this object made is removed if no video was added."""
+        is_void = self._is_new and not self._catalog.videos()
+        self._is_new = False
+        if is_void:
+            self._catalog.delete()
         self._catalog.close()
 
     def __enter__(self) -> VideoLibrary:
@@ -225,7 +270,6 @@ class VideoLibrary:
             windows=self._windows,
             embedder=self._embedder,
             fast=fast,
-            own_features=self._feature_store,
             given=features,
             whole_hash=whole_hash,
             num_workers=num_workers,
@@ -235,6 +279,7 @@ class VideoLibrary:
         places = [paths] if isinstance(paths, (str, Path)) else list(paths)
         report = indexer.update(places, prune, table)
         if report.changed_library:
+            self._is_new = False
             self._calibrate()
         library = self._snapshot()
         if library.num_rows - library.num_live > max(COMPACT_FROM, library.num_live):
@@ -242,13 +287,6 @@ class VideoLibrary:
             library = self._snapshot()
         self._catalog.vectors().refresh_index(library.calibration.queries, library.num_rows)
         return report
-
-    def _feature_store(self, backbone: Backbone) -> FeatureStore:
-        """Return the library's own store of a backbone's features, opened once."""
-        folder = self.folder / f"features-{backbone.spec.fingerprint[:16]}"
-        if folder not in self._features:
-            self._features[folder] = FeatureStore.open_or_create(folder, backbone.spec)
-        return self._features[folder]
 
     def _calibrate(self) -> None:
         with self._lock:  # so that the last of several processes measures the videos of all
