@@ -2,6 +2,7 @@
 # Makes .venv from requirements.lock; does nothing if the lock file has not changed.
 # pip installs torch first, by its exact pin: pip's own configuration (find-links, indexes) decides
 # which build is taken, and no later package can replace it. uv installs the rest, ten times faster.
+# Both compile to bytecode: without it, each start of the program takes three seconds more.
 set -eu
 cd "$(dirname "$0")"
 stamp=.venv/installed.lock
@@ -14,7 +15,8 @@ else  # an activated environment without pip: the slower way
   python3 -m venv .venv
   pip=".venv/bin/python -m pip"
 fi
-$pip install -q --no-compile -c requirements.lock uv torch==2.13.0
-.venv/bin/uv pip install -q --python .venv/bin/python --no-deps -r requirements.lock
+$pip install -q -c requirements.lock uv torch==2.13.0
+.venv/bin/uv pip install -q --python .venv/bin/python --no-deps --compile-bytecode -r requirements.lock
 .venv/bin/uv pip install -q --python .venv/bin/python --no-deps --no-build-isolation --editable .
+.venv/bin/python -m compileall -q src
 cp requirements.lock "$stamp"
