@@ -100,6 +100,7 @@ class Indexer:
         windows: The library's window lengths.
         embedder: Embeds windows.
         fast: Whether features are computed from keyframes.
+        stores: The library's own stores of features that are open, by folder.
         given: Features that were extracted before, by the ids of `name_videos`.
         whole_hash: Whether content hashes cover whole files.
         num_workers: Processes that decode; see `extract_features`.
@@ -112,6 +113,7 @@ class Indexer:
     windows: WindowConfig
     embedder: Embedder
     fast: bool
+    stores: dict[Path, FeatureStore]
     given: FeatureStore | None
     whole_hash: bool
     num_workers: int | None
@@ -155,7 +157,9 @@ class Indexer:
         """The library's own store of the backbone's features, by content."""
         spec = self._backbone.spec
         folder = self.catalog.folder / f"features-{spec.fingerprint[:16]}"
-        return FeatureStore.open_or_create(folder, spec)
+        if folder not in self.stores:
+            self.stores[folder] = FeatureStore.open_or_create(folder, spec)
+        return self.stores[folder]
 
     @cached_property
     def _subtitles(self) -> Mapping[Path, Path | None]:

@@ -80,6 +80,7 @@ class VideoLibrary:
         self._embedder = embedder
         self._lock = FileLock(self.folder / "lock")
         self._is_new = False
+        self._stores: dict[Path, FeatureStore] = {}
         self._known: tuple[tuple[int, int], Snapshot] | None = None
         try:
             with self._lock:
@@ -214,6 +215,7 @@ class VideoLibrary:
 
     def close(self) -> None:
         """Close the files; a library that this object made is removed if no video was added."""
+        self._stores.clear()
         is_void = self._is_new and not self._catalog.videos()
         self._is_new = False
         if is_void:
@@ -270,6 +272,7 @@ class VideoLibrary:
             windows=self._windows,
             embedder=self._embedder,
             fast=fast,
+            stores=self._stores,
             given=features,
             whole_hash=whole_hash,
             num_workers=num_workers,
