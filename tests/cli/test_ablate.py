@@ -2,8 +2,6 @@
 
 import json
 
-import pytest
-
 from tests.ablation.test_runs import out  # noqa: F401
 from videoclip.ablation.variants import VARIANTS
 from videoclip.cli import main
@@ -26,13 +24,6 @@ def test_a_table_on_stdout(out, capsys):  # noqa: F811
     assert [row["variant"] for row in rows] == ["plain", "mined"]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--variants", "plian"], "unknown variant 'plian'"),
-        (["--world.lead-sd-seconds", "-1"], "world.lead_sd_seconds must not be negative"),
-    ],
-)
-def test_mistakes_are_reported_in_a_line(out, options, message, capsys):  # noqa: F811
-    assert main(["ablate", str(out), "--name", "little", *options]) != 0
-    assert message in capsys.readouterr().err
+def test_an_unknown_variant_is_reported_in_a_line(out, capsys):  # noqa: F811
+    assert main(["ablate", str(out), "--name", "little", "--variants", "plian"]) != 0
+    assert "unknown variant 'plian'" in capsys.readouterr().err

@@ -136,3 +136,45 @@ def test_one_flag_means_the_same_in_every_command(options):
 def test_no_exception_is_superfluous(options):
     for flag in {**OTHER_MEANING, **OTHER_DEFAULT}:
         assert len(set(uses(options, flag).values())) > 1, flag
+
+
+BAD_NUMBERS = {
+    "search onion --top-k 0": "top_k must be positive",
+    "search onion -k 0": "top_k must be positive",
+    "search onion --offset -1": "offset must not be negative",
+    "search onion --rerank-top -1": "rerank_top must not be negative",
+    "search onion --vision nan": "vision must be a finite number",
+    "search onion --vision 0 --speech 0": "vision and speech are weights: not both 0",
+    "index a.mp4 --workers -1": "workers must not be negative",
+    "extract a.mp4 --features f --backbone motion --workers -2": "workers must not be negative",
+    "synth out --num-videos 0": "num_videos must be positive",
+    "synth out --seed -1": "world.seed must not be negative",
+    "synth out --test-share 2": "world.test_share must be in [0, 1]",
+    "ablate out --seeds 1 -1": "seeds must not be negative",
+    "ablate out --world.lead-sd-seconds -1": "world.lead_sd_seconds must not be negative",
+    "ablate out --num-videos -3": "num_videos must be positive",
+    "localize a.mp4 --step cut --threshold inf": "threshold must be a finite number",
+    "segment a.mp4 --label cut --switch-cost -1": "switch_cost must not be negative",
+    "cut a.mp4 --start -1 --end 3": "start must not be negative",
+    "cut a.mp4 --start 3 --end 3": "--start must be before --end",
+    "cut a.mp4 --start 3": "give both --start and --end",
+    "cut a.mp4 --start 1 --end 3 --padding nan": "padding must be a finite number",
+    "export a.json --rate 0": "rate must be positive",
+    "evaluate csv --features f --annotations a --num-resamples 0": "num_resamples must be positive",
+    "evaluate csv --features f --annotations a --seed -1": "seed must not be negative",
+    "pretrain tiny --data d --out o --optim.lr -1": "optim.lr must be positive",
+    "finetune youcook2 --features f --annotations a --out o --epochs 0": "epochs must be positive",
+}
+"""Command lines with the reason why each is refused."""
+
+
+@pytest.mark.parametrize("line", BAD_NUMBERS)
+def test_a_bad_number_is_a_usage_error(line, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(line.split())
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    words = line.split()[: 2 if line.split()[0] in RECIPES else 1]
+    prog = " ".join(["videoclip", *words])
+    assert err == f"{prog}: error: {BAD_NUMBERS[line]}; see {prog} --help\n"
+    assert out == ""

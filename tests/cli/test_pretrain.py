@@ -217,8 +217,11 @@ def test_wrong_usage_is_answered_with_what_is_near(arguments, status, words, cap
 
 
 def test_a_setting_without_sense_is_one_line(world, tmp_path, capsys):
-    assert main(arguments(world, tmp_path, "--optim.lr", "-1")) == 1
-    assert capsys.readouterr().err == "videoclip: error: optim.lr must be positive\n"
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments(world, tmp_path, "--optim.lr", "-1"))
+    error = capsys.readouterr().err
+    prog = "videoclip pretrain tiny"
+    assert error == f"{prog}: error: optim.lr must be positive; see {prog} --help\n"
 
 
 @pytest.mark.parametrize(

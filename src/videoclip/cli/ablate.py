@@ -11,6 +11,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from videoclip.cli.options import Json, NumVideos, Workers
+from videoclip.config.check import NOT_NEGATIVE
 from videoclip.synthetic.world import SyntheticConfig
 
 
@@ -35,7 +36,7 @@ class Ablate:
     )
     variants: Annotated[tuple[str, ...], arg(metavar="[NAME ...]")] = ()
     """Variants to train; all by default."""
-    seeds: tuple[int, ...] = (1, 2, 3)
+    seeds: Annotated[tuple[int, ...], NOT_NEGATIVE] = (1, 2, 3)
     """Seeds of each variant."""
     workers: Workers = None
     list: bool = False

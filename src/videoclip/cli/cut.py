@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from videoclip.cli.options import Json
+from videoclip.config.check import NOT_NEGATIVE, require
 from videoclip.errors import ConfigError, VideoCLIPError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Cut:
     """A video; or moments as JSON from search, segment or localize, "-" for standard input."""
     out: Path = Path("clips")
     """Folder for the clips; or, with an extension, the file for a single clip."""
-    start: float | None = None
+    start: Annotated[float | None, NOT_NEGATIVE] = None
     """Start of the span of a video, in seconds."""
     end: float | None = None
     """End of the span of a video, in seconds."""
@@ -38,6 +39,11 @@ class Cut:
     fast: bool = False
     """Copy without encoding: faster and lossless, but each clip starts at the keyframe before."""
     json: Json = False
+
+    def __post_init__(self) -> None:
+        require((self.start is None) == (self.end is None), "give both --start and --end")
+        if self.start is not None and self.end is not None:
+            require(self.start < self.end, "--start must be before --end")
 
     def run(self) -> int:
         """Cut the clips and print their paths."""
@@ -71,8 +77,6 @@ class Cut:
 
         if self.start is not None and self.end is not None:
             return [Moment(self.source, self.start, self.end)]
-        if self.start is not None or self.end is not None:
-            raise ConfigError("give both --start and --end")
         if str(self.source) == "-" or self.source.suffix.lower() == ".json":
             return read_moments(self.source)
         raise ConfigError("nothing to cut; give --start and --end, or moments as JSON")

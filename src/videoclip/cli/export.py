@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from videoclip.config.check import POSITIVE
+
 
 @dataclass(frozen=True)
 class Export:
@@ -25,7 +27,7 @@ class Export:
     """File to write instead of standard output."""
     title: str = "videoclip"
     """Title of an edit list."""
-    rate: Annotated[float | None, arg(metavar="RATE")] = None
+    rate: Annotated[float | None, POSITIVE, arg(metavar="RATE")] = None
     """Frame rate of an edit list (23.976, 24, 25, 29.97, 30, ...); by default that of the
     videos."""
     timecode: Literal["auto", "drop", "non-drop"] = "auto"

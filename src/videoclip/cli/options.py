@@ -23,6 +23,9 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
+from videoclip.config.check import NOT_NEGATIVE, POSITIVE, check_numbers, require
+from videoclip.errors import ConfigError
+
 if TYPE_CHECKING:
     from videoclip.types import OnProgress
 
@@ -66,9 +69,11 @@ Library = Annotated[
 _MODEL = arg(metavar="MODEL", help='Model folder, hub id or "starter".')
 Model = Annotated[str, _MODEL]
 OptionalModel = Annotated[str | None, _MODEL]
-NumVideos = Annotated[int, arg(metavar="N", help="How many videos the world has.")]
+NumVideos = Annotated[int, POSITIVE, arg(metavar="N", help="How many videos the world has.")]
 RerankTop = Annotated[
-    int, arg(metavar="N", help="Best candidates that the model's re-ranker, if any, scores again.")
+    int,
+    NOT_NEGATIVE,
+    arg(metavar="N", help="Best candidates that the model's re-ranker, if any, scores again."),
 ]
 RequireMatch = Annotated[bool, arg(help="Exit with status 3 if nothing matches.")]
 Threshold = Annotated[
@@ -86,6 +91,7 @@ Vocabulary = Annotated[
 ]
 Workers = Annotated[
     int | None,
+    NOT_NEGATIVE,
     arg(metavar="N", help="Worker processes; by default one per core. 0: no extra process."),
 ]
 
@@ -101,6 +107,9 @@ def parse(
 ) -> CommandT:
     """Make a command from its arguments; wrong ones end the process with status 2.
 
+    So do a `ConfigError` of the command or its configs, and a number outside the range that its
+    annotation names.
+
     Args:
         command: The command's dataclass.
         arguments: What follows the command's name.
@@ -109,17 +118,20 @@ def parse(
     """
     registry = ConstructorRegistry()
     registry.struct_rule(_PlainHelp())
-    made: CommandT = tyro.cli(
-        command,
-        args=arguments,
-        prog=prog,
-        default=MISSING_NONPROP if default is None else default,
-        config=(tyro.conf.DisallowNone,),
-        registry=registry,
-    )
-    if getattr(made, "videos", None) == ():
-        print(f"{prog}: error: name at least one VIDEO; see {prog} --help", file=sys.stderr)
-        raise SystemExit(2)
+    try:
+        made: CommandT = tyro.cli(
+            command,
+            args=arguments,
+            prog=prog,
+            default=MISSING_NONPROP if default is None else default,
+            config=(tyro.conf.DisallowNone,),
+            registry=registry,
+        )
+        check_numbers(made)
+        require(getattr(made, "videos", None) != (), "name at least one VIDEO")
+    except ConfigError as error:
+        print(f"{prog}: error: {error}; see {prog} --help", file=sys.stderr)
+        raise SystemExit(2) from None
     return made
 
 

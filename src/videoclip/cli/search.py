@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from videoclip.cli import options
+from videoclip.config.check import NOT_NEGATIVE, POSITIVE, require
 from videoclip.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -31,17 +32,17 @@ class Search:
     query: Annotated[str, Positional, arg(metavar="[QUERY]")] = ""
     """What to look for, in words."""
     library: options.Library = options.LIBRARY
-    top_k: Annotated[int, arg(aliases=("-k",), metavar="N")] = 10
+    top_k: Annotated[int, POSITIVE, arg(aliases=("-k",), metavar="N")] = 10
     """Number of moments for each query."""
-    offset: Annotated[int, arg(metavar="N")] = 0
+    offset: Annotated[int, NOT_NEGATIVE, arg(metavar="N")] = 0
     """Number of best moments to leave out: with 10, the second page of 10."""
     where: Annotated[str | None, arg(metavar="FILTER")] = None
     """Filter on videos, such as "duration > 60 and camera = 'left'". Columns: path, duration,
     width, height, size, frame_rate, narration, added, modified and your own metadata. Operators:
     = != < > like in is null."""
-    vision: Annotated[float, arg(metavar="WEIGHT")] = 1.0
+    vision: Annotated[float, NOT_NEGATIVE, arg(metavar="WEIGHT")] = 1.0
     """Weight of the frames; 0: search the narration only."""
-    speech: Annotated[float, arg(metavar="WEIGHT")] = 1.0
+    speech: Annotated[float, NOT_NEGATIVE, arg(metavar="WEIGHT")] = 1.0
     """Weight of the narration; 0: search the frames only."""
     rerank_top: options.RerankTop = 0
     exact: bool = False
@@ -63,6 +64,9 @@ class Search:
     """Print the result as CSV."""
     device: options.Device = options.AUTO
     json: options.Json = False
+
+    def __post_init__(self) -> None:
+        require(bool(self.vision or self.speech), "vision and speech are weights: not both 0")
 
     def run(self) -> int:
         """Print moments, best first."""

@@ -10,6 +10,7 @@ from tyro.conf import UseAppendAction, arg
 
 from videoclip.cli import options
 from videoclip.cli.timelines import Output, print_timeline, read_texts
+from videoclip.config.check import NotNegative
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Segment:
     """A label; may be repeated."""
     model: options.Model = options.MODEL
     threshold: options.Threshold = options.THRESHOLD
-    switch_cost: float = 2.0
+    switch_cost: NotNegative[float] = 2.0
     """Cost of a change of label, in z-score; higher: fewer, longer spans."""
     output: Annotated[Output, arg(name="")] = field(default_factory=Output)
     device: options.Device = options.AUTO

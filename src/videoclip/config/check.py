@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, TypeAlias, TypeVar, get_type_hints
 
 from videoclip.errors import ConfigError
@@ -19,7 +20,7 @@ def require(condition: bool, message: str) -> None:
 
 
 def check_numbers(config: Any, prefix: str = "") -> None:
-    """Raise a `ConfigError` unless every number is in the range that its annotation names.
+    """Raise a `ConfigError` unless every number is finite and in the range its annotation names.
 
     Args:
         config: A dataclass.
@@ -27,5 +28,8 @@ def check_numbers(config: Any, prefix: str = "") -> None:
     """
     for name, hint in get_type_hints(type(config), include_extras=True).items():
         rules, value = getattr(hint, "__metadata__", ()), getattr(config, name)
-        require(POSITIVE not in rules or value > 0, f"{prefix}{name} {POSITIVE}")
-        require(NOT_NEGATIVE not in rules or value >= 0, f"{prefix}{name} {NOT_NEGATIVE}")
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, (int, float)):
+                require(math.isfinite(number), f"{prefix}{name} must be a finite number")
+                require(POSITIVE not in rules or number > 0, f"{prefix}{name} {POSITIVE}")
+                require(NOT_NEGATIVE not in rules or number >= 0, f"{prefix}{name} {NOT_NEGATIVE}")

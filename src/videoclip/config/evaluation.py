@@ -39,7 +39,7 @@ class EvaluateConfig:
     `search` does, except the 21 of DiDeMo."""
     num_resamples: Positive[int] = 1000
     """Bootstrap resamples of the test videos for the 95 % intervals."""
-    seed: int = 0
+    seed: NotNegative[int] = 0
     """Seed of the bootstrap and of random choices of videos."""
 
     def __post_init__(self) -> None:

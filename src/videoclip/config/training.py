@@ -182,7 +182,7 @@ class RunConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     epochs: Positive[int] = 25
     """Passes over the training videos."""
-    seed: int = 1
+    seed: NotNegative[int] = 1
     """Seed of every random choice."""
     frozen: tuple[str, ...] = ()
     """Prefixes of parameter names that are not trained."""

@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from videoclip.config.check import require
+from videoclip.config.check import NotNegative, Positive, check_numbers, require
 
 SHAPES = ("ball", "box", "triangle", "star", "ring", "cross", "heart", "moon")
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "white", "black")
@@ -58,7 +58,7 @@ def generator(seed: int, purpose: str, index: int = 0) -> np.random.Generator:
 class SyntheticConfig:
     """Everything that determines a world: equal configurations give equal worlds."""
 
-    seed: int = 0
+    seed: NotNegative[int] = 0
     """Another seed is another world: other tasks, scenes, words and held-out combinations."""
     num_tasks: int = 120
     """Tasks of the training videos, even: each comes with its undoing, the opposite steps in
@@ -87,7 +87,7 @@ class SyntheticConfig:
 
     lead_seconds: float = 2.0
     """How far speech precedes what it describes on average, in seconds."""
-    lead_sd_seconds: float = 4.0
+    lead_sd_seconds: NotNegative[float] = 4.0
     """Standard deviation of the lead, in seconds."""
     unspoken_share: float = 0.2
     """Share of the shown steps that nobody mentions."""
@@ -98,10 +98,11 @@ class SyntheticConfig:
 
     pixels: int = 128
     """Width and height of a frame; even."""
-    frames_per_second: int = 10
+    frames_per_second: Positive[int] = 10
     """Nominal frame rate; most files have 1000/1001 of it, as from a camera."""
 
     def __post_init__(self) -> None:
+        check_numbers(self, "world.")
         most = int(len(ACTIONS) * len(COLOURS) * len(SHAPES) * len(PATTERNS) * _MAX_SHARE_OF_STEPS)
         for name in ("steps_per_task", "steps_per_video", "step_seconds", "gap_seconds"):
             low, high = getattr(self, name)
@@ -109,7 +110,6 @@ class SyntheticConfig:
         for name in ("twin_share", "test_share", "new_task_share", "unspoken_share"):
             require(0 <= getattr(self, name) <= 1, f"world.{name} must be in [0, 1]")
         require(0 <= self.off_topic_share < 1, "world.off_topic_share must be in [0, 1)")
-        require(self.seed >= 0, "world.seed must not be negative")
         for name in ("num_tasks", "num_new_tasks", "num_steps"):
             number = getattr(self, name)
             require(
@@ -118,13 +118,11 @@ class SyntheticConfig:
             )
         least = 2 * self.steps_per_task[1]
         require(least <= self.num_steps <= most, f"world.num_steps must be in [{least}, {most}]")
-        require(self.lead_sd_seconds >= 0, "world.lead_sd_seconds must not be negative")
         require(1 <= self.max_distractors <= 20, "world.max_distractors must be in [1, 20]")
         require(
             self.pixels >= 32 and self.pixels % 2 == 0,
             f"world.pixels must be even and at least 32, got {self.pixels}",
         )
-        require(self.frames_per_second > 0, "world.frames_per_second must be positive")
 
 
 T = TypeVar("T")
