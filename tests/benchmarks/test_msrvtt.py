@@ -2,7 +2,7 @@
 
 import pytest
 
-from videoclip.benchmarks import msrvtt
+from videoclip.benchmarks import files, msrvtt
 from videoclip.benchmarks.examples import MultipleChoiceExample, RetrievalExample
 from videoclip.benchmarks.msrvtt import read_msrvtt_qa
 from videoclip.errors import DataError
@@ -72,7 +72,7 @@ def test_files_that_do_not_fit_together(write, changes, message):
 
 def test_pairs_of_a_list(write):
     captions = write("MSRVTT_data.json", info())
-    ids = msrvtt.read_msrvtt_video_list(write("list.csv", "video_id\nvideo8\n"))
+    ids = files.read_video_ids(write("list.csv", "video_id\nvideo8\n"))
     pairs = msrvtt.read_msrvtt_pairs(captions, ids)
     assert [p.text for p in pairs] == ["a dog", "dogs run"]
     with pytest.raises(DataError, match=r"no 'video9' \(1 videos missing\): wrong split"):

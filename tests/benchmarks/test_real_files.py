@@ -14,6 +14,7 @@ from videoclip.benchmarks import (
     coin,
     crosstask,
     didemo,
+    files,
     howto100m,
     msrvtt,
     nextqa,
@@ -21,6 +22,7 @@ from videoclip.benchmarks import (
     youcook2,
 )
 from videoclip.evaluation.metrics.frames import label_targets
+from videoclip.library.metadata import read_metadata
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def num_videos(examples):
 
 def test_howto100m(real):
     folder = real / "howto100m"
-    videos = howto100m.read_videos(folder / "recovered_rows.HowTo100M_v1.csv")
+    videos = read_metadata(folder / "recovered_rows.HowTo100M_v1.csv")
     titles = howto100m.read_task_titles(folder / "recovered_rows.task_ids.csv")
     captions = dict(howto100m.read_captions(folder / "recovered_rows.caption.json"))
     assert (len(videos), len(titles)) == (14, 8)
@@ -48,9 +50,9 @@ def test_howto100m(real):
         for video_id, cues in captions.items()
     }
     assert overlaps == {"nVbIUDjzWY4": 167, "HnTLh99gcxY": 73, "rwmt7Cbuvfs": 0}
-    ids = howto100m.read_video_ids(folder / "how2_s3d_val.lst")
+    ids = files.read_video_ids(folder / "how2_s3d_val.lst")
     assert len(ids) == 23_834 and all(len(i) == 11 for i in ids)
-    assert len(howto100m.read_video_ids(folder / "htm_holdout_vid.txt")) == 1_000
+    assert len(files.read_video_ids(folder / "htm_holdout_vid.txt")) == 1_000
 
 
 def test_youcook2(real):
@@ -68,9 +70,9 @@ def test_msrvtt(real):
     folder = real / "msrvtt"
     pairs = msrvtt.read_msrvtt_1k(folder)
     assert (len(pairs), num_videos(pairs)) == (1_000, 1_000)
-    train = msrvtt.read_msrvtt_video_list(folder / "MSRVTT_train.9k.csv")
+    train = files.read_video_ids(folder / "MSRVTT_train.9k.csv")
     assert len(train) == 9_000 and not set(train) & {p.video_id for p in pairs}
-    seven = msrvtt.read_msrvtt_video_list(folder / "MSRVTT_train.7k.csv")
+    seven = files.read_video_ids(folder / "MSRVTT_train.7k.csv")
     assert len(seven) == 7_010
     videos = msrvtt.read_msrvtt_captions(folder / "MSRVTT_data.merged_from_official.json.gz")
     assert len(videos) == 10_000 and {len(v.captions) for v in videos} == {20}

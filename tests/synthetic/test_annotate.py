@@ -9,21 +9,17 @@ import pytest
 from videoclip.benchmarks.coin import read_coin
 from videoclip.benchmarks.crosstask import read_crosstask, released_split
 from videoclip.benchmarks.didemo import read_didemo_moments
-from videoclip.benchmarks.howto100m import (
-    read_captions,
-    read_task_titles,
-    read_video_ids,
-    read_videos,
-)
+from videoclip.benchmarks.files import read_video_ids
+from videoclip.benchmarks.howto100m import read_captions, read_task_titles
 from videoclip.benchmarks.msrvtt import (
     read_msrvtt_1k,
     read_msrvtt_captions,
     read_msrvtt_pairs,
     read_msrvtt_qa,
-    read_msrvtt_video_list,
 )
 from videoclip.benchmarks.table import read_table
 from videoclip.benchmarks.youcook2 import read_youcook2_csv, read_youcook2_json
+from videoclip.library.metadata import read_metadata
 from videoclip.synthetic.annotate import annotation_files, descriptions
 from videoclip.synthetic.narrate import label, narrate
 from videoclip.synthetic.world import SyntheticConfig, SyntheticWorld
@@ -115,7 +111,7 @@ def test_msrvtt(world, videos, test_videos, folder):
     assert {len(v.captions) for v in captioned} == {20}
     pairs = read_msrvtt_1k(folder / "msrvtt")
     assert [p.video_id for p in pairs] == [v.video_id for v in test_videos]
-    train = read_msrvtt_video_list(folder / "msrvtt" / "MSRVTT_train.9k.csv")
+    train = read_video_ids(folder / "msrvtt" / "MSRVTT_train.9k.csv")
     training = read_msrvtt_pairs(folder / "msrvtt" / "MSRVTT_data.json", train)
     assert len(training) == 20 * (len(videos) - len(test_videos))
 
@@ -186,8 +182,9 @@ def test_howto100m(world, videos, folder):
         said = [(c.start, c.end, c.text) for c in narrate(video, world)]
         assert [(c.start, c.end, c.text) for c in read[video.video_id]] == said
     titles = read_task_titles(folder / "howto100m" / "task_ids.csv")
-    rows = read_videos(folder / "howto100m" / "HowTo100M_v1.csv")
-    assert [titles[row.task_id] for row in rows] == [v.task.title for v in videos]
+    rows = read_metadata(folder / "howto100m" / "HowTo100M_v1.csv")
+    assert [titles[rows[v.video_id]["task_id"]] for v in videos] == [v.task.title for v in videos]
+    assert len(rows) == len(videos)
     lists = [
         read_video_ids(folder / "howto100m" / f"how2_s3d_{split}.lst") for split in ("train", "val")
     ]

@@ -151,8 +151,9 @@ def open_text(path: Path) -> Iterator[TextIO]:
     try:
         with _opened(path) as file:
             yield file
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError("truncated or not gzip; download it again", path) from error
+    except (gzip.BadGzipFile, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        kind = "a zip archive" if path.suffix == ".zip" else "gzip"
+        raise DataError(f"truncated or not {kind}; download it again", path) from error
     except UnicodeDecodeError as error:
         raise DataError(f"not UTF-8 text (byte {error.start}): wrong file?", path) from error
 
@@ -163,14 +164,11 @@ def _opened(path: Path) -> TextIO:
     if path.suffix == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
     if path.suffix == ".zip":
-        try:
-            with zipfile.ZipFile(path) as archive:
-                members = [n for n in archive.namelist() if n.endswith(".json")]
-                if len(members) != 1:
-                    raise DataError(f"holds {len(members)} .json files: unpack it", path)
-                return io.StringIO(archive.read(members[0]).decode("utf-8-sig"))
-        except zipfile.BadZipFile as error:
-            raise DataError("truncated or not a zip archive; download it again", path) from error
+        with zipfile.ZipFile(path) as archive:
+            members = [n for n in archive.namelist() if n.endswith(".json")]
+            if len(members) != 1:
+                raise DataError(f"holds {len(members)} .json files: unpack it", path)
+            return io.StringIO(archive.read(members[0]).decode("utf-8-sig"))
     return path.open(encoding="utf-8-sig", newline="")
 
 
@@ -279,6 +277,14 @@ def unique(records: Iterable[Record], what: str, key: Callable[[Record], K]) -> 
             raise record.error(f"{what} {value!r} occurs twice: remove one of them")
         found[value] = record
     return found
+
+
+def read_video_ids(path: Path) -> list[str]:
+    """Read a list with one video id a line, perhaps below the header `video_id`."""
+    rows = read_rows(path, names=("video_id",))
+    return [
+        name for name in unique(rows, "video", lambda r: r.text("video_id")) if name != "video_id"
+    ]
 
 
 def _shorten(value: Any, longest: int = 60) -> str:

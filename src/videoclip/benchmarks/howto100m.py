@@ -1,53 +1,22 @@
-"""HowTo100M: its videos, their tasks and their narration.
+"""HowTo100M: the narration of its videos, and the titles of its tasks.
 
-Files: HowTo100M_v1.csv (video_id, category_1, category_2, rank, task_id), task_ids.csv (tab
-separated despite its name, no header), caption.json and raw_caption.json (gigabytes, hence
-streamed), lists of video ids.
+Files: task_ids.csv (tab separated despite its name, no header), caption.json and raw_caption.json
+(gigabytes, hence streamed). Of HowTo100M_v1.csv, with category and task of each video,
+`library.metadata.read_metadata` makes columns to search by.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from videoclip.benchmarks.files import Record, open_text, read_lines, read_rows, unique
+from videoclip.benchmarks.files import Record, open_text, read_rows, unique
 from videoclip.data.captions import Cue
 from videoclip.errors import DataError
 
 CHARACTERS_AT_ONCE = 1 << 20
-
-
-@dataclass(frozen=True)
-class HowToVideo:
-    """One video of the collection, and the search that found it.
-
-    `rank` is its rank in the results of the search for the title of `task_id` (see
-    `read_task_titles`); `category_2`, its subcategory, may be empty.
-    """
-
-    video_id: str
-    category_1: str
-    category_2: str
-    rank: int
-    task_id: int
-
-
-def read_videos(path: Path) -> list[HowToVideo]:
-    """Read HowTo100M_v1.csv."""
-    columns = ("video_id", "category_1", "category_2", "rank", "task_id")
-    return [
-        HowToVideo(
-            row.text("video_id"),
-            row.values["category_1"].strip(),
-            row.values["category_2"].strip(),
-            row.integer("rank"),
-            row.integer("task_id"),
-        )
-        for row in read_rows(path, columns)
-    ]
 
 
 def read_task_titles(path: Path) -> dict[int, str]:
@@ -55,12 +24,6 @@ def read_task_titles(path: Path) -> dict[int, str]:
     rows = read_rows(path, names=("id", "title"), delimiter="\t")
     tasks = unique(rows, "task", lambda row: row.integer("id"))
     return {task_id: task.text("title") for task_id, task in tasks.items()}
-
-
-def read_video_ids(path: Path) -> list[str]:
-    """Read a list with one video id a line; an id may begin with '-' or '_'."""
-    records = [Record({}, path, line=line, key=text) for line, text in read_lines(path)]
-    return list(unique(records, "video", lambda record: record.key))
 
 
 def read_captions(path: Path) -> Iterator[tuple[str, list[Cue]]]:
@@ -96,35 +59,19 @@ def read_captions(path: Path) -> Iterator[tuple[str, list[Cue]]]:
 
 def _stream_table(path: Path) -> Iterator[tuple[str, Any]]:
     """Yield the entries of a JSON table without holding more than one of them."""
-    decoder = json.JSONDecoder()
     with open_text(path) as file:
         buffer = ""
 
-        def read_mark() -> str:
-            """Return the first mark of the buffer that is not blank, or "" at the end."""
+        def take(expected: str, decode: Callable[[str], tuple[Any, int]]) -> Any:
+            """Take what begins with one of some marks off the buffer, reading on until complete."""
             nonlocal buffer
-            while not (buffer := buffer.lstrip()) and (more := file.read(CHARACTERS_AT_ONCE)):
-                buffer = more
-            return buffer[:1]
-
-        def take(expected: str) -> str:
-            """Take one punctuation mark off the buffer."""
-            nonlocal buffer
-            mark = read_mark()
-            buffer = buffer[1:]
-            if not mark or mark not in expected:
-                raise DataError(f"expected one of {expected!r}, got {mark!r}: truncated?", path)
-            return mark
-
-        def take_value(expected: str) -> Any:
-            """Take one JSON value off the buffer, reading on until it is complete."""
-            nonlocal buffer
-            if read_mark() not in expected:
-                raise DataError(f"expected {expected!r}, got {buffer[:20]!r}", path)
             while True:
+                buffer = buffer.lstrip()
+                if buffer and buffer[0] not in expected:
+                    raise DataError(f"expected one of {expected!r}, got {buffer[0]!r}", path)
                 try:
-                    value, length = decoder.raw_decode(buffer)
-                except json.JSONDecodeError as error:  # not complete yet
+                    value, length = decode(buffer)
+                except (IndexError, json.JSONDecodeError) as error:  # not complete yet
                     if not (more := file.read(CHARACTERS_AT_ONCE)):
                         message = f"breaks off at {buffer[:40]!r}: download it again"
                         raise DataError(message, path) from error
@@ -135,10 +82,14 @@ def _stream_table(path: Path) -> Iterator[tuple[str, Any]]:
                     buffer = buffer[length:]
                     return value
 
-        take("{")
+        def mark(text: str) -> tuple[str, int]:
+            return text[0], 1
+
+        value = json.JSONDecoder().raw_decode
+        take("{", mark)
         while True:
-            key = take_value('"')
-            take(":")
-            yield key, take_value("{")
-            if take(",}") == "}":
+            key = take('"', value)
+            take(":", mark)
+            yield key, take("{", value)
+            if take(",}", mark) == "}":
                 return

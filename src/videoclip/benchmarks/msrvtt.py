@@ -58,11 +58,6 @@ def read_msrvtt_1k(path: Path) -> list[RetrievalExample]:
     return [RetrievalExample(row.text("video_id"), row.text("sentence")) for row in pairs]
 
 
-def read_msrvtt_video_list(path: Path) -> list[str]:
-    """Read a list of video ids with the one column `video_id`."""
-    return list(unique(read_rows(path, ("video_id",)), "video", lambda row: row.text("video_id")))
-
-
 def read_msrvtt_captions(path: Path) -> list[CaptionedVideo]:
     """Read MSRVTT_data.json or an official videodatainfo file.
 

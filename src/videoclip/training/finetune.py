@@ -12,12 +12,11 @@ import torch
 from videoclip.benchmarks.coin import read_coin
 from videoclip.benchmarks.crosstask import read_crosstask, released_split
 from videoclip.benchmarks.examples import ExampleT, LabelledVideo, RetrievalExample, StepVideo
-from videoclip.benchmarks.files import find_file
+from videoclip.benchmarks.files import find_file, read_video_ids
 from videoclip.benchmarks.msrvtt import (
     read_msrvtt_1k,
     read_msrvtt_pairs,
     read_msrvtt_qa,
-    read_msrvtt_video_list,
 )
 from videoclip.benchmarks.table import read_table
 from videoclip.benchmarks.youcook2 import JSON_NAME, read_youcook2, read_youcook2_json
@@ -194,7 +193,7 @@ def training_clips(
         examples = read_table(training)
         tested = {e.video_id for e in read_table(test)}
     else:
-        videos = read_msrvtt_video_list(find_file(training, *VIDEO_LISTS[benchmark]))
+        videos = read_video_ids(find_file(training, *VIDEO_LISTS[benchmark]))
         if benchmark == "msrvtt":
             tested = {e.video_id for e in read_msrvtt_1k(test)}
         else:
