@@ -64,6 +64,11 @@ def load_run_config(cls: type[ConfigT], path: Path | str) -> ConfigT:
         version = settings.pop("version", RUN_CONFIG_VERSION)
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise ConfigError(f"{path}: cannot read the config of a run ({error})") from None
+    if "feature_dim" in settings:
+        raise ConfigError(
+            f"{path}: this is the config of a model: name the config.json of a run, or a file "
+            "written with --print-config"
+        )
     if version != RUN_CONFIG_VERSION:
         raise ConfigError(
             f"{path}: config version {version} is newer than {RUN_CONFIG_VERSION}, the newest this "
