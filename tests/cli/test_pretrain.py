@@ -306,3 +306,100 @@ def test_a_backbone_is_trained_along_on_frames(world, tmp_path, capsys):
     assert embedder.embed_video(videos / "egg.mp4").tokens.shape == (26, 16)
     before = (resnet_folder / "model.safetensors").read_bytes()
     assert (folder / "backbone" / "model.safetensors").read_bytes() != before
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """A folder of two short videos, one of them narrated."""
+    folder = tmp_path_factory.mktemp("clips")
+    for i, name in enumerate(("egg", "pan")):
+        write_video(folder / f"{name}.mp4", [numbered_picture(9 * i + s) for s in range(5)], rate=1)
+    (folder / "egg.vtt").write_text("WEBVTT\n\n00:00.000 --> 00:03.000\nnow the egg is boiled\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--model.feature-dim", "7"], "width 1280, not 7"),
+        (["--model.vocab-size", "30521"], "word pieces"),
+        (["--plan.teacher", "nowhere"], "plan.teacher nowhere"),
+        (["--init-from", "starter"], "the model to start from has other settings"),
+        (["--validation-videos", "1"], "cannot hold out 1 of 1 videos"),
+    ],
+)
+def test_what_is_refused_is_refused_before_features_are_computed(
+    clips, tmp_path, capsys, more, words
+):
+    command = ["pretrain", "tiny", "--data", clips, "--out", tmp_path / "run", *more]
+    assert main([str(part) for part in command]) == 1
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_changed_run_is_refused_before_features_are_computed(world, clips, tmp_path, capsys):
+    assert main(arguments(world, tmp_path / "run")) == 0
+    capsys.readouterr()
+    command = ["pretrain", "tiny", "--data", str(clips), "--out", str(tmp_path / "run")]
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert "epochs: 2 -> 10" in error and error.count("\n") == 1
+    assert not (tmp_path / "run" / "features").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nodir", "nodir: no such file"),
+        ("empty", "empty: no videos in this folder"),
+        ("silent", "silent: none of the 1 videos has subtitles beside it"),
+    ],
+)
+def test_a_folder_to_learn_nothing_from_is_one_line(clips, tmp_path, capsys, name, words):
+    for folder in ("empty", "silent"):
+        (tmp_path / folder).mkdir()
+    shutil.copy(clips / "pan.mp4", tmp_path / "silent")
+    command = ["pretrain", "tiny", "--data", tmp_path / name, "--out", tmp_path / "run"]
+    assert main([str(part) for part in command]) == 1
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_narrated_clip_has_no_retrieval_and_the_reason_is_printed(clips, tmp_path, capsys):
+    folder, run = tmp_path / "videos", tmp_path / "run"
+    folder.mkdir()
+    for name in ("egg.mp4", "egg.vtt"):
+        shutil.copy(clips / name, folder)
+    command = ["pretrain", "starter", "--data", str(folder), "--out", str(run), "--epochs", "1"]
+    assert main(command) == 0
+    output = capsys.readouterr()
+    assert "no retrieval before and after training: 0.1 of 1 narrated videos is less" in output.err
+    assert "before" not in output.out
+    # Features of other videos in the same run folder are no part of what is trained on.
+    shutil.copy(clips / "pan.mp4", folder)
+    (folder / "pan.vtt").write_text("WEBVTT\n\n00:00.000 --> 00:03.000\nnow the pan\n")
+    assert main([*command, "--json"]) == 1
+    assert "data.videos: 1 -> 2" in capsys.readouterr().err
+    for name in ("pan.mp4", "pan.vtt"):
+        (folder / name).unlink()
+    assert main(command) == 0
+    error = capsys.readouterr().err
+    assert "is complete" in error and "left out" not in error
+
+
+def test_the_config_of_a_model_is_not_one_of_a_run(world, tmp_path, capsys):
+    assert main(arguments(world, tmp_path / "run")) == 0
+    config = tmp_path / "run" / "model" / "config.json"
+    for path in (config, config.parent):
+        assert main(["pretrain", "--config", str(path), "--data", "x", "--out", "y"]) == 1
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert f"{config}: this is the config of a model" in error and "--print-config" in error
+
+
+def test_extending_to_the_same_epochs_says_what_to_raise(world, tmp_path, capsys):
+    assert main(arguments(world, tmp_path)) == 0
+    capsys.readouterr()
+    assert main(arguments(world, tmp_path, "--extend")) == 0
+    assert "update 6; to extend it, raise --epochs above 2" in capsys.readouterr().err

@@ -72,6 +72,8 @@ class FrameEncoder(nn.Module):
     def check(self, store: object, config: ModelConfig) -> None:
         """Check that a corpus has the frames it expects, and that a model expects its features.
 
+        Without a `store` only the model is checked: the frames are yet to be stored.
+
         Raises:
             ConfigError: If the model expects features of another width or rate.
             IndexMismatchError: If the corpus has features, or frames of another size or rate.
@@ -86,7 +88,7 @@ class FrameEncoder(nn.Module):
                 "model.feature_dim and model.features_per_second"
             )
         held = store.frames if isinstance(store, FrameStore) else "features"
-        if held != self.frames:
+        if store is not None and held != self.frames:
             raise IndexMismatchError(
                 f"the backbone expects {self.frames}, but the corpus has {held}; create a "
                 "FrameStore for this backbone"

@@ -13,14 +13,14 @@ from videoclip.config import PretrainConfig, to_dict
 from videoclip.data.captions import Cue, clean_cues
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.data.frame_store import FrameStore
-from videoclip.data.narrated import FeatureReader, NarratedCorpus
+from videoclip.data.narrated import FeatureReader, NarratedCorpus, split_indices
 from videoclip.data.released import ShardFolder
+from videoclip.data.subtitles import find_narrations
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.distributed import World
 from videoclip.embedding import Embedder, check_features, with_fingerprint
 from videoclip.errors import ConfigError, DataError
-from videoclip.features.backbones import load_backbone
-from videoclip.features.backbones.image import ImageBackbone
+from videoclip.features.backbones import Backbone, load_backbone
 from videoclip.features.extract import extract_features, find_videos, name_videos
 from videoclip.features.frame_encoder import FrameEncoder, store_frames
 from videoclip.model.hub import BACKBONE_FOLDER
@@ -35,10 +35,11 @@ from videoclip.training.narrated import (
     report_dead_workers,
 )
 from videoclip.training.run import Evaluation, RunResult, train
-from videoclip.training.run_folder import differences
+from videoclip.training.run_folder import differences, refuse_changes
 from videoclip.weights.files import text_folder
 
 LISTED_VIDEOS = 5
+RELEASED_FILE = "train_meta.pkl"
 
 
 def pretrain(
@@ -60,10 +61,12 @@ def pretrain(
 
     Args:
         config: The run, or the name of a recipe, such as "small".
-        data: A corpus; or a folder or file of narrated videos, see `narrated_corpus`.
+        data: A corpus; or a folder of videos with subtitles beside them, or of released HowTo100M
+            shards; with `features` also a caption file in the form of HowTo100M.
         out: Run folder. A run that is already there continues from its last checkpoint; on a CPU
             the weights end up bit-identical to those of an uninterrupted run.
-        features: Features of the videos in `data`; computed into `out` if absent.
+        features: Features of the videos in `data`; if absent, they are computed into `out` by the
+            main process.
         tokenizer: The vocabulary of the words, or its vocab.txt; it is saved with the model. By
             default that of the corpus, else that of bert-base-uncased.
         init_from: Model to start from: a model of `config.model`, trained in place; a folder, a hub
@@ -108,40 +111,55 @@ def pretrain(
     if not isinstance(tokenizer, Tokenizer):
         tokenizer = Tokenizer.from_vocab(tokenizer or text_folder() / "vocab.txt")
 
+    # Everything that can be refused is refused before features are computed.
+    videos: list[str] = []
     if isinstance(data, NarratedCorpus):
-        corpus = data
+        store: FeatureReader | None = data.store
     else:
+        data = Path(data)
+        store = _open_store(data, features, config)
+        videos = _narrated_videos(data, config) if store is None else []
         if config.train_backbone and frame_encoder is None:
             backbone = load_backbone(config.model.backbone, str(world.device))
-            assert isinstance(backbone, ImageBackbone)  # the config has checked it
             frame_encoder = FrameEncoder(backbone, config.frames_at_once)
-        corpus = narrated_corpus(
-            data,
-            config,
-            tokenizer,
-            features=features,
-            out=out,
-            frame_encoder=frame_encoder,
-            world=world,
-            show_progress=show_progress,
-        )
-        if evaluate is None and (num_held_out := config.num_held_out(len(corpus))):
-            _, held_out = corpus.split(num_held_out, config.seed)
-            evaluate = held_out_retrieval(config, held_out)
-
     if config.train_backbone != (frame_encoder is not None):
         raise ConfigError("train_backbone and frame_encoder go together: give both or neither")
+    if frame_encoder is not None:
+        frame_encoder.check(store, config.model)
+        backbone = frame_encoder.backbone
+    elif store is None:
+        backbone = load_backbone(config.model.backbone, str(world.device))
+    spec = backbone.spec if store is None else store.spec
     if frame_encoder is None:
-        check_features(config.model, corpus.store.spec)
-    else:
-        frame_encoder.check(corpus.store, config.model)
-    teacher = load_teacher(config, corpus.store.spec, tokenizer)
+        check_features(config.model, spec)
+    teacher = load_teacher(config, spec, tokenizer)
     with torch.random.fork_rng([world.device] if world.device.type == "cuda" else []):
         torch.manual_seed(config.seed)
         model = init_from or VideoCLIP(config.model)
     if frame_encoder is None:
-        model.config = with_fingerprint(model.config, corpus.store.spec)
+        model.config = with_fingerprint(model.config, spec)
     embedder = Embedder(model, tokenizer, world.device)  # checks that they belong together
+    if world.on_main:
+        refuse_changes(out, to_dict(config), extend=extend)
+
+    visible = show_progress and world.on_main
+    if isinstance(data, NarratedCorpus):
+        corpus = data
+    else:
+        if store is None:
+            store = _compute_features(data, out, frame_encoder or backbone, world, visible)
+        corpus = _join(data, store, tokenizer, videos, visible)
+        num_held_out = config.num_held_out(len(corpus))
+        if evaluate is None and num_held_out:
+            _, held_out = corpus.split(num_held_out, config.seed)
+            evaluate = held_out_retrieval(config, held_out)
+        elif evaluate is None and config.validation_share:
+            print_line(
+                f"no retrieval before and after training: {config.validation_share:g} of "
+                f"{len(corpus)} narrated videos is less than one to hold out; give more videos",
+                visible,
+            )
+
     fingerprint = embedder.fingerprint if init_from else "random"
     if frame_encoder is not None:
         fingerprint += f" on {frame_encoder.fingerprint}"
@@ -163,31 +181,12 @@ def pretrain(
         )
 
 
-def narrated_corpus(
-    data: Path | str,
-    config: PretrainConfig,
-    tokenizer: Tokenizer,
-    *,
-    features: FeatureReader | Path | str | None = None,
-    out: Path,
-    frame_encoder: FrameEncoder | None = None,
-    world: World,
-    show_progress: bool = True,
-) -> NarratedCorpus:
-    """Return the narrated videos of a path, with features that are computed if need be.
-
-    `data` is a folder of videos with subtitles beside them, or of released HowTo100M shards; with
-    `features` also a caption file in the form of HowTo100M. The other arguments are those of
-    `pretrain`: features that are not there are computed into `out`, by the main process, and
-    videos that are left out are listed on stderr.
-
-    Raises:
-        ConfigError: If `data` is a caption file and there are no features.
-        DataError: If no video has both features and subtitles.
-    """
-    data = Path(data)
-    if (data / "train_meta.pkl").is_file():
-        model = config.model
+def _open_store(
+    data: Path, features: FeatureReader | Path | str | None, config: PretrainConfig
+) -> FeatureReader | None:
+    """Return where the features of narrated videos are, or None if they must be computed."""
+    model = config.model
+    if (data / RELEASED_FILE).is_file():
         spec = FeatureSpec(
             dim=model.feature_dim,
             features_per_second=model.features_per_second,
@@ -195,22 +194,77 @@ def narrated_corpus(
             normalized=model.normalized_features,
             fingerprint="released",
         )
-        shards = ShardFolder(data, "train", spec)
-        return NarratedCorpus(shards, shards, tokenizer=tokenizer)
+        return ShardFolder(data, "train", spec)
     if data.is_file() and features is None:
         raise ConfigError(f"{data} has no videos: name the store of their features, --features")
-    visible = show_progress and world.on_main
     if isinstance(features, str | Path):
-        kind = FrameStore if frame_encoder else FeatureStore
-        store: FeatureReader = kind.open(features)
-    elif features is not None:
-        store = features
-    else:
-        store = _compute_features(data, out, config, frame_encoder, world, visible)
-    if data.is_file():
+        return (FrameStore if config.train_backbone else FeatureStore).open(features)
+    return features
+
+
+def _narrated_videos(folder: Path, config: PretrainConfig) -> list[str]:
+    """Return the ids of the videos in a folder, some of which have subtitles.
+
+    Raises:
+        DataError: If there is no such folder, or too few videos have subtitles.
+    """
+    files, unread = find_videos([folder])
+    if not files:
+        raise DataError(next(iter(unread.values())), folder)
+    names = list(name_videos([file.path for file in files]).values())
+    num_narrated = sum(path is not None for path in find_narrations(folder, names).values())
+    if not num_narrated:
+        raise DataError(f"none of the {len(names)} videos has subtitles beside it", folder)
+    split_indices(num_narrated, config.num_held_out(num_narrated), config.seed)
+    return names
+
+
+def _compute_features(
+    data: Path, out: Path, encoder: FrameEncoder | Backbone, world: World, visible: bool
+) -> FeatureReader:
+    """Store the features of all videos in a folder, or their frames, on the main process."""
+    store: type[FrameStore | FeatureStore]
+    store = FrameStore if isinstance(encoder, FrameEncoder) else FeatureStore
+    folder = out / ("frames" if store is FrameStore else "features")
+    if world.on_main:
+        files, unread = find_videos([data])
+        print_line(f"{folder.name} of {len(files)} videos go to {folder}", visible)
+        if isinstance(encoder, FrameEncoder):
+            videos = name_videos([file.path for file in files])
+            frames = FrameStore.open_or_create(folder, encoder.frames)
+            failed = unread | store_frames(videos, frames, encoder)
+        else:
+            with FeatureStore.open_or_create(folder, encoder.spec) as written:
+                failed = extract_features([data], written, encoder).failed
+        for path, reason in failed.items():
+            print_line(f"left out: {path}: {reason}", visible)
+    world.barrier()
+    return store.open(folder)
+
+
+def _join(
+    data: Path, store: FeatureReader, tokenizer: Tokenizer, videos: Sequence[str], visible: bool
+) -> NarratedCorpus:
+    """Join features with their narration; list the videos that are left out on stderr.
+
+    Args:
+        data: Folder of videos with subtitles, caption file, or folder of released shards.
+        store: The features.
+        tokenizer: The vocabulary.
+        videos: The videos to take, if not all that the store has.
+        visible: Whether anything is printed.
+
+    Raises:
+        DataError: If no video has both features and subtitles.
+    """
+    if isinstance(store, ShardFolder):
+        corpus = NarratedCorpus(store, store, tokenizer=tokenizer)
+    elif data.is_file():
         corpus = NarratedCorpus.from_captions(store, _captions(data, store), tokenizer)
     else:
-        corpus = NarratedCorpus.from_folder(data, store, tokenizer)
+        known = set(store.video_ids)
+        chosen = [video for video in videos if video in known] if videos else None
+        corpus = NarratedCorpus.from_folder(data, store, tokenizer, chosen)
     for video_id, reason in list(corpus.left_out.items())[:LISTED_VIDEOS]:
         print_line(f"left out: {video_id} {reason}", visible)
     if len(corpus.left_out) > LISTED_VIDEOS:
@@ -219,34 +273,6 @@ def narrated_corpus(
     if not len(corpus):
         raise DataError("no video here has both features and subtitles", data)
     return corpus
-
-
-def _compute_features(
-    data: Path,
-    out: Path,
-    config: PretrainConfig,
-    frame_encoder: FrameEncoder | None,
-    world: World,
-    visible: bool,
-) -> FeatureReader:
-    """Store the frames or features of all videos in a folder, on the main process."""
-    folder = out / ("frames" if frame_encoder else "features")
-    if world.on_main:
-        if frame_encoder:
-            files, unread = find_videos([data])
-            videos = name_videos([file.path for file in files])
-            print_line(f"frames of {len(videos)} videos go to {folder}", visible)
-            frames = FrameStore.open_or_create(folder, frame_encoder.frames)
-            failed = unread | store_frames(videos, frames, frame_encoder)
-        else:
-            backbone = load_backbone(config.model.backbone, str(world.device))
-            print_line(f"features of the videos in {data} go to {folder}", visible)
-            with FeatureStore.open_or_create(folder, backbone.spec) as store:
-                failed = extract_features([data], store, backbone).failed
-        for path, reason in failed.items():
-            print_line(f"left out: {path}: {reason}", visible)
-    world.barrier()
-    return FrameStore.open(folder) if frame_encoder else FeatureStore.open(folder)
 
 
 def _captions(path: Path, store: FeatureReader) -> dict[str, Sequence[Cue]]:

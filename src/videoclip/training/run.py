@@ -164,7 +164,8 @@ def train(
             if files and files.extended_from:
                 progress.print_line(_schedule_of_extension(config, trainer, files.extended_from))
             elif newest is not None and newest.update == run_length:
-                progress.print_line(f"{out} is complete: update {newest.update}")
+                hint = f"; to extend it, raise --epochs above {config.epochs}" if extend else ""
+                progress.print_line(f"{out} is complete: update {newest.update}{hint}")
             elif newest is not None:
                 progress.print_line(f"continuing {out} at update {newest.update}")
             run = _Run(trainer, source, tokenizer, out, files, evaluate, on_log, progress, peak)

@@ -118,9 +118,8 @@ class RunFolder:
             ) from None
         try:
             # A start that was refused or failed before its first update binds nobody.
-            if read_log(path) or any(self._checkpoints.iterdir()):
-                self._refuse_changes("config.json", config, extend)
-                self._refuse_changes("facts.json", facts)
+            if _has_begun(path):
+                self.extended_from = refuse_changes(path, config, facts, extend=extend)
                 self._prune()  # in case a process was killed before it did
             else:
                 settings = (path / "config.json", path / "facts.json")
@@ -225,26 +224,51 @@ class RunFolder:
                 (folder / COMPLETE).unlink(missing_ok=True)
                 shutil.rmtree(folder)
 
-    def _refuse_changes(self, name: str, new: Mapping[str, Any], extend: bool = False) -> None:
-        old = _read_json(self.path / name)
-        if not old:
-            return
-        known = {key: old.get(key) for key in new}
-        longer = name == "config.json" and new.get("epochs", 0) > (known.get("epochs") or 0)
-        if longer and extend:
-            if not (self.path / "model").is_dir():
-                raise ConfigError(
-                    f"{self.path}: only a finished run can be extended: finish its "
-                    f"{known['epochs']} epochs first"
-                )
-            self.extended_from = known["epochs"]
-            known["epochs"] = new["epochs"]
-        if changed := differences(known, new):
-            hint = "; to train a finished run for more epochs, extend it" if longer else ""
+
+def _has_begun(path: Path) -> bool:
+    return bool(read_log(path)) or any((path / "checkpoints").glob("*"))
+
+
+def refuse_changes(
+    path: Path, config: Mapping[str, Any], facts: Mapping[str, Any] | None = None, *, extend: bool
+) -> int | None:
+    """Make sure that a run that has begun continues with its own settings and facts.
+
+    Args:
+        path: The run folder, which need not exist.
+        config: The settings as plain dicts.
+        facts: What else must stay the same; None if it is not known yet.
+        extend: Allow a finished run to have more `epochs` than before.
+
+    Returns:
+        The number of epochs before, if the run is being extended.
+
+    Raises:
+        ConfigError: If anything differs, naming it.
+    """
+    if not _has_begun(path):
+        return None
+    known, known_facts = _read_json(path / "config.json"), _read_json(path / "facts.json")
+    epochs = known.get("epochs", 0)
+    is_longer = bool(known) and config.get("epochs", 0) > epochs
+    if is_longer and extend:
+        if not (path / "model").is_dir():
             raise ConfigError(
-                f"{self.path}: this run was started with other settings or data "
-                f"({'; '.join(changed)}): restore them or choose another folder{hint}"
+                f"{path}: only a finished run can be extended: finish its {epochs} epochs first"
             )
+        known["epochs"] = config["epochs"]
+    changed = [
+        line
+        for old, new in ((known, config), (known_facts, facts or {}))
+        for line in (differences({name: old.get(name) for name in new}, new) if old else ())
+    ]
+    if changed:
+        hint = "; to train a finished run for more epochs, extend it" if is_longer else ""
+        raise ConfigError(
+            f"{path}: this run was started with other settings or data "
+            f"({'; '.join(changed)}): restore them or choose another folder{hint}"
+        )
+    return epochs if is_longer else None
 
 
 def write_checkpoint(
