@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -12,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.errors import ConfigError
@@ -22,8 +22,14 @@ from videoclip.features.decode import Frame, Mode, Resize, sample_frames
 from videoclip.types import FloatArray
 
 
-class FrameBackbone(ABC):
-    """A backbone that embeds frames sampled at a steady rate; subclass it to add one.
+class FrameBackbone:
+    """A network over frames sampled at a steady rate; subclass it to add a backbone.
+
+    Args:
+        network: Frozen; moved to the device and put into eval mode.
+        source: What the function `load` of the subclass's module took; None where there is one
+            source only.
+        device: Torch device to compute on.
 
     Attributes:
         name: What `load_backbone` takes to load it again.
@@ -32,6 +38,7 @@ class FrameBackbone(ABC):
         frames_per_feature: Frames that make one feature.
         frames_per_batch: Frames given to `embed_frames` at once, a multiple of
             `frames_per_feature`.
+        resize: How frames get the size that the network takes.
     """
 
     name: str
@@ -39,14 +46,27 @@ class FrameBackbone(ABC):
     frames_per_second: float = 1.0
     frames_per_feature: int = 1
     frames_per_batch: int = 1
+    resize: Resize
 
-    @abstractmethod
+    def __init__(self, network: nn.Module, source: str | None, device: str) -> None:
+        self.network: Any = network.to(device).eval()
+        self.source = source
+        self.device = device
+
     def prepare(self, frame: Frame) -> NDArray[np.uint8]:
-        """Scale and crop one frame as the network takes it."""
+        """Scale and crop one frame as the network takes it; by `resize`: (H, W, 3)."""
+        return frame.rgb(self.resize)
 
-    @abstractmethod
+    def features_of(self, frames: Tensor) -> Tensor:
+        """Turn prepared frames (n, ...) uint8 into features (ceil(n / frames_per_feature), D)."""
+        raise NotImplementedError
+
     def embed_frames(self, frames: NDArray[np.uint8]) -> FloatArray:
-        """Turn prepared frames (n, ...) into features (ceil(n / frames_per_feature), D)."""
+        """As `features_of`, on arrays and without gradients."""
+        with torch.inference_mode():
+            features = self.features_of(torch.from_numpy(frames).to(self.device))
+            array: FloatArray = features.cpu().numpy()
+        return array
 
     def features_for(self, path: Path, mode: Mode = "exact") -> Iterator[FloatArray]:
         """Yield the features of one video in order, as chunks (n, D).
@@ -61,30 +81,6 @@ class FrameBackbone(ABC):
         prepared = map(self.prepare, frames)
         while batch := list(islice(prepared, self.frames_per_batch)):
             yield self.embed_frames(np.stack(batch))
-
-
-class NetworkBackbone(FrameBackbone):
-    """A backbone with one network, loaded from a source by the function `load` of its module.
-
-    Args:
-        network: Frozen; moved to the device and put into eval mode.
-        source: What `load` took; None where the module has one source only.
-        device: Torch device to compute on.
-
-    Attributes:
-        resize: How frames get the size that the network takes.
-    """
-
-    resize: Resize
-
-    def __init__(self, network: nn.Module, source: str | None, device: str) -> None:
-        self.network: Any = network.to(device).eval()
-        self.source = source
-        self.device = device
-
-    def prepare(self, frame: Frame) -> NDArray[np.uint8]:
-        """Scale and crop a frame by `resize`: (H, W, 3)."""
-        return frame.rgb(self.resize)
 
     def make_spec(self, dim: int, preprocessing: object, normalized: bool = False) -> FeatureSpec:
         """Return what the features are; see `fingerprint` for the preprocessing."""

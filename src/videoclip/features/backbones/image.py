@@ -18,13 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from videoclip.errors import CheckpointError, ConfigError, MissingExtraError
 from videoclip.features.decode import CentreCrop, Interpolation, Resize, Squash
-from videoclip.features.frame_backbone import NetworkBackbone, fingerprint
+from videoclip.features.frame_backbone import FrameBackbone, fingerprint
 from videoclip.files import write_json
 from videoclip.types import FloatArray
 
@@ -74,7 +73,7 @@ class Preprocessing:
         return (pixels - mean) / deviation
 
 
-class ImageBackbone(NetworkBackbone):
+class ImageBackbone(FrameBackbone):
     """An image model over the frames of a video.
 
     Args:
@@ -113,14 +112,8 @@ class ImageBackbone(NetworkBackbone):
         """Return the fingerprint of the weights as they are now, and of the preprocessing."""
         return fingerprint(self.network, (self.preprocessing, self.has_pooler))
 
-    def embed_frames(self, frames: NDArray[np.uint8]) -> FloatArray:
-        """Turn RGB frames (n, H, W, 3) of the model's size into features (n, D)."""
-        with torch.inference_mode():
-            features: FloatArray = self.features_of(torch.from_numpy(frames)).cpu().numpy()
-            return features
-
     def features_of(self, frames: Tensor) -> Tensor:
-        """As `embed_frames`, on tensors and with gradients: (n, H, W, 3) uint8 -> (n, D)."""
+        """Turn RGB frames (n, H, W, 3) uint8 of the model's size into features (n, D)."""
         pixels = self.preprocessing(frames.to(self.device))
         if self.has_text:
             pooled = _pooled(self.network.get_image_features(pixel_values=pixels))

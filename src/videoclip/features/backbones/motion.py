@@ -9,16 +9,13 @@ convolutional networks for action recognition in videos", 2014, the second witho
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from videoclip.features.backbones.starter import MAP_CHANNELS, EfficientNetLite0, load_packaged
 from videoclip.features.decode import Squash
-from videoclip.features.frame_backbone import NetworkBackbone
-from videoclip.types import FloatArray
+from videoclip.features.frame_backbone import FrameBackbone
 
 FRAMES_PER_FEATURE = 5
 """Frames a second; the network takes the middle one."""
@@ -48,10 +45,10 @@ SECONDS_PER_BATCH = 4
 SECONDS_PER_BATCH_ON_GPU = 64
 
 
-class MotionBackbone(NetworkBackbone):
+class MotionBackbone(FrameBackbone):
     """EfficientNet-Lite0 on the middle of every second, and optical flow within it.
 
-    See `NetworkBackbone` for its arguments.
+    See `FrameBackbone` for its arguments.
     """
 
     name = "motion"
@@ -69,19 +66,16 @@ class MotionBackbone(NetworkBackbone):
             FEATURE_DIM, (FRAMES_PER_FEATURE, RESIZE, GRID, FLOW_SIDE, FLOW_GRID, FASTEST)
         )
 
-    def embed_frames(self, frames: NDArray[np.uint8]) -> FloatArray:
+    def features_of(self, frames: Tensor) -> Tensor:
         """Turn frames (5n, 128, 128, 3) of n seconds into features (n, 1408).
 
         A last second that lacks frames stands still at its last one.
         """
-        if lacking := -len(frames) % FRAMES_PER_FEATURE:
-            frames = np.concatenate([frames, np.repeat(frames[-1:], lacking, axis=0)])
-        with torch.inference_mode():
-            pixels = torch.from_numpy(frames).to(self.device)
-            middle = pixels[FRAMES_PER_FEATURE // 2 :: FRAMES_PER_FEATURE].float()
-            appearance = _quarters(self.network.feature_map((middle - 127) / 128))
-            features: FloatArray = torch.cat([appearance, _motion(pixels)], dim=1).cpu().numpy()
-        return features
+        lacking = -len(frames) % FRAMES_PER_FEATURE
+        pixels = torch.cat([frames, frames[-1:].repeat_interleave(lacking, dim=0)])
+        middle = pixels[FRAMES_PER_FEATURE // 2 :: FRAMES_PER_FEATURE].float()
+        appearance = _quarters(self.network.feature_map((middle - 127) / 128))
+        return torch.cat([appearance, _motion(pixels)], dim=1)
 
 
 def _quarters(feature_map: Tensor) -> Tensor:

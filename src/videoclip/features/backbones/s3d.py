@@ -24,13 +24,12 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from videoclip.errors import CheckpointError
 from videoclip.features.decode import CentreCrop
-from videoclip.features.frame_backbone import NetworkBackbone
+from videoclip.features.frame_backbone import FrameBackbone
 from videoclip.files import write_json, write_text
 from videoclip.types import FloatArray
 from videoclip.weights.files import check_shapes, read_weights, shapes_of
@@ -267,7 +266,7 @@ def space_to_depth(clips: Tensor) -> Tensor:
     return cells.permute(0, 4, 1, 2, 3)  # (B, 8 C, T/2, H/2, W/2)
 
 
-class S3DBackbone(NetworkBackbone):
+class S3DBackbone(FrameBackbone):
     """S3D over the seconds of a video, and its text branch.
 
     Args:
@@ -293,19 +292,16 @@ class S3DBackbone(NetworkBackbone):
         preprocessing = (FRAMES_PER_SECOND, RESIZE, "unit length")
         self.spec = self.make_spec(S3D_DIM, preprocessing, normalized=True)
 
-    def embed_frames(self, frames: NDArray[np.uint8]) -> FloatArray:
+    def features_of(self, frames: Tensor) -> Tensor:
         """Turn RGB frames (30 n, 224, 224, 3) into features (n, 512) of unit length.
 
         A last second that lacks frames ends in black. Unit length as the released extraction script
         does by default; the released demo does not.
         """
-        black = np.zeros((-len(frames) % FRAMES_PER_SECOND, *frames.shape[1:]), dtype=np.uint8)
-        clips = np.concatenate([frames, black])
-        with torch.inference_mode():
-            pixels = torch.from_numpy(clips).to(self.device).float() / 255
-            pixels = pixels.view(-1, FRAMES_PER_SECOND, *frames.shape[1:]).permute(0, 4, 1, 2, 3)
-            features: FloatArray = F.normalize(self.network(pixels), dim=1).cpu().numpy()
-        return features
+        black = frames.new_zeros(-len(frames) % FRAMES_PER_SECOND, *frames.shape[1:])
+        pixels = torch.cat([frames, black]).float() / 255
+        pixels = pixels.view(-1, FRAMES_PER_SECOND, *frames.shape[1:]).permute(0, 4, 1, 2, 3)
+        return F.normalize(self.network(pixels), dim=1)
 
     def embed_text(self, texts: Sequence[str]) -> FloatArray:
         """Embed N texts as (N, 512), for the MIL-NCE baseline; VideoCLIP does not use this."""

@@ -18,15 +18,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from videoclip.errors import CheckpointError, ConfigError
 from videoclip.features.decode import Frame, ShorterSide
-from videoclip.features.frame_backbone import NetworkBackbone
-from videoclip.types import FloatArray
+from videoclip.features.frame_backbone import FrameBackbone
 from videoclip.weights.files import image_weights_file, read_weights
 
 CROP_SIZE = 224
@@ -168,8 +166,8 @@ def from_published(weights: Mapping[str, Tensor]) -> EfficientNetLite0:
     return network
 
 
-class StarterBackbone(NetworkBackbone):
-    """EfficientNet-Lite0 on one frame a second; see `NetworkBackbone` for its arguments."""
+class StarterBackbone(FrameBackbone):
+    """EfficientNet-Lite0 on one frame a second; see `FrameBackbone` for its arguments."""
 
     name = "starter"
     resize = RESIZE
@@ -187,13 +185,11 @@ class StarterBackbone(NetworkBackbone):
         """Scale a frame and cut its crops: (3, 224, 224, 3)."""
         return crops_along(super().prepare(frame))
 
-    def embed_frames(self, frames: NDArray[np.uint8]) -> FloatArray:
+    def features_of(self, frames: Tensor) -> Tensor:
         """Turn crops (n, 3, 224, 224, 3) of RGB frames into features (n, 1280): their means."""
-        with torch.inference_mode():
-            pixels = torch.from_numpy(frames).to(self.device).flatten(0, 1)  # (3n, 224, 224, 3)
-            features = self.network((pixels.float() - 127) / 128)
-            array: FloatArray = features.unflatten(0, frames.shape[:2]).mean(dim=1).cpu().numpy()
-        return array
+        pixels = frames.flatten(0, 1)  # (3n, 224, 224, 3)
+        features: Tensor = self.network((pixels.float() - 127) / 128)
+        return features.view(*frames.shape[:2], FEATURE_DIM).mean(dim=1)
 
 
 def load(source: str | None, device: str = "cpu") -> StarterBackbone:
