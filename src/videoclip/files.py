@@ -15,16 +15,6 @@ from typing import Any
 
 from videoclip.errors import DataError
 
-__all__ = [
-    "atomic_file",
-    "atomic_folder",
-    "sync",
-    "write_bytes",
-    "write_json",
-    "write_output",
-    "write_text",
-]
-
 
 @contextmanager
 def atomic_file(path: Path | str) -> Iterator[Path]:

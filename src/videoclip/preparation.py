@@ -17,8 +17,7 @@ from typing import Literal
 from videoclip.data.captions import Cue, clean_cues, clean_text
 from videoclip.data.embedded import read_embedded_subtitles
 from videoclip.data.subtitles import pair_subtitles, parse_subtitles, to_webvtt
-from videoclip.data.transcribe import Transcriber
-from videoclip.errors import VideoCLIPError
+from videoclip.errors import ConfigError, DecodeError, MissingExtraError, VideoCLIPError
 from videoclip.features.decode import probe
 from videoclip.features.extract import find_videos, name_videos
 from videoclip.files import write_json, write_text
@@ -31,6 +30,8 @@ _MIN_COVERAGE = 0.05
 _MAX_OVERRUN = 1.0
 _OUTLIER_DEVIATIONS = 3.5
 _OUTLIER_SECONDS = 5.0
+_MAX_SILENCE = 0.6
+"""Segments with a higher probability of silence are dropped: Whisper invents words there."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def prepare_videos(
     files, unread = find_videos(videos)
     names = name_videos([file.path for file in files])
     subtitles = pair_subtitles(names)
-    recognise = Transcriber(speech_model, device) if speech_model else None
+    recognise = load_recogniser(speech_model, device) if speech_model else None
     prepared: dict[str, Prepared] = {}
     failed = dict(unread)
     for path, name in names.items():
@@ -177,7 +178,48 @@ def prepare_videos(
     return report
 
 
-def _transcribe(recognise: Transcriber, written: Path, video: Path) -> list[Cue]:
+def load_recogniser(model: str, device: str = "auto") -> Callable[[Path], list[Cue]]:
+    """Load Whisper (extra `asr`) as a function from a video to a cue for each segment of speech.
+
+    The function raises a DecodeError if the audio of a video cannot be read.
+
+    Args:
+        model: A folder with Whisper weights for CTranslate2, or a size ("tiny.en", "small") or hub
+            id, which is downloaded.
+        device: "cpu", "cuda" or "auto".
+
+    Raises:
+        MissingExtraError: Without the extra `asr`.
+        ConfigError: If the model cannot be loaded.
+    """
+    try:
+        from faster_whisper import WhisperModel
+    except ImportError as error:
+        raise MissingExtraError("speech recognition", "asr") from error
+    try:
+        whisper = WhisperModel(model, device=device, compute_type="default")
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"cannot load the speech model '{model}': {reason}") from error
+
+    def recognise(video: Path) -> list[Cue]:
+        try:
+            # Times of segments are loose; those of their first and last word are exact.
+            segments, _ = whisper.transcribe(
+                str(video), vad_filter=True, word_timestamps=True, condition_on_previous_text=False
+            )
+            return [
+                Cue(segment.words[0].start, segment.words[-1].end, segment.text)
+                for segment in segments
+                if segment.words and segment.no_speech_prob <= _MAX_SILENCE
+            ]
+        except (OSError, RuntimeError, ValueError, IndexError) as error:
+            raise DecodeError(f"cannot transcribe the audio ({error})", video) from error
+
+    return recognise
+
+
+def _transcribe(recognise: Callable[[Path], list[Cue]], written: Path, video: Path) -> list[Cue]:
     """Return the speech of a video, from the file of an earlier run unless the video is newer."""
     if written.is_file() and written.stat().st_mtime >= video.stat().st_mtime:
         return parse_subtitles(written)

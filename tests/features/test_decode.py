@@ -178,11 +178,6 @@ def test_grabbing_seeks_to_the_same_picture_as_sampling(tmp_path, suffix):
     assert grab_frame(path, 2.0, Fit(40)).shape == (24, 40, 3)
 
 
-def test_grabbing_fast_takes_the_keyframe_before(tmp_path):
-    path = write_video(tmp_path / "clip.mp4", 45, g=12, sc_threshold=0)
-    assert number_shown(grab_frame(path, 2.0, mode="fast")) == 12
-
-
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan")])
 def test_a_senseless_rate_is_refused(tmp_path, rate):
     with pytest.raises(ConfigError, match="must be positive"):

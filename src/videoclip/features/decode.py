@@ -243,9 +243,7 @@ def sample_frames(path: str | Path, per_second: float, *, mode: Mode = "exact") 
     yield from video.sample(sample_times(video.times.duration, per_second), mode)
 
 
-def grab_frame(
-    path: str | Path, time: float, resize: Resize | None = None, *, mode: Mode = "exact"
-) -> Pixels:
+def grab_frame(path: str | Path, time: float, resize: Resize | None = None) -> Pixels:
     """Return the frame on screen at a time as (height, width, 3) RGB, for example a thumbnail.
 
     It seeks in MP4 and Matroska files, so that an hour of video takes as long as a minute. Other
@@ -255,15 +253,14 @@ def grab_frame(
         path: The video file.
         time: Seconds; beyond the end of the video, its last frame is returned.
         resize: How to scale the frame; `Fit(320)` suits thumbnails.
-        mode: `fast` returns a keyframe near that time.
 
     Raises:
         DecodeError: If the video cannot be read.
     """
     path, time = Path(path), max(0.0, time)
-    near = decode_near(path, time, exact=mode == "exact")
+    near = decode_near(path, time)
     if near is None:
-        return next(_video(path).sample(np.array([time]), mode)).rgb(resize)
+        return next(_video(path).sample(np.array([time]), "exact")).rgb(resize)
     decoded, pixel_aspect = near
     return _DecodedFrame(decoded, pixel_aspect, {}).rgb(resize)
 

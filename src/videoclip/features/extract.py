@@ -19,12 +19,8 @@ from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import ConfigError, DataError, IndexMismatchError, VideoCLIPError
 from videoclip.features.backbones import Backbone
 from videoclip.features.decode import probe
-from videoclip.features.workers import (
-    Computed,
-    Failed,
-    num_cores,
-    run_in_workers,
-)
+from videoclip.features.video_file import NO_VIDEOS, os_reason
+from videoclip.features.workers import Computed, Failed, num_cores, run_in_workers
 from videoclip.types import FloatArray, OnProgress
 
 VIDEO_SUFFIXES = frozenset(
@@ -32,7 +28,6 @@ VIDEO_SUFFIXES = frozenset(
     | {".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"}
 )
 """File name extensions of the videos that are looked for in folders."""
-NO_VIDEOS = "no videos in this folder"
 
 
 @dataclass(frozen=True)
@@ -66,7 +61,8 @@ def find_videos(paths: Iterable[Path | str]) -> tuple[list[VideoFile], dict[Path
     failed: dict[Path, str] = {}
 
     def fail(error: OSError) -> None:
-        failed[Path(str(error.filename))] = os_reason(error)
+        path = Path(str(error.filename))
+        failed[path] = os_reason(path, error)
 
     for given in paths:
         path = os.path.abspath(given)  # noqa: PTH100 - Path.resolve would follow links
@@ -94,14 +90,6 @@ def _videos_below(folder: str, on_error: Callable[[OSError], None]) -> Iterator[
         for name in files:
             if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
                 yield os.path.join(current, name)  # noqa: PTH118 - speed
-
-
-def os_reason(error: OSError) -> str:
-    """The reason why a file cannot be read, in a few words without its path."""
-    if isinstance(error, FileNotFoundError):
-        is_link = Path(str(error.filename)).is_symlink()
-        return "a link to a file that does not exist" if is_link else "no such file"
-    return (error.strerror or str(error)).lower()
 
 
 def name_videos(paths: Sequence[Path]) -> dict[Path, str]:

@@ -40,6 +40,7 @@ MAX_BROKEN_SHARE = 0.1
 
 MICROSECONDS = 1_000_000
 
+NO_VIDEOS = "no videos in this folder"
 NO_FRAME = "no frame can be decoded; the file is damaged, copy or download it again"
 
 
@@ -202,13 +203,12 @@ def decode_frames(
         raise DecodeError(NO_FRAME, path)
 
 
-def decode_near(path: Path, seconds: float, *, exact: bool) -> tuple[Any, Fraction] | None:
-    """Seek to a time and decode from the keyframe before it.
+def decode_near(path: Path, seconds: float) -> tuple[Any, Fraction] | None:
+    """Seek to the keyframe before a time and decode from there to the frame on screen.
 
     Args:
         path: The video file.
         seconds: Time in the video; beyond its end, the last frame is returned.
-        exact: Whether to return the frame on screen; otherwise the keyframe before it.
 
     Returns:
         PyAV frame and pixel aspect ratio; None if the container has no index to seek by.
@@ -225,7 +225,7 @@ def decode_near(path: Path, seconds: float, *, exact: bool) -> tuple[Any, Fracti
         latest = None
         no_plan = np.zeros(0, dtype=np.int8)
         for frame in _decode(container, stream, no_plan, path):
-            if latest is not None and (not exact or (frame.pts or 0) > target):
+            if latest is not None and (frame.pts or 0) > target:
                 break
             latest = frame
         if latest is None:
@@ -286,16 +286,21 @@ def _end_of_all_streams(path: Path) -> float:
     return end
 
 
-def _reason(path: Path, error: Exception) -> str:
-    """Return in a few words why a file cannot be opened or read."""
-    if path.is_symlink() and not path.exists():
-        return f"broken link: {path.readlink()} does not exist"
+def os_reason(path: Path, error: OSError) -> str:
+    """Return in a few words why the system cannot open a file or list a folder."""
     if isinstance(error, FileNotFoundError):
-        return "no such file"
+        return "a link to a file that does not exist" if path.is_symlink() else "no such file"
     if isinstance(error, PermissionError):
-        return "no permission to read this file"
+        return "no permission to read it"
+    return (error.strerror or str(error)).lower()
+
+
+def _reason(path: Path, error: OSError | FFmpegError) -> str:
+    """Return in a few words why a file cannot be opened or decoded."""
+    if isinstance(error, (FileNotFoundError, PermissionError)):
+        return os_reason(path, error)
     if path.is_dir():  # `find_videos` lists a folder only if it has no videos
-        return "no videos in this folder"
+        return NO_VIDEOS
     if path.is_file() and path.stat().st_size == 0:
         return "the file is empty (0 bytes)"
     detail = getattr(error, "strerror", None) or type(error).__name__

