@@ -9,7 +9,7 @@ from torch import multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.two_ranks import announce, free_port, on_two_ranks
-from videoclip.distributed import World, joined, start
+from videoclip.distributed import World, choose_device, joined, start
 from videoclip.errors import ConfigError, VideoCLIPError
 
 ROWS = (3, 5)  # of rank 0 and 1: unequal on purpose
@@ -83,6 +83,40 @@ def test_alone_everything_is_the_identity(monkeypatch):
         assert world.broadcast("x") == "x" and world.mean({"a": 1.0}) == {"a": 1.0}
         assert world.own_rows(3) == slice(0, 3)
         world.barrier()
+
+
+def test_a_device_is_chosen_only_on_request():
+    assert choose_device("cpu") == "cpu"
+    assert choose_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("device", ["warp", "gpu", "meta", "cuda:x", "cuda:99", "cpu:x", ""])
+@pytest.mark.parametrize("choose", [choose_device, start])
+def test_a_device_that_is_not_there_is_one_line(choose, device):
+    with pytest.raises(ConfigError, match=f"no device '{device}'.*use one of auto, cpu") as caught:
+        choose(device)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "mps"])
+def test_without_a_gpu_only_the_cpu_is_named(device):
+    with pytest.raises(ConfigError, match=f"no device '{device}'.*use one of auto, cpu$"):
+        choose_device(device)
+
+
+def test_a_gpu_without_a_number_is_the_process_own(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    monkeypatch.setattr(
+        torch.accelerator, "current_accelerator", lambda check_available: torch.device("cuda")
+    )
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert start("cuda").device == chosen[0] == torch.device("cuda:1")
+    assert start("cuda:0").device == torch.device("cuda:0")
+    with pytest.raises(ConfigError, match=r"use one of auto, cpu, cuda, cuda:0, cuda:1$"):
+        start("cuda:2")
 
 
 def test_processes_without_a_meeting_point_are_told_to_use_torchrun(monkeypatch):

@@ -66,7 +66,7 @@ def test_without_the_packaged_weights_it_says_what_to_install(monkeypatch, tmp_p
         pytest.param(
             ("--device", "cuda"),
             "torch on cuda",
-            "CUDA",
+            "no device 'cuda'",
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
         ),
         (("--folder", __file__), f"folder {__file__}", "Not a directory"),

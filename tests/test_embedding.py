@@ -3,6 +3,7 @@
 import pickle
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import av
 import numpy as np
@@ -102,10 +103,17 @@ def test_bad_input_is_named():
     embedder = make_embedder()
     with pytest.raises(DataError, match="text 2 of 2 has no words"):
         embedder.embed_text(["w1", "  "])
+    with pytest.raises(DataError, match="no texts to embed"):
+        embedder.embed_text([])
+    for wrong in (5, None, [None], ["w1", 5], b"w1", Path("w1")):
+        with pytest.raises(DataError, match="texts must be a list of texts, got"):
+            embedder.embed_text(wrong)
     with pytest.raises(DataError, match="without features"):
         embedder.embed_features(make_features(0))
     with pytest.raises(DataError, match=r"features of shape \(3, 11\)"):
         embedder.embed_features(np.zeros((3, 11), np.float32))
+    with pytest.raises(DataError, match=r"features of shape \(\)"):
+        embedder.embed_features(None)
     with pytest.raises(DataError, match="NaN"):
         embedder.embed_windows(np.full((3, 12), np.nan, np.float32), [(0, 2)])
     with pytest.raises(DataError, match="outside 3 features"):
@@ -233,9 +241,20 @@ def test_a_video_is_pooled_as_one_window_over_all_of_it(colours):
     assert len(pickle.dumps(video)) < 3000  # without the model
 
 
+@pytest.mark.parametrize("wrong", ["x.mp4", Path("x.mp4"), 5, [5], [["x.mp4"]]])
+def test_one_path_is_not_a_list_of_paths(wrong):
+    embedder = make_embedder()
+    with pytest.raises(DataError, match="videos must be a list of paths, got"):
+        embedder.embed_videos(wrong)
+    with pytest.raises(DataError, match="videos must be a list of paths, got"):
+        embedder.similarity("w1", wrong)
+
+
 def test_similarity_compares_texts_with_videos_and_files(colours):
     embedder, paths = colours
     videos = embedder.embed_videos(paths)
+    with pytest.raises(DataError, match="no videos to compare with"):
+        embedder.similarity("w1", [])
     expected = embedder.embed_text(["w1", "w2"]) @ np.stack([video.pooled for video in videos]).T
     mixed = [videos[0], paths[1], str(paths[2])]
     np.testing.assert_allclose(embedder.similarity(["w1", "w2"], mixed), expected, atol=1e-6)
@@ -276,14 +295,25 @@ def test_frames_in_memory_embed_as_a_file_of_them(colours, tmp_path, rate, per_s
     np.testing.assert_array_equal(video.features, embedder.embed_video(path).features)
 
 
+def test_a_list_of_frames_embeds_as_one_array(colours):
+    embedder, _ = colours
+    frames = np.random.default_rng(0).integers(0, 255, (9, 32, 32, 3), dtype=np.uint8)
+    video = embedder.embed_frames(frames, 4)
+    np.testing.assert_array_equal(embedder.embed_frames(list(frames), 4).tokens, video.tokens)
+    with pytest.raises(DataError, match="frames must be of one size"):
+        embedder.embed_frames([frames[0], frames[0, :16]], 4)
+
+
 def test_frames_of_another_kind_are_refused(colours):
     embedder, _ = colours
     frames = np.zeros((4, 32, 32, 3), dtype=np.uint8)
-    for wrong in (frames.astype(np.float32), frames[0], frames[..., :2], frames[:0]):
+    kinds = (frames.astype(np.float32), frames[0], frames[..., :2], frames[:0], [], None)
+    for wrong in kinds:
         with pytest.raises(DataError, match=r"frames must be a uint8 array \(N, H, W, 3\)"):
             embedder.embed_frames(wrong, 8)
-    with pytest.raises(ConfigError, match="frames per second must be positive, got 0"):
-        embedder.embed_frames(frames, 0)
+    for rate in (0, -1.0, "2", None, np.inf, np.nan):
+        with pytest.raises(ConfigError, match=f"frames per second must be positive, got {rate!r}"):
+            embedder.embed_frames(frames, rate)
 
     class FilesOnly:
         name, spec = "files", ColourBackbone.spec

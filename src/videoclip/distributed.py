@@ -130,19 +130,41 @@ class _GatherWithGradient(torch.autograd.Function):
         return total[ctx.own], None
 
 
+def choose_device(device: str) -> str:
+    """Return a torch device; "auto" is the GPU where there is one, else the CPU.
+
+    Raises:
+        ConfigError: If there is no such device on this machine; the message names those there are.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    present = ["auto", "cpu"]
+    if accelerator := torch.accelerator.current_accelerator(check_available=True):
+        kind, count = accelerator.type, torch.accelerator.device_count()
+        present += [kind, *(f"{kind}:{i}" for i in range(count))]
+    if device not in (*present, "cpu:0"):
+        raise ConfigError(
+            f"torch {torch.__version__} finds no device '{device}' on this machine; "
+            f"use one of {', '.join(present)}"
+        )
+    return device
+
+
 def start(device: str = "auto") -> World:
     """Join the processes that torchrun started, or be the only one.
 
     Args:
-        device: Torch device; "auto" is the process's own GPU if there is one, else the CPU.
+        device: Torch device; "auto" is the GPU if there is one, else the CPU. A GPU without a
+            number is the process's own.
 
     Raises:
-        ConfigError: If the environment says that there are other processes, but not their address.
+        ConfigError: If there is no such device, or the environment says that there are other
+            processes, but not their address.
     """
     size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
-    if device == "auto":
-        local_rank = int(os.environ.get("LOCAL_RANK", 0))
-        device = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
+    device = choose_device(device)
+    if device == "cuda":
+        device = choose_device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
     chosen = torch.device(device)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)

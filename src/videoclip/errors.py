@@ -13,6 +13,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # as in typing, which takes longer to import than the rest of --help
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 
@@ -66,6 +67,28 @@ class MissingExtraError(VideoCLIPError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs the extra '{extra}': pip install 'videoclip[{extra}]'")
+
+
+def unknown(kind: str, name: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return the message that there is no such name: with the nearest known one, else with all.
+
+    Args:
+        kind: What the name was taken for, such as "recipe".
+        name: The unknown name.
+        known: The names there are.
+        prefix: Put before names in the message, such as "optim." of settings.
+    """
+    import difflib  # here, since `videoclip --help` imports this module
+
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"perhaps you meant '{prefix}{near[0]}'" if near else f"known: {', '.join(known)}"
+    return f"unknown {kind} '{prefix}{name}'; {hint}"
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of any exception as one line, or its type if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _as_path(path: Path | str) -> Path:

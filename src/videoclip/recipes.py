@@ -8,7 +8,6 @@ test set.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -23,7 +22,7 @@ from videoclip.config import (
     PlanConfig,
     PretrainConfig,
 )
-from videoclip.errors import ConfigError
+from videoclip.errors import ConfigError, unknown
 
 ConfigT = TypeVar("ConfigT")
 
@@ -225,9 +224,7 @@ def named_recipe(name: str, recipes: Mapping[str, Callable[[], ConfigT]]) -> Con
         ConfigError: If there is none of that name, naming the nearest.
     """
     if name not in recipes:
-        near = difflib.get_close_matches(name, recipes, n=1)
-        hint = f"perhaps you meant '{near[0]}'" if near else f"there are {', '.join(recipes)}"
-        raise ConfigError(f"unknown recipe '{name}'; {hint}")
+        raise ConfigError(unknown("recipe", name, recipes))
     return recipes[name]()
 
 

@@ -116,7 +116,7 @@ def test_runs_measured_by_another_version_are_measured_again(out):
 
 
 def test_unknown_variants_and_empty_tables(out):
-    with pytest.raises(ConfigError, match="unknown variant 'plan'; did you mean 'plain'"):
+    with pytest.raises(ConfigError, match="unknown variant 'plan'; perhaps you meant 'plain'"):
         run_ablation(out, "little", CONFIG, 24, variants=("plan",), seeds=(1,))
     with pytest.raises(ConfigError, match="no run is finished"):
         write_report(out)

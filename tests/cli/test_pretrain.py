@@ -205,7 +205,7 @@ def test_nothing_to_learn_from_is_said(world, tmp_path, capsys):
         ([], 2, "recipes:"),
         (["--help"], 0, "crossmodal"),
         (["tinny", "--data", "x"], 2, "perhaps you meant 'tiny'"),
-        (["xyz"], 2, "there are paper"),
+        (["xyz"], 2, "known: paper"),
         (["tiny", "--data", "x", "--out", "y", "--optim.lrr", "1"], 2, "--optim.lr"),
     ],
 )

@@ -6,7 +6,6 @@ ablation continues and further variants, seeds and worlds add to the same table.
 
 from __future__ import annotations
 
-import difflib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +22,7 @@ from videoclip.ablation.testbed import TestBed, build_testbed
 from videoclip.ablation.variants import VARIANTS, Variant
 from videoclip.config import PretrainConfig
 from videoclip.embedding import Embedder
-from videoclip.errors import ConfigError
+from videoclip.errors import ConfigError, unknown
 from videoclip.evaluation.encoders import EmbedderEncoder
 from videoclip.files import write_json
 from videoclip.synthetic.world import SyntheticConfig
@@ -89,9 +88,7 @@ def run_ablation(
     """
     for variant in variants:
         if variant not in VARIANTS:
-            near = difflib.get_close_matches(variant, VARIANTS, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(VARIANTS)}"
-            raise ConfigError(f"unknown variant '{variant}'; {hint}")
+            raise ConfigError(unknown("variant", variant, VARIANTS))
 
     def on_progress(done: int, total: int) -> None:
         if done == total or done % 50 == 0:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from videoclip import __version__
-from videoclip.errors import VideoCLIPError
+from videoclip.errors import VideoCLIPError, unknown
 
 COMMANDS = {
     "demo": "learn from narrated videos and find moments, in minutes, on a CPU, offline",
@@ -78,11 +78,7 @@ def _run(arguments: Sequence[str]) -> int:
         return 0
     name, *rest = arguments
     if name not in COMMANDS:
-        import difflib
-
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"perhaps you meant '{near[0]}'" if near else "see videoclip --help"
-        print(f"videoclip: unknown command '{name}'; {hint}", file=sys.stderr)
+        print(f"videoclip: {unknown('command', name, COMMANDS)}", file=sys.stderr)
         return 2
     import importlib
 

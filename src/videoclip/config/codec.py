@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import types
 import typing
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from videoclip.config.check import require
-from videoclip.errors import ConfigError
+from videoclip.errors import ConfigError, unknown
 
 RUN_CONFIG_VERSION = 1
 """Stored as `version` in the config.json of a run; raised when its settings change meaning."""
@@ -41,9 +40,7 @@ def from_dict(cls: type[ConfigT], values: Mapping[str, Any], where: str = "") ->
     kwargs = {}
     for key, value in values.items():
         if key not in hints:
-            near = difflib.get_close_matches(key, hints, n=1)
-            hint = f"; perhaps you meant '{where}{near[0]}'" if near else ""
-            raise ConfigError(f"unknown setting '{where}{key}'{hint}")
+            raise ConfigError(unknown("setting", key, hints, where))
         kwargs[key] = _typed(value, hints[key], f"{where}{key}")
     return cls(**kwargs)
 

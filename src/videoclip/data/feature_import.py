@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
-from videoclip.errors import DataError
+from videoclip.errors import DataError, one_line
 
 VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv")
 """Suffixes removed from names, since many folders have a.mp4.npy for a.mp4."""
@@ -102,8 +102,7 @@ def _open(path: Path) -> np.ndarray:
     try:
         features: np.ndarray = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"not a NumPy array ({reason})", path) from error
+        raise DataError(f"not a NumPy array ({one_line(error)})", path) from error
     if features.ndim != 2 or not features.size or features.dtype.kind not in "fiu":
         raise DataError(
             f"expected (T, D) numbers, got an array {features.shape} of {features.dtype}", path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from videoclip.benchmarks import load_benchmarks
 from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import Embedder
-from videoclip.errors import ConfigError, DataError
+from videoclip.errors import ConfigError, DataError, unknown
 from videoclip.evaluation.encoders import DualEncoder, EmbedderEncoder, FrameEncoder
 from videoclip.evaluation.localization import evaluate_steps
 from videoclip.evaluation.moment_retrieval import evaluate_didemo, evaluate_moments
@@ -56,9 +55,7 @@ def evaluate(
     """
     benchmarks = load_benchmarks()
     if benchmark not in benchmarks:
-        near = difflib.get_close_matches(benchmark, benchmarks, n=1)
-        hint = f"perhaps you meant '{near[0]}'; " if near else ""
-        raise ConfigError(f"unknown benchmark '{benchmark}'; {hint}known: {', '.join(benchmarks)}")
+        raise ConfigError(unknown("benchmark", benchmark, benchmarks))
     if not isinstance(features, FeatureStore):
         with FeatureStore.open(features) as store:
             return evaluate(

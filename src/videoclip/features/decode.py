@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -276,11 +277,13 @@ def resample_frames(
         per_second: Frames wanted per second.
 
     Raises:
-        ConfigError: If the rate is not positive.
+        ConfigError: If the rate is not a positive number.
         DataError: If the array is of another shape or type.
     """
-    if not frames_per_second > 0:
-        raise ConfigError(f"frames per second must be positive, got {frames_per_second:g}")
+    if not isinstance(frames_per_second, Real) or not 0 < frames_per_second < np.inf:
+        raise ConfigError(
+            f"frames per second must be positive, got {frames_per_second!r}: give a number"
+        )
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or not frames.size:
         raise DataError(
             f"frames must be a uint8 array (N, H, W, 3) of RGB, got {frames.dtype} {frames.shape}"

@@ -11,13 +11,12 @@ No text of the user becomes SQL: names are looked up and values are bound.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from videoclip.errors import ConfigError
+from videoclip.errors import ConfigError, unknown
 
 COLUMNS = {
     "path": "path",
@@ -179,9 +178,7 @@ class _Parser:
         if token.text in COLUMNS:
             return COLUMNS[token.text], ()
         known = sorted({*COLUMNS, *self.metadata_keys})
-        near = difflib.get_close_matches(token.text, known, n=1)
-        hint = f"perhaps you meant '{near[0]}'" if near else f"known: {', '.join(known)}"
-        raise self.error(f"unknown name '{token.text}'; {hint}", token.column)
+        raise self.error(unknown("name", token.text, known), token.column)
 
     def value(self) -> Value:
         token = self.tokens[self.next]

@@ -31,7 +31,7 @@ from torch import nn
 
 from videoclip.config import ModelConfig, from_dict, to_dict
 from videoclip.data.tokenizer import Tokenizer
-from videoclip.errors import CheckpointError, ConfigError
+from videoclip.errors import CheckpointError, ConfigError, one_line
 from videoclip.files import atomic_file, write_json, write_text
 from videoclip.model.card import CARD_FILE, ModelCard, render_card
 from videoclip.weights.files import sampled_digest
@@ -161,7 +161,7 @@ def load_weights(model: nn.Module, folder: Path, *, assign: bool = False) -> Non
         try:
             model.load_state_dict(tensors, assign=assign)
         except RuntimeError as error:
-            raise CheckpointError(f"{path} does not fit its config: {_one_line(error)}") from None
+            raise CheckpointError(f"{path} does not fit its config: {one_line(error)}") from None
     if frame_encoder is not None:
         frame_encoder.load_pretrained(folder / BACKBONE_FOLDER)
 
@@ -245,7 +245,7 @@ def model_folder(folder_or_hub_id: Path | str) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(
             f"'{name}' is not a local folder, and the download from the hub failed: "
-            f"{_one_line(error)}"
+            f"{one_line(error)}"
         ) from None
 
 
@@ -275,7 +275,7 @@ def push(save: Callable[[Path], object], hub_id: str, *, private: bool) -> str:
             save(Path(folder))
             return str(api.upload_folder(repo_id=hub_id, folder_path=folder))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise CheckpointError(f"cannot push to '{hub_id}': {_one_line(error)}") from None
+        raise CheckpointError(f"cannot push to '{hub_id}': {one_line(error)}") from None
 
 
 def _with_relative_backbone(config: ModelConfig, folder: Path) -> ModelConfig:
@@ -315,7 +315,3 @@ def _stored_names(model: nn.Module) -> dict[str, str]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -24,7 +24,7 @@ from typing import IO, Any, BinaryIO, NamedTuple, NoReturn
 import torch
 from torch import Tensor
 
-from videoclip.errors import CheckpointError
+from videoclip.errors import CheckpointError, one_line
 from videoclip.weights.plain_pickle import UNPICKLING_ERRORS
 
 STREAM_MAGIC = 0x1950A86A20F9469CFC6C
@@ -335,10 +335,6 @@ class TorchFile:
 
     def _damaged(self, error: BaseException) -> NoReturn:
         raise CheckpointError(
-            f"{self.path} is damaged or not a PyTorch checkpoint ({_one_line(error)}): download it "
+            f"{self.path} is damaged or not a PyTorch checkpoint ({one_line(error)}): download it "
             "again"
         ) from None
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

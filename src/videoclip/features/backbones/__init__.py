@@ -8,7 +8,6 @@ module's name is the backbone's: a user types `NAME` or `NAME:SOURCE` ("starter"
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import json
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from videoclip.data.feature_store import FeatureSpec
-from videoclip.errors import CheckpointError, ConfigError
+from videoclip.errors import CheckpointError, ConfigError, unknown
 from videoclip.types import FloatArray
 
 BACKBONES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
@@ -55,28 +54,6 @@ class Backbone(Protocol):
         ...
 
 
-def choose_device(device: str) -> str:
-    """Return a torch device; "auto" is the GPU where there is one, else the CPU.
-
-    Raises:
-        ConfigError: If there is no such device on this machine.
-    """
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        name = torch.device(device)
-    except RuntimeError:
-        raise ConfigError(f"unknown device '{device}'; use cpu, cuda or auto") from None
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"cannot use device '{device}' ({reason}); use cpu or auto") from None
-    return device
-
-
 def load_backbone(name_or_folder: str | Path, device: str = "auto") -> Backbone:
     """Load a frozen backbone, for `extract_features`; only its own module is imported.
 
@@ -96,10 +73,9 @@ def load_backbone(name_or_folder: str | Path, device: str = "auto") -> Backbone:
     if name not in BACKBONES and config.is_file():
         name, colon, source = _name_in(config), ":", text
     if name not in BACKBONES:
-        near = difflib.get_close_matches(name, BACKBONES, n=1)
-        hint = f"perhaps you meant '{near[0]}'; " if near else ""
-        known = ", ".join(f"'{known}'" for known in BACKBONES)
-        raise ConfigError(f"unknown backbone '{text}'; {hint}known: {known} or a backbone's folder")
+        raise ConfigError(f"{unknown('backbone', name, BACKBONES)}, or a backbone's folder")
+    from videoclip.distributed import choose_device  # here, since it imports torch
+
     module = importlib.import_module(f"{__name__}.{name}")
     backbone = module.load(source if colon else None, choose_device(device))
     assert isinstance(backbone, Backbone)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from videoclip.errors import CheckpointError, ConfigError, MissingExtraError
+from videoclip.errors import CheckpointError, ConfigError, MissingExtraError, one_line
 from videoclip.features.decode import CentreCrop, Interpolation, Resize, Squash
 from videoclip.features.frame_backbone import FrameBackbone, fingerprint
 from videoclip.files import write_json
@@ -187,7 +187,7 @@ def load(source: str | None, device: str = "cpu") -> ImageBackbone:
             raise ValueError(f"it lacks '{lacking[0]}'")
         return ImageBackbone(source, network, preprocessing, device, has_pooler=has_pooler)
     except (OSError, KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise CheckpointError(f"'{source}' is not a usable image model: {reason}") from error
 
 
