@@ -54,6 +54,9 @@ class ColourBackbone(FrameBackbone):
     name = "colours"
     spec = FeatureSpec(len(NAMES), 1.0, "colours", True, "colours-1")
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return ColourBackbone, ()
+
     def features_for(self, path: Path, mode: Mode = "exact") -> Iterator[np.ndarray]:
         self.decoded.append(path)
         return super().features_for(path, mode)
