@@ -1,6 +1,5 @@
 """Spans to rows of a store."""
 
-import numpy as np
 import pytest
 
 from videoclip.benchmarks.examples import RetrievalExample
@@ -42,19 +41,7 @@ def test_rows_of_a_span(make_store, start, end, longest, expected):
     assert clip == (None if expected is None else clips.Clip("a", *expected))
 
 
-def test_clips_of_many_videos_are_embedded_in_parts(make_store, encoder, monkeypatch):
-    monkeypatch.setattr(clips, "CLIPS_AT_ONCE", 2)
-    store = make_store({"a": ["cut", "fry", "fry"], "b": ["pour"]})
-    some = [clips.Clip("a", 0, 1), clips.Clip("b", 0, 1), clips.Clip("a", 0, 3)]
-    seen = []
-    got = clips.embed_clips(encoder, store, some, lambda done, total: seen.append((done, total)))
-    words = encoder.embed_text(["cut", "pour", "cut"])
-    words[2] = (words[2] + 2 * encoder.embed_text(["fry"])[0]) / 3
-    np.testing.assert_allclose(got, words, atol=1e-6)
-    assert seen == [(2, 3), (3, 3)]
-
-
-def test_equal_texts_are_embedded_once(encoder):
-    vectors, place = clips.embed_texts(encoder, ["cut", "fry", "cut"])
-    assert vectors.shape[0] == 2
+def test_equal_texts_are_embedded_once():
+    texts, place = clips.unique(["cut", "fry", "cut"])
+    assert texts == ["cut", "fry"]
     assert place.tolist() == [0, 1, 0]

@@ -8,6 +8,7 @@ from videoclip.benchmarks.examples import Segment, StepVideo, Task
 from videoclip.config import EvaluateConfig
 from videoclip.errors import DataError
 from videoclip.evaluation.localization import evaluate_steps, step_localizer
+from videoclip.evaluation.trial import Trial
 
 TEA = Task("1", "Make Tea", ("wash", "pour", "stir"))
 FISH = Task("2", "Fry Fish", ("cut", "fry"))
@@ -51,7 +52,8 @@ def test_steps_shown_in_order_are_found(store, encoder):
     ]
     told = []
     outcome = evaluate_steps(
-        benchmark(*videos), encoder, store, CONFIG, lambda done, total: told.append((done, total))
+        benchmark(*videos),
+        Trial(encoder, store, CONFIG, lambda done, total: told.append((done, total))),
     )
     assert outcome.measures[0].value == pytest.approx((6 / 6 + 3 / 4) / 2)
     assert outcome.measures[0].low < outcome.measures[0].value
@@ -75,14 +77,14 @@ def test_steps_shown_in_order_are_found(store, encoder):
 
 def test_a_run_of_seconds_for_each_step(store, encoder):
     config = EvaluateConfig(exactly_one=False, num_resamples=5)
-    assigned = step_localizer(encoder, store, config)(tea("a"))
+    assigned = step_localizer(Trial(encoder, store, config))(tea("a"))
     runs = [np.flatnonzero(assigned[:, k]).tolist() for k in range(3)]
     assert runs == [[1, 2], [3], [5]]  # seconds that show nothing are as likely as chance
-    outcome = evaluate_steps(benchmark(tea("a", (1, 3, 0))), encoder, store, config)
+    outcome = evaluate_steps(benchmark(tea("a", (1, 3, 0))), Trial(encoder, store, config))
     assert outcome.settings["steps"] == "a run of seconds each"
 
 
 def test_validation_videos_are_not_tested(store, encoder):
     held_out = benchmark(fish("b", (0, 1, 0)), validation=[("2", "b")])
     with pytest.raises(DataError, match="no test video has features"):
-        evaluate_steps(held_out, encoder, store, CONFIG)
+        evaluate_steps(held_out, Trial(encoder, store, CONFIG))

@@ -13,6 +13,7 @@ from videoclip.evaluation.moment_retrieval import (
     evaluate_didemo,
     evaluate_moments,
 )
+from videoclip.evaluation.trial import Trial
 
 CONFIG = EvaluateConfig(num_resamples=20)
 SHOWN = ["cut"] * 5 + ["fry"] * 5 + ["pour"] * 20
@@ -31,7 +32,7 @@ def test_didemo_moments_that_are_shown_come_first(make_store, encoder):
         marked(4, "stir", *[(0.0, 5.0)] * 4, video_id="b"),
         marked(5, "stir", *[(0.0, 5.0)] * 4, video_id="absent"),
     ]
-    outcome = evaluate_didemo((examples, examples[:1]), encoder, store, CONFIG)
+    outcome = evaluate_didemo((examples, examples[:1]), Trial(encoder, store, CONFIG))
     got = {m.name: m.value for m in outcome.measures}
     assert got == pytest.approx({"rank@1": 3 / 4, "rank@5": 3 / 4, "mIoU": 3 / 4})
     assert [m.video_id for m in outcome.missing] == ["absent"]
@@ -43,7 +44,7 @@ def test_didemo_moments_that_are_shown_come_first(make_store, encoder):
 def test_didemo_needs_seconds(make_store, encoder):
     store = make_store({"a": SHOWN}, rate=2.0)
     with pytest.raises(DataError, match="DiDeMo needs one feature a second, not 2"):
-        evaluate_didemo(([marked(1, "fry", (5.0, 10.0))], None), encoder, store, CONFIG)
+        evaluate_didemo(([marked(1, "fry", (5.0, 10.0))], None), Trial(encoder, store, CONFIG))
 
 
 @pytest.mark.parity
@@ -77,7 +78,7 @@ def test_moments_of_any_length(make_store, encoder):
         marked(3, "stir", (10.0, 12.0), (1.0, 9.0), video_id="b"),
         marked(4, "stir", (10.0, 12.0), video_id="absent"),
     ]
-    outcome = evaluate_moments(examples, encoder, store, CONFIG)
+    outcome = evaluate_moments(examples, Trial(encoder, store, CONFIG))
     got = {m.name: m.value for m in outcome.measures}
     # Windows are 4 s and longer, 2 s apart: borders are exact to a second, two seconds become four.
     assert got["R1@0.5"] == 1.0 and got["R1@0.7"] == pytest.approx(2 / 3)
@@ -92,4 +93,4 @@ def test_moments_of_any_length(make_store, encoder):
 
 def test_annotations_without_answers(make_store, encoder):
     with pytest.raises(DataError, match="1 sentences such as '1' have no moments: use"):
-        evaluate_moments([marked(1, "fry")], encoder, make_store({"a": SHOWN}), CONFIG)
+        evaluate_moments([marked(1, "fry")], Trial(encoder, make_store({"a": SHOWN}), CONFIG))

@@ -7,6 +7,7 @@ from videoclip.benchmarks.examples import RetrievalExample
 from videoclip.config import EvaluateConfig
 from videoclip.errors import DataError
 from videoclip.evaluation.retrieval import evaluate_retrieval
+from videoclip.evaluation.trial import Trial
 
 CONFIG = EvaluateConfig(num_resamples=50)
 
@@ -36,7 +37,7 @@ def test_a_model_that_knows_finds_everything(store, encoder):
         RetrievalExample("absent", "wash"),
         RetrievalExample("c", "stir", 90.0, 95.0),
     ]
-    outcome = evaluate_retrieval(examples, encoder, store, CONFIG)
+    outcome = evaluate_retrieval(examples, Trial(encoder, store, CONFIG))
     assert values(outcome) == {
         f"{way} {name}": 1.0
         for way in ("text-to-video", "video-to-text")
@@ -65,9 +66,9 @@ def test_one_clip_with_two_texts_is_one_candidate(store, encoder):
         RetrievalExample("a", "cut nothing", 0.0, 3.0),
         RetrievalExample("b", "pour"),
     ]
-    ours = values(evaluate_retrieval(examples, encoder, store, CONFIG))
+    ours = values(evaluate_retrieval(examples, Trial(encoder, store, CONFIG)))
     assert ours["text-to-video R@1"] == ours["video-to-text R@1"] == 1.0
-    released = evaluate_retrieval(examples, encoder, store, EvaluateConfig(ties="released"))
+    released = evaluate_retrieval(examples, Trial(encoder, store, EvaluateConfig(ties="released")))
     # Each of the two equal clips ranks as both first and second: 3 of 5 entries are first.
     assert values(released)["text-to-video R@1"] == pytest.approx(3 / 5)
     assert "video-to-text R@1" not in values(released)
@@ -76,7 +77,7 @@ def test_one_clip_with_two_texts_is_one_candidate(store, encoder):
 def test_equal_similarities_score_chance(make_store, encoder):
     store = make_store({f"v{i}": ["nothing"] for i in range(20)})
     examples = [RetrievalExample(f"v{i}", "cut") for i in range(20)]
-    outcome = evaluate_retrieval(examples, encoder, store, CONFIG)
+    outcome = evaluate_retrieval(examples, Trial(encoder, store, CONFIG))
     for name, value in values(outcome).items():
         if "R@" in name:
             assert value == pytest.approx(outcome.baselines[0].values[name])
@@ -85,9 +86,12 @@ def test_equal_similarities_score_chance(make_store, encoder):
 def test_clips_are_seen_from_their_start(make_store, encoder):
     store = make_store({"a": ["cut"] * 32 + ["fry"] * 200, "b": ["fry"] * 10 + ["cut"] * 5})
     examples = [RetrievalExample("a", "cut"), RetrievalExample("b", "fry")]
-    assert values(evaluate_retrieval(examples, encoder, store, CONFIG))["text-to-video R@1"] == 1
+    assert (
+        values(evaluate_retrieval(examples, Trial(encoder, store, CONFIG)))["text-to-video R@1"]
+        == 1
+    )
     whole = evaluate_retrieval(
-        examples, encoder, store, EvaluateConfig(clip_seconds=0, num_resamples=5)
+        examples, Trial(encoder, store, EvaluateConfig(clip_seconds=0, num_resamples=5))
     )
     assert values(whole)["text-to-video R@1"] == 0
     assert whole.settings["clip"] == "whole"
@@ -96,7 +100,7 @@ def test_clips_are_seen_from_their_start(make_store, encoder):
 def test_dual_softmax_is_named(store, encoder):
     examples = [RetrievalExample("b", "pour"), RetrievalExample("c", "stir")]
     outcome = evaluate_retrieval(
-        examples, encoder, store, EvaluateConfig(dual_softmax=0.1, num_resamples=5)
+        examples, Trial(encoder, store, EvaluateConfig(dual_softmax=0.1, num_resamples=5))
     )
     assert outcome.settings["dual softmax"] == 0.1
     assert values(outcome)["text-to-video R@1"] == 1.0
@@ -104,12 +108,14 @@ def test_dual_softmax_is_named(store, encoder):
 
 def test_no_clip_within_its_video(store, encoder):
     with pytest.raises(DataError, match="every clip begins after the end of its features"):
-        evaluate_retrieval([RetrievalExample("a", "cut", 50.0, 60.0)], encoder, store, CONFIG)
+        evaluate_retrieval(
+            [RetrievalExample("a", "cut", 50.0, 60.0)], Trial(encoder, store, CONFIG)
+        )
 
 
 def test_plots_hold_every_text(store, encoder):
     examples = [RetrievalExample("b", "pour"), RetrievalExample("c", "stir")]
-    ranks, similarities = evaluate_retrieval(examples, encoder, store, CONFIG).plots
+    ranks, similarities = evaluate_retrieval(examples, Trial(encoder, store, CONFIG)).plots
     assert sum(ranks.counts["texts"]) == 2
     assert sum(similarities.counts["right pairs"]) == 2
     assert np.sum(list(similarities.counts.values())) == 4

@@ -5,6 +5,7 @@ import pytest
 
 from videoclip.benchmarks.examples import MultipleChoiceExample
 from videoclip.config import EvaluateConfig
+from videoclip.evaluation.trial import Trial
 from videoclip.evaluation.videoqa import choice_similarity, evaluate_multiple_choice
 
 EXAMPLES = [
@@ -22,7 +23,7 @@ def store(make_store):
 
 
 def test_answers_and_equal_choices(store, encoder):
-    outcome = evaluate_multiple_choice(EXAMPLES, encoder, store, CONFIG)
+    outcome = evaluate_multiple_choice(EXAMPLES, Trial(encoder, store, CONFIG))
     got = {m.name: m.value for m in outcome.measures}
     assert got == pytest.approx({"accuracy": 2.5 / 3, "accuracy double": 0.5, "accuracy easy": 1.0})
     assert [m.video_id for m in outcome.missing] == ["absent"]
@@ -42,12 +43,12 @@ def test_answers_and_equal_choices(store, encoder):
 
 def test_the_released_rule_takes_the_last_of_equal_choices(store, encoder):
     released = EvaluateConfig(ties="released", num_resamples=20)
-    outcome = evaluate_multiple_choice(EXAMPLES, encoder, store, released)
+    outcome = evaluate_multiple_choice(EXAMPLES, Trial(encoder, store, released))
     assert outcome.measures[0].value == 1.0
 
 
 def test_missing_choices_are_never_chosen(store, encoder):
-    similarity = choice_similarity(EXAMPLES[:3], encoder, store, CONFIG)
+    similarity = choice_similarity(EXAMPLES[:3], Trial(encoder, store, CONFIG))
     assert similarity.shape == (3, 3)
     assert similarity[1, 2] == -np.inf
     assert similarity[2, 0] == similarity[2, 2] == 1.0

@@ -22,6 +22,7 @@ from videoclip.evaluation.metrics.frames import label_targets, recall_counts, st
 from videoclip.evaluation.metrics.moments import span_iou
 from videoclip.evaluation.moment_retrieval import evaluate_moments
 from videoclip.evaluation.segmentation import evaluate_labels, zero_shot_segmenter
+from videoclip.evaluation.trial import Trial
 from videoclip.evaluation.videoqa import choice_similarity, evaluate_multiple_choice
 from videoclip.zeroshot.steps import step_mask
 
@@ -56,9 +57,9 @@ def test_localize_finds_the_steps_that_are_scored(paths, store, encoder, embedde
         StepVideo("a", other, (Segment(22, 32, 0), Segment(0, 10, 1))),
         StepVideo("b", night, (Segment(0, 20, 0), Segment(20, 25, 1))),
     )
-    locate = step_localizer(encoder, store, CONFIG)
+    locate = step_localizer(Trial(encoder, store, CONFIG))
     benchmark = CrossTask({t.task_id: t for t in (some, other, night)}, videos, frozenset())
-    outcome = evaluate_steps(benchmark, encoder, store, CONFIG)
+    outcome = evaluate_steps(benchmark, Trial(encoder, store, CONFIG))
     recalls = []
     for video, row in zip(videos, outcome.rows, strict=True):
         steps = video.task.steps
@@ -81,9 +82,9 @@ def test_segment_gives_the_labels_that_are_scored(paths, store, encoder, embedde
         LabelledVideo("b", 35.0, (Segment(20, 27, 3),)),
         LabelledVideo("c d", 3.0, (Segment(0, 3, 4),)),
     )
-    segmenter = zero_shot_segmenter(labels, [], encoder, store, CONFIG)
+    segmenter = zero_shot_segmenter(labels, [], Trial(encoder, store, CONFIG))
     examples = LabelledSplit(labels, videos), LabelledSplit(labels, ())
-    outcome = evaluate_labels(examples, encoder, store, CONFIG)
+    outcome = evaluate_labels(examples, Trial(encoder, store, CONFIG))
     correct = total = 0
     for video in videos:
         true = label_targets(video.segments, store.num_features(video.video_id))
@@ -103,8 +104,8 @@ def test_answer_chooses_what_is_scored(paths, store, encoder, embedder):
         MultipleChoiceExample("3", "b", ("red", "black", "blue", "green"), 2),
         MultipleChoiceExample("4", "c d", ("white", "red"), 0, "which colour"),
     ]
-    similarity = choice_similarity(examples, encoder, store, CONFIG)
-    outcome = evaluate_multiple_choice(examples, encoder, store, CONFIG)
+    similarity = choice_similarity(examples, Trial(encoder, store, CONFIG))
+    outcome = evaluate_multiple_choice(examples, Trial(encoder, store, CONFIG))
     hits = []
     for example, row, expected in zip(examples, outcome.rows, similarity, strict=True):
         found = answer(paths[example.video_id], example.question, example.choices, embedder)
@@ -122,7 +123,7 @@ def test_search_returns_the_moments_that_are_scored(tmp_path, paths, store, enco
         MomentExample("4", "b", "yellow", ((20.0, 25.0),)),
         MomentExample("5", "c d", "white", ((0.0, 3.0),)),
     ]
-    outcome = evaluate_moments(examples, encoder, store, CONFIG)
+    outcome = evaluate_moments(examples, Trial(encoder, store, CONFIG))
     overlaps = []
     for example, row in zip(examples, outcome.rows, strict=True):
         with VideoLibrary(tmp_path / f"library {example.example_id}", embedder) as library:

@@ -13,6 +13,7 @@ from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.errors import ConfigError
 from videoclip.evaluation.encoders import EmbedderEncoder
 from videoclip.evaluation.retrieval import evaluate_retrieval
+from videoclip.evaluation.trial import Trial
 from videoclip.evaluation.videoqa import choice_similarity
 from videoclip.zeroshot.rerank import PairScorer, rerank_clips
 
@@ -85,15 +86,15 @@ def test_rerank_reorders_the_top_and_nothing_else(top_k):
 def test_retrieval_and_questions_use_it_when_asked(embedder, store):
     encoder = EmbedderEncoder(embedder)
     examples = [RetrievalExample(f"v{i}", TEXTS[i]) for i in range(4)]
-    plain = evaluate_retrieval(examples, encoder, store, EvaluateConfig(num_resamples=10))
+    plain = evaluate_retrieval(examples, Trial(encoder, store, EvaluateConfig(num_resamples=10)))
     config = EvaluateConfig(num_resamples=10, rerank_top=4)
-    twice = evaluate_retrieval(examples, encoder, store, config)
+    twice = evaluate_retrieval(examples, Trial(encoder, store, config))
     assert (plain.settings["re-ranked"], twice.settings["re-ranked"]) == ("off", "best 4")
     assert [row["similarity"] for row in plain.rows] != [row["similarity"] for row in twice.rows]
 
     question = MultipleChoiceExample("q", "v1", ("w1", "w2 w3"), 0, "w9")
-    once = choice_similarity([question], encoder, store, EvaluateConfig())
-    again = choice_similarity([question], encoder, store, config)
+    once = choice_similarity([question], Trial(encoder, store, EvaluateConfig()))
+    again = choice_similarity([question], Trial(encoder, store, config))
     clip = store.read("v1").astype(np.float32)
     for choice in range(2):
         text = f"w9 {question.choices[choice]}"

@@ -17,6 +17,7 @@ from videoclip.evaluation.outcome import Outcome
 from videoclip.evaluation.result import Result
 from videoclip.evaluation.retrieval import evaluate_retrieval
 from videoclip.evaluation.segmentation import evaluate_labels
+from videoclip.evaluation.trial import Trial
 from videoclip.evaluation.videoqa import evaluate_multiple_choice
 from videoclip.types import OnProgress
 
@@ -68,7 +69,7 @@ def evaluate(
     if not test:
         raise DataError("no example in the test part: name other annotations", annotations)
     score = PROTOCOLS[benchmarks[benchmark].protocol]
-    outcome = score(examples, encoder, features, config or EvaluateConfig(), on_progress)
+    outcome = score(examples, Trial(encoder, features, config or EvaluateConfig(), on_progress))
     return Result(benchmark, encoder.name, outcome, benchmarks[benchmark].published)
 
 
@@ -92,6 +93,5 @@ PROTOCOLS: Mapping[str, Callable[..., Outcome]] = {
 }
 """The function that scores a model, by `Benchmark.protocol`.
 
-Each takes what `Benchmark.read` returned, an encoder, a feature store, an `EvaluateConfig` and a
-progress callback.
+Each takes what `Benchmark.read` returned, and a `Trial`.
 """

@@ -1,8 +1,8 @@
-"""Annotated spans as rows of a feature store, and their embeddings."""
+"""Examples with features, and annotated spans as rows of a feature store."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -10,16 +10,11 @@ import numpy as np
 from videoclip.benchmarks.examples import ExampleT
 from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import DataError
-from videoclip.evaluation.encoders import DualEncoder
 from videoclip.evaluation.metrics.frames import frame_span
 from videoclip.evaluation.outcome import Missing
-from videoclip.types import FloatArray, IntArray, OnProgress
-
-CLIPS_AT_ONCE = 256
-
+from videoclip.types import IntArray
 
 ItemT = TypeVar("ItemT", bound=Hashable)
-PredictedT = TypeVar("PredictedT")
 
 
 class Clip(NamedTuple):
@@ -55,20 +50,6 @@ def with_features(
     return present, list(missing.values())
 
 
-def predict_all(
-    predict: Callable[[ItemT], PredictedT],
-    items: Sequence[ItemT],
-    on_progress: OnProgress | None = None,
-) -> list[PredictedT]:
-    """Return what `predict` returns for each item, with progress."""
-    predicted = []
-    for item in items:
-        predicted.append(predict(item))
-        if on_progress:
-            on_progress(len(predicted), len(items))
-    return predicted
-
-
 def find_clip(
     store: FeatureStore,
     video_id: str,
@@ -92,31 +73,6 @@ def find_clip(
     if clip_seconds:
         last = min(last, first + max(1, round(clip_seconds * rate)))
     return Clip(video_id, first, last) if last > first else None
-
-
-def embed_clips(
-    encoder: DualEncoder,
-    store: FeatureStore,
-    clips: Sequence[Clip],
-    on_progress: OnProgress | None = None,
-) -> FloatArray:
-    """Embed clips: (M, E)."""
-    parts = []
-    for begin in range(0, len(clips), CLIPS_AT_ONCE):
-        some = clips[begin : begin + CLIPS_AT_ONCE]
-        # Each window is embedded by itself, so that clips of different videos can be joined.
-        rows = store.read_windows(some)
-        ends = np.cumsum([len(r) for r in rows]).tolist()
-        parts.append(encoder.embed_windows(np.concatenate(rows), list(zip([0, *ends], ends))))
-        if on_progress:
-            on_progress(begin + len(some), len(clips))
-    return np.concatenate(parts)
-
-
-def embed_texts(encoder: DualEncoder, texts: Sequence[str]) -> tuple[FloatArray, IntArray]:
-    """Embed each different text once: (U, E), and (N,) the row of every text."""
-    different, index = unique(texts)
-    return encoder.embed_text(different), index
 
 
 def unique(items: Sequence[ItemT]) -> tuple[list[ItemT], IntArray]:

@@ -9,12 +9,10 @@ import numpy as np
 
 from videoclip.benchmarks.crosstask import CrossTask, released_split
 from videoclip.benchmarks.examples import Baseline, StepVideo
-from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import DataError
 from videoclip.evaluation.baselines import even_steps, random_steps
-from videoclip.evaluation.clips import predict_all, unique, with_features
-from videoclip.evaluation.encoders import DualEncoder
+from videoclip.evaluation.clips import unique, with_features
 from videoclip.evaluation.metrics.frames import recall_counts, step_targets, task_recall
 from videoclip.evaluation.outcome import (
     SHARE_EDGES,
@@ -26,7 +24,8 @@ from videoclip.evaluation.outcome import (
     measure,
     pick_evenly,
 )
-from videoclip.types import BoolArray, FloatArray, IntArray, OnProgress, RealArray
+from videoclip.evaluation.trial import Trial
+from videoclip.types import BoolArray, FloatArray, IntArray, RealArray
 from videoclip.zeroshot.confidence import MIN_Z_SCORE, UNRELATED_QUERIES, Calibration
 from videoclip.zeroshot.steps import assign_steps, order_steps, step_mask
 
@@ -36,19 +35,20 @@ NUM_TIMELINES = 6
 NUM_RANDOM_DRAWS = 10
 
 
-def step_localizer(encoder: DualEncoder, store: FeatureStore, config: EvaluateConfig) -> Localizer:
+def step_localizer(trial: Trial) -> Localizer:
     """Return a function that finds the steps of one video, zero-shot.
 
     Source: as released, see `assign_steps`. With `decoding="product"`: z-scores over unrelated
     queries, as `localize`.
     """
+    encoder, config = trial.encoder, trial.config
 
     @cache
     def embed_steps(steps: tuple[str, ...]) -> FloatArray:
         return encoder.embed_text(steps)
 
     def locate(video: StepVideo) -> BoolArray:
-        seconds = encoder.embed_seconds(store.read(video.video_id), attend_cls=config.attend_cls)
+        seconds = trial.embed_seconds(video.video_id, attend_cls=config.attend_cls)
         logits = seconds @ embed_steps(video.task.steps).T / encoder.temperature  # (T, K)
         return assign_steps(logits, exactly_one=config.exactly_one)
 
@@ -57,7 +57,7 @@ def step_localizer(encoder: DualEncoder, store: FeatureStore, config: EvaluateCo
     calibration = Calibration.of_scenes(encoder.embed_text(UNRELATED_QUERIES))
 
     def locate_as_product(video: StepVideo) -> BoolArray:
-        seconds = encoder.embed_seconds(store.read(video.video_id), attend_cls=True)
+        seconds = trial.embed_seconds(video.video_id, attend_cls=True)
         similarities = embed_steps(video.task.steps) @ seconds.T  # (K, T)
         z_scores = calibration.z_scores(seconds, similarities).T
         return step_mask(order_steps(z_scores - MIN_Z_SCORE, optional=True), len(seconds))
@@ -93,29 +93,20 @@ def _test_videos(
     return kept, missing
 
 
-def evaluate_steps(
-    benchmark: CrossTask,
-    encoder: DualEncoder,
-    store: FeatureStore,
-    config: EvaluateConfig,
-    on_progress: OnProgress | None = None,
-) -> Outcome:
+def evaluate_steps(benchmark: CrossTask, trial: Trial) -> Outcome:
     """Score the steps found in the released test videos.
 
     Args:
         benchmark: All annotated videos.
-        encoder: The model.
-        store: Features; the split depends on which videos have them.
-        config: Decoding, intervals and settings.
-        on_progress: Called with the number of videos done and in all.
+        trial: The split depends on which videos have features.
     """
-    videos, missing = _test_videos(benchmark, store)
-    rate = store.spec.features_per_second
+    config, rate = trial.config, trial.rate
+    videos, missing = _test_videos(benchmark, trial.store)
     true = [
-        step_targets(v.segments, store.num_features(v.video_id), len(v.task.steps), rate)
+        step_targets(v.segments, trial.store.num_features(v.video_id), len(v.task.steps), rate)
         for v in videos
     ]
-    predicted = predict_all(step_localizer(encoder, store, config), videos, on_progress)
+    predicted = trial.predict_all(step_localizer(trial), videos)
     rng = np.random.default_rng(config.seed)
     draws = [[random_steps(len(t), t.shape[1], rng) for _ in range(NUM_RANDOM_DRAWS)] for t in true]
     model = _counts(predicted, true)

@@ -10,13 +10,10 @@ from typing import TypeVar
 import numpy as np
 
 from videoclip.benchmarks.examples import Baseline, MomentExample
-from videoclip.config import EvaluateConfig
-from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import WindowConfig, window_spans
 from videoclip.errors import DataError
 from videoclip.evaluation.baselines import frequency_ranking, random_moments
-from videoclip.evaluation.clips import embed_texts, predict_all, with_features
-from videoclip.evaluation.encoders import DualEncoder
+from videoclip.evaluation.clips import unique, with_features
 from videoclip.evaluation.metrics import moments
 from videoclip.evaluation.outcome import (
     Outcome,
@@ -27,7 +24,8 @@ from videoclip.evaluation.outcome import (
     measure,
     pick_evenly,
 )
-from videoclip.types import FloatArray, IntArray, OnProgress, RealArray
+from videoclip.evaluation.trial import Trial
+from videoclip.types import FloatArray, IntArray, RealArray
 from videoclip.zeroshot.moments import (
     DIDEMO_CHUNK_SECONDS,
     Proposal,
@@ -47,21 +45,14 @@ DecodedT = TypeVar("DecodedT")
 
 
 def evaluate_didemo(
-    examples: tuple[Sequence[MomentExample], Sequence[MomentExample] | None],
-    encoder: DualEncoder,
-    store: FeatureStore,
-    config: EvaluateConfig,
-    on_progress: OnProgress | None = None,
+    examples: tuple[Sequence[MomentExample], Sequence[MomentExample] | None], trial: Trial
 ) -> Outcome:
     """Rank DiDeMo's 21 moments of each video for each sentence.
 
     Args:
         examples: Sentences of the test file; and those of another split for the frequency prior,
             or None.
-        encoder: The model.
-        store: Features, one per second.
-        config: Intervals.
-        on_progress: Called with the number of videos done and in all.
+        trial: Its features are one per second.
 
     Raises:
         DataError: If no video has features, or they are not one per second.
@@ -70,24 +61,24 @@ def evaluate_didemo(
     of the seconds there are, without padding.
     """
     test, prior = examples
+    store = trial.store
     present, missing = with_features(test, store)
-    rate = store.spec.features_per_second
-    if rate != 1:
-        raise DataError(f"DiDeMo needs one feature a second, not {rate:g}", store.folder)
+    if trial.rate != 1:
+        raise DataError(f"DiDeMo needs one feature a second, not {trial.rate:g}", store.folder)
 
     def rank(video_id: str, text: FloatArray) -> list[IntArray]:
         features = store.read(video_id, 0, DIDEMO_SECONDS)
-        seconds = encoder.embed_seconds(features, attend_cls=True)
+        seconds = trial.encoder.embed_seconds(features, attend_cls=True)
         return [rank_didemo_candidates(row, len(row)) for row in text @ seconds.T]
 
-    rankings = _by_video(present, encoder, rank, on_progress)
+    rankings = _by_video(present, trial, rank)
     annotated = [_chunks(example) for example in present]
     ranks, overlaps = _agreements(rankings, annotated)
     videos = [example.video_id for example in present]
     return Outcome(
         protocol="the 21 moments of a video ranked for a sentence; three nearest annotators count",
         settings={"sentences": len(present), "seconds seen": DIDEMO_SECONDS},
-        measures=measure(_didemo_means(ranks, overlaps), videos, config),
+        measures=measure(_didemo_means(ranks, overlaps), videos, trial.config),
         baselines=didemo_baselines(present, prior),
         num_examples=len(present),
         num_videos=len(set(videos)),
@@ -141,13 +132,7 @@ def _didemo_means(ranks: RealArray, overlaps: RealArray) -> Statistics:
     return means({"rank@1": ranks <= 1, "rank@5": ranks <= 5, "mIoU": overlaps})
 
 
-def evaluate_moments(
-    examples: Sequence[MomentExample],
-    encoder: DualEncoder,
-    store: FeatureStore,
-    config: EvaluateConfig,
-    on_progress: OnProgress | None = None,
-) -> Outcome:
+def evaluate_moments(examples: Sequence[MomentExample], trial: Trial) -> Outcome:
     """Find moments of any length for each sentence, as `VideoLibrary.search` does in one video.
 
     Raises:
@@ -158,20 +143,20 @@ def evaluate_moments(
             f"{len(unanswered)} sentences such as '{unanswered[0]}' have no moments: use the file "
             "with answers"
         )
+    store, rate = trial.store, trial.rate
     present, missing = with_features(examples, store)
-    rate = store.spec.features_per_second
 
     def propose(video_id: str, text: FloatArray) -> list[RealArray]:
         features = store.read(video_id)
         spans = window_spans(len(features), rate)
-        vectors = encoder.embed_windows(features, spans)  # (W, E)
+        vectors = trial.encoder.embed_windows(features, spans)  # (W, E)
         rows = text @ vectors.T
         windows = [Windows(spans, row, vote_weights(row)) for row in rows]
         pairs = zip(windows, merge_windows(windows), strict=True)
         return [_spans(of, merged[:MAX_PROPOSALS]) / rate for of, merged in pairs]
 
-    proposals = _by_video(present, encoder, propose, on_progress)
-    rng = np.random.default_rng(config.seed)
+    proposals = _by_video(present, trial, propose)
+    rng = np.random.default_rng(trial.config.seed)
     ends = [store.num_features(example.video_id) / rate for example in present]
     whole = [np.array([[0.0, end]]) for end in ends]
     random = [np.sort(rng.uniform(0, end, size=(MAX_PROPOSALS, 2)), axis=1) for end in ends]
@@ -186,7 +171,7 @@ def evaluate_moments(
             "seconds of the windows": lengths,
             "sentences": len(present),
         },
-        measures=measure(means(values), videos, config),
+        measures=measure(means(values), videos, trial.config),
         baselines=tuple(
             Baseline(name, means(_moment_values(spans, true))(np.arange(len(true))))
             for name, spans in (("random spans", random), ("whole video", whole))
@@ -224,19 +209,18 @@ def _spans(windows: Windows, merged: Sequence[Proposal]) -> RealArray:
 
 def _by_video(
     examples: Sequence[MomentExample],
-    encoder: DualEncoder,
+    trial: Trial,
     decode: Callable[[str, FloatArray], Sequence[DecodedT]],
-    on_progress: OnProgress | None,
 ) -> list[DecodedT]:
     """Return what `decode` returns for each example; each video is embedded once.
 
     Args:
         examples: The sentences.
-        encoder: The model.
+        trial: The model.
         decode: From a video and the embeddings (N, E) of its sentences to one result for each.
-        on_progress: Called with the number of videos done and in all.
     """
-    text, text_of = embed_texts(encoder, [example.text for example in examples])
+    texts, text_of = unique([example.text for example in examples])
+    text = trial.encoder.embed_text(texts)
     of_video: dict[str, list[int]] = defaultdict(list)
     for i, example in enumerate(examples):
         of_video[example.video_id].append(i)
@@ -244,7 +228,7 @@ def _by_video(
     def decode_all(video_id: str) -> Sequence[DecodedT]:
         return decode(video_id, text[text_of[of_video[video_id]]])
 
-    results = predict_all(decode_all, list(of_video), on_progress)
+    results = trial.predict_all(decode_all, list(of_video))
     decoded = dict(zip(chain(*of_video.values()), chain(*results), strict=True))
     return [decoded[i] for i in range(len(examples))]
 

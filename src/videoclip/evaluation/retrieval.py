@@ -10,9 +10,8 @@ from videoclip.benchmarks.examples import Baseline, RetrievalExample
 from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import DataError
-from videoclip.evaluation import clips as clip_rows
 from videoclip.evaluation.baselines import chance_ranks
-from videoclip.evaluation.encoders import DualEncoder
+from videoclip.evaluation.clips import Clip, find_clip, unique, with_features
 from videoclip.evaluation.metrics import ranking
 from videoclip.evaluation.outcome import (
     Measure,
@@ -24,7 +23,8 @@ from videoclip.evaluation.outcome import (
     measure,
     similarity_histogram,
 )
-from videoclip.types import FloatArray, IntArray, OnProgress
+from videoclip.evaluation.trial import Trial
+from videoclip.types import FloatArray, IntArray
 from videoclip.zeroshot.rerank import rerank_clips
 
 CUTOFFS = (1, 5, 10)
@@ -36,24 +36,19 @@ RANK_EDGES = (1, 2, 3, 6, 11, 21, 51, 101, 501, 1001, 10001, 100001)
 PLOTTED_QUERIES = 1000
 
 
-def evaluate_retrieval(
-    examples: Sequence[RetrievalExample],
-    encoder: DualEncoder,
-    store: FeatureStore,
-    config: EvaluateConfig,
-    on_progress: OnProgress | None = None,
-) -> Outcome:
+def evaluate_retrieval(examples: Sequence[RetrievalExample], trial: Trial) -> Outcome:
     """Rank all clips for each text, and all texts for each clip.
 
     Every different clip is one candidate. With `ties="released"`, each example has a candidate of
     its own, even if several share a clip, as released.
     """
-    kept, clips, missing = _with_clips(examples, store, config)
+    encoder, store, config = trial.encoder, trial.store, trial.config
+    kept, clips, missing = _with_clips(examples, store, config.clip_seconds)
     videos = [example.video_id for example in kept]
-    candidates, clip_of = clip_rows.unique(clips)
-    texts, text_of = clip_rows.unique([example.text for example in kept])
+    candidates, clip_of = unique(clips)
+    texts, text_of = unique([example.text for example in kept])
 
-    video = clip_rows.embed_clips(encoder, store, candidates, on_progress)
+    video = trial.embed_clips(candidates)
     text = encoder.embed_text(texts)
     similarity = text @ video.T  # (U, M)
     if config.rerank_top:
@@ -94,8 +89,8 @@ def evaluate_retrieval(
         rows=tuple(
             {
                 "video_id": clip.video_id,
-                "start": clip.first / store.spec.features_per_second,
-                "end": clip.last / store.spec.features_per_second,
+                "start": clip.first / trial.rate,
+                "end": clip.last / trial.rate,
                 "text": example.text,
                 "rank": float(rank[i]),
                 "similarity": float(similarity[i, clip_of[i]]),
@@ -115,15 +110,13 @@ def evaluate_retrieval(
 
 
 def _with_clips(
-    examples: Sequence[RetrievalExample], store: FeatureStore, config: EvaluateConfig
-) -> tuple[list[RetrievalExample], list[clip_rows.Clip], list[Missing]]:
+    examples: Sequence[RetrievalExample], store: FeatureStore, clip_seconds: float
+) -> tuple[list[RetrievalExample], list[Clip], list[Missing]]:
     """Return the examples whose clip has features, their clips, and what is left out."""
-    present, missing = clip_rows.with_features(examples, store)
+    present, missing = with_features(examples, store)
     kept, clips = [], []
     for example in present:
-        clip = clip_rows.find_clip(
-            store, example.video_id, example.start, example.end, config.clip_seconds
-        )
+        clip = find_clip(store, example.video_id, example.start, example.end, clip_seconds)
         if clip is None:
             reason = f"features end before {example.start:g} s"
             missing.append(Missing(example.video_id, reason))

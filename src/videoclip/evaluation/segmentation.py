@@ -8,11 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from videoclip.benchmarks.examples import Baseline, LabelledSplit, LabelledVideo
-from videoclip.config import EvaluateConfig
-from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import ConfigError, DataError
-from videoclip.evaluation.clips import predict_all, with_features
-from videoclip.evaluation.encoders import DualEncoder
+from videoclip.evaluation.clips import with_features
 from videoclip.evaluation.metrics.frames import (
     edit_score,
     label_targets,
@@ -30,7 +27,8 @@ from videoclip.evaluation.outcome import (
     measure,
     pick_evenly,
 )
-from videoclip.types import FloatArray, IntArray, OnProgress
+from videoclip.evaluation.trial import Trial
+from videoclip.types import FloatArray, IntArray
 from videoclip.zeroshot.confidence import MIN_Z_SCORE, UNRELATED_QUERIES, Calibration
 from videoclip.zeroshot.labels import (
     BACKGROUND,
@@ -61,31 +59,26 @@ class Segmenter:
 
 
 def zero_shot_segmenter(
-    texts: Sequence[str],
-    training: Sequence[LabelledVideo],
-    encoder: DualEncoder,
-    store: FeatureStore,
-    config: EvaluateConfig,
+    texts: Sequence[str], training: Sequence[LabelledVideo], trial: Trial
 ) -> Segmenter:
     """Return a segmenter that compares seconds with label texts; unlike all of them is background.
 
     Args:
         texts: Text of label i + 1 at index i.
         training: Videos for a fitted threshold.
-        encoder: The model.
-        store: Features.
-        config: How the threshold is found. With `decoding="product"`: z-scores over unrelated
-            queries and a cost of switching labels, as `segment`.
+        trial: `config.background` is how the threshold is found. With `decoding="product"`:
+            z-scores over unrelated queries and a cost of switching labels, as `segment`.
 
     Raises:
         DataError: If the threshold is to be fitted and no training video has features.
     """
+    encoder, config = trial.encoder, trial.config
     embeddings = encoder.embed_text(texts)  # (K, E)
     if config.decoding == "product":
         calibration = Calibration.of_scenes(encoder.embed_text(UNRELATED_QUERIES))
 
         def label(video: LabelledVideo) -> IntArray:
-            seconds = encoder.embed_seconds(store.read(video.video_id), attend_cls=True)
+            seconds = trial.embed_seconds(video.video_id, attend_cls=True)
             z_scores = calibration.z_scores(seconds, embeddings @ seconds.T).T  # (T, K)
             return label_frames(z_scores, MIN_Z_SCORE, SWITCH_COST)
 
@@ -102,24 +95,23 @@ def zero_shot_segmenter(
         origin = encoder.embed_text([BACKGROUND_TEXT])[0]
 
     def similarity(video: LabelledVideo) -> FloatArray:
-        features = store.read(video.video_id)
-        seconds = encoder.embed_seconds(features, attend_cls=config.attend_cls)
+        seconds = trial.embed_seconds(video.video_id, attend_cls=config.attend_cls)
         return np.asarray(seconds @ (embeddings - origin).T)  # (T, K)
 
     threshold, num_fitted = 0.0, 0
     if config.background == "released":
         threshold = released_threshold(embeddings)
     elif config.background != "text":
-        present = [video for video in training if video.video_id in store]
+        present = [video for video in training if video.video_id in trial.store]
         order = np.random.default_rng(config.seed).permutation(len(present))
         some = [present[i] for i in order[: config.fitting_videos]]
         if not some:
             raise DataError(
                 "no training video has features to fit the background threshold on: extract some, "
                 "or choose --background released",
-                store.folder,
+                trial.store.folder,
             )
-        threshold, num_fitted = _fit(some, similarity, store, config), len(some)
+        threshold, num_fitted = _fit(some, similarity, trial), len(some)
     return Segmenter(
         lambda video: label_frames(similarity(video), threshold),
         {
@@ -131,14 +123,13 @@ def zero_shot_segmenter(
     )
 
 
-def head_segmenter(
-    texts: Sequence[str], encoder: DualEncoder, store: FeatureStore, config: EvaluateConfig
-) -> Segmenter:
+def head_segmenter(texts: Sequence[str], trial: Trial) -> Segmenter:
     """Return a segmenter that takes the likeliest class of a fine-tuned model's head.
 
     Raises:
         ConfigError: If its classes are not the labels of this benchmark.
     """
+    encoder, attend_cls = trial.encoder, trial.config.attend_cls
     if encoder.classes != tuple(texts):
         raise ConfigError(
             f"the model's head has {len(encoder.classes)} classes, which are not the {len(texts)} "
@@ -146,23 +137,22 @@ def head_segmenter(
         )
 
     def label(video: LabelledVideo) -> IntArray:
-        features = store.read(video.video_id)
-        logits = encoder.classify_seconds(features, attend_cls=config.attend_cls)
+        features = trial.store.read(video.video_id)
+        logits = encoder.classify_seconds(features, attend_cls=attend_cls)
         return np.asarray(logits.argmax(axis=1))
 
-    return Segmenter(label, {"labels by": "the model's head", "attend to [CLS]": config.attend_cls})
+    return Segmenter(label, {"labels by": "the model's head", "attend to [CLS]": attend_cls})
 
 
 def _fit(
     videos: Sequence[LabelledVideo],
     similarity: Callable[[LabelledVideo], FloatArray],
-    store: FeatureStore,
-    config: EvaluateConfig,
+    trial: Trial,
 ) -> float:
     highest, correct, background = [], [], []
     for video in videos:
         values = similarity(video)
-        true = label_targets(video.segments, len(values), store.spec.features_per_second)
+        true = label_targets(video.segments, len(values), trial.rate)
         highest.append(values.max(axis=1))
         correct.append(values.argmax(axis=1) + 1 == true)
         background.append(true == BACKGROUND)
@@ -170,35 +160,26 @@ def _fit(
         np.concatenate(highest),
         np.concatenate(correct),
         np.concatenate(background),
-        "balanced" if config.background == "balanced" else "frame_accuracy",
+        "balanced" if trial.config.background == "balanced" else "frame_accuracy",
     )
 
 
-def evaluate_labels(
-    examples: tuple[LabelledSplit, LabelledSplit],
-    encoder: DualEncoder,
-    store: FeatureStore,
-    config: EvaluateConfig,
-    on_progress: OnProgress | None = None,
-) -> Outcome:
+def evaluate_labels(examples: tuple[LabelledSplit, LabelledSplit], trial: Trial) -> Outcome:
     """Score the labels of the test videos, beside those of an empty prediction.
 
     Args:
         examples: Test and training part.
-        encoder: The model, whose head labels the seconds if it has one.
-        store: Features.
-        config: Decoding, threshold and intervals.
-        on_progress: Called with the number of videos done and in all.
+        trial: The model's head, if it has one, labels the seconds.
     """
     test, training = examples
-    if encoder.classes:
-        segmenter = head_segmenter(test.labels, encoder, store, config)
+    if trial.encoder.classes:
+        segmenter = head_segmenter(test.labels, trial)
     else:
-        segmenter = zero_shot_segmenter(test.labels, training.videos, encoder, store, config)
-    videos, missing = with_features(test.videos, store)
-    rate = store.spec.features_per_second
-    true = [label_targets(v.segments, store.num_features(v.video_id), rate) for v in videos]
-    predicted = predict_all(segmenter.label, videos, on_progress)
+        segmenter = zero_shot_segmenter(test.labels, training.videos, trial)
+    videos, missing = with_features(test.videos, trial.store)
+    rate = trial.rate
+    true = [label_targets(v.segments, trial.store.num_features(v.video_id), rate) for v in videos]
+    predicted = trial.predict_all(segmenter.label, videos)
     model = [_count(*pair) for pair in zip(predicted, true, strict=True)]
     empty = [_count(np.zeros_like(labels), labels) for labels in true]
     names = ("background", *test.labels)
@@ -217,7 +198,7 @@ def evaluate_labels(
             "labels": len(test.labels),
             "features per second": rate,
         },
-        measures=measure(_statistics(model), [video.video_id for video in videos], config),
+        measures=measure(_statistics(model), [video.video_id for video in videos], trial.config),
         baselines=(
             Baseline("always background", nothing, "an empty prediction"),
             Baseline("random label", dict.fromkeys(by_chance, 1 / len(names))),

@@ -9,17 +9,8 @@ import numpy as np
 import torch
 
 from videoclip.benchmarks.examples import Baseline, MultipleChoiceExample
-from videoclip.config import EvaluateConfig
-from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import half_overlapping
-from videoclip.evaluation.clips import (
-    Clip,
-    embed_clips,
-    find_clip,
-    unique,
-    with_features,
-)
-from videoclip.evaluation.encoders import DualEncoder
+from videoclip.evaluation.clips import Clip, find_clip, unique, with_features
 from videoclip.evaluation.metrics import ranking
 from videoclip.evaluation.outcome import (
     Bars,
@@ -29,20 +20,16 @@ from videoclip.evaluation.outcome import (
     measure,
     similarity_histogram,
 )
-from videoclip.types import FloatArray, IntArray, OnProgress
+from videoclip.evaluation.trial import Trial
+from videoclip.types import FloatArray, IntArray
 from videoclip.zeroshot.choices import choice_similarities, choice_texts
 
 
-def evaluate_multiple_choice(
-    examples: Sequence[MultipleChoiceExample],
-    encoder: DualEncoder,
-    store: FeatureStore,
-    config: EvaluateConfig,
-    on_progress: OnProgress | None = None,
-) -> Outcome:
+def evaluate_multiple_choice(examples: Sequence[MultipleChoiceExample], trial: Trial) -> Outcome:
     """Answer each question by similarity; the question is put in front of each choice."""
-    present, missing = with_features(examples, store)
-    similarity = choice_similarity(present, encoder, store, config, on_progress)
+    config = trial.config
+    present, missing = with_features(examples, trial.store)
+    similarity = choice_similarity(present, trial)
     answers = np.array([example.answer for example in present])
     credit = (
         ranking.released_choice_credit(similarity, answers)
@@ -104,13 +91,7 @@ def evaluate_multiple_choice(
     )
 
 
-def choice_similarity(
-    examples: Sequence[MultipleChoiceExample],
-    encoder: DualEncoder,
-    store: FeatureStore,
-    config: EvaluateConfig,
-    on_progress: OnProgress | None = None,
-) -> FloatArray:
+def choice_similarity(examples: Sequence[MultipleChoiceExample], trial: Trial) -> FloatArray:
     """Return (N, C) similarities with the choices, -inf where an example has fewer choices.
 
     Source: as released, with the first `clip_seconds` of a video; or as `answer` does, with the
@@ -118,18 +99,18 @@ def choice_similarity(
     """
     texts_of = [choice_texts(example.question, example.choices) for example in examples]
     texts, text_of = unique(list(chain(*texts_of)))
-    clips_of = [_find_clips(example, encoder, store, config) for example in examples]
+    clips_of = [_find_clips(example.video_id, trial) for example in examples]
     clips, clip_of = unique(list(chain(*clips_of)))
-    video = embed_clips(encoder, store, clips, on_progress)
-    text = encoder.embed_text(texts)
+    video = trial.embed_clips(clips)
+    text = trial.encoder.embed_text(texts)
 
     pairs = []  # (row of the text, row of its best clip, their similarity) of each choice
     for choices, rows in zip(_split(text_of, texts_of), _split(clip_of, clips_of), strict=True):
         values = choice_similarities(text[choices], video[rows])  # (W, C)
         pairs.append((choices, rows[values.argmax(axis=0)], values.max(axis=0)))
     text_rows, clip_rows, similarities = map(np.concatenate, zip(*pairs, strict=True))
-    if config.rerank_top:
-        scorer = encoder.pair_scorer(texts, store.read_windows(clips))
+    if trial.config.rerank_top:
+        scorer = trial.encoder.pair_scorer(texts, trial.store.read_windows(clips))
         scored = (text_rows, clip_rows, similarities)
         similarities = scorer(*map(torch.from_numpy, scored)).numpy()
     counts = np.array([len(texts) for texts in texts_of])
@@ -143,16 +124,12 @@ def _split(values: IntArray, like: Sequence[Sequence[object]]) -> list[IntArray]
     return np.split(values, np.cumsum([len(items) for items in like])[:-1])
 
 
-def _find_clips(
-    example: MultipleChoiceExample,
-    encoder: DualEncoder,
-    store: FeatureStore,
-    config: EvaluateConfig,
-) -> list[Clip]:
-    if config.decoding == "product":
-        spans = half_overlapping(store.num_features(example.video_id), encoder.max_clip_features)
-        return [Clip(example.video_id, *span) for span in spans]
-    clip = find_clip(store, example.video_id, None, None, config.clip_seconds)
+def _find_clips(video_id: str, trial: Trial) -> list[Clip]:
+    if trial.config.decoding == "product":
+        num_features = trial.store.num_features(video_id)
+        spans = half_overlapping(num_features, trial.encoder.max_clip_features)
+        return [Clip(video_id, *span) for span in spans]
+    clip = find_clip(trial.store, video_id, None, None, trial.config.clip_seconds)
     assert clip is not None, "a stored video has features"
     return [clip]
 
