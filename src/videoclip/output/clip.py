@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-from av.audio.fifo import AudioFifo
 from av.error import FFmpegError
 
 from videoclip.errors import ConfigError, DataError, DecodeError
@@ -123,109 +123,81 @@ def _encode(source: Path, start: Fraction, end: Fraction, out: Path, size: tuple
     """Encode the frames, at a size (width, height), and the sound of [start, end)."""
     with av.open(f"file:{source}") as container, _create(out) as target:
         video, audio = container.streams.best("video"), container.streams.best("audio")
-        tracks: dict[Any, _VideoTrack | _AudioTrack] = {}
+        video_codec, audio_codec, options = CODECS.get(target.format.name, DEFAULT_CODECS)
+        tracks: dict[Any, Any] = {}
         if audio is not None:
-            tracks[audio] = _AudioTrack(target, audio, start, end)
-        tracks[video] = _VideoTrack(target, video, start, end, size)
-        origin = _start_time(container)
-        container.seek(int((origin + start) * MICROSECONDS))
-        for packet in container.demux(list(tracks)):
-            for frame in packet.decode():
-                if frame.pts is not None:
-                    tracks[packet.stream].add(frame, frame.pts * frame.time_base - origin)
-            if all(track.is_complete for track in tracks.values()):
-                break
-        for track in tracks.values():
-            track.finish()
+            layout, rate = audio.codec_context.layout, audio.codec_context.sample_rate
+            rate = OPUS_RATE if audio_codec == "libopus" else rate
+            tracks[audio] = target.add_stream(audio_codec, rate=rate, layout=layout)
+        rate = video.average_rate or Fraction(25)
+        track = tracks[video] = target.add_stream(video_codec, rate=rate, options=options)
+        track.pix_fmt = "yuv420p"
+        track.width, track.height = (max(2, pixels & ~1) for pixels in size)
+        track.time_base = track.codec_context.time_base = video.time_base
+
+        def write_picture(frame: Any, time: Fraction) -> None:
+            frame = _rotate_upright(frame).reformat(track.width, track.height, "yuv420p")
+            frame.pts, frame.time_base = round(time / video.time_base), video.time_base
+            frame.pict_type = av.video.frame.PictureType.NONE
+            target.mux(track.encode(frame))
+
+        opening: Any = None  # the frame that is on screen when the clip begins
+        num_samples = 0
+        for stream, frame, time in _decode(container, list(tracks), start, end):
+            if stream is audio:
+                if samples := _trim_samples(frame, time, end - start):
+                    samples.pts = num_samples
+                    num_samples += samples.samples
+                    target.mux(tracks[audio].encode(samples))
+            elif time <= 0:
+                opening = frame
+            else:
+                if opening is not None:
+                    write_picture(opening, Fraction(0))
+                    opening = None
+                write_picture(frame, time)
+        if opening is not None:
+            write_picture(opening, Fraction(0))
+        for written in tracks.values():
+            target.mux(written.encode(None))
 
 
-class _VideoTrack:
-    """The video track of a clip that is being written."""
-
-    def __init__(
-        self, target: Any, source: Any, start: Fraction, end: Fraction, size: tuple[int, int]
-    ) -> None:
-        self._target, self._start, self._end = target, start, end
-        codec, _, options = CODECS.get(target.format.name, DEFAULT_CODECS)
-        self._stream = target.add_stream(
-            codec, rate=source.average_rate or Fraction(25), options=options
-        )
-        self._stream.pix_fmt = "yuv420p"
-        self._stream.width, self._stream.height = (max(2, pixels & ~1) for pixels in size)
-        self._time_base = self._stream.time_base = source.time_base
-        self._stream.codec_context.time_base = source.time_base
-        self._previous: Any = None
-        self.is_complete = False
-
-    def add(self, frame: Any, time: Fraction) -> None:
-        """Take the next frame; the frame that is on screen at the start belongs to the clip."""
-        if time <= self._start:
-            self._previous = frame
-        elif time < self._end:
-            self._write_previous()
-            self._write(frame, time - self._start)
-        else:
-            self.is_complete = True
-
-    def _write_previous(self) -> None:
-        if self._previous is not None:
-            self._write(self._previous, Fraction(0))
-            self._previous = None
-
-    def _write(self, frame: Any, time: Fraction) -> None:
-        frame = _rotate_upright(frame)
-        frame = frame.reformat(self._stream.width, self._stream.height, "yuv420p")
-        frame.pts, frame.time_base = round(time / self._time_base), self._time_base
-        frame.pict_type = av.video.frame.PictureType.NONE
-        self._target.mux(self._stream.encode(frame))
-
-    def finish(self) -> None:
-        """Write what is left."""
-        self._write_previous()
-        self._target.mux(self._stream.encode(None))
+def _decode(
+    container: Any, streams: list[Any], start: Fraction, end: Fraction
+) -> Iterator[tuple[Any, Any, Fraction]]:
+    """Yield (stream, frame, seconds after `start`) from the keyframe before it to `end`."""
+    origin = _start_time(container) + start
+    container.seek(int(origin * MICROSECONDS))
+    running = set(streams)
+    for packet in container.demux(streams):
+        for frame in packet.decode():
+            if frame.pts is None:
+                continue
+            time = frame.pts * frame.time_base - origin
+            if time >= end - start:
+                running.discard(packet.stream)
+            else:
+                yield packet.stream, frame, time
+        if not running:
+            return
 
 
-class _AudioTrack:
-    """The audio track of a clip that is being written, exact to the sample."""
+def _trim_samples(frame: Any, time: Fraction, duration: Fraction) -> Any:
+    """Return the sound of a frame within a clip, exact to the sample; None if there is none.
 
-    def __init__(self, target: Any, source: Any, start: Fraction, end: Fraction) -> None:
-        self._target, self._start, self._end = target, start, end
-        _, codec, _ = CODECS.get(target.format.name, DEFAULT_CODECS)
-        self._rate = OPUS_RATE if codec == "libopus" else source.codec_context.sample_rate
-        layout = source.codec_context.layout
-        self._stream = target.add_stream(codec, rate=self._rate, layout=layout)
-        self._resampler = av.AudioResampler("fltp", layout, self._rate)
-        self._fifo = AudioFifo()
-        self._num_samples = 0
-        self.is_complete = False
-
-    def add(self, frame: Any, time: Fraction) -> None:
-        """Take the samples of a frame that lie in the clip."""
-        first = round((self._start - time) * self._rate)
-        last = round((self._end - time) * self._rate)
-        self.is_complete = last <= 0
-        for piece in self._resampler.resample(frame):
-            samples = piece.to_ndarray()[:, max(0, first) : max(0, last)]
-            if samples.shape[1]:
-                kept = av.AudioFrame.from_ndarray(
-                    np.ascontiguousarray(samples), "fltp", piece.layout
-                )
-                kept.sample_rate = self._rate
-                kept.pts, kept.time_base = self._num_samples, Fraction(1, self._rate)
-                self._num_samples += kept.samples
-                self._fifo.write(kept)
-        self._encode(partial=False)
-
-    def finish(self) -> None:
-        """Write what is left."""
-        self._encode(partial=True)
-        self._target.mux(self._stream.encode(None))
-
-    def _encode(self, partial: bool) -> None:
-        """Encode in frames of the size that the codec wants; the last may be partial."""
-        size = self._stream.codec_context.frame_size or 1024
-        while self._fifo.samples >= size or (partial and self._fifo.samples):
-            self._target.mux(self._stream.encode(self._fifo.read(size, partial)))
+    Args:
+        frame: Decoded sound.
+        time: Seconds from the start of the clip to the frame; may be negative.
+        duration: Seconds of the clip.
+    """
+    first, last = (max(0, round((t - time) * frame.sample_rate)) for t in (0, duration))
+    if first >= min(last, frame.samples):
+        return None
+    values = 1 if frame.format.is_planar else frame.layout.nb_channels  # of one sample, in a row
+    kept = np.ascontiguousarray(frame.to_ndarray()[:, first * values : last * values])
+    trimmed = av.AudioFrame.from_ndarray(kept, frame.format.name, frame.layout)
+    trimmed.sample_rate, trimmed.time_base = frame.sample_rate, Fraction(1, frame.sample_rate)
+    return trimmed
 
 
 def _rotate_upright(frame: Any) -> Any:
