@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from contextlib import closing
 
 import numpy as np
@@ -148,8 +149,6 @@ def test_search_is_fitted_to_labels(indexed, run):
     ("arguments", "message"),
     [
         (["x", "--library", "nowhere"], "make one with `videoclip index`"),
-        (["--library", "L"], "give one of"),
-        (["x", "--queries", "q.txt", "--library", "L"], "give one of"),
         (["--queries", "absent.txt", "--library", "L"], "cannot be read"),
         (["--queries", "empty.txt", "--library", "L"], "no queries in this file"),
         (["red", "--library", "L", "--where", "durtion > 3"], "perhaps you meant 'duration'"),
@@ -160,6 +159,36 @@ def test_mistakes_in_a_search_are_one_line(indexed, run, arguments, message):
     (indexed / "empty.txt").touch()
     status, out, err = run("search", *arguments)
     assert status == 1 and out == "" and message in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], [""], ["x", "--queries", "q.txt"], ["--like", "x", "y"]])
+def test_a_search_without_one_query_is_wrong_usage(capsys, arguments):
+    with pytest.raises(SystemExit, match="2"):
+        main(["search", *arguments])
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "give one of: a query in words, --like FILE, --queries FILE, --fit FILE" in err
+
+
+def test_a_query_needs_no_quotes(indexed, run):
+    quoted = run("search", "a yellow thing", "--library", "L", "--json")
+    assert json.loads(quoted[1])["query"] == "a yellow thing"
+    assert run("search", "a", "yellow", "thing", "--library", "L", "--json") == quoted
+
+
+def test_names_of_files_cannot_control_a_terminal_or_a_spreadsheet(folder, run, monkeypatch):
+    (folder / "v/b.mp4").rename(folder / "v/=b\x1b[2J\n.mp4")
+    run("index", "v", "--library", "L", "--workers", 0)
+    _, out, _ = run("search", "yellow", "--library", "L", "--paths")
+    assert "=b\x1b[2J\n.mp4" in out
+    _, out, _ = run("search", "yellow", "--library", "L", "--csv", "-k", 1)
+    (row,) = csv.DictReader(io.StringIO(out))
+    assert row["video_id"].startswith("'=b")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for form in ((), ("--paths",)):
+        _, out, _ = run("search", "yellow", "--library", "L", "-k", 1, *form)
+        assert "=b\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}.mp4" in out
+        assert out.count("\n") == 1
 
 
 def test_segment_writes_a_timeline_in_every_form(folder, run):
@@ -233,7 +262,7 @@ def test_moments_go_on_to_clips_and_edit_lists(indexed, run, monkeypatch):
     status, out, _ = run("cut", "m.json", "--out", "clips", "--padding", "0.5")
     (clip,) = out.splitlines()
     assert status == 0 and clip.startswith("clips/001_b_") and clip.endswith("_yellow.mp4")
-    monkeypatch.setattr("sys.stdin", io.StringIO(moments))
+    give(monkeypatch, moments)
     _, out, _ = run("cut", "-", "--out", "one.mp4", "--fast", "--json")
     assert json.loads(out)[0]["clip"] == "one.mp4" and (indexed / "one.mp4").exists()
     assert run("cut", "v/a.mp4", "--start", 1, "--end", 2, "--out", "c.mp4")[:2] == (0, "c.mp4\n")
@@ -243,12 +272,96 @@ def test_moments_go_on_to_clips_and_edit_lists(indexed, run, monkeypatch):
         "export", "m.json", "--format", "edl", "--rate", "29.97", "--timecode", "non-drop"
     )
     assert "FCM: NON-DROP FRAME" in out
-    monkeypatch.setattr("sys.stdin", io.StringIO(moments))
+    give(monkeypatch, moments)
     assert run("export", "-", "--format", "vtt", "--video", "b", "--out", "m.vtt")[0] == 0
     assert (indexed / "m.vtt").read_text().startswith("WEBVTT")
 
 
+def give(monkeypatch, text):
+    """Make a text, or bytes, standard input."""
+    content = text.encode() if isinstance(text, str) else text
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), "utf-8"))
+
+
+@pytest.mark.parametrize("command", ["segment", "localize"])
+def test_timelines_go_on_to_clips_and_every_format(folder, run, monkeypatch, command):
+    flag = {"segment": "--label", "localize": "--step"}[command]
+    texts = [word for label in ("red", "white", "blue", "green") for word in (flag, label)]
+    _, timeline, _ = run(command, "v/a.mp4", *texts, "--json")
+    begun = {
+        "csv": "path,start,end,name,confidence\nv/a.mp4,0.000,10.000,red,",
+        "json": '[\n  {\n    "video_id": "a"',
+        "edl": "TITLE: videoclip\nFCM: NON-DROP FRAME\n\n001  AX",
+        "fcpxml": '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE fcpxml>',
+        "vtt": "WEBVTT\n\n00:00:00.000 --> 00:00:10.000\nred",
+        "youtube": "0:00 red\n0:10 blue\n0:22 green\n",
+    }
+    for form, start in begun.items():
+        give(monkeypatch, timeline)
+        status, out, err = run("export", "-", "--format", form)
+        assert (status, err) == (0, "") and out.startswith(start), form
+    give(monkeypatch, timeline)
+    status, out, _ = run("cut", "-", "--fast", "--padding", 1, "--json")
+    spans = [(clip["start"], clip["end"]) for clip in json.loads(out)]
+    assert status == 0
+    # From the keyframe before, a second earlier and a second later, but within the video.
+    assert [end for _, end in spans] == [11.0, 23.0, 32.0]
+    assert [start <= wanted for (start, _), wanted in zip(spans, (0, 9, 21), strict=True)]
+
+
+def test_an_edit_list_of_different_frame_rates_is_written(folder, run):
+    rows = [{"path": f"{rate}.mp4", "start": 0, "end": 1, "frame_rate": rate} for rate in RATES]
+    (folder / "m.json").write_text(json.dumps(rows))
+    status, out, err = run("export", "m.json", "--format", "edl", "--out", "m.edl")
+    assert (status, out, err.count("\n")) == (0, "", 1)
+    assert err.startswith("videoclip: the frame rates of the videos are 24, 25, 30; took 25")
+    assert "* FROM CLIP NAME: 24.mp4" in (folder / "m.edl").read_text()
+
+
+RATES = (30, 25, 24, 25)
+
+BAD_MOMENTS = {
+    "nothing": "{}",
+    "text": '"moments"',
+    "no path": '[{"start": 0, "end": 1}]',
+    "no end": '[{"path": "a.mp4", "start": 0}]',
+    "NaN": '[{"path": "a.mp4", "start": NaN, "end": 1, "frame_rate": 25}]',
+    "infinite": '[{"path": "a.mp4", "start": 0, "end": 1e999, "frame_rate": 25}]',
+    "huge": '[{"path": "a.mp4", "start": 0, "end": ' + 400 * "9" + "}]",
+    "reversed": '[{"path": "a.mp4", "start": 3, "end": 1}]',
+    "path": '[{"path": 3, "start": 0, "end": 1}]',
+    "confidence": '[{"path": "a.mp4", "start": 0, "end": 1, "confidence": ["high"]}]',
+    "deep": 200_000 * "[",
+    "deep objects": 20_000 * '{"a": [' + "]}" * 20_000,
+    "bytes": b"\xff\xfe\xe9\x00\x81",
+    "empty": "",
+}
+
+
+@pytest.mark.parametrize("command", ["cut", "export"])
+@pytest.mark.parametrize("content", BAD_MOMENTS)
+def test_other_input_is_one_line(folder, run, monkeypatch, command, content):
+    give(monkeypatch, BAD_MOMENTS[content])
+    options = ("--format", "edl", "--out", "m.edl") if command == "export" else ()
+    status, out, err = run(command, "-", *options)
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("videoclip: error: standard input") and len(err) < 400
+    assert not (folder / "m.edl").exists() and not (folder / "clips").exists()
+
+
+@pytest.mark.parametrize("span", [("nan", 3), (1, "nan"), (1, "inf"), (-1, 3), (2, 1)])
+def test_a_span_that_is_none_is_wrong_usage(folder, capsys, span):
+    with pytest.raises(SystemExit, match="2"):
+        main(["cut", "v/a.mp4", f"--start={span[0]}", f"--end={span[1]}"])
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1) and "start" in err or "end" in err
+    assert not (folder / "clips").exists()
+
+
 def test_mistakes_in_cutting_are_said(indexed, run):
+    (indexed / "none.json").write_text('{"path": "v/a.mp4", "spans": []}')
+    status, _, err = run("cut", "none.json")
+    assert status == 1 and "no moments to cut" in err
     status, _, err = run("cut", "v/a.mp4")
     assert status == 1 and "give --start and --end" in err
     (indexed / "m.json").write_text('[{"path": "gone.mp4", "start": 0, "end": 1}]')

@@ -17,6 +17,11 @@ def video(tmp_path_factory):
     )
 
 
+def cut(video, start, end, out, **options):
+    cut_clip(video, start, end, out, **options)
+    return out
+
+
 def frames_of(path):
     with av.open(str(path)) as container:
         return [
@@ -27,7 +32,7 @@ def frames_of(path):
 
 @pytest.mark.parametrize(("start", "end"), [(1.0, 3.0), (0.0, 0.5), (2.125, 4.875), (5.0, 99.0)])
 def test_exactly_the_frames_of_the_span_are_there(video, tmp_path, start, end):
-    clip = cut_clip(video, start, end, tmp_path / "deep" / "clip.mp4")
+    clip = cut(video, start, end, tmp_path / "deep" / "clip.mp4")
     whole = frames_of(video)
     expected = whole[round(start * 8) : round(end * 8)]
     found = frames_of(clip)
@@ -37,20 +42,20 @@ def test_exactly_the_frames_of_the_span_are_there(video, tmp_path, start, end):
 
 
 def test_the_frame_on_screen_when_the_clip_begins_belongs_to_it(video, tmp_path):
-    clip = cut_clip(video, 1.06, 1.3, tmp_path / "clip.mp4")
+    clip = cut(video, 1.06, 1.3, tmp_path / "clip.mp4")
     assert len(frames_of(clip)) == 3  # those of 1.0, 1.125 and 1.25
 
 
 def test_a_time_that_binary_numbers_miss_is_the_frame_meant(tmp_path):
     video = write_video(tmp_path / "v.mp4", ["red", "green", "blue"], frame_rate=10)
     for start, end in ((0.3, 0.7), (1.1, 2.3)):  # 0.3 is a little less than 3 / 10
-        clip = cut_clip(video, start, end, tmp_path / "clip.mp4")
+        clip = cut(video, start, end, tmp_path / "clip.mp4")
         assert len(frames_of(clip)) == round(10 * (end - start))
 
 
 def test_webm_holds_its_own_codecs(shared, tmp_path):
     source = shared / "videos" / "bigbuckbunny.mp4"
-    clip = cut_clip(source, 1.0, 1.5, tmp_path / "clip.webm")
+    clip = cut(source, 1.0, 1.5, tmp_path / "clip.webm")
     with av.open(str(clip)) as container:
         codecs = {stream.type: stream.codec_context.name for stream in container.streams}
         seconds = sum(f.samples / f.sample_rate for f in container.decode(audio=0))
@@ -60,7 +65,7 @@ def test_webm_holds_its_own_codecs(shared, tmp_path):
 
 
 def test_a_fast_cut_begins_at_the_keyframe_before(video, tmp_path):
-    clip = cut_clip(video, 2.5, 4.0, tmp_path / "clip.mp4", fast=True)
+    clip = cut(video, 2.5, 4.0, tmp_path / "clip.mp4", fast=True)
     first = next(sample_frames(clip, 8.0)).rgb(Squash(1, 1))[0, 0]
     assert first[2] > 150 and first[0] < 80  # blue, from second 2 on
     assert probe(clip).duration == pytest.approx(2.0, abs=0.13)
@@ -68,7 +73,7 @@ def test_a_fast_cut_begins_at_the_keyframe_before(video, tmp_path):
 
 @pytest.mark.parametrize("fast", [False, True])
 def test_sound_is_cut_with_the_pictures(shared, tmp_path, fast):
-    clip = cut_clip(shared / "videos/bigbuckbunny.mp4", 1.0, 3.0, tmp_path / "clip.mp4", fast=fast)
+    clip = cut(shared / "videos/bigbuckbunny.mp4", 1.0, 3.0, tmp_path / "clip.mp4", fast=fast)
     with av.open(str(clip)) as container:
         assert {stream.type for stream in container.streams} == {"video", "audio"}
         seconds = sum(f.samples / f.sample_rate for f in container.decode(audio=0))
@@ -91,3 +96,18 @@ def test_what_cannot_be_cut_is_said_and_leaves_nothing(video, tmp_path):
         cut_clip(video, 0, 1, tmp_path / "c.webm", fast=True)
     assert [path.name for path in tmp_path.iterdir()] == ["no.mp4"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["no.mp4"]
+
+
+def test_padding_is_added_on_both_sides_as_far_as_the_video_goes(video, tmp_path):
+    clip = tmp_path / "clip.mp4"
+    assert cut_clip(video, 2.0, 3.0, clip, padding=0.5) == (1.5, 3.5)
+    assert len(frames_of(clip)) == 16
+    assert cut_clip(video, 0.25, 5.5, clip, padding=1.0) == (0.0, 6.0)
+    assert len(frames_of(clip)) == 48
+    assert cut_clip(video, 2.75, 3.0, clip, padding=0.25, fast=True) == (2.0, 3.25)
+    for padding in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="padding must be"):
+            cut_clip(video, 2.0, 3.0, clip, padding=padding)
+    for start, end in ((float("nan"), 1.0), (0.0, float("nan")), (0.0, float("inf"))):
+        with pytest.raises(ConfigError, match="end after its start"):
+            cut_clip(video, start, end, clip)

@@ -1,3 +1,5 @@
+import csv
+import io
 import json
 import xml.etree.ElementTree as ET
 from fractions import Fraction
@@ -11,8 +13,14 @@ from hypothesis import strategies as st
 from tests.make_video import write_video
 from videoclip.data.subtitles import read_subtitles
 from videoclip.errors import ConfigError, DataError
-from videoclip.output.edl import to_edl
-from videoclip.output.formats import export_moments, read_moments, to_webvtt
+from videoclip.output.edl import choose_rate, to_edl
+from videoclip.output.formats import (
+    export_moments,
+    read_moments,
+    to_csv,
+    to_table,
+    to_webvtt,
+)
 from videoclip.output.timecode import FrameRate, find_rate
 from videoclip.zeroshot.moments import Moment
 from videoclip.zeroshot.results import Timeline
@@ -226,14 +234,33 @@ def test_other_json_is_refused(tmp_path, text):
         read_moments(path)
 
 
+def test_an_edit_list_of_different_frame_rates_takes_the_commonest():
+    messages = []
+    mixed = [Moment(Path("c.mp4"), 0, 1, frame_rate=30.0), *MOMENTS]
+    rate = choose_rate(mixed, on_message=messages.append)
+    assert rate == FrameRate(Fraction(25))
+    (message,) = messages
+    assert message.startswith("the frame rates of the videos are 25, 30; took 25, the commonest")
+    assert export_moments(mixed, "edl") == to_edl(mixed, rate)
+    assert choose_rate(mixed, 30.0, on_message=messages.append) == FrameRate(Fraction(30))
+    assert len(messages) == 1
+
+
+@pytest.mark.parametrize("mark", ["=", "+", "-", "@", "\t"])
+def test_a_table_holds_no_formula(mark):
+    moment = Moment(Path(f"{mark}cmd.mp4"), 0, 1, f"{mark}1")
+    ((path, *_, name, _),) = list(csv.reader(io.StringIO(to_csv([moment]))))[1:]
+    assert (path, name) == (f"'{mark}cmd.mp4", f"'{mark}1")
+    assert to_table([{"number": -1.5, "text": "a-b"}]) == "number,text\n-1.5,a-b\n"
+    assert to_table([]) == ""
+    assert to_table([{"text": "a\r=1"}]) == "text\na =1\n"
+
+
 def test_what_a_format_cannot_hold_is_said():
     with pytest.raises(DataError, match="of 2; choose one with --video"):
         export_moments(MOMENTS, "vtt")
     with pytest.raises(DataError, match="no moments"):
         export_moments([], "csv")
-    mixed = [MOMENTS[0], Moment(Path("c.mp4"), 0, 1, frame_rate=30.0)]
-    with pytest.raises(DataError, match="25, 30; choose one with --rate"):
-        export_moments(mixed, "edl")
     with pytest.raises(DataError, match="unknown; choose one"):
         export_moments([Moment(Path("c.mp4"), 0, 1)], "edl")
     with pytest.raises(DataError, match="cannot be read"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from videoclip.cli.options import Json
+from videoclip.config.check import require
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,11 @@ class Compare:
     """Draw the losses over the updates into an SVG or PNG file."""
     json: Json = False
 
+    def __post_init__(self) -> None:
+        require(len(self.runs) > 1, "name at least two runs or results")
+
     def run(self) -> int:
         """Print the comparison."""
-        if len(self.runs) < 2:
-            print(
-                "videoclip compare: error: name at least two runs or results; "
-                "see videoclip compare --help",
-                file=sys.stderr,
-            )
-            return 2
         from videoclip.comparison import compare
 
         comparison = compare(self.runs)

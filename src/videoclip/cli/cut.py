@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from videoclip.cli.options import Json
-from videoclip.config.check import NOT_NEGATIVE, require
+from videoclip.config.check import NOT_NEGATIVE, NotNegative, require
 from videoclip.errors import ConfigError, VideoCLIPError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Cut:
     """Start of the span of a video, in seconds."""
     end: float | None = None
     """End of the span of a video, in seconds."""
-    padding: float = 0.0
+    padding: NotNegative[float] = 0.0
     """Seconds to add before and after."""
     fast: bool = False
     """Copy without encoding: faster and lossless, but each clip starts at the keyframe before."""
@@ -50,6 +50,8 @@ class Cut:
         from videoclip.output.clip import cut_clip
 
         moments = self._moments()
+        if not moments:
+            raise ConfigError("there are no moments to cut")
         is_file = len(moments) == 1 and bool(self.out.suffix)
         written: list[dict[str, object]] = []
         num_failed = 0
@@ -57,9 +59,15 @@ class Cut:
             # Copied packets fit the container they come in.
             suffix = moment.path.suffix if self.fast else ".mp4"
             out = self.out if is_file else self.out / (_clip_name(number, moment) + suffix)
-            start, end = max(0.0, moment.start - self.padding), moment.end + self.padding
             try:
-                cut_clip(moment.path, start, end, out, fast=self.fast)
+                start, end = cut_clip(
+                    moment.path,
+                    moment.start,
+                    moment.end,
+                    out,
+                    padding=self.padding,
+                    fast=self.fast,
+                )
             except VideoCLIPError as error:
                 num_failed += 1
                 print(f"videoclip: not cut: {error}", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,8 +29,8 @@ class Export:
     title: str = "videoclip"
     """Title of an edit list."""
     rate: Annotated[float | None, POSITIVE, arg(metavar="RATE")] = None
-    """Frame rate of an edit list (23.976, 24, 25, 29.97, 30, ...); by default that of the
-    videos."""
+    """Frame rate of an edit list (23.976, 24, 25, 29.97, 30, ...); by default the one that
+    most of the moments have."""
     timecode: Literal["auto", "drop", "non-drop"] = "auto"
     """Whether an edit list has drop-frame timecode; auto: at 29.97 and 59.94."""
     video: Annotated[str | None, arg(metavar="VIDEO")] = None
@@ -41,17 +42,16 @@ class Export:
         from videoclip.output.edl import choose_rate
         from videoclip.output.formats import export_moments, read_moments
 
-        moments = read_moments(self.moments)
-        if self.video is not None:
-            moments = [
-                moment
-                for moment in moments
-                if self.video in (str(moment.path), moment.path.name, moment.video_id)
-            ]
+        moments = [
+            moment
+            for moment in read_moments(self.moments)
+            if self.video in (None, str(moment.path), moment.path.name, moment.video_id)
+        ]
         rate = None
         if moments and self.format in ("edl", "fcpxml"):
             is_drop = {"auto": None, "drop": True, "non-drop": False}[self.timecode]
-            rate = choose_rate(moments, self.rate, is_drop)
+            on_message = partial(print, "videoclip:", file=sys.stderr)
+            rate = choose_rate(moments, self.rate, is_drop, on_message)
         text = export_moments(moments, self.format, self.title, rate)
         if self.out is None:
             sys.stdout.write(text)

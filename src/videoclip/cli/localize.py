@@ -9,7 +9,7 @@ from typing import Annotated
 from tyro.conf import UseAppendAction, arg
 
 from videoclip.cli import options
-from videoclip.cli.timelines import Output, print_timeline, read_texts
+from videoclip.cli.results import Output, print_timeline, read_texts
 
 
 @dataclass(frozen=True)

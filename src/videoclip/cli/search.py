@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from videoclip.cli import options
+from videoclip.cli.results import FoundOutput, read_texts
 from videoclip.config.check import NOT_NEGATIVE, POSITIVE, require
-from videoclip.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    from videoclip.zeroshot.moments import Moment
+from videoclip.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -29,7 +23,7 @@ class Search:
     in this library. The model is the library's own unless --model names the same one elsewhere.
     """
 
-    query: Annotated[str, Positional, arg(metavar="[QUERY]")] = ""
+    query: Annotated[tuple[str, ...], Positional, arg(metavar="[QUERY]")] = ()
     """What to look for, in words."""
     library: options.Library = options.LIBRARY
     top_k: Annotated[int, POSITIVE, arg(aliases=("-k",), metavar="N")] = 10
@@ -56,17 +50,14 @@ class Search:
     file with the columns query and video (empty: nothing matches), and optionally start and end."""
     model: options.OptionalModel = None
     require_match: options.RequireMatch = False
-    thumbnails: Annotated[Path | None, arg(metavar="FOLDER")] = None
-    """Folder to write a picture of each moment to."""
-    paths: bool = False
-    """Print only the paths of the videos, each once."""
-    csv: bool = False
-    """Print the result as CSV."""
+    output: Annotated[FoundOutput, arg(name="")] = field(default_factory=FoundOutput)
     device: options.Device = options.AUTO
-    json: options.Json = False
 
     def __post_init__(self) -> None:
         require(bool(self.vision or self.speech), "vision and speech are weights: not both 0")
+        given = ("".join(self.query), self.like, self.queries, self.fit)
+        problem = "give one of: a query in words, --like FILE, --queries FILE, --fit FILE"
+        require(sum(map(bool, given)) == 1, problem)
 
     def run(self) -> int:
         """Print moments, best first."""
@@ -76,8 +67,10 @@ class Search:
         from videoclip.library.library import VideoLibrary
         from videoclip.library.search import SearchOptions
 
-        queries = [] if self.fit else self._queries()
-        names = [field.name for field in fields(SearchOptions)]
+        queries = [" ".join(self.query)]
+        if self.queries:
+            queries = read_texts(self.queries, what="queries")
+        names = [option.name for option in fields(SearchOptions)]
         settings = SearchOptions(**{name: getattr(self, name) for name in names})
         with VideoLibrary.open(self.library, self.model, self.device, must_exist=True) as library:
             if not len(library):
@@ -89,67 +82,10 @@ class Search:
             if self.fit:
                 print(fit_library(library, read_labels(self.fit)))
                 return 0
-            if self.like is not None:
+            if self.like:
                 answers = [library.search_like(self.like, settings, where=self.where)]
             else:
                 answers = library.search_many(queries, settings, where=self.where)
-        self._print(queries, answers)
+        self.output.print(answers, queries, as_list=self.queries is not None)
         matched = any(moment.confidence != "none" for moments in answers for moment in moments)
         return 3 if self.require_match and not matched else 0
-
-    def _queries(self) -> list[str]:
-        given = [bool(self.query), self.like is not None, self.queries is not None]
-        if sum(given) != 1:
-            raise ConfigError("give one of: a query in words, --like FILE, --queries FILE")
-        if self.queries is None:
-            return [self.query]
-        from videoclip.data.subtitles import read_text
-
-        text = sys.stdin.read() if str(self.queries) == "-" else read_text(self.queries)
-        queries = [line.strip() for line in text.splitlines() if line.strip()]
-        if not queries:
-            raise DataError("no queries in this file; write one per line", self.queries)
-        return queries
-
-    def _print(self, queries: Sequence[str], answers: Sequence[Sequence[Moment]]) -> None:
-        rows: list[dict[str, Any]] = [
-            {"query": query, "moments": [self._row(moment) for moment in moments]}
-            for query, moments in zip(queries, answers, strict=True)
-        ]
-        if self.json:
-            print(json.dumps(rows if self.queries else rows[0], indent=2))
-        elif self.csv:
-            flat = [{"query": row["query"], **moment} for row in rows for moment in row["moments"]]
-            writer = csv.DictWriter(sys.stdout, list(flat[0]) if flat else [], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(flat)
-        elif self.paths:
-            for path in dict.fromkeys(moment.path for moments in answers for moment in moments):
-                print(path)
-        else:
-            for query, moments in zip(queries, answers, strict=True):
-                if len(queries) > 1:
-                    print(f"\n{query}")
-                _print_moments(moments)
-
-    def _row(self, moment: Moment) -> dict[str, Any]:
-        """Return a moment as plain values, and write its thumbnail if asked for."""
-        row = moment.as_dict()
-        if self.thumbnails:
-            from videoclip.output.thumbnails import write_thumbnail
-
-            row["thumbnail"] = str(write_thumbnail(moment, self.thumbnails))
-        return row
-
-
-def _print_moments(moments: Sequence[Moment]) -> None:
-    from videoclip.zeroshot.moments import clock
-
-    if not moments:
-        print("no moments to search (--where or --vision 0 excludes all)", file=sys.stderr)
-    elif all(moment.confidence == "none" for moment in moments):
-        print("no match; the nearest moments are:", file=sys.stderr)
-    for moment in moments:
-        span = f"{clock(moment.start)}-{clock(moment.end)}"
-        words = f"  “{moment.words:.60}”" if moment.words else ""
-        print(f"{moment.confidence:>6}  {moment.similarity:6.3f}  {span:>17}  {moment.path}{words}")

@@ -11,6 +11,7 @@ import html
 import json
 import math
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, dropwhile, pairwise, takewhile, zip_longest
@@ -119,9 +120,12 @@ def _best(stem: str, files: Iterable[Path]) -> Path | None:
 
 
 def read_text(path: Path) -> str:
-    """Decode a file by its byte order mark, as UTF-8, or by its most likely encoding."""
+    """Decode a file by its byte order mark, as UTF-8, or by its most likely encoding.
+
+    The path "-" is standard input.
+    """
     try:
-        raw = path.read_bytes()
+        raw = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})", path) from error
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -25,8 +26,14 @@ MICROSECONDS = 1_000_000
 
 
 def cut_clip(
-    source: Path | str, start: float, end: float, out: Path | str, *, fast: bool = False
-) -> Path:
+    source: Path | str,
+    start: float,
+    end: float,
+    out: Path | str,
+    *,
+    padding: float = 0.0,
+    fast: bool = False,
+) -> tuple[float, float]:
     """Write the part of a video between two times, with its sound, to a file of its own.
 
     Args:
@@ -34,12 +41,13 @@ def cut_clip(
         start: Seconds, 0 being where a player starts the file.
         end: Seconds, exclusive; may be beyond the end of the video.
         out: The file to write, atomically; its extension selects the container.
+        padding: Seconds to add before and after, as far as the video goes.
         fast: Copy packets without decoding: nearly free and lossless, but the clip starts at the
             keyframe before `start`. Otherwise it has exactly the frames shown in [start, end), as
             H.264 and AAC, or VP9 and Opus in WebM.
 
     Returns:
-        The written file.
+        The seconds of the video at which the written clip starts and ends.
 
     Raises:
         ConfigError: If the span is empty or the container unsuitable.
@@ -47,23 +55,25 @@ def cut_clip(
         DataError: If the file cannot be written.
     """
     source, out = Path(source), Path(out)
-    if not 0 <= start < end:
+    if not 0 <= start < end < math.inf:
         raise ConfigError(f"a clip must start at 0 or later and end after its start: {start}-{end}")
+    if not 0 <= padding < math.inf:
+        raise ConfigError(f"padding must be a number of seconds, 0 or more, not {padding}")
     info = probe(source)
     if start >= info.duration:
         raise DecodeError(f"ends at {info.duration:g} s, before {start:g} s", source)
+    first, last = _to_fraction(max(0.0, start - padding)), _to_fraction(end + padding)
     try:
         with atomic_file(out) as partial:
             if fast:
-                _copy(source, _to_fraction(start), _to_fraction(end), partial)
+                first = _copy(source, first, last, partial)
             else:
-                size = (info.width, info.height)
-                _encode(source, _to_fraction(start), _to_fraction(end), partial, size)
+                _encode(source, first, last, partial, (info.width, info.height))
     except FFmpegError as error:
         raise DecodeError(f"cannot be cut to {out.name} ({error.strerror})", source) from error
     except OSError as error:
         raise DataError(f"cannot be written ({error.strerror})", out) from error
-    return out
+    return float(first), min(float(last), info.duration)
 
 
 def _to_fraction(seconds: float) -> Fraction:
@@ -97,8 +107,8 @@ def _start_time(container: Any) -> Fraction:
     return Fraction(container.start_time or 0, MICROSECONDS)
 
 
-def _copy(source: Path, start: Fraction, end: Fraction, out: Path) -> None:
-    """Copy packets from the keyframe before `start`."""
+def _copy(source: Path, start: Fraction, end: Fraction, out: Path) -> Fraction:
+    """Copy packets from the keyframe before `start`; return its time."""
     with av.open(f"file:{source}") as container, _create(out) as target:
         origin = _start_time(container)
         best = [container.streams.best("video"), container.streams.best("audio")]
@@ -117,6 +127,7 @@ def _copy(source: Path, start: Fraction, end: Fraction, out: Path) -> None:
             packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
             packet.stream = streams[packet.stream.index]
             target.mux(packet)
+        return start if zero is None else zero - origin
 
 
 def _encode(source: Path, start: Fraction, end: Fraction, out: Path, size: tuple[int, int]) -> None:

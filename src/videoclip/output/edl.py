@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import av
@@ -18,26 +19,36 @@ FCPXML_VERSION = "1.8"
 
 
 def choose_rate(
-    moments: Sequence[Moment], frames_per_second: float | None = None, is_drop: bool | None = None
+    moments: Sequence[Moment],
+    frames_per_second: float | None = None,
+    is_drop: bool | None = None,
+    on_message: Callable[[str], None] = lambda text: None,
 ) -> FrameRate:
     """The frame rate of an edit list.
 
     Args:
         moments: What it will hold.
-        frames_per_second: The rate; None: that of the videos.
+        frames_per_second: The rate; None: the one that most moments have.
         is_drop: As in `find_rate`.
+        on_message: Called with a line of text if the rates of the videos differ.
 
     Raises:
-        DataError: If no rate is given and those of the videos are unknown or differ.
+        DataError: If no rate is given and those of the videos are unknown.
         ConfigError: As `find_rate`.
     """
     if frames_per_second is not None:
         return find_rate(frames_per_second, is_drop)
-    rates = {find_rate(moment.frame_rate).exact for moment in moments if moment.frame_rate}
-    if len(rates) != 1:
-        known = ", ".join(sorted(f"{float(rate):g}" for rate in rates)) or "unknown"
-        raise DataError(f"the frame rates of the videos are {known}; choose one with --rate")
-    return find_rate(float(rates.pop()), is_drop)
+    rates = Counter(find_rate(m.frame_rate).exact for m in moments if m.frame_rate)
+    if not rates:
+        raise DataError("the frame rates of the videos are unknown; choose one with --rate")
+    (commonest, _), *others = rates.most_common()
+    if others:
+        known = ", ".join(f"{float(rate):g}" for rate in sorted(rates))
+        on_message(
+            f"the frame rates of the videos are {known}; took {float(commonest):g}, the commonest "
+            "(--rate chooses another)"
+        )
+    return find_rate(float(commonest), is_drop)
 
 
 def _events(moments: Sequence[Moment], rate: FrameRate) -> Iterator[tuple[Moment, int, int, int]]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from videoclip.data import subtitles
 from videoclip.data.captions import Cue
+from videoclip.data.subtitles import read_text
 from videoclip.errors import DataError
 from videoclip.output.edl import choose_rate, to_edl, to_fcpxml
 from videoclip.output.timecode import FrameRate
@@ -20,6 +21,8 @@ from videoclip.zeroshot.moments import Moment, clock
 
 ExportFormat: TypeAlias = Literal["csv", "json", "edl", "fcpxml", "vtt", "youtube"]
 CONFIDENCES: dict[str, Confidence | Literal[""]] = {"": "", **{word: word for word in LEVELS}}
+FORMULA_MARKS = ("=", "+", "-", "@", "\t")
+"""What a formula begins with in a spreadsheet."""
 MIN_CHAPTER_SECONDS = 10
 """YouTube ignores all chapters if one is shorter."""
 NO_LABEL = "moment"
@@ -35,54 +38,60 @@ def read_moments(path: Path | str) -> list[Moment]:
     Raises:
         DataError: If it cannot be read or is something else.
     """
-    source = "standard input" if str(path) == "-" else str(path)
+    source = "standard input" if str(path) == "-" else path
     try:
-        text = sys.stdin.read() if str(path) == "-" else Path(path).read_text(encoding="utf-8")
-        content = json.loads(text)
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", path) from error
+        content = json.loads(read_text(Path(path)))
     except json.JSONDecodeError as error:
         raise DataError(f"is not valid JSON ({error.msg})", source, error.lineno) from error
-    return [_moment(row, source) for row in _rows(content, source)]
+    except RecursionError as error:
+        raise DataError("is not valid JSON of moments (nested too deeply)", source) from error
+    try:
+        return [_moment(row) for row in _rows(content)]
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DataError(
+            "expected moments as `videoclip search --json` prints them, with a path, a start and "
+            f"an end in seconds ({error})",
+            source,
+        ) from error
 
 
-def _rows(content: Any, source: str) -> list[dict[str, Any]]:
+def _rows(content: Any) -> list[dict[str, Any]]:
     """Objects with a start, each with the plain values of the objects it lies in."""
     if isinstance(content, dict) and "start" in content:
         return [content]
     if isinstance(content, dict):
         common = {k: v for k, v in content.items() if not isinstance(v, (list, dict))}
-        lists = filter(_is_list_of_objects, content.values())  # others are labels
-        return [{**common, **row} for rows in lists for row in _rows(rows, source)]
-    if _is_list_of_objects(content):
-        return [row for item in content for row in _rows(item, source)]
-    raise DataError("expected moments as `videoclip search --json` prints them", source)
+        lists = [v for v in content.values() if _is_list_of_objects(v)]  # others are labels
+        if lists:
+            return [{**common, **row} for rows in lists for row in _rows(rows)]
+    elif _is_list_of_objects(content):
+        return [row for item in content for row in _rows(item)]
+    raise ValueError("there are none")
 
 
 def _is_list_of_objects(content: Any) -> bool:
     return isinstance(content, list) and all(isinstance(item, dict) for item in content)
 
 
-def _moment(row: dict[str, Any], source: str) -> Moment:
+def _moment(row: dict[str, Any]) -> Moment:
     label = row.get("label") or row.get("name") or row.get("query") or row.get("words") or ""
-    numbers = ("best", "similarity", "strength", "duration", "frame_rate")
-    try:
-        return Moment(
-            path=Path(row["path"]),
-            start=float(row["start"]),
-            end=float(row["end"]),
-            label=str(label),
-            confidence=CONFIDENCES[row.get("confidence") or ""],
-            is_spoken=bool(row.get("is_spoken")),
-            words=str(row.get("words") or ""),
-            **{key: float(row[key]) for key in numbers if row.get(key) is not None},
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            "a moment needs a path, a start and an end in seconds; its confidence, if any, is one "
-            f"of {', '.join(LEVELS)} ({error})",
-            source,
-        ) from error
+    names = ("start", "end", "best", "similarity", "strength", "duration", "frame_rate")
+    numbers = {name: float(row[name]) for name in names if row.get(name) is not None}
+    if not all(map(math.isfinite, numbers.values())):
+        raise ValueError("a number is NaN or infinite")
+    if "path" not in row or not 0 <= numbers.get("start", -1) <= numbers.get("end", -1):
+        raise ValueError(f"got {json.dumps(row):.100}")
+    confidence = row.get("confidence") or ""
+    if confidence not in CONFIDENCES:
+        raise ValueError(f"confidence is one of {', '.join(LEVELS)}, not {confidence!r}")
+    return Moment(
+        path=Path(row["path"]),
+        label=str(label),
+        confidence=CONFIDENCES[confidence],
+        is_spoken=bool(row.get("is_spoken")),
+        words=str(row.get("words") or ""),
+        **numbers,
+    )
 
 
 def export_moments(
@@ -97,7 +106,7 @@ def export_moments(
         moments: In the order of the output.
         format: The format.
         title: Title of an edit list.
-        rate: Frame rate of an edit list; by default that of the videos, which must agree then.
+        rate: Frame rate of an edit list; by default the one that most moments have.
 
     Raises:
         DataError: If there are no moments or the format cannot hold them.
@@ -113,13 +122,37 @@ def export_moments(
 
 def to_csv(moments: Sequence[Moment]) -> str:
     """A table with a header: path, start and end in seconds, name, confidence."""
+    return to_table(
+        [
+            {
+                "path": str(moment.path),
+                "start": f"{moment.start:.3f}",
+                "end": f"{moment.end:.3f}",
+                "name": moment.label,
+                "confidence": moment.confidence,
+            }
+            for moment in moments
+        ]
+    )
+
+
+def to_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """CSV with a header, in which no text is a formula for a spreadsheet; empty without rows.
+
+    A text that could be one, as the name of a foreign file may be, gets an apostrophe in front.
+    """
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["path", "start", "end", "name", "confidence"])
-    for moment in moments:
-        times = (f"{moment.start:.3f}", f"{moment.end:.3f}")
-        writer.writerow([str(moment.path), *times, moment.label, moment.confidence])
+    writer.writerows([list(row) for row in rows[:1]])
+    writer.writerows([map(_cell, row.values()) for row in rows])
     return table.getvalue()
+
+
+def _cell(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r", " ")  # the writer does not quote it, but readers end a line there
+    return f"'{text}" if text.startswith(FORMULA_MARKS) else text
 
 
 def to_json(moments: Sequence[Moment]) -> str:

@@ -117,7 +117,7 @@ def _draw_moment(
 ) -> None:
     x, width = left + moment.start * scale, max((moment.end - moment.start) * scale, 2.0)
     fill = _mix_with_white(colour, OPACITY[moment.confidence])
-    times = f"{clock(moment.start)}-{clock(moment.end)}"
+    times = moment.times
     box = _draw_box(axes, x, y + 4, width, ROW - 8, fill, min(4.0, width / 2))
     annotate(box, f"{moment.label}, {times}, {moment.confidence}", moment.start)
     if width >= text_width(times, 12) + 12:

@@ -94,6 +94,11 @@ class Moment:
         """The file's name without its extension."""
         return self.path.stem
 
+    @property
+    def times(self) -> str:
+        """Start and end as a clock shows them, such as 0:05.0-1:10.5."""
+        return f"{clock(self.start)}-{clock(self.end)}"
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON or CSV."""
         return {"video_id": self.video_id, **asdict(self), "path": str(self.path)}
@@ -102,8 +107,8 @@ class Moment:
         """One line: video, times, similarity, confidence, narration."""
         words = f", {_shortened(self.words)!r}" if self.words else ""
         return (
-            f"Moment({self.video_id!r}, {clock(self.start)}-{clock(self.end)}, "
-            f"best {clock(self.best)}, similarity {self.similarity:.3f}, {self.confidence}{words})"
+            f"Moment({self.video_id!r}, {self.times}, best {clock(self.best)}, "
+            f"similarity {self.similarity:.3f}, {self.confidence}{words})"
         )
 
 

@@ -1,0 +1,176 @@
+"""How commands read texts, and print and write moments: what several of them share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import arg
+
+from videoclip.cli.options import Json
+from videoclip.errors import DataError
+
+if TYPE_CHECKING:
+    from videoclip.zeroshot.moments import Moment
+    from videoclip.zeroshot.results import Timeline
+
+
+@dataclass(frozen=True)
+class Output:
+    """Files to write in addition to the printed lines."""
+
+    png: Path | None = None
+    """PNG picture of the timeline, with frames of the video."""
+    svg: Path | None = None
+    """The same picture as SVG."""
+    html: Path | None = None
+    """Page with the video and its timeline; a click plays a moment."""
+    csv: Path | None = None
+    """Table of the moments."""
+    vtt: Path | None = None
+    """WebVTT chapters, for a player."""
+    chapters: Path | None = None
+    """Chapter lines for the description of a video on YouTube."""
+
+    def write(self, timeline: Timeline) -> None:
+        """Write the files that were asked for.
+
+        Raises:
+            DataError: If a file cannot be written.
+        """
+        from videoclip.files import write_output
+        from videoclip.output.figures import to_png, to_svg
+        from videoclip.output.formats import to_csv, to_webvtt, to_youtube
+        from videoclip.output.html import timeline_page
+        from videoclip.output.timeline import draw_timeline, grab_stills
+
+        if self.png or self.svg or self.html:
+            figure = draw_timeline(timeline, grab_stills(timeline))
+            if self.png:
+                write_output(self.png, to_png(figure))
+            if self.svg:
+                write_output(self.svg, to_svg(figure, f"Timeline of {timeline.path.name}"))
+            if self.html:
+                write_output(self.html, timeline_page(timeline, figure, self.html))
+        texts = ((self.csv, to_csv), (self.vtt, to_webvtt), (self.chapters, to_youtube))
+        for path, to_text in texts:
+            if path:
+                write_output(path, to_text(timeline.moments))
+
+
+def print_timeline(timeline: Timeline, as_json: bool) -> None:
+    """Print the moments to stdout, and labels that were not found to stderr."""
+    if as_json:
+        print(json.dumps(timeline.as_dict(), indent=2))
+        return
+    for moment in timeline.moments:
+        strength = f"{moment.confidence:>6}  {moment.similarity:6.3f}"
+        print(f"{moment.times:>19}  {strength}  {printable(moment.label)}")
+    if timeline.missing:
+        print(f"not found: {', '.join(timeline.missing)}", file=sys.stderr)
+    print(
+        f"threshold: z-score {timeline.threshold:g}, relative to unrelated texts (--threshold)",
+        file=sys.stderr,
+    )
+
+
+@dataclass(frozen=True)
+class FoundOutput:
+    """How to print what a search found."""
+
+    thumbnails: Annotated[Path | None, arg(metavar="FOLDER")] = None
+    """Folder to write a picture of each moment to."""
+    paths: bool = False
+    """Print only the paths of the videos, each once."""
+    csv: bool = False
+    """Print the result as CSV."""
+    json: Json = False
+
+    def print(
+        self, answers: Sequence[Sequence[Moment]], queries: Sequence[str], *, as_list: bool
+    ) -> None:
+        """Print the moments of each query.
+
+        Args:
+            answers: For each query its moments, best first.
+            queries: The queries.
+            as_list: Whether JSON is a list with an object for each query, or the object of one.
+        """
+        from videoclip.output.formats import to_table
+
+        found: list[dict[str, Any]] = [
+            {"query": query, "moments": [self._row(moment) for moment in moments]}
+            for query, moments in zip(queries, answers, strict=True)
+        ]
+        if self.json:
+            print(json.dumps(found if as_list else found[0], indent=2))
+        elif self.csv:
+            flat = [{"query": one["query"], **row} for one in found for row in one["moments"]]
+            print(to_table(flat), end="")
+        elif self.paths:
+            for path in dict.fromkeys(moment.path for moments in answers for moment in moments):
+                print(printable(path))
+        else:
+            for query, moments in zip(queries, answers, strict=True):
+                if len(queries) > 1:
+                    print(f"\n{query}")
+                _print_moments(moments)
+
+    def _row(self, moment: Moment) -> dict[str, Any]:
+        """Return a moment as plain values, and write its thumbnail if asked for."""
+        row = moment.as_dict()
+        if self.thumbnails:
+            from videoclip.output.thumbnails import write_thumbnail
+
+            row["thumbnail"] = str(write_thumbnail(moment, self.thumbnails))
+        return row
+
+
+def _print_moments(moments: Sequence[Moment]) -> None:
+    if not moments:
+        print("no moments to search (--where or --vision 0 excludes all)", file=sys.stderr)
+    elif all(moment.confidence == "none" for moment in moments):
+        print("no match; the nearest moments are:", file=sys.stderr)
+    for moment in moments:
+        strength = f"{moment.confidence:>6}  {moment.similarity:6.3f}"
+        words = f"  “{moment.words:.60}”" if moment.words else ""
+        print(printable(f"{strength}  {moment.times:>17}  {moment.path}{words}"))
+
+
+def printable(text: object) -> str:
+    """Return a text without control characters, which names of files may have, if terminals obey.
+
+    Output that goes to a file or another program keeps them.
+    """
+    if not sys.stdout.isatty():
+        return str(text)
+    return "".join(
+        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(text)
+    )
+
+
+def read_texts(file: Path | None, given: Iterable[str] = (), what: str = "texts") -> list[str]:
+    """Return texts given as options, then those of a file with one text per line.
+
+    Args:
+        file: The file; "-" for standard input.
+        given: Texts of options.
+        what: What the texts are, for the message.
+
+    Raises:
+        DataError: If the file cannot be read, or there are no texts.
+    """
+    texts = list(given)
+    if file is not None:
+        from videoclip.data.subtitles import read_text
+
+        texts += [line.strip() for line in read_text(file).splitlines() if line.strip()]
+    if not texts and file is None:
+        raise DataError(f"no {what}; give some, or a file with one per line")
+    if not texts:
+        raise DataError(f"no {what} in this file; write one per line", file)
+    return texts
