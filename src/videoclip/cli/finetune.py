@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from tyro.conf import arg
 
 from videoclip.benchmarks import load_benchmarks
-from videoclip.benchmarks.examples import FINE_TUNED
+from videoclip.benchmarks.examples import FINE_TUNED, Baseline
 from videoclip.cli.options import MODEL, Annotations, Features, Model
 from videoclip.cli.recipe import RunCommand, parse_recipe
 from videoclip.config import FinetuneConfig
@@ -34,6 +34,8 @@ class Finetune(RunCommand):
     The same command continues an interrupted run. Every setting can be changed by its name.
     """
 
+    kept: ClassVar[str] = "; epoch with the lowest validation loss"
+
     features: Features
     annotations: Annotations
     model: Model = MODEL
@@ -56,22 +58,10 @@ class Finetune(RunCommand):
             **shared,
         )
 
-    def summary(self, result: RunResult) -> str:
-        """Return the measures of the test part before, after and as published, as a table."""
+    def published(self) -> Baseline | None:
+        """Return what was published of the fine-tuned model."""
         rows = load_benchmarks()[self.config.benchmark].published
-        published = next((row for row in rows if row.name == FINE_TUNED), None)
-        chosen = "" if result.validation_loss is None else "; epoch with the lowest validation loss"
-        lines = [super().summary(result) + chosen, ""]
-        width = max(map(len, result.before), default=0)
-        heads = ["before", "after", *(["published"] if published else [])]
-        lines.append(" " * width + "".join(f"  {head:>9}" for head in heads))
-        for name, before in result.before.items():
-            theirs = published.values.get(name) if published else None
-            values = [before, result.after[name], *([] if theirs is None else [theirs])]
-            lines.append(f"{name:<{width}}" + "".join(f"  {value:9.3f}" for value in values))
-        if published:
-            lines.append(f"published: fine-tuned, {published.note}")
-        return "\n".join(lines)
+        return next((row for row in rows if row.name == FINE_TUNED), None)
 
 
 parse = partial(parse_recipe, Finetune, FINETUNING, USAGE)

@@ -56,13 +56,5 @@ class Pretrain(RunCommand):
             **shared,
         )
 
-    def summary(self, result: RunResult) -> str:
-        """Return what was trained, and retrieval on held-out videos before and after."""
-        measures = [
-            f"{name:<20} {before:8.3f} before {result.after[name]:8.3f} after"
-            for name, before in result.before.items()
-        ]
-        return "\n".join([super().summary(result), *measures])
-
 
 parse = partial(parse_recipe, Pretrain, RECIPES, USAGE)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 import tyro
 from tyro.conf import arg
@@ -18,6 +18,7 @@ from videoclip.errors import ConfigError
 from videoclip.recipes import named_recipe
 
 if TYPE_CHECKING:
+    from videoclip.benchmarks.examples import Baseline
     from videoclip.training.run import RunResult
 
 
@@ -27,6 +28,8 @@ PRINT_CONFIG = "--print-config"
 @dataclass(frozen=True, kw_only=True)
 class RunCommand:
     """A command that trains in a run folder."""
+
+    kept: ClassVar[str] = ""  # what the summary says of a result that validation chose
 
     out: Annotated[Path, arg(metavar="RUN")]
     """Run folder: log, checkpoints, and at the end the model in RUN/model."""
@@ -58,12 +61,29 @@ class RunCommand:
         """Train, with the keyword arguments that `pretrain` and `finetune` share."""
         raise NotImplementedError
 
+    def published(self) -> Baseline | None:
+        """Return the published measures, where the result has the like."""
+        return None
+
     def summary(self, result: RunResult) -> str:
-        """Return the result as text."""
-        return (
+        """Return the result as text: its measures before, after and, where known, as published."""
+        from videoclip.evaluation.result import align_columns
+
+        text = (
             f"{result.model_folder}: {result.num_updates} updates in {result.seconds:.0f} s, "
-            f"loss {result.loss:.3f}"
+            f"loss {result.loss:.3f}{'' if result.validation_loss is None else self.kept}"
         )
+        if not result.before:
+            return text
+        published = self.published()
+        columns = {"before": result.before, "after": result.after}
+        columns |= {"published": published.values} if published else {}
+        rows = [["", *columns]]
+        for name in result.before:
+            values = (column.get(name) for column in columns.values())
+            rows.append([name, *("" if value is None else f"{value:.3f}" for value in values)])
+        note = f"\npublished: fine-tuned, {published.note}" if published else ""
+        return f"{text}\n\n{align_columns(rows)}{note}"
 
 
 CommandT = TypeVar("CommandT", bound=RunCommand)
