@@ -9,17 +9,14 @@ from typing import Any
 
 import torch
 
+from videoclip.benchmarks import load_benchmarks
 from videoclip.benchmarks.coin import read_coin
 from videoclip.benchmarks.crosstask import read_crosstask, released_split
 from videoclip.benchmarks.examples import ExampleT, LabelledVideo, RetrievalExample, StepVideo
 from videoclip.benchmarks.files import find_file, read_video_ids
-from videoclip.benchmarks.msrvtt import (
-    read_msrvtt_1k,
-    read_msrvtt_pairs,
-    read_msrvtt_qa,
-)
+from videoclip.benchmarks.msrvtt import read_msrvtt_pairs
 from videoclip.benchmarks.table import read_table
-from videoclip.benchmarks.youcook2 import JSON_NAME, read_youcook2, read_youcook2_json
+from videoclip.benchmarks.youcook2 import JSON_NAME, read_youcook2_json
 from videoclip.config import FinetuneConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.data.narrated import split_indices
@@ -188,18 +185,13 @@ def training_clips(
     """
     if benchmark == "youcook2":
         examples = read_youcook2_json(find_file(training, JSON_NAME), "train")
-        tested = {e.video_id for e in read_youcook2(test)}
     elif benchmark == "csv":
         examples = read_table(training)
-        tested = {e.video_id for e in read_table(test)}
     else:
         videos = read_video_ids(find_file(training, *VIDEO_LISTS[benchmark]))
-        if benchmark == "msrvtt":
-            tested = {e.video_id for e in read_msrvtt_1k(test)}
-        else:
-            tested = {e.video_id for e in read_msrvtt_qa(test)}
-        wanted = [v for v in videos if v in store and v not in tested]
-        examples = read_msrvtt_pairs(find_file(training, *CAPTIONS), wanted or videos)
+        wanted = [video for video in videos if video in store] or videos
+        examples = read_msrvtt_pairs(find_file(training, *CAPTIONS), wanted)
+    tested = {example.video_id for example in load_benchmarks()[benchmark].read(test)}
     return without_test_videos(with_features(examples, store)[0], tested, training)
 
 
