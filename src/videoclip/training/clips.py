@@ -80,13 +80,9 @@ class ClipSource(BatchSource[Batch]):
         some = np.arange(min(SAMPLE_PAIRS, len(self._training)))
         return self._batch(self._training, some, np.random.default_rng(0))
 
-    def epoch_size(self, epoch: int) -> tuple[int, str]:
+    def epoch_size(self, epoch: int) -> int:
         """Return the batches of an epoch: all visits to all clips."""
-        number = self._config.texts_per_clip * self._groups_per_visit()
-        return number, (
-            f"{len(self._training)} clips make {number} batches of pairs_per_batch "
-            f"({self._config.pairs_per_batch})"
-        )
+        return self._config.texts_per_clip * self._groups_per_visit()
 
     def batches(
         self, epoch: int, first: int, *, embed: Embed, plan_path: Path | None

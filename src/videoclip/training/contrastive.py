@@ -92,15 +92,8 @@ class ContrastiveLoss(Loss[Batch]):
         if not 0 < num_pairs < len(batch):
             return [batch]
         num_texts = num_pairs * (len(batch.text) // len(batch))
-        return list(
-            map(
-                Batch,
-                torch.split(batch.video, num_pairs),
-                torch.split(batch.video_mask, num_pairs),
-                torch.split(batch.text, num_texts),
-                torch.split(batch.text_mask, num_texts),
-            )
-        )
+        sizes = num_pairs, num_pairs, num_texts, num_texts
+        return list(map(Batch, *map(torch.split, batch.tensors(), sizes)))
 
     def cached_gradients(
         self, parts: Sequence[Outputs], world: World

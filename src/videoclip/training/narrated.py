@@ -185,16 +185,12 @@ class NarratedSource(BatchSource[Batch]):
         group = Group(some, (self.config.seed, Purpose.TRAINING, 0))
         return self._feed(self.training, clips).batch(group)
 
-    def epoch_size(self, epoch: int) -> tuple[int, str]:
+    def epoch_size(self, epoch: int) -> int:
         """Return the batches in the plan of an epoch."""
         plan, num_videos = self.config.plan, len(self.training)
-        number = -(-num_videos // plan.videos_per_batch)
         if plan.kind == "retrieval" and needs_vectors(plan, epoch):
-            number = max(1, num_videos // plan.videos_per_batch)
-        return number, (
-            f"{num_videos} videos make {number} batches of plan.videos_per_batch "
-            f"({plan.videos_per_batch})"
-        )
+            return max(1, num_videos // plan.videos_per_batch)
+        return -(-num_videos // plan.videos_per_batch)
 
     def batches(
         self, epoch: int, first: int, *, embed: Embed, plan_path: Path | None
@@ -227,7 +223,7 @@ class NarratedSource(BatchSource[Batch]):
         stored = BatchPlan.load(path) if path is not None and path.exists() else None
         stored = world.broadcast(stored)
         if stored is not None:
-            is_whole = len(stored) == self.epoch_size(epoch)[0]
+            is_whole = len(stored) == self.epoch_size(epoch)
             if not is_whole or max(map(max, stored.groups)) >= num_videos:
                 raise DataError(
                     "does not match this run's videos; restore the file or start a new run", path

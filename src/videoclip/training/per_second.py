@@ -195,9 +195,9 @@ class PerSecondSource(BatchSource[WindowBatch]):
         video, mask, targets = batch.video[some], batch.video_mask[some], batch.targets[some]
         return WindowBatch(video, mask, batch.text, batch.text_mask, targets)
 
-    def epoch_size(self, epoch: int) -> tuple[int, str]:
+    def epoch_size(self, epoch: int) -> int:
         """Return the batches of an epoch: one a video."""
-        return len(self._training), f"{len(self._training)} videos to train on"
+        return len(self._training)
 
     def batches(
         self, epoch: int, first: int, *, embed: Embed, plan_path: Path | None

@@ -18,7 +18,7 @@ from videoclip.data.released import ShardFolder
 from videoclip.data.subtitles import find_narrations
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.distributed import World
-from videoclip.embedding import Embedder, check_features, with_fingerprint
+from videoclip.embedding import Embedder, with_fingerprint
 from videoclip.errors import ConfigError, DataError
 from videoclip.features.backbones import Backbone, load_backbone
 from videoclip.features.extract import extract_features, find_videos, name_videos
@@ -130,8 +130,6 @@ def pretrain(
     elif store is None:
         backbone = load_backbone(config.model.backbone, str(world.device))
     spec = backbone.spec if store is None else store.spec
-    if frame_encoder is None:
-        check_features(config.model, spec)
     teacher = load_teacher(config, spec, tokenizer)
     with torch.random.fork_rng([world.device] if world.device.type == "cuda" else []):
         torch.manual_seed(config.seed)

@@ -111,8 +111,8 @@ class BatchSource(ABC, Generic[BatchT]):
         """Return a small batch to measure speed on."""
 
     @abstractmethod
-    def epoch_size(self, epoch: int) -> tuple[int, str]:
-        """Return the batches of an epoch, from 1, and a sentence on what makes their number."""
+    def epoch_size(self, epoch: int) -> int:
+        """Return the number of batches of an epoch, from 1, for all processes together."""
 
     def num_batches(self, epoch: int) -> int:
         """Return the number of batches of an epoch, from 1, for each process.
@@ -120,9 +120,12 @@ class BatchSource(ABC, Generic[BatchT]):
         Raises:
             ConfigError: If there are fewer batches than processes.
         """
-        number, reason = self.epoch_size(epoch)
+        number = self.epoch_size(epoch)
         if number < self.world.size:
-            raise ConfigError(f"{reason}, but there are {self.world.size} processes")
+            raise ConfigError(
+                f"an epoch has {number} batches, but there are {self.world.size} processes: use "
+                "smaller batches or fewer processes"
+            )
         return number // self.world.size
 
     @abstractmethod
