@@ -33,8 +33,8 @@ import numpy as np
 from videoclip.benchmarks.table import read_table
 from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import Embedder, window_spans
-from videoclip.evaluation.metrics.intervals import bootstrap_interval
 from videoclip.evaluation.metrics.moments import span_iou
+from videoclip.evaluation.outcome import bootstrap_interval
 from videoclip.zeroshot.confidence import MIN_Z_SCORE, UNRELATED_QUERIES, Calibration
 from videoclip.zeroshot.moments import (
     MIN_WEIGHT,

@@ -22,30 +22,26 @@ XLSX = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 SUBSETS = {"train": ("training",), "test": ("testing", "validation")}
 
 
-def read_coin(
-    path: Path, split: Literal["train", "test"] = "test", taxonomy: Path | None = None
-) -> LabelledSplit:
+def read_coin(path: Path, split: Literal["train", "test"] = "test") -> LabelledSplit:
     """Read the videos of a split.
 
     Args:
-        path: COIN.json (or its folder): {"database": {id: video}}, or a list of such tables.
+        path: COIN.json (or its folder): {"database": {id: video}}, or a list of such tables. If
+            there is no taxonomy.xlsx beside it, the labels are those that occur in the whole file.
         split: "test" is the subset "testing" of the file.
-        taxonomy: taxonomy.xlsx; by default the one beside the file, if there is one. Without it,
-            the labels are those that occur in the whole file.
 
     Raises:
         DataError: If a label has two texts, or ids up to the largest one are missing.
     """
     found = find_file(path, "COIN.json")
     records = _records(found)
-    beside = found.parent / "taxonomy.xlsx"
     labels = _labels_in_use(records, found)
-    if taxonomy is not None or beside.is_file():
-        source = taxonomy or beside
-        named = read_taxonomy(source)
+    taxonomy = found.parent / "taxonomy.xlsx"
+    if taxonomy.is_file():
+        named = read_taxonomy(taxonomy)
         for label, text in labels.items():
             if named.get(label) != text:
-                raise DataError(f"label {label} is {named.get(label)!r}, not {text!r}", source)
+                raise DataError(f"label {label} is {named.get(label)!r}, not {text!r}", taxonomy)
         labels = named
     if missing := sorted(set(range(1, max(labels, default=0) + 1)) - set(labels)):
         raise DataError(

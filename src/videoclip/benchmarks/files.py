@@ -92,10 +92,8 @@ class Record:
             raise self.error(f"'{name}' must be in 0..{num_choices - 1}, got {index}")
         return index
 
-    def items(self, name: str, default: Sequence[Any] | None = None) -> Sequence[Any]:
-        """Return a list; an absent one is an error, unless there is a default."""
-        if default is not None and name not in self.values:
-            return default
+    def items(self, name: str) -> list[Any]:
+        """Return a list."""
         value: list[Any] = self._get(name, list, "a list")
         return value
 

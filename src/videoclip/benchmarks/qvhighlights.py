@@ -10,6 +10,8 @@ from pathlib import Path
 from videoclip.benchmarks.examples import Benchmark, MomentExample
 from videoclip.benchmarks.files import find_file, read_json_lines, unique
 
+ANSWERS = "relevant_windows"
+
 
 def read_qvhighlights(path: Path) -> list[MomentExample]:
     """Read queries in the order of the file; `moments` is empty where the file has none.
@@ -23,7 +25,7 @@ def read_qvhighlights(path: Path) -> list[MomentExample]:
             str(qid),
             row.text("vid"),
             row.text("query"),
-            tuple(row.span(s) for s in row.items("relevant_windows", ())),
+            tuple(map(row.span, row.items(ANSWERS) if ANSWERS in row.values else ())),
             row.number("duration"),
         )
         for qid, row in unique(rows, "qid", lambda row: row.integer("qid")).items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -87,23 +88,17 @@ class EmbedderEncoder:
         self.temperature = embedder.temperature
         self.classes = embedder.config.classes
         self.max_clip_features = embedder.config.max_video_tokens
+        self.check = partial(check_features, embedder.config)
+        self.pair_scorer = partial(PairScorer, embedder)
 
     @property
     def name(self) -> str:
         """Fingerprint of the weights."""
         return f"model {self._embedder.fingerprint}"
 
-    def check(self, spec: FeatureSpec) -> None:
-        """Compare backbone, dimension, rate and normalisation."""
-        check_features(self._embedder.config, spec)
-
     def embed_seconds(self, features: RealArray, *, attend_cls: bool) -> FloatArray:
         """Embed each feature in sliding windows."""
         return self._embedder.embed_features(features, attend_cls=attend_cls).tokens
-
-    def pair_scorer(self, texts: Sequence[str], clips: Sequence[RealArray]) -> PairScorer:
-        """Return the model's re-ranker, or raise a ConfigError."""
-        return PairScorer(self._embedder, texts, clips)
 
 
 @runtime_checkable

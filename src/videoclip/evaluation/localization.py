@@ -22,7 +22,7 @@ from videoclip.evaluation.outcome import (
     TimelinePlot,
     histogram,
     measure,
-    pick_evenly,
+    some_timelines,
 )
 from videoclip.evaluation.trial import Trial
 from videoclip.types import BoolArray, FloatArray, IntArray, RealArray
@@ -31,7 +31,6 @@ from videoclip.zeroshot.steps import assign_steps, order_steps, step_mask
 
 Localizer = Callable[[StepVideo], BoolArray]
 """From a video to (T, K), True where a frame is assigned to a step."""
-NUM_TIMELINES = 6
 NUM_RANDOM_DRAWS = 10
 
 
@@ -155,10 +154,7 @@ def evaluate_steps(benchmark: CrossTask, trial: Trial) -> Outcome:
         plots=(
             Bars("Recall by task", tuple(task.title for task in tasks), per_task),
             histogram("Recall of each video", "recall", SHARE_EDGES, shares),
-            *(
-                _timeline(videos[i], predicted[i], rate)
-                for i in pick_evenly(len(videos), NUM_TIMELINES)
-            ),
+            *some_timelines(lambda i: _timeline(videos[i], predicted[i], rate), len(videos)),
         ),
     )
 

@@ -22,7 +22,7 @@ from videoclip.evaluation.outcome import (
     histogram,
     means,
     measure,
-    pick_evenly,
+    some_timelines,
 )
 from videoclip.evaluation.trial import Trial
 from videoclip.types import FloatArray, IntArray, RealArray
@@ -40,7 +40,6 @@ DIDEMO_SECONDS = 32
 MAX_PROPOSALS = 10
 RECALL_IOUS = (0.5, 0.7)
 PRECISION_IOUS = tuple(np.round(np.arange(0.5, 1.0, 0.05), 2).tolist())
-NUM_TIMELINES = 6
 DecodedT = TypeVar("DecodedT")
 
 
@@ -190,14 +189,14 @@ def evaluate_moments(examples: Sequence[MomentExample], trial: Trial) -> Outcome
             }
             for i, (example, spans) in enumerate(zip(present, proposals, strict=True))
         ),
-        plots=tuple(
-            TimelinePlot.of(
+        plots=some_timelines(
+            lambda i: TimelinePlot.of(
                 f"{present[i].text} ({videos[i]})",
                 ends[i],
                 ((start, end, "") for start, end in present[i].moments),
                 ((start, end, "") for start, end in proposals[i][:1].tolist()),
-            )
-            for i in pick_evenly(len(present), NUM_TIMELINES)
+            ),
+            len(present),
         ),
     )
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from videoclip.benchmarks.examples import Baseline
 from videoclip.config import EvaluateConfig
-from videoclip.evaluation.metrics.intervals import bootstrap_interval
 from videoclip.types import BoolArray, IntArray, RealArray
 
 NUM_BINS = 40
+NUM_TIMELINES = 6
 SHARE_EDGES = tuple(i / 10 for i in range(11))
 """Bins of shares in [0, 1]."""
 Setting = str | int | float | bool
@@ -168,15 +168,46 @@ class Outcome:
     plots: tuple[Plot, ...] = field(default=(), repr=False)
 
 
-def pick_evenly(total: int, number: int) -> list[int]:
-    """Return at most `number` of the indices below `total`, evenly spread."""
-    return list(range(0, total, max(1, total // number)))[:number]
+def some_timelines(plot: Callable[[int], TimelinePlot], total: int) -> tuple[TimelinePlot, ...]:
+    """Return the plots of a few items, by their index below `total`, evenly spread."""
+    return tuple(map(plot, range(0, total, max(1, total // NUM_TIMELINES))[:NUM_TIMELINES]))
 
 
 def means(columns: Mapping[str, RealArray | BoolArray]) -> Statistics:
     """Return the function that gives the mean of the items in each column (N,)."""
     numbers = {name: column.astype(np.float64) for name, column in columns.items()}
     return lambda items: {name: float(column[items].mean()) for name, column in numbers.items()}
+
+
+def bootstrap_interval(
+    statistic: Callable[[IntArray], float | Sequence[float]],
+    groups: Sequence[str] | IntArray,
+    rng: np.random.Generator,
+    num_resamples: int = 1000,
+) -> tuple[RealArray, RealArray]:
+    """Return the 95 % percentile interval of a statistic under resampling of whole groups.
+
+    Items of one video are alike, so that resampling single items would give too narrow an interval:
+    use the video of each item as its group.
+
+    Args:
+        statistic: One or M numbers computed from item indices (an item may occur several times).
+        groups: (N,) group of each item, N > 0.
+        rng: Source of the resamples.
+        num_resamples: Resamples to draw.
+
+    Returns:
+        Its lower and upper end; (M,) each of M numbers.
+    """
+    _, group_of = np.unique(np.asarray(groups), return_inverse=True)
+    items = np.argsort(group_of, kind="stable")
+    num_groups = int(group_of.max()) + 1
+    values = []
+    for _ in range(num_resamples):
+        drawn = np.bincount(rng.integers(num_groups, size=num_groups), minlength=num_groups)
+        values.append(statistic(np.repeat(items, drawn[group_of[items]])))
+    low, high = np.quantile(values, [0.025, 0.975], axis=0)
+    return low, high
 
 
 def measure(

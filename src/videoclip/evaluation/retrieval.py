@@ -8,10 +8,9 @@ import numpy as np
 
 from videoclip.benchmarks.examples import Baseline, RetrievalExample
 from videoclip.config import EvaluateConfig
-from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import DataError
 from videoclip.evaluation.baselines import chance_ranks
-from videoclip.evaluation.clips import Clip, find_clip, unique, with_features
+from videoclip.evaluation.clips import find_clip, unique, with_features
 from videoclip.evaluation.metrics import ranking
 from videoclip.evaluation.outcome import (
     Measure,
@@ -43,7 +42,19 @@ def evaluate_retrieval(examples: Sequence[RetrievalExample], trial: Trial) -> Ou
     its own, even if several share a clip, as released.
     """
     encoder, store, config = trial.encoder, trial.store, trial.config
-    kept, clips, missing = _with_clips(examples, store, config.clip_seconds)
+    present, missing = with_features(examples, store)
+    found = [
+        (e, find_clip(store, e.video_id, e.start, e.end, config.clip_seconds)) for e in present
+    ]
+    kept = [example for example, clip in found if clip]
+    clips = [clip for _, clip in found if clip]
+    missing += [
+        Missing(example.video_id, f"features end before {example.start:g} s")
+        for example, clip in found
+        if not clip
+    ]
+    if not kept:
+        raise DataError("every clip begins after the end of its features", store.folder)
     videos = [example.video_id for example in kept]
     candidates, clip_of = unique(clips)
     texts, text_of = unique([example.text for example in kept])
@@ -107,25 +118,6 @@ def evaluate_retrieval(examples: Sequence[RetrievalExample], trial: Trial) -> Ou
             ),
         ),
     )
-
-
-def _with_clips(
-    examples: Sequence[RetrievalExample], store: FeatureStore, clip_seconds: float
-) -> tuple[list[RetrievalExample], list[Clip], list[Missing]]:
-    """Return the examples whose clip has features, their clips, and what is left out."""
-    present, missing = with_features(examples, store)
-    kept, clips = [], []
-    for example in present:
-        clip = find_clip(store, example.video_id, example.start, example.end, clip_seconds)
-        if clip is None:
-            reason = f"features end before {example.start:g} s"
-            missing.append(Missing(example.video_id, reason))
-        else:
-            kept.append(example)
-            clips.append(clip)
-    if not kept:
-        raise DataError("every clip begins after the end of its features", store.folder)
-    return kept, clips, missing
 
 
 def _both_ways(

@@ -25,7 +25,7 @@ from videoclip.evaluation.outcome import (
     TimelinePlot,
     histogram,
     measure,
-    pick_evenly,
+    some_timelines,
 )
 from videoclip.evaluation.trial import Trial
 from videoclip.types import FloatArray, IntArray
@@ -41,7 +41,6 @@ from videoclip.zeroshot.labels import (
 
 BACKGROUND_TEXT = "background"
 SEGMENT_IOUS = (0.10, 0.25, 0.50)
-NUM_TIMELINES = 6
 CONFUSED_LABELS = 15
 
 
@@ -220,9 +219,8 @@ def evaluate_labels(examples: tuple[LabelledSplit, LabelledSplit], trial: Trial)
         plots=(
             _confusion(confusion, names),
             histogram("Frame accuracy of each video", "frame accuracy", SHARE_EDGES, shares),
-            *(
-                _timeline(videos[i], predicted[i], test.labels, rate)
-                for i in pick_evenly(len(videos), NUM_TIMELINES)
+            *some_timelines(
+                lambda i: _timeline(videos[i], predicted[i], test.labels, rate), len(videos)
             ),
         ),
     )

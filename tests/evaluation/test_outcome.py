@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from videoclip.evaluation.metrics.intervals import bootstrap_interval
+from videoclip.evaluation.outcome import bootstrap_interval
 
 
 def test_the_interval_of_a_mean_is_that_of_the_normal_law():
