@@ -11,6 +11,8 @@ from videoclip.benchmarks.examples import Baseline
 from videoclip.config import EvaluateConfig
 from videoclip.types import BoolArray, IntArray, RealArray
 
+LEVEL = 0.95
+"""Share of the resamples inside an interval."""
 NUM_BINS = 40
 NUM_TIMELINES = 6
 SHARE_EDGES = tuple(i / 10 for i in range(11))
@@ -206,7 +208,7 @@ def bootstrap_interval(
     for _ in range(num_resamples):
         drawn = np.bincount(rng.integers(num_groups, size=num_groups), minlength=num_groups)
         values.append(statistic(np.repeat(items, drawn[group_of[items]])))
-    low, high = np.quantile(values, [0.025, 0.975], axis=0)
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return low, high
 
 
