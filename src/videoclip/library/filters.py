@@ -12,7 +12,7 @@ No text of the user becomes SQL: names are looked up and values are bound.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,17 +35,36 @@ Value = str | float | int
 
 TOKEN = re.compile(
     r"""\s*(?:
-      (?P<text>'(?:[^']|'')*'|"(?:[^"]|"")*")
-    | (?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?!\w)
+      (?P<value>'(?:[^']|'')*'|"(?:[^"]|"")*"
+      | [+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?!\w))
     | (?P<word>[^\W\d][\w.-]*)
     | (?P<sign><=|>=|!=|<>|==|[=<>(),])
     )""",
     re.VERBOSE,
 )
-COMPARISONS = {"=", "==", "!=", "<>", "<", "<=", ">", ">="}
-MOST_NESTED = 50
-"""Parentheses and negations; many more would exhaust Python's stack."""
+SIGNS = {"=": "=", "==": "=", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
+"""Signs of comparison, and what they are in SQL."""
 KEYWORDS = {"and", "or", "not", "like", "in", "is", "null"}
+MOST_NESTED = 50
+"""Parentheses and negations; SQLite does not parse many more."""
+_VALUE = "a number or a text in quotes"
+GRAMMAR = {
+    "name": ("a name", {"not": "name", "(": "name", "name": "comparison"}),
+    "comparison": (
+        "a comparison such as =, <, like or in",
+        {"sign": "value", "like": "value", "not": "negated", "in": "list", "is": "is"},
+    ),
+    "negated": ("like or in", {"like": "value", "in": "list"}),
+    "value": (_VALUE, {"value": "end"}),
+    "list": ("'('", {"(": "item"}),
+    "item": (_VALUE, {"value": "comma"}),
+    "comma": ("')'", {",": "item", ")": "end"}),
+    "is": ("'null'", {"not": "null", "null": "end"}),
+    "null": ("'null'", {"null": "end"}),
+    "end": ("'and', 'or' or the end", {"and": "name", "or": "name", "": "end"}),
+    "nested end": ("')'", {"and": "name", "or": "name", ")": "end"}),
+}
+"""What is expected in each state, and the next state after each kind of token."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +81,7 @@ class Condition:
 
 
 class _Token(NamedTuple):
-    kind: str  # text, number, word, sign, end
+    kind: str  # name, value, sign, a keyword, a parenthesis or comma, or "" at the end
     text: str
     column: int  # from 1
 
@@ -77,115 +96,64 @@ def parse_filter(text: str, metadata_keys: Collection[str] = ()) -> Condition:
     Raises:
         ConfigError: If it is not a valid filter or contains an unknown name.
     """
-    parser = _Parser(text, metadata_keys)
-    condition, token = parser.condition(), parser.tokens[parser.next]
-    if token.kind != "end":
-        raise parser.error("expected 'and', 'or' or the end", token.column)
-    return condition
+    tokens = _tokens(text)
+    if sum(token.kind in ("(", "not") for token in tokens) > MOST_NESTED:
+        raise _error(text, "nested too deeply", 1)
+    sql: list[str] = []
+    values: list[Value] = []
+    state, depth = "name", 0
+    for token in tokens:
+        expected, following = GRAMMAR["nested end" if state == "end" and depth else state]
+        if token.kind not in following:
+            raise _error(text, f"expected {expected}", token.column)
+        if state in ("name", "end"):
+            depth += (token.kind == "(") - (token.kind == ")")
+        if token.kind == "name":
+            sql.append(_column(text, token, metadata_keys))
+            values += [token.text] if token.text in metadata_keys else []
+        elif token.kind == "value":
+            sql.append("?")
+            values.append(_value(token.text))
+        else:
+            sql.append(SIGNS.get(token.text, token.kind.upper()))
+        state = following[token.kind]
+    return Condition(f"({' '.join(sql)})", tuple(values))
 
 
-class _Parser:
-    """Recursive descent, one method per rule of the grammar."""
+def _tokens(text: str) -> list[_Token]:
+    tokens, at = [], 0
+    end = len(text.rstrip())
+    while at < end:
+        match = TOKEN.match(text, at)
+        if match is None:
+            raise _error(text, "cannot read this", at + 1)
+        group = match.lastgroup
+        assert group is not None
+        found, kind = match.group(group), group
+        if group == "word":
+            kind = found.casefold() if found.casefold() in KEYWORDS else "name"
+        elif group == "sign":
+            kind = "sign" if found in SIGNS else found
+        tokens.append(_Token(kind, found, match.start(group) + 1))
+        at = match.end()
+    return [*tokens, _Token("", "", end + 1)]
 
-    def __init__(self, text: str, metadata_keys: Collection[str]) -> None:
-        self.text = text
-        self.metadata_keys = metadata_keys
-        self.tokens = self._tokens(text)
-        self.next = 0
-        if sum(token.text.casefold() in ("(", "not") for token in self.tokens) > MOST_NESTED:
-            raise self.error("nested too deeply", 1)
 
-    def _tokens(self, text: str) -> list[_Token]:
-        tokens, at = [], 0
-        end = len(text.rstrip())
-        while at < end:
-            match = TOKEN.match(text, at)
-            if match is None:
-                raise self.error("cannot read this", at + 1)
-            assert match.lastgroup is not None
-            column = match.start(match.lastgroup) + 1
-            tokens.append(_Token(match.lastgroup, match.group(match.lastgroup), column))
-            at = match.end()
-        return [*tokens, _Token("end", "", end + 1)]
+def _column(text: str, token: _Token, metadata_keys: Collection[str]) -> str:
+    """Return the SQL of a name; the user's own names take precedence."""
+    if token.text in metadata_keys:
+        return "(SELECT value FROM metadata WHERE video = videos.id AND key = ?)"
+    if token.text in COLUMNS:
+        return COLUMNS[token.text]
+    known = sorted({*COLUMNS, *metadata_keys})
+    raise _error(text, unknown("name", token.text, known), token.column)
 
-    def error(self, what: str, column: int) -> ConfigError:
-        return ConfigError(f"filter {self.text!r}, character {column}: {what}")
 
-    def take(self, *words: str) -> bool:
-        token = self.tokens[self.next]
-        found = token.kind in ("word", "sign") and token.text.casefold() in words
-        self.next += found
-        return found
+def _value(text: str) -> Value:
+    if (quote := text[0]) in "'\"":
+        return text[1:-1].replace(quote * 2, quote)
+    return float(text) if re.search(r"[.eE]", text) else int(text)
 
-    def expect(self, word: str) -> None:
-        if not self.take(word):
-            raise self.error(f"expected '{word}'", self.tokens[self.next].column)
 
-    def condition(self) -> Condition:
-        return self.chain("or", lambda: self.chain("and", self.factor))
-
-    def chain(self, word: str, part: Callable[[], Condition]) -> Condition:
-        parts = [part()]
-        while self.take(word):
-            parts.append(part())
-        if len(parts) == 1:
-            return parts[0]
-        joined = f" {word.upper()} ".join(p.sql for p in parts)
-        return Condition(f"({joined})", tuple(v for p in parts for v in p.values))
-
-    def factor(self) -> Condition:
-        if self.take("not"):
-            inner = self.factor()
-            return Condition(f"(NOT {inner.sql})", inner.values)
-        if self.take("("):
-            inner = self.condition()
-            self.expect(")")
-            return inner
-        return self.comparison()
-
-    def comparison(self) -> Condition:
-        name, bound = self.name()
-        token = self.tokens[self.next]
-        if self.take("is"):
-            word = "IS NOT NULL" if self.take("not") else "IS NULL"
-            self.expect("null")
-            return Condition(f"({name} {word})", bound)
-        if self.take(*COMPARISONS):
-            sign = {"==": "=", "<>": "!="}.get(token.text, token.text)
-            return Condition(f"({name} {sign} ?)", (*bound, self.value()))
-        negated = "NOT " if self.take("not") else ""
-        if self.take("like"):
-            return Condition(f"({name} {negated}LIKE ?)", (*bound, self.value()))
-        if self.take("in"):
-            self.expect("(")
-            values = [self.value()]
-            while self.take(","):
-                values.append(self.value())
-            self.expect(")")
-            marks = ", ".join("?" * len(values))
-            return Condition(f"({name} {negated}IN ({marks}))", (*bound, *values))
-        raise self.error("expected a comparison such as =, <, like or in", token.column)
-
-    def name(self) -> tuple[str, tuple[Value, ...]]:
-        """Parse a name; return its SQL and the values bound in it."""
-        token = self.tokens[self.next]
-        if token.kind != "word" or token.text.casefold() in KEYWORDS:
-            raise self.error("expected a name", token.column)
-        self.next += 1
-        if token.text in self.metadata_keys:  # the user's own names take precedence
-            value = "(SELECT value FROM metadata WHERE video = videos.id AND key = ?)"
-            return value, (token.text,)
-        if token.text in COLUMNS:
-            return COLUMNS[token.text], ()
-        known = sorted({*COLUMNS, *self.metadata_keys})
-        raise self.error(unknown("name", token.text, known), token.column)
-
-    def value(self) -> Value:
-        token = self.tokens[self.next]
-        self.next += 1
-        if token.kind == "text":
-            quote = token.text[0]
-            return token.text[1:-1].replace(quote * 2, quote)
-        if token.kind == "number":
-            return float(token.text) if re.search(r"[.eE]", token.text) else int(token.text)
-        raise self.error("expected a number or a text in quotes", token.column)
+def _error(text: str, what: str, column: int) -> ConfigError:
+    return ConfigError(f"filter {text!r}, character {column}: {what}")
