@@ -198,7 +198,7 @@ def measure(
         "bytes a window": round(store.index.path.stat().st_size / num_rows),
         "recall@10": round(recall(store, found, queries, exact), 4),
         "recall@10, filtered": round(filtered_recall(library, queries), 4),
-        "lists probed": store.index.open()._index.nprobe,
+        "lists probed": store.index.open().nprobe,
         "milliseconds": {name: round(value, 2) for name, value in times.items()},
         "filtered / approximate": round(times["filtered"] / times["approximate"], 2),
         "exact / reading once": round(times["exact"] / times["reading once"], 2),

@@ -47,7 +47,7 @@ def recall(store, queries, num_rows=ROWS, allowed=None):
 def test_it_finds_nearly_what_an_exact_search_finds(store):
     others = np.random.default_rng(2).normal(size=(50, DIM)).astype(np.float32)
     assert recall(store, others) >= 0.9
-    assert MatrixStore(store.path, DIM).index.open().num_rows == ROWS
+    assert MatrixStore(store.path, DIM).index.open().ntotal == ROWS
 
 
 @pytest.mark.parametrize("share", [0.5, 0.1, 0.03, 0.001])
@@ -64,10 +64,10 @@ def test_rows_added_since_are_found_exactly_and_later_indexed(store, queries):
     assert store.search(queries[:5], 1, ROWS + 5)[1][:, 0].tolist() == list(range(ROWS, ROWS + 5))
     assert ROWS not in store.search(queries[:1], K, ROWS)[1]  # an older view of the library
     store.refresh_index(queries, ROWS + 5)
-    assert store.index.open().num_rows == ROWS  # too few to write the file anew
+    assert store.index.open().ntotal == ROWS  # too few to write the file anew
     store.append(np.random.default_rng(4).normal(size=(500, DIM)).astype(np.float32))
     store.refresh_index(queries, ROWS + 505)
-    assert store.index.open().num_rows == ROWS + 505
+    assert store.index.open().ntotal == ROWS + 505
     assert store.search(queries[:5], 1, ROWS + 505)[1][:, 0].tolist() == list(range(ROWS, ROWS + 5))
     assert store.search(queries[:1], 1, ROWS)[1][0, 0] < ROWS  # covered, but not yet there
     assert recall(store, queries, ROWS + 505) >= 0.9

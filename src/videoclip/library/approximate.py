@@ -50,10 +50,10 @@ class IndexFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._opened: tuple[tuple[int, int], ApproximateIndex] | None = None
+        self._opened: tuple[tuple[int, int], Any] | None = None
 
-    def open(self) -> ApproximateIndex | None:
-        """Return the index; None if there is none, or the extra `ann` is not installed.
+    def open(self) -> Any:
+        """Return the faiss index; None if there is none, or the extra `ann` is not installed.
 
         Raises:
             DataError: If the file cannot be read.
@@ -66,7 +66,15 @@ class IndexFile:
             return None
         version = status.st_ino, status.st_mtime_ns
         if self._opened is None or self._opened[0] != version:  # it has been replaced
-            self._opened = version, ApproximateIndex(self.path)
+            import faiss
+
+            try:
+                index = faiss.read_index(str(self.path), faiss.IO_FLAG_MMAP_IFC)
+            except RuntimeError as error:
+                raise DataError(
+                    "is not a faiss index; delete it, and the next update builds another", self.path
+                ) from error
+            self._opened = version, index
         return self._opened[1]
 
     def refresh(self, num_rows: int, build: Callable[[], None]) -> None:
@@ -77,50 +85,33 @@ class IndexFile:
         if num_rows < MIN_ROWS or not _is_installed():
             return
         index = self.open()
-        num_covered = index.num_rows if index else 0
+        num_covered = index.ntotal if index else 0
         if num_rows - num_covered > STALE_SHARE * num_covered:
             lock = FileLock(self.path.with_suffix(".lock"), blocking=False)
             with suppress(Timeout), lock:
                 build()
 
 
-class ApproximateIndex:
-    """An open index file.
+def find_candidates(
+    index: Any, queries: FloatArray, k: int, allowed: BoolArray | None = None
+) -> IntArray:
+    """Return rows (N, n) that probably include the k nearest to each query; -1 pads.
 
-    Raises:
-        DataError: If it cannot be read.
+    Args:
+        index: From `IndexFile.open`; it covers the first `ntotal` rows.
+        queries: (N, E).
+        k: Rows wanted for each query.
+        allowed: Whether a row may be returned, for at least the rows covered; None: every row.
     """
-
-    def __init__(self, path: Path) -> None:
-        import faiss
-
-        try:
-            self._index: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-        except RuntimeError as error:
-            raise DataError(
-                "is not a faiss index; delete it, and the next update builds another", path
-            ) from error
-        self.num_rows = int(self._index.ntotal)
-        """Rows it covers, from the first on."""
-
-    def candidates(self, queries: FloatArray, k: int, allowed: BoolArray | None) -> IntArray:
-        """Return rows (N, n) that probably include the k nearest to each query; -1 pads.
-
-        Args:
-            queries: (N, E).
-            k: Rows wanted for each query.
-            allowed: Whether a row may be returned, for at least the rows covered; None: every row.
-        """
-        wanted = max(k + SPARE_CANDIDATES, MIN_CANDIDATES)
-        if allowed is None:
-            rows: IntArray = self._index.search(queries, wanted)[1]
-            return rows
-        covered = allowed[: self.num_rows]
-        share = max(float(np.count_nonzero(covered)) / len(covered), 1 / self._index.nlist)
-        # To ask for more and drop the others afterwards is faster than to test each row of a list.
-        rows = self._index.search(queries, min(ceil(wanted / share), len(covered)))[1]
-        rows[~covered[rows]] = -1
-        return rows
+    wanted = max(k + SPARE_CANDIDATES, MIN_CANDIDATES)
+    if allowed is None:
+        return np.asarray(index.search(queries, wanted)[1])
+    covered = allowed[: index.ntotal]
+    share = max(float(np.count_nonzero(covered)) / len(covered), 1 / index.nlist)
+    # To ask for more and drop the others afterwards is faster than to test each row of a list.
+    rows = np.asarray(index.search(queries, min(ceil(wanted / share), len(covered)))[1])
+    rows[~covered[rows]] = -1
+    return rows
 
 
 def build_index(matrix: HalfArray, path: Path, queries: FloatArray, exact: FloatArray) -> None:
@@ -160,7 +151,7 @@ def _is_installed() -> bool:
 def _recall(index: Any, matrix: HalfArray, queries: FloatArray, exact: FloatArray) -> float:
     """Return the share found of the n nearest rows; rows as similar as the n-th count as well."""
     num_wanted = exact.shape[1]
-    candidates = index.search(queries, max(num_wanted + SPARE_CANDIDATES, MIN_CANDIDATES))[1]
+    candidates = find_candidates(index, queries, num_wanted)
     shares = []
     for query, rows, nearest in zip(queries, candidates, exact, strict=True):
         similarities = to_float32(matrix[rows[rows >= 0]]) @ query

@@ -16,7 +16,7 @@ import numpy as np
 
 from videoclip.errors import DataError
 from videoclip.files import atomic_file, sync
-from videoclip.library.approximate import RECALL_OF, IndexFile, build_index
+from videoclip.library.approximate import RECALL_OF, IndexFile, build_index, find_candidates
 from videoclip.library.exact import ExactIndex, HalfArray, compare, highest, to_float32
 from videoclip.types import BoolArray, FloatArray, IntArray
 
@@ -108,11 +108,11 @@ class MatrixStore:
         if is_small or (index is None and is_first and len(queries) <= FEW_QUERIES):
             every = np.arange(num_rows) if allowed is None else np.flatnonzero(allowed)
             candidates = [every] * len(queries)
-        elif index is not None and index.num_rows <= num_rows:
-            added = np.arange(index.num_rows, num_rows)
+        elif index is not None and index.ntotal <= num_rows:
+            added = np.arange(index.ntotal, num_rows)
             if allowed is not None:
                 added = added[allowed[added]]
-            found = index.candidates(queries, k, allowed)
+            found = find_candidates(index, queries, k, allowed)
             candidates = [np.concatenate((np.sort(some[some >= 0]), added)) for some in found]
         else:
             candidates = []
