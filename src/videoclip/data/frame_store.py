@@ -10,6 +10,7 @@ hundred times smaller. A `NarratedCorpus` takes either, since both have the same
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -55,10 +56,19 @@ class FrameStore:
     Attributes:
         folder: Folder of the store.
         frames: What its frames are.
+        spec: The same of the frames as features of `dim` bytes each.
     """
 
     def __init__(self, folder: Path, frames: FrameSpec) -> None:
         self.folder, self.frames = folder, frames
+        self._shape = frames.height, frames.width, 3
+        self.spec = FeatureSpec(
+            dim=math.prod(self._shape),
+            features_per_second=frames.frames_per_second,
+            backbone="frames",
+            normalized=False,
+            fingerprint=f"{frames.height}x{frames.width} {frames.resize}",
+        )
 
     @classmethod
     def open(cls, folder: Path | str) -> FrameStore:
@@ -91,18 +101,6 @@ class FrameStore:
                 f"{folder} holds other frames ({store.frames}, not {frames}); name a new folder"
             )
         return store
-
-    @property
-    def spec(self) -> FeatureSpec:
-        """The spec of the frames as features of `dim` bytes each."""
-        frames = self.frames
-        return FeatureSpec(
-            dim=self._bytes,
-            features_per_second=frames.frames_per_second,
-            backbone="frames",
-            normalized=False,
-            fingerprint=f"{frames.height}x{frames.width} {frames.resize}",
-        )
 
     @property
     def video_ids(self) -> list[str]:
@@ -149,7 +147,7 @@ class FrameStore:
         path = self._path(video_id)
         if not path.is_file():
             raise DataError(f"no frames of '{video_id}' in this store", self.folder)
-        number, rest = divmod(path.stat().st_size, self._bytes)
+        number, rest = divmod(path.stat().st_size, self.spec.dim)
         if rest or not number:
             raise DataError("the file is truncated; delete it and extract the frames again", path)
         return number
@@ -172,18 +170,10 @@ class FrameStore:
         numbers = np.fromfile(
             self._path(video_id),
             dtype=np.uint8,
-            count=max(0, stop - start) * self._bytes,
-            offset=start * self._bytes,
+            count=max(0, stop - start) * self.spec.dim,
+            offset=start * self.spec.dim,
         )
         return numbers.reshape(-1, *self._shape)
-
-    @property
-    def _shape(self) -> tuple[int, int, int]:
-        return self.frames.height, self.frames.width, 3
-
-    @property
-    def _bytes(self) -> int:
-        return self.frames.height * self.frames.width * 3
 
     def _path(self, video_id: str) -> Path:
         return self.folder / f"{quote(video_id, safe='')}{SUFFIX}"

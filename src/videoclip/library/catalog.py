@@ -370,23 +370,23 @@ class Catalog:
             limit: Maximum number of hits.
             condition: Videos to search; None: all.
         """
-        if not (quoted := [f'"{term}"' for term in search_terms(query)]):
+        terms = [f'"{term}"' for term in search_terms(query)]
+        if not terms:
             return []
-        complete = {row[0] for row in self._match(" AND ".join(quoted), limit, condition)}
-        hits = self._match(" OR ".join(quoted), limit, condition)
-        return [NarrationHit(*hit[1:], is_complete=hit[0] in complete) for hit in hits]
-
-    def _match(
-        self, terms: str, limit: int, condition: Condition | None
-    ) -> list[tuple[int, int, float, float]]:
-        """Return rows (cue, video, start, end) of a full-text search, best first."""
         inside = f"AND video IN (SELECT id FROM videos WHERE {condition.sql})" if condition else ""
-        values = condition.values if condition else ()
-        return self._db.execute(
-            "SELECT cues.id, video, start, end FROM cues_text JOIN cues ON cues.id = "
-            f"cues_text.rowid WHERE cues_text MATCH ? {inside} ORDER BY rank, cues.id LIMIT ?",
-            (terms, *values, limit),
-        ).fetchall()
+        rows = self._db.execute(
+            "SELECT video, start, end, "
+            "cues.id IN (SELECT rowid FROM cues_text WHERE cues_text MATCH ?) "
+            "FROM cues_text JOIN cues ON cues.id = cues_text.rowid "
+            f"WHERE cues_text MATCH ? {inside} ORDER BY rank, cues.id LIMIT ?",
+            (
+                " AND ".join(terms),
+                " OR ".join(terms),
+                *(condition.values if condition else ()),
+                limit,
+            ),
+        )
+        return [NarrationHit(video, start, end, bool(all_)) for video, start, end, all_ in rows]
 
 
 def search_terms(query: str) -> list[str]:
