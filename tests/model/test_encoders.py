@@ -128,7 +128,7 @@ def test_text_tower_equals_transformers_bert(packed):
 
 def test_packing_is_a_round_trip():
     mask = torch.tensor([[True, False, True], [False, True, False]])
-    packing = Packing.of(mask)
+    packing = Packing(mask)
     x = torch.randn(2, 3, 4)
     assert packing.pack(x).shape == (3, 4)
     torch.testing.assert_close(packing.unpack(packing.pack(x)), x * mask[..., None])

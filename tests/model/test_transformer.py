@@ -5,12 +5,19 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from videoclip.model.transformer import Packing, attend, attend_jagged, dropout, linear
+from videoclip.model.transformer import (
+    Packing,
+    attend,
+    attend_jagged,
+    attend_padded,
+    dropout,
+    linear,
+)
 
 LENGTHS = torch.tensor([3, 1, 7, 3, 9, 1])
 HEADS, WIDTH = 2, 16
 OFFSETS = F.pad(LENGTHS.cumsum(0), (1, 0))
-GROUPS = Packing.of(torch.arange(9) < LENGTHS[:, None]).equal_lengths
+PACKING = Packing(torch.arange(9) < LENGTHS[:, None])
 
 
 def one_by_one(qkv):
@@ -23,7 +30,11 @@ def one_by_one(qkv):
 
 
 def ours(qkv):
-    return attend(qkv, GROUPS, HEADS)
+    return attend(qkv, PACKING.equal_lengths, HEADS)
+
+
+def padded(qkv):
+    return attend_padded(qkv, PACKING, HEADS)
 
 
 def jagged(qkv):
@@ -49,7 +60,7 @@ def qkv():
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
-@pytest.mark.parametrize("function", [ours, jagged])
+@pytest.mark.parametrize("function", [ours, padded, jagged])
 def test_attention_is_that_of_each_sequence_alone(qkv, function):
     assert_equal(with_gradients(function, qkv), with_gradients(one_by_one, qkv))
 
@@ -67,7 +78,7 @@ def test_attention_differentiates_its_dropout():
 
     def seeded(x):
         torch.manual_seed(1)
-        return attend(x, GROUPS, HEADS, 0.3)
+        return attend(x, PACKING.equal_lengths, HEADS, 0.3)
 
     assert torch.autograd.gradcheck(seeded, qkv)
     assert not torch.equal(seeded(qkv), ours(qkv))

@@ -1,9 +1,13 @@
 """Random small models and batches for tests of the model floor."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from videoclip.config import ModelConfig
+from videoclip.model.transformer import BertLayer, Packing
 from videoclip.model.videoclip import VideoCLIP
 
 TINY = ModelConfig(
@@ -30,8 +34,26 @@ def make_model(config: ModelConfig = TINY, seed: int = 0, *, packed: bool = True
         model = VideoCLIP(config)
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape))
-    model.video_encoder.packed = model.text_encoder.packed = packed
+    if not packed:
+        for layer in layers_of(model):
+            layer.forward = partial(forward_padded, layer)
     return model.eval()
+
+
+def layers_of(model: VideoCLIP) -> list[BertLayer]:
+    return [module for module in model.modules() if isinstance(module, BertLayer)]
+
+
+def forward_padded(layer: BertLayer, hidden: Tensor, packing: Packing) -> Tensor:
+    """The naive twin of a layer: all B * L positions, computed by torch's own functions."""
+    hidden = packing.unpack(hidden)  # (B, L, H)
+    heads = layer.qkv(hidden).view(*packing.mask.shape, 3, layer.num_heads, -1)
+    query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (B, A, L, H / A)
+    mask = packing.mask[:, None, None, :]
+    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    attended = layer.attention_out(attended.transpose(1, 2).flatten(2))
+    hidden = layer.attention_norm(hidden + attended)
+    return packing.pack(layer.feed_norm(hidden + layer.feed_out(F.gelu(layer.feed_in(hidden)))))
 
 
 def make_video(lengths: list[int], num_slots: int, dim: int = 12) -> tuple[Tensor, Tensor]:

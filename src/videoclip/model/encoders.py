@@ -68,7 +68,6 @@ class VideoEncoder(nn.Module):
         self.bert = bert
         self.special_ids = (cls_id, sep_id)
         self.sep_position = config.max_video_tokens + 1
-        self.packed = True
 
     def forward(self, video: Tensor, video_mask: Tensor, *, attend_cls: bool = True) -> Encoded:
         """Encode a batch of video clips.
@@ -87,7 +86,7 @@ class VideoEncoder(nn.Module):
         # [SEP] has the position it has in a full clip, however short the clip is.
         positions[:, -1] = self.sep_position
 
-        packing = Packing.of(mask, packed=self.packed)
+        packing = Packing(mask)
         ids = torch.full_like(positions, self.special_ids[0])
         ids[:, -1] = self.special_ids[1]
         tokens = self.bert.word_embeddings(packing.pack(ids))  # (N, H)
@@ -118,7 +117,6 @@ class TextEncoder(nn.Module):
         self.special_ids = (config.cls_id, config.sep_id, config.pad_id)
         self.first_position = first_position
         self.word_type = word_type
-        self.packed = True
 
     def forward(self, text: Tensor, text_mask: Tensor) -> Encoded:
         """Encode a batch of texts.
@@ -141,7 +139,7 @@ class TextEncoder(nn.Module):
         behind_cls = columns > 0
         positions = (columns + self.first_position - 1) * behind_cls
 
-        packing = Packing.of(mask, packed=self.packed)
+        packing = Packing(mask)
         tokens = self.bert.word_embeddings(packing.pack(ids))  # (N, H)
         types = packing.pack(behind_cls.long() * self.word_type)
         hidden = self.bert(tokens, packing.pack(positions), types, packing)

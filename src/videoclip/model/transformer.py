@@ -7,7 +7,6 @@
   keeps its weights but no padded copies, dropout keeps one byte per number, and GELU and the
   low-precision weights are computed twice instead of kept. On a GPU and under torch.compile they
   are torch's. Gradients of gradients are not supported.
-- The padded mode computes all B * L positions with torch's own functions; tests compare the two.
 
 Letters: B sequences, L positions, N real positions of the batch, H width, A heads, n positions of
 one sequence, g sequences of that length.
@@ -38,28 +37,23 @@ class Packing:
 
     Attributes:
         mask: (B, L), True where real. Every sequence has at least one real position.
-        indices: (N,) flat positions that are computed, or None if all B * L are (padded mode).
     """
 
     mask: Tensor
-    indices: Tensor | None
 
-    @classmethod
-    def of(cls, mask: Tensor, *, packed: bool = True) -> Packing:
-        """Pack the True positions of `mask` (B, L), or keep all of them (`packed=False`)."""
-        return cls(mask, mask.flatten().nonzero().squeeze(1) if packed else None)
+    @cached_property
+    def indices(self) -> Tensor:
+        """(N,) flat positions that are real."""
+        return self.mask.flatten().nonzero().squeeze(1)
 
     def pack(self, x: Tensor) -> Tensor:
         """(B, L, ...) -> (N, ...)."""
-        flat = x.flatten(0, 1)
-        return flat if self.indices is None else flat.index_select(0, self.indices)
+        return x.flatten(0, 1).index_select(0, self.indices)
 
     def unpack(self, x: Tensor) -> Tensor:
-        """(N, C) -> (B, L, C), zero where nothing was computed."""
-        num_sequences, length = self.mask.shape
-        if self.indices is not None:
-            x = x.new_zeros(num_sequences * length, x.shape[1]).index_copy(0, self.indices, x)
-        return x.view(num_sequences, length, -1)
+        """(N, C) -> (B, L, C), zero where masked."""
+        padded = x.new_zeros(self.mask.numel(), x.shape[1]).index_copy(0, self.indices, x)
+        return padded.view(*self.mask.shape, -1)
 
     @cached_property
     def lengths(self) -> Tensor:
@@ -99,8 +93,6 @@ class BertLayer(nn.Module):
     def forward(self, hidden: Tensor, packing: Packing) -> Tensor:
         """(N, H) -> (N, H)."""
         rate = self.dropout if self.training else 0.0
-        if packing.indices is None:
-            return self._forward_padded(hidden, packing, rate)
         attended = self._attend(linear(hidden, self.qkv), packing, rate)
         attended = linear(attended, self.attention_out)
         hidden = self.attention_norm(hidden + dropout(attended, rate))
@@ -108,35 +100,13 @@ class BertLayer(nn.Module):
         normed: Tensor = self.feed_norm(hidden + dropout(fed, rate))
         return normed
 
-    def _forward_padded(self, hidden: Tensor, packing: Packing, rate: float) -> Tensor:
-        """The same computation by torch's own functions."""
-        attended = self.attention_out(self._attend_padded(self.qkv(hidden), packing, rate))
-        hidden = self.attention_norm(hidden + F.dropout(attended, rate))
-        fed = self.feed_out(F.gelu(self.feed_in(hidden)))
-        normed: Tensor = self.feed_norm(hidden + F.dropout(fed, rate))
-        return normed
-
     def _attend(self, qkv: Tensor, packing: Packing, rate: float) -> Tensor:
         """(N, 3H) -> (N, H): scaled dot-product attention within each sequence."""
         if use_cpu_kernels(qkv.device):
             return attend(qkv, packing.equal_lengths, self.num_heads, rate)
         if torch.compiler.is_compiling():
-            return self._attend_padded(qkv, packing, rate)
+            return attend_padded(qkv, packing, self.num_heads, rate)
         return attend_jagged(qkv, packing.offsets, packing.mask.shape[1], self.num_heads, rate)
-
-    def _attend_padded(self, qkv: Tensor, packing: Packing, rate: float) -> Tensor:
-        """(N, 3H) -> (N, H), all positions of (B, L) computed."""
-        num_sequences, length = packing.mask.shape
-        heads = packing.unpack(qkv).view(num_sequences, length, 3, self.num_heads, -1)
-        query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (B, A, L, H/A)
-        attended = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=packing.mask[:, None, None, :],
-            dropout_p=rate,
-        )
-        return packing.pack(attended.transpose(1, 2).flatten(2))
 
 
 class BertEncoder(nn.Module):
@@ -171,8 +141,7 @@ class BertEncoder(nn.Module):
         """
         embedded = tokens + self.position_embeddings(positions) + self.type_embeddings(types)
         rate = self.dropout if self.training else 0.0
-        drop = F.dropout if packing.indices is None else dropout
-        hidden = drop(self.embedding_norm(embedded), rate)
+        hidden = dropout(self.embedding_norm(embedded), rate)
         for layer in self.layers:
             hidden = layer(hidden, packing)
         return hidden
@@ -341,6 +310,19 @@ def _put(x: Tensor, rows: Tensor, parts: Tensor) -> None:
     (num_sequences, length), (num_parts, _, _, width) = rows.shape, parts.shape
     heads = parts.view(num_parts, num_sequences, -1, length, width).permute(1, 3, 0, 2, 4)
     x.index_copy_(0, rows.flatten(), heads.reshape(rows.numel(), -1))
+
+
+def attend_padded(
+    qkv: Tensor, packing: Packing, num_heads: int, dropout_rate: float = 0.0
+) -> Tensor:
+    """The same as `attend` with padding and a mask, which torch.compile can fuse."""
+    heads = packing.unpack(qkv).unflatten(2, (3, num_heads, -1))
+    query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (B, A, L, H / A)
+    mask = packing.mask[:, None, None, :]
+    attended = F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, dropout_p=dropout_rate
+    )
+    return packing.pack(attended.transpose(1, 2).flatten(2))
 
 
 def attend_jagged(
