@@ -316,7 +316,7 @@ def attend_padded(
     qkv: Tensor, packing: Packing, num_heads: int, dropout_rate: float = 0.0
 ) -> Tensor:
     """The same as `attend` with padding and a mask, which torch.compile can fuse."""
-    heads = packing.unpack(qkv).unflatten(2, (3, num_heads, -1))
+    heads = packing.unpack(qkv).view(*packing.mask.shape, 3, num_heads, -1)
     query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (B, A, L, H / A)
     mask = packing.mask[:, None, None, :]
     attended = F.scaled_dot_product_attention(
