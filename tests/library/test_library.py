@@ -170,7 +170,7 @@ def test_options_are_checked():
 
 
 def test_fused_ranks_equal_the_formula():
-    fused = fuse_ranks([(1.0, ["a", "b", "c"]), (0.5, ["c", "d", "c"])], damping=60)
+    fused = fuse_ranks([(1.0, ["a", "b", "c"]), (0.5, ["c", "d", "c"])])
     expected = {"a": 1 / 61, "b": 1 / 62, "c": 1 / 63 + 0.5 / 61, "d": 0.5 / 62}
     assert fused == pytest.approx(expected) and list(fused) == ["c", "a", "b", "d"]
     assert list(fuse_ranks([(1.0, ["x"]), (1.0, ["y"])])) == ["x", "y"]

@@ -356,7 +356,6 @@ class FeatureStore:
     def _checked(self, video_id: str, features: npt.ArrayLike) -> npt.NDArray[np.float16]:
         """Return features as float16; raise a DataError if they do not fit the store."""
         given = np.asarray(features)
-        problem = None
         if not video_id:
             problem = "an empty video id"
         elif given.ndim != 2 or given.shape[1] != self.spec.dim or not len(given):
@@ -364,11 +363,10 @@ class FeatureStore:
         else:
             with np.errstate(over="ignore"):
                 rows = np.ascontiguousarray(given, dtype=np.float16)
-            if not np.isfinite(rows).all():
-                problem = "features that are not finite, or too large for float16"
-        if problem:
-            raise DataError(f"cannot add '{video_id}': {problem}", self.folder)
-        return rows
+            if np.isfinite(rows).all():
+                return rows
+            problem = "features that are not finite, or too large for float16"
+        raise DataError(f"cannot add '{video_id}': {problem}", self.folder)
 
 
 def _read_spec(path: Path) -> FeatureSpec:

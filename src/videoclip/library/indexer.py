@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -127,13 +127,9 @@ class Indexer:
         self.report.failed.update({str(path): reason for path, reason in failed.items()})
         with self.catalog.reading():
             known = {video.path: video for video in self.catalog.videos()}
-        same, different = [], []
-        for file in files:
-            video = known.get(str(file.path))
-            if video is not None and _is_same(video, file):
-                same.append(video)
-            else:
-                different.append(file)
+        different = [file for file in files if not _is_same(known.get(str(file.path)), file)]
+        changed = {str(file.path) for file in different}
+        same = [known[path] for path in map(str, self._files) if path not in changed]
         self._add_new_and_changed(different)
         self._refresh_narration(same)
         self._drop_missing(paths, prune)
@@ -209,7 +205,9 @@ class Indexer:
             if not locks.acquire(path, wait):
                 busy.append(path)
                 return False
-            if not self._was_indexed(path):  # by another process, in the meantime
+            with self.catalog.reading():
+                video = self.catalog.find(str(path))
+            if not _is_same(video, self._files[path]):  # else another process has indexed it
                 features = self._stored_features(path)
                 if features is None:
                     return True
@@ -250,11 +248,6 @@ class Indexer:
             if isinstance(error, DataError) and isinstance(error.__cause__, OSError):
                 raise
             self._fail(path, error)
-
-    def _was_indexed(self, path: Path) -> bool:
-        with self.catalog.reading():
-            video = self.catalog.find(str(path))
-        return video is not None and _is_same(video, self._files[path])
 
     def _stored_features(self, path: Path) -> RealArray | None:
         """Read features (T, D) that were given or that the library has kept; None: neither."""
@@ -357,7 +350,7 @@ class Indexer:
                     self.catalog.set_metadata(video.id, values)
 
 
-class VideoLocks:
+class VideoLocks(ExitStack):
     """Locks on videos, by which processes that update one library share the work.
 
     Paths are hashed to a fixed number of lock files. The system releases the locks of a process
@@ -368,6 +361,7 @@ class VideoLocks:
     """
 
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         folder.mkdir(exist_ok=True)
         self._folder = folder
         self._locks: dict[int, FileLock] = {}
@@ -375,7 +369,10 @@ class VideoLocks:
     def _lock_of(self, path: Path) -> FileLock:
         digest = hashlib.blake2b(str(path).encode(), digest_size=8).digest()
         number = int.from_bytes(digest) % NUM_LOCKS
-        return self._locks.setdefault(number, FileLock(self._folder / f"{number:03d}.lock"))
+        if number not in self._locks:
+            self._locks[number] = FileLock(self._folder / f"{number:03d}.lock")
+            self.callback(self._locks[number].release, force=True)
+        return self._locks[number]
 
     def acquire(self, path: Path, wait: bool = False) -> bool:
         """Lock a video and return whether that succeeded; `wait` for other processes."""
@@ -388,13 +385,6 @@ class VideoLocks:
     def release(self, path: Path) -> None:
         """Unlock a video."""
         self._lock_of(path).release()
-
-    def __enter__(self) -> VideoLocks:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for lock in self._locks.values():
-            lock.release(force=True)
 
 
 def content_hash(path: Path | str, whole: bool = False) -> str:
@@ -411,20 +401,18 @@ def content_hash(path: Path | str, whole: bool = False) -> str:
         with Path(path).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             digest.update(f"{size} {'whole' if whole else 'ends'} ".encode())
-            if whole or size <= 2 * SAMPLED_BYTES:
-                while block := file.read(SAMPLED_BYTES):
-                    digest.update(block)
-            else:
+            if not whole and size > 2 * SAMPLED_BYTES:
                 digest.update(file.read(SAMPLED_BYTES))
                 file.seek(-SAMPLED_BYTES, os.SEEK_END)
-                digest.update(file.read(SAMPLED_BYTES))
+            hashlib.file_digest(file, lambda: digest)  # the rest of it
     except OSError as error:
         raise DecodeError(os_reason(Path(path), error), path) from error
     return digest.hexdigest()
 
 
-def _is_same(video: IndexedVideo, file: VideoFile) -> bool:
-    return (video.size, video.mtime_ns) == (file.size, file.mtime_ns)
+def _is_same(video: IndexedVideo | None, file: VideoFile) -> bool:
+    """Whether a file is known and has not changed."""
+    return video is not None and (video.size, video.mtime_ns) == (file.size, file.mtime_ns)
 
 
 def _mtime_ns(path: Path) -> int | None:

@@ -209,14 +209,11 @@ def find_moments(
     return moments
 
 
-def fuse_ranks(
-    rankings: Sequence[tuple[float, Sequence[ItemT]]], damping: int = RANK_DAMPING
-) -> dict[ItemT, float]:
-    """Combine rankings by reciprocal rank fusion: sum `weight / (damping + rank)`, ranks from 1.
+def fuse_ranks(rankings: Sequence[tuple[float, Sequence[ItemT]]]) -> dict[ItemT, float]:
+    """Combine rankings by reciprocal rank fusion: sum `weight / (RANK_DAMPING + rank)`.
 
     Args:
         rankings: Weight and items, best first, of each ranking; repeats of an item are ignored.
-        damping: The larger, the less the first ranks matter.
 
     Returns:
         Items with their sums, best first; equal sums keep the order of first appearance.
@@ -224,7 +221,7 @@ def fuse_ranks(
     sums: dict[ItemT, float] = {}
     for weight, items in rankings:
         for rank, item in enumerate(dict.fromkeys(items), start=1):
-            sums[item] = sums.get(item, 0.0) + weight / (damping + rank)
+            sums[item] = sums.get(item, 0.0) + weight / (RANK_DAMPING + rank)
     return dict(sorted(sums.items(), key=lambda pair: -pair[1]))
 
 
