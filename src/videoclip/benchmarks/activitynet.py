@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from videoclip.benchmarks.examples import Benchmark, RetrievalExample
-from videoclip.benchmarks.files import Record, entries, find_file, read_json
+from videoclip.benchmarks.files import entries, find_file, read_json
 
 
 def read_activitynet_paragraphs(path: Path) -> list[RetrievalExample]:
@@ -19,7 +19,7 @@ def read_activitynet_paragraphs(path: Path) -> list[RetrievalExample]:
     """
     found = find_file(path, "val_1.json")
     examples = []
-    for video in entries(Record(read_json(found), found).values, found, "video"):
+    for video in entries(read_json(found), found, "video"):
         sentences, times = video.texts("sentences"), video.items("timestamps")
         if len(sentences) != len(times):
             raise video.error(f"{len(sentences)} sentences but {len(times)} timestamps")

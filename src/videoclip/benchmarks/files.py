@@ -258,9 +258,10 @@ def read_rows(
         raise DataError(f"not a table ({error}): fix the row", path, reader.line_num) from error
 
 
-def entries(table: dict[str, Any], path: Path, what: str) -> list[Record]:
+def entries(table: Any, path: Path, what: str) -> list[Record]:
     """Return the entries of a table of tables, each with its key; messages name `what`."""
-    return [Record(v, path, f"{what} '{key}'", key=key) for key, v in table.items()]
+    values = Record(table, path).values
+    return [Record(value, path, f"{what} '{key}'", key=key) for key, value in values.items()]
 
 
 def unique(records: Iterable[Record], what: str, key: Callable[[Record], K]) -> dict[K, Record]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +15,8 @@ LEVEL = 0.95
 """Share of the resamples inside an interval."""
 NUM_BINS = 40
 NUM_TIMELINES = 6
+RANKS = ("MedR", "MeanR")
+"""Ends of the names of measures that are ranks, not shares."""
 SHARE_EDGES = tuple(i / 10 for i in range(11))
 """Bins of shares in [0, 1]."""
 Setting = str | int | float | bool
@@ -213,10 +215,7 @@ def bootstrap_interval(
 
 
 def measure(
-    statistics: Statistics,
-    videos: Sequence[str],
-    config: EvaluateConfig,
-    ranks: Collection[str] = (),
+    statistics: Statistics, videos: Sequence[str], config: EvaluateConfig
 ) -> tuple[Measure, ...]:
     """Return numbers and their 95 % bootstrap intervals.
 
@@ -227,7 +226,6 @@ def measure(
         statistics: The numbers of some items.
         videos: (N,) video of each item; whole videos are resampled.
         config: Seed and number of resamples.
-        ranks: Names of the numbers that are ranks, not shares.
     """
     rng = np.random.default_rng(config.seed)
     numbers = statistics(np.arange(len(videos)))
@@ -238,7 +236,7 @@ def measure(
     measures = []
     rows = zip(numbers.items(), lows.tolist(), highs.tolist(), strict=True)
     for (name, value), low, high in rows:
-        is_share = name not in ranks
+        is_share = not name.endswith(RANKS)
         if is_share and low == high == 0:
             high = reach
         if is_share and low == high == 1:

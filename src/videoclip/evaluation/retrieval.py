@@ -27,10 +27,6 @@ from videoclip.types import FloatArray, IntArray
 from videoclip.zeroshot.rerank import rerank_clips
 
 CUTOFFS = (1, 5, 10)
-RANKS = tuple(
-    f"{way} {name}" for way in ("text-to-video", "video-to-text") for name in ("MedR", "MeanR")
-)
-"""Names of the measures that are no shares."""
 RANK_EDGES = (1, 2, 3, 6, 11, 21, 51, 101, 501, 1001, 10001, 100001)
 PLOTTED_QUERIES = 1000
 
@@ -143,10 +139,7 @@ def _both_ways(
     ranks, of_texts = rank("text-to-video", similarity, clip_of, clips)
     _, of_clips = rank("video-to-text", similarity.T, clips, clip_of)
     owners = [videos[i] for i in first_text]
-    return (
-        *measure(of_texts, videos, config, RANKS),
-        *measure(of_clips, owners, config, RANKS),
-    ), ranks
+    return measure(of_texts, videos, config) + measure(of_clips, owners, config), ranks
 
 
 def _released(
@@ -163,7 +156,7 @@ def _released(
             "text-to-video MedR": float(np.median(entries) + 1),
         }
 
-    return measure(statistics, videos, config, RANKS), ranks
+    return measure(statistics, videos, config), ranks
 
 
 def _chance(name: str, num_right: IntArray, num_candidates: int) -> dict[str, float]:

@@ -39,9 +39,9 @@ def evaluate_multiple_choice(examples: Sequence[MultipleChoiceExample], trial: T
     predicted = similarity.argmax(axis=1)
     videos = [example.video_id for example in present]
     kinds = sorted({example.kind for example in present} - {""})
-    of_kind = {kind: [i for i, e in enumerate(present) if e.kind == kind] for kind in kinds}
-    measures = list(measure(means({"accuracy": credit}), videos, config))
-    for kind, chosen in of_kind.items():
+    measures = measure(means({"accuracy": credit}), videos, config)
+    for kind in kinds:
+        chosen = [i for i, example in enumerate(present) if example.kind == kind]
         statistics = means({f"accuracy {kind}": credit[chosen]})
         measures += measure(statistics, [videos[i] for i in chosen], config)
     bars = Bars("Accuracy by kind of question", tuple(kinds), tuple(m.value for m in measures[1:]))
@@ -58,7 +58,7 @@ def evaluate_multiple_choice(examples: Sequence[MultipleChoiceExample], trial: T
             "re-ranked": "all choices" if config.rerank_top else "off",
             "questions": len(present),
         },
-        measures=tuple(measures),
+        measures=measures,
         baselines=_baselines(present),
         num_examples=len(present),
         num_videos=len(set(videos)),
