@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -19,7 +18,7 @@ from videoclip.benchmarks.examples import Segment
 from videoclip.config import EvaluateConfig
 from videoclip.evaluation.baselines import even_steps
 from videoclip.evaluation.clips import find_clip
-from videoclip.evaluation.encoders import DualEncoder
+from videoclip.evaluation.encoders import DualEncoder, embed_arrays
 from videoclip.evaluation.metrics.frames import (
     label_targets,
     recall_counts,
@@ -31,7 +30,7 @@ from videoclip.features.backbones.motion import APPEARANCE_DIM
 from videoclip.synthetic.annotate import descriptions
 from videoclip.synthetic.narrate import label
 from videoclip.synthetic.world import SyntheticStep, SyntheticVideo
-from videoclip.types import BoolArray, FloatArray, IntArray, RealArray
+from videoclip.types import BoolArray, IntArray, RealArray
 from videoclip.zeroshot.labels import BACKGROUND, label_frames
 from videoclip.zeroshot.rerank import rerank_clips
 from videoclip.zeroshot.steps import assign_steps
@@ -95,7 +94,7 @@ def _measure_clips(encoder: DualEncoder, testbed: TestBed, rerank_top: int) -> C
                 texts.append(text)
                 windows.append(window)
     clips = store.read_windows(windows)
-    embedded = _embed_clips(encoder, clips)
+    embedded = embed_arrays(encoder, clips)
 
     similarity = encoder.embed_text(texts) @ embedded.T  # (N, N)
     if rerank_top:
@@ -105,7 +104,7 @@ def _measure_clips(encoder: DualEncoder, testbed: TestBed, rerank_top: int) -> C
 
     right = encoder.embed_text([label(step) for step in steps])
     wrong = encoder.embed_text([label(world.opposite(step)) for step in steps])
-    orderless = _embed_clips(encoder, [_hide_order(clip) for clip in clips])
+    orderless = embed_arrays(encoder, [_hide_order(clip) for clip in clips])
     in_order, order_hidden = (
         0.5 + 0.5 * np.sign(((right - wrong) * vectors).sum(axis=1))
         for vectors in (embedded, orderless)
@@ -130,12 +129,6 @@ def _measure_clips(encoder: DualEncoder, testbed: TestBed, rerank_top: int) -> C
         name: np.stack((by_video(correct * asked), by_video(asked)), axis=1)
         for name, (correct, asked) in answers.items()
     }
-
-
-def _embed_clips(encoder: DualEncoder, clips: Sequence[NDArray[np.float16]]) -> FloatArray:
-    """Embed clips, each by itself: (N, E)."""
-    borders = np.cumsum([0, *map(len, clips)]).tolist()
-    return encoder.embed_windows(np.concatenate(clips), list(pairwise(borders)))
 
 
 def _hide_order(clip: NDArray[np.float16]) -> NDArray[np.float16]:

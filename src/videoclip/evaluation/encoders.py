@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -75,6 +76,12 @@ class DualEncoder(Protocol):
             ConfigError: If the model has none.
         """
         raise ConfigError(f"'{self.name}' has no re-ranker: set rerank_top to 0")
+
+
+def embed_arrays(encoder: DualEncoder, clips: Sequence[RealArray]) -> FloatArray:
+    """Embed the features (T, D) of M clips, each by itself: (M, E)."""
+    borders = np.cumsum([0, *map(len, clips)]).tolist()
+    return encoder.embed_windows(np.concatenate(clips), list(pairwise(borders)))
 
 
 class EmbedderEncoder:

@@ -11,7 +11,7 @@ import numpy as np
 from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.evaluation.clips import Clip
-from videoclip.evaluation.encoders import DualEncoder
+from videoclip.evaluation.encoders import DualEncoder, embed_arrays
 from videoclip.types import FloatArray, OnProgress
 
 CLIPS_AT_ONCE = 256
@@ -49,11 +49,7 @@ class Trial:
         parts = []
         for begin in range(0, len(clips), CLIPS_AT_ONCE):
             some = clips[begin : begin + CLIPS_AT_ONCE]
-            # Each window is embedded by itself, so that clips of different videos can be joined.
-            rows = self.store.read_windows(some)
-            ends = np.cumsum([len(r) for r in rows]).tolist()
-            windows = list(zip([0, *ends], ends))
-            parts.append(self.encoder.embed_windows(np.concatenate(rows), windows))
+            parts.append(embed_arrays(self.encoder, self.store.read_windows(some)))
             if self.on_progress:
                 self.on_progress(begin + len(some), len(clips))
         return np.concatenate(parts)
