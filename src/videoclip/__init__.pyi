@@ -50,8 +50,8 @@ from videoclip.library.catalog import IndexedVideo as IndexedVideo
 from videoclip.library.indexer import UpdateReport as UpdateReport
 from videoclip.library.library import VideoLibrary as VideoLibrary
 from videoclip.library.search import SearchOptions as SearchOptions
-from videoclip.model.card import ModelCard as ModelCard
 from videoclip.model.encoders import Encoded as Encoded
+from videoclip.model.hub import ModelCard as ModelCard
 from videoclip.model.losses.infonce import contrastive_loss as contrastive_loss
 from videoclip.model.videoclip import VideoCLIP as VideoCLIP
 from videoclip.training.finetune import finetune as finetune

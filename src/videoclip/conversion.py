@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from videoclip.config import ReleasedSettings
 from videoclip.errors import CheckpointError, ConfigError
+from videoclip.files import atomic_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,7 +118,7 @@ def convert(
         DataError: If the features are not usable.
     """
     from videoclip.model.convert import kind_of
-    from videoclip.weights.files import new_folder, read_weights
+    from videoclip.weights.files import read_weights
 
     source, folder, options = Path(source), Path(folder), options or ConvertOptions()
     if kind == "features" or (kind == "auto" and _has_arrays(source)):
@@ -130,7 +131,9 @@ def convert(
             f"{file} has weights of no known kind (its first tensor is "
             f"'{next(iter(weights), '')}'); name their kind with --as"
         )
-    with new_folder(folder) as partial:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} already exists: name a new folder, or remove it")
+    with atomic_folder(folder) as partial:
         if found == "s3d":
             facts = _convert_s3d(file, weights, partial, options)
         elif found == "bert":
@@ -201,12 +204,11 @@ def _convert_bert(
 ) -> Facts:
     from videoclip.data.tokenizer import Tokenizer
     from videoclip.model.convert import from_bert
-    from videoclip.recipes import RECIPES
+    from videoclip.recipes import RECIPES, named_recipe
 
-    if options.recipe not in RECIPES:
-        raise ConfigError(f"unknown recipe '{options.recipe}'; known: {', '.join(RECIPES)}")
+    recipe = named_recipe(options.recipe, RECIPES)
     tokenizer = Tokenizer.from_vocab(vocabulary or file.with_name("vocab.txt"))
-    config = replace(RECIPES[options.recipe]().model, **_special_ids(tokenizer))
+    config = replace(recipe.model, **_special_ids(tokenizer))
     model = from_bert(weights, _bert_settings(file.parent), config, file.parent)
     return _save(model, tokenizer, folder, file)
 

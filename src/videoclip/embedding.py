@@ -33,7 +33,7 @@ from videoclip.errors import (
 from videoclip.features.backbones import Backbone, keyframe_fingerprint, load_backbone
 from videoclip.features.extract import features_of
 from videoclip.model import hub
-from videoclip.model.card import ModelCard
+from videoclip.model.hub import ModelCard
 from videoclip.model.videoclip import VideoCLIP, pad_features
 from videoclip.types import FloatArray, IntArray, OnProgress, RealArray
 

@@ -271,8 +271,13 @@ def test_options_that_make_no_sense_are_refused(checkpoint, vocab, tmp_path, cap
         assert message in capsys.readouterr().err
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mine.txt").write_text("keep")
-    assert run(checkpoint, tmp_path / "model", "--vocabulary", vocab, *SIZES) == 1
-    assert "already exists" in capsys.readouterr().err
+    (tmp_path / "file").write_text("keep")
+    (tmp_path / "empty").mkdir()
+    for name in ("model", "file"):
+        assert run(checkpoint, tmp_path / name, "--vocabulary", vocab, *SIZES) == 1
+        assert "already exists" in capsys.readouterr().err
+    assert (tmp_path / "model" / "mine.txt").read_text() == "keep"
+    assert run(checkpoint, tmp_path / "empty", "--vocabulary", vocab, *SIZES) == 0
 
 
 @pytest.mark.slow

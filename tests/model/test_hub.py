@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from tests.model.tiny_models import TINY, make_model
 from videoclip.errors import CheckpointError, ConfigError
 from videoclip.model import hub
-from videoclip.model.card import ModelCard
+from videoclip.model.hub import ModelCard
 from videoclip.model.videoclip import VideoCLIP
 
 FILES = ["README.md", "checksums.json", "config.json", "model.safetensors"]

@@ -1,11 +1,11 @@
-"""Weights are compared by name and shape, and folders appear whole or not at all."""
+"""Weights are read from both kinds of file, and compared by name and shape."""
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from videoclip.errors import CheckpointError, ConfigError
-from videoclip.weights.files import check_shapes, new_folder, read_weights, shapes_of
+from videoclip.errors import CheckpointError
+from videoclip.weights.files import check_shapes, fill, read_weights
 
 
 def test_both_kinds_of_file_give_the_same_float32_weights(tmp_path):
@@ -31,7 +31,8 @@ def test_damaged_and_non_finite_weights_are_refused(tmp_path):
 
 
 def test_every_kind_of_difference_is_named():
-    found = {"a": (1,), "b": (2, 3), **{f"extra{i}": () for i in range(5)}}
+    shapes = {"a": (1,), "b": (2, 3), **{f"extra{i}": () for i in range(5)}}
+    found = {name: torch.ones(shape) for name, shape in shapes.items()}
     wanted = {"a": (1,), "b": (3, 2), "c": ()}
     with pytest.raises(CheckpointError) as caught:
         check_shapes(found, wanted, "file.pt")
@@ -39,31 +40,13 @@ def test_every_kind_of_difference_is_named():
         "file.pt has other weights than expected: missing: 'c'; unexpected: 'extra0', 'extra1', "
         "'extra2' and 2 more; mis-shaped: 'b' is (2, 3), not (3, 2)"
     )
-    check_shapes(shapes_of({"a": torch.ones(1, 2)}), {"a": (1, 2)}, "file.pt")
+    check_shapes({"a": torch.ones(1, 2)}, {"a": (1, 2)}, "file.pt")
 
 
-def test_a_new_folder_appears_whole(tmp_path):
-    with new_folder(tmp_path / "deep" / "model") as folder:
-        (folder / "a.txt").write_text("a")
-        assert not (tmp_path / "deep" / "model").exists()
-    assert [p.name for p in (tmp_path / "deep").rglob("*")] == ["model", "a.txt"]
-
-
-def test_a_failed_folder_leaves_nothing(tmp_path):
-    with pytest.raises(KeyError), new_folder(tmp_path / "model") as folder:
-        (folder / "a.txt").write_text("a")
-        raise KeyError
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_what_is_there_is_kept(tmp_path):
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "a.txt").write_text("a")
-    (tmp_path / "file").write_text("b")
-    (tmp_path / "empty").mkdir()
-    for name in ("full", "file"):
-        with pytest.raises(ConfigError, match="already exists"), new_folder(tmp_path / name):
-            pass
-    with new_folder(tmp_path / "empty") as folder:
-        (folder / "b.txt").write_text("b")
-    assert (tmp_path / "empty" / "b.txt").read_text() == "b"
+def test_a_network_is_filled_whole_or_not_at_all():
+    network = torch.nn.Linear(2, 1)
+    fill(network, {"weight": torch.ones(1, 2), "bias": torch.ones(1)}, "file.pt")
+    assert network.weight.tolist() == [[1, 1]]
+    with pytest.raises(CheckpointError, match=r"file\.pt .* missing: 'bias'"):
+        fill(network, {"weight": torch.zeros(1, 2)}, "file.pt")
+    assert network.weight.tolist() == [[1, 1]]

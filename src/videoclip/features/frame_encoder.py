@@ -21,7 +21,7 @@ from videoclip.features.backbones import Backbone
 from videoclip.features.backbones.image import ImageBackbone, size_of
 from videoclip.features.decode import sample_frames
 from videoclip.types import OnProgress
-from videoclip.weights.files import check_shapes, read_weights, shapes_of
+from videoclip.weights.files import fill, read_weights
 
 
 class FrameEncoder(nn.Module):
@@ -126,9 +126,7 @@ class FrameEncoder(nn.Module):
             CheckpointError: If they are damaged or of another network.
         """
         path = folder / "model.safetensors"
-        weights = read_weights(path)
-        check_shapes(shapes_of(weights), shapes_of(self.network.state_dict()), path)
-        self.network.load_state_dict(weights)
+        fill(self.network, read_weights(path), path)
 
     def _encode(self, frames: Tensor) -> Tensor:
         # Channels first in memory, so that gradients have the layout that DDP's buckets expect.

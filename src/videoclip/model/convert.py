@@ -22,7 +22,7 @@ from videoclip.config import ModelConfig, ReleasedSettings
 from videoclip.errors import CheckpointError
 from videoclip.model.transformer import BERT_NORM_EPS
 from videoclip.model.videoclip import VideoCLIP
-from videoclip.weights.files import check_shapes, shapes_of
+from videoclip.weights.files import check_shapes
 
 # Our name of a module: its names in a checkpoint, whose weights are stacked in this order.
 Names = Mapping[str, tuple[str, ...]]
@@ -102,7 +102,7 @@ def from_released(
     config = ModelConfig(
         **sizes,
         **settings.complete(sizes["hidden_size"], sizes["vocab_size"]),
-        feature_dim=_shape(weights, f"{video}videomlp.linear1.weight", where)[-1],
+        feature_dim=_matrix(weights, f"{video}videomlp.linear1.weight", where).shape[1],
         num_video_layers=_num_layers(weights, f"{video}bert."),
         num_text_layers=_num_layers(weights, text),
         shared_encoder=shared,
@@ -181,7 +181,7 @@ def _filled(
         if ours == VIDEO_WORDS:
             rows = config.vocab_size
         wanted.update({name: (rows // len(theirs), *columns) for name in theirs})
-    check_shapes(shapes_of(weights), wanted, where)
+    check_shapes(weights, wanted, where)
     filled: dict[str, Tensor] = {}
     taken: set[str] = set()
     for ours, shaped in state.items():
@@ -220,27 +220,27 @@ def _renamed(modules: Names, ours: str, theirs: str) -> dict[str, tuple[str, ...
 
 def _bert_sizes(weights: Mapping[str, Tensor], prefix: str, where: Path | str) -> dict[str, Any]:
     """Return the sizes of a BERT by the shapes of three tensors."""
-    vocab_size, hidden_size = _shape(weights, f"{prefix}embeddings.word_embeddings.weight", where)
-    positions = _shape(weights, f"{prefix}embeddings.position_embeddings.weight", where)
-    feed_in = _shape(weights, f"{prefix}encoder.layer.0.intermediate.dense.weight", where)
+    words = _matrix(weights, f"{prefix}embeddings.word_embeddings.weight", where)
+    positions = _matrix(weights, f"{prefix}embeddings.position_embeddings.weight", where)
+    feed_in = _matrix(weights, f"{prefix}encoder.layer.0.intermediate.dense.weight", where)
     return {
-        "vocab_size": vocab_size,
-        "hidden_size": hidden_size,
-        "max_positions": positions[0],
-        "intermediate_size": feed_in[0],
+        "vocab_size": words.shape[0],
+        "hidden_size": words.shape[1],
+        "max_positions": positions.shape[0],
+        "intermediate_size": feed_in.shape[0],
     }
 
 
-def _shape(weights: Mapping[str, Tensor], name: str, where: Path | str) -> tuple[int, int]:
-    """Return the shape of a matrix, or raise if it is missing."""
+def _matrix(weights: Mapping[str, Tensor], name: str, where: Path | str) -> Tensor:
+    """Return a tensor that determines sizes, or raise if it is missing."""
     if name not in weights:
-        check_shapes(shapes_of(weights), {**shapes_of(weights), name: ()}, where)
-    shape = tuple(weights[name].shape)
-    if len(shape) != 2 or 0 in shape:
+        raise CheckpointError(f"{where} has other weights than expected: missing: '{name}'")
+    if weights[name].ndim != 2 or not weights[name].numel():
         raise CheckpointError(
-            f"{where} is damaged: '{name}' is {shape}, not a matrix; download it again"
+            f"{where} is damaged: '{name}' is {tuple(weights[name].shape)}, not a matrix; download "
+            "it again"
         )
-    return shape[0], shape[1]
+    return weights[name]
 
 
 def _num_layers(weights: Mapping[str, Tensor], prefix: str) -> int:

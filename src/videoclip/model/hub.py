@@ -21,7 +21,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,6 @@ from videoclip.config import ModelConfig, from_dict, to_dict
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import CheckpointError, ConfigError, one_line
 from videoclip.files import atomic_file, write_json, write_text
-from videoclip.model.card import CARD_FILE, ModelCard, render_card
 from videoclip.weights.files import sampled_digest
 
 if TYPE_CHECKING:
@@ -43,11 +42,35 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 VOCAB_FILE = "vocab.txt"
 CHECKSUMS_FILE = "checksums.json"
+CARD_FILE = "README.md"
 BACKBONE_FOLDER = "backbone"
 """In a model folder: the backbone that was trained along, if any."""
 FORMAT_PREFIX = "videoclip-model-"
 FORMAT = 2
 """Version of config.json. 1: without a backbone fingerprint; local backbones by absolute path."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What a model card states beyond the settings, each in Markdown; empty: not stated.
+
+    Attributes:
+        data: Videos and texts the model was trained on.
+        recipe: How it was trained.
+        protocol: Its numbers and how they were measured.
+        license: Identifier of the weights' licence as the hub lists them, such as "apache-2.0".
+        limits: What it must not be relied on for.
+    """
+
+    data: str = ""
+    recipe: str = ""
+    protocol: str = ""
+    license: str = ""
+    limits: str = (
+        "Embeddings reflect what the training videos and their narration contain, including their "
+        "biases. Do not use them to identify people or to decide about them. Confidence is "
+        "relative to the videos searched and is not a probability."
+    )
 
 
 def save_model(
@@ -94,6 +117,20 @@ def save_model(
             "sampled": sampled_digest(folder / name for name in files),
         }
     write_json(folder / CHECKSUMS_FILE, content)
+
+
+def render_card(card: ModelCard, config: ModelConfig, num_parameters: int) -> str:
+    """Return a model card as Markdown with the hub's front matter."""
+    from jinja2 import Template
+
+    # A local folder says nothing to others; the fingerprint identifies the backbone.
+    kind, _, source = config.backbone.partition(":")
+    backbone = kind if source.startswith((".", "/")) else config.backbone
+    text = Path(__file__).with_name("card.md").read_text(encoding="utf-8")
+    template: Template = Template(text, trim_blocks=True, keep_trailing_newline=True)
+    return template.render(
+        card=card, config=config, num_parameters=num_parameters, backbone=backbone
+    )
 
 
 def load_config(folder: Path) -> ModelConfig:

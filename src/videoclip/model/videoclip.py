@@ -20,7 +20,6 @@ from torch.overrides import TorchFunctionMode
 from videoclip.config import ModelConfig
 from videoclip.errors import ConfigError, DataError
 from videoclip.model import hub
-from videoclip.model.card import ModelCard
 from videoclip.model.encoders import (
     BridgedVideoEncoder,
     CentredTextEncoder,
@@ -29,6 +28,7 @@ from videoclip.model.encoders import (
     VideoEncoder,
     pool,
 )
+from videoclip.model.hub import ModelCard
 from videoclip.model.reranker import Reranker
 from videoclip.model.transformer import BertEncoder, init_bert_weights
 

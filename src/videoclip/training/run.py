@@ -24,7 +24,7 @@ from videoclip.embedding import Embedder
 from videoclip.errors import CheckpointError, ConfigError, VideoCLIPError
 from videoclip.files import atomic_folder
 from videoclip.model import hub
-from videoclip.model.card import ModelCard
+from videoclip.model.hub import ModelCard
 from videoclip.training.logging import OnLog, ProgressLine
 from videoclip.training.optim import freeze, learning_rate
 from videoclip.training.performance import (

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from videoclip.errors import CheckpointError, ConfigError, MissingExtraError
-from videoclip.files import atomic_folder
+from videoclip.errors import CheckpointError, MissingExtraError
 from videoclip.weights.torch_file import TorchFile
 
 NAMES_IN_MESSAGE = 3
@@ -90,44 +88,47 @@ def _packaged_file(package: str, file: str, what: str) -> Path:
     raise MissingExtraError(what, "starter")
 
 
-def shapes_of(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor."""
-    return {name: tuple(tensor.shape) for name, tensor in weights.items()}
-
-
 def check_shapes(
-    found: Mapping[str, Sequence[int]], wanted: Mapping[str, Sequence[int]], where: Path | str
+    found: Mapping[str, Tensor], wanted: Mapping[str, Sequence[int]], where: Path | str
 ) -> None:
     """Refuse weights that are not exactly those of a network.
+
+    Args:
+        found: The weights.
+        wanted: Shape of every tensor that they must have.
+        where: Their file, for messages.
 
     Raises:
         CheckpointError: Naming tensors that are missing, unexpected or of another shape.
     """
-    mis_shaped = [
-        f"'{name}' is {tuple(found[name])}, not {tuple(wanted[name])}"
-        for name in wanted
-        if name in found and tuple(found[name]) != tuple(wanted[name])
-    ]
-    missing = [f"'{name}'" for name in wanted if name not in found]
-    unexpected = [f"'{name}'" for name in found if name not in wanted]
-    kinds = {"missing": missing, "unexpected": unexpected, "mis-shaped": mis_shaped}
-    problems = [f"{kind}: {_some(names)}" for kind, names in kinds.items() if names]
+    kinds = {
+        "missing": [f"'{name}'" for name in wanted if name not in found],
+        "unexpected": [f"'{name}'" for name in found if name not in wanted],
+        "mis-shaped": [
+            f"'{name}' is {tuple(tensor.shape)}, not {tuple(wanted[name])}"
+            for name, tensor in found.items()
+            if name in wanted and tuple(tensor.shape) != tuple(wanted[name])
+        ],
+    }
+    problems = []
+    for kind, names in kinds.items():
+        if names:
+            more = len(names) - NAMES_IN_MESSAGE
+            rest = f" and {more} more" if more > 0 else ""
+            problems.append(f"{kind}: {', '.join(names[:NAMES_IN_MESSAGE])}{rest}")
     if problems:
         raise CheckpointError(f"{where} has other weights than expected: {'; '.join(problems)}")
 
 
-@contextmanager
-def new_folder(folder: Path | str) -> Iterator[Path]:
-    """Yield a folder to fill, which takes its name once it is complete; refuse to replace one.
+def fill(network: nn.Module, weights: Mapping[str, Tensor], where: Path | str) -> None:
+    """Copy weights into a network.
 
     Raises:
-        ConfigError: If there is a file or a folder with content already.
+        CheckpointError: Naming tensors that are missing, unexpected or of another shape.
     """
-    folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} already exists: name a new folder, or remove it")
-    with atomic_folder(folder) as partial:
-        yield partial
+    wanted = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    check_shapes(weights, wanted, where)
+    network.load_state_dict(weights)
 
 
 def sampled_digest(paths: Iterable[Path]) -> str:
@@ -144,9 +145,3 @@ def sampled_digest(paths: Iterable[Path]) -> str:
                 file.seek(max(size - SAMPLE_BYTES, 0) * i // (NUM_SAMPLES - 1))
                 digest.update(file.read(SAMPLE_BYTES))
     return digest.hexdigest()
-
-
-def _some(names: Sequence[str]) -> str:
-    """Return the first few names, and how many more there are."""
-    more = len(names) - NAMES_IN_MESSAGE
-    return ", ".join(names[:NAMES_IN_MESSAGE]) + (f" and {more} more" if more > 0 else "")

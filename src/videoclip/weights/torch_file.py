@@ -118,12 +118,6 @@ class StoredTensor(NamedTuple):
     stride: tuple[int, ...]
 
 
-class _StorageType(NamedTuple):
-    """A storage class of the file, `torch.FloatStorage` for one."""
-
-    dtype: torch.dtype
-
-
 class _Call(NamedTuple):
     """A function in the file that is run by this reader."""
 
@@ -185,7 +179,7 @@ class InertUnpickler(pickle.Unpickler):
         if (module, name) in CALLS:
             return CALLS[module, name]
         if module in ("torch", "torch.storage") and name in DTYPES:
-            return _StorageType(DTYPES[name])
+            return DTYPES[name]
         module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
         is_standard = module.partition(".")[0] in sys.stdlib_module_names
         if is_standard and name not in HARMLESS.get(module, []):
@@ -194,16 +188,16 @@ class InertUnpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         """Return the stand-in for numbers stored outside the pickle."""
-        kind, storage_type, key, _location, numel, *view = pid
-        if kind != "storage" or not isinstance(storage_type, _StorageType):
+        kind, dtype, key, _location, numel, *view = pid
+        if kind != "storage" or not isinstance(dtype, torch.dtype):
             return self._placeholder()
         first = 0
         if view and view[0] is not None:
             _, first, numel = view[0]
         if not (isinstance(numel, int) and isinstance(first, int) and min(numel, first) >= 0):
             raise ValueError("a storage without a size")
-        self.dtypes[str(key)] = storage_type.dtype
-        return Storage(str(key), storage_type.dtype, numel, first)
+        self.dtypes[str(key)] = dtype
+        return Storage(str(key), dtype, numel, first)
 
 
 class TorchFile:

@@ -32,7 +32,7 @@ from videoclip.features.decode import CentreCrop
 from videoclip.features.frame_backbone import FrameBackbone
 from videoclip.files import write_json, write_text
 from videoclip.types import FloatArray
-from videoclip.weights.files import check_shapes, read_weights, shapes_of
+from videoclip.weights.files import fill, read_weights
 
 FOLDER_VARIABLE = "VIDEOCLIP_S3D"
 """Environment variable with the folder of converted weights, for the plain name `s3d`."""
@@ -342,8 +342,7 @@ def build_network(weights: Mapping[str, Tensor], where: Path) -> S3D:
     """
     table = weights.get(WORD_TABLE)
     network = S3D() if table is None or table.ndim != 2 else S3D(num_words=len(table))
-    check_shapes(shapes_of(weights), shapes_of(network.state_dict()), where)
-    network.load_state_dict(weights)
+    fill(network, weights, where)
     return network
 
 
