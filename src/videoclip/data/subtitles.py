@@ -214,9 +214,14 @@ def _parse_json(text: str, path: Path) -> Iterator[Cue]:
         content = json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(f"is not valid JSON ({error.msg})", path, error.lineno) from error
-    for number, (start, end, words) in enumerate(_json_rows(content, path), start=1):
+    for number, segment in enumerate(_json_segments(content, path), start=1):
+        start: Any = segment.get("start")
+        end: Any = segment.get("end")
+        words = segment.get("text")
         if words is None or isinstance(words, float):  # HowTo100M writes NaN for no text
             continue
+        if end is None and _are_numbers(start, segment.get("duration")):
+            end = start + segment["duration"]
         if not _are_numbers(start, end) or not isinstance(words, str):
             raise DataError(
                 f"segment {number} needs a start and an end in seconds and a text", path
@@ -224,39 +229,30 @@ def _parse_json(text: str, path: Path) -> Iterator[Cue]:
         yield Cue(float(start), float(end), words)
 
 
-def _json_rows(content: Any, path: Path) -> Sequence[tuple[Any, Any, Any]]:
-    """Return (start, end, text) of each caption, unchecked."""
+def _json_segments(content: Any, path: Path) -> list[dict[str, Any]]:
+    """Return the segments of a caption file: start, end or duration, and text, unchecked."""
     if isinstance(content, dict):
         if isinstance(events := content.get("events"), list):
-            return [_json3_row(e) for e in events if isinstance(e, dict) and "segs" in e]
+            return [_json3_segment(e) for e in events if isinstance(e, dict) and "segs" in e]
+        keys = ("start", "end", "text")
+        columns: list[Any] = [content.get(key) for key in keys]
         if isinstance(segments := content.get("segments"), list):
             content = segments
-    if isinstance(content, dict):
-        start, end, text = (content.get(key) for key in ("start", "end", "text"))
-        if isinstance(start, list) and isinstance(end, list) and isinstance(text, list):
-            return list(zip_longest(start, end, text, fillvalue=""))
-    elif isinstance(content, list) and all(isinstance(row, dict) for row in content):
-        return [_segment_row(row) for row in content]
+        elif all(isinstance(column, list) for column in columns):
+            content = [dict(zip(keys, row)) for row in zip_longest(*columns, fillvalue="")]
+    if isinstance(content, list) and all(isinstance(row, dict) for row in content):
+        return content
     message = "is not a known caption format; expected segments with start, end and text"
     raise DataError(message, path)
 
 
-def _segment_row(row: dict[str, Any]) -> tuple[Any, Any, Any]:
-    start: Any = row.get("start")
-    end, duration = row.get("end"), row.get("duration")
-    if end is None and _are_numbers(start, duration):
-        end = start + duration
-    return start, end, row.get("text")
-
-
-def _json3_row(event: dict[str, Any]) -> tuple[Any, Any, Any]:
-    start: Any = event.get("tStartMs")
-    duration = event.get("dDurationMs", 0)
+def _json3_segment(event: dict[str, Any]) -> dict[str, Any]:
     pieces = (piece.get("utf8") for piece in event["segs"] if isinstance(piece, dict))
     words = "".join(piece for piece in pieces if isinstance(piece, str))
+    start, duration = event.get("tStartMs", math.nan), event.get("dDurationMs", 0)
     if not _are_numbers(start, duration):
-        return None, None, words
-    return start / 1000, (start + duration) / 1000, words
+        return {"text": words}
+    return {"start": start / 1000, "end": (start + duration) / 1000, "text": words}
 
 
 def _are_numbers(*values: Any) -> bool:
