@@ -13,7 +13,7 @@ import math
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import accumulate, dropwhile, pairwise, takewhile, zip_longest
 from pathlib import Path
 from typing import Any

@@ -164,11 +164,11 @@ def compute_features(
         num_workers = min(num_cores(), len(paths))
         num_workers = 0 if num_workers < 2 else num_workers
         num_threads = max(1, num_cores() // max(1, num_workers))  # more cores than videos
-    work = partial(_compute_one, backbone)
-    if num_workers and paths:
-        yield from run_in_workers(work, paths, num_workers, num_threads, is_wanted, on_features)
+    work, wanted = partial(_compute_one, backbone), filter(is_wanted, paths)
+    if num_workers := min(num_workers, len(paths)):
+        yield from run_in_workers(work, wanted, num_workers, num_threads, on_features)
     else:
-        yield from (work(path, on_features) for path in filter(is_wanted, paths))
+        yield from (work(path, on_features) for path in wanted)
 
 
 def _compute_one(

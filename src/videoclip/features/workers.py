@@ -11,7 +11,7 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -46,10 +46,9 @@ Work: TypeAlias = Callable[[Path, Callable[[int], None]], Result]
 
 def run_in_workers(
     work: Work,
-    paths: Sequence[Path],
+    paths: Iterator[Path],
     num_workers: int,
     num_threads: int,
-    is_wanted: Callable[[Path], bool],
     on_features: Callable[[int], None],
 ) -> Iterator[Result]:
     """Work on each video in processes and yield the results as they come.
@@ -60,40 +59,35 @@ def run_in_workers(
     Args:
         work: Computes the result of one video and reports the number of features of each chunk;
             pickled once for each process.
-        paths: The videos.
-        num_workers: Processes; no more are started than there are videos.
+        paths: The videos; each is taken when a process is free for it.
+        num_workers: Processes.
         num_threads: Threads of torch in each process.
-        is_wanted: Called in this process right before each video; False skips it.
         on_features: Called in this process with what `work` reports.
 
     Raises:
         ConfigError: If the processes cannot start.
     """
-    remaining = filter(is_wanted, paths)
     setup = (pickle.dumps(work), num_threads)
-    workers = [_Worker(*setup) for _ in range(min(num_workers, len(paths)))]
+    workers = [_Worker(*setup) for _ in range(num_workers)]
     try:
         while True:
-            for worker in workers:
-                if worker.path is None and (path := next(remaining, None)):
+            for i, worker in enumerate(workers):
+                if worker.path is None and (path := next(paths, None)):
+                    if not worker.alive:
+                        worker.stop()
+                        workers[i] = worker = _Worker(*setup)
                     worker.start(path)
-            busy = {worker.connection: worker for worker in workers if worker.path is not None}
+            busy = [worker for worker in workers if worker.path is not None]
             if not busy:
                 return
-            for connection in wait(list(busy)):
-                assert isinstance(connection, Connection)
-                worker = busy[connection]
-                message = worker.receive()
-                if isinstance(message, int):
-                    on_features(message)
-                    continue
-                yield message
-                if not worker.alive:
-                    worker.stop()
-                    workers.remove(worker)
-                    if path := next(remaining, None):
-                        workers.append(_Worker(*setup))
-                        workers[-1].start(path)
+            ready = wait([worker.connection for worker in busy])
+            for worker in busy:
+                if worker.connection in ready:
+                    message = worker.receive()
+                    if isinstance(message, int):
+                        on_features(message)
+                    else:
+                        yield message
     finally:
         for worker in workers:
             worker.stop()
