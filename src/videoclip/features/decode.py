@@ -151,8 +151,8 @@ class VideoInfo:
     num_frames: int
 
 
-class _DecodedFrame:
-    """One decoded frame; each conversion is done once, even if several samples show the frame."""
+class Frame:
+    """One decoded frame, which several samples may show; each conversion is done once."""
 
     def __init__(self, decoded: Any, pixel_aspect: Fraction, scalers: dict[Any, Any]) -> None:
         self._decoded = decoded
@@ -169,7 +169,8 @@ class _DecodedFrame:
         height = self._decoded.height
         return (height, width) if self._turns % 2 else (width, height)
 
-    def rgb(self, resize: Resize | None) -> Pixels:
+    def rgb(self, resize: Resize | None = None) -> Pixels:
+        """Return the frame as (height, width, 3) RGB, resized by a rule; read only."""
         if resize in self._arrays:
             return self._arrays[resize]
         rule = resize or Squash(*self.display_size)
@@ -189,27 +190,6 @@ class _DecodedFrame:
             left = (pixels.shape[1] - rule.crop) // 2
             pixels = pixels[top : top + rule.crop, left : left + rule.crop]
         return self._arrays.setdefault(resize, np.ascontiguousarray(pixels))
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A sample of a video.
-
-    Attributes:
-        time: Sample time in seconds.
-        on_screen_since: Time in seconds at which this frame appeared on screen.
-    """
-
-    time: float
-    on_screen_since: float
-    _decoded: _DecodedFrame
-
-    def rgb(self, resize: Resize | None = None) -> Pixels:
-        """Return the frame as (height, width, 3) RGB, resized by a rule; read only.
-
-        The array is computed once per rule and shared by all samples that show this frame.
-        """
-        return self._decoded.rgb(resize)
 
 
 def probe(path: str | Path) -> VideoInfo:
@@ -263,7 +243,7 @@ def grab_frame(path: str | Path, time: float, resize: Resize | None = None) -> P
     if near is None:
         return next(_video(path).sample(np.array([time]), "exact")).rgb(resize)
     decoded, pixel_aspect = near
-    return _DecodedFrame(decoded, pixel_aspect, {}).rgb(resize)
+    return Frame(decoded, pixel_aspect, {}).rgb(resize)
 
 
 def resample_frames(
@@ -292,11 +272,11 @@ def resample_frames(
     times = sample_times(len(frames) / frames_per_second, per_second)
     scalers: dict[Resize | None, VideoReformatter] = {}
     last, current = -1, None
-    for time, index in zip(times, np.searchsorted(starts, times, side="right") - 1):
+    for index in np.searchsorted(starts, times, side="right") - 1:
         if current is None or index != last:
             decoded = VideoFrame.from_ndarray(np.ascontiguousarray(frames[index]), "rgb24")
-            last, current = index, _DecodedFrame(decoded, Fraction(1), scalers)
-        yield Frame(float(time), float(starts[index]), current)
+            last, current = index, Frame(decoded, Fraction(1), scalers)
+        yield current
 
 
 class _Video:
@@ -323,16 +303,16 @@ class _Video:
         wanted: IntArray = choose(times)
         scalers: dict[Resize | None, VideoReformatter] = {}
         decoded = (
-            (timestamp, _DecodedFrame(frame, pixel_aspect, scalers))
+            (timestamp, Frame(frame, pixel_aspect, scalers))
             for timestamp, frame, pixel_aspect in decode_frames(self.path, self.times, wanted)
         )
         current = next(decoded)
         self._first = self._first or (current[1].display_size, current[1].rotation)
         following = next(decoded, None)
-        for time, timestamp in zip(times, wanted):
+        for timestamp in wanted:
             while following is not None and following[0] <= timestamp:
                 current, following = following, next(decoded, None)
-            yield Frame(float(time), float(self.times.seconds(current[0])), current[1])
+            yield current[1]
 
     def info(self) -> VideoInfo:
         """Describe the video; its first frame is decoded unless frames were sampled before."""
