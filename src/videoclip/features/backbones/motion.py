@@ -56,10 +56,8 @@ class MotionBackbone(FrameBackbone):
     frames_per_feature = FRAMES_PER_FEATURE
     resize = RESIZE
 
-    def __init__(
-        self, network: EfficientNetLite0, source: str | None = None, device: str = "cpu"
-    ) -> None:
-        super().__init__(network, source, device)
+    def __init__(self, network: EfficientNetLite0, device: str = "cpu") -> None:
+        super().__init__(network, None, device)
         seconds = SECONDS_PER_BATCH if device == "cpu" else SECONDS_PER_BATCH_ON_GPU
         self.frames_per_batch = seconds * FRAMES_PER_FEATURE
         self.spec = self.make_spec(
@@ -136,4 +134,4 @@ def _box_mean(frames: Tensor, side: int) -> Tensor:
 
 def load(source: str | None, device: str = "cpu") -> MotionBackbone:
     """Load the weights from their package; see `load_packaged`."""
-    return MotionBackbone(load_packaged("motion", source), device=device)
+    return MotionBackbone(load_packaged("motion", source), device)

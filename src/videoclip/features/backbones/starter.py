@@ -172,10 +172,8 @@ class StarterBackbone(FrameBackbone):
     name = "starter"
     resize = RESIZE
 
-    def __init__(
-        self, network: EfficientNetLite0, source: str | None = None, device: str = "cpu"
-    ) -> None:
-        super().__init__(network, source, device)
+    def __init__(self, network: EfficientNetLite0, device: str = "cpu") -> None:
+        super().__init__(network, None, device)
         self.frames_per_batch = FRAMES_PER_BATCH if device == "cpu" else FRAMES_PER_BATCH_ON_GPU
         self.spec = self.make_spec(
             FEATURE_DIM, (self.frames_per_second, RESIZE, CROP_SIZE, NUM_CROPS)
@@ -194,7 +192,7 @@ class StarterBackbone(FrameBackbone):
 
 def load(source: str | None, device: str = "cpu") -> StarterBackbone:
     """Load the weights from their package; see `load_packaged`."""
-    return StarterBackbone(load_packaged("starter", source), device=device)
+    return StarterBackbone(load_packaged("starter", source), device)
 
 
 def crops_along(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
