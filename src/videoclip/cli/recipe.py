@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from videoclip.training.run import RunResult
 
 
-PRINT_CONFIG = "--print-config"
-
-
 @dataclass(frozen=True, kw_only=True)
 class RunCommand:
     """A command that trains in a run folder."""
@@ -118,7 +115,7 @@ def parse_recipe(
             print(f"{prog}: {error}", file=sys.stderr)
             raise SystemExit(2) from None
     # Printing the config needs none of the other options.
-    missing: Any = Path() if PRINT_CONFIG in options else tyro.MISSING
+    missing: Any = Path() if "--print-config" in options else tyro.MISSING
     required = {f.name: missing for f in fields(command) if f.default is MISSING}
     default = command(**{**required, "config": config})
     made = parse(command, options, f"{prog} {name}", default)
