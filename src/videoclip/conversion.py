@@ -9,43 +9,29 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
-from videoclip.config import ReleasedSettings
+from safetensors.torch import save_file
+from torch import Tensor
+
+from videoclip.config import ConvertKind, ConvertOptions, ReleasedSettings
+from videoclip.data.feature_import import find_arrays, import_features, spec_of_arrays
+from videoclip.data.feature_store import FeatureStore
+from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import CheckpointError, ConfigError
+from videoclip.features.backbones import s3d
 from videoclip.files import atomic_folder
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from videoclip.data.tokenizer import Tokenizer
-    from videoclip.model.videoclip import VideoCLIP
+from videoclip.model.convert import from_bert, from_released, kind_of
+from videoclip.model.hub import save_model
+from videoclip.model.videoclip import VideoCLIP
+from videoclip.recipes import RECIPES, named_recipe
+from videoclip.weights.files import read_weights
 
 Facts: TypeAlias = dict[str, Any]
-Kind: TypeAlias = Literal["auto", "videoclip", "s3d", "bert", "features"]
 
 BERT_FILES = ("model.safetensors", "pytorch_model.bin")
 S3D_WORDS = "s3d_dict.npy"
 HEAD_FILE = "segmentation_head.safetensors"
-
-
-@dataclass(frozen=True)
-class ConvertOptions:
-    """What feature arrays, S3D and BERT weights do not say about themselves.
-
-    Attributes:
-        backbone: For features: the name of the backbone that computed them.
-        features_per_second: For features: their rate.
-        normalized: For features: whether each vector is L2-normalised.
-        words: For S3D: its word list; by default s3d_dict.npy beside the weights.
-        recipe: For a BERT: the recipe whose model it will initialise.
-    """
-
-    backbone: str = "s3d"
-    features_per_second: float = 1.0
-    normalized: bool = False
-    words: Path | None = None
-    recipe: str = "paper"
 
 
 @dataclass(frozen=True)
@@ -96,7 +82,7 @@ class Conversion:
 def convert(
     source: Path | str,
     folder: Path | str,
-    kind: Kind = "auto",
+    kind: ConvertKind = "auto",
     vocabulary: Path | None = None,
     settings: ReleasedSettings | None = None,
     options: ConvertOptions | None = None,
@@ -117,9 +103,6 @@ def convert(
         ConfigError: If an option is missing or contradicts the files, or the folder exists.
         DataError: If the features are not usable.
     """
-    from videoclip.model.convert import kind_of
-    from videoclip.weights.files import read_weights
-
     source, folder, options = Path(source), Path(folder), options or ConvertOptions()
     if kind == "features" or (kind == "auto" and _has_arrays(source)):
         return Conversion("features", folder, _convert_features(source, folder, options))
@@ -145,9 +128,6 @@ def convert(
 
 
 def _convert_features(source: Path, folder: Path, options: ConvertOptions) -> Facts:
-    from videoclip.data.feature_import import find_arrays, import_features, spec_of_arrays
-    from videoclip.data.feature_store import FeatureStore
-
     arrays = find_arrays(source)
     spec = spec_of_arrays(arrays, options.backbone, options.features_per_second, options.normalized)
     with FeatureStore.open_or_create(folder, spec) as store:
@@ -158,8 +138,6 @@ def _convert_features(source: Path, folder: Path, options: ConvertOptions) -> Fa
 def _convert_s3d(
     file: Path, weights: Mapping[str, Tensor], folder: Path, options: ConvertOptions
 ) -> Facts:
-    from videoclip.features.backbones import s3d
-
     network = s3d.build_network(weights, file)
     words = s3d.read_words(options.words or file.with_name(S3D_WORDS))
     s3d.save(network, words, folder)
@@ -174,11 +152,6 @@ def _convert_videoclip(
     vocabulary: Path | None,
     settings: ReleasedSettings,
 ) -> Facts:
-    from safetensors.torch import save_file
-
-    from videoclip.data.tokenizer import Tokenizer
-    from videoclip.model.convert import from_released
-
     tokenizer = Tokenizer.from_vocab(vocabulary) if vocabulary else None
     if tokenizer:
         ids = _special_ids(tokenizer)
@@ -202,10 +175,6 @@ def _convert_bert(
     vocabulary: Path | None,
     options: ConvertOptions,
 ) -> Facts:
-    from videoclip.data.tokenizer import Tokenizer
-    from videoclip.model.convert import from_bert
-    from videoclip.recipes import RECIPES, named_recipe
-
     recipe = named_recipe(options.recipe, RECIPES)
     tokenizer = Tokenizer.from_vocab(vocabulary or file.with_name("vocab.txt"))
     config = replace(recipe.model, **_special_ids(tokenizer))
@@ -219,8 +188,6 @@ def _special_ids(tokenizer: Tokenizer) -> Facts:
 
 def _save(model: VideoCLIP, tokenizer: Tokenizer | None, folder: Path, where: Path) -> Facts:
     """Write a model folder, with its vocabulary if there is one; return facts about it."""
-    from videoclip.model.hub import save_model
-
     config = model.config
     if tokenizer and tokenizer.vocab_size != config.vocab_size:
         raise CheckpointError(

@@ -10,8 +10,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from videoclip.cli import options
-from videoclip.config import ReleasedSettings
-from videoclip.conversion import ConvertOptions, Kind
+from videoclip.config import ConvertKind, ConvertOptions, ReleasedSettings
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Convert:
     """The checkpoint, or the folder of a BERT or of feature arrays."""
     folder: Annotated[Path, Positional, arg(metavar="FOLDER")]
     """Folder to make; an existing feature store gets what is new."""
-    kind: Annotated[Kind, arg(name="as")] = "auto"
+    kind: Annotated[ConvertKind, arg(name="as")] = "auto"
     """What the source is; auto: recognised by the names of files and tensors."""
     vocabulary: options.Vocabulary = None
     settings: Annotated[ReleasedSettings, arg(name="")] = field(default_factory=ReleasedSettings)

@@ -9,6 +9,8 @@ from videoclip.config.codec import from_dict as from_dict
 from videoclip.config.codec import load_run_config as load_run_config
 from videoclip.config.codec import to_dict as to_dict
 from videoclip.config.evaluation import EvaluateConfig as EvaluateConfig
+from videoclip.config.model import ConvertKind as ConvertKind
+from videoclip.config.model import ConvertOptions as ConvertOptions
 from videoclip.config.model import ModelConfig as ModelConfig
 from videoclip.config.model import ReleasedSettings as ReleasedSettings
 from videoclip.config.training import ClipConfig as ClipConfig

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 from videoclip.config.check import NotNegative, Positive, check_numbers, require
 
@@ -150,3 +151,26 @@ class ReleasedSettings:
                 f"{name}; give {ids}--{name.replace('_', '-')}",
             )
         return settings
+
+
+ConvertKind: TypeAlias = Literal["auto", "videoclip", "s3d", "bert", "features"]
+"""What a source of `convert` is."""
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """What feature arrays, S3D and BERT weights do not say about themselves.
+
+    Attributes:
+        backbone: For features: the name of the backbone that computed them.
+        features_per_second: For features: their rate.
+        normalized: For features: whether each vector is L2-normalised.
+        words: For S3D: its word list; by default s3d_dict.npy beside the weights.
+        recipe: For a BERT: the recipe whose model it will initialise.
+    """
+
+    backbone: str = "s3d"
+    features_per_second: float = 1.0
+    normalized: bool = False
+    words: Path | None = None
+    recipe: str = "paper"
