@@ -17,7 +17,7 @@ from videoclip.features.frame_backbone import KeyframeBackbone
 from videoclip.library import library as library_module
 from videoclip.library.indexer import VideoLocks
 from videoclip.library.library import VideoLibrary, model_of
-from videoclip.library.storage import is_library
+from videoclip.library.storage import kind_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -219,7 +219,7 @@ def test_a_reader_sees_what_another_process_adds(library, embedder, videos, tmp_
 
 
 def test_a_folder_that_is_no_library_is_said(tmp_path, embedder):
-    assert not is_library(tmp_path)
+    assert not kind_of(tmp_path)
     with pytest.raises(DataError, match="videoclip index"):
         model_of(tmp_path)
     (tmp_path / "catalog.sqlite").write_text("not a database, but long enough to be looked at")
@@ -240,11 +240,17 @@ def test_a_new_library_without_videos_leaves_nothing(tmp_path, videos):
     with pytest.raises(AttributeError), VideoLibrary(folder, embedder) as library:
         library.update(videos)
     assert not folder.exists()
+    embedder.embed_text = None
+    with pytest.raises(TypeError):
+        VideoLibrary(folder, embedder)
+    assert not folder.exists()
+    VideoLibrary(folder, ColourEmbedder()).close()  # made for later
+    assert kind_of(folder) == "sqlite"
     with VideoLibrary(folder, ColourEmbedder()) as library:
         library.update(broken)
         library.update(videos)
         (videos / "a.mp4").unlink()
-    assert is_library(folder)
+    assert kind_of(folder)
     with VideoLibrary(folder, ColourEmbedder()) as library:
         assert len(library) == 3
 
@@ -258,13 +264,10 @@ def test_a_failed_library_is_left_to_others_who_have_it_open(tmp_path, videos):
     other.close()
     with VideoLibrary(tmp_path / "new", ColourEmbedder()) as library:
         assert len(library) == 3
-    with VideoLibrary(tmp_path / "new" / "inner", ColourEmbedder()):
-        pass
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "features-mine").mkdir()
     with VideoLibrary(tmp_path / "notes", ColourEmbedder()) as library:
         library.update(tmp_path / "absent.mp4")
-    assert not (tmp_path / "new" / "inner").exists()
     assert [path.name for path in (tmp_path / "notes").iterdir()] == ["features-mine"]
 
 

@@ -11,7 +11,7 @@ from videoclip.errors import ConfigError, DataError, IndexMismatchError, Missing
 from videoclip.library import storage as storage_module
 from videoclip.library.library import VideoLibrary, model_of
 from videoclip.library.search import SearchOptions
-from videoclip.library.storage import is_library, open_catalog
+from videoclip.library.storage import kind_of, open_catalog
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:(boto|moto|werkzeug|flask).*")
 LANCE = pytest.mark.skipif(
@@ -73,14 +73,14 @@ def opened(request, tmp_path, monkeypatch):
 
 
 def test_everything_a_library_does(opened, videos, tmp_path):
-    assert not is_library(opened.address)
+    assert not kind_of(opened.address)
     with pytest.raises(DataError, match="make one with"):
         model_of(opened.address)
     library = opened()
     table = tmp_path / "cameras.csv"
     table.write_text("video,camera\na,left\nb,right\n")
     assert len(library.update(videos, metadata=table).added) == 3
-    assert is_library(opened.address) and model_of(opened.address) == "colours"
+    assert kind_of(opened.address) and model_of(opened.address) == "colours"
 
     other = opened()  # on another machine
     assert len(other) == 3 and other.search("yellow", 1)[0].video_id == "b"
@@ -155,9 +155,9 @@ def test_vectors_without_a_commit_belong_to_nobody(opened, videos):
 
 def test_a_new_library_without_videos_leaves_nothing(opened, tmp_path):
     library = opened()
-    assert is_library(opened.address) and library.update(tmp_path / "absent.mp4").failed
+    assert kind_of(opened.address) and library.update(tmp_path / "absent.mp4").failed
     library.close()
-    assert not is_library(opened.address)
+    assert not kind_of(opened.address)
     assert not (tmp_path / "library").exists()
 
 
@@ -174,10 +174,8 @@ def test_two_machines_add_videos_at_once(opened, videos):
 
 @LANCE
 def test_a_library_of_the_other_kind_is_reported(tmp_path):
-    with (
-        VideoLibrary(tmp_path, ColourEmbedder()),
-        pytest.raises(ConfigError, match="is stored in sqlite"),
-    ):
+    VideoLibrary(tmp_path, ColourEmbedder()).close()
+    with pytest.raises(ConfigError, match="is stored in sqlite"):
         open_catalog(tmp_path, "lance")
 
 

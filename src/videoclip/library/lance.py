@@ -43,11 +43,6 @@ VIDEOS = pa.schema(
 FACTS = pa.schema([("key", pa.string()), ("value", pa.string())])
 
 
-def has_library(address: str) -> bool:
-    """Return whether there is a library at an address that LanceDB can connect to."""
-    return "facts" in lancedb.connect(address).list_tables().tables
-
-
 class _Keys:
     """Which rows of this process are the windows of which key."""
 

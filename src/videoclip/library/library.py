@@ -33,7 +33,7 @@ from videoclip.library.filters import parse_filter
 from videoclip.library.indexer import Indexer, UpdateReport
 from videoclip.library.metadata import read_metadata
 from videoclip.library.search import SearchOptions, Snapshot, find_moments
-from videoclip.library.storage import StoreKind, is_library, open_catalog
+from videoclip.library.storage import StoreKind, kind_of, open_catalog
 from videoclip.types import FloatArray, OnProgress, RealArray
 from videoclip.zeroshot.confidence import UNRELATED_QUERIES, Thresholds
 from videoclip.zeroshot.moments import Moment
@@ -49,9 +49,9 @@ class VideoLibrary:
     Searching is safe from several threads, and while this or other processes update.
 
     Args:
-        folder: The library; created if missing, and removed if no video was added when it is
-            closed. An address of object storage, such as `s3://bucket/library`, uses LanceDB
-            (extra `lance`).
+        folder: The library; created if missing. If then no update adds a video, `close` removes
+            it. An address of object storage, such as `s3://bucket/library`, uses LanceDB (extra
+            `lance`).
         embedder: The model to index and search with.
         windows: Window lengths of a new library.
         model: Name of the model, returned by `model_of`.
@@ -79,7 +79,7 @@ class VideoLibrary:
         self._address = str(folder)
         self._embedder = embedder
         self._lock = FileLock(self.folder / "lock")
-        self._is_new = False
+        self._is_new = self._keeps_empty = False
         self._stores: dict[Path, FeatureStore] = {}
         self._known: tuple[tuple[int, int], Snapshot] | None = None
         try:
@@ -89,6 +89,7 @@ class VideoLibrary:
             self.close()
             raise
         self._windows = from_dict(WindowConfig, json.loads(self._catalog.facts()["windows"]))
+        self._keeps_empty = True
 
     @classmethod
     def open(
@@ -117,7 +118,7 @@ class VideoLibrary:
             DataError: If the library is damaged, or missing and must exist.
             IndexMismatchError: If the library was made by another model.
         """
-        known = model_of(folder) if must_exist or is_library(folder) else ""
+        known = model_of(folder) if must_exist or kind_of(folder) else ""
         name = model or known or STARTER
         try:
             embedder = Embedder.from_pretrained(name, device)
@@ -214,9 +215,9 @@ class VideoLibrary:
             return self._catalog.metadata(video.id) if video else {}
 
     def close(self) -> None:
-        """Close the files; a library that this object made is removed if no video was added."""
+        """Close the files; a library that this object made is removed if updates added no video."""
         self._stores.clear()
-        is_void = self._is_new and not self._catalog.videos()
+        is_void = self._is_new and not self._keeps_empty and not self._catalog.videos()
         self._is_new = False
         if is_void:
             self._catalog.delete()
@@ -264,6 +265,7 @@ class VideoLibrary:
             DataError: If the metadata cannot be read, or the disk is full.
             IndexMismatchError: If the features are not those of the model's backbone.
         """
+        self._keeps_empty = False
         if features is not None:
             check_features(self._embedder.config, features.spec)
         indexer = Indexer(

@@ -38,9 +38,9 @@ def open_catalog(
     found, folder = kind_of(address), Path(address)
     if kind and found and kind != found:
         raise ConfigError(f"{address}: this library is stored in {found}, not in {kind}")
-    if must_exist and not is_library(address):
+    if must_exist and not found:
         raise DataError("no library here: make one with `videoclip index`", address)
-    if (found or kind) != LANCE:
+    if not is_address(address) and (found or kind) != LANCE:
         folder.mkdir(parents=True, exist_ok=True)
         return Catalog(folder / CATALOG)
     _check_lance(address)
@@ -61,20 +61,19 @@ def is_address(address: Path | str) -> bool:
 
 
 def kind_of(address: Path | str) -> StoreKind | None:
-    """Return how a library is stored; None if there is none yet."""
-    if is_address(address) or (Path(address) / LANCE).is_dir():
+    """Return how a library is stored; None if there is none.
+
+    Raises:
+        MissingExtraError: If it is in object storage and LanceDB is not installed.
+    """
+    if is_address(address):
+        _check_lance(address)
+        import lancedb
+
+        return "lance" if "facts" in lancedb.connect(str(address)).list_tables().tables else None
+    if (Path(address) / LANCE).is_dir():
         return "lance"
     return "sqlite" if (Path(address) / CATALOG).is_file() else None
-
-
-def is_library(address: Path | str) -> bool:
-    """Return whether there is a library."""
-    if not is_address(address):
-        return kind_of(address) is not None
-    _check_lance(address)
-    from videoclip.library.lance import has_library
-
-    return has_library(str(address))
 
 
 def _check_lance(address: Path | str) -> None:
