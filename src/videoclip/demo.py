@@ -46,22 +46,6 @@ MEASURES = ("text-to-video R@1", "text-to-video R@5", "text-to-video MedR")
 """Measures of the evaluation that the report has."""
 
 
-@dataclass(frozen=True)
-class DemoSize:
-    """Size of the demo.
-
-    Attributes:
-        num_videos: Synthetic videos; about one in three is held out.
-        epochs: Training epochs.
-    """
-
-    num_videos: int
-    epochs: int
-
-
-FULL = DemoSize(num_videos=64, epochs=40)
-QUICK = DemoSize(num_videos=16, epochs=60)
-
 WORLD = SyntheticConfig(
     seed=7,
     num_tasks=30,
@@ -135,7 +119,8 @@ def sample_clips() -> list[Path]:
 def run_demo(
     folder: Path,
     videos: Sequence[Path],
-    size: DemoSize,
+    num_videos: int = 64,
+    epochs: int = 40,
     on_message: Callable[[str], None] = lambda text: None,
 ) -> DemoReport:
     """Run all stages in a folder.
@@ -143,7 +128,8 @@ def run_demo(
     Args:
         folder: Everything is written here.
         videos: Real videos to search in beside the synthetic ones.
-        size: Number of videos and epochs.
+        num_videos: Synthetic videos; about one in three is held out.
+        epochs: Training epochs.
         on_message: Called with a line of text before and after each stage.
     """
     report = DemoReport()
@@ -158,8 +144,8 @@ def run_demo(
         on_message(f"      done in {seconds:.1f} s")
 
     world = folder / "world"
-    with stage(f"write {size.num_videos} short synthetic videos with subtitles"):
-        write_world(world, WORLD, size.num_videos)
+    with stage(f"write {num_videos} short synthetic videos with subtitles"):
+        write_world(world, WORLD, num_videos)
 
     with stage("extract features of every second with a frozen image encoder"):
         backbone = load_backbone("starter")
@@ -172,8 +158,8 @@ def run_demo(
         "with strictly aligned ones for comparison"
     ):
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            aligned = pool.submit(_train, "aligned", folder, size.epochs, show_progress=False)
-            report.runs = [_train("overlap", folder, size.epochs), aligned.result()]
+            aligned = pool.submit(_train, "aligned", folder, epochs, show_progress=False)
+            report.runs = [_train("overlap", folder, epochs), aligned.result()]
         for run in report.runs:
             on_message(f"      {run.name}: {format_scores(run)}")
 

@@ -28,14 +28,7 @@ class Demo:
 
     def run(self) -> int:
         """Run the demo and write the report."""
-        from videoclip.demo import (
-            FULL,
-            QUICK,
-            format_scores,
-            render_report,
-            run_demo,
-            sample_clips,
-        )
+        from videoclip.demo import format_scores, render_report, run_demo, sample_clips
         from videoclip.features.extract import find_videos
         from videoclip.files import write_output
 
@@ -45,7 +38,8 @@ class Demo:
         if self.videos:
             videos = [file.path for file in find_videos([self.videos])[0]]
         on_message = partial(print, file=sys.stderr, flush=True)
-        report = run_demo(folder, videos, QUICK if self.quick else FULL, on_message)
+        num_videos, epochs = (16, 60) if self.quick else (64, 40)
+        report = run_demo(folder, videos, num_videos, epochs, on_message)
         page = self.out / "report.html"
         write_output(page, render_report(report))
         for run in report.runs:
