@@ -40,10 +40,10 @@ class Variant:
         return self.trained_as or self.teacher
 
 
-def _changed(run: PretrainConfig, **parts: dict[str, Any]) -> PretrainConfig:
-    """Return a configuration with some fields of some of its parts changed."""
-    changes = {name: replace(getattr(run, name), **values) for name, values in parts.items()}
-    return replace(run, **changes)
+def _changed(run: PretrainConfig, **changes: Any) -> PretrainConfig:
+    """Return a configuration with other fields; a dict has the fields to change of a part."""
+    parts = {k: replace(getattr(run, k), **v) for k, v in changes.items() if isinstance(v, dict)}
+    return replace(run, **(changes | parts))
 
 
 def _sized(run: PretrainConfig) -> PretrainConfig:
@@ -52,7 +52,8 @@ def _sized(run: PretrainConfig) -> PretrainConfig:
     A step takes about 8 seconds, of which its narration takes 5.
     """
     return _changed(
-        replace(run, epochs=EPOCHS),
+        run,
+        epochs=EPOCHS,
         clips={
             "clips_per_video": CLIPS_PER_VIDEO,
             "min_video_seconds": 3,
@@ -85,73 +86,61 @@ SMALL = _sized(small())
 PAPER = _sized(replace(paper(), optim=small().optim, validation_videos=0))
 """The paper's method, with the optimiser of `small`, so that only method differs."""
 SHUFFLED = {"kind": "shuffled"}
+ALIGNED = {"strategy": "aligned"}
+CROSS = {"num_cross_layers": 1}
+
+
+def _paper(summary: str, **changes: Any) -> Variant:
+    """Return the paper's method with some changes, compared with it."""
+    return Variant(summary, "paper", _changed(PAPER, **changes))
+
+
+def _small(summary: str, **changes: Any) -> Variant:
+    """Return our method with some changes, compared with it."""
+    return Variant(summary, "small", _changed(SMALL, **changes))
+
 
 VARIANTS: dict[str, Variant] = {
     "paper": Variant("the paper: overlap and retrieved batches", "", PAPER),
-    "paper-shuffled": Variant("without retrieved batches", "paper", _changed(PAPER, plan=SHUFFLED)),
+    "paper-shuffled": _paper("without retrieved batches", plan=SHUFFLED),
     "paper-aligned": Variant(
         "without retrieved batches and overlap",
         "paper-shuffled",
-        _changed(PAPER, plan=SHUFFLED, clips={"strategy": "aligned"}),
+        _changed(PAPER, plan=SHUFFLED, clips=ALIGNED),
     ),
-    "paper-mil-nce": Variant(
-        "MIL-NCE clips and loss",
-        "paper",
-        _changed(PAPER, clips={"strategy": "mil_nce"}, loss={"kind": "mil_nce"}),
+    "paper-mil-nce": _paper(
+        "MIL-NCE clips and loss", clips={"strategy": "mil_nce"}, loss={"kind": "mil_nce"}
     ),
-    "paper-shared": Variant(
-        "one encoder for both", "paper", _changed(PAPER, model={"shared_encoder": True})
+    "paper-shared": _paper("one encoder for both", model={"shared_encoder": True}),
+    "paper-retrieve-k": _paper("retrieve k, not 2k", plan={"num_neighbours": VIDEOS_PER_BATCH}),
+    "paper-start-vectors": _paper(
+        "a video's vector from its start", plan={"vector_strategy": "start"}
     ),
-    "paper-retrieve-k": Variant(
-        "retrieve k, not 2k", "paper", _changed(PAPER, plan={"num_neighbours": VIDEOS_PER_BATCH})
-    ),
-    "paper-start-vectors": Variant(
-        "a video's vector from its start",
-        "paper",
-        _changed(PAPER, plan={"vector_strategy": "start"}),
-    ),
-    "paper-cls": Variant(
-        "[CLS] instead of the mean", "paper", _changed(PAPER, model={"pooling": "cls"})
-    ),
+    "paper-cls": _paper("[CLS] instead of the mean", model={"pooling": "cls"}),
     "small": Variant(
         "ours: cosine, learned temperature, lead, short texts, mined batches", "paper", SMALL
     ),
-    "small-shuffled": Variant(
-        "ours with shuffled batches", "small", _changed(SMALL, plan=SHUFFLED)
-    ),
-    "small-teacher": Variant(
-        "batches mined by the frozen finished model",
-        "small",
-        _changed(SMALL, plan={"first_epoch": 1}),
+    "small-shuffled": _small("ours with shuffled batches", plan=SHUFFLED),
+    "small-teacher": replace(
+        _small("batches mined by the frozen finished model", plan={"first_epoch": 1}),
         teacher="small",
     ),
-    "small-no-lead": Variant(
-        "ours without a lead", "small", _changed(SMALL, clips={"lead_seconds": 0})
-    ),
-    "small-long-texts": Variant(
+    "small-no-lead": _small("ours without a lead", clips={"lead_seconds": 0}),
+    "small-long-texts": _small(
         "ours with texts as long as the paper's",
-        "small",
-        _changed(SMALL, clips={"min_text_tokens": 8, "max_text_tokens": 16}),
+        clips={"min_text_tokens": 8, "max_text_tokens": 16},
     ),
-    "small-long": Variant("ours, four times as long", "small", replace(SMALL, epochs=4 * EPOCHS)),
-    "small-aligned": Variant(
-        "ours without overlap", "small", _changed(SMALL, clips={"strategy": "aligned"})
+    "small-long": _small("ours, four times as long", epochs=4 * EPOCHS),
+    "small-aligned": _small("ours without overlap", clips=ALIGNED),
+    "small-soft": _small("soft targets", loss={"soft_target_share": 0.2}),
+    "small-sigmoid": _small(
+        "sigmoid loss", loss={"kind": "sigmoid"}, model={"learn_logit_bias": True}
     ),
-    "small-soft": Variant(
-        "soft targets", "small", _changed(SMALL, loss={"soft_target_share": 0.2})
-    ),
-    "small-sigmoid": Variant(
-        "sigmoid loss",
-        "small",
-        _changed(SMALL, loss={"kind": "sigmoid"}, model={"learn_logit_bias": True}),
-    ),
-    "small-cross": Variant(
-        "trained with a re-ranker on top", "small", _changed(SMALL, model={"num_cross_layers": 1})
-    ),
+    "small-cross": _small("trained with a re-ranker on top", model=CROSS),
     "small-reranked": Variant(
         "the best 20 re-ranked",
         "small-cross",
-        _changed(SMALL, model={"num_cross_layers": 1}),
+        _changed(SMALL, model=CROSS),
         rerank_top=20,
         trained_as="small-cross",
     ),
