@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, TypeAlias, TypeVar, get_type_hints
 
 from videoclip.errors import ConfigError
 
 NumberT = TypeVar("NumberT", int, float)
+LIMIT = 2**53
+"""Larger numbers are not exact as floats, and overflow where they are added or stored."""
 POSITIVE, NOT_NEGATIVE = "must be positive", "must not be negative"
 Positive: TypeAlias = Annotated[NumberT, POSITIVE]
 NotNegative: TypeAlias = Annotated[NumberT, NOT_NEGATIVE]
@@ -20,7 +21,7 @@ def require(condition: bool, message: str) -> None:
 
 
 def check_numbers(config: Any, prefix: str = "") -> None:
-    """Raise a `ConfigError` unless every number is finite and in the range its annotation names.
+    """Raise a `ConfigError` unless every number is below 2**53 and in its annotation's range.
 
     Args:
         config: A dataclass.
@@ -30,6 +31,6 @@ def check_numbers(config: Any, prefix: str = "") -> None:
         rules, value = getattr(hint, "__metadata__", ()), getattr(config, name)
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, (int, float)):
-                require(math.isfinite(number), f"{prefix}{name} must be a finite number")
+                require(abs(number) < LIMIT, f"{prefix}{name} must be a number below 2**53")
                 require(POSITIVE not in rules or number > 0, f"{prefix}{name} {POSITIVE}")
                 require(NOT_NEGATIVE not in rules or number >= 0, f"{prefix}{name} {NOT_NEGATIVE}")

@@ -87,7 +87,8 @@ def _test_videos(
             kept.append(video)
     if not kept:
         raise DataError(
-            "no test video has features and annotated steps: extract more of them", store.folder
+            "no test video has features and steps to find in them: extract more of them",
+            store.folder,
         )
     return kept, missing
 
