@@ -213,6 +213,7 @@ def _narrated_videos(folder: Path, config: PretrainConfig) -> list[str]:
     num_narrated = sum(path is not None for path in find_narrations(folder, names).values())
     if not num_narrated:
         raise DataError(f"none of the {len(names)} videos has subtitles beside it", folder)
+    # Refuse to hold out all of them; that features may be missing for some is known only later.
     split_indices(num_narrated, config.num_held_out(num_narrated), config.seed)
     return names
 

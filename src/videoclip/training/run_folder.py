@@ -257,11 +257,10 @@ def refuse_changes(
                 f"{path}: only a finished run can be extended: finish its {epochs} epochs first"
             )
         known["epochs"] = config["epochs"]
-    changed = [
-        line
-        for old, new in ((known, config), (known_facts, facts or {}))
-        for line in (differences({name: old.get(name) for name in new}, new) if old else ())
-    ]
+    changed: list[str] = []
+    for old, new in ((known, config), (known_facts, facts or {})):
+        if old:
+            changed += differences({name: old.get(name) for name in new}, new)
     if changed:
         hint = "; to train a finished run for more epochs, extend it" if is_longer else ""
         raise ConfigError(
@@ -316,8 +315,10 @@ def flatten(settings: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     """Return nested settings by dotted name."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
-        is_nested = isinstance(value, Mapping)
-        flat |= flatten(value, f"{where}{name}.") if is_nested else {f"{where}{name}": value}
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{where}{name}.")
+        else:
+            flat[f"{where}{name}"] = value
     return flat
 
 
