@@ -16,7 +16,6 @@ from videoclip.model.transformer import (
 
 LENGTHS = torch.tensor([3, 1, 7, 3, 9, 1])
 HEADS, WIDTH = 2, 16
-OFFSETS = F.pad(LENGTHS.cumsum(0), (1, 0))
 PACKING = Packing(torch.arange(9) < LENGTHS[:, None])
 
 
@@ -30,7 +29,7 @@ def one_by_one(qkv):
 
 
 def ours(qkv):
-    return attend(qkv, PACKING.equal_lengths, HEADS)
+    return attend(qkv, PACKING, HEADS)
 
 
 def padded(qkv):
@@ -38,7 +37,7 @@ def padded(qkv):
 
 
 def jagged(qkv):
-    return attend_jagged(qkv, OFFSETS.to(qkv.device), 12, HEADS)
+    return attend_jagged(qkv, Packing(PACKING.mask.to(qkv.device)), HEADS)
 
 
 def with_gradients(function, *inputs):
@@ -78,7 +77,7 @@ def test_attention_differentiates_its_dropout():
 
     def seeded(x):
         torch.manual_seed(1)
-        return attend(x, PACKING.equal_lengths, HEADS, 0.3)
+        return attend(x, PACKING, HEADS, 0.3)
 
     assert torch.autograd.gradcheck(seeded, qkv)
     assert not torch.equal(seeded(qkv), ours(qkv))

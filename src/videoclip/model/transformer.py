@@ -103,10 +103,10 @@ class BertLayer(nn.Module):
     def _attend(self, qkv: Tensor, packing: Packing, rate: float) -> Tensor:
         """(N, 3H) -> (N, H): scaled dot-product attention within each sequence."""
         if use_cpu_kernels(qkv.device):
-            return attend(qkv, packing.equal_lengths, self.num_heads, rate)
+            return attend(qkv, packing, self.num_heads, rate)
         if torch.compiler.is_compiling():
             return attend_padded(qkv, packing, self.num_heads, rate)
-        return attend_jagged(qkv, packing.offsets, packing.mask.shape[1], self.num_heads, rate)
+        return attend_jagged(qkv, packing, self.num_heads, rate)
 
 
 class BertEncoder(nn.Module):
@@ -237,17 +237,19 @@ class _Linear(torch.autograd.Function):
         return for_x, for_weight, for_bias, None
 
 
-def attend(
-    qkv: Tensor, groups: tuple[Tensor, ...], num_heads: int, dropout_rate: float = 0.0
-) -> Tensor:
-    """Self-attention within each sequence, (N, 3H) -> (N, H), on a CPU.
+def attend(qkv: Tensor, packing: Packing, num_heads: int, dropout_rate: float = 0.0) -> Tensor:
+    """Self-attention within each sequence, on a CPU.
 
     Args:
-        qkv: Queries, keys and values side by side.
-        groups: The sequences' rows, from `Packing.equal_lengths`.
+        qkv: (N, 3H), queries, keys and values side by side.
+        packing: Which position belongs to which sequence.
         num_heads: Heads A.
         dropout_rate: Share of the attention weights dropped.
+
+    Returns:
+        (N, H).
     """
+    groups = packing.equal_lengths
     attended: Tensor = _Attention.apply(qkv, groups, num_heads, dropout_rate)  # type: ignore[no-untyped-call]
     return attended
 
@@ -326,17 +328,10 @@ def attend_padded(
 
 
 def attend_jagged(
-    qkv: Tensor, offsets: Tensor, longest: int, num_heads: int, dropout_rate: float = 0.0
+    qkv: Tensor, packing: Packing, num_heads: int, dropout_rate: float = 0.0
 ) -> Tensor:
-    """The same as `attend` by torch's kernels for sequences of various lengths, on a GPU.
-
-    Args:
-        qkv: (N, 3H).
-        offsets: From `Packing.offsets`.
-        longest: Most positions of a sequence.
-        num_heads: Heads A.
-        dropout_rate: Share of the attention weights dropped.
-    """
+    """The same as `attend` by torch's kernels for sequences of various lengths, on a GPU."""
+    offsets, longest = packing.offsets, packing.mask.shape[1]
     heads = qkv.view(len(qkv), 3, num_heads, -1)
     query, key, value = (
         torch.nested.nested_tensor_from_jagged(
