@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
-from itertools import chain
 from typing import TypeVar
 
 import numpy as np
@@ -220,16 +218,13 @@ def _by_video(
     """
     texts, text_of = unique([example.text for example in examples])
     text = trial.encoder.embed_text(texts)
-    of_video: dict[str, list[int]] = defaultdict(list)
-    for i, example in enumerate(examples):
-        of_video[example.video_id].append(i)
+    videos, video_of = unique([example.video_id for example in examples])
 
-    def decode_all(video_id: str) -> Sequence[DecodedT]:
-        return decode(video_id, text[text_of[of_video[video_id]]])
+    def decode_all(video: int) -> Sequence[DecodedT]:
+        return decode(videos[video], text[text_of[video_of == video]])
 
-    results = trial.predict_all(decode_all, list(of_video))
-    decoded = dict(zip(chain(*of_video.values()), chain(*results), strict=True))
-    return [decoded[i] for i in range(len(examples))]
+    results = list(map(iter, trial.predict_all(decode_all, range(len(videos)))))
+    return [next(results[video]) for video in video_of.tolist()]
 
 
 def _chunks(example: MomentExample) -> list[tuple[int, int]]:
