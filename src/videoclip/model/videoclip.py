@@ -176,9 +176,7 @@ class VideoCLIP(nn.Module):
             ConfigError: If shapes or types do not fit the model.
             DataError: If a feature is not finite.
         """
-        self._check_video(video, video_mask)
-        encoded = self.video_encoder(video, video_mask, attend_cls=attend_cls)
-        return self._finish(encoded.hidden[:, 1 : video.shape[1] + 1])
+        return self._finish(self._slots(video, video_mask, attend_cls))
 
     def classify(self, video: Tensor, video_mask: Tensor, *, attend_cls: bool = False) -> Tensor:
         """Score every second for each class of the head.
@@ -196,9 +194,7 @@ class VideoCLIP(nn.Module):
         """
         if not self.config.classes:
             raise ConfigError("this model has no classes: fine-tune it on some first")
-        self._check_video(video, video_mask)
-        encoded = self.video_encoder(video, video_mask, attend_cls=attend_cls)
-        logits: Tensor = self.classifier(encoded.hidden[:, 1 : video.shape[1] + 1])
+        logits: Tensor = self.classifier(self._slots(video, video_mask, attend_cls))
         return logits
 
     def with_classes(self, classes: Sequence[str]) -> VideoCLIP:
@@ -255,6 +251,12 @@ class VideoCLIP(nn.Module):
             CheckpointError: If the upload fails.
         """
         return hub.push(lambda folder: self.save_pretrained(folder, card), hub_id, private=private)
+
+    def _slots(self, video: Tensor, video_mask: Tensor, attend_cls: bool) -> Tensor:
+        """Return the states of a clip's own positions: (B, T, H)."""
+        self._check_video(video, video_mask)
+        encoded: Encoded = self.video_encoder(video, video_mask, attend_cls=attend_cls)
+        return encoded.hidden[:, 1:-1]
 
     def _finish(self, embedding: Tensor) -> Tensor:
         return F.normalize(embedding, dim=-1) if self.config.normalize else embedding
