@@ -332,7 +332,7 @@ BAD_MOMENTS = {
     "path": '[{"path": 3, "start": 0, "end": 1}]',
     "confidence": '[{"path": "a.mp4", "start": 0, "end": 1, "confidence": ["high"]}]',
     "deep": 200_000 * "[",
-    "deep objects": 20_000 * '{"a": [' + "]}" * 20_000,
+    "deep objects": 480 * '{"a": [' + 480 * "]}",
     "bytes": b"\xff\xfe\xe9\x00\x81",
     "empty": "",
 }

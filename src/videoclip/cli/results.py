@@ -1,4 +1,4 @@
-"""How commands read texts, and print and write moments: what several of them share."""
+"""What `search`, `segment` and `localize` share: reading texts, printing and writing moments."""
 
 from __future__ import annotations
 
@@ -142,9 +142,9 @@ def _print_moments(moments: Sequence[Moment]) -> None:
 
 
 def printable(text: object) -> str:
-    """Return a text without control characters, which names of files may have, if terminals obey.
+    """Return a text without control characters if stdout is a terminal, which would obey them.
 
-    Output that goes to a file or another program keeps them.
+    Names of files may hold any. Output to a file or another program keeps them.
     """
     if not sys.stdout.isatty():
         return str(text)

@@ -47,7 +47,7 @@ def read_moments(path: Path | str) -> list[Moment]:
         raise DataError("is not valid JSON of moments (nested too deeply)", source) from error
     try:
         return [_moment(row) for row in _rows(content)]
-    except (ValueError, TypeError, OverflowError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(
             "expected moments as `videoclip search --json` prints them, with a path, a start and "
             f"an end in seconds ({error})",
