@@ -266,9 +266,11 @@ def test_a_failed_library_is_left_to_others_who_have_it_open(tmp_path, videos):
         assert len(library) == 3
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "features-mine").mkdir()
+    (tmp_path / "notes" / "locks").mkdir()
+    (tmp_path / "notes" / "locks" / "own.txt").touch()
     with VideoLibrary(tmp_path / "notes", ColourEmbedder()) as library:
         library.update(tmp_path / "absent.mp4")
-    assert [path.name for path in (tmp_path / "notes").iterdir()] == ["features-mine"]
+    assert {path.name for path in (tmp_path / "notes").iterdir()} == {"features-mine", "locks"}
 
 
 FORKING = """

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 VectorStore: TypeAlias = "MatrixStore | LanceVectors"
 
-FIRST_FILES = ("catalog.sqlite", "lance", "vectors-0.f16", "background-0.npy", "lock", "locks")
-"""What a new library may consist of, beside the features of its videos."""
+FIRST_FILES = ("catalog.sqlite", "vectors-0.f16", "background-0.npy", "lock", "locks/*.lock")
+"""What a new library may consist of, beside stores of features."""
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x76636C70  # "vclp"
 
@@ -193,13 +193,13 @@ class Catalog:
             return
         self._db.close()
         stores = self.folder.glob("features-*/index.bin")
-        made = [store.parent for store in stores if not store.stat().st_size]  # without videos
-        for path in (*made, *(self.folder / name for name in FIRST_FILES)):
-            if path.is_dir():
-                shutil.rmtree(path)
-            path.unlink(missing_ok=True)
-        with suppress(OSError):  # the user may have files there
-            self.folder.rmdir()
+        for store in [store.parent for store in stores if not store.stat().st_size]:
+            shutil.rmtree(store)  # it has no videos
+        for file in [file for name in FIRST_FILES for file in self.folder.glob(name)]:
+            file.unlink()
+        for folder in (self.folder / "lance", self.folder / "locks", self.folder):
+            with suppress(OSError):  # the user may have files there
+                folder.rmdir()
 
     @contextmanager
     def _transaction(self, kind: str) -> Iterator[None]:
