@@ -22,8 +22,7 @@ import numpy as np
 import torch
 
 from videoclip.config import PlanConfig
-from videoclip.data.batch_plan import make_plan
-from videoclip.data.neighbours import nearest
+from videoclip.data.batch_plan import make_plan, nearest
 
 RESULTS = Path(__file__).resolve().parent / "results"
 DIM, TOPICS = 768, 2000

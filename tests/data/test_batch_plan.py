@@ -12,12 +12,12 @@ from videoclip.config import PlanConfig
 from videoclip.data.batch_plan import (
     BatchPlan,
     make_plan,
+    nearest,
     needs_vectors,
     retrieval_plan,
     sample_groups,
     video_vectors,
 )
-from videoclip.data.neighbours import nearest
 from videoclip.errors import ConfigError, DataError
 
 

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from videoclip.data.captions import Cue, clean_cues
-from videoclip.data.embedded import read_embedded_subtitles
 from videoclip.errors import DecodeError
+from videoclip.preparation import read_embedded_subtitles
 
 SRT = """1
 00:00:00,500 --> 00:00:01,250

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from videoclip.data.feature_import import find_arrays, import_features, spec_of_arrays
+from videoclip.conversion import find_arrays, import_features, spec_of_arrays
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.errors import DataError
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.data.released_index import nearest_in_cell
-from videoclip.data import neighbours
-from videoclip.data.neighbours import nearest
+from videoclip.data import batch_plan
+from videoclip.data.batch_plan import nearest
 
 
 def by_hand(vectors, query, count):
@@ -15,8 +15,8 @@ def by_hand(vectors, query, count):
 
 @pytest.mark.parametrize(("base_rows", "query_rows"), [(1, 1), (16, 2), (1 << 16, 1 << 9)])
 def test_nearest_equals_sorting_by_distance(base_rows, query_rows, monkeypatch):
-    monkeypatch.setattr(neighbours, "_BASE_ROWS", base_rows)
-    monkeypatch.setattr(neighbours, "_QUERY_ROWS", query_rows)
+    monkeypatch.setattr(batch_plan, "_BASE_ROWS", base_rows)
+    monkeypatch.setattr(batch_plan, "_QUERY_ROWS", query_rows)
     rng = np.random.default_rng(0)
     vectors = rng.normal(1000, 1, size=(50, 8)).astype(np.float32)  # far from the origin
     queries = np.array([3, 49, 0])

@@ -13,14 +13,15 @@ from tests.features.toy_backbones import SPEC, MeanColour, Unpicklable
 from tests.make_video import write_video
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
-from videoclip.features import extract, workers
+from videoclip.features import extract
 from videoclip.features.extract import (
+    Computed,
+    Failed,
     compute_features,
     extract_features,
     find_videos,
     name_videos,
 )
-from videoclip.features.workers import Computed, Failed
 
 
 @pytest.fixture
@@ -160,7 +161,7 @@ def test_a_worker_serves_until_the_other_side_is_gone(videos, monkeypatch):
     monkeypatch.setattr(signal, "signal", lambda number, handler: None)
     driver = threading.Thread(target=drive)
     driver.start()
-    workers._serve(theirs, pickle.dumps(partial(extract._compute_one, MeanColour())), 1)
+    extract._serve(theirs, pickle.dumps(partial(extract._compute_one, MeanColour())), 1)
     driver.join()
     computed, failed = events
     assert isinstance(computed, Computed)

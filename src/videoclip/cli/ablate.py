@@ -11,7 +11,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from videoclip.cli.options import Json, NumVideos, Workers
-from videoclip.config.check import NOT_NEGATIVE
+from videoclip.config.codec import NOT_NEGATIVE
 from videoclip.synthetic.world import SyntheticConfig
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from videoclip.cli.options import Json
-from videoclip.config.check import require
+from videoclip.config.codec import require
 
 
 @dataclass(frozen=True)

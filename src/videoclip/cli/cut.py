@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from videoclip.cli.options import Json
-from videoclip.config.check import NOT_NEGATIVE, NotNegative, require
+from videoclip.config.codec import NOT_NEGATIVE, NotNegative, require
 from videoclip.errors import ConfigError, VideoCLIPError
 
 if TYPE_CHECKING:

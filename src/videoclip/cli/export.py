@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from videoclip.config.check import POSITIVE
+from videoclip.config.codec import POSITIVE
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from videoclip.config.check import NOT_NEGATIVE, POSITIVE, check_numbers, require
+from videoclip.config.codec import NOT_NEGATIVE, POSITIVE, check_numbers, require
 from videoclip.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from videoclip.cli import options
 from videoclip.cli.results import FoundOutput, read_texts
-from videoclip.config.check import NOT_NEGATIVE, POSITIVE, require
+from videoclip.config.codec import NOT_NEGATIVE, POSITIVE, require
 from videoclip.errors import DataError
 
 

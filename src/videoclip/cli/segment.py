@@ -10,7 +10,7 @@ from tyro.conf import UseAppendAction, arg
 
 from videoclip.cli import options
 from videoclip.cli.results import Output, print_timeline, read_texts
-from videoclip.config.check import NotNegative
+from videoclip.config.codec import NotNegative
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Configs to and from plain dicts and JSON files, without loss; unknown settings are refused."""
+"""Configs to and from plain dicts and JSON files, without loss; wrong settings are refused."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_type_hints
 
-from videoclip.config.check import require
 from videoclip.errors import ConfigError, unknown
 
 RUN_CONFIG_VERSION = 1
@@ -104,3 +103,33 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
     right = isinstance(value, hint) and not (hint is int and isinstance(value, bool))
     require(right, f"{where} must be of type {hint.__name__}, got {value!r}")
     return value
+
+
+NumberT = TypeVar("NumberT", int, float)
+LIMIT = 2**53
+"""Larger numbers are not exact as floats, and overflow where they are added or stored."""
+POSITIVE, NOT_NEGATIVE = "must be positive", "must not be negative"
+Positive: TypeAlias = Annotated[NumberT, POSITIVE]
+NotNegative: TypeAlias = Annotated[NumberT, NOT_NEGATIVE]
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise a `ConfigError` with `message` unless `condition` holds."""
+    if not condition:
+        raise ConfigError(message)
+
+
+def check_numbers(config: Any, prefix: str = "") -> None:
+    """Raise a `ConfigError` unless every number is below 2**53 and in its annotation's range.
+
+    Args:
+        config: A dataclass.
+        prefix: Stands before names in messages, such as "optim.".
+    """
+    for name, hint in get_type_hints(type(config), include_extras=True).items():
+        rules, value = getattr(hint, "__metadata__", ()), getattr(config, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, (int, float)):
+                require(abs(number) < LIMIT, f"{prefix}{name} must be a number below 2**53")
+                require(POSITIVE not in rules or number > 0, f"{prefix}{name} {POSITIVE}")
+                require(NOT_NEGATIVE not in rules or number >= 0, f"{prefix}{name} {NOT_NEGATIVE}")

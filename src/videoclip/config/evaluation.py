@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from videoclip.config.check import NotNegative, Positive, check_numbers, require
+from videoclip.config.codec import NotNegative, Positive, check_numbers, require
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from videoclip.config.check import NotNegative, Positive, check_numbers, require
+from videoclip.config.codec import NotNegative, Positive, check_numbers, require
 
 NUM_HEADS = {768: 12, 1024: 16}
 """Attention heads of bert-base and bert-large, by width."""

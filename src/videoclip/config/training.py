@@ -8,7 +8,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from videoclip.config.check import NotNegative, Positive, check_numbers, require
+from videoclip.config.codec import NotNegative, Positive, check_numbers, require
 from videoclip.config.evaluation import EvaluateConfig
 from videoclip.config.model import ModelConfig
 

@@ -25,10 +25,16 @@ from videoclip.embedding import Embedder, WindowConfig, window_spans
 from videoclip.errors import DataError, DecodeError, VideoCLIPError
 from videoclip.features.backbones import Backbone
 from videoclip.features.decode import VideoInfo, probe
-from videoclip.features.extract import VideoFile, compute_features, find_videos, name_videos
+from videoclip.features.extract import (
+    Computed,
+    Failed,
+    VideoFile,
+    compute_features,
+    find_videos,
+    name_videos,
+)
 from videoclip.features.frame_backbone import KeyframeBackbone
 from videoclip.features.video_file import NO_VIDEOS, os_reason
-from videoclip.features.workers import Computed, Failed
 from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.library.metadata import Values, metadata_of
 from videoclip.types import OnProgress, RealArray

@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from videoclip.config.check import NotNegative, Positive, check_numbers, require
+from videoclip.config.codec import NotNegative, Positive, check_numbers, require
 
 SHAPES = ("ball", "box", "triangle", "star", "ring", "cross", "heart", "moon")
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "white", "black")
