@@ -1,6 +1,6 @@
 # Every target first makes .venv from requirements.lock, unless it is up to date.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check bench clean
+.PHONY: help setup demo test test-all check bench lock audit clean
 
 BIN := .venv/bin
 # These need videos as arguments; their docstrings have the commands.
@@ -19,7 +19,7 @@ test: setup ## the fast tests, with coverage
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not browser and not gpu" --cov --cov-fail-under=95
 
 test-all: setup ## every test this machine can run; installs LanceDB and an S3 server for them
-	@$(BIN)/uv pip install -q --python $(BIN)/python -c requirements.lock lancedb "moto[s3,server]"
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --require-hashes --no-build -r requirements-stores.lock
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --hypothesis-profile=explore
 
 check: setup ## style, types and import layers
@@ -27,6 +27,12 @@ check: setup ## style, types and import layers
 
 bench: setup ## measure speed and memory side by side; writes bench/results/*.json
 	@for script in $(filter-out $(BENCH_WITH_ARGUMENTS),$(wildcard bench/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+lock: setup ## resolve the requirements again, with hashes; LOCK=--upgrade for the newest versions
+	@$(BIN)/python -m tools.lock $(LOCK)
+
+audit: setup ## look up known security holes of all pinned packages
+	@for lock in requirements*.lock; do $(BIN)/uv tool run pip-audit --no-deps --disable-pip -r $$lock || exit 1; done
 
 clean: ## remove .venv, caches and the demo
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis demo bench/results

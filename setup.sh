@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes .venv from requirements.lock; does nothing if the lock file has not changed.
-# pip installs torch first, by its exact pin: pip's own configuration (find-links, indexes) decides
+# Every file is checked against the hashes of the lock, and nothing is built from source.
+# pip downloads torch first, by its exact pin: pip's own configuration (find-links, indexes) decides
 # which build is taken, and no later package can replace it. uv installs the rest, ten times faster.
 # Both compile to bytecode: without it, each start of the program takes three seconds more.
 set -eu
@@ -15,8 +16,18 @@ else  # an activated environment without pip: the slower way
   python3 -m venv .venv
   pip=".venv/bin/python -m pip"
 fi
-$pip install -q -c requirements.lock uv torch==2.13.0
-.venv/bin/uv pip install -q --python .venv/bin/python --no-deps --compile-bytecode -r requirements.lock
-.venv/bin/uv pip install -q --python .venv/bin/python --no-deps --no-build-isolation --editable .
+first=.venv/first
+mkdir "$first"
+awk '/^[a-z]/ {keep = /^(torch|uv)==/} keep' requirements.lock >"$first/requirements.lock"
+# Checked after the download: asked for hashes, pip prefers builds with a hash in their address.
+$pip download -q --no-deps --only-binary :all: -d "$first" $(awk '/==/ {print $1}' "$first/requirements.lock")
+$pip install -q --no-deps --no-index --find-links "$first" --require-hashes -r "$first/requirements.lock"
+rm -r "$first"
+uv_install=".venv/bin/uv pip install -q --python .venv/bin/python --no-deps"
+$uv_install --require-hashes --no-build --compile-bytecode -r requirements.lock
+if grep -q '^Requires-Dist: nvidia-' .venv/lib/python3.*/site-packages/torch-*.dist-info/METADATA; then
+  $uv_install --require-hashes --no-build -r requirements-cuda.lock
+fi
+$uv_install --no-build-isolation --editable .
 .venv/bin/python -m compileall -q src
 cp requirements.lock "$stamp"

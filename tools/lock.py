@@ -1,0 +1,106 @@
+"""Write the lock files, with the hashes of every file of each release.
+
+    make lock                                 # keep the pinned versions that still fit
+    make lock LOCK="--upgrade"                # the newest versions
+    make lock LOCK="--upgrade-package pillow" # the newest version of one package
+    make lock LOCK="--torch PAGE_OR_WHEEL"    # add the hashes of another build of torch
+
+`requirements.lock` is what `setup.sh` installs, `requirements-cuda.lock` what PyTorch's CUDA build
+needs besides, `requirements-stores.lock` what the tests of LanceDB and S3 need besides. They are one
+resolution for Linux and macOS. The package index has one build of torch; the hashes of others (the
+one without CUDA) come from the page of the index that serves them, saved or by its address, or from
+a wheel, and stay as long as the version does. Other arguments go to `uv pip compile`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from urllib.request import urlopen
+
+ROOT = Path(__file__).resolve().parents[1]
+MAIN, CUDA, STORES = "requirements.lock", "requirements-cuda.lock", "requirements-stores.lock"
+EXTRAS = ["--extra=dev", "--extra=stores"]
+OPTIONS = ["--universal", "--python-version=3.11", "--fork-strategy=fewest", "--generate-hashes"]
+ELSEWHERE = re.compile(r"sys_platform == '(win32|emscripten)'")  # setup.sh: Linux and macOS
+HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
+
+
+def lock_entries(text: str) -> dict[str, str]:
+    """The entry of each package and marker: its pin, hashes and what needs it."""
+    entries = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
+    pins = {entry.splitlines()[0].removesuffix(" \\"): entry for entry in entries}
+    return {pin: entry for pin, entry in pins.items() if not ELSEWHERE.search(pin)}
+
+
+def package(pin: str) -> str:
+    """The name in a pin such as `scipy==1.18.1 ; python_full_version >= '3.12'`."""
+    return pin.partition("==")[0]
+
+
+def dependents(entry: str) -> set[str]:
+    """The names of the packages that need this one, from the comments of `uv pip compile`."""
+    return set(re.findall(r"^    #(?: via|  ) +([\w.-]+)", entry, flags=re.MULTILINE))
+
+
+def split(entries: dict[str, str]) -> dict[str, list[str]]:
+    """The pins of each lock file."""
+    stores, before = {"lancedb", "moto"}, 0
+    while before < len(stores):
+        before = len(stores)
+        stores |= {package(pin) for pin, entry in entries.items() if dependents(entry) <= stores}
+    files: dict[str, list[str]] = {MAIN: [], CUDA: [], STORES: []}
+    for pin in entries:
+        cuda = re.match(r"cuda-|nvidia-|triton=", pin)
+        files[CUDA if cuda else STORES if package(pin) in stores else MAIN].append(pin)
+    return files
+
+
+def other_builds(source: str, version: str) -> set[str]:
+    """The hashes of torch's builds: of a wheel, or of those that an index page links to."""
+    with urlopen(source if "://" in source else Path(source).resolve().as_uri()) as stream:
+        content = stream.read()
+    if source.endswith(".whl"):
+        return {f"sha256:{hashlib.sha256(content).hexdigest()}"}
+    link = rf"torch-{re.escape(version)}[^\s\"'<>]*\.whl#sha256=([0-9a-f]{{64}})"
+    found = {f"sha256:{digest}" for digest in re.findall(link, content.decode())}
+    if not found:
+        sys.exit(f"{source}: links to no wheel of torch {version} with a hash; give another page")
+    return found
+
+
+def main() -> None:
+    """Resolve once, then write each lock file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--torch", action="append", default=[], metavar="PAGE_OR_WHEEL")
+    arguments, compile_options = parser.parse_known_args()
+    old = "".join((ROOT / name).read_text() for name in (MAIN, CUDA, STORES))
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "all.lock"
+        output.write_text(old)  # uv keeps the versions pinned there
+        uv = [str(Path(sys.executable).with_name("uv")), "pip", "compile", "pyproject.toml"]
+        subprocess.run(
+            [*uv, *EXTRAS, *OPTIONS, *compile_options, "--quiet", f"--output-file={output}"],
+            cwd=ROOT,
+            check=True,
+        )
+        entries = lock_entries(output.read_text())
+    torch = next(pin for pin in entries if package(pin) == "torch")
+    hashes = set(HASH.findall(entries[torch] + lock_entries(old).get(torch, "")))
+    for source in arguments.torch:
+        hashes |= other_builds(source, torch.partition("==")[2])
+    comments = [line for line in entries[torch].splitlines() if line.startswith("    #")]
+    pinned = " \\\n    --hash=".join([torch, *sorted(hashes)])
+    entries[torch] = "\n".join([pinned, *comments, ""])
+    for name, pins in split(entries).items():
+        (ROOT / name).write_text("# Written by `make lock`.\n" + "".join(map(entries.get, pins)))
+        print(f"{name}: {len(pins)} packages")
+
+
+if __name__ == "__main__":
+    main()
