@@ -1,6 +1,6 @@
 # Every target first makes .venv from requirements.lock, unless it is up to date.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check bench lock audit clean
+.PHONY: help setup demo test test-all check bench lock licences audit clean
 
 BIN := .venv/bin
 # These need videos as arguments; their docstrings have the commands.
@@ -31,8 +31,11 @@ bench: setup ## measure speed and memory side by side; writes bench/results/*.js
 lock: setup ## resolve the requirements again, with hashes; LOCK=--upgrade for the newest versions
 	@$(BIN)/python -m tools.lock $(LOCK)
 
+licences: setup ## write the table of docs/licences.md; `make test-all` installs all packages it reads
+	@$(BIN)/python -m tools.licences
+
 audit: setup ## look up known security holes of all pinned packages
-	@for lock in requirements*.lock; do $(BIN)/uv tool run pip-audit --no-deps --disable-pip -r $$lock || exit 1; done
+	@for lock in requirements*.lock; do $(BIN)/uv tool run pip-audit --strict --no-deps --disable-pip -r $$lock || exit 1; done
 
 clean: ## remove .venv, caches and the demo
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis demo bench/results

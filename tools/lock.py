@@ -5,11 +5,11 @@
     make lock LOCK="--upgrade-package pillow" # the newest version of one package
     make lock LOCK="--torch PAGE_OR_WHEEL"    # add the hashes of another build of torch
 
-`requirements.lock` is what `setup.sh` installs, `requirements-cuda.lock` what PyTorch's CUDA build
-needs besides, `requirements-stores.lock` what the tests of LanceDB and S3 need besides. They are one
-resolution for Linux and macOS. The package index has one build of torch; the hashes of others (the
-one without CUDA) come from the page of the index that serves them, saved or by its address, or from
-a wheel, and stay as long as the version does. Other arguments go to `uv pip compile`.
+`setup.sh` installs `requirements.lock`; PyTorch's CUDA build also needs `requirements-cuda.lock`,
+and the tests of LanceDB and S3 `requirements-stores.lock`. They are one resolution for Linux and
+macOS. The package index has one build of torch. The hashes of others (the one without CUDA) come
+from the page of the index that has them (an address or a saved page) or from a wheel, and stay as
+long as the version does. Other arguments go to `uv pip compile`.
 """
 
 from __future__ import annotations
