@@ -21,15 +21,19 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from videoclip.config import OptimConfig
 from videoclip.distributed import World
+from videoclip.model import encoders
 from videoclip.model.losses.infonce import contrastive_loss
+from videoclip.model.transformer import BertLayer, Packing, attend_padded
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import paper
 from videoclip.training.batch import Batch
@@ -74,7 +78,7 @@ RATIOS = {
 
 
 def make_batch(lengths: str, num_pairs: int) -> Batch:
-    """Clip pairs padded to the model's longest, as the towers' padded mode computes them."""
+    """Clip pairs padded to the model's longest, as the padded variants compute them."""
     rng, config = np.random.default_rng(0), RUN.model
     if lengths == "full":
         videos, texts = (np.full(num_pairs, n) for n in (32, 61))
@@ -128,12 +132,37 @@ def _mean(hidden: Tensor, mask: Tensor) -> Tensor:
     return (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
 
 
+class Padded(Packing):
+    """Every position of a batch is computed, masked ones too."""
+
+    def pack(self, x: Tensor) -> Tensor:
+        """(B, L, ...) -> (B * L, ...)."""
+        return x.flatten(0, 1)
+
+    def unpack(self, x: Tensor) -> Tensor:
+        """(B * L, C) -> (B, L, C)."""
+        return x.view(*self.mask.shape, -1)
+
+
+def forward_padded(layer: BertLayer, hidden: Tensor, packing: Packing) -> Tensor:
+    """A layer by torch's own functions: (B * L, H) -> (B * L, H)."""
+    rate = layer.dropout if layer.training else 0.0
+    attended = attend_padded(layer.qkv(hidden), packing, layer.num_heads, rate)
+    hidden = layer.attention_norm(hidden + F.dropout(layer.attention_out(attended), rate))
+    fed = layer.feed_out(F.gelu(layer.feed_in(hidden)))
+    return layer.feed_norm(hidden + F.dropout(fed, rate))
+
+
 def make_step(variant: Variant, num_pairs: int, device: torch.device) -> Callable[[], object]:
     """Return a call that performs one update."""
     batch = make_batch(variant.lengths, num_pairs)
     if variant.model == "ours":
         model = VideoCLIP(RUN.model)
-        model.video_encoder.packed = model.text_encoder.packed = variant.packed
+        if not variant.packed:
+            encoders.Packing = Padded
+            for layer in model.modules():
+                if isinstance(layer, BertLayer):
+                    layer.forward = partial(forward_padded, layer)
         loss, world = ContrastiveLoss(model, RUN.loss), World(device=device)
         trainer = Trainer(loss, RUN, world, 1000, variant.precision)
         return lambda: trainer.step(batch)
