@@ -1,7 +1,5 @@
 """Runs and evaluations side by side: settings that differ, losses over the updates, results."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

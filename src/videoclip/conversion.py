@@ -3,8 +3,6 @@
 Nothing in a checkpoint is ever run; every tensor is checked by name and shape.
 """
 
-from __future__ import annotations
-
 import json
 import tokenize
 from collections.abc import Mapping

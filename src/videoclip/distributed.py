@@ -4,8 +4,6 @@ Without torchrun there is one process and every collective is the identity, so t
 ask whether a process group exists.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Check on this machine what the rest of the package relies on, and say how to fix what fails."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import os

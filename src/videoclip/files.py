@@ -3,8 +3,6 @@
 Everything this package keeps is written here: aside first, then synced, then renamed into place.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

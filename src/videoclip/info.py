@@ -1,7 +1,5 @@
 """Describe what a folder or file is: a model, a store, a run, a library, a world, a video."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from contextlib import closing

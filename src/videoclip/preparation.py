@@ -4,8 +4,6 @@ Captions come from the file beside a video, else from a subtitle track inside it
 model is given, from its speech.
 """
 
-from __future__ import annotations
-
 import json
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence

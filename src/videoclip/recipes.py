@@ -6,8 +6,6 @@ have the released settings; the validation videos are ours, because the release 
 test set.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """Names for the array and callback types that signatures share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TypeAlias
 

@@ -4,8 +4,6 @@ Every measure is a ratio of two sums over videos (correct answers and questions,
 of F1), so that any of them can be compared between models by resampling whole videos.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import TypeAlias

@@ -4,8 +4,6 @@ A run is a folder, OUT/runs/WORLD/VARIANT/seed-N. Finished runs are kept, so an 
 ablation continues and further variants, seeds and worlds add to the same table.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence

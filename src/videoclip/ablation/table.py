@@ -3,8 +3,6 @@
 Differences have paired bootstrap intervals over seeds and test videos.
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The variants of the method: named configurations, each one difference away from another."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Any
 

@@ -4,8 +4,6 @@ A module of this package that defines `BENCHMARKS` adds its benchmarks; nothing 
 (docs/adding.md).
 """
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 from functools import cache

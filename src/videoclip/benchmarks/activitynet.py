@@ -3,8 +3,6 @@
 Files: val_1.json, val_2.json, train.json: {"v_<id>": {duration, timestamps, sentences}}.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from videoclip.benchmarks.examples import Benchmark, RetrievalExample

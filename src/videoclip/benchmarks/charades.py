@@ -3,8 +3,6 @@
 Files: charades_sta_test.txt, charades_sta_train.txt with lines "VIDEO start end##sentence".
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from videoclip.benchmarks.examples import Benchmark, MomentExample

@@ -5,8 +5,6 @@ not text: 778 ids share 749 texts. The subset of the official test videos is "te
 the README of the benchmark says "validation".
 """
 
-from __future__ import annotations
-
 import fnmatch
 import zipfile
 from itertools import chain

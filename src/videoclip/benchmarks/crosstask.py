@@ -5,8 +5,6 @@ Files of the release folder: tasks_primary.txt, videos.csv, videos_val.csv and a
 Related tasks have no annotations and are not read.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path

@@ -8,8 +8,6 @@ sentences.
 with several extensions, or a bare dot, in one file: its id is the name without extension.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from videoclip.benchmarks.examples import Benchmark, MomentExample, RetrievalExample, paper

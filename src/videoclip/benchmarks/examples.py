@@ -3,8 +3,6 @@
 Times are seconds, spans half open; a `video_id` is the key of the video's features.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,8 +5,6 @@ Files: task_ids.csv (tab separated despite its name, no header), caption.json an
 `library.metadata.read_metadata` makes columns to search by.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -6,8 +6,6 @@ captions belongs to a video: MSR_MC_test.csv (tab separated despite its name; co
 name) or msrvtt_multi_choice_qa.jsonl.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Files: val.csv (`video,frame_count,width,height,question,answer,qid,type,a0..a4`).
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from videoclip.benchmarks.examples import Benchmark, MultipleChoiceExample

@@ -3,8 +3,6 @@
 Files: highlight_val_release.jsonl and others; the released test file has no answers.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from videoclip.benchmarks.examples import Benchmark, MomentExample

@@ -8,8 +8,6 @@
 seconds, both absent or empty for the whole video. Further columns are ignored.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from videoclip.benchmarks.examples import Benchmark, RetrievalExample

@@ -5,8 +5,6 @@ MIL-NCE; youcook_val.pkl, the 3,305 clips of HowTo100M that the paper uses, whic
 and needs the JSON file beside it.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 

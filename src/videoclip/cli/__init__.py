@@ -4,8 +4,6 @@ Results go to stdout; progress, warnings and errors go to stderr. The exit statu
 `EXIT_STATUSES`; a traceback is printed only for bugs, or with `--debug`.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """`videoclip ablate`: train and compare variants of the method on a synthetic world."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass, field
 from functools import partial

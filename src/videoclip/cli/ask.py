@@ -1,7 +1,5 @@
 """`videoclip ask`: answer a multiple-choice question about a video."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from typing import Annotated

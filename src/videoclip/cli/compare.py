@@ -1,7 +1,5 @@
 """`videoclip compare`: runs and evaluations side by side."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`videoclip convert`: released weights and features into our folders."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, field
 from pathlib import Path

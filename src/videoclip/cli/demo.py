@@ -1,7 +1,5 @@
 """`videoclip demo`: the whole method in minutes, offline, on a CPU."""
 
-from __future__ import annotations
-
 import sys
 import time
 from dataclasses import dataclass

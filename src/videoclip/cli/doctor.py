@@ -1,7 +1,5 @@
 """`videoclip doctor`: what works on this machine, and how to fix what does not."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from dataclasses import dataclass

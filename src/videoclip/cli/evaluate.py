@@ -1,7 +1,5 @@
 """`videoclip evaluate`: score a model on a benchmark."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, field
 from pathlib import Path

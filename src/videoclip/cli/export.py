@@ -1,7 +1,5 @@
 """`videoclip export`: moments as CSV, JSON, EDL, FCPXML, WebVTT or chapters."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass
 from functools import partial

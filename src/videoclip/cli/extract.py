@@ -1,7 +1,5 @@
 """`videoclip extract`: features of videos, into a store."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time

@@ -1,7 +1,5 @@
 """`videoclip index`: add new and changed videos to a library."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from dataclasses import dataclass

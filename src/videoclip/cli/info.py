@@ -1,7 +1,5 @@
 """`videoclip info`: what a folder or file is."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from typing import Annotated

@@ -1,7 +1,5 @@
 """`videoclip localize`: find when each step of a task happens in a video."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated

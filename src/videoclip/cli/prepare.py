@@ -1,7 +1,5 @@
 """`videoclip prepare`: find, clean and check the captions of videos."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

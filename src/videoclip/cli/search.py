@@ -1,7 +1,5 @@
 """`videoclip search`: find the moments of a library that match a query."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path

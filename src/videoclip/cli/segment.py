@@ -1,7 +1,5 @@
 """`videoclip segment`: label every second of a video."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated

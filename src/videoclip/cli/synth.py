@@ -1,7 +1,5 @@
 """`videoclip synth`: write a synthetic narrated world."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Configs to and from plain dicts and JSON files, without loss; wrong settings are refused."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import types

@@ -1,7 +1,5 @@
 """How a benchmark is scored."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

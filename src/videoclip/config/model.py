@@ -1,7 +1,5 @@
 """What must agree between a model, its features and every index made with it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias

@@ -5,8 +5,6 @@ being spoken, so that every word occurs two or three times. `unroll` keeps what 
 keeps what a speaker really repeats.
 """
 
-from __future__ import annotations
-
 import html
 import re
 from collections.abc import Sequence

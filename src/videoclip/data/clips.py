@@ -8,8 +8,6 @@ and MIL-NCE's several candidates are the alternatives in the paper.
 All functions are pure and draw from the generator passed to them. Source: paper, section 3.3.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cached_property

@@ -5,8 +5,6 @@ offsets at which videos begin. The arrays are memory-mapped, so a corpus may exc
 many random clips is faster from a `FeatureStore`.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace

@@ -4,8 +4,6 @@ SRT and WebVTT are parsed here rather than by pysubs2, which appends WebVTT comm
 to the previous cue, reads a text line with two word times as a new cue, and has no line numbers.
 """
 
-from __future__ import annotations
-
 import codecs
 import html
 import json

@@ -1,7 +1,5 @@
 """Splitting a long video into overlapping windows, and averaging their outputs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Scores of a model on public benchmarks, with intervals and trivial baselines beside them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 

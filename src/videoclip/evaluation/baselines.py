@@ -1,7 +1,5 @@
 """Baselines that need no model: chance, and the strongest trivial answers."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations, permutations

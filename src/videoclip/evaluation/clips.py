@@ -1,7 +1,5 @@
 """Examples with features, and annotated spans as rows of a feature store."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 

@@ -1,7 +1,5 @@
 """Models that can be evaluated: an embedder, or the frames of a backbone with a text encoder."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Step localisation: where each of the ordered steps of a known task happens in a video."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import cache
 

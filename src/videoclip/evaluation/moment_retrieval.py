@@ -1,7 +1,5 @@
 """Moment retrieval: the span of a video that a sentence describes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """Result of a benchmark as a table and as JSON, with baselines and published numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Retrieval: of clips by text, and of texts by clip."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Action segmentation: a label, or background, for every second of a video."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 

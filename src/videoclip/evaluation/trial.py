@@ -1,7 +1,5 @@
 """What every protocol is given beside its examples: a model, features, and how to score."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar

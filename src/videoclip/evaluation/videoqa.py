@@ -1,7 +1,5 @@
 """Multiple choice (VideoQA): the text most similar to the video is the answer."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import chain
 

@@ -6,8 +6,6 @@ are RGB, upright (the display matrix is applied) and have square pixels; the tra
 video is not changed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction

@@ -1,7 +1,5 @@
 """What all backbones share: frames in batches through a frozen network, and a fingerprint."""
 
-from __future__ import annotations
-
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator

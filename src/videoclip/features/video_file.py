@@ -8,8 +8,6 @@ decoding everything.
 FFmpeg itself prints nothing (PyAV's default); every failure is a DecodeError of one line.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

@@ -9,8 +9,6 @@ The index is an inverted file (IVF) of faiss with one byte a number, measured be
 coarse bytes.
 """
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Callable
 from contextlib import suppress

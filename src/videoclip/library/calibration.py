@@ -7,8 +7,6 @@ queries reach in each video, so that an update reads the vectors of new videos o
 file, everything is measured again.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

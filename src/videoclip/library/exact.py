@@ -6,8 +6,6 @@ differ. Rows that may be among the k best are read from the file and compared in
 the result is that of a float32 scan of the whole file.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -9,8 +9,6 @@
 No text of the user becomes SQL: names are looked up and values are bound.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The user's own columns for videos, read from a table: camera, customer, take, ..."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath

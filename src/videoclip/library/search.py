@@ -1,7 +1,5 @@
 """From a query to moments: similar windows, whole videos around them, narration, one ranking."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property

@@ -4,8 +4,6 @@ Both are opened as a `Catalog`. LanceDB is for object storage (`s3://...`) and f
 that share a library; on one machine SQLite is faster and needs nothing installed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import os

@@ -7,8 +7,6 @@ unused may be left over. Sizes come from the shapes. What shapes do not determin
 Source: the published names, which are those of every BERT checkpoint.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace

@@ -9,8 +9,6 @@ Letters: P pairs, B clip pairs of a batch, K candidates a text, H width.
 Source: the cross-modal attention variant (docs/paper-to-code.md); the residual form is ours.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -4,8 +4,6 @@ Texts are embedded by all-MiniLM-L6-v2, frames by the bridge from ImageNet's cla
 Training on one's own narrated videos starts here (`videoclip pretrain starter`).
 """
 
-from __future__ import annotations
-
 import json
 from importlib.resources import files
 from pathlib import Path

@@ -13,8 +13,6 @@ one sequence, g sequences of that length.
 Source: BERT (arXiv 1810.04805); parity with the released model in tests/model/test_parity.py.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any

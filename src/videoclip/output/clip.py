@@ -1,7 +1,5 @@
 """Clips cut out of videos: exact to the frame by encoding, or quickly by copying packets."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from fractions import Fraction

@@ -1,7 +1,5 @@
 """Edit lists for video editors: CMX 3600 EDL and FCPXML, with the moments one after the other."""
 
-from __future__ import annotations
-
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Moments as CSV, JSON, WebVTT, chapters or edit lists, and read back from JSON."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """Thumbnails of moments, for lists and reports."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from PIL import Image

@@ -5,8 +5,6 @@ timecode stays close to the clock at 29.97 and 59.94: it skips the frame numbers
 59.94) of every minute except each tenth. No frame is lost. It is written with `;` before the frame.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from fractions import Fraction
 

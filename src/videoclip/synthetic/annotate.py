@@ -9,8 +9,6 @@ All of it follows from the scenarios. Training videos are "training" or "train" 
 videos "validation", "testing" or "test" as each benchmark has it.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

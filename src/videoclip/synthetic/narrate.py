@@ -4,8 +4,6 @@
 formats it as a file, by default like the automatic captions of a video site.
 """
 
-from __future__ import annotations
-
 import textwrap
 import tomllib
 from collections.abc import Iterator, Sequence

@@ -5,8 +5,6 @@ of the action, forwards or backwards, a whole number of times: single frames of 
 opposite are equally likely, and only their order distinguishes the two.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from fractions import Fraction

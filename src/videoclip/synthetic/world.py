@@ -5,8 +5,6 @@ configuration and `i`: how many videos are made, in which order and by how many 
 nothing. Nothing here is drawn or spoken; `render` and `narrate` do that from these facts.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass

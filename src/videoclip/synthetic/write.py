@@ -4,8 +4,6 @@ Each video is written on its own and appears whole or not at all, so an interrup
 where it stopped and a world can grow.
 """
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """`Batch`: clip pairs of different lengths as padded tensors with masks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Self

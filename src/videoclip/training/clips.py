@@ -1,7 +1,5 @@
 """Clips with texts as batches: the data of fine-tuning for retrieval and VideoQA."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The loss on clip pairs: both towers, negatives, the re-ranker, and batches larger than memory."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Fine-tuning: a trained model on the training part of a benchmark, scored on its test part."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a run reports: progress on stderr, and its log in an experiment tracker."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 import time

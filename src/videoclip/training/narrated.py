@@ -4,8 +4,6 @@ What a batch holds follows from the key of its group (seed, purpose, epoch, plac
 number of workers changes nothing, and a position is all that a continued run needs.
 """
 
-from __future__ import annotations
-
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence

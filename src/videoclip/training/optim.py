@@ -1,7 +1,5 @@
 """The optimiser, its learning rate over a run, and the clipping of its gradients."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from typing import Any

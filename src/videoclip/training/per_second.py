@@ -1,7 +1,5 @@
 """Videos with a label for every second, as batches and losses: CrossTask and COIN."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

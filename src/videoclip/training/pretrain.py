@@ -1,7 +1,5 @@
 """Pre-training: from narrated videos to a model folder; the same call continues a broken run."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path

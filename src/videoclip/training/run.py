@@ -1,7 +1,5 @@
 """A whole run of pre-training or fine-tuning: epochs, validation, checkpoints, continuing."""
 
-from __future__ import annotations
-
 import errno
 import logging
 import math

@@ -12,8 +12,6 @@ safetensors and the rest as JSON: nothing is pickled. No generator state is stor
 randomness follows from the seed and the position in the run.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import shutil

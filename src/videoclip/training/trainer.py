@@ -3,8 +3,6 @@
 A `BatchSource` yields batches, a `Loss` turns them into a number, and the `Trainer` minimises it.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from abc import ABC, abstractmethod

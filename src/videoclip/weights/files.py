@@ -1,7 +1,5 @@
 """Weights on disk: reading them whole, and comparing them by name and shape."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 from collections.abc import Collection, Iterable, Mapping, Sequence

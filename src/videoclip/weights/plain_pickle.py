@@ -1,7 +1,5 @@
 """Read pickles of plain data, such as annotations, without running code."""
 
-from __future__ import annotations
-
 import io
 import pickle
 import struct

@@ -3,8 +3,6 @@
 Source: paper, section 4 (VideoQA as retrieval).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

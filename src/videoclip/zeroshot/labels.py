@@ -3,8 +3,6 @@
 A frame is what one feature stands for. Labels are ints; 0 is background (COIN's Outside).
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np

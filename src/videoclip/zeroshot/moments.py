@@ -6,8 +6,6 @@ best window that keeps half of the peak's votes. `refine_moment` then places its
 between those of the windows. Nothing is learned; `bench/moments.py` compares other rules.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence

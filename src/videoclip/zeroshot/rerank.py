@@ -3,8 +3,6 @@
 Retrieval, multiple choice and search use the same scorer.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

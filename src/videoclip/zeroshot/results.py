@@ -1,7 +1,5 @@
 """Results about one video: timelines and answers."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ A frame is what one feature stands for. All functions maximise the sum of the ga
 that are assigned to steps; a frame of background gains nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TypeAlias
 

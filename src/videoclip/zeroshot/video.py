@@ -1,7 +1,5 @@
 """Zero-shot on one video: label its seconds, find its steps, answer a question about it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 

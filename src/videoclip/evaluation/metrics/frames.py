@@ -1,7 +1,5 @@
 """Labels and steps of single frames: targets from annotated spans, and measures."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 

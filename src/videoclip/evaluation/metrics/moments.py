@@ -4,8 +4,6 @@ Spans are rows (start, end) in seconds, half open; DiDeMo's are inclusive indice
 chunks, as in its files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

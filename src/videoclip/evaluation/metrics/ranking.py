@@ -9,8 +9,6 @@ number of candidates as similar, itself included. All measures follow from these
     expected rank                2.5
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -6,8 +6,6 @@ module's name is the backbone's: a user types `NAME` or `NAME:SOURCE` ("starter"
 "image:google/siglip-base").
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib
 import json

@@ -7,8 +7,6 @@ convolutional networks for action recognition in videos", 2014, the second witho
 128 pixels it is still several times as fast as the starter.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

@@ -13,8 +13,6 @@ Module names are those of the published weights (Miech et al. 2020; 537 entries)
 unchanged. In shapes: B clips, C channels, and T, H, W for time, height and width.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping, Sequence

@@ -13,8 +13,6 @@ swish. Particular to this implementation:
 Source: Tan and Le, "EfficientNet" (arXiv 1905.11946), table 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

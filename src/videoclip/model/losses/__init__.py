@@ -7,8 +7,6 @@ Row i of the video embeddings and row i of the text embeddings belong together; 
 a negative. Each loss has a naive twin, written with loops, in tests/model/test_losses.py.
 """
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable
 from typing import NamedTuple

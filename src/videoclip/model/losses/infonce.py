@@ -1,7 +1,5 @@
 """InfoNCE: a softmax over the batch's texts for each video, and over its videos for each text."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

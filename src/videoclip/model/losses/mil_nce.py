@@ -1,7 +1,5 @@
 """MIL-NCE: several candidate texts of a video, any of which may match."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

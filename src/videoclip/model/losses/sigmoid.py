@@ -1,7 +1,5 @@
 """The sigmoid loss: every pair of the batch is a yes-or-no question of its own."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
