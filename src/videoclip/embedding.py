@@ -4,14 +4,12 @@ It is the door to everything a user searches with, so it checks that features, v
 belong together.
 """
 
-from __future__ import annotations
-
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -206,7 +204,7 @@ class Embedder:
         device: torch.device | str = "auto",
         *,
         backbone: Backbone | str | None = None,
-    ) -> Embedder:
+    ) -> Self:
         """Load a model folder with its vocabulary, a hub id, or "starter".
 
         Args:

@@ -4,11 +4,10 @@ Frames are rendered in memory and go straight into the backbone, so that nothing
 decoded. `videoclip synth` writes the same world with its video files.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
+from typing import Self
 
 import torch
 
@@ -43,7 +42,7 @@ class TestBed:
     videos: tuple[SyntheticVideo, ...]
 
     @classmethod
-    def open(cls, folder: Path) -> TestBed:
+    def open(cls, folder: Path) -> Self:
         """Open a test bed that `build_testbed` has built.
 
         Raises:

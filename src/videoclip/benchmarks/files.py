@@ -4,8 +4,6 @@ A reader finds its file with `find_file`, gets records from one of the `read_*` 
 them for typed fields; a field that is missing or of another type is a `DataError`.
 """
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io
@@ -15,7 +13,7 @@ import zlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, Self, TextIO, TypeVar
 
 from videoclip.errors import DataError
 
@@ -46,10 +44,10 @@ class Record:
         prefix = f"{self.where}: " if self.where else ""
         return DataError(prefix + message, self.path, self.line)
 
-    def records(self, name: str, what: str) -> list[Record]:
+    def records(self, name: str, what: str) -> list[Self]:
         """Return the entries of a list of tables; messages call entry i "`what` i"."""
         prefix = f"{self.where}, {what}" if self.where else what
-        return [Record(v, self.path, f"{prefix} {i}") for i, v in enumerate(self.items(name))]
+        return [type(self)(v, self.path, f"{prefix} {i}") for i, v in enumerate(self.items(name))]
 
     def _get(self, name: str, kinds: type | tuple[type, ...], what: str) -> Any:
         if name not in self.values:

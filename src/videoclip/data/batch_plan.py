@@ -12,12 +12,11 @@ Only the last group of a plan may be smaller than k. A plan follows from the vec
 the epoch alone; one process makes it and sends it to the others.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -52,7 +51,7 @@ class BatchPlan:
         write_text(Path(path), json.dumps({"groups": self.groups}))
 
     @classmethod
-    def load(cls, path: Path | str) -> BatchPlan:
+    def load(cls, path: Path | str) -> Self:
         """Read a saved plan.
 
         Raises:

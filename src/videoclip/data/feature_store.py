@@ -13,8 +13,6 @@ readers, which read nothing beyond the index, never see half a video. Several pr
 at once (a lock makes them take turns) and any number may read; `refresh` reads what others added.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import struct
@@ -25,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +66,7 @@ class FeatureSpec:
         if self.dim < 1 or not 0 < self.features_per_second < float("inf") or not self.backbone:
             raise ConfigError("features need a positive width, a positive rate and a backbone")
 
-    def differences(self, other: FeatureSpec) -> str:
+    def differences(self, other: Self) -> str:
         """Return where two specs differ, as "dim 512, not 1280; ..."; empty if they agree."""
         return "; ".join(
             f"{f.name} {getattr(self, f.name)!r}, not {getattr(other, f.name)!r}"
@@ -102,7 +100,7 @@ class FeatureStore:
         self.refresh()
 
     @classmethod
-    def create(cls, folder: str | Path, spec: FeatureSpec) -> FeatureStore:
+    def create(cls, folder: str | Path, spec: FeatureSpec) -> Self:
         """Make an empty store.
 
         Raises:
@@ -122,7 +120,7 @@ class FeatureStore:
         return cls(folder, spec)
 
     @classmethod
-    def open(cls, folder: str | Path) -> FeatureStore:
+    def open(cls, folder: str | Path) -> Self:
         """Open a store.
 
         Raises:
@@ -138,7 +136,7 @@ class FeatureStore:
             raise DataError(f"cannot read it: {error.strerror}; {REMEDY}", folder) from error
 
     @classmethod
-    def open_or_create(cls, folder: str | Path, spec: FeatureSpec) -> FeatureStore:
+    def open_or_create(cls, folder: str | Path, spec: FeatureSpec) -> Self:
         """Open the store in a folder, or make it there.
 
         Raises:
@@ -314,7 +312,7 @@ class FeatureStore:
         self._close()
         self._handle = -1
 
-    def __enter__(self) -> FeatureStore:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

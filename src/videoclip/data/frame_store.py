@@ -7,14 +7,13 @@ hundred times smaller. A `NarratedCorpus` takes either, since both have the same
     VIDEO-ID.rgb       the frames of a video one after another, three bytes a pixel
 """
 
-from __future__ import annotations
-
 import json
 import math
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -71,7 +70,7 @@ class FrameStore:
         )
 
     @classmethod
-    def open(cls, folder: Path | str) -> FrameStore:
+    def open(cls, folder: Path | str) -> Self:
         """Open a store.
 
         Raises:
@@ -86,7 +85,7 @@ class FrameStore:
             raise DataError(f"this does not describe frames ({error})", path) from error
 
     @classmethod
-    def open_or_create(cls, folder: Path | str, frames: FrameSpec) -> FrameStore:
+    def open_or_create(cls, folder: Path | str, frames: FrameSpec) -> Self:
         """Open the store in a folder, or make it there.
 
         Raises:

@@ -3,13 +3,11 @@
 A corpus lists the videos it left out, with the reason.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, overload
+from typing import Protocol, Self, overload
 
 import numpy as np
 from numpy.random import Generator
@@ -98,7 +96,7 @@ class NarratedCorpus(Sequence[NarratedVideo]):
     @classmethod
     def from_captions(
         cls, store: FeatureReader, captions: Mapping[str, Sequence[Cue]], tokenizer: Tokenizer
-    ) -> NarratedCorpus:
+    ) -> Self:
         """Join a store with the cues of each video, in the order of `captions`.
 
         Cues that begin after the last feature are left out, and videos with none left.
@@ -131,7 +129,7 @@ class NarratedCorpus(Sequence[NarratedVideo]):
         store: FeatureReader,
         tokenizer: Tokenizer,
         video_ids: Iterable[str] | None = None,
-    ) -> NarratedCorpus:
+    ) -> Self:
         """Join the videos of a store, or some of them, with the subtitles found in a folder.
 
         The videos are sorted by id: their order in a store depends on which worker finished first,
@@ -169,12 +167,12 @@ class NarratedCorpus(Sequence[NarratedVideo]):
         """Return a video, or several as a plain sequence."""
         return self._videos[index]
 
-    def select(self, indices: Iterable[int]) -> NarratedCorpus:
+    def select(self, indices: Iterable[int]) -> Self:
         """Return the corpus of some of the videos, in the order given."""
         videos = [self._videos[i] for i in indices]
-        return NarratedCorpus(videos, self.store, self.left_out, self.tokenizer)
+        return type(self)(videos, self.store, self.left_out, self.tokenizer)
 
-    def split(self, num_held_out: int, seed: int) -> tuple[NarratedCorpus, NarratedCorpus]:
+    def split(self, num_held_out: int, seed: int) -> tuple[Self, Self]:
         """Return the training and the held-out corpus: the last videos of a seeded shuffle.
 
         Both keep the order of this corpus. The same seed holds out the same videos.

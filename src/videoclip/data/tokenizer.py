@@ -3,11 +3,10 @@
 The vocabulary is the `vocab.txt` of a model folder, one word piece per line.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import tokenizers
@@ -60,7 +59,7 @@ class Tokenizer:
         self._backend.add_special_tokens([p for p in (*_SPECIAL, "[MASK]") if p in ids])
 
     @classmethod
-    def from_vocab(cls, path: Path | str) -> Tokenizer:
+    def from_vocab(cls, path: Path | str) -> Self:
         """Read a `vocab.txt`.
 
         Raises:
@@ -75,7 +74,7 @@ class Tokenizer:
             raise DataError(str(error), path) from error
 
     @classmethod
-    def from_folder(cls, folder: Path | str) -> Tokenizer:
+    def from_folder(cls, folder: Path | str) -> Self:
         """Read the vocabulary of a model folder.
 
         Raises:

@@ -1,9 +1,8 @@
 """Outcome of an evaluation: numbers with intervals, baselines and data for plots."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 
@@ -136,7 +135,7 @@ class TimelinePlot:
     tracks: tuple[Track, ...]
 
     @classmethod
-    def of(cls, title: str, duration: float, true: Spans, predicted: Spans) -> TimelinePlot:
+    def of(cls, title: str, duration: float, true: Spans, predicted: Spans) -> Self:
         """Return the plot of two tracks."""
         tracks = (Track("true", tuple(true)), Track("predicted", tuple(predicted)))
         return cls(title, duration, tracks)

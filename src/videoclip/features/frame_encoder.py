@@ -4,10 +4,9 @@ Elsewhere backbones are frozen and their features are stored. After training, th
 backbone folder like any other.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -94,7 +93,7 @@ class FrameEncoder(nn.Module):
                 "FrameStore for this backbone"
             )
 
-    def train(self, mode: bool = True) -> FrameEncoder:
+    def train(self, mode: bool = True) -> Self:
         """Do nothing: the network stays in evaluation mode."""
         return super().train(False)
 

@@ -9,14 +9,13 @@ features-*/        frozen features of the videos decoded so far, by content
 lock, locks/       locks of the processes that write
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -101,7 +100,7 @@ class VideoLibrary:
         must_exist: bool = False,
         rebuild: bool = False,
         store: StoreKind | None = None,
-    ) -> VideoLibrary:
+    ) -> Self:
         """Open a library with the model it was made with, or with a named one.
 
         Args:
@@ -223,7 +222,7 @@ class VideoLibrary:
             self._catalog.delete()
         self._catalog.close()
 
-    def __enter__(self) -> VideoLibrary:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -5,12 +5,11 @@ Rows that no video owns (a writer was killed between file and catalogue, or a vi
 stay until compaction and are never asked for.
 """
 
-from __future__ import annotations
-
 import os
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -137,12 +136,12 @@ class MatrixStore:
         matrix = np.memmap(self.path, np.float16, mode="r", shape=(num_rows, self.dim))
         build_index(matrix, self.index.path, queries, exact)
 
-    def rewrite(self, path: Path, ranges: Iterable[tuple[int, int]]) -> MatrixStore:
+    def rewrite(self, path: Path, ranges: Iterable[tuple[int, int]]) -> Self:
         """Copy ranges (first row, number of rows) into a new file, for compaction."""
         with atomic_file(path) as partial, partial.open("wb") as file:
             for first, count in ranges:
                 file.write(self._read_rows(np.arange(first, first + count)).tobytes())
-        return MatrixStore(path, self.dim)
+        return type(self)(path, self.dim)
 
     def _read_rows(self, rows: IntArray) -> HalfArray:
         """Read some rows (n, E), given by ascending numbers."""

@@ -12,11 +12,9 @@ adds a residual that starts at zero. Source: ConSE (arXiv 1312.5650); softening,
 residual are ours.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -38,9 +36,9 @@ class Encoded:
     hidden: Tensor
     mask: Tensor
 
-    def __getitem__(self, rows: Tensor) -> Encoded:
+    def __getitem__(self, rows: Tensor) -> Self:
         """Return some of the sequences."""
-        return Encoded(self.hidden[rows], self.mask[rows])
+        return type(self)(self.hidden[rows], self.mask[rows])
 
 
 class VideoEncoder(nn.Module):

@@ -3,13 +3,11 @@
 Source: paper, section 3.1. Parity with the released model: tests/model/test_parity.py.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -65,7 +63,7 @@ class VideoCLIP(nn.Module):
         self.initialise()
 
     @classmethod
-    def without_weights(cls, config: ModelConfig) -> VideoCLIP:
+    def without_weights(cls, config: ModelConfig) -> Self:
         """Build a model on the device "meta", to load weights with `load_state_dict(assign=True)`.
 
         Nothing is allocated and nothing drawn at random, so that it takes milliseconds.
@@ -197,14 +195,14 @@ class VideoCLIP(nn.Module):
         logits: Tensor = self.classifier(self._slots(video, video_mask, attend_cls))
         return logits
 
-    def with_classes(self, classes: Sequence[str]) -> VideoCLIP:
+    def with_classes(self, classes: Sequence[str]) -> Self:
         """Return a model with the same weights and a new, random head.
 
         Args:
             classes: Names of its classes, without background.
         """
         config = dataclasses.replace(self.config, classes=tuple(classes))
-        headed = VideoCLIP(config)
+        headed = type(self)(config)
         kept = {n: t for n, t in self.state_dict().items() if not n.startswith("classifier.")}
         headed.load_state_dict({**headed.state_dict(), **kept})
         return headed
@@ -224,7 +222,7 @@ class VideoCLIP(nn.Module):
         hub.save_model(self, Path(folder), card=card)
 
     @classmethod
-    def from_pretrained(cls, folder_or_hub_id: Path | str) -> VideoCLIP:
+    def from_pretrained(cls, folder_or_hub_id: Path | str) -> Self:
         """Read a model folder, or fetch it from the Hugging Face hub if an id is named.
 
         The weights are mapped into memory, not copied.

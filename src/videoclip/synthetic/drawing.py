@@ -3,11 +3,9 @@
 Sprites are cached, since a video shows the same few in every frame.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,14 +99,14 @@ class Sprite:
     paint: NDArray[np.uint16]
     clear: NDArray[np.uint16]
 
-    def below(self, share: float) -> Sprite:
+    def below(self, share: float) -> Self:
         """Return the lowest `share` of the sprite, like liquid in a glass."""
         hidden = round((1 - share) * len(self.paint))
         if not hidden:
             return self
         paint, clear = self.paint.copy(), self.clear.copy()
         paint[:hidden], clear[:hidden] = 0, 255
-        return Sprite(paint, clear)
+        return type(self)(paint, clear)
 
 
 def paste(frame: NDArray[np.uint8], sprite: Sprite, x: float, y: float) -> None:

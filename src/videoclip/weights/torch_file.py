@@ -9,8 +9,6 @@ sufficient: no name in the file is ever imported, and a file with a name of the 
 that no checkpoint needs (`os.system`, `eval`) is refused.
 """
 
-from __future__ import annotations
-
 import os
 import pickle
 import struct
@@ -19,7 +17,7 @@ import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING  # Python 2's names, which old files use
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, BinaryIO, NamedTuple, NoReturn
+from typing import IO, Any, BinaryIO, NamedTuple, NoReturn, Self
 
 import torch
 from torch import Tensor
@@ -235,7 +233,7 @@ class TorchFile:
             self.close()
             self._damaged(error)
 
-    def __enter__(self) -> TorchFile:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

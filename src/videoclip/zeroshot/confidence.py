@@ -16,12 +16,10 @@ of three videos as in one of fifty (`bench/confidence.py`). Three thresholds on 
 the confidence level; they can be fitted to labelled queries.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, Self, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -106,7 +104,7 @@ class Calibration:
     scale: float = 1.0
 
     @classmethod
-    def of_scenes(cls, queries: FloatArray) -> Calibration:
+    def of_scenes(cls, queries: FloatArray) -> Self:
         """Return a calibration, not yet fitted, with queries (Q, E) that no video speaks."""
         return cls(queries, np.full(len(queries), NO_VIDEO, dtype=np.int64))
 
@@ -122,7 +120,7 @@ class Calibration:
         best[unrelated] = _leave_one_out(self.queries[unrelated] @ vectors.T).max(axis=1)
         return best
 
-    def fit(self, best_z_scores: Sequence[FloatArray]) -> Calibration:
+    def fit(self, best_z_scores: Sequence[FloatArray]) -> Self:
         """Return a copy with `median` and `scale` of what `best_z_scores` gives for each video."""
         lowest = np.full(len(self.queries), -np.inf, dtype=np.float32)
         best = np.maximum.reduce([lowest, *best_z_scores])

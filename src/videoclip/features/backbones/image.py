@@ -9,12 +9,10 @@ Frames are scaled by the decoder and normalised here, so that neither torchvisio
 needed; sizes, mean and deviation are those of the model's own `preprocessor_config.json`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -48,7 +46,7 @@ class Preprocessing:
     deviation: tuple[float, ...]
 
     @classmethod
-    def from_processor(cls, settings: Mapping[str, Any]) -> Preprocessing:
+    def from_processor(cls, settings: Mapping[str, Any]) -> Self:
         """Read the settings of a Hugging Face image processor.
 
         Raises:
