@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from videoclip.data.tokenizer import Tokenizer, pad_tokens
-from videoclip.model.starter import sentence_model
+from videoclip.model.convert import sentence_model
 from videoclip.model.videoclip import VideoCLIP
 
 TEXTS_PER_BATCH = 100

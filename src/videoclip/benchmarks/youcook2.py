@@ -11,7 +11,7 @@ from typing import Literal
 from videoclip.benchmarks.examples import Benchmark, RetrievalExample, paper, text_to_video
 from videoclip.benchmarks.files import Record, entries, find_file, read_json, read_rows
 from videoclip.errors import DataError
-from videoclip.weights.plain_pickle import read_plain_pickle
+from videoclip.weights.torch_file import read_plain_pickle
 
 JSON_NAME = "youcookii_annotations_trainval.json"
 

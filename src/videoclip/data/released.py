@@ -18,7 +18,7 @@ from videoclip.data.clips import Narration
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.data.narrated import NarratedVideo
 from videoclip.errors import DataError
-from videoclip.weights.plain_pickle import read_plain_pickle
+from videoclip.weights.torch_file import read_plain_pickle
 
 _NAMES = {
     "features": "{}_{}.npy",

@@ -1,12 +1,17 @@
-"""Convert weights: released VideoCLIP checkpoints, and BERT to start training from.
+"""Build models from the weights of others: released VideoCLIP checkpoints, BERT, the starter.
 
 Every tensor is renamed by the tables below and checked by name and shape; only tensors listed as
 unused may be left over. Sizes come from the shapes. What shapes do not determine is given by
 `ReleasedSettings`.
 
+The starter model is useful before any training and made of weights that come as packages: texts are
+embedded by all-MiniLM-L6-v2, frames by the bridge from ImageNet's classes to that space. Training
+on one's own narrated videos starts there (`videoclip pretrain starter`).
+
 Source: the published names, which are those of every BERT checkpoint.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -17,10 +22,19 @@ import torch
 from torch import Tensor
 
 from videoclip.config import ModelConfig, ReleasedSettings
+from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import CheckpointError
+from videoclip.model.encoders import BridgedVideoEncoder, CentredTextEncoder
 from videoclip.model.transformer import BERT_NORM_EPS
 from videoclip.model.videoclip import VideoCLIP
-from videoclip.weights.files import check_shapes
+from videoclip.recipes import starter
+from videoclip.weights.files import (
+    check_shapes,
+    image_weights_file,
+    read_weights,
+    sampled_digest,
+    text_folder,
+)
 
 # Our name of a module: its names in a checkpoint, whose weights are stacked in this order.
 Names = Mapping[str, tuple[str, ...]]
@@ -56,6 +70,15 @@ BERT_HEADS = re.compile(r"(cls|classifier|qa_outputs)\..*")
 
 VIDEO_WORDS = "video_encoder.bert.word_embeddings.weight"
 """Filled with the rows [CLS] and [SEP] of the checkpoint's word table, all that is ever read."""
+
+CLASS_TABLE = Path(__file__).with_name("starter_classes.safetensors")
+"""Made from the text tower by `tools/starter_classes.py`, and kept as a file so
+that the starter model loads at once and is bit-identical on every machine."""
+STARTER_FINGERPRINT = "d9baec94c7181ee3"
+"""Fingerprint of the starter embedder with the pinned packages. What the untrained residual of the
+video tower holds does not count, since it is multiplied by zero."""
+STARTER_DIGEST = "b2b99d722492023f0d6f6c834a772fb2"
+"""Sampled digest of the files that this fingerprint belongs to."""
 
 
 def kind_of(names: Iterable[str]) -> str:
@@ -263,3 +286,49 @@ def _check_is_bert(settings: Mapping[str, Any], where: Path | str) -> None:
             )
     if not isinstance(settings.get("num_attention_heads"), int):
         raise CheckpointError(f"{where}: config.json has no num_attention_heads: download it again")
+
+
+def starter_model() -> tuple[VideoCLIP, Tokenizer]:
+    """Build the starter model from the installed packages.
+
+    Before training the video tower returns what the bridge returns: its residual is zero.
+
+    Raises:
+        MissingExtraError: If a package is not installed.
+        CheckpointError: If its weights are damaged.
+    """
+    classifier = read_weights(image_weights_file(), ("_fc.weight", "_fc.bias"))
+    model, tokenizer = sentence_model()
+    table = read_weights(CLASS_TABLE)
+    video, text = model.video_encoder, model.text_encoder
+    assert isinstance(video, BridgedVideoEncoder) and isinstance(text, CentredTextEncoder)
+    video.bridge.class_weight.copy_(classifier["_fc.weight"])
+    video.bridge.class_bias.copy_(classifier["_fc.bias"])
+    video.bridge.class_embeddings.copy_(table["class_embeddings"])
+    text.offset.copy_(table["offset"])
+    return model, tokenizer
+
+
+def starter_fingerprint() -> str | None:
+    """Return the embedder's fingerprint if the packages are the pinned ones, else None."""
+    folder = text_folder()
+    paths = [
+        image_weights_file(),
+        *(folder / name for name in ("model.safetensors", "config.json", "vocab.txt")),
+        CLASS_TABLE,
+    ]
+    return STARTER_FINGERPRINT if sampled_digest(paths) == STARTER_DIGEST else None
+
+
+def sentence_model() -> tuple[VideoCLIP, Tokenizer]:
+    """Build the starter with an empty bridge: its texts are plain sentence embeddings.
+
+    Raises:
+        MissingExtraError: If the package of the sentence encoder is not installed.
+        CheckpointError: If its weights are damaged.
+    """
+    folder = text_folder()
+    weights = read_weights(folder / "model.safetensors")
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    model = from_bert(weights, settings, starter().model, folder).eval()
+    return model, Tokenizer.from_folder(folder)

@@ -1,14 +1,16 @@
-"""Read tensors from a `torch.save` file without running code in it.
+"""Read tensors from a `torch.save` file, and plain data from a pickle, without running code in it.
 
-Both layouts are read: the zip archive, and the stream that PyTorch wrote before 1.6. Only requested
-tensors are loaded, so an optimiser's state costs nothing.
+Both layouts of tensors are read: the zip archive, and the stream that PyTorch wrote before 1.6.
+Only requested tensors are loaded, so an optimiser's state costs nothing.
 
 A pickle is a program. This reader runs only the few calls that describe tensors; every other class
 in a checkpoint (fairseq, omegaconf, numpy) becomes a `Placeholder`. Two safeguards, each
 sufficient: no name in the file is ever imported, and a file with a name of the standard library
-that no checkpoint needs (`os.system`, `eval`) is refused.
+that no checkpoint needs (`os.system`, `eval`) is refused. A pickle of plain data, such as
+annotations, may name nothing but what builds arrays.
 """
 
+import io
 import os
 import pickle
 import struct
@@ -22,12 +24,10 @@ from typing import IO, Any, BinaryIO, NamedTuple, NoReturn, Self
 import torch
 from torch import Tensor
 
-from videoclip.errors import CheckpointError, one_line
-from videoclip.weights.plain_pickle import UNPICKLING_ERRORS
+from videoclip.errors import CheckpointError, DataError, one_line
 
 STREAM_MAGIC = 0x1950A86A20F9469CFC6C
 """First object of the layout from before PyTorch 1.6."""
-
 
 DTYPES = {
     "DoubleStorage": torch.float64,
@@ -59,6 +59,31 @@ HARMLESS = {
     "uuid": ["UUID"],
 }
 """Names of the standard library that checkpoints contain; even these are never imported."""
+
+SAFE_GLOBALS = frozenset(
+    (module, name)
+    for module, names in {
+        "numpy": ("ndarray", "dtype"),
+        "numpy.core.multiarray": ("_reconstruct", "scalar"),
+        "numpy._core.multiarray": ("_reconstruct", "scalar"),
+        "_codecs": ("encode",),
+    }.items()
+    for name in names
+)
+"""Names that a pickle of plain data and arrays needs; all others are refused."""
+UNPICKLING_ERRORS = (
+    pickle.UnpicklingError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""Exceptions that an unpickler raises on damaged bytes."""
 
 
 class Placeholder:
@@ -330,3 +355,27 @@ class TorchFile:
             f"{self.path} is damaged or not a PyTorch checkpoint ({one_line(error)}): download it "
             "again"
         ) from None
+
+
+def read_plain_pickle(path: Path | str) -> Any:
+    """Read a pickle of lists, dicts, numbers, texts and arrays, such as annotations.
+
+    Raises:
+        DataError: If the file is missing, damaged, or holds anything else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError("no such file: check the path", path)
+    try:
+        return _PlainUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+    except UNPICKLING_ERRORS as error:
+        raise DataError(f"not a pickle of plain data ({error}): do not trust it", path) from error
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Builds plain data and arrays; refuses every other name, so that no code can run."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in SAFE_GLOBALS:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return super().find_class(module, name)
