@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from videoclip.config import ModelConfig
-from videoclip.model.encoders import Encoded
+from videoclip.model.encoders import Encoded, pool
 
 
 class CrossAttention(nn.Module):
@@ -88,7 +88,7 @@ class Reranker(nn.Module):
         """
         for read_text, read_video in zip(self.video_reads_text, self.text_reads_video, strict=True):
             video, text = read_text(video, text), read_video(text, video)
-        pooled = torch.cat([_mean(video), _mean(text)], dim=-1)  # (P, 2H)
+        pooled = torch.cat([pool(x, "plain_mean") for x in (video, text)], dim=-1)  # (P, 2H)
         correction: Tensor = self.head(pooled).squeeze(-1)
         return similarity + correction
 
@@ -153,9 +153,3 @@ def hard_candidates(
         keep[:, 0] = True
     positives = torch.arange(len(similarity), device=similarity.device)[:, None]
     return torch.cat([positives, negatives.masked_fill(~keep, -1)], dim=1)
-
-
-def _mean(encoded: Encoded) -> Tensor:
-    """Mean over real positions: (P, n, H) -> (P, H)."""
-    weights = encoded.mask.to(encoded.hidden.dtype)[..., None]
-    return (encoded.hidden * weights).sum(dim=1) / weights.sum(dim=1)
