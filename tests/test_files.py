@@ -4,7 +4,8 @@ import os
 import pytest
 
 from videoclip import files
-from videoclip.files import atomic_file, atomic_folder, write_json, write_text
+from videoclip.errors import CheckpointError
+from videoclip.files import atomic_file, atomic_folder, read_json, write_json, write_text
 
 
 def test_a_file_appears_whole_with_its_folders(tmp_path):
@@ -57,3 +58,14 @@ def test_content_is_synced_before_the_rename_and_the_parent_after(tmp_path, monk
             pass
     assert events == [("sync", True), ("sync", True)]
     assert target.exists()
+
+
+def test_json_is_read_back_and_damage_is_named(tmp_path):
+    path = tmp_path / "a.json"
+    assert read_json(path) == {}
+    write_json(path, {"a": ["é", 1]})
+    assert read_json(path) == {"a": ["é", 1]}
+    for damaged in (b'{"a": [', b"\xff", b"[" * 100_000):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"a\.json is damaged \(.*\): make it again$"):
+            read_json(path, "make it again")

@@ -11,7 +11,7 @@ from tests.model.tiny_models import make_model
 from videoclip.cli import main
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.data.frame_store import FrameSpec, FrameStore
-from videoclip.errors import DataError
+from videoclip.errors import CheckpointError, DataError
 from videoclip.info import describe
 from videoclip.library.library import VideoLibrary
 from videoclip.synthetic.world import SyntheticConfig
@@ -65,6 +65,13 @@ def test_a_run(tmp_path):
     facts = describe(tmp_path)
     assert (facts["kind"], facts["updates"], facts["last loss"]) == ("pre-training run", 1, 2.5)
     assert facts["model"] == "not finished"
+
+
+def test_a_damaged_run_is_one_line(tmp_path):
+    (tmp_path / "config.json").write_text('{"name": ')
+    (tmp_path / "log.jsonl").touch()
+    with pytest.raises(CheckpointError, match=r"config\.json is damaged .*: restore the file"):
+        describe(tmp_path)
 
 
 def test_a_world(tmp_path):

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from videoclip.errors import DataError
+from videoclip.errors import CheckpointError, DataError
 
 
 @contextmanager
@@ -69,6 +69,22 @@ def write_text(path: Path | str, text: str) -> None:
 def write_json(path: Path | str, content: Any) -> None:
     """Write an indented JSON file atomically."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path, advice: str = "restore the file or start anew") -> Any:
+    """Return what `write_json` wrote, or an empty dict if there is no such file.
+
+    Args:
+        path: The file.
+        advice: What to do if it is damaged.
+
+    Raises:
+        CheckpointError: If it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}): {advice}") from None
 
 
 def write_output(path: Path | str, content: str | bytes) -> None:

@@ -1,6 +1,5 @@
 """Describe what a folder or file is: a model, a store, a run, a library, a world, a video."""
 
-import json
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from videoclip.errors import DataError
+from videoclip.files import read_json
 
 Facts: TypeAlias = dict[str, Any]
 
@@ -45,11 +45,11 @@ def describe(path: Path | str) -> Facts:
 def _run(folder: Path) -> Facts:
     from videoclip.training.run_folder import read_log
 
-    settings = _read_json(folder / "config.json")
+    settings = read_json(folder / "config.json")
     steps = [entry for entry in read_log(folder) if "loss" in entry]
     return {
         "kind": "fine-tuning run" if "benchmark" in settings else "pre-training run",
-        "recipe": settings["name"],
+        "recipe": settings.get("name"),
         "updates": len(steps),
         "last loss": steps[-1]["loss"] if steps else None,
         "model": folder / "model" if (folder / "model").is_dir() else "not finished",
@@ -76,7 +76,7 @@ def _frames(folder: Path) -> Facts:
 
 
 def _ablation(folder: Path) -> Facts:
-    rows = len(_read_json(folder / "table.json"))
+    rows = len(read_json(folder / "table.json"))
     return {"kind": "ablation", "rows": rows, "table": folder / "table.md"}
 
 
@@ -111,7 +111,7 @@ def _model(folder: Path) -> Facts:
 
 
 def _s3d(folder: Path) -> Facts:
-    return {"kind": "S3D weights", **_read_json(folder / "config.json")}
+    return {"kind": "S3D weights", **read_json(folder / "config.json")}
 
 
 def _video(path: Path) -> Facts:
@@ -131,10 +131,6 @@ def _subtitles(path: Path) -> Facts:
         "start": cues[0].start if cues else None,
         "end": max(cue.end for cue in cues) if cues else None,
     }
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 FOLDERS: dict[str, Callable[[Path], Facts]] = {

@@ -4,7 +4,6 @@ A run is a folder, OUT/runs/WORLD/VARIANT/seed-N. Finished runs are kept, so an 
 ablation continues and further variants, seeds and worlds add to the same table.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from videoclip.config import PretrainConfig
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError, unknown
 from videoclip.evaluation.encoders import EmbedderEncoder
-from videoclip.files import write_json
+from videoclip.files import read_json, write_json
 from videoclip.synthetic.world import SyntheticConfig
 from videoclip.synthetic.write import map_in_processes
 from videoclip.training.pretrain import pretrain
@@ -115,14 +114,14 @@ def _run_variant(out: Path, world: str, run: tuple[str, int]) -> None:
     """Train and measure a variant with one seed, on one thread, unless that is done."""
     (name, seed), variant = run, VARIANTS[run[0]]
     folder = run_folder(out, world, name, seed)
-    if _is_measured(_read_json(folder / MEASURED_FILE)):
+    if _is_measured(read_json(folder / MEASURED_FILE)):
         return
     torch.set_num_threads(1)
     if variant.depends_on:
         _run_variant(out, world, (variant.depends_on, seed))
     testbed = _open_testbed(out / "worlds" / world)
     trained = run_folder(out, world, variant.trained_as or name, seed)
-    if known := _read_json(trained / MEASURED_FILE):
+    if known := read_json(trained / MEASURED_FILE):
         training = known["training"]
     else:
         config = make_config(variant, testbed, seed)
@@ -171,7 +170,7 @@ def read_runs(out: Path) -> list[FinishedRun]:
     runs = []
     for path in sorted((out / "runs").glob(f"*/*/seed-*/{MEASURED_FILE}")):
         world, variant, seed = path.parts[-4:-1]
-        content = _read_json(path)
+        content = read_json(path)
         if not _is_measured(content):
             continue  # by another version; `run_ablation` measures it again
         training = content["training"]
@@ -185,14 +184,6 @@ def read_runs(out: Path) -> list[FinishedRun]:
 def _is_measured(content: Mapping[str, Any]) -> bool:
     """Whether the content of a measured file has the measures of this version."""
     return set(content.get("counts", ())) == set(MEASURES)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Return the content of a file; empty if it does not exist."""
-    if not path.exists():
-        return {}
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
 
 
 _open_testbed = lru_cache(maxsize=1)(TestBed.open)

@@ -32,7 +32,7 @@ from torch import nn
 from videoclip.config import ModelConfig, from_dict, to_dict
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import CheckpointError, ConfigError, one_line
-from videoclip.files import atomic_file, write_json, write_text
+from videoclip.files import atomic_file, read_json, write_json, write_text
 from videoclip.weights.files import sampled_digest
 
 if TYPE_CHECKING:
@@ -140,12 +140,9 @@ def load_config(folder: Path) -> ModelConfig:
         CheckpointError: If the file is missing, broken, of another kind or of a newer version.
     """
     path = folder / CONFIG_FILE
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder} is not a model folder: it has no {CONFIG_FILE}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): copy the model again") from None
+    if not path.is_file():
+        raise CheckpointError(f"{folder} is not a model folder: it has no {CONFIG_FILE}")
+    settings = read_json(path, "copy the model again")
     name = settings.pop("format", None) if isinstance(settings, dict) else None
     version = re.fullmatch(FORMAT_PREFIX + r"(\d+)", str(name))
     if not version:

@@ -29,7 +29,7 @@ from safetensors import SafetensorError
 from videoclip.config import RUN_CONFIG_VERSION
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import CheckpointError, ConfigError
-from videoclip.files import atomic_folder, write_json, write_text
+from videoclip.files import atomic_folder, read_json, write_json, write_text
 from videoclip.model import hub
 from videoclip.model.videoclip import VideoCLIP
 
@@ -140,7 +140,8 @@ class RunFolder:
     @property
     def facts(self) -> dict[str, Any]:
         """What is remembered about the run besides its settings."""
-        return _read_json(self.path / "facts.json")
+        facts: dict[str, Any] = read_json(self.path / "facts.json")
+        return facts
 
     def remember(self, **facts: Any) -> None:
         """Add facts that a continued run must agree with."""
@@ -166,7 +167,7 @@ class RunFolder:
         found = []
         for marker in self._checkpoints.glob(f"update-*/{COMPLETE}"):
             advice = f"remove {marker.parent}, and the run continues from the one before"
-            if content := _read_json(marker, advice):
+            if content := read_json(marker, advice):
                 found.append(Checkpoint(marker.parent, **content))
         return sorted(found, key=lambda checkpoint: checkpoint.update)
 
@@ -246,7 +247,7 @@ def refuse_changes(
     """
     if not _has_begun(path):
         return None
-    known, known_facts = _read_json(path / "config.json"), _read_json(path / "facts.json")
+    known, known_facts = read_json(path / "config.json"), read_json(path / "facts.json")
     epochs = known.get("epochs", 0)
     is_longer = bool(known) and config.get("epochs", 0) > epochs
     if is_longer and extend:
@@ -351,15 +352,3 @@ def average_losses(log: Iterable[Mapping[str, Any]]) -> list[tuple[int, float]]:
         return []
     parts = np.array_split(np.array(steps), min(CURVE_POINTS, len(steps)))
     return [(int(part[-1, 0]), float(part[:, 1].mean())) for part in parts]
-
-
-def _read_json(path: Path, advice: str = "restore the file or start a new run") -> dict[str, Any]:
-    """Return a JSON object this module wrote, or an empty one if there is none."""
-    if not path.exists():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): {advice}") from None
-    assert isinstance(content, dict)
-    return content
