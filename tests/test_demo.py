@@ -16,7 +16,7 @@ from videoclip.demo import (
     render_report,
     sample_clips,
 )
-from videoclip.output.thumbnails import write_thumbnail
+from videoclip.output.clip import write_thumbnail
 from videoclip.training.run import RunResult
 from videoclip.zeroshot.moments import Moment
 

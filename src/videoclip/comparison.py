@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from videoclip.errors import ConfigError, DataError
-from videoclip.evaluation.result import Result, align_columns
+from videoclip.evaluation.outcome import Result, align_columns
 from videoclip.files import write_bytes, write_text
 from videoclip.output.figures import new_figure, style, to_png, to_svg
 from videoclip.training.run import RunResult

@@ -28,9 +28,9 @@ from videoclip.features.backbones import load_backbone
 from videoclip.features.extract import extract_features
 from videoclip.library.library import VideoLibrary
 from videoclip.model.convert import starter_model
+from videoclip.output.clip import write_thumbnail
 from videoclip.output.figures import new_figure, style, to_svg
 from videoclip.output.html import render
-from videoclip.output.thumbnails import write_thumbnail
 from videoclip.recipes import starter
 from videoclip.synthetic.world import SyntheticConfig
 from videoclip.synthetic.write import write_world

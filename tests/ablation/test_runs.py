@@ -5,16 +5,17 @@ import pytest
 
 from tests.ablation.testbeds import CONFIG, make_testbed
 from videoclip.ablation import runs as module
-from videoclip.ablation.report import write_report
 from videoclip.ablation.runs import (
     MEASURED_FILE,
+    VARIANTS,
+    Variant,
     make_config,
     read_runs,
     run_ablation,
     run_folder,
 )
+from videoclip.ablation.table import write_report
 from videoclip.ablation.testbed import TestBed
-from videoclip.ablation.variants import VARIANTS, Variant
 from videoclip.config import OptimConfig, PretrainConfig
 from videoclip.errors import ConfigError
 from videoclip.recipes import RECIPES, tiny

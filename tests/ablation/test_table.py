@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 
 from videoclip.ablation.measure import MEASURES
-from videoclip.ablation.report import (
+from videoclip.ablation.runs import FinishedRun
+from videoclip.ablation.table import (
+    bootstrap,
+    compare,
     comparisons_markdown,
     draw_curves,
     draw_differences,
+    error_reduction,
+    make_table,
     table_markdown,
 )
-from videoclip.ablation.runs import FinishedRun
-from videoclip.ablation.table import bootstrap, compare, error_reduction, make_table
 from videoclip.output.figures import to_svg
 
 NUM_VIDEOS = 40

@@ -3,7 +3,7 @@
 import json
 
 from tests.ablation.test_runs import out  # noqa: F401
-from videoclip.ablation.variants import VARIANTS
+from videoclip.ablation.runs import VARIANTS
 from videoclip.cli import main
 
 

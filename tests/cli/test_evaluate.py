@@ -8,7 +8,7 @@ import pytest
 
 from videoclip.cli import main
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
-from videoclip.evaluation import encoders
+from videoclip.evaluation import trial
 
 
 class AxisBackbone:
@@ -26,7 +26,7 @@ class AxisBackbone:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(encoders, "load_backbone", lambda name, device: AxisBackbone())
+    monkeypatch.setattr(trial, "load_backbone", lambda name, device: AxisBackbone())
     with FeatureStore.create(tmp_path / "store", AxisBackbone.spec) as store:
         store.append("kitchen", np.eye(2)[[0, 0, 0, 1, 1]])
     (tmp_path / "own.csv").write_text(

@@ -14,7 +14,7 @@ from videoclip.config import EvaluateConfig
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
-from videoclip.evaluation import FRAMES, encoders, evaluate
+from videoclip.evaluation import FRAMES, evaluate, trial
 
 CONFIG = EvaluateConfig(num_resamples=50)
 
@@ -219,7 +219,7 @@ def test_an_empty_test_part_of_crosstask(tmp_path, random_store, excerpts):
         evaluate("crosstask", AnyEncoder(), random_store({"a": 5}), tmp_path / "release")
 
 
-class AnyEncoder(encoders.EmbedderEncoder):
+class AnyEncoder(trial.EmbedderEncoder):
     """Takes whatever features there are."""
 
     name = "any"

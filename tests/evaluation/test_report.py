@@ -15,11 +15,11 @@ from videoclip.evaluation.outcome import (
     Measure,
     Missing,
     Outcome,
+    Result,
     TimelinePlot,
     Track,
 )
 from videoclip.evaluation.report import draw, render_report, write_rows
-from videoclip.evaluation.result import Result
 from videoclip.files import write_output
 from videoclip.output.figures import to_svg
 

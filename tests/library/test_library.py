@@ -11,7 +11,7 @@ from videoclip.library.catalog import search_terms
 from videoclip.library.indexer import UpdateReport, content_hash
 from videoclip.library.library import VideoLibrary
 from videoclip.library.search import SearchOptions, fuse_ranks
-from videoclip.output.thumbnails import write_thumbnail
+from videoclip.output.clip import write_thumbnail
 from videoclip.zeroshot.moments import Moment, clock
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.make_video import write_video
 from videoclip.data.subtitles import read_subtitles
 from videoclip.errors import ConfigError, DataError
-from videoclip.output.edl import choose_rate, to_edl
+from videoclip.output.edl import FrameRate, choose_rate, find_rate, to_edl
 from videoclip.output.formats import (
     export_moments,
     read_moments,
@@ -21,7 +21,6 @@ from videoclip.output.formats import (
     to_table,
     to_webvtt,
 )
-from videoclip.output.timecode import FrameRate, find_rate
 from videoclip.zeroshot.moments import Moment
 from videoclip.zeroshot.results import Timeline
 

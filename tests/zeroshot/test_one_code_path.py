@@ -16,13 +16,12 @@ from videoclip.benchmarks.examples import (
 )
 from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
-from videoclip.evaluation.encoders import EmbedderEncoder
 from videoclip.evaluation.localization import evaluate_steps, step_localizer
 from videoclip.evaluation.metrics.frames import label_targets, recall_counts, step_targets
 from videoclip.evaluation.metrics.moments import span_iou
 from videoclip.evaluation.moment_retrieval import evaluate_moments
 from videoclip.evaluation.segmentation import evaluate_labels, zero_shot_segmenter
-from videoclip.evaluation.trial import Trial
+from videoclip.evaluation.trial import EmbedderEncoder, Trial
 from videoclip.evaluation.videoqa import choice_similarity, evaluate_multiple_choice
 from videoclip.zeroshot.steps import step_mask
 

@@ -11,9 +11,8 @@ from videoclip.benchmarks.examples import MultipleChoiceExample, RetrievalExampl
 from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.errors import ConfigError
-from videoclip.evaluation.encoders import EmbedderEncoder
 from videoclip.evaluation.retrieval import evaluate_retrieval
-from videoclip.evaluation.trial import Trial
+from videoclip.evaluation.trial import EmbedderEncoder, Trial
 from videoclip.evaluation.videoqa import choice_similarity
 from videoclip.zeroshot.rerank import PairScorer, rerank_clips
 

@@ -15,8 +15,6 @@ from videoclip.ablation.testbed import TestBed
 from videoclip.benchmarks.examples import Segment
 from videoclip.config import EvaluateConfig
 from videoclip.evaluation.baselines import even_steps
-from videoclip.evaluation.clips import find_clip
-from videoclip.evaluation.encoders import DualEncoder, embed_arrays
 from videoclip.evaluation.metrics.frames import (
     label_targets,
     recall_counts,
@@ -24,6 +22,7 @@ from videoclip.evaluation.metrics.frames import (
     step_targets,
 )
 from videoclip.evaluation.metrics.ranking import rank_queries, recall_at
+from videoclip.evaluation.trial import DualEncoder, embed_arrays, find_clip
 from videoclip.features.backbones.motion import APPEARANCE_DIM
 from videoclip.synthetic.annotate import descriptions
 from videoclip.synthetic.narrate import label

@@ -43,14 +43,14 @@ class Ablate:
 
     def run(self) -> int:
         """Do the missing runs and print the table."""
-        from videoclip.ablation.variants import VARIANTS
+        from videoclip.ablation.runs import VARIANTS
 
         if self.list:
             for name, variant in VARIANTS.items():
                 print(f"{name:20}{variant.summary}")
             return 0
-        from videoclip.ablation.report import write_report
         from videoclip.ablation.runs import run_ablation
+        from videoclip.ablation.table import write_report
 
         run_ablation(
             self.out,

@@ -64,7 +64,7 @@ class RunCommand:
 
     def summary(self, result: RunResult) -> str:
         """Return the result as text: its measures before, after and, where known, as published."""
-        from videoclip.evaluation.result import align_columns
+        from videoclip.evaluation.outcome import align_columns
 
         text = (
             f"{result.model_folder}: {result.num_updates} updates in {result.seconds:.0f} s, "

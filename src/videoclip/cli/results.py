@@ -124,7 +124,7 @@ class FoundOutput:
         """Return a moment as plain values, and write its thumbnail if asked for."""
         row = moment.as_dict()
         if self.thumbnails:
-            from videoclip.output.thumbnails import write_thumbnail
+            from videoclip.output.clip import write_thumbnail
 
             row["thumbnail"] = str(write_thumbnail(moment, self.thumbnails))
         return row

@@ -8,14 +8,12 @@ from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError, DataError, unknown
-from videoclip.evaluation.encoders import DualEncoder, EmbedderEncoder, FrameEncoder
 from videoclip.evaluation.localization import evaluate_steps
 from videoclip.evaluation.moment_retrieval import evaluate_didemo, evaluate_moments
-from videoclip.evaluation.outcome import Outcome
-from videoclip.evaluation.result import Result
+from videoclip.evaluation.outcome import Outcome, Result
 from videoclip.evaluation.retrieval import evaluate_retrieval
 from videoclip.evaluation.segmentation import evaluate_labels
-from videoclip.evaluation.trial import Trial
+from videoclip.evaluation.trial import DualEncoder, EmbedderEncoder, FrameEncoder, Trial
 from videoclip.evaluation.videoqa import evaluate_multiple_choice
 from videoclip.types import OnProgress
 

@@ -10,7 +10,6 @@ from videoclip.benchmarks.examples import Baseline, StepVideo
 from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import DataError
 from videoclip.evaluation.baselines import even_steps, random_steps
-from videoclip.evaluation.clips import unique, with_features
 from videoclip.evaluation.metrics.frames import recall_counts, step_targets, task_recall
 from videoclip.evaluation.outcome import (
     SHARE_EDGES,
@@ -22,7 +21,7 @@ from videoclip.evaluation.outcome import (
     measure,
     some_timelines,
 )
-from videoclip.evaluation.trial import Trial
+from videoclip.evaluation.trial import Trial, unique, with_features
 from videoclip.types import BoolArray, FloatArray, IntArray, RealArray
 from videoclip.zeroshot.confidence import MIN_Z_SCORE, UNRELATED_QUERIES, Calibration
 from videoclip.zeroshot.steps import assign_steps, order_steps, step_mask

@@ -9,7 +9,6 @@ from videoclip.benchmarks.examples import Baseline, MomentExample
 from videoclip.embedding import WindowConfig, window_spans
 from videoclip.errors import DataError
 from videoclip.evaluation.baselines import frequency_ranking, random_moments
-from videoclip.evaluation.clips import unique, with_features
 from videoclip.evaluation.metrics import moments
 from videoclip.evaluation.outcome import (
     Outcome,
@@ -20,7 +19,7 @@ from videoclip.evaluation.outcome import (
     measure,
     some_timelines,
 )
-from videoclip.evaluation.trial import Trial
+from videoclip.evaluation.trial import Trial, unique, with_features
 from videoclip.types import FloatArray, IntArray, RealArray
 from videoclip.zeroshot.moments import (
     DIDEMO_CHUNK_SECONDS,

@@ -8,8 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from videoclip.evaluation.outcome import Bars, Confusion, Histogram, Outcome, Plot, TimelinePlot
-from videoclip.evaluation.result import Result
+from videoclip.evaluation.outcome import (
+    Bars,
+    Confusion,
+    Histogram,
+    Outcome,
+    Plot,
+    Result,
+    TimelinePlot,
+)
 from videoclip.files import write_output
 from videoclip.output.figures import PALETTE, annotate, new_figure, style, to_svg
 from videoclip.output.html import render

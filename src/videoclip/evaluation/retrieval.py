@@ -8,7 +8,6 @@ from videoclip.benchmarks.examples import Baseline, RetrievalExample
 from videoclip.config import EvaluateConfig
 from videoclip.errors import DataError
 from videoclip.evaluation.baselines import chance_ranks
-from videoclip.evaluation.clips import find_clip, unique, with_features
 from videoclip.evaluation.metrics import ranking
 from videoclip.evaluation.outcome import (
     Measure,
@@ -20,7 +19,7 @@ from videoclip.evaluation.outcome import (
     measure,
     similarity_histogram,
 )
-from videoclip.evaluation.trial import Trial
+from videoclip.evaluation.trial import Trial, find_clip, unique, with_features
 from videoclip.types import FloatArray, IntArray
 from videoclip.zeroshot.rerank import rerank_clips
 

@@ -7,7 +7,6 @@ import numpy as np
 
 from videoclip.benchmarks.examples import Baseline, LabelledSplit, LabelledVideo
 from videoclip.errors import ConfigError, DataError
-from videoclip.evaluation.clips import with_features
 from videoclip.evaluation.metrics.frames import (
     edit_score,
     label_targets,
@@ -25,7 +24,7 @@ from videoclip.evaluation.outcome import (
     measure,
     some_timelines,
 )
-from videoclip.evaluation.trial import Trial
+from videoclip.evaluation.trial import Trial, with_features
 from videoclip.types import FloatArray, IntArray
 from videoclip.zeroshot.confidence import MIN_Z_SCORE, UNRELATED_QUERIES, Calibration
 from videoclip.zeroshot.labels import (

@@ -8,7 +8,6 @@ import torch
 
 from videoclip.benchmarks.examples import Baseline, MultipleChoiceExample
 from videoclip.embedding import half_overlapping
-from videoclip.evaluation.clips import Clip, find_clip, unique, with_features
 from videoclip.evaluation.metrics import ranking
 from videoclip.evaluation.outcome import (
     Bars,
@@ -18,7 +17,7 @@ from videoclip.evaluation.outcome import (
     measure,
     similarity_histogram,
 )
-from videoclip.evaluation.trial import Trial
+from videoclip.evaluation.trial import Clip, Trial, find_clip, unique, with_features
 from videoclip.types import FloatArray, IntArray
 from videoclip.zeroshot.choices import choice_similarities, choice_texts
 

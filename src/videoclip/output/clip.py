@@ -1,4 +1,7 @@
-"""Clips cut out of videos: exact to the frame by encoding, or quickly by copying packets."""
+"""Clips cut out of videos, and thumbnails of moments.
+
+A clip is exact to the frame by encoding, or made quickly by copying packets.
+"""
 
 import math
 from collections.abc import Iterator
@@ -9,10 +12,12 @@ from typing import Any
 import av
 import numpy as np
 from av.error import FFmpegError
+from PIL import Image
 
 from videoclip.errors import ConfigError, DataError, DecodeError
-from videoclip.features.decode import probe
+from videoclip.features.decode import Fit, grab_frame, probe
 from videoclip.files import atomic_file
+from videoclip.zeroshot.moments import Moment
 
 DEFAULT_CODECS = ("libx264", "aac", {"crf": "18", "preset": "veryfast"})
 """Video, audio and options of a visually lossless quality."""
@@ -21,6 +26,8 @@ CODECS = {"webm": ("libvpx-vp9", "libopus", {"crf": "24", "b": "0", "deadline": 
 OPUS_RATE = 48_000
 """Samples per second; Opus supports few others."""
 MICROSECONDS = 1_000_000
+THUMBNAIL_PIXELS = 320
+"""Longer side."""
 
 
 def cut_clip(
@@ -216,3 +223,18 @@ def _rotate_upright(frame: Any) -> Any:
         return frame
     pixels = np.rot90(frame.to_ndarray(format="rgb24"), turns)
     return av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
+
+
+def write_thumbnail(moment: Moment, folder: Path) -> Path:
+    """Write the frame at the best second of a moment as a JPEG and return its path.
+
+    Its name depends only on the video and that second.
+
+    Raises:
+        DecodeError: If the video cannot be read any more.
+    """
+    path = folder / f"{moment.video_id:.80}-{round(moment.best * 1000):09d}.jpg"
+    frame = grab_frame(moment.path, moment.best, Fit(THUMBNAIL_PIXELS))
+    with atomic_file(path) as partial:
+        Image.fromarray(frame).save(partial, quality=85)
+    return path

@@ -12,8 +12,7 @@ from videoclip.data import subtitles
 from videoclip.data.captions import Cue
 from videoclip.data.subtitles import read_text
 from videoclip.errors import DataError
-from videoclip.output.edl import choose_rate, to_edl, to_fcpxml
-from videoclip.output.timecode import FrameRate
+from videoclip.output.edl import FrameRate, choose_rate, to_edl, to_fcpxml
 from videoclip.zeroshot.confidence import LEVELS, Confidence
 from videoclip.zeroshot.moments import Moment, clock
 

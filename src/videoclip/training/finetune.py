@@ -22,7 +22,7 @@ from videoclip.distributed import World
 from videoclip.embedding import Embedder, with_fingerprint
 from videoclip.errors import ConfigError, DataError
 from videoclip.evaluation import evaluate
-from videoclip.evaluation.clips import with_features
+from videoclip.evaluation.trial import with_features
 from videoclip.recipes import FINETUNING, named_recipe
 from videoclip.training.clips import ClipSource
 from videoclip.training.contrastive import ContrastiveLoss
