@@ -128,7 +128,7 @@ def convert(
 
 def _convert_features(source: Path, folder: Path, options: ConvertOptions) -> Facts:
     arrays = find_arrays(source)
-    spec = spec_of_arrays(arrays, options.backbone, options.features_per_second, options.normalized)
+    spec = spec_of_arrays(arrays, options)
     with FeatureStore.open_or_create(folder, spec) as store:
         added = import_features(arrays, store)
         return {"added": len(added), "videos": len(store), "dim": spec.dim}
@@ -258,16 +258,12 @@ def find_arrays(folder: Path | str) -> dict[str, Path]:
     return found
 
 
-def spec_of_arrays(
-    arrays: Mapping[str, Path], backbone: str, features_per_second: float, normalized: bool
-) -> FeatureSpec:
+def spec_of_arrays(arrays: Mapping[str, Path], options: ConvertOptions) -> FeatureSpec:
     """Return the spec of features to import, checking the header of every file.
 
     Args:
         arrays: From `find_arrays`.
-        backbone: Name of the backbone that made them, such as "s3d".
-        features_per_second: Their rate.
-        normalized: Whether each has L2 norm 1.
+        options: What the files do not say: the backbone, the rate, whether norms are 1.
 
     Raises:
         DataError: At the first file that is not a (T, D) array of numbers, or has another D.
@@ -283,9 +279,9 @@ def spec_of_arrays(
         )
     return FeatureSpec(
         dim=next(iter(widths)),
-        features_per_second=features_per_second,
-        backbone=backbone,
-        normalized=normalized,
+        features_per_second=options.features_per_second,
+        backbone=options.backbone,
+        normalized=options.normalized,
         fingerprint="imported",
     )
 

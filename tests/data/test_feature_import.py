@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from videoclip.config import ConvertOptions
 from videoclip.conversion import find_arrays, import_features, spec_of_arrays
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.errors import DataError
@@ -45,7 +46,7 @@ HUGE = b"\x93NUMPY\x01\x00v\x00" + (
 def test_files_that_are_no_arrays_are_named(tmp_path, content):
     (tmp_path / "b.npy").write_bytes(content)
     with pytest.raises(DataError, match=r"b\.npy: not a NumPy array \(.+\)") as caught:
-        spec_of_arrays(find_arrays(tmp_path), "s3d", 1.0, normalized=False)
+        spec_of_arrays(find_arrays(tmp_path), ConvertOptions())
     assert "\n" not in str(caught.value)
 
 
@@ -66,27 +67,27 @@ def test_files_that_are_no_arrays_are_named(tmp_path, content):
 def test_arrays_that_are_no_features_are_named(tmp_path, array):
     np.save(tmp_path / "b.npy", array)
     with pytest.raises(DataError, match=r"b\.npy: (expected \(T, D\) numbers|not a NumPy array)"):
-        spec_of_arrays(find_arrays(tmp_path), "s3d", 1.0, normalized=False)
+        spec_of_arrays(find_arrays(tmp_path), ConvertOptions())
 
 
 def test_objects_are_never_unpickled(tmp_path):
     np.save(tmp_path / "b.npy", np.array([[{"a": 1}]]), allow_pickle=True)
     with pytest.raises(DataError, match=r"b\.npy: not a NumPy array"):
-        spec_of_arrays(find_arrays(tmp_path), "s3d", 1.0, normalized=False)
+        spec_of_arrays(find_arrays(tmp_path), ConvertOptions())
 
 
 def test_one_array_of_another_width_is_named_before_there_is_a_store(tmp_path):
     np.save(tmp_path / "a.npy", np.ones((3, 3)))
     np.save(tmp_path / "b.npy", np.ones((3, 16)))
     with pytest.raises(DataError, match=r"b\.npy: width 16, but a\.npy has 3"):
-        spec_of_arrays(find_arrays(tmp_path), "s3d", 1.0, normalized=False)
+        spec_of_arrays(find_arrays(tmp_path), ConvertOptions())
 
 
 def test_features_that_are_said_to_be_normalised_have_to_be(tmp_path):
     np.save(tmp_path / "a.npy", np.array([[0.6, 0.8]]))
     np.save(tmp_path / "b.npy", np.array([[0.6, 0.9]]))
     arrays = find_arrays(tmp_path)
-    spec = spec_of_arrays(arrays, "clip", 1.0, normalized=True)
+    spec = spec_of_arrays(arrays, ConvertOptions(backbone="clip", normalized=True))
     with FeatureStore.create(tmp_path / "store", spec) as store:
         with pytest.raises(DataError, match=r"b\.npy: .*not L2-normalised"):
             import_features(arrays, store)
@@ -117,5 +118,5 @@ def test_an_empty_folder_says_what_belongs_there(tmp_path):
 
 def test_imported_features_say_what_they_are(tmp_path):
     np.save(tmp_path / "a.npy", np.ones((3, 512)))
-    spec = spec_of_arrays(find_arrays(tmp_path), "s3d", 1.0, normalized=False)
+    spec = spec_of_arrays(find_arrays(tmp_path), ConvertOptions())
     assert spec == FeatureSpec(512, 1.0, "s3d", False, "imported")

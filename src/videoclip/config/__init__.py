@@ -8,12 +8,12 @@ from videoclip.config.codec import RUN_CONFIG_VERSION as RUN_CONFIG_VERSION
 from videoclip.config.codec import from_dict as from_dict
 from videoclip.config.codec import load_run_config as load_run_config
 from videoclip.config.codec import to_dict as to_dict
-from videoclip.config.evaluation import EvaluateConfig as EvaluateConfig
 from videoclip.config.model import ConvertKind as ConvertKind
 from videoclip.config.model import ConvertOptions as ConvertOptions
 from videoclip.config.model import ModelConfig as ModelConfig
 from videoclip.config.model import ReleasedSettings as ReleasedSettings
 from videoclip.config.training import ClipConfig as ClipConfig
+from videoclip.config.training import EvaluateConfig as EvaluateConfig
 from videoclip.config.training import FinetuneConfig as FinetuneConfig
 from videoclip.config.training import LossConfig as LossConfig
 from videoclip.config.training import OptimConfig as OptimConfig
