@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.disk_calls import DiskCalls
 from tests.library.colours import ColourEmbedder, write_video
 from videoclip.library.library import VideoLibrary
 
@@ -65,3 +66,9 @@ def embedder():
 def library(tmp_path, embedder):
     with VideoLibrary(tmp_path / "library", embedder, model="colours") as library:
         yield library
+
+
+@pytest.fixture
+def disk_calls(tmp_path, monkeypatch):
+    """The syncs and renames under `tmp_path` from here on."""
+    return DiskCalls(tmp_path, monkeypatch)

@@ -156,3 +156,8 @@ def test_base_has_the_paper_s_sizes_and_our_loss():
     paper, base = RECIPES["paper"](), RECIPES["base"]()
     assert base.model.hidden_size == paper.model.hidden_size and base.epochs == paper.epochs
     assert base.model.learn_temperature and base.plan.kind == "mined"
+
+
+def test_the_starter_recipe_holds_out_one_video_in_ten():
+    starter = RECIPES["starter"]()
+    assert [starter.num_held_out(number) for number in (9, 10, 40, 99)] == [0, 1, 4, 9]

@@ -1,5 +1,8 @@
+import ast
 import json
 import os
+import re
+from pathlib import Path
 
 import pytest
 
@@ -45,21 +48,6 @@ def test_a_folder_replaces_the_old_one_and_what_a_killed_process_left(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("kind", ["file", "folder"])
-def test_content_is_synced_before_the_rename_and_the_parent_after(tmp_path, monkeypatch, kind):
-    events = []
-    monkeypatch.setattr(files, "sync", lambda path: events.append(("sync", path.exists())))
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    target = tmp_path / "target"
-    if kind == "file":
-        write_text(target, "text")
-    else:
-        with atomic_folder(target):
-            pass
-    assert events == [("sync", True), ("sync", True)]
-    assert target.exists()
-
-
 def test_json_is_read_back_and_damage_is_named(tmp_path):
     path = tmp_path / "a.json"
     assert read_json(path) == {}
@@ -69,3 +57,77 @@ def test_json_is_read_back_and_damage_is_named(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(CheckpointError, match=r"a\.json is damaged \(.*\): make it again$"):
             read_json(path, "make it again")
+
+
+def test_a_file_is_synced_whole_then_renamed_then_its_folder_is_synced(tmp_path, disk_calls):
+    write_text(tmp_path / "x.txt", "old")
+    disk_calls.clear()
+    write_text(tmp_path / "x.txt", "text")
+    partial = f".x.partial-{os.getpid()}.txt"
+    assert disk_calls == [
+        ("sync", partial, b"text"),
+        ("rename", partial, "x.txt"),
+        ("sync", ".", ["x.txt"]),
+    ]
+
+
+def test_all_of_a_folder_is_synced_before_its_rename_and_the_parent_after(tmp_path, disk_calls):
+    with atomic_folder(tmp_path / "model") as partial:
+        (partial / "deep").mkdir()
+        (partial / "deep" / "new").write_bytes(b"weights")
+        (partial / "config").write_bytes(b"{}")
+    *before, renamed, after = disk_calls
+    assert sorted(before, key=str) == [
+        ("sync", ".model.partial", ["config", "deep"]),
+        ("sync", ".model.partial/config", b"{}"),
+        ("sync", ".model.partial/deep", ["new"]),
+        ("sync", ".model.partial/deep/new", b"weights"),
+    ]
+    assert renamed == ("rename", ".model.partial", "model")
+    assert after == ("sync", ".", ["model"])
+
+
+def test_nothing_is_renamed_or_synced_if_writing_fails(tmp_path, disk_calls):
+    for write in (atomic_file, atomic_folder):
+        with pytest.raises(RuntimeError), write(tmp_path / "x"):
+            raise RuntimeError
+    assert disk_calls == []
+
+
+MOVES = {"fsync", "fdatasync", "rename", "replace", "link", "move"}
+WRITES = {"write_text", "write_bytes"}
+OWN_WRITES = {
+    ("files.py", "fsync"),
+    ("files.py", "replace"),
+    ("files.py", "rename"),
+    ("files.py", "write_bytes"),
+    ("data/feature_store.py", "fsync"),  # append-only
+    ("data/frame_store.py", "open"),  # into an atomic file
+    ("library/vectors.py", "open"),  # append-only, and compaction into an atomic file
+    ("synthetic/write.py", "write_bytes"),  # into an atomic folder
+    ("training/run_folder.py", "write_text"),  # into an atomic folder
+    ("training/run_folder.py", "open"),  # the log
+}
+"""What writes, syncs or renames with calls of its own, and why not with those of `files`."""
+
+
+def own_writes(path):
+    """Yield the methods of files and `os` in a module that write, sync or rename."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        name, first = node.func.attr, node.args[0] if node.args else None
+        is_text = name == "replace" and (len(node.args) != 1 or node.keywords)  # of strings
+        mode = first.value if name == "open" and isinstance(first, ast.Constant) else ""
+        if (name in MOVES and not is_text) or name in WRITES or re.match("[wax]", mode):
+            yield name
+
+
+def test_all_state_is_written_by_one_module():
+    source = Path(files.__file__).parent
+    found = {
+        (str(path.relative_to(source)), name)
+        for path in source.rglob("*.py")
+        for name in own_writes(path)
+    }
+    assert found == OWN_WRITES

@@ -47,6 +47,12 @@ def test_an_ablation(tmp_path):
     assert describe(tmp_path)["kind"] == "ablation" and describe(tmp_path)["rows"] == 2
 
 
+def test_a_library_knows_its_hours(library, videos):
+    library.update(videos)
+    hours = describe(library.folder)["hours"]
+    assert hours == pytest.approx((32 + 35 + 3) / 3600, abs=0.005)
+
+
 @pytest.mark.parametrize("store", ["sqlite", "lance"])
 def test_a_library_in_either_store(tmp_path, store):
     if store == "lance":

@@ -115,6 +115,15 @@ def test_the_nearest_cues_span_the_least_time():
     assert clips._nearest_cues(narration, 0, 9) == 0
 
 
+@pytest.mark.parametrize("strategy", ["overlapped", "aligned", "start"])
+def test_a_text_clip_grows_no_more_once_it_spans_long_enough(strategy):
+    starts = np.arange(30) * 3.0
+    narration = narration_of(starts, starts + 3, [1] * 30)
+    config = ClipConfig(strategy=strategy, max_text_span_seconds=10)
+    pairs = [draw_clip_pair(narration, 90, config, np.random.default_rng(s)) for s in range(20)]
+    assert {pair.text_end - pair.text_start for pair in pairs} == {4}  # 9 s are too short, 12 not
+
+
 def test_a_video_with_fewer_cues_repeats_its_last_candidate():
     narration = narration_of([0, 10], [2, 12], [3, 2])
     texts = candidate_tokens(narration, ClipPair(0, 2, 0, 3), 4, 2)

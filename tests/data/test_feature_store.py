@@ -335,3 +335,26 @@ def test_a_store_that_is_opened_again_finds_entries(store):
         assert again.num_features("b") == 3
         np.testing.assert_array_equal(again.read("b"), rows(3, 2.0))
         assert again.checksum("b") == store.checksum("b")
+
+
+def test_rows_and_name_are_on_the_disk_before_the_record_that_points_to_them(store, disk_calls):
+    def sizes():
+        files = ("features.bin", "names.bin", "index.bin")
+        return tuple((store.folder / name).stat().st_size for name in files)
+
+    disk_calls.looks = sizes
+    rows, names, records = sizes()
+    store.append("new", np.zeros((5, store.spec.dim)))
+    after = rows + 5 * 2 * store.spec.dim, names + len("new"), records + feature_store.RECORD_BYTES
+    folder = store.folder.name
+    assert disk_calls == [
+        ("sync", f"{folder}/features.bin", (after[0], names, records)),
+        ("sync", f"{folder}/names.bin", (*after[:2], records)),
+        ("sync", f"{folder}/index.bin", after),
+    ]
+
+
+def test_the_files_of_a_new_store_are_on_the_disk_with_its_description(tmp_path, disk_calls):
+    FeatureStore.create(tmp_path / "s", FeatureSpec(2, 1.0, "made", False, "f"))
+    files = ["features.bin", "index.bin", "names.bin", "store.json"]
+    assert disk_calls[-1] == ("sync", "s", files)

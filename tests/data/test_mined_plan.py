@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,3 +77,20 @@ def test_a_seed_of_the_generator_is_a_plan():
     first, again, other = mine(vectors, 5), mine(vectors, 5), mine(vectors, 5, seed=1)
     assert [g.tolist() for g in first] == [g.tolist() for g in again]
     assert [g.tolist() for g in first] != [g.tolist() for g in other]
+
+
+def test_too_near_is_mutual():
+    # The nearest of 1.0 is 0.1, whose own nearest is 0.0.
+    vectors = torch.tensor([[0.0], [0.1], [1.0]])
+    distances, too_near = batch_plan._compare(vectors, PlanConfig(drop_nearest=1))
+    assert np.allclose(distances, [[0, 0.1, 1], [0.1, 0, 0.9], [1, 0.9, 0]])
+    assert too_near.tolist() == [[True, True, False], [True, True, True], [False, True, True]]
+
+
+def test_a_video_belongs_to_the_part_with_the_nearest_centre(monkeypatch):
+    # Products alone would put all into the part of the longest vectors.
+    monkeypatch.setattr(batch_plan, "_PART_SIZE", 20)
+    vectors = torch.linspace(0.9, 1.1, 40)[:, None] * torch.tensor([1.0, 10.0]).repeat(20)[:, None]
+    for seed in range(5):
+        parts = batch_plan._parts(vectors, np.random.default_rng(seed))
+        assert sorted(map(sorted, parts)) == [[*range(0, 40, 2)], [*range(1, 40, 2)]]

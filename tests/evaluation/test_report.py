@@ -145,3 +145,11 @@ def test_files(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "rows.csv"]
     with pytest.raises(DataError, match=r"page\.html: cannot be written \(.+\)"):
         write_output(tmp_path / "rows.csv" / "page.html", render_report(RESULT))
+
+
+def test_a_video_left_out_for_two_reasons_is_one_video():
+    reasons = ("no features", "features end before 9 s", "no features")
+    twice = replace(OUTCOME, missing=tuple(Missing("v0", reason) for reason in reasons))
+    assert replace(RESULT, outcome=twice).summary().endswith("10 videos, 1 left out (v0)")
+    none = replace(RESULT, outcome=replace(OUTCOME, missing=()))
+    assert none.summary().endswith("10 videos, none left out")

@@ -66,8 +66,15 @@ def test_one_clip_with_two_texts_is_one_candidate(store, encoder):
         RetrievalExample("a", "cut nothing", 0.0, 3.0),
         RetrievalExample("b", "pour"),
     ]
-    ours = values(evaluate_retrieval(examples, Trial(encoder, store, CONFIG)))
+    outcome = evaluate_retrieval(examples, Trial(encoder, store, CONFIG))
+    ours, chance = values(outcome), outcome.baselines[0].values
     assert ours["text-to-video R@1"] == ours["video-to-text R@1"] == 1.0
+    # One of two clips is right for a text; of three texts two are right for one clip, one for the
+    # other.
+    assert chance["text-to-video R@1"] == pytest.approx(1 / 2)
+    assert chance["video-to-text R@1"] == pytest.approx((2 / 3 + 1 / 3) / 2)
+    assert chance["text-to-video MeanR"] == pytest.approx(1.5)
+    assert chance["video-to-text MeanR"] == pytest.approx((4 / 3 + 2) / 2)
     released = evaluate_retrieval(examples, Trial(encoder, store, EvaluateConfig(ties="released")))
     # Each of the two equal clips ranks as both first and second: 3 of 5 entries are first.
     assert values(released)["text-to-video R@1"] == pytest.approx(3 / 5)

@@ -60,6 +60,9 @@ def test_a_fitted_threshold_separates_background(store, encoder, background):
     assert empty["frame accuracy"] == 3 / 8
     assert empty["predicted background"] == 1.0
     assert empty["foreground accuracy"] == empty["segment F1@10"] == empty["edit score"] == 0.0
+    chance = ("frame accuracy", "foreground accuracy", "predicted background")
+    assert outcome.baselines[1].name == "random label"  # of three labels and the background
+    assert outcome.baselines[1].values == dict.fromkeys(chance, 1 / 4)
     assert outcome.settings["background"] == background
     assert outcome.settings["videos the threshold is fitted on"] == 1
     assert [m.video_id for m in outcome.missing] == ["absent"]

@@ -1,5 +1,6 @@
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -140,6 +141,21 @@ def test_new_subtitles_are_read_without_decoding(library, embedder, videos):
     (videos / "a.vtt").unlink()
     library.update(videos)
     assert library.search("peel a potato", vision=0.0) == []
+
+
+def test_edited_subtitles_are_read_again_and_counted_apart(library, embedder, videos):
+    library.update(videos)
+    embedder.backbone.decoded.clear()
+    subtitles = videos / "b.en.vtt"
+    subtitles.unlink()  # it is a link to a file of other tests
+    subtitles.write_text("WEBVTT\n\n00:12.000 --> 00:14.000\nPeeling potatoes\n")
+    os.utime(subtitles, (1e9, 1e9))
+    report = library.update(videos)
+    assert names(report.narrated) == ["b.mp4"] and report.unchanged == 2
+    assert str(report) == "1 with new narration, 2 unchanged"
+    assert embedder.backbone.decoded == []
+    assert library.search("peel a potato", vision=0.0)[0].video_id == "b"
+    assert library.search("onions", vision=0.0) == []
 
 
 def test_another_model_is_refused_with_the_command_that_rebuilds(library, videos, tmp_path):
@@ -458,3 +474,15 @@ def test_worker_processes_decode(library, videos, tmp_path):
 def test_a_negative_number_of_workers_is_refused(library, videos):
     with pytest.raises(ConfigError, match="num_workers must not be negative"):
         library.update(videos, num_workers=-2)
+
+
+def test_features_and_vectors_are_on_the_disk_before_the_catalogue_names_them(
+    library, videos, disk_calls
+):
+    reader = sqlite3.connect(library.folder / "catalog.sqlite")
+    disk_calls.looks = lambda: reader.execute("SELECT count(*) FROM videos").fetchone()[0]
+    library.update(videos)
+    synced = [(Path(name).name, listed) for _, name, listed in disk_calls]
+    for name in ("features.bin", "index.bin", library._catalog.vectors().path.name):
+        assert [listed for synced_name, listed in synced if synced_name == name] == [0, 1, 2]
+    assert library._catalog._db.execute("PRAGMA synchronous").fetchone() == (2,)  # full

@@ -50,6 +50,20 @@ def test_half_of_the_words_is_better_than_nothing(filled):
     assert filled.search("?! *", vision=0.0) == []
 
 
+def test_words_found_in_part_rank_below_what_is_seen_and_all_of_them_above(filled):
+    assert filled.search("red onions", 1)[0].video_id == "a"  # no cue says "red"
+    assert filled.search("chopping onions", 1)[0].video_id == "b"
+
+
+def test_a_moment_heard_at_either_end_stays_within_its_video(filled, videos):
+    cues = "00:00.200 --> 00:00.800\nwelcome\n\n00:34.200 --> 00:34.400\ngoodbye\n"
+    (videos / "b.vtt").write_text(f"WEBVTT\n\n{cues}")
+    filled.update(videos)
+    (first,), (last,) = (filled.search(word, vision=0.0) for word in ("welcome", "goodbye"))
+    assert (first.start, first.end) == (0.0, 4.0) and first.best == pytest.approx(0.5)
+    assert (last.start, last.end) == (pytest.approx(32.3), 35.0)
+
+
 def test_many_queries_give_what_each_gives_alone(filled):
     alone = [filled.search(query, 5) for query in NAMES]
     together = filled.search_many(NAMES, SearchOptions(top_k=5))

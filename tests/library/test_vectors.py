@@ -259,3 +259,16 @@ def test_memory_stays_that_of_the_file(tmp_path):
         [sys.executable, "-c", script, str(store.path)], capture_output=True, text=True, check=True
     )
     assert int(done.stdout) / 1024 < 38 * 1.6  # the copy is half of it
+
+
+def test_vectors_are_on_the_disk_when_they_are_added(tmp_path, disk_calls):
+    store = MatrixStore(tmp_path / "vectors.f16", 4)
+    for number in (1, 2):
+        store.append(np.ones((3, 4), np.float32))
+        whole = (number * 3 * np.ones(4, np.float16).nbytes) * b"x"
+        assert [(call, name) for call, name, _ in disk_calls] == [
+            ("sync", "vectors.f16"),
+            *([("sync", ".")] if number == 1 else []),  # the name of the new file
+        ]
+        assert len(disk_calls[0][2]) == len(whole)
+        disk_calls.clear()

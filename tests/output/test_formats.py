@@ -264,3 +264,22 @@ def test_what_a_format_cannot_hold_is_said():
         export_moments([Moment(Path("c.mp4"), 0, 1)], "edl")
     with pytest.raises(DataError, match="cannot be read"):
         read_moments("/nowhere/moments.json")
+
+
+def test_the_shortest_event_of_an_edit_list_is_one_frame():
+    text = to_edl([Moment(FILM, 1.0, 1.001), Moment(FILM, 2.0, 3.0)], RATES["25"])
+    events = [line.split()[-4:] for line in text.splitlines() if line[:3].isdigit()]
+    assert events == [
+        ["00:00:01:00", "00:00:01:01", "01:00:00:00", "01:00:00:01"],
+        ["00:00:02:00", "00:00:03:00", "01:00:00:01", "01:00:01:01"],
+    ]
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_timecode_starts_again_after_24_hours(name):
+    rate = RATES[name]
+    sign = ";" if rate.is_drop else ":"
+    skipped = rate.nominal // 15 if rate.is_drop else 0  # in nine of ten minutes
+    one_day = 144 * (600 * rate.nominal - 9 * skipped)
+    assert rate.timecode(one_day - 1) == f"23:59:59{sign}{rate.nominal - 1:02d}"
+    assert rate.timecode(one_day) == f"00:00:00{sign}00"

@@ -9,6 +9,7 @@ from videoclip.training import performance
 from videoclip.training.batch import Batch
 from videoclip.training.performance import (
     bf16_pays,
+    compile_towers,
     compiling_pays,
     forward_flops,
     matmul_peak,
@@ -57,3 +58,14 @@ def test_a_cpu_compiles_nothing():
     asked = []
     assert not compiling_pays(make_model(TINY), asked.append, torch.device("cpu"))
     assert not asked
+
+
+def test_both_towers_are_compiled(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda call, **how: compiled.append(how) or call)
+    model = make_model(TINY)
+    towers = model.video_encoder.bert, model.text_encoder.bert
+    assert [tower._compiled_call_impl for tower in towers] == [None, None]
+    compile_towers(model)
+    assert all(tower._compiled_call_impl is not None for tower in towers)
+    assert compiled == [{"dynamic": True}] * 2

@@ -13,9 +13,11 @@ import pytest
 import torch
 from torch import multiprocessing
 
+from tests.library.colours import ColourBackbone, write_video
 from tests.training.tiny_corpus import THINGS, tiny_config, tiny_corpus, tokenizer
 from tests.two_ranks import on_two_ranks
 from videoclip.config import LossConfig, PlanConfig
+from videoclip.data.frame_store import FrameSpec
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.distributed import World
 from videoclip.embedding import Embedder
@@ -26,6 +28,7 @@ from videoclip.errors import (
     IndexMismatchError,
     VideoCLIPError,
 )
+from videoclip.features.frame_encoder import FrameEncoder
 from videoclip.model import hub
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training import pretrain as module
@@ -379,7 +382,7 @@ def test_a_run_folder_that_is_a_file_is_one_line(corpus, tmp_path):
 
 
 def test_more_processes_than_batches_are_refused(corpus, tmp_path):
-    with pytest.raises(ConfigError, match=r"2 batches .* 3 processes"):
+    with pytest.raises(ConfigError, match=r"2 batches,.* 3 processes"):
         pretrain(tiny_config(), corpus, tmp_path, world=World(0, 3))
 
 
@@ -403,10 +406,20 @@ def test_the_choice_of_how_to_compute_is_told_once_and_kept(corpus, tmp_path, ca
     assert (facts["precision"], facts["compiled"]) == ("fp32", False)
 
 
+@pytest.mark.parametrize(("way", "compiled"), [("on", 1), ("off", 0), ("auto", 0)])
+def test_towers_are_compiled_as_the_config_says(corpus, tmp_path, monkeypatch, way, compiled):
+    models = []
+    monkeypatch.setattr("videoclip.training.run.compile_towers", models.append)
+    pretrain(tiny_config(compile=way, epochs=1), corpus, tmp_path, show_progress=False)
+    assert len(models) == compiled
+    assert json.loads((tmp_path / "facts.json").read_text())["compiled"] is bool(compiled)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # those of torch's own compiler
 def test_compiled_towers_learn_the_same(corpus, tmp_path):
     model = replace(tiny_config().model, dropout=0.0)
+    torch._dynamo.utils.counters.clear()
     found = {
         way: pretrain(
             tiny_config(model=model, compile=way), corpus, tmp_path / way, show_progress=False
@@ -414,6 +427,7 @@ def test_compiled_towers_learn_the_same(corpus, tmp_path):
         for way in ("on", "off")
     }
     assert found["on"] == pytest.approx(found["off"], rel=1e-4)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 2  # both towers
 
 
 def test_the_model_folder_states_what_it_was_trained_on(corpus, tmp_path):
@@ -425,3 +439,39 @@ def test_the_model_folder_states_what_it_was_trained_on(corpus, tmp_path):
     card = (result.model_folder / "README.md").read_text()
     assert f"- videos: {len(corpus)}" in card
     assert f"`{config.name}`: {result.num_updates} updates" in card
+
+
+@pytest.fixture
+def odd_folder(tmp_path):
+    """A folder of a video, a file that is none, and a link to nothing."""
+    folder = tmp_path / "videos"
+    write_video(folder / "good.mp4", ["red"] * 3)
+    (folder / "bad.mp4").write_text("no video")
+    (folder / "gone.mp4").symlink_to(tmp_path / "nowhere")
+    return folder
+
+
+def assert_both_are_listed(output):
+    assert sorted(line.split(": ")[1].rpartition("/")[2] for line in output.splitlines()[1:]) == [
+        "bad.mp4",
+        "gone.mp4",
+    ]
+    assert output.count("left out: ") == 2 and "link" in output
+
+
+def test_videos_whose_features_cannot_be_computed_are_listed(odd_folder, tmp_path, capsys):
+    store = module._compute_features(odd_folder, tmp_path, ColourBackbone(), World(), True)
+    assert store.video_ids == ["good"] and store.num_features("good") == 3
+    assert_both_are_listed(capsys.readouterr().err)
+
+
+def test_videos_whose_frames_cannot_be_stored_are_listed(odd_folder, tmp_path, capsys, monkeypatch):
+    class Encoder(FrameEncoder):
+        frames = FrameSpec(height=4, width=6, frames_per_second=1.0, resize="squash")
+
+    monkeypatch.setattr(
+        module, "store_frames", lambda videos, frames, _: {odd_folder / "bad.mp4": "not a video"}
+    )
+    encoder = object.__new__(Encoder)  # without a backbone
+    module._compute_features(odd_folder, tmp_path, encoder, World(), True)
+    assert_both_are_listed(capsys.readouterr().err)

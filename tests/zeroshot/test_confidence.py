@@ -194,3 +194,12 @@ def test_what_counts_as_right():
     refused = [LabelledQuery("q", name).accepts(Found) for name in ("", "b", "x/a.mp4")]
     assert refused == [False] * 3
     assert not LabelledQuery("q", "a", 20.0, 30.0).accepts(Found)
+
+
+def test_the_scale_is_the_spread_of_the_best_z_scores_but_never_tiny():
+    bank = Calibration.of_scenes(np.eye(5, dtype=np.float32))
+    equal = bank.fit([np.full(5, 2.0, np.float32)])
+    assert (equal.median, equal.scale) == (2.0, 0.25)
+    spread = bank.fit([np.array([0, 1, 2, 3, 4], np.float32)])
+    assert (spread.median, spread.scale) == (2.0, pytest.approx(1.4826))
+    assert spread.strength(2.0 + 1.4826) == pytest.approx(1.0)

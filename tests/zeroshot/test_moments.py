@@ -92,6 +92,16 @@ def test_two_events_stay_two():
     assert first.end <= second.start
 
 
+def test_the_best_second_is_in_the_middle_of_the_best_stretch():
+    # The first window alone has votes: all of its features are equally good.
+    windows = Windows(np.array([[2, 8], [8, 12]]), np.array([1.0, 0.0]), np.array([1.0, 0.001]))
+    assert merge_windows([windows])[0][0].best == 5.0
+    # Where two overlap, the votes add up.
+    both = Windows(np.array([[2, 8], [6, 12]]), np.array([1.0, 0.9]), np.array([1.0, 0.9]))
+    best = merge_windows([both])[0][0]
+    assert (best.start, best.end, best.best) == (2.0, 8.0, 7.0)
+
+
 @given(st.integers(1, 400), st.integers(0, 2**32 - 1))
 def test_moments_are_ordered_inside_the_video_and_hold_their_best_second(num_seconds, seed):
     spans = window_spans(num_seconds, 1.0)
