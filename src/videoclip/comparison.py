@@ -6,12 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from videoclip.errors import ConfigError, DataError
 from videoclip.evaluation.outcome import Result, align_columns
 from videoclip.files import write_bytes, write_text
-from videoclip.output.figures import new_figure, style, to_png, to_svg
+from videoclip.output.figures import draw_losses, to_png, to_svg
 from videoclip.training.run import RunResult
 from videoclip.training.run_folder import average_losses, flatten, read_log
 
@@ -85,18 +83,11 @@ class RunComparison:
             raise ConfigError(f"{path}: a picture is written as .svg or .png")
         if not any(run.curve for run in self.runs):
             raise DataError("evaluations have no losses to draw: name a run folder")
-        with style():
-            figure = new_figure(720, 380)
-            axes = figure.add_subplot(xlabel="update", ylabel="loss")
-            for run in self.runs:
-                (line,) = axes.plot(*np.reshape(run.curve, (-1, 2)).T, label=run.label)
-                validation = np.reshape(run.validation, (-1, 2)).T
-                axes.plot(*validation, "o", markersize=3, color=line.get_color())
-            axes.legend(title="training loss; dots: validation loss")
-            if path.suffix == ".svg":
-                write_text(path, to_svg(figure, "losses of runs over their updates"))
-            else:
-                write_bytes(path, to_png(figure))
+        figure = draw_losses((r.label, r.curve, r.validation) for r in self.runs if r.curve)
+        if path.suffix == ".svg":
+            write_text(path, to_svg(figure, "losses of runs over their updates"))
+        else:
+            write_bytes(path, to_png(figure))
 
     def __str__(self) -> str:
         """Return the differing settings and the results, one column per run."""

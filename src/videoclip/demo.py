@@ -4,8 +4,6 @@ Every stage calls a public function on a folder that stays, and each of those re
 that is started again continues where it was interrupted.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import multiprocessing
 import time
@@ -14,7 +12,6 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -29,7 +26,7 @@ from videoclip.features.extract import extract_features
 from videoclip.library.library import VideoLibrary
 from videoclip.model.convert import starter_model
 from videoclip.output.clip import write_thumbnail
-from videoclip.output.figures import new_figure, style, to_svg
+from videoclip.output.figures import draw_losses, to_svg
 from videoclip.output.html import render
 from videoclip.recipes import starter
 from videoclip.synthetic.world import SyntheticConfig
@@ -39,12 +36,8 @@ from videoclip.training.run import RunResult
 from videoclip.training.run_folder import read_log
 from videoclip.zeroshot.moments import Moment
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 MEASURES = ("text-to-video R@1", "text-to-video R@5", "text-to-video MedR")
 """Measures of the evaluation that the report has."""
-
 
 WORLD = SyntheticConfig(
     seed=7,
@@ -232,21 +225,11 @@ def render_report(report: DemoReport) -> str:
         [name, *(_to_text(name, measures[name]) for measures in columns.values())]
         for name in MEASURES
     ]
-    curves = to_svg(_draw_curves(report.runs), "Training loss by update")
+    losses = ((run.name, list(enumerate(run.losses, start=1)), ()) for run in report.runs)
+    curves = to_svg(draw_losses(losses), "Training loss by update")
     return render("demo.html", report=report, columns=columns, rows=rows, curves=curves)
 
 
 def _to_text(name: str, value: float) -> str:
     """A rank as a whole number, a share as a percentage."""
     return f"{value:.0f}" if name.endswith("MedR") else f"{100 * value:.1f} %"
-
-
-@style()
-def _draw_curves(runs: Sequence[DemoRun]) -> Figure:
-    figure = new_figure(820, 260)
-    axes = figure.subplots()
-    for run in runs:
-        axes.plot(run.losses, label=run.name, linewidth=1.2)
-    axes.set(xlabel="updates", ylabel="loss", ylim=(0, None))
-    axes.legend()
-    return figure

@@ -18,7 +18,7 @@ from videoclip.ablation.runs import VARIANTS, FinishedRun, read_runs
 from videoclip.ablation.testbed import TestBed
 from videoclip.errors import ConfigError
 from videoclip.files import write_json, write_text
-from videoclip.output.figures import GREY, PALETTE, annotate, new_figure, style, to_svg
+from videoclip.output.figures import GREY, PALETTE, annotate, draw_losses, new_figure, style, to_svg
 from videoclip.types import RealArray
 
 if TYPE_CHECKING:
@@ -375,7 +375,6 @@ def draw_differences(table: Sequence[TableRow]) -> Figure:
     return figure
 
 
-@style()
 def draw_curves(runs: Sequence[FinishedRun], world: str) -> Figure:
     """Draw the loss of each variant on a world over its updates, averaged over seeds.
 
@@ -387,13 +386,7 @@ def draw_curves(runs: Sequence[FinishedRun], world: str) -> Figure:
         is_comparable = variant.config.loss.kind == "infonce" and not variant.trained_as
         if run.world == world and is_comparable:
             curves.setdefault(run.variant, []).append(run.curve)
-    figure = new_figure(760, 320)
-    axes = figure.subplots()
-    for name, found in curves.items():
-        updates, losses = np.mean([c for c in found if len(c) == len(found[0])], axis=0).T
-        (line,) = axes.plot(updates, losses, linewidth=1.5, label=f"{name}: {losses[-1]:.2f}")
-        annotate(line, name)
-    axes.set(xlabel="updates", ylabel="loss", ylim=(0, None))
-    if curves:
-        figure.legend(loc="outside right upper")
-    return figure
+    return draw_losses(
+        (name, np.mean([curve for curve in found if len(curve) == len(found[0])], axis=0), ())
+        for name, found in curves.items()
+    )

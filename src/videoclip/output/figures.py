@@ -10,11 +10,14 @@ import io
 import json
 import warnings
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 from PIL import Image
+
+from videoclip.types import RealArray
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -52,6 +55,8 @@ PNG_SCALE = 2
 POINTS_PER_INCH = 72
 NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 """The date would make every file differ."""
+Points: TypeAlias = Sequence[tuple[int, float]] | RealArray
+"""(update, loss) of a run."""
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
 
@@ -96,6 +101,24 @@ def new_figure(width: float, height: float, is_laid_out: bool = True) -> Figure:
 
     size = (width / POINTS_PER_INCH, height / POINTS_PER_INCH)
     return Figure(size, dpi=POINTS_PER_INCH, layout="constrained" if is_laid_out else None)
+
+
+@style()
+def draw_losses(runs: Iterable[tuple[str, Points, Points]]) -> Figure:
+    """Draw the losses of runs over their updates.
+
+    Args:
+        runs: Name, training losses (a line) and validation losses (dots) of each.
+    """
+    figure = new_figure(820, 320)
+    axes = figure.add_subplot(xlabel="updates", ylabel="loss")
+    for name, training, validation in runs:
+        label = f"{name}: {training[-1][1]:.2f}"
+        (line,) = axes.plot(*np.transpose(training), label=label, linewidth=1.5)
+        annotate(line, name)
+        axes.plot(*np.reshape(validation, (-1, 2)).T, "o", markersize=3, color=line.get_color())
+    figure.legend(loc="outside right upper", title="training loss; dots: validation")
+    return figure
 
 
 def annotate(artist: Artist, tooltip: str, start: float | None = None) -> None:
