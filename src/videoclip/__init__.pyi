@@ -62,8 +62,8 @@ from videoclip.zeroshot.moments import Moment as Moment
 from videoclip.zeroshot.rerank import PairScorer as PairScorer
 from videoclip.zeroshot.results import Answer as Answer
 from videoclip.zeroshot.results import Timeline as Timeline
-from videoclip.zeroshot.video import answer as answer
-from videoclip.zeroshot.video import localize as localize
-from videoclip.zeroshot.video import segment as segment
+from videoclip.zeroshot.results import answer as answer
+from videoclip.zeroshot.results import localize as localize
+from videoclip.zeroshot.results import segment as segment
 
 __version__: str

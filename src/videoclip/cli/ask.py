@@ -29,7 +29,7 @@ class Ask:
         """Print the answers by probability."""
         from videoclip.embedding import Embedder
         from videoclip.zeroshot.moments import clock
-        from videoclip.zeroshot.video import answer
+        from videoclip.zeroshot.results import answer
 
         embedder = Embedder.from_pretrained(self.model, self.device)
         found = answer(self.video, self.question, self.choices, embedder)

@@ -35,7 +35,7 @@ class Localize:
     def run(self) -> int:
         """Print the timeline and write the files that were asked for."""
         from videoclip.embedding import Embedder
-        from videoclip.zeroshot.video import localize
+        from videoclip.zeroshot.results import localize
 
         timeline = localize(
             self.video,

@@ -34,7 +34,7 @@ class Segment:
     def run(self) -> int:
         """Print the timeline and write the files that were asked for."""
         from videoclip.embedding import Embedder
-        from videoclip.zeroshot.video import segment
+        from videoclip.zeroshot.results import segment
 
         timeline = segment(
             self.video,

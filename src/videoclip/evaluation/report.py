@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,7 @@ from videoclip.evaluation.outcome import (
 )
 from videoclip.files import write_output
 from videoclip.output.figures import PALETTE, annotate, new_figure, style, to_svg
+from videoclip.output.formats import to_table
 from videoclip.output.html import render
 
 if TYPE_CHECKING:
@@ -43,12 +42,7 @@ def write_rows(outcome: Outcome, path: Path) -> None:
     Raises:
         DataError: If the file cannot be written.
     """
-    text = io.StringIO()
-    if outcome.rows:
-        writer = csv.DictWriter(text, list(outcome.rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(outcome.rows)
-    write_output(path, text.getvalue())
+    write_output(path, to_table(outcome.rows))
 
 
 @style()
