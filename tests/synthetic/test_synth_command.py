@@ -28,12 +28,13 @@ def test_the_command_writes_a_world_and_says_so(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--num-videos", "0"], "a world needs at least one video, got 0"),
+        (["--num-videos", "0"], "num_videos must be positive"),
         (["--num-tasks", "3"], "world.num_tasks must be even and positive, got 3"),
     ],
 )
 def test_the_command_names_what_is_wrong(tmp_path, capsys, options, message):
-    assert main(["synth", str(tmp_path / "w"), *options]) != 0
+    with pytest.raises(SystemExit, match="2"):
+        main(["synth", str(tmp_path / "w"), *options])
     out, err = capsys.readouterr()
     assert message in out + err
     assert "Traceback" not in err

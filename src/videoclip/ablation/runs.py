@@ -301,7 +301,7 @@ def _train(config: PretrainConfig, testbed: TestBed, folder: Path) -> dict[str, 
     return {
         "curve": [(update, round(loss, 4)) for update, loss in average_losses(log)],
         "updates": len(log),
-        "pairs": round(sum(entry["pairs_per_second"] * entry["seconds"] for entry in log)),
+        "pairs": sum(entry["num_pairs"] for entry in log),
         "cpu_seconds": round(seconds, 1),
     }
 

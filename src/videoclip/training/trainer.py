@@ -171,12 +171,15 @@ class Step:
     wait_share: float = 0.0
 
     def entry(self) -> dict[str, float]:
-        """Return the entry for log.jsonl, with counts as rates."""
-        entry = asdict(self)
-        for count in ("num_pairs", "num_tokens", "flops"):
-            rate = count.removeprefix("num_") + "_per_second"
-            entry[rate] = round(entry.pop(count) / self.seconds, 1)
-        return entry
+        """Return the entry for log.jsonl, with the rates of the counts."""
+        counts = ("num_pairs", "num_tokens", "flops")
+        rates = {
+            f"{count.removeprefix('num_')}_per_second": round(
+                getattr(self, count) / self.seconds, 1
+            )
+            for count in counts
+        }
+        return asdict(self) | rates
 
 
 class Trainer(Generic[BatchT]):
