@@ -14,13 +14,7 @@ from numpy.random import Generator
 
 from videoclip.config import ClipConfig
 from videoclip.data.captions import Cue
-from videoclip.data.clips import (
-    ClipPair,
-    Narration,
-    candidate_tokens,
-    clip_tokens,
-    draw_clip_pair,
-)
+from videoclip.data.clips import ClipPair, Narration, candidate_tokens, clip_tokens, draw_clip_pair
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.data.subtitles import find_narrations, read_subtitles
 from videoclip.data.tokenizer import Tokenizer

@@ -20,12 +20,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from videoclip.errors import ConfigError, DataError
-from videoclip.features.video_file import (
-    decode_frames,
-    decode_near,
-    find_frame_times,
-    sample_times,
-)
+from videoclip.features.video_file import decode_frames, decode_near, find_frame_times, sample_times
 from videoclip.types import IntArray
 
 Mode: TypeAlias = Literal["exact", "fast"]

@@ -13,12 +13,7 @@ from videoclip.errors import ConfigError
 from videoclip.features.decode import probe
 from videoclip.types import FloatArray
 from videoclip.zeroshot.choices import choice_similarities, choice_texts, softmax
-from videoclip.zeroshot.confidence import (
-    MIN_Z_SCORE,
-    UNRELATED_QUERIES,
-    Calibration,
-    Thresholds,
-)
+from videoclip.zeroshot.confidence import MIN_Z_SCORE, UNRELATED_QUERIES, Calibration, Thresholds
 from videoclip.zeroshot.labels import SWITCH_COST, label_frames, label_segments
 from videoclip.zeroshot.moments import Moment, clock
 from videoclip.zeroshot.steps import best_spans, order_steps, subtract_rivals
