@@ -19,6 +19,7 @@ from videoclip.files import write_output
 from videoclip.output.figures import PALETTE, annotate, new_figure, style, to_svg
 from videoclip.output.formats import to_table
 from videoclip.output.html import render
+from videoclip.zeroshot.moments import cut_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +62,7 @@ def draw(plot: Plot) -> Figure:
 
 def _add_legend(axes: Axes, handles: Sequence[Any], names: Sequence[str]) -> None:
     """Add a legend below the plot."""
-    labels = [_shorten(name, 40) for name in names]
+    labels = [cut_text(name, 40) for name in names]
     axes.figure.legend(handles, labels, loc="outside lower left", ncols=3)
 
 
@@ -109,7 +110,7 @@ def _bars(plot: Bars) -> Figure:
     for bar, name, value in zip(rows, plot.names, plot.values, strict=True):
         annotate(bar, f"{name}: {value:.1%}")
     axes.bar_label(rows, [f"{100 * value:.1f}" for value in plot.values], padding=4)
-    axes.set_yticks(range(len(plot.names)), [_shorten(name, 38) for name in plot.names])
+    axes.set_yticks(range(len(plot.names)), [cut_text(name, 38) for name in plot.names])
     axes.set(xlim=(0, 1.08), ylim=(len(plot.names) - 0.5, -0.5))
     axes.spines["bottom"].set_visible(False)
     axes.set_xticks([])
@@ -132,10 +133,10 @@ def _confusion(plot: Confusion) -> Figure:
             tooltip = f"{plot.labels[i]} \u2192 {plot.labels[j]}: {count:,} ({count / total:.1%})"
             annotate(square, tooltip)
     heads = [
-        str(j + 1) if j < num_rows else _shorten(plot.labels[j], 6) for j in range(num_columns)
+        str(j + 1) if j < num_rows else cut_text(plot.labels[j], 6) for j in range(num_columns)
     ]
     axes.set_xticks(range(num_columns), heads)
-    names = [f"{i + 1}  {_shorten(plot.labels[i], 44)}" for i in range(num_rows)]
+    names = [f"{i + 1}  {cut_text(plot.labels[i], 44)}" for i in range(num_rows)]
     axes.set_yticks(range(num_rows), names)
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     axes.spines["bottom"].set_visible(False)
@@ -166,7 +167,3 @@ def _timeline(plot: TimelinePlot) -> Figure:
     axes.tick_params(length=0)
     _add_legend(axes, [handles[label] for label in named], named)
     return figure
-
-
-def _shorten(text: str, max_length: int) -> str:
-    return text if len(text) <= max_length else text[: max_length - 1] + "\u2026"

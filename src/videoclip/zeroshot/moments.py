@@ -49,6 +49,11 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest}" if hours else f"{minutes}:{rest}"
 
 
+def cut_text(text: str, max_length: int) -> str:
+    """Return a text of at most so many characters; what is cut ends in an ellipsis."""
+    return text if len(text) <= max_length else text[: max_length - 1].rstrip() + "…"
+
+
 @dataclass(frozen=True)
 class Moment:
     """A span found in a video: by a query, for a label, or as a step of a task.
@@ -103,15 +108,11 @@ class Moment:
 
     def __repr__(self) -> str:
         """One line: video, times, similarity, confidence, narration."""
-        words = f", {_shortened(self.words)!r}" if self.words else ""
+        words = f", {cut_text(self.words, 40)!r}" if self.words else ""
         return (
             f"Moment({self.video_id!r}, {self.times}, best {clock(self.best)}, "
             f"similarity {self.similarity:.3f}, {self.confidence}{words})"
         )
-
-
-def _shortened(text: str, most: int = 40) -> str:
-    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
 @dataclass(frozen=True)

@@ -175,12 +175,7 @@ def localize(
     return _find(video, _checked(steps, "steps"), embedder, threshold, decode)
 
 
-def answer(
-    video: Path | str,
-    question: str,
-    choices: Sequence[str],
-    embedder: Embedder,
-) -> Answer:
+def answer(video: Path | str, question: str, choices: Sequence[str], embedder: Embedder) -> Answer:
     """Choose among answers to a question about a video.
 
     Source: paper, section 4 (VideoQA as retrieval): the choice whose text, with the question in
