@@ -15,7 +15,6 @@ class OfVideo(Protocol):
     @property
     def video_id(self) -> str:
         """Key of the video's features."""
-        ...
 
 
 ExampleT = TypeVar("ExampleT", bound=OfVideo)

@@ -46,24 +46,19 @@ class FeatureReader(Protocol):
     @property
     def spec(self) -> FeatureSpec:
         """Width, rate and backbone of the features."""
-        ...
 
     @property
     def video_ids(self) -> list[str]:
         """Ids of all videos that have features."""
-        ...
 
     def num_features(self, video_id: str) -> int:
         """Return the number of features of a video."""
-        ...
 
     def checksum(self, video_id: str) -> int:
         """Return a checksum of the features of a video."""
-        ...
 
     def read_windows(self, windows: Sequence[tuple[str, int, int]]) -> list[np.ndarray]:
         """Read rows [start, stop) of a video for each (video_id, start, stop), (rows, D)."""
-        ...
 
 
 class NarratedCorpus(Sequence[NarratedVideo]):

@@ -38,40 +38,32 @@ class DualEncoder(Protocol):
     @property
     def name(self) -> str:
         """Name of the model in results."""
-        ...
 
     @property
     def temperature(self) -> float:
         """What similarities are divided by before a softmax."""
-        ...
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes of the model's head, without background; empty without a head."""
-        ...
 
     @property
     def max_clip_features(self) -> int:
         """Longest clip that is embedded in one piece, in features."""
-        ...
 
     def check(self, spec: FeatureSpec) -> None:
         """Raise an IndexMismatchError unless features of this kind belong to the model."""
-        ...
 
     def embed_text(self, texts: Sequence[str]) -> FloatArray:
         """Embed N texts: (N, E)."""
-        ...
 
     def embed_windows(
         self, features: RealArray, spans: Sequence[tuple[int, int]] | IntArray
     ) -> FloatArray:
         """Embed W windows of features (T, D), each by itself: (W, E)."""
-        ...
 
     def embed_seconds(self, features: RealArray, *, attend_cls: bool) -> FloatArray:
         """Embed each feature (T, D) of one video in its context: (T, E)."""
-        ...
 
     def classify_seconds(self, features: RealArray, *, attend_cls: bool) -> FloatArray:
         """Score each feature (T, D) for background and the head's classes: (T, K).

@@ -33,12 +33,10 @@ class Backbone(Protocol):
     @property
     def name(self) -> str:
         """What `load_backbone` takes to make this backbone again."""
-        ...
 
     @property
     def spec(self) -> FeatureSpec:
         """What the features are; `spec.backbone` equals `name`."""
-        ...
 
     def features_for(self, path: Path) -> Iterator[FloatArray]:
         """Yield the features of one video in order, as chunks (n, D) of any n >= 1.
@@ -49,7 +47,6 @@ class Backbone(Protocol):
         Raises:
             DecodeError: If the video cannot be read.
         """
-        ...
 
 
 def load_backbone(name_or_folder: str | Path, device: str = "auto") -> Backbone:
