@@ -234,7 +234,6 @@ def _step_counts(mask: BoolArray, video: SyntheticVideo) -> Pair:
 def ratio(counts: RealArray) -> RealArray:
     """Return the ratios (...) of numerators and denominators (..., 2); 0 without questions."""
     numerators, denominators = np.asarray(counts[..., 0]), np.asarray(counts[..., 1])
-    result: RealArray = np.divide(
-        numerators, denominators, out=np.zeros(numerators.shape), where=denominators > 0
+    return np.asarray(
+        np.divide(numerators, denominators, out=np.zeros(numerators.shape), where=denominators > 0)
     )
-    return result

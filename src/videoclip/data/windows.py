@@ -38,5 +38,4 @@ def average_windows(
         counts[start:stop] += 1
         first += stop - start
     assert counts.all(), "windows must cover all positions"
-    mean: NDArray[np.floating] = total / counts
-    return mean
+    return np.asarray(total / counts)

@@ -86,8 +86,7 @@ class FrameTimes:
     def seconds(self, timestamps: IntArray | int) -> npt.NDArray[np.float64]:
         """Convert timestamps to seconds from the start of the video."""
         shifted = np.asarray(timestamps, dtype=np.float64) - float(self.origin)
-        seconds: npt.NDArray[np.float64] = shifted * float(self.time_base)
-        return seconds
+        return np.asarray(shifted * float(self.time_base))
 
     def on_screen(self, times: npt.NDArray[np.float64]) -> IntArray:
         """Return the timestamp of the frame on screen at each time; the first one before it."""

@@ -248,8 +248,7 @@ def to_float32(half: HalfArray) -> FloatArray:
 
 def _lengths(vectors: RealArray) -> FloatArray:
     """Return the lengths (n,) of vectors (n, E)."""
-    lengths: FloatArray = np.sqrt(np.einsum("ne,ne->n", vectors, vectors))
-    return lengths
+    return np.asarray(np.sqrt(np.einsum("ne,ne->n", vectors, vectors)))
 
 
 def _blocks_of(num_rows: int) -> list[range]:

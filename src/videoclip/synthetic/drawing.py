@@ -66,8 +66,7 @@ def _polygon(x: RealArray, y: RealArray, corners: RealArray) -> RealArray:
         distance = np.minimum(distance, np.hypot(x - ax - share * ex, y - ay - share * ey))
         if ay != by:  # the edge crosses the ray to the right of points between its ends
             inside ^= ((ay > y) != (by > y)) & (x < ex * (y - ay) / ey + ax)
-    signed: RealArray = np.where(inside, -distance, distance)
-    return signed
+    return np.asarray(np.where(inside, -distance, distance))
 
 
 _PALETTE = {
@@ -137,8 +136,7 @@ def _marks(pattern: str, x: RealArray, y: RealArray, radius: float) -> RealArray
         "striped": np.sin((x + y) * 6),
         "spotted": np.sin(x * 6.5) * np.sin(y * 6.5) * 2 - 0.7,
     }
-    marks: RealArray = np.clip(waves[pattern] * (radius / 4) + 0.5, 0, 1)
-    return marks
+    return np.asarray(np.clip(waves[pattern] * (radius / 4) + 0.5, 0, 1))
 
 
 @lru_cache(maxsize=2048)
@@ -205,8 +203,7 @@ def _noise(rng: np.random.Generator, size: int, cell: int) -> RealArray:
     share = (at - low)[:, None]
     rows = knots[low] * (1 - share) + knots[low + 1] * share
     columns = rows.T[low] * (1 - share) + rows.T[low + 1] * share
-    blobs: RealArray = 1.4 * columns.T
-    return blobs
+    return np.asarray(1.4 * columns.T)
 
 
 def place_texture(place: str, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:

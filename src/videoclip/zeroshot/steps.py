@@ -130,5 +130,4 @@ def step_mask(spans: Sequence[Span | None], num_frames: int) -> BoolArray:
 def log_softmax(logits: RealArray) -> RealArray:
     """Return log-probabilities over the last axis."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
-    result: RealArray = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return result
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
