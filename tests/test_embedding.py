@@ -20,12 +20,10 @@ from videoclip.embedding import (
     Embedder,
     EmbedVideosError,
     WindowConfig,
-    check_features,
     window_spans,
-    with_fingerprint,
 )
 from videoclip.errors import CheckpointError, ConfigError, DataError, IndexMismatchError
-from videoclip.features.backbones import keyframe_fingerprint
+from videoclip.features.backbones import check_features, keyframe_fingerprint, with_fingerprint
 from videoclip.features.decode import Squash, resample_frames, sample_frames
 from videoclip.model import hub
 from videoclip.model.videoclip import VideoCLIP

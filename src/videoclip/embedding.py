@@ -6,7 +6,7 @@ belong together.
 
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from videoclip.config import ModelConfig
-from videoclip.data.feature_store import FeatureSpec
 from videoclip.data.tokenizer import Tokenizer, pad_tokens
 from videoclip.data.windows import average_windows, sliding_windows
 from videoclip.distributed import choose_device
@@ -25,10 +24,9 @@ from videoclip.errors import (
     CheckpointError,
     ConfigError,
     DataError,
-    IndexMismatchError,
     VideoCLIPError,
 )
-from videoclip.features.backbones import Backbone, keyframe_fingerprint, load_backbone
+from videoclip.features.backbones import Backbone, check_features, load_backbone
 from videoclip.features.extract import features_of
 from videoclip.model import hub
 from videoclip.model.hub import ModelCard
@@ -36,8 +34,6 @@ from videoclip.model.videoclip import VideoCLIP, pad_features
 from videoclip.types import FloatArray, IntArray, OnProgress, RealArray
 
 STARTER = "starter"
-UNKNOWN_FINGERPRINTS = ("", "imported", "released")
-"""What stands in a `FeatureSpec` whose backbone was not at hand; only names are compared then."""
 ItemT = TypeVar("ItemT")
 
 
@@ -569,48 +565,6 @@ def _list_of(kinds: Any, values: Any, name: str) -> list[Any]:
         wanted = "texts" if kinds is str else "paths"
         raise DataError(f"{name} must be a list of {wanted}, got {reprlib.repr(values)}")
     return listed
-
-
-def check_features(config: ModelConfig, spec: FeatureSpec) -> None:
-    """Make sure that features are of the kind a model takes.
-
-    Where both fingerprints are known, the backbone is compared by fingerprint (a backbone keeps it
-    when its folder moves), else by name. Features from keyframes count as their backbone's.
-
-    Raises:
-        IndexMismatchError: Naming everything that differs.
-    """
-    pairs: dict[str, tuple[object, object]] = {
-        "backbone": (config.backbone, spec.backbone),
-        "width": (config.feature_dim, spec.dim),
-        "features per second": (config.features_per_second, spec.features_per_second),
-        "normalised": (config.normalized_features, spec.normalized),
-    }
-    wanted, found = config.backbone_fingerprint, spec.fingerprint
-    if not {wanted, found} & set(UNKNOWN_FINGERPRINTS):
-        del pairs["backbone"]
-        if keyframe_fingerprint(wanted) != found and keyframe_fingerprint(found) != wanted:
-            pairs[f"fingerprint of backbone '{spec.backbone}'"] = (wanted, found)
-    differing = [
-        f"{name} {has!r}, not {wants!r}" for name, (wants, has) in pairs.items() if has != wants
-    ]
-    if differing:
-        raise IndexMismatchError(
-            f"these features do not fit the model ({'; '.join(differing)}): extract them with "
-            f"--backbone {config.backbone}"
-        )
-
-
-def with_fingerprint(config: ModelConfig, spec: FeatureSpec) -> ModelConfig:
-    """Return a model's config with the fingerprint of the features it is trained on.
-
-    Raises:
-        IndexMismatchError: If they are not of the kind the model takes.
-    """
-    check_features(config, spec)
-    if config.backbone_fingerprint or spec.fingerprint in UNKNOWN_FINGERPRINTS:
-        return config
-    return replace(config, backbone_fingerprint=spec.fingerprint)
 
 
 def _check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:

@@ -15,11 +15,11 @@ import numpy as np
 from videoclip.benchmarks.examples import ExampleT
 from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
-from videoclip.embedding import Embedder, check_features
+from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
 from videoclip.evaluation.metrics.frames import frame_span
 from videoclip.evaluation.outcome import Missing
-from videoclip.features.backbones import Backbone, load_backbone
+from videoclip.features.backbones import Backbone, check_features, load_backbone
 from videoclip.types import FloatArray, IntArray, OnProgress, RealArray
 from videoclip.zeroshot.rerank import PairScorer
 

@@ -23,8 +23,9 @@ from filelock import FileLock
 
 from videoclip.config import from_dict, to_dict
 from videoclip.data.feature_store import FeatureStore
-from videoclip.embedding import STARTER, Embedder, WindowConfig, check_features
+from videoclip.embedding import STARTER, Embedder, WindowConfig
 from videoclip.errors import CheckpointError, ConfigError, DataError, IndexMismatchError
+from videoclip.features.backbones import check_features
 from videoclip.features.extract import features_of
 from videoclip.library.calibration import calibrate, load_calibration
 from videoclip.library.catalog import Catalog, IndexedVideo

@@ -19,10 +19,11 @@ from videoclip.config import FinetuneConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.data.narrated import split_indices
 from videoclip.distributed import World
-from videoclip.embedding import Embedder, with_fingerprint
+from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError, DataError
 from videoclip.evaluation import evaluate
 from videoclip.evaluation.trial import with_features
+from videoclip.features.backbones import with_fingerprint
 from videoclip.recipes import FINETUNING, named_recipe
 from videoclip.training.clips import ClipSource
 from videoclip.training.contrastive import ContrastiveLoss

@@ -22,7 +22,7 @@ from videoclip.data.feature_store import FeatureSpec
 from videoclip.data.narrated import NarratedCorpus
 from videoclip.data.tokenizer import Tokenizer, pad_tokens
 from videoclip.distributed import World
-from videoclip.embedding import Embedder, check_features
+from videoclip.embedding import Embedder
 from videoclip.errors import (
     CheckpointError,
     ConfigError,
@@ -31,6 +31,7 @@ from videoclip.errors import (
     VideoCLIPError,
 )
 from videoclip.evaluation.metrics.ranking import expected_rank, rank_queries, recall_at
+from videoclip.features.backbones import check_features
 from videoclip.model.videoclip import pad_features
 from videoclip.training.batch import Batch
 from videoclip.training.trainer import BatchSource, Embed, Purpose, embed_batch, generator

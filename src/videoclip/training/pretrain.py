@@ -16,9 +16,9 @@ from videoclip.data.released import ShardFolder
 from videoclip.data.subtitles import find_narrations
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.distributed import World
-from videoclip.embedding import Embedder, with_fingerprint
+from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError, DataError
-from videoclip.features.backbones import Backbone, load_backbone
+from videoclip.features.backbones import Backbone, load_backbone, with_fingerprint
 from videoclip.features.extract import extract_features, find_videos, name_videos
 from videoclip.features.frame_encoder import FrameEncoder, store_frames
 from videoclip.model.hub import BACKBONE_FOLDER

@@ -11,15 +11,19 @@ import importlib
 import json
 import pkgutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from videoclip.config import ModelConfig
 from videoclip.data.feature_store import FeatureSpec
-from videoclip.errors import CheckpointError, ConfigError, unknown
+from videoclip.errors import CheckpointError, ConfigError, IndexMismatchError, unknown
 from videoclip.types import FloatArray
 
 BACKBONES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 """Names of all backbones."""
+UNKNOWN_FINGERPRINTS = ("", "imported", "released")
+"""What stands in a `FeatureSpec` whose backbone was not at hand; only names are compared then."""
 
 
 @runtime_checkable
@@ -80,6 +84,48 @@ def load_backbone(name_or_folder: str | Path, device: str = "auto") -> Backbone:
 def keyframe_fingerprint(exact: str) -> str:
     """Return the fingerprint of a backbone's features from keyframes, given that of exact ones."""
     return hashlib.blake2b(f"keyframes {exact}".encode(), digest_size=16).hexdigest()
+
+
+def check_features(config: ModelConfig, spec: FeatureSpec) -> None:
+    """Make sure that features are of the kind a model takes.
+
+    Where both fingerprints are known, the backbone is compared by fingerprint (a backbone keeps it
+    when its folder moves), else by name. Features from keyframes count as their backbone's.
+
+    Raises:
+        IndexMismatchError: Naming everything that differs.
+    """
+    pairs: dict[str, tuple[object, object]] = {
+        "backbone": (config.backbone, spec.backbone),
+        "width": (config.feature_dim, spec.dim),
+        "features per second": (config.features_per_second, spec.features_per_second),
+        "normalised": (config.normalized_features, spec.normalized),
+    }
+    wanted, found = config.backbone_fingerprint, spec.fingerprint
+    if not {wanted, found} & set(UNKNOWN_FINGERPRINTS):
+        del pairs["backbone"]
+        if keyframe_fingerprint(wanted) != found and keyframe_fingerprint(found) != wanted:
+            pairs[f"fingerprint of backbone '{spec.backbone}'"] = (wanted, found)
+    differing = [
+        f"{name} {has!r}, not {wants!r}" for name, (wants, has) in pairs.items() if has != wants
+    ]
+    if differing:
+        raise IndexMismatchError(
+            f"these features do not fit the model ({'; '.join(differing)}): extract them with "
+            f"--backbone {config.backbone}"
+        )
+
+
+def with_fingerprint(config: ModelConfig, spec: FeatureSpec) -> ModelConfig:
+    """Return a model's config with the fingerprint of the features it is trained on.
+
+    Raises:
+        IndexMismatchError: If they are not of the kind the model takes.
+    """
+    check_features(config, spec)
+    if config.backbone_fingerprint or spec.fingerprint in UNKNOWN_FINGERPRINTS:
+        return config
+    return replace(config, backbone_fingerprint=spec.fingerprint)
 
 
 def _name_in(config: Path) -> str:
