@@ -18,7 +18,7 @@ demo: setup ## learn from narrated videos, find moments, and write demo/report.h
 test: setup ## the fast tests, with coverage
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not browser and not gpu" --cov --cov-fail-under=95
 
-test-all: setup ## every test this machine can run; installs LanceDB and an S3 server for them
+test-all: setup ## every test this machine can run; installs LanceDB, an S3 server and Ray for them
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --require-hashes --no-build -r requirements-stores.lock
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --hypothesis-profile=explore
 

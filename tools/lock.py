@@ -6,10 +6,10 @@
     make lock LOCK="--torch PAGE_OR_WHEEL"    # add the hashes of another build of torch
 
 `setup.sh` installs `requirements.lock`; PyTorch's CUDA build also needs `requirements-cuda.lock`,
-and the tests of LanceDB and S3 `requirements-stores.lock`. They are one resolution for Linux and
-macOS. The package index has one build of torch. The hashes of others (the one without CUDA) come
-from the page of the index that has them (an address or a saved page) or from a wheel, and stay as
-long as the version does. Other arguments go to `uv pip compile`.
+and the tests of LanceDB, S3 and Ray `requirements-stores.lock`. They are one resolution for Linux
+and macOS. The package index has one build of torch. The hashes of others (the one without CUDA)
+come from the page of the index that has them (an address or a saved page) or from a wheel, and stay
+as long as the version does. Other arguments go to `uv pip compile`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def dependents(entry: str) -> set[str]:
 
 def split(entries: dict[str, str]) -> dict[str, list[str]]:
     """The pins of each lock file."""
-    stores, before = {"lancedb", "moto"}, 0
+    stores, before = {"lancedb", "moto", "ray"}, 0
     while before < len(stores):
         before = len(stores)
         stores |= {package(pin) for pin, entry in entries.items() if dependents(entry) <= stores}

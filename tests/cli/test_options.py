@@ -3,11 +3,14 @@
 import contextlib
 import io
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from videoclip.cli import COMMANDS, main
+from videoclip.cli.index import Index
+from videoclip.cli.options import parse
 
 RECIPES = {"pretrain": "small", "finetune": "youcook2"}
 """Commands that begin with the name of a recipe."""
@@ -179,3 +182,20 @@ def test_a_bad_number_is_a_usage_error(line, capsys):
     prog = " ".join(["videoclip", *words])
     assert err == f"{prog}: error: {BAD_NUMBERS[line]}; see {prog} --help\n"
     assert out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cluster"),
+    [
+        (["v.mp4"], None),
+        (["v.mp4", "--cluster"], "local"),
+        (["--cluster", "v.mp4"], "local"),
+        (["--cluster", "--json", "v.mp4"], "local"),
+        (["--cluster", "auto", "v.mp4"], "auto"),
+        (["v.mp4", "--cluster", "10.0.0.1:6379"], "10.0.0.1:6379"),
+        (["--cluster=node-1:6379", "v.mp4"], "node-1:6379"),
+    ],
+)
+def test_the_address_of_a_cluster_may_be_left_out(arguments, cluster):
+    command = parse(Index, arguments, "videoclip index")
+    assert command.cluster == cluster and command.videos == (Path("v.mp4"),)

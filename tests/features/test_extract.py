@@ -13,15 +13,14 @@ from tests.features.toy_backbones import SPEC, MeanColour, Unpicklable
 from tests.make_video import write_video
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
-from videoclip.features import extract
+from videoclip.features import extract, workers
 from videoclip.features.extract import (
-    Computed,
-    Failed,
     compute_features,
     extract_features,
     find_videos,
     name_videos,
 )
+from videoclip.features.workers import Computed, Failed
 
 
 @pytest.fixture
@@ -124,7 +123,7 @@ def test_a_killed_worker_costs_one_video(store, videos):
 
 def test_workers_that_cannot_start_say_so(videos):
     with pytest.raises(ConfigError, match="cannot start: call this under `if __name__"):
-        list(compute_features(Unpicklable(), [videos / "a.mp4"], 1))
+        list(compute_features(Unpicklable, [videos / "a.mp4"], videos / "locks", num_workers=1))
 
 
 def test_an_interrupt_stops_the_workers_and_keeps_what_is_done(store, videos):
@@ -161,13 +160,35 @@ def test_a_worker_serves_until_the_other_side_is_gone(videos, monkeypatch):
     monkeypatch.setattr(signal, "signal", lambda number, handler: None)
     driver = threading.Thread(target=drive)
     driver.start()
-    extract._serve(theirs, pickle.dumps(partial(extract._compute_one, MeanColour())), 1)
+    workers._serve(theirs, pickle.dumps(partial(extract._compute_one, MeanColour())), 1)
     driver.join()
     computed, failed = events
     assert isinstance(computed, Computed)
     assert computed.features.shape == (1, 3)
     assert chunks == [1]
     assert failed == Failed(videos / "none.mp4", "no such file")
+
+
+def test_two_processes_share_one_store(store, videos):
+    """Here two threads: locks and stores of their own keep them apart like processes."""
+    for number in range(8):
+        write_video(videos / f"{number}.mp4", 10)
+    reports = []
+
+    def extract():
+        with FeatureStore.open(store.folder) as own:
+            reports.append(extract_features([videos], own, MeanColour(), num_workers=0))
+
+    threads = [threading.Thread(target=extract) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    first, second = reports
+    assert sorted(first.done + second.done) == sorted([*"01234567", *"abc"])
+    assert len(first.skipped + second.skipped) == 11 and not first.failed | second.failed
+    store.refresh()
+    store.verify()
 
 
 def test_another_backbone_is_refused(tmp_path, videos):

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 
 from videoclip.cli import options
@@ -22,6 +23,7 @@ class Extract:
     backbone: options.Backbone = options.MODEL
     device: options.Device = options.AUTO
     workers: options.Workers = None
+    cluster: options.Cluster = None
     json: options.Json = False
 
     def run(self) -> int:
@@ -32,12 +34,16 @@ class Extract:
 
         backbone = load_backbone(self.backbone, self.device)
         line = _ProgressLine() if sys.stderr.isatty() else None
-        with FeatureStore.open_or_create(self.features, backbone.spec) as store:
+        with (
+            FeatureStore.open_or_create(self.features, backbone.spec) as store,
+            redirect_stdout(sys.stderr),  # where Ray reports lost workers
+        ):
             report = extract_features(
                 self.videos,
                 store,
                 backbone,
                 num_workers=self.workers,
+                cluster=self.cluster,
                 on_progress=line.set_videos if line else None,
                 on_video_seconds=line.set_seconds if line else None,
             )

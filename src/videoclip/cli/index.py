@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -39,6 +41,7 @@ class Index:
     fast: bool = False
     """Decode keyframes only: faster, but times may be wrong by seconds (docs/performance.md)."""
     workers: options.Workers = None
+    cluster: options.Cluster = None
     device: options.Device = options.AUTO
     json: options.Json = False
 
@@ -48,9 +51,12 @@ class Index:
         from videoclip.library.library import VideoLibrary
 
         features = FeatureStore.open(self.features) if self.features else None
-        with VideoLibrary.open(
-            self.library, self.model, self.device, rebuild=self.rebuild, store=self.store
-        ) as library:
+        with (
+            VideoLibrary.open(
+                self.library, self.model, self.device, rebuild=self.rebuild, store=self.store
+            ) as library,
+            redirect_stdout(sys.stderr),  # where Ray reports lost workers
+        ):
             report = library.update(
                 self.videos,
                 prune=self.prune,
@@ -59,6 +65,7 @@ class Index:
                 whole_hash=self.whole_hash,
                 fast=self.fast,
                 num_workers=self.workers,
+                cluster=self.cluster,
                 on_progress=options.progress_line("videos"),
             )
             description = repr(library)

@@ -7,6 +7,7 @@ a constant, so that commands cannot drift apart (`tests/cli/test_options.py` com
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -52,6 +53,14 @@ Backbone = Annotated[
         "NAME:FOLDER_OR_HUB_ID with its weights (s3d, image); or a backbone's folder.",
     ),
 ]
+Cluster = Annotated[
+    str | None,
+    arg(
+        metavar="[ADDRESS]",
+        help="Compute on a Ray cluster: the one this machine belongs to (auto) or HOST:PORT; "
+        "without an address, on a Ray started here.",
+    ),
+]
 Device = Annotated[
     str, arg(metavar="DEVICE", help="Torch device, such as cpu or cuda; auto: a GPU if present.")
 ]
@@ -95,6 +104,9 @@ Workers = Annotated[
     arg(metavar="N", help="Worker processes; by default one per core. 0: no extra process."),
 ]
 
+_ADDRESS = re.compile(r"auto|local|[^/]+:\d+")
+"""An address of a Ray cluster; anything else after --cluster is a video."""
+
 FLAGS = {"num_workers": "workers"}
 """Settings of recipes that have another name on the command line."""
 
@@ -116,6 +128,11 @@ def parse(
         prog: The command's name, for messages.
         default: Values of what is not given, and `tyro.MISSING` for what must be given.
     """
+    arguments = list(arguments)
+    if "--cluster" in arguments:  # tyro has no options whose value may be left out
+        position = arguments.index("--cluster") + 1
+        if not _ADDRESS.fullmatch("".join(arguments[position : position + 1])):
+            arguments.insert(position, "local")
     registry = ConstructorRegistry()
     registry.struct_rule(_PlainHelp())
     try:

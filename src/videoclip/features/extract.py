@@ -1,34 +1,29 @@
 """From video files to features: find videos, name them, and compute the features of each.
 
-Extraction into a store resumes, and a video that fails does not stop the others. The pool of worker
-processes is our own because a decoder that crashes or is killed must cost only the video it was
-reading, and that video must be known.
+Extraction into a store resumes, and a video that fails does not stop the others.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import pickle
-import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing.connection import Connection, wait
+from itertools import chain
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 
 from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import ConfigError, DataError, IndexMismatchError, VideoCLIPError
 from videoclip.features.backbones import Backbone
-from videoclip.features.decode import VideoInfo, probe
+from videoclip.features.cluster import run_on_cluster
+from videoclip.features.decode import probe
 from videoclip.features.video_file import NO_VIDEOS, os_reason
+from videoclip.features.video_locks import VideoLocks
+from videoclip.features.workers import Computed, Failed, Result, num_cores, run_in_workers
 from videoclip.types import FloatArray, OnProgress
 
 VIDEO_SUFFIXES = frozenset(
@@ -147,41 +142,85 @@ def features_of(
 
 
 def compute_features(
-    backbone: Backbone,
+    load: Callable[[], Backbone],
     paths: Sequence[Path],
-    num_workers: int | None = 0,
+    locks_folder: Path,
     is_wanted: Callable[[Path], bool] = lambda path: True,
+    num_workers: int | None = 0,
+    cluster: str | None = None,
     on_features: Callable[[int], None] = lambda num: None,
-) -> Iterator[Computed | Failed]:
+) -> Iterator[Result]:
     """Compute the features of videos, yielding each as it comes.
 
+    Processes on this and other machines share the work if they have the same `locks_folder`: each
+    video is locked from `is_wanted` until the caller asks for the next result. Videos that another
+    process has locked come last, when it has finished or died.
+
     Args:
-        backbone: The frozen network.
+        load: Returns the frozen network; called only if there are videos to compute.
         paths: The videos.
-        num_workers: As for `extract_features`.
+        locks_folder: Folder of lock files; made if missing.
         is_wanted: Called right before each video; False skips it.
-        on_features: Called in this process with the number of new features of each chunk.
+        num_workers: As for `extract_features`.
+        cluster: As for `extract_features`.
+        on_features: Called in this process with the number of new features of each chunk, or of
+            each video from a cluster.
 
     Raises:
-        ConfigError: If `num_workers` is negative or the processes cannot start.
+        ConfigError: If `num_workers` is negative, or the processes or the cluster cannot start.
+        MissingExtraError: If a cluster is given and Ray is not installed.
     """
     if num_workers is not None and num_workers < 0:
         raise ConfigError(f"num_workers must not be negative, got {num_workers}")
+    busy: list[Path] = []
+
+    def is_ours(path: Path) -> bool:
+        if not locks.acquire(path):
+            busy.append(path)
+            return False
+        if is_wanted(path):
+            return True
+        locks.release(path)
+        return False
+
+    with VideoLocks(locks_folder) as locks:
+        while paths:
+            ours = filter(is_ours, paths)
+            if (first := next(ours, None)) is not None:
+                todo = chain([first], ours)
+                for result in _run(load(), todo, len(paths), num_workers, cluster, on_features):
+                    yield result
+                    locks.release(result.path)
+            paths, busy = busy, []
+            if paths:  # nothing is locked here now: processes cannot wait for each other
+                locks.acquire(paths[0], wait=True)
+                locks.release(paths[0])
+
+
+def _run(
+    backbone: Backbone,
+    paths: Iterator[Path],
+    num_videos: int,
+    num_workers: int | None,
+    cluster: str | None,
+    on_features: Callable[[int], None],
+) -> Iterator[Result]:
+    """Compute features here, in worker processes or on a cluster; there are `num_videos`."""
+    work = partial(_compute_one, backbone)
+    if cluster is not None:
+        uses_gpu = str(getattr(backbone, "device", "cpu")).startswith("cuda")
+        return run_on_cluster(work, paths, num_videos, cluster, num_workers, uses_gpu, on_features)
     num_threads = 1
     if num_workers is None:
-        num_workers = min(num_cores(), len(paths))
+        num_workers = min(num_cores(), num_videos)
         num_workers = 0 if num_workers < 2 else num_workers
         num_threads = max(1, num_cores() // max(1, num_workers))  # more cores than videos
-    work, wanted = partial(_compute_one, backbone), filter(is_wanted, paths)
-    if num_workers := min(num_workers, len(paths)):
-        yield from run_in_workers(work, wanted, num_workers, num_threads, on_features)
-    else:
-        yield from (work(path, on_features) for path in wanted)
+    if num_workers := min(num_workers, num_videos):
+        return run_in_workers(work, paths, num_workers, num_threads, on_features)
+    return (work(path, on_features) for path in paths)
 
 
-def _compute_one(
-    backbone: Backbone, path: Path, on_features: Callable[[int], None]
-) -> Computed | Failed:
+def _compute_one(backbone: Backbone, path: Path, on_features: Callable[[int], None]) -> Result:
     try:
         return Computed(path, features_of(backbone, path, on_features), probe(path))
     except VideoCLIPError as error:
@@ -224,13 +263,15 @@ def extract_features(
     backbone: Backbone,
     *,
     num_workers: int | None = None,
+    cluster: str | None = None,
     on_progress: OnProgress | None = None,
     on_video_seconds: Callable[[float], None] | None = None,
 ) -> ExtractReport:
     """Add the features of videos to a store.
 
     Videos that are in the store already are skipped, so the same call continues an interrupted one.
-    Each video is added whole or not at all; one that fails is listed with its reason.
+    Each video is added whole or not at all; one that fails is listed with its reason. Several
+    processes, also of machines that share the disk, may add to one store at once.
 
     Args:
         videos: Files and folders, see `find_videos`; ids are those of `name_videos`.
@@ -238,12 +279,17 @@ def extract_features(
         backbone: The frozen network.
         num_workers: Processes that compute, each on one core; 0: this process, with all its
             threads; None: one per core, or this process if there is but one video.
+        cluster: Address of a Ray cluster that computes instead: "local" (on this machine), "auto"
+            (the cluster it belongs to) or HOST:PORT. `num_workers` are then workers of one CPU
+            each, None or 0: one per CPU but one.
         on_progress: Called with the number of finished videos and of all videos.
         on_video_seconds: Called with the seconds of video that were computed so far, whenever there
             are more, so also within a video.
 
     Raises:
+        ConfigError: If the processes or the cluster cannot start.
         IndexMismatchError: If the store holds other features than the backbone makes.
+        MissingExtraError: If a cluster is given and Ray is not installed.
         DataError: If writing fails; what was added before stays.
     """
     if differences := store.spec.differences(backbone.spec):
@@ -268,9 +314,25 @@ def extract_features(
         if on_video_seconds is not None:
             on_video_seconds(num_features / backbone.spec.features_per_second)
 
+    def is_missing(path: Path) -> bool:
+        store.refresh()
+        if names[path] not in store:
+            return True
+        skipped.append(path)  # another process has added it
+        report_progress()
+        return False
+
     report_progress()
     failed.update(unread)
-    for result in compute_features(backbone, todo, num_workers, on_features=count_features):
+    for result in compute_features(
+        lambda: backbone,
+        todo,
+        store.folder / "locks",
+        is_missing,
+        num_workers,
+        cluster,
+        count_features,
+    ):
         reason = result.reason if isinstance(result, Failed) else _add(store, names, result)
         if reason:
             failed[result.path] = reason
@@ -295,147 +357,3 @@ def _add(store: FeatureStore, names: Mapping[Path, str], computed: Computed) -> 
             raise
         return str(error).removeprefix(f"{store.folder}: ")
     return None
-
-
-@dataclass(frozen=True)
-class Computed:
-    """The features of a video, (T, D), and the facts about it."""
-
-    path: Path
-    features: FloatArray
-    info: VideoInfo
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A video whose features cannot be computed, and the reason in one line."""
-
-    path: Path
-    reason: str
-
-
-Result: TypeAlias = Computed | Failed
-Work: TypeAlias = Callable[[Path, Callable[[int], None]], Result]
-
-
-def run_in_workers(
-    work: Work,
-    paths: Iterator[Path],
-    num_workers: int,
-    num_threads: int,
-    on_features: Callable[[int], None],
-) -> Iterator[Result]:
-    """Work on each video in processes and yield the results as they come.
-
-    The processes are spawned, so a script that calls this must guard its entry point with
-    `if __name__ == "__main__"`.
-
-    Args:
-        work: Computes the result of one video and reports the number of features of each chunk;
-            pickled once for each process.
-        paths: The videos; each is taken when a process is free for it.
-        num_workers: Processes.
-        num_threads: Threads of torch in each process.
-        on_features: Called in this process with what `work` reports.
-
-    Raises:
-        ConfigError: If the processes cannot start.
-    """
-    setup = (pickle.dumps(work), num_threads)
-    workers = [_Worker(*setup) for _ in range(num_workers)]
-    try:
-        while True:
-            for i, worker in enumerate(workers):
-                if worker.path is None and (path := next(paths, None)):
-                    if not worker.alive:
-                        worker.stop()
-                        workers[i] = worker = _Worker(*setup)
-                    worker.start(path)
-            busy = [worker for worker in workers if worker.path is not None]
-            if not busy:
-                return
-            ready = wait([worker.connection for worker in busy])
-            for worker in busy:
-                if worker.connection in ready:
-                    message = worker.receive()
-                    if isinstance(message, int):
-                        on_features(message)
-                    else:
-                        yield message
-    finally:
-        for worker in workers:
-            worker.stop()
-
-
-class _Worker:
-    """One process and the video it is working on."""
-
-    def __init__(self, work: bytes, num_threads: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.path: Path | None = None
-        self.alive = True
-        self._ready = False
-        self._process = context.Process(
-            target=_serve, args=(theirs, work, num_threads), daemon=True
-        )
-        self._process.start()
-        theirs.close()
-
-    def start(self, path: Path) -> None:
-        self.path = path
-        with suppress(ConnectionError):  # `receive` reports a dead process
-            self.connection.send(path)
-
-    def receive(self) -> int | Result:
-        """Return the number of new features, or the result; `Failed` if the process has died."""
-        assert self.path is not None
-        message: int | Result
-        try:
-            if not self._ready:
-                self._ready = bool(self.connection.recv())
-            message = self.connection.recv()
-        except (EOFError, ConnectionError):
-            self._process.join()
-            self.alive = False
-            if not self._ready:
-                raise ConfigError(
-                    "worker processes cannot start: call this under `if __name__ == "
-                    '"__main__":`, or with num_workers=0'
-                ) from None
-            cause = _cause(self._process.exitcode)
-            message = Failed(self.path, f"its worker process died ({cause})")
-        if not isinstance(message, int):
-            self.path = None
-        return message
-
-    def stop(self) -> None:
-        self.connection.close()
-        self._process.terminate()
-        self._process.join()
-
-
-def _serve(connection: Connection, pickled: bytes, num_threads: int) -> None:
-    """Work on each path that is received, until the other side closes the connection."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
-    work: Work = pickle.loads(pickled)
-    if torch := sys.modules.get("torch"):  # more threads than cores are slower
-        torch.set_num_threads(num_threads)
-    try:
-        connection.send(True)
-        while True:
-            connection.send(work(connection.recv(), connection.send))
-    except (EOFError, ConnectionError):
-        return
-
-
-def num_cores() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _cause(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        name = signal.Signals(-exit_code).name
-        return f"{name}; out of memory?" if name == "SIGKILL" else name
-    return f"exit status {exit_code}; its last output is above"

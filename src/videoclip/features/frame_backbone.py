@@ -115,6 +115,7 @@ class KeyframeBackbone:
             )
         self._backbone = backbone
         self.name = backbone.name
+        self.device = getattr(backbone, "device", "cpu")
         self.spec: FeatureSpec = replace(
             backbone.spec, fingerprint=keyframe_fingerprint(backbone.spec.fingerprint)
         )

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from videoclip.data.captions import Cue
 from videoclip.data.feature_store import FeatureStore
@@ -25,24 +25,16 @@ from videoclip.embedding import Embedder, WindowConfig, window_spans
 from videoclip.errors import DataError, DecodeError, VideoCLIPError
 from videoclip.features.backbones import Backbone
 from videoclip.features.decode import VideoInfo, probe
-from videoclip.features.extract import (
-    Computed,
-    Failed,
-    VideoFile,
-    compute_features,
-    find_videos,
-    name_videos,
-)
+from videoclip.features.extract import VideoFile, compute_features, find_videos, name_videos
 from videoclip.features.frame_backbone import KeyframeBackbone
 from videoclip.features.video_file import NO_VIDEOS, os_reason
+from videoclip.features.workers import Computed, Failed
 from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.library.metadata import Values, metadata_of
 from videoclip.types import OnProgress, RealArray
 
 SAMPLED_BYTES = 1 << 20
 """Read at each end of a file for its quick content hash."""
-NUM_LOCKS = 256
-"""Lock files in a library; two videos rarely share one, and then only wait for each other."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +96,7 @@ class Indexer:
         given: Features that were extracted before, by the ids of `name_videos`.
         whole_hash: Whether content hashes cover whole files.
         num_workers: Processes that decode; see `extract_features`.
+        cluster: Address of a Ray cluster that decodes; see `extract_features`.
         on_progress: Called with the number of videos done and to do.
         report: Results so far.
     """
@@ -117,6 +110,7 @@ class Indexer:
     given: FeatureStore | None
     whole_hash: bool
     num_workers: int | None
+    cluster: str | None
     on_progress: OnProgress
     report: UpdateReport = field(default_factory=UpdateReport)
     _files: dict[Path, VideoFile] = field(default_factory=dict)
@@ -173,9 +167,7 @@ class Indexer:
         self._num_videos = len(files)
         self.on_progress(0, len(files))
         todo = [file.path for file in files if not self._skips_embedding(file)]
-        with VideoLocks(self.catalog.folder / "locks") as locks:
-            for path in self._index(todo, locks):  # being indexed by another process
-                self._index([path], locks, wait=True)  # which has finished or died now
+        self._index(todo)
 
     def _skips_embedding(self, file: VideoFile) -> bool:
         """Whether a file need not be embedded: it was moved or touched, or is unreadable."""
@@ -202,15 +194,11 @@ class Indexer:
         self._count()
         return True
 
-    def _index(self, paths: Sequence[Path], locks: VideoLocks, wait: bool = False) -> list[Path]:
-        """Embed videos and commit each; return those locked by other processes unless `wait`."""
-        busy: list[Path] = []
+    def _index(self, paths: Sequence[Path]) -> None:
+        """Embed videos and commit each, together with other processes that update the library."""
 
         def must_compute(path: Path) -> bool:
-            """Lock a video and embed it if its features exist already."""
-            if not locks.acquire(path, wait):
-                busy.append(path)
-                return False
+            """Embed a video whose features exist already; return whether they do not."""
             with self.catalog.reading():
                 video = self.catalog.find(str(path))
             if not _is_same(video, self._files[path]):  # else another process has indexed it
@@ -219,24 +207,22 @@ class Indexer:
                     return True
                 with self._listing_errors(path):
                     self._embed(path, features, probe(path))
-            finish(path)
+            self._count()
             return False
 
-        def finish(path: Path) -> None:
-            locks.release(path)
-            self._count()
-
-        fresh = [path for path in paths if path not in self._given_ids or must_compute(path)]
-        if not fresh:
-            return busy
-        num_workers = self.num_workers if len(fresh) > 1 else 0
-        for result in compute_features(self._backbone, fresh, num_workers, must_compute):
+        for result in compute_features(
+            lambda: self._backbone,
+            paths,
+            self.catalog.folder / "locks",
+            must_compute,
+            self.num_workers if len(paths) > 1 else 0,
+            self.cluster,
+        ):
             if isinstance(result, Failed):
                 self.report.failed[str(result.path)] = result.reason
             else:
                 self._keep_and_embed(result)
-            finish(result.path)
-        return busy
+            self._count()
 
     def _count(self) -> None:
         self._num_done += 1
@@ -354,43 +340,6 @@ class Indexer:
             for path, values in metadata_of(metadata, map(str, self._files)).items():
                 if video := self.catalog.find(path):
                     self.catalog.set_metadata(video.id, values)
-
-
-class VideoLocks(ExitStack):
-    """Locks on videos, by which processes that update one library share the work.
-
-    Paths are hashed to a fixed number of lock files. The system releases the locks of a process
-    that dies.
-
-    Args:
-        folder: Of the lock files; created if missing.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        folder.mkdir(exist_ok=True)
-        self._folder = folder
-        self._locks: dict[int, FileLock] = {}
-
-    def _lock_of(self, path: Path) -> FileLock:
-        digest = hashlib.blake2b(str(path).encode(), digest_size=8).digest()
-        number = int.from_bytes(digest) % NUM_LOCKS
-        if number not in self._locks:
-            self._locks[number] = FileLock(self._folder / f"{number:03d}.lock")
-            self.callback(self._locks[number].release, force=True)
-        return self._locks[number]
-
-    def acquire(self, path: Path, wait: bool = False) -> bool:
-        """Lock a video and return whether that succeeded; `wait` for other processes."""
-        try:
-            self._lock_of(path).acquire(blocking=wait)  # counts, where two videos share a file
-        except Timeout:
-            return False
-        return True
-
-    def release(self, path: Path) -> None:
-        """Unlock a video."""
-        self._lock_of(path).release()
 
 
 def content_hash(path: Path | str, whole: bool = False) -> str:

@@ -241,6 +241,7 @@ class VideoLibrary:
         whole_hash: bool = False,
         fast: bool = False,
         num_workers: int | None = 0,
+        cluster: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> UpdateReport:
         """Add new and changed videos; unchanged ones are not read again.
@@ -258,12 +259,15 @@ class VideoLibrary:
             num_workers: Processes that decode videos; 0: this process; None: one per core. They are
                 spawned: a script that uses them guards its entry point with
                 `if __name__ == "__main__"`.
+            cluster: Address of a Ray cluster that decodes instead; see `extract_features`.
             on_progress: Called with the number of videos done and to do.
 
         Raises:
-            ConfigError: If the model's backbone cannot work with keyframes.
+            ConfigError: If the model's backbone cannot work with keyframes, or the processes or
+                the cluster cannot start.
             DataError: If the metadata cannot be read, or the disk is full.
             IndexMismatchError: If the features are not those of the model's backbone.
+            MissingExtraError: If a cluster is given and Ray is not installed.
         """
         self._keeps_empty = False
         if features is not None:
@@ -278,6 +282,7 @@ class VideoLibrary:
             given=features,
             whole_hash=whole_hash,
             num_workers=num_workers,
+            cluster=cluster,
             on_progress=on_progress or (lambda done, total: None),
         )
         table = read_metadata(metadata) if metadata is not None else {}

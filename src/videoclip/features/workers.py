@@ -1,0 +1,173 @@
+"""Worker processes that compute features, one video at a time each.
+
+The pool is our own because a decoder that crashes or is killed must cost only the video it was
+reading, and that video must be known.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TypeAlias
+
+from videoclip.errors import ConfigError
+from videoclip.features.decode import VideoInfo
+from videoclip.types import FloatArray
+
+
+@dataclass(frozen=True)
+class Computed:
+    """The features of a video, (T, D), and the facts about it."""
+
+    path: Path
+    features: FloatArray
+    info: VideoInfo
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A video whose features cannot be computed, and the reason in one line."""
+
+    path: Path
+    reason: str
+
+
+Result: TypeAlias = Computed | Failed
+Work: TypeAlias = Callable[[Path, Callable[[int], None]], Result]
+
+
+def run_in_workers(
+    work: Work,
+    paths: Iterator[Path],
+    num_workers: int,
+    num_threads: int,
+    on_features: Callable[[int], None],
+) -> Iterator[Result]:
+    """Work on each video in processes and yield the results as they come.
+
+    The processes are spawned, so a script that calls this must guard its entry point with
+    `if __name__ == "__main__"`.
+
+    Args:
+        work: Computes the result of one video and reports the number of features of each chunk;
+            pickled once for each process.
+        paths: The videos; each is taken when a process is free for it.
+        num_workers: Processes.
+        num_threads: Threads of torch in each process.
+        on_features: Called in this process with what `work` reports.
+
+    Raises:
+        ConfigError: If the processes cannot start.
+    """
+    setup = (pickle.dumps(work), num_threads)
+    workers = [_Worker(*setup) for _ in range(num_workers)]
+    try:
+        while True:
+            for i, worker in enumerate(workers):
+                if worker.path is None and (path := next(paths, None)):
+                    if not worker.alive:
+                        worker.stop()
+                        workers[i] = worker = _Worker(*setup)
+                    worker.start(path)
+            busy = [worker for worker in workers if worker.path is not None]
+            if not busy:
+                return
+            ready = wait([worker.connection for worker in busy])
+            for worker in busy:
+                if worker.connection in ready:
+                    message = worker.receive()
+                    if isinstance(message, int):
+                        on_features(message)
+                    else:
+                        yield message
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+class _Worker:
+    """One process and the video it is working on."""
+
+    def __init__(self, work: bytes, num_threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.path: Path | None = None
+        self.alive = True
+        self._ready = False
+        self._process = context.Process(
+            target=_serve, args=(theirs, work, num_threads), daemon=True
+        )
+        self._process.start()
+        theirs.close()
+
+    def start(self, path: Path) -> None:
+        self.path = path
+        with suppress(ConnectionError):  # `receive` reports a dead process
+            self.connection.send(path)
+
+    def receive(self) -> int | Result:
+        """Return the number of new features, or the result; `Failed` if the process has died."""
+        assert self.path is not None
+        message: int | Result
+        try:
+            if not self._ready:
+                self._ready = bool(self.connection.recv())
+            message = self.connection.recv()
+        except (EOFError, ConnectionError):
+            self._process.join()
+            self.alive = False
+            if not self._ready:
+                raise ConfigError(
+                    "worker processes cannot start: call this under `if __name__ == "
+                    '"__main__":`, or with num_workers=0'
+                ) from None
+            cause = _cause(self._process.exitcode)
+            message = Failed(self.path, f"its worker process died ({cause})")
+        if not isinstance(message, int):
+            self.path = None
+        return message
+
+    def stop(self) -> None:
+        self.connection.close()
+        self._process.terminate()
+        self._process.join()
+
+
+def _serve(connection: Connection, pickled: bytes, num_threads: int) -> None:
+    """Work on each path that is received, until the other side closes the connection."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
+    work = load_work(pickled, num_threads)
+    try:
+        connection.send(True)
+        while True:
+            connection.send(work(connection.recv(), connection.send))
+    except (EOFError, ConnectionError):
+        return
+
+
+def load_work(pickled: bytes, num_threads: int) -> Work:
+    """Unpickle what a worker process does, and give torch that many threads."""
+    work: Work = pickle.loads(pickled)
+    if torch := sys.modules.get("torch"):  # more threads than cores are slower
+        torch.set_num_threads(num_threads)
+    return work
+
+
+def num_cores() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cause(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        name = signal.Signals(-exit_code).name
+        return f"{name}; out of memory?" if name == "SIGKILL" else name
+    return f"exit status {exit_code}; its last output is above"
