@@ -1,0 +1,126 @@
+"""What a corpus of the size of HowTo100M takes: core hours, GPU hours, disk and money.
+
+    python bench/scale.py [--hours 134000] [--videos 1200000] [--cores 1000] [...]
+
+Prints the tables of docs/scale.md. Every figure it starts from is an option whose help says where
+it comes from; `python bench/scale.py --help` lists them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+
+def assume(default: float, source: str) -> Any:
+    """An assumption: its value, and where it comes from."""
+    return field(default=default, metadata={"source": source})
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What the tables are computed from."""
+
+    videos: float = assume(1_200_000, "HowTo100M")
+    hours: float = assume(134_000, "HowTo100M")
+    megabits_per_second: float = assume(0.8, "assumed: H.264 of 640x360")
+    decode_speed: float = assume(
+        20, "seconds of 1280x720 video a core decodes a second, keeping one frame of each"
+    )
+    extract_speed: float = assume(
+        19, "the same of 640x360 video with starter features (docs/performance.md)"
+    )
+    gpu_extract_speed: float = assume(
+        400, "assumed, not measured: seconds of video a GPU embeds a second"
+    )
+    feature_bytes: float = assume(2_560, "bytes of one second of starter features, 1280 x float16")
+    embedding_bytes: float = assume(768, "bytes of one window's vector, 384 x float16")
+    windows_per_second: float = assume(
+        0.93, "windows of 4 to 32 s of a video of 402 s: window_spans"
+    )
+    pairs_per_video: float = assume(16, "paper, section 4")
+    epochs: float = assume(25, "paper, section 4")
+    gpu_pairs: float = assume(
+        636, "clip pairs a second of one V100: the paper's day on eight of them"
+    )
+    core_pairs: float = assume(
+        12.9, "the same of a core in bf16 (docs/performance.md: 32 in 2.48 s)"
+    )
+    cores: float = assume(1_000, "assumed: cores that extract at once")
+    gpus: float = assume(8, "assumed: GPUs that train at once")
+    core_price: float = assume(0.04, "assumed: dollars a core hour")
+    gpu_price: float = assume(2.0, "assumed: dollars a GPU hour")
+    disk_price: float = assume(0.02, "assumed: dollars a GB and month")
+
+
+def tables(given: Assumptions) -> str:
+    """Return the table of costs, then that of assumptions, in Markdown."""
+    seconds = given.hours * 3600
+    decoding = given.hours / given.decode_speed
+    extraction = given.hours / given.extract_speed
+    on_gpu = given.hours / given.gpu_extract_speed
+    pairs = given.videos * given.pairs_per_video * given.epochs
+    training = pairs / given.gpu_pairs / 3600
+    videos = seconds * given.megabits_per_second / 8 / 1000
+    features = seconds * given.feature_bytes / 1e9
+    windows = seconds * given.windows_per_second
+    vectors = windows * given.embedding_bytes / 1e9
+
+    def cores(hours: float) -> list[str]:
+        return [f"{hours:,.0f} core hours", f"{hours / given.cores:,.1f} h on {given.cores:,.0f} "
+                "cores", f"${hours * given.core_price:,.0f}"]  # fmt: skip
+
+    def gpus(hours: float) -> list[str]:
+        return [f"{hours:,.0f} GPU hours", f"{hours / given.gpus:,.0f} h on {given.gpus:,.0f} GPUs",
+                f"${hours * given.gpu_price:,.0f}"]  # fmt: skip
+
+    def disk(gigabytes: float) -> list[str]:
+        return [f"{gigabytes:,.0f} GB", "", f"${gigabytes * given.disk_price:,.0f} a month"]
+
+    rows = [
+        ["step", "takes", "by the clock", "costs"],
+        ["---"] * 4,
+        ["decode one frame a second", *cores(decoding)],
+        ["decode and embed (`videoclip extract`), CPU", *cores(extraction)],
+        ["embed on GPUs, decoding apart", *gpus(on_gpu)],
+        ["pre-train (`videoclip pretrain paper`)", *gpus(training)],
+        ["the same on CPUs", *cores(pairs / given.core_pairs / 3600)],
+        ["videos on disk", *disk(videos)],
+        ["feature store", *disk(features)],
+        [f"library of {windows / 1e6:,.0f} million windows", *disk(vectors)],
+    ]
+    assumptions = [
+        ["assumption", "value", "from"],
+        ["---"] * 3,
+        *(
+            [f"`{_flag(name)}`", f"{getattr(given, name):,.10g}", source]
+            for name, source in _sources().items()
+        ),
+    ]
+    return "\n\n".join(
+        "\n".join("| " + " | ".join(row) + " |" for row in table) for table in (rows, assumptions)
+    )
+
+
+def _sources() -> dict[str, str]:
+    return {entry.name: entry.metadata["source"] for entry in fields(Assumptions)}
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for entry in fields(Assumptions):
+        assert entry.default is not MISSING
+        parser.add_argument(
+            _flag(entry.name), type=float, default=entry.default, help=entry.metadata["source"]
+        )
+    print(tables(Assumptions(**vars(parser.parse_args()))))
+
+
+if __name__ == "__main__":
+    main()
