@@ -43,8 +43,7 @@ def read_coin(path: Path, split: Literal["train", "test"] = "test") -> LabelledS
         labels = named
     if missing := sorted(set(range(1, max(labels, default=0) + 1)) - set(labels)):
         raise DataError(
-            f"labels {missing[:5]} ({len(missing)} in all) never occur; add taxonomy.xlsx",
-            found,
+            f"labels {missing[:5]} ({len(missing)} in all) never occur; add taxonomy.xlsx", found
         )
     return LabelledSplit(
         tuple(labels[i] for i in sorted(labels)),

@@ -141,9 +141,7 @@ def head_segmenter(texts: Sequence[str], trial: Trial) -> Segmenter:
 
 
 def _fit(
-    videos: Sequence[LabelledVideo],
-    similarity: Callable[[LabelledVideo], FloatArray],
-    trial: Trial,
+    videos: Sequence[LabelledVideo], similarity: Callable[[LabelledVideo], FloatArray], trial: Trial
 ) -> float:
     highest, correct, background = [], [], []
     for video in videos:

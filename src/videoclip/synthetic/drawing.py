@@ -37,7 +37,7 @@ def outline(shape: str, x: RealArray, y: RealArray) -> RealArray:
     """Return the signed distance to a shape of radius about 1, negative inside.
 
     Args:
-        shape: One of `alphabet.SHAPES`.
+        shape: One of `world.SHAPES`.
         x: To the right, in radii, (h, w).
         y: Downwards, in radii, (h, w).
     """
