@@ -1,11 +1,13 @@
 """The trainer: modes, the temperature's floor, what it counts, when it saves."""
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
 
 from tests.model.tiny_models import TINY, make_model, make_text, make_video
+from tests.two_ranks import on_two_ranks
 from videoclip.config import OptimConfig, PretrainConfig
 from videoclip.distributed import World
 from videoclip.errors import VideoCLIPError
@@ -80,3 +82,21 @@ def test_an_epoch_logs_every_update_and_saves_in_between():
     assert [entry["update"] for entry in log] == [1, 2, 3, 4]
     assert saved == [2]  # the epoch's end is for whoever called
     assert all(0 <= entry["wait_share"] < 1 and entry["pairs_per_second"] > 0 for entry in log)
+
+
+def test_a_step_counts_what_all_processes_do(tmp_path):
+    model = make_model(replace(TINY, dropout=0.0))
+    smaller = Batch(*make_video([4, 2], 4), *make_text([1, 3], 3))
+
+    def step(batch, world):
+        optim = OptimConfig(optimizer="adamw", warmup_updates=0, schedule="constant")
+        run = PretrainConfig(optim=optim)
+        loss = ContrastiveLoss(copy.deepcopy(model), run.loss)
+        step = Trainer(loss, run, world, run_length=10).step(batch)
+        return {"loss": step.loss, "counts": [step.num_pairs, step.num_tokens, step.flops]}
+
+    alone = [step(batch, World()) for batch in (BATCH, smaller)]
+    both = on_two_ranks(lambda world: step((BATCH, smaller)[world.rank], world), tmp_path)
+    assert both[0] == both[1]
+    assert both[0]["loss"] == pytest.approx((alone[0]["loss"] + alone[1]["loss"]) / 2, rel=1e-5)
+    assert both[0]["counts"] == [a + b for a, b in zip(alone[0]["counts"], alone[1]["counts"])]
