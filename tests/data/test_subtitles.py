@@ -11,6 +11,7 @@ from videoclip.data.subtitles import (
     pair_subtitles,
     parse_subtitles,
     read_subtitles,
+    to_webvtt,
 )
 from videoclip.errors import DataError
 
@@ -287,3 +288,26 @@ def test_digits_after_the_point_are_a_decimal_fraction(tmp_path, time, seconds):
     path = tmp_path / "a.vtt"
     path.write_text(f"WEBVTT\n\n{time} --> 09:00.25\nhello\n")
     assert parse_subtitles(path) == [Cue(seconds, 540.25, "hello")]
+
+
+def test_captions_of_youtube_count_milliseconds(tmp_path):
+    path = tmp_path / "a.json"
+    event = {"tStartMs": 1500, "dDurationMs": 250, "segs": [{"utf8": "Hello "}, {"utf8": "you"}]}
+    path.write_text(json.dumps({"events": [event, event | {"tStartMs": 3003}]}))
+    expected = [Cue(1.5, 1.75, "Hello you"), Cue(3.003, 3.253, "Hello you")]
+    assert parse_subtitles(path) == expected
+    del event["dDurationMs"]
+    path.write_text(json.dumps({"events": [event]}))
+    assert parse_subtitles(path) == [Cue(1.5, 1.5, "Hello you")]
+    for odd in ({"tStartMs": "1"}, {"dDurationMs": None}, {"tStartMs": None}):
+        path.write_text(json.dumps({"events": [event | odd]}))
+        with pytest.raises(DataError, match="segment 1 needs a start"):
+            parse_subtitles(path)
+
+
+def test_written_captions_are_webvtt_and_escape_marks_alone():
+    text = to_webvtt([Cue(1.0, 62.5, "say \"a < b\" & 'c'"), Cue(3600.0, 3601.0, "end")])
+    assert text == (
+        "WEBVTT\n\n00:00:01.000 --> 00:01:02.500\nsay \"a &lt; b\" &amp; 'c'\n\n"
+        "01:00:00.000 --> 01:00:01.000\nend\n"
+    )

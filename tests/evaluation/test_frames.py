@@ -64,6 +64,7 @@ def test_edit_score(predicted, true):
 def test_f1():
     assert frames.segment_f1(3, 1, 2) == pytest.approx(2 * 0.75 * 0.6 / (0.75 + 0.6))
     assert frames.segment_f1(0, 0, 4) == 0.0
+    assert frames.segment_f1(1, 0, 0) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,8 @@ def test_f1():
 )
 def test_a_span_covers_every_frame_it_touches(start, end, rate, expected):
     assert frames.frame_span(start, end, 10 * rate, rate) == expected
+    if rate == 1:
+        assert frames.frame_span(start, end, 10) == expected
 
 
 def test_later_segments_overwrite_labels_but_steps_may_share_a_frame():
@@ -79,13 +82,24 @@ def test_later_segments_overwrite_labels_but_steps_may_share_a_frame():
     assert frames.label_targets(segments, 6).tolist() == [1, 1, 2, 2, 0, 0]
     steps = [Segment(s.start, s.end, s.label - 1) for s in segments]
     happens = frames.step_targets(steps, 6, 2)
-    assert happens[2].tolist() == [True, True]
+    assert happens.dtype == bool and happens[2].tolist() == [True, True]
     assert happens.sum(axis=0).tolist() == [3, 2]
+
+
+def test_targets_at_two_frames_a_second():
+    segments = [Segment(0.5, 1.5, 1), Segment(2, 3, 0)]
+    assert frames.label_targets(segments[:1], 6, 2.0).tolist() == [0, 1, 1, 0, 0, 0]
+    happens = frames.step_targets(segments, 6, 2, 2.0)
+    assert np.argwhere(happens).tolist() == [[1, 1], [2, 1], [4, 0], [5, 0]]
 
 
 def test_recall_counts_steps_not_frames():
     predicted = np.eye(3, dtype=bool)
     true = np.array([[1, 0, 0], [1, 0, 1], [0, 0, 0]], dtype=bool)
+    assert frames.recall_counts(predicted, true) == (1, 2)
+    # Three frames are right, of one step; the video has two steps in four frames.
+    predicted = np.array([[1, 0], [1, 0], [1, 0], [0, 0]], dtype=bool)
+    true = np.array([[1, 1], [1, 1], [1, 1], [0, 1]], dtype=bool)
     assert frames.recall_counts(predicted, true) == (1, 2)
 
 

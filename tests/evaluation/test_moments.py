@@ -60,6 +60,13 @@ def test_average_precision_by_hand():
     assert moments.average_precision(predicted[:1], true, 0.5) == 0.0
 
 
+def test_precision_is_that_at_this_recall_or_more():
+    spans = np.array([[0, 10], [20, 30], [40, 50]], dtype=float)
+    wrong = np.array([[60, 70], [80, 90]], dtype=float)
+    predicted = np.concatenate((spans[:2], wrong, spans[2:]))
+    assert moments.average_precision(predicted, spans, 0.5) == pytest.approx((1 + 1 + 3 / 5) / 3)
+
+
 def test_an_overlap_ratio_at_the_threshold_is_enough():
     true = np.array([[0.0, 10.0]])
     assert moments.average_precision(np.array([[0.0, 5.0]]), true, 0.5) == 1.0

@@ -96,3 +96,6 @@ def test_choices_share_credit_where_they_tie():
     answers = np.array([1, 0, 0])
     np.testing.assert_allclose(ranking.choice_credit(similarity, answers), [0.5, 0.0, 1 / 3])
     assert ranking.released_choice_credit(similarity, answers).tolist() == [1, 0, 0]
+    four = np.array([[0.0, 1.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0]])
+    assert ranking.released_choice_credit(four, np.array([1, 2])).tolist() == [1, 1]
+    assert ranking.released_choice_credit(four, np.array([2, 1])).tolist() == [0, 0]

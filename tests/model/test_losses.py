@@ -55,12 +55,14 @@ def test_global_negatives_equal_the_big_batch():
     torch.testing.assert_close(torch.stack(halves).mean(), contrastive_loss(video, text))
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
 @pytest.mark.parametrize("num_candidates", [1, 4])
-def test_mil_nce_equals_its_definition(num_candidates):
+def test_mil_nce_equals_its_definition(num_candidates, temperature):
     generator = torch.Generator().manual_seed(3)
     video = torch.randn(5, 4, generator=generator)
     text = torch.randn(5, num_candidates, 4, generator=generator)
-    expected = 0.0
+    loss = mil_nce_loss(video, text, temperature)
+    video, expected = video / temperature, 0.0
     for i in range(5):
         positives = sum(math.exp(float(video[i] @ text[i, c])) for c in range(num_candidates))
         everything = sum(
@@ -69,7 +71,9 @@ def test_mil_nce_equals_its_definition(num_candidates):
             for c in range(num_candidates)
         )
         expected -= math.log(positives / everything) / 5
-    assert float(mil_nce_loss(video, text)) == pytest.approx(expected, rel=1e-5)
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    if temperature == 1.0:
+        assert loss == mil_nce_loss(video, text)
 
 
 def test_sigmoid_loss_equals_its_definition():
@@ -80,6 +84,7 @@ def test_sigmoid_loss_equals_its_definition():
             logit = float(video[i] @ text[j]) / 0.5 - 2.0
             expected += math.log1p(math.exp(-logit if i == j else logit)) / 5
     assert float(sigmoid_loss(video, text, 0.5, -2.0)) == pytest.approx(expected, rel=1e-5)
+    assert sigmoid_loss(video, text) == sigmoid_loss(video, text, 1.0, 0.0)
 
 
 def test_soft_targets_are_distributions_that_favour_likely_false_negatives():

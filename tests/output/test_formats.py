@@ -91,6 +91,7 @@ def test_timecode_equals_that_of_opentimelineio(name, frame):
     [
         (23.976, Fraction(24000, 1001), False),
         (24.0, Fraction(24), False),
+        (47.952, Fraction(48000, 1001), False),
         (29.96, Fraction(30000, 1001), True),
         (30.001, Fraction(30), False),
         (59.94, Fraction(60000, 1001), True),
@@ -196,6 +197,7 @@ def test_json_comes_back(tmp_path):
     path = tmp_path / "moments.json"
     path.write_text(export_moments(MOMENTS, "json"))
     assert read_moments(path) == MOMENTS
+    assert json.loads(path.read_text())[0]["video_id"] == "ein Film"
 
 
 def test_csv_is_a_table():

@@ -114,7 +114,9 @@ def test_adamw_decays_matrices_only():
     assert decays == {2: 0.3, 1: 0.0}
 
 
-@pytest.mark.parametrize(("max_norm", "factor"), [(2.0, 2 / (5 + 1e-6)), (10.0, 1.0), (0.0, 1.0)])
+@pytest.mark.parametrize(
+    ("max_norm", "factor"), [(2.0, 2 / (5 + 1e-6)), (0.5, 0.1), (10.0, 1.0), (0.0, 1.0)]
+)
 def test_clipping_scales_by_the_released_factor(max_norm, factor):
     p, q = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
     untouched = nn.Parameter(torch.zeros(1))
