@@ -1,6 +1,6 @@
 # Every target first makes .venv from requirements.lock, unless it is up to date.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check bench lock licences audit clean
+.PHONY: help setup demo test test-all mutants check bench lock licences audit clean
 
 BIN := .venv/bin
 # These need videos as arguments; their docstrings have the commands.
@@ -22,6 +22,9 @@ test-all: setup ## every test this machine can run; installs LanceDB, an S3 serv
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --require-hashes --no-build -r requirements-stores.lock
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --hypothesis-profile=explore
 
+mutants: setup ## change the pure modules in small ways, and list the changes that no test notices
+	@OMP_NUM_THREADS=1 nice -n 10 $(BIN)/python -m tools.mutants $(MUTANTS)
+
 check: setup ## style, types and import layers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
@@ -38,4 +41,4 @@ audit: setup ## look up known security holes of all pinned packages
 	@for lock in requirements*.lock; do $(BIN)/uv tool run pip-audit --strict --no-deps --disable-pip -r $$lock || exit 1; done
 
 clean: ## remove .venv, caches and the demo
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis demo bench/results
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis demo bench/results mutants

@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -311,3 +312,11 @@ def test_written_captions_are_webvtt_and_escape_marks_alone():
         "WEBVTT\n\n00:00:01.000 --> 00:01:02.500\nsay \"a &lt; b\" &amp; 'c'\n\n"
         "01:00:00.000 --> 01:00:01.000\nend\n"
     )
+
+
+def test_segments_without_text_are_left_out_alone(tmp_path):
+    path = tmp_path / "a.json"
+    texts = ["first", None, math.nan, "last"]
+    segments = [{"start": i, "end": i + 1, "text": text} for i, text in enumerate(texts)]
+    path.write_text(json.dumps({"segments": segments}))
+    assert parse_subtitles(path) == [Cue(0, 1, "first"), Cue(3, 4, "last")]

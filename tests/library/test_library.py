@@ -226,3 +226,7 @@ def test_content_is_told_apart_at_the_ends_or_as_a_whole(tmp_path):
 def test_a_moment_without_words_is_short():
     moment = Moment(Path("v.mp4"), 1, 2, "", 1.5, 0.5, 1.0, "low", duration=10.0)
     assert repr(moment) == "Moment('v', 0:01.0-0:02.0, best 0:01.5, similarity 0.500, low)"
+    for words, shown in (("a" * 40, "a" * 40), ("b" * 38 + " c", "b" * 38 + " c")):
+        assert repr(Moment(Path("v.mp4"), 1, 2, words=words)).endswith(f", '{shown}')")
+    long = Moment(Path("v.mp4"), 1, 2, words="b" * 38 + " cd")
+    assert repr(long).endswith(f", '{'b' * 38}…')")

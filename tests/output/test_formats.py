@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.make_video import write_video
 from videoclip.data.subtitles import read_subtitles
 from videoclip.errors import ConfigError, DataError
-from videoclip.output.edl import FrameRate, choose_rate, find_rate, to_edl
+from videoclip.output.edl import FrameRate, choose_rate, find_rate, to_edl, to_fcpxml
 from videoclip.output.formats import (
     export_moments,
     read_moments,
@@ -175,6 +175,7 @@ def test_fcpxml_says_which_videos_have_sound(tmp_path):
     assert sounds == {"silent": None, "loud": "1", "elsewhere": None}
     (asset,) = [a for a in root.iter("asset") if a.get("name") == "loud"]
     assert (asset.get("audioRate"), asset.get("audioChannels")) == ("8000", "2")
+    assert asset.get("audioSources") == "1"
 
 
 def test_webvtt_is_read_by_our_own_reader(tmp_path):
@@ -285,3 +286,55 @@ def test_timecode_starts_again_after_24_hours(name):
     one_day = 144 * (600 * rate.nominal - 9 * skipped)
     assert rate.timecode(one_day - 1) == f"23:59:59{sign}{rate.nominal - 1:02d}"
     assert rate.timecode(one_day) == f"00:00:00{sign}00"
+
+
+def test_every_line_of_an_edit_list():
+    assert to_edl(MOMENTS[:2], RATES["29.97 drop"]).splitlines() == [
+        "TITLE: videoclip",
+        "FCM: DROP FRAME",
+        "",
+        "001  AX       V     C        00:01:01;15 00:01:15;07 01:00:00;00 01:00:13;22",
+        "* FROM CLIP NAME: ein Film.mp4",
+        "* SOURCE FILE: /videos/ein Film.mp4",
+        "* COMMENT: chop <the> onion & cry",
+        "",
+        "002  AX       V     C        00:00:00;00 00:00:04;00 01:00:13;22 01:00:17;22",
+        "* FROM CLIP NAME: b.mp4",
+        "* SOURCE FILE: /videos/b.mp4",
+        "* COMMENT: two lines",
+    ]
+    plain = to_edl(MOMENTS[2:], RATES["29.97"], "t" * 99)
+    assert plain.startswith(f"TITLE: {'t' * 70}\nFCM: NON-DROP FRAME\n") and "COMMENT" not in plain
+
+
+def test_every_element_of_fcpxml():
+    text = to_fcpxml([*MOMENTS[:1], Moment(FILM, 80.0, 81.0)], RATES["25"])
+    assert text.splitlines() == [
+        '<?xml version="1.0" encoding="UTF-8"?>',
+        "<!DOCTYPE fcpxml>",
+        '<fcpxml version="1.8">',
+        "  <resources>",
+        '    <format id="r1" frameDuration="1/25s" />',
+        '    <asset id="r2" name="ein Film" src="file:///videos/ein%20Film.mp4" start="0s" '
+        'duration="700s" hasVideo="1" format="r1" />',
+        "  </resources>",
+        "  <library>",
+        '    <event name="videoclip">',
+        '      <project name="videoclip">',
+        '        <sequence format="r1" tcStart="0s" tcFormat="NDF" duration="368/25s">',
+        "          <spine>",
+        '            <asset-clip name="chop &lt;the&gt; onion &amp; cry" ref="r2" offset="0s" '
+        'start="1538/25s" duration="343/25s" format="r1" tcFormat="NDF">',
+        "              <note>confidence: high</note>",
+        "            </asset-clip>",
+        '            <asset-clip name="ein Film" ref="r2" offset="343/25s" start="80s" '
+        'duration="1s" format="r1" tcFormat="NDF" />',
+        "          </spine>",
+        "        </sequence>",
+        "      </project>",
+        "    </event>",
+        "  </library>",
+        "</fcpxml>",
+    ]
+    dropped = to_fcpxml(MOMENTS[:1], RATES["29.97 drop"])
+    assert dropped.count('tcFormat="DF"') == 2 and '"1001/30000s"' in dropped

@@ -142,3 +142,11 @@ def test_frozen_parameters_are_left_out_and_a_wrong_prefix_is_named():
         freeze(model, ("text_encoder.",))
     with pytest.raises(ConfigError, match="nothing is left"):
         freeze(model, ("0.", "2."))
+
+
+def test_the_schedule_ends_at_its_own_horizon_if_it_has_one():
+    config = OptimConfig(lr=1.0, warmup_updates=10, total_updates=110)
+    assert [learning_rate(u, config, 60) for u in (5, 10, 60, 110)] == [0.5, 1.0, 0.5, 0.0]
+    cosine = OptimConfig(lr=1.0, warmup_updates=0, total_updates=0, schedule="cosine")
+    quarter = 0.5 * (1 + math.cos(math.pi / 4))
+    assert learning_rate(25, cosine, 100) == pytest.approx(quarter)
