@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import signal
 import sys
 
 from videoclip.cli import main
@@ -12,6 +13,8 @@ def run() -> None:
     # Before it exits, Python looks for cycles among all objects of torch: half a second, for memory
     # that the system takes back anyway.
     atexit.register(gc.freeze)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.exit(main())
 
 

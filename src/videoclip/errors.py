@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+DISK_ADVICE = "check the path, its permissions and the free space, then run the command again"
+
+
 class VideoCLIPError(Exception):
     """Base class of all errors that this package raises for users; `str()` is one line."""
 

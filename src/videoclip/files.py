@@ -3,6 +3,7 @@
 Everything this package keeps is written here: aside first, then synced, then renamed into place.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from videoclip.errors import CheckpointError, DataError
+from videoclip.errors import DISK_ADVICE, CheckpointError, DataError
 
 
 @contextmanager
@@ -93,10 +94,23 @@ def write_output(path: Path | str, content: str | bytes) -> None:
     Raises:
         DataError: If it cannot be written.
     """
-    try:
+    with report_disk_errors(path):
         write_bytes(path, content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def report_disk_errors(path: Path | str) -> Iterator[None]:
+    """Raise errors of the disk in the block as a `DataError` about `path`, with what to do."""
+    try:
+        yield
     except OSError as error:
-        raise DataError(f"cannot be written ({error.strerror})", path) from error
+        raise DataError(f"cannot be written ({error.strerror}); {DISK_ADVICE}", path) from error
+
+
+def sha256(path: Path) -> str:
+    """Return the hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

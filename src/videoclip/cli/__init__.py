@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from videoclip import __version__
-from videoclip.errors import VideoCLIPError, unknown
+from videoclip.errors import DISK_ADVICE, VideoCLIPError, unknown
 
 COMMANDS = {
     "demo": "learn from narrated videos and find moments, in minutes, on a CPU, offline",
@@ -39,7 +39,7 @@ EXIT_STATUSES = {
     1: "an error, in one line on stderr; or some of the files failed, each with its reason",
     2: "wrong usage",
     3: "no match, with --require-match",
-    130: "interrupted (Ctrl-C)",
+    130: "interrupted (Ctrl-C or SIGTERM)",
 }
 """What the exit status of every command means."""
 
@@ -64,6 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader (`| head`) has stopped; Python must not complain about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if debug or not error.strerror:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"videoclip: error: {where}{error.strerror}; {DISK_ADVICE}", file=sys.stderr)
+        return 1
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -34,6 +34,8 @@ class Index:
     """How to store a new library: in SQLite (default) or in LanceDB (default in object storage)."""
     prune: bool = False
     """Remove videos under these paths whose file no longer exists."""
+    repair: bool = False
+    """Compute damaged vectors and features again, of the videos under these paths."""
     rebuild: bool = False
     """Rebuild the library with another model; features of the same backbone are kept."""
     whole_hash: bool = False
@@ -60,6 +62,7 @@ class Index:
             report = library.update(
                 self.videos,
                 prune=self.prune,
+                repair=self.repair,
                 metadata=self.metadata,
                 features=features,
                 whole_hash=self.whole_hash,

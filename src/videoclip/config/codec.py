@@ -56,7 +56,7 @@ def load_run_config(cls: type[ConfigT], path: Path | str) -> ConfigT:
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
         version = settings.pop("version", RUN_CONFIG_VERSION)
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot read the config of a run ({error})") from None
     if "feature_dim" in settings:
         raise ConfigError(

@@ -302,6 +302,16 @@ class FeatureStore:
                 self.folder / "features.bin",
             )
 
+    def damaged(self) -> list[str]:
+        """Read everything; return the ids of the videos whose checksums are wrong."""
+        damaged = []
+        for video_id in self.video_ids:
+            try:
+                self.read(video_id)
+            except DataError:
+                damaged.append(video_id)
+        return damaged
+
     def verify(self) -> None:
         """Read everything; `DataError` at the first video whose checksum is wrong."""
         for video_id in self.video_ids:

@@ -93,7 +93,8 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the word-piece ids of many texts, on all cores; equal to `encode` of each."""
-        encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        valid = [text.encode(errors="replace").decode() for text in texts]  # of lone surrogates
+        encodings = self._backend.encode_batch_fast(valid, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:

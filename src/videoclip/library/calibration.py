@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from videoclip.embedding import Embedder
-from videoclip.files import atomic_file
+from videoclip.files import atomic_file, report_disk_errors
 from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.types import FloatArray
 from videoclip.zeroshot.confidence import Calibration
@@ -28,6 +28,8 @@ NUM_SENTENCES = 48
 REMOVED = -2
 """Owner of a sentence whose video was removed; no video has this key."""
 BEST_FILE = "calibration.npz"
+DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+"""What reading a damaged file of arrays raises."""
 _LOADING = threading.Lock()
 """Held while NumPy parses the header of a file: CPython 3.11 fails if two threads do so at once."""
 
@@ -36,7 +38,7 @@ def load_calibration(
     folder: Path, facts: Mapping[str, str], videos: Sequence[IndexedVideo]
 ) -> Calibration:
     """Read a library's calibration as it was last measured, from facts of its catalogue."""
-    scenes = Calibration.of_scenes(_read_scenes(folder / facts["unrelated"]))
+    scenes = Calibration.of_scenes(read_scenes(folder / facts["unrelated"]))
     queries, owners = scenes.queries, scenes.owners
     spoken = json.loads(facts.get("spoken", "{}"))
     if spoken.get("fingerprint") == facts["fingerprint"]:  # else of another model
@@ -111,9 +113,11 @@ def _sentences(
     )
 
 
-def _read_scenes(path: Path) -> FloatArray:
+def read_scenes(path: Path) -> FloatArray:
+    """Read the embedded scenes (Q, E); one of `DAMAGED` is raised if the file is damaged."""
     with _LOADING:
-        return np.asarray(np.load(path))
+        content = np.load(path)  # an .npz file has checksums; the .npy of older libraries has not
+        return np.asarray(content["queries"] if path.suffix == ".npz" else content)
 
 
 def _key(video: IndexedVideo, calibration: Calibration) -> bytes:
@@ -129,12 +133,12 @@ def _read_best(path: Path, queries: FloatArray) -> dict[bytes, FloatArray]:
         with _LOADING, np.load(path) as file:
             if np.array_equal(file["queries"], queries):
                 return dict(zip(file["keys"].tolist(), file["best"], strict=True))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except DAMAGED:
         pass  # measured again
     return {}
 
 
 def _write_best(path: Path, queries: FloatArray, best: Mapping[bytes, FloatArray]) -> None:
     values = np.stack(list(best.values())) if best else np.zeros((0, len(queries)), np.float32)
-    with atomic_file(path) as partial:
+    with report_disk_errors(path), atomic_file(path) as partial:
         np.savez(partial, queries=queries, keys=np.array(list(best), dtype="S32"), best=values)

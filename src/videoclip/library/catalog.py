@@ -10,19 +10,22 @@ One writer at a time (the library's lock); any number of readers, which it never
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sqlite3
 import threading
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from videoclip.data.captions import Cue
-from videoclip.errors import DataError, IndexMismatchError
+from videoclip.errors import DISK_ADVICE, DataError, IndexMismatchError
+from videoclip.library.exact import HalfArray
 from videoclip.library.filters import Condition, Value
 from videoclip.library.vectors import MatrixStore
 
@@ -31,9 +34,10 @@ if TYPE_CHECKING:
 
 VectorStore: TypeAlias = "MatrixStore | LanceVectors"
 
-FIRST_FILES = ("catalog.sqlite", "vectors-0.f16", "background-0.npy", "lock", "locks/*.lock")
+FIRST_FILES = ("catalog.sqlite", "vectors-0.f16", "background-0.npz", "lock", "locks/*.lock")
 """What a new library may consist of, beside stores of features."""
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1: without `checksum`, which is then added, and null for the videos that were there."""
 APPLICATION_ID = 0x76636C70  # "vclp"
 
 SCHEMA = (
@@ -43,7 +47,7 @@ SCHEMA = (
     mtime_ns INTEGER NOT NULL, content_hash TEXT NOT NULL, duration REAL NOT NULL, width INTEGER,
     height INTEGER, frame_rate REAL, num_features INTEGER NOT NULL, first_row INTEGER NOT NULL,
     num_windows INTEGER NOT NULL, narration_path TEXT, narration_mtime_ns INTEGER,
-    added TEXT NOT NULL)""",
+    added TEXT NOT NULL, checksum INTEGER)""",
     "CREATE INDEX videos_by_content ON videos(content_hash)",
     """CREATE TABLE metadata (
     video INTEGER NOT NULL REFERENCES videos(id) ON DELETE CASCADE, key TEXT NOT NULL, value,
@@ -90,6 +94,7 @@ class IndexedVideo:
         narration_mtime_ns: Time of that file's last change.
         added: ISO date and time, UTC, of indexing.
         id: Key in the catalogue; 0 before it is added.
+        checksum: `checksum_of` its vectors; None if it is not known.
     """
 
     path: str
@@ -107,11 +112,17 @@ class IndexedVideo:
     narration_mtime_ns: int | None
     added: str
     id: int = 0
+    checksum: int | None = None
 
     @property
     def video_id(self) -> str:
         """The file's name without its extension."""
         return Path(self.path).stem
+
+    def checksum_of(self, vectors: HalfArray) -> int:
+        """Return the crc32 of vectors (W, E) as stored, and of what belongs to them in this row."""
+        row = repr((self.content_hash, self.duration, self.num_features, self.num_windows))
+        return zlib.crc32(vectors.data, zlib.crc32(row.encode()))
 
 
 class NarrationHit(NamedTuple):
@@ -126,7 +137,7 @@ class NarrationHit(NamedTuple):
     """Whether the cue contains every search term, in some inflection."""
 
 
-COLUMNS = ", ".join(field.name for field in fields(IndexedVideo))
+COLUMNS = ", ".join(field.name for field in fields(IndexedVideo) if field.name != "id")
 
 
 class Catalog:
@@ -144,18 +155,21 @@ class Catalog:
         self.path = Path(path)
         self.folder = self.path.parent
         self._matrix: MatrixStore | None = None
+        self._checked: set[tuple[VectorStore, int, int | None]] = set()
         # Autocommit, except inside `writing` and `reading`. SQLite serialises the statements of
         # threads, and the mutex their transactions, of which a connection has one at a time.
         self._mutex = threading.RLock()
+        self.is_read_only = self.path.exists() and not os.access(self.folder, os.W_OK)
+        address = f"{self.path.absolute().as_uri()}?immutable=1" if self.is_read_only else path
         self._db = sqlite3.connect(
-            self.path, isolation_level=None, check_same_thread=False, timeout=30.0
+            address, isolation_level=None, check_same_thread=False, timeout=30.0, uri=True
         )
         try:
             self._open()
         except sqlite3.DatabaseError as error:
             self._db.close()
             raise DataError(f"not a library's catalogue ({error})", self.path) from error
-        except IndexMismatchError:
+        except (DataError, IndexMismatchError):
             self._db.close()
             raise
 
@@ -174,11 +188,14 @@ class Catalog:
                 self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
             elif owner != APPLICATION_ID:
                 raise sqlite3.DatabaseError("it belongs to another program")
-            elif version != SCHEMA_VERSION:
+            elif version > SCHEMA_VERSION:
                 raise IndexMismatchError(
-                    f"{self.path}: library of schema {version}, this is schema {SCHEMA_VERSION}: "
-                    "rebuild it with `videoclip index VIDEOS --library L --rebuild`"
+                    f"{self.path}: library of schema {version}, but this videoclip reads up to "
+                    f"{SCHEMA_VERSION}: upgrade it with `pip install -U videoclip`"
                 )
+            elif version < SCHEMA_VERSION and not self.is_read_only:
+                self._db.execute("ALTER TABLE videos ADD COLUMN checksum INTEGER")
+                self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     def close(self) -> None:
         """Close the file; further calls fail."""
@@ -204,9 +221,12 @@ class Catalog:
     @contextmanager
     def _transaction(self, kind: str) -> Iterator[None]:
         with self._mutex:
-            self._db.execute(f"BEGIN {kind}")
-            with self._db:  # commits, or rolls back on any exception
-                yield
+            try:
+                self._db.execute(f"BEGIN {kind}")
+                with self._db:  # commits, or rolls back on any exception
+                    yield
+            except sqlite3.OperationalError as error:
+                raise DataError(f"{error}; {DISK_ADVICE}", self.path) from error
 
     def writing(self) -> AbstractContextManager[None]:
         """Run the block as one transaction: commit at its end, roll back on any exception."""
@@ -236,12 +256,11 @@ class Catalog:
 
     def add(self, video: IndexedVideo, cues: Sequence[Cue]) -> int:
         """Add a video, or replace the one of that path, and return its key."""
-        row = astuple(video)[:-1]
+        row = [getattr(video, name) for name in COLUMNS.split(", ")]
         marks = ", ".join("?" * len(row))
-        names = COLUMNS.removesuffix(", id")
-        updates = ", ".join(f"{name} = excluded.{name}" for name in names.split(", "))
+        updates = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS.split(", "))
         (key,) = self._db.execute(
-            f"INSERT INTO videos ({names}) VALUES ({marks}) "
+            f"INSERT INTO videos ({COLUMNS}) VALUES ({marks}) "
             f"ON CONFLICT(path) DO UPDATE SET {updates} RETURNING id",
             row,
         ).fetchone()
@@ -279,8 +298,9 @@ class Catalog:
         return self._select("WHERE content_hash = ? ORDER BY path", (content_hash,))
 
     def _select(self, clauses: str, values: Sequence[Value]) -> list[IndexedVideo]:
-        rows = self._db.execute(f"SELECT {COLUMNS} FROM videos {clauses}", values)
-        return [IndexedVideo(*row) for row in rows]
+        rows = self._db.execute(f"SELECT * FROM videos {clauses}", values)
+        names = [column[0] for column in rows.description]
+        return [IndexedVideo(**dict(zip(names, row, strict=True))) for row in rows]
 
     def keys(self, condition: Condition) -> set[int]:
         """Return the keys of the videos that satisfy a condition."""
@@ -296,6 +316,21 @@ class Catalog:
         if self._matrix is None or self._matrix.path != path:
             self._matrix = MatrixStore(path, int(facts["dim"]))
         return self._matrix
+
+    def damaged(self, videos: Iterable[IndexedVideo]) -> list[IndexedVideo]:
+        """Return the videos whose vectors differ from their checksums; each is read only once."""
+        vectors, damaged = self.vectors(), []
+        for video in videos:
+            identity = vectors, video.first_row, video.checksum
+            if video.checksum is None or identity in self._checked:
+                continue
+            assert isinstance(vectors, MatrixStore)
+            rows = vectors.read_half(video.first_row, video.num_windows)
+            if video.checksum_of(rows) == video.checksum:
+                self._checked.add(identity)
+            else:
+                damaged.append(video)
+        return damaged
 
     def compact(self) -> None:
         """Drop the vectors that belong to no video; the caller holds the library's lock.

@@ -10,6 +10,7 @@ No text of the user becomes SQL: names are looked up and values are bound.
 """
 
 import re
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -29,11 +30,11 @@ COLUMNS = {
 }
 """Names that every video has, and their SQL; dates compare as ISO text in UTC."""
 
-Value = str | float | int
+Value = str | float
 
 TOKEN = re.compile(
     r"""\s*(?:
-      (?P<value>'(?:[^']|'')*'|"(?:[^"]|"")*"
+      (?P<value>'(?:[^'\ud800-\udfff]|'')*'|"(?:[^"\ud800-\udfff]|"")*"
       | [+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?!\w))
     | (?P<word>[^\W\d][\w.-]*)
     | (?P<sign><=|>=|!=|<>|==|[=<>(),])
@@ -43,8 +44,10 @@ TOKEN = re.compile(
 SIGNS = {"=": "=", "==": "=", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 """Signs of comparison, and what they are in SQL."""
 KEYWORDS = {"and", "or", "not", "like", "in", "is", "null"}
-MOST_NESTED = 50
-"""Parentheses and negations; SQLite does not parse many more."""
+LIMITS = {"(": 50, "not": 50, "and": 500, "or": 500}
+"""How often a filter may contain each; SQLite does not evaluate many more."""
+MAX_CHARACTERS = 12_000
+"""Longest filter; SQLite does not compare patterns of more than 50,000 bytes."""
 _VALUE = "a number or a text in quotes"
 GRAMMAR = {
     "name": ("a name", {"not": "name", "(": "name", "name": "comparison"}),
@@ -95,8 +98,9 @@ def parse_filter(text: str, metadata_keys: Collection[str] = ()) -> Condition:
         ConfigError: If it is not a valid filter or contains an unknown name.
     """
     tokens = _tokens(text)
-    if sum(token.kind in ("(", "not") for token in tokens) > MOST_NESTED:
-        raise _error(text, "nested too deeply", 1)
+    counts = Counter(token.kind for token in tokens)
+    if len(text) > MAX_CHARACTERS or any(counts[kind] > most for kind, most in LIMITS.items()):
+        raise _error(text, "nested too deeply or too long", 1)
     sql: list[str] = []
     values: list[Value] = []
     state, depth = "name", 0
@@ -150,8 +154,8 @@ def _column(text: str, token: _Token, metadata_keys: Collection[str]) -> str:
 def _value(text: str) -> Value:
     if (quote := text[0]) in "'\"":
         return text[1:-1].replace(quote * 2, quote)
-    return float(text) if re.search(r"[.eE]", text) else int(text)
+    return float(text)
 
 
 def _error(text: str, what: str, column: int) -> ConfigError:
-    return ConfigError(f"filter {text!r}, character {column}: {what}")
+    return ConfigError(f"filter {text[:200]!r}, character {column}: {what}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -29,12 +30,15 @@ from videoclip.features.extract import VideoFile, compute_features, find_videos,
 from videoclip.features.frame_backbone import KeyframeBackbone
 from videoclip.features.video_file import NO_VIDEOS, os_reason
 from videoclip.features.workers import Computed, Failed
+from videoclip.files import atomic_folder
 from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.library.metadata import Values, metadata_of
+from videoclip.library.vectors import to_half
 from videoclip.types import OnProgress, RealArray
 
 SAMPLED_BYTES = 1 << 20
 """Read at each end of a file for its quick content hash."""
+DISK_ERRORS = (OSError, sqlite3.OperationalError)
 
 
 @dataclass(frozen=True)
@@ -119,9 +123,11 @@ class Indexer:
     _num_videos: int = 0
 
     def update(
-        self, paths: Sequence[Path | str], prune: bool, metadata: Mapping[str, Values]
+        self, paths: Sequence[Path | str], prune: bool, metadata: Mapping[str, Values], repair: bool
     ) -> UpdateReport:
         """Run the update; see `VideoLibrary.update`."""
+        if repair:
+            self._forget_damaged()
         files, failed = find_videos(paths)
         self._files = {file.path: file for file in files}
         self.report.failed.update({str(path): reason for path, reason in failed.items()})
@@ -168,6 +174,20 @@ class Indexer:
         self.on_progress(0, len(files))
         todo = [file.path for file in files if not self._skips_embedding(file)]
         self._index(todo)
+
+    def _forget_damaged(self) -> None:
+        """Let videos with damaged vectors count as changed, and forget damaged features."""
+        with self.lock, self.catalog.writing():
+            for video in self.catalog.damaged(self.catalog.videos()):
+                self.catalog.change(video.id, size=-1, content_hash="")
+        store = self._own_features
+        if damaged := store.damaged():
+            with self.lock, atomic_folder(store.folder) as folder:
+                whole = FeatureStore.create(folder, store.spec)
+                for video_id in (name for name in store.video_ids if name not in damaged):
+                    whole.append(video_id, store.read(video_id))
+            self.stores[store.folder] = FeatureStore.open(store.folder)
+            del self._own_features
 
     def _skips_embedding(self, file: VideoFile) -> bool:
         """Whether a file need not be embedded: it was moved or touched, or is unreadable."""
@@ -237,7 +257,7 @@ class Indexer:
         try:
             yield
         except VideoCLIPError as error:
-            if isinstance(error, DataError) and isinstance(error.__cause__, OSError):
+            if isinstance(error, DataError) and isinstance(error.__cause__, DISK_ERRORS):
                 raise
             self._fail(path, error)
 
@@ -287,6 +307,7 @@ class Indexer:
                 narration_mtime_ns=narration_mtime_ns,
                 added=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
             )
+            video = replace(video, checksum=video.checksum_of(to_half(vectors, path)))
             with self.catalog.writing():
                 known = self.catalog.find(video.path)
                 self.catalog.add(video, cues)

@@ -3,7 +3,7 @@
 catalog.sqlite     what is known about the videos, with narration and metadata (`catalog`)
 vectors-N.f16      embeddings of their windows, one float16 matrix (`vectors`)
 vectors-N.ivf      its approximate index, in a large library (`approximate`)
-background-N.npy   embeddings of unrelated queries, for confidence (`calibration`)
+background-N.npz   embeddings of unrelated queries, for confidence (`calibration`)
 calibration.npz    what those reach in each video; computed again if it is missing
 features-*/        frozen features of the videos decoded so far, by content
 lock, locks/       locks of the processes that write
@@ -12,7 +12,7 @@ lock, locks/       locks of the processes that write
 import json
 import math
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -27,7 +27,8 @@ from videoclip.embedding import STARTER, Embedder, WindowConfig
 from videoclip.errors import CheckpointError, ConfigError, DataError, IndexMismatchError
 from videoclip.features.backbones import check_features
 from videoclip.features.extract import features_of
-from videoclip.library.calibration import calibrate, load_calibration
+from videoclip.files import atomic_file, report_disk_errors
+from videoclip.library.calibration import DAMAGED, calibrate, load_calibration, read_scenes
 from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.library.filters import parse_filter
 from videoclip.library.indexer import Indexer, UpdateReport
@@ -83,7 +84,7 @@ class VideoLibrary:
         self._stores: dict[Path, FeatureStore] = {}
         self._known: tuple[tuple[int, int], Snapshot] | None = None
         try:
-            with self._lock:
+            with nullcontext() if self._catalog.is_read_only else self._lock:
                 self._initialise(windows or WindowConfig(), model, rebuild)
         except BaseException:
             self.close()
@@ -151,12 +152,14 @@ class VideoLibrary:
                         f"that model, or rebuild it with `videoclip index VIDEOS "
                         f"--library {self._address} --model {model or 'MODEL'} --rebuild`"
                     )
-            if not (self.folder / facts["unrelated"]).exists():  # created on another machine
+            try:
+                read_scenes(self.folder / facts["unrelated"])
+            except DAMAGED:  # or the library was created on another machine
                 self._save_unrelated(facts["unrelated"])
             return
         self._is_new = not facts
         generation = int(facts.get("generation", "-1")) + 1
-        unrelated = f"background-{generation}.npy"
+        unrelated = f"background-{generation}.npz"
         self._save_unrelated(unrelated)
         with self._catalog.writing():
             self._catalog.remove(video.id for video in self._catalog.videos())
@@ -172,7 +175,8 @@ class VideoLibrary:
             )
 
     def _save_unrelated(self, name: str) -> None:
-        np.save(self.folder / name, self._embedder.embed_text(UNRELATED_QUERIES))
+        with report_disk_errors(self._address), atomic_file(self.folder / name) as partial:
+            np.savez(partial, queries=self._embedder.embed_text(UNRELATED_QUERIES))
 
     # --- content
 
@@ -236,6 +240,7 @@ class VideoLibrary:
         paths: Iterable[Path | str] | Path | str,
         *,
         prune: bool = False,
+        repair: bool = False,
         metadata: Path | str | None = None,
         features: FeatureStore | None = None,
         whole_hash: bool = False,
@@ -252,6 +257,7 @@ class VideoLibrary:
         Args:
             paths: Videos and folders of videos.
             prune: Drop videos under these paths whose file is gone.
+            repair: Compute again what is damaged, of the videos under these paths.
             metadata: CSV or JSON of the user's own columns; see `read_metadata`.
             features: Features extracted before (`extract_features`), used instead of decoding.
             whole_hash: Compare whole files, not only their ends.
@@ -287,7 +293,7 @@ class VideoLibrary:
         )
         table = read_metadata(metadata) if metadata is not None else {}
         places = [paths] if isinstance(paths, (str, Path)) else list(paths)
-        report = indexer.update(places, prune, table)
+        report = indexer.update(places, prune, table, repair)
         if report.changed_library:
             self._is_new = False
             self._calibrate()
@@ -374,6 +380,12 @@ class VideoLibrary:
         self, texts: Sequence[str], vectors: FloatArray, options: SearchOptions, where: str | None
     ) -> list[list[Moment]]:
         library = self._snapshot()
+        if damaged := self._catalog.damaged(library.videos):
+            raise DataError(
+                f"the vectors of {len(damaged)} videos are damaged, such as {damaged[0].path}: "
+                f"run `videoclip index VIDEOS --library {self._address} --repair`",
+                self._address,
+            )
         condition = parse_filter(where, self._catalog.metadata_keys()) if where else None
         # Pages are cut at the end, so that they are the same as parts of one long list.
         top = options.rerank_top

@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 
 from videoclip.errors import DataError
-from videoclip.files import atomic_file, sync
+from videoclip.files import atomic_file, report_disk_errors, sync
 from videoclip.library.approximate import RECALL_OF, IndexFile, build_index, find_candidates
 from videoclip.library.exact import ExactIndex, HalfArray, compare, highest, to_float32
 from videoclip.types import BoolArray, FloatArray, IntArray
@@ -59,7 +59,7 @@ class MatrixStore:
         assert vectors.ndim == 2 and vectors.shape[1] == self.dim
         half = to_half(vectors, self.path)
         is_new, first = not self.path.exists(), self.num_rows
-        with self.path.open("ab") as file:
+        with report_disk_errors(self.path), self.path.open("ab") as file:
             file.truncate(first * self._row_bytes)  # an incomplete row of a killed writer
             file.write(half.tobytes())
         sync(self.path)
@@ -73,7 +73,11 @@ class MatrixStore:
         Raises:
             DataError: If there are fewer.
         """
-        return to_float32(self._read_rows(np.arange(first, first + count)))
+        return to_float32(self.read_half(first, count))
+
+    def read_half(self, first: int, count: int) -> HalfArray:
+        """Return consecutive vectors as they are stored; see `read`."""
+        return self._read_rows(np.arange(first, first + count))
 
     def search(
         self,
@@ -140,7 +144,7 @@ class MatrixStore:
         """Copy ranges (first row, number of rows) into a new file, for compaction."""
         with atomic_file(path) as partial, partial.open("wb") as file:
             for first, count in ranges:
-                file.write(self._read_rows(np.arange(first, first + count)).tobytes())
+                file.write(self.read_half(first, count).tobytes())
         return type(self)(path, self.dim)
 
     def _read_rows(self, rows: IntArray) -> HalfArray:

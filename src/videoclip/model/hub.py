@@ -32,7 +32,7 @@ from torch import nn
 from videoclip.config import ModelConfig, from_dict, to_dict
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import CheckpointError, ConfigError, one_line
-from videoclip.files import atomic_file, read_json, write_json, write_text
+from videoclip.files import atomic_file, read_json, sha256, write_json, write_text
 from videoclip.weights.files import sampled_digest
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def save_model(
     if tokenizer is not None:
         tokenizer.save(folder)
     files = [name for name in (CONFIG_FILE, WEIGHTS_FILE, VOCAB_FILE) if (folder / name).is_file()]
-    content: dict[str, Any] = {"sha256": {name: _sha256(folder / name) for name in files}}
+    content: dict[str, Any] = {"sha256": {name: sha256(folder / name) for name in files}}
     if tokenizer is not None and frame_encoder is None:  # which no fingerprint covers
         content["embedder"] = {
             "fingerprint": fingerprint(model, tokenizer),
@@ -196,6 +196,7 @@ def load_weights(model: nn.Module, folder: Path, *, assign: bool = False) -> Non
             model.load_state_dict(tensors, assign=assign)
         except RuntimeError as error:
             raise CheckpointError(f"{path} does not fit its config: {one_line(error)}") from None
+    verify(folder)
     if frame_encoder is not None:
         frame_encoder.load_pretrained(folder / BACKBONE_FOLDER)
 
@@ -246,7 +247,7 @@ def verify(folder: Path | str) -> list[str]:
     try:
         sums: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["sha256"]
         for name, expected in sums.items():
-            if _sha256(folder / name) != expected:
+            if sha256(folder / name) != expected:
                 raise CheckpointError(
                     f"{folder / name} was changed after it was saved (SHA-256 differs from "
                     f"{CHECKSUMS_FILE}): copy the model again"
@@ -344,8 +345,3 @@ def _stored_names(model: nn.Module) -> dict[str, str]:
     state = model.state_dict(keep_vars=True)
     first: dict[int, str] = {}
     return {name: first.setdefault(id(tensor), name) for name, tensor in state.items()}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

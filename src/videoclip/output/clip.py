@@ -14,9 +14,9 @@ import numpy as np
 from av.error import FFmpegError
 from PIL import Image
 
-from videoclip.errors import ConfigError, DataError, DecodeError
+from videoclip.errors import ConfigError, DecodeError
 from videoclip.features.decode import Fit, grab_frame, probe
-from videoclip.files import atomic_file
+from videoclip.files import atomic_file, report_disk_errors
 from videoclip.zeroshot.moments import Moment
 
 DEFAULT_CODECS = ("libx264", "aac", {"crf": "18", "preset": "veryfast"})
@@ -69,15 +69,13 @@ def cut_clip(
         raise DecodeError(f"ends at {info.duration:g} s, before {start:g} s", source)
     first, last = _to_fraction(max(0.0, start - padding)), _to_fraction(end + padding)
     try:
-        with atomic_file(out) as partial:
+        with report_disk_errors(out), atomic_file(out) as partial:
             if fast:
                 first = _copy(source, first, last, partial)
             else:
                 _encode(source, first, last, partial, (info.width, info.height))
     except FFmpegError as error:
         raise DecodeError(f"cannot be cut to {out.name} ({error.strerror})", source) from error
-    except OSError as error:
-        raise DataError(f"cannot be written ({error.strerror})", out) from error
     return float(first), min(float(last), info.duration)
 
 

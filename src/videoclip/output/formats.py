@@ -38,10 +38,12 @@ def read_moments(path: Path | str) -> list[Moment]:
     source = "standard input" if str(path) == "-" else path
     try:
         content = json.loads(read_text(Path(path)))
+        json.dumps(content, ensure_ascii=False).encode()  # finds halves of surrogate pairs
     except json.JSONDecodeError as error:
         raise DataError(f"is not valid JSON ({error.msg})", source, error.lineno) from error
-    except RecursionError as error:
-        raise DataError("is not valid JSON of moments (nested too deeply)", source) from error
+    except (RecursionError, ValueError) as error:
+        reason = "nested too deeply, a number too long, or a text not Unicode"
+        raise DataError(f"is not valid JSON of moments ({reason})", source) from error
     try:
         return [_moment(row) for row in _rows(content)]
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -76,7 +78,8 @@ def _moment(row: dict[str, Any]) -> Moment:
     numbers = {name: float(row[name]) for name in names if row.get(name) is not None}
     if not all(map(math.isfinite, numbers.values())):
         raise ValueError("a number is NaN or infinite")
-    if "path" not in row or not 0 <= numbers.get("start", -1) <= numbers.get("end", -1):
+    is_span = 0 <= numbers.get("start", -1) <= numbers.get("end", -1)
+    if "path" not in row or "\0" in row["path"] or not is_span:
         raise ValueError(f"got {json.dumps(row):.100}")
     confidence = row.get("confidence") or ""
     if confidence not in CONFIDENCES:

@@ -144,6 +144,7 @@ def train(
         )
         trainer = Trainer(loss, config, world, run_length, precision)
         if newest is not None:
+            newest.verify()
             trainer.position = read_checkpoint(newest.folder, trainer.model, trainer.optimizer)
         if compiled:
             compile_towers(trainer.model)

@@ -16,7 +16,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,7 +29,7 @@ from safetensors import SafetensorError
 from videoclip.config import RUN_CONFIG_VERSION
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import CheckpointError, ConfigError
-from videoclip.files import atomic_folder, read_json, write_json, write_text
+from videoclip.files import atomic_folder, read_json, sha256, write_json, write_text
 from videoclip.model import hub
 from videoclip.model.videoclip import VideoCLIP
 
@@ -67,11 +67,22 @@ class Checkpoint:
         folder: Its folder.
         update: Updates done when it was saved.
         validation_loss: The validation loss at that moment, if it was computed.
+        sha256: Hex digest of each file.
     """
 
     folder: Path
     update: int
     validation_loss: float | None
+    sha256: dict[str, str] = field(default_factory=dict)
+
+    def verify(self) -> None:
+        """Raise a `CheckpointError` if a file differs from its checksum, which old ones lack."""
+        for name, expected in self.sha256.items():
+            if not (self.folder / name).is_file() or sha256(self.folder / name) != expected:
+                raise CheckpointError(
+                    f"{self.folder} is damaged ({name} was changed): remove it, and the run "
+                    "continues from the one before"
+                )
 
 
 class RunFolder:
@@ -203,7 +214,10 @@ class RunFolder:
         try:
             with atomic_folder(folder) as partial:
                 write(partial)
-            write_json(folder / COMPLETE, {"update": update, "validation_loss": validation_loss})
+            files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+            sums = {str(file.relative_to(folder)): sha256(file) for file in files}
+            marker = {"update": update, "validation_loss": validation_loss, "sha256": sums}
+            write_json(folder / COMPLETE, marker)
         except (OSError, SafetensorError) as error:
             newest = self.newest()
             rest = f"; the checkpoint of update {newest.update} is intact" if newest else ""
