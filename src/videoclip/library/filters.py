@@ -44,7 +44,7 @@ TOKEN = re.compile(
 SIGNS = {"=": "=", "==": "=", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 """Signs of comparison, and what they are in SQL."""
 KEYWORDS = {"and", "or", "not", "like", "in", "is", "null"}
-LIMITS = {"(": 50, "not": 50, "and": 500, "or": 500}
+LIMITS = {"(": 50, "not": 50, "and": 200, "or": 200}
 """How often a filter may contain each; SQLite does not evaluate many more."""
 MAX_CHARACTERS = 12_000
 """Longest filter; SQLite does not compare patterns of more than 50,000 bytes."""

@@ -29,7 +29,7 @@ from safetensors import SafetensorError
 from videoclip.config import RUN_CONFIG_VERSION
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import CheckpointError, ConfigError
-from videoclip.files import atomic_folder, read_json, sha256, write_json, write_text
+from videoclip.files import atomic_folder, read_json, sha256, sync, write_json, write_text
 from videoclip.model import hub
 from videoclip.model.videoclip import VideoCLIP
 
@@ -212,6 +212,8 @@ class RunFolder:
         """
         folder = self._checkpoints / f"update-{update:06d}"
         try:
+            if (self.path / "log.jsonl").exists():  # up to here it is not written again
+                sync(self.path / "log.jsonl")
             with atomic_folder(folder) as partial:
                 write(partial)
             files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
