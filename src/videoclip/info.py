@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from videoclip.errors import DataError
+from videoclip.errors import DataError, VideoCLIPError
 from videoclip.files import read_json
 
 Facts: TypeAlias = dict[str, Any]
@@ -40,6 +40,42 @@ def describe(path: Path | str) -> Facts:
     from videoclip.data.subtitles import SUBTITLE_SUFFIXES
 
     return _subtitles(path) if path.suffix.lower() in SUBTITLE_SUFFIXES else _video(path)
+
+
+def verify(path: Path | str) -> list[str]:
+    """Compare everything in a folder with its checksums, also models and stores inside it.
+
+    Returns:
+        What is damaged, each with what to do; empty if nothing is.
+    """
+    from videoclip.data.feature_store import FeatureStore
+    from videoclip.library.calibration import check_scenes
+    from videoclip.library.catalog import Catalog
+    from videoclip.model import hub
+    from videoclip.training.run_folder import COMPLETE, Checkpoint
+
+    def checkpoint(marker: Path) -> None:
+        Checkpoint(marker.parent, **read_json(marker, f"remove {marker.parent}")).verify()
+
+    def library(path: Path) -> None:
+        with closing(Catalog(path)) as catalog:
+            catalog.verify()
+            check_scenes(path.parent / catalog.facts()["unrelated"])
+
+    checks: dict[str, Callable[[Path], object]] = {
+        hub.CHECKSUMS_FILE: lambda path: hub.verify(path.parent),
+        COMPLETE: checkpoint,
+        "store.json": lambda path: FeatureStore.open(path.parent).verify(),
+        "catalog.sqlite": library,
+    }
+    damaged = []
+    for name, check in checks.items():
+        for found in sorted(Path(path).rglob(name)):
+            try:
+                check(found)
+            except VideoCLIPError as error:
+                damaged.append(str(error))
+    return damaged
 
 
 def _run(folder: Path) -> Facts:

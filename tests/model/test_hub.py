@@ -66,6 +66,15 @@ def test_weights_that_do_not_fit_are_named(spoil, name, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["hidden_size", "num_video_layers", "vocab_size", "feature_dim"])
+def test_a_config_of_a_model_too_large_for_any_machine_is_refused_at_once(name, tmp_path):
+    make_model().save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: 10**10}))
+    with pytest.raises(CheckpointError, match=r"more than 1000 layers, or 2\*\*36 weights"):
+        VideoCLIP.from_pretrained(tmp_path)
+
+
 def test_damaged_folders_are_named(tmp_path):
     with pytest.raises(CheckpointError, match="there is no model folder"):
         VideoCLIP.from_pretrained(tmp_path / "absent")

@@ -86,6 +86,11 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_numbers(self, "model.")
+        layers = self.num_video_layers + self.num_text_layers + self.num_cross_layers
+        rows = self.vocab_size + self.max_positions + self.feature_dim + self.num_bridge_classes
+        rows += layers * (4 * self.hidden_size + 2 * self.intermediate_size)
+        is_plausible = layers <= 1000 and rows * self.hidden_size < 2**36
+        require(is_plausible, "model: more than 1000 layers, or 2**36 weights")
         require(
             self.hidden_size % self.num_heads == 0,
             f"model.hidden_size ({self.hidden_size}) must be a multiple of "

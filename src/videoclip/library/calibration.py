@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from videoclip.embedding import Embedder
+from videoclip.errors import DataError
 from videoclip.files import atomic_file, report_disk_errors
 from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.types import FloatArray
@@ -118,6 +119,15 @@ def read_scenes(path: Path) -> FloatArray:
     with _LOADING:
         content = np.load(path)  # an .npz file has checksums; the .npy of older libraries has not
         return np.asarray(content["queries"] if path.suffix == ".npz" else content)
+
+
+def check_scenes(path: Path) -> None:
+    """Raise a `DataError` if the file of embedded scenes is damaged."""
+    try:
+        read_scenes(path)
+    except DAMAGED as error:
+        advice = "the next `videoclip index` or `videoclip search` computes it again"
+        raise DataError(f"is damaged ({error}): {advice}", path) from error
 
 
 def _key(video: IndexedVideo, calibration: Calibration) -> bytes:

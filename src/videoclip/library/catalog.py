@@ -38,6 +38,7 @@ FIRST_FILES = ("catalog.sqlite", "vectors-0.f16", "background-0.npz", "lock", "l
 """What a new library may consist of, beside stores of features."""
 SCHEMA_VERSION = 2
 """1: without `checksum`, which is then added, and null for the videos that were there."""
+REBUILD = "rebuild it with `videoclip index VIDEOS --library L --rebuild`"
 APPLICATION_ID = 0x76636C70  # "vclp"
 
 SCHEMA = (
@@ -196,6 +197,9 @@ class Catalog:
             elif version < SCHEMA_VERSION and not self.is_read_only:
                 self._db.execute("ALTER TABLE videos ADD COLUMN checksum INTEGER")
                 self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            facts = self.facts() if owner == APPLICATION_ID else {}
+            if facts.get("checksum", checksum := _checksum_of(facts)) != checksum:
+                raise sqlite3.DatabaseError(f"its facts are damaged: {REBUILD}")
 
     def close(self) -> None:
         """Close the file; further calls fail."""
@@ -250,7 +254,9 @@ class Catalog:
 
     def set_facts(self, facts: Mapping[str, str]) -> None:
         """Set some facts and keep the others."""
-        self._db.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
+        known = {**self.facts(), **facts}
+        known["checksum"] = _checksum_of(known)
+        self._db.executemany("REPLACE INTO facts VALUES (?, ?)", known.items())
 
     # --- videos
 
@@ -331,6 +337,29 @@ class Catalog:
             else:
                 damaged.append(video)
         return damaged
+
+    def check(self, videos: Iterable[IndexedVideo]) -> None:
+        """Raise a `DataError` if vectors are `damaged`."""
+        if damaged := self.damaged(videos):
+            raise DataError(
+                f"the vectors of {len(damaged)} videos are damaged, such as {damaged[0].path}: "
+                "compute them again with `videoclip index VIDEOS --library L --repair`",
+                self.folder,
+            )
+
+    def verify(self) -> None:
+        """Raise a `DataError` if the file, the narration's index or vectors are damaged."""
+        try:
+            with self._transaction("IMMEDIATE"):
+                found = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+                self._db.execute(
+                    "INSERT INTO cues_text(cues_text, rank) VALUES('integrity-check', 1)"
+                )
+        except sqlite3.DatabaseError as error:
+            found = str(error)
+        if found != "ok":
+            raise DataError(f"the catalogue is damaged ({found}): {REBUILD}", self.path)
+        self.check(self.videos())
 
     def compact(self) -> None:
         """Drop the vectors that belong to no video; the caller holds the library's lock.
@@ -422,6 +451,12 @@ class Catalog:
             ),
         )
         return [NarrationHit(video, start, end, bool(all_)) for video, start, end, all_ in rows]
+
+
+def _checksum_of(facts: Mapping[str, str]) -> str:
+    """Return the crc32 of all facts but this one."""
+    others = sorted((key, value) for key, value in facts.items() if key != "checksum")
+    return str(zlib.crc32(repr(others).encode()))
 
 
 def search_terms(query: str) -> list[str]:

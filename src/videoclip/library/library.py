@@ -380,12 +380,7 @@ class VideoLibrary:
         self, texts: Sequence[str], vectors: FloatArray, options: SearchOptions, where: str | None
     ) -> list[list[Moment]]:
         library = self._snapshot()
-        if damaged := self._catalog.damaged(library.videos):
-            raise DataError(
-                f"the vectors of {len(damaged)} videos are damaged, such as {damaged[0].path}: "
-                f"run `videoclip index VIDEOS --library {self._address} --repair`",
-                self._address,
-            )
+        self._catalog.check(library.videos)
         condition = parse_filter(where, self._catalog.metadata_keys()) if where else None
         # Pages are cut at the end, so that they are the same as parts of one long list.
         top = options.rerank_top

@@ -100,6 +100,8 @@ def finetune(
     with ExitStack() as opened:
         if not isinstance(features, FeatureStore):
             features = opened.enter_context(FeatureStore.open(features))
+            if world.on_main:
+                features.verify()
         untrained.model.config = with_fingerprint(untrained.config, features.spec)
         test, training = Path(annotations), Path(training_annotations or annotations)
         visible = show_progress and world.on_main
