@@ -1,16 +1,25 @@
 """What a corpus of the size of HowTo100M takes: core hours, GPU hours, disk and money.
 
     python bench/scale.py [--hours 134000] [--videos 1200000] [--cores 1000] [...]
+    python bench/scale.py --measure
 
 Prints the tables of docs/scale.md. Every figure it starts from is an option whose help says where
-it comes from; `python bench/scale.py --help` lists them.
+it comes from; `python bench/scale.py --help` lists them. `--measure` measures the one that no other
+benchmark does: how many videos one process appends to a feature store a second.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
+import time
 from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+from videoclip.data.feature_store import FeatureSpec, FeatureStore
 
 
 def assume(default: float, source: str) -> Any:
@@ -33,6 +42,9 @@ class Assumptions:
     )
     gpu_extract_speed: float = assume(
         400, "assumed, not measured: seconds of video a GPU embeds a second"
+    )
+    append_speed: float = assume(
+        45, "videos of 402 s one process appends a second: bench/scale.py --measure"
     )
     feature_bytes: float = assume(2_560, "bytes of one second of starter features, 1280 x float16")
     embedding_bytes: float = assume(768, "bytes of one window's vector, 384 x float16")
@@ -60,6 +72,7 @@ def tables(given: Assumptions) -> str:
     decoding = given.hours / given.decode_speed
     extraction = given.hours / given.extract_speed
     on_gpu = given.hours / given.gpu_extract_speed
+    appending = given.videos / given.append_speed / 3600
     pairs = given.videos * given.pairs_per_video * given.epochs
     training = pairs / given.gpu_pairs / 3600
     videos = seconds * given.megabits_per_second / 8 / 1000
@@ -83,6 +96,7 @@ def tables(given: Assumptions) -> str:
         ["---"] * 4,
         ["decode one frame a second", *cores(decoding)],
         ["decode and embed (`videoclip extract`), CPU", *cores(extraction)],
+        ["append to the store, one process", "", f"{appending:,.1f} h", ""],
         ["embed on GPUs, decoding apart", *gpus(on_gpu)],
         ["pre-train (`videoclip pretrain paper`)", *gpus(training)],
         ["the same on CPUs", *cores(pairs / given.core_pairs / 3600)],
@@ -103,6 +117,20 @@ def tables(given: Assumptions) -> str:
     )
 
 
+def measure(num_videos: int = 200) -> float:
+    """Return how many videos of 402 s one process appends a second, each synced to the disk."""
+    features = np.random.default_rng(0).random((402, 1280), dtype=np.float32)
+    spec = FeatureSpec(1280, 1.0, "starter", False, "scale")
+    with (
+        tempfile.TemporaryDirectory(dir=Path(__file__).parent) as folder,
+        FeatureStore.create(Path(folder) / "store", spec) as store,
+    ):
+        start = time.perf_counter()
+        for number in range(num_videos):
+            store.append(str(number), features)
+        return num_videos / (time.perf_counter() - start)
+
+
 def _sources() -> dict[str, str]:
     return {entry.name: entry.metadata["source"] for entry in fields(Assumptions)}
 
@@ -112,14 +140,19 @@ def _flag(name: str) -> str:
 
 
 def main() -> None:
-    """Print the tables."""
+    """Print the tables, or measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for entry in fields(Assumptions):
         assert entry.default is not MISSING
         parser.add_argument(
             _flag(entry.name), type=float, default=entry.default, help=entry.metadata["source"]
         )
-    print(tables(Assumptions(**vars(parser.parse_args()))))
+    parser.add_argument("--measure", action="store_true", help="measure --append-speed")
+    given = vars(parser.parse_args())
+    if given.pop("measure"):
+        print(f"{measure():.0f} videos appended a second")
+    else:
+        print(tables(Assumptions(**given)))
 
 
 if __name__ == "__main__":

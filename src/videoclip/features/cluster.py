@@ -60,7 +60,7 @@ def run_on_cluster(
     num_failed_starts = 0
     with _connection(address, num_workers) as ray:
         resources = ray.cluster_resources()
-        num_workers = num_workers or max(1, int(resources["CPU"]) - RESERVED_CPUS)
+        num_workers = num_workers or max(1, int(resources.get("CPU", 0)) - RESERVED_CPUS)
         num_workers = min(num_workers, num_videos)
         num_gpus = _gpu_share(resources, num_workers) if uses_gpu else 0
         actor = ray.remote(num_cpus=1, num_gpus=num_gpus)(_Worker)
@@ -134,7 +134,7 @@ def _connection(address: str, num_workers: int | None) -> Iterator[Any]:
         options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
         options["num_cpus"] = num_workers + RESERVED_CPUS if num_workers else None
     try:
-        host, colon, port = address.removeprefix("ray://").rpartition(":")
+        host, colon, port = address.rpartition(":")
         if colon:  # Ray itself would try for minutes
             socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address, **options)
