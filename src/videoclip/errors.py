@@ -11,10 +11,13 @@ VideoCLIPError            base class; `str()` is one line: what happened, where,
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False  # as in typing, which takes longer to import than the rest of --help
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+    from typing import Any
 
 
 DISK_ADVICE = "check the path, its permissions and the free space, then run the command again"
@@ -92,6 +95,11 @@ def unknown(kind: str, name: str, known: Iterable[str], prefix: str = "") -> str
 def one_line(error: BaseException) -> str:
     """Return the message of any exception as one line, or its type if it has none."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def show_warning(message: Any, *details: Any, **more: Any) -> None:
+    """Print a warning as one line on stderr; what `warnings.showwarning` does in our processes."""
+    sys.stderr.write(f"videoclip: warning: {message}\n")
 
 
 def _as_path(path: Path | str) -> Path:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import av
-from av.error import FFmpegError
 from av.stream import Discard, Disposition
 
 from videoclip.data.captions import Cue, clean_cues, clean_text
@@ -21,6 +20,7 @@ from videoclip.data.subtitles import pair_subtitles, parse_subtitles, to_webvtt
 from videoclip.errors import ConfigError, DecodeError, MissingExtraError, VideoCLIPError
 from videoclip.features.decode import probe
 from videoclip.features.extract import find_videos, name_videos
+from videoclip.features.video_file import open_container, reading
 from videoclip.files import write_json, write_text
 from videoclip.types import OnProgress
 
@@ -340,29 +340,23 @@ def read_embedded_subtitles(path: Path | str) -> list[Cue] | None:
         DecodeError: If the file cannot be read.
     """
     path = Path(path)
-    try:
-        # "file:" keeps FFmpeg from taking a name for an address.
-        with av.open(f"file:{path}") as container:
-            tracks = [
-                s for s in container.streams.subtitles if s.codec_context.name in _TEXT_CODECS
-            ]
-            if not tracks:
-                return None
-            track = min(tracks, key=_rank)
-            for stream in container.streams:
-                if stream is not track:
-                    stream.discard = Discard.all
-            start = (container.start_time or 0) / av.time_base
-            return [
-                Cue(first - start, first - start + duration, text)
-                for packet in container.demux(track)
-                if packet.pts is not None and packet.time_base
-                for first in [float(packet.pts * packet.time_base)]
-                for duration in [float((packet.duration or 0) * packet.time_base)]
-                if (text := _text(track, packet))
-            ]
-    except (OSError, FFmpegError, UnicodeEncodeError) as error:
-        raise DecodeError(f"cannot read its subtitles ({error})", path) from error
+    with reading(path), open_container(path) as container:
+        tracks = [s for s in container.streams.subtitles if s.codec_context.name in _TEXT_CODECS]
+        if not tracks:
+            return None
+        track = min(tracks, key=_rank)
+        for stream in container.streams:
+            if stream is not track:
+                stream.discard = Discard.all
+        start = (container.start_time or 0) / av.time_base
+        return [
+            Cue(first - start, first - start + duration, text)
+            for packet in container.demux(track)
+            if packet.pts is not None and packet.time_base
+            for first in [float(packet.pts * packet.time_base)]
+            for duration in [float((packet.duration or 0) * packet.time_base)]
+            if (text := _text(track, packet))
+        ]
 
 
 def _rank(track: Any) -> tuple[bool, bool, bool, int]:

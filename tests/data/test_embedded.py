@@ -61,6 +61,6 @@ def test_no_track_is_none_and_no_video_is_an_error(tmp_path):
     write_video(tmp_path / "a.mkv", [], tmp_path)
     assert read_embedded_subtitles(tmp_path / "a.mkv") is None
     (tmp_path / "text.mp4").write_text("not a video")
-    with pytest.raises(DecodeError, match=r"text\.mp4: cannot read its subtitles") as error:
+    with pytest.raises(DecodeError, match=r"text\.mp4: not a video") as error:
         read_embedded_subtitles(tmp_path / "text.mp4")
     assert "\n" not in str(error.value)

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -320,3 +321,47 @@ def test_segments_without_text_are_left_out_alone(tmp_path):
     segments = [{"start": i, "end": i + 1, "text": text} for i, text in enumerate(texts)]
     path.write_text(json.dumps({"segments": segments}))
     assert parse_subtitles(path) == [Cue(0, 1, "first"), Cue(3, 4, "last")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", '{"events":[{"segs":5,"tStartMs":1}]}'),
+        ("a.json", '{"events":[{"segs":null,"tStartMs":1}]}'),
+    ],
+)
+def test_events_without_segments_are_left_out(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    assert parse_subtitles(tmp_path / name) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", f'[{{"start":{"9" * 400},"end":{"9" * 401},"text":"x"}}]'),
+        ("a.json", f'[{{"start":{"9" * 5000},"end":1,"text":"x"}}]'),
+        ("a.json", "[" * 100_000 + "]" * 100_000),
+        ("a.json", '[{"start":1e300,"end":1e301,"text":"x"}]'),
+        ("a.json", '{"events":[{"segs":[],"tStartMs":1' + "0" * 400 + "}]}"),
+        ("a.srt", f"1\n{'9' * 4300}:00:01,000 --> {'9' * 4300}:00:02,000\nx\n"),
+        ("a.srt", f"1\n{'9' * 4301}:00:01,000 --> {'9' * 4301}:00:02,000\nx\n"),
+    ],
+)
+def test_what_cannot_be_a_time_is_one_line(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError) as error:
+        read_subtitles(tmp_path / name)
+    assert str(error.value).startswith(str(tmp_path / name))
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+def test_a_pipe_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "a.srt")
+    with pytest.raises(DataError, match="not a regular file"):
+        read_subtitles(tmp_path / "a.srt")
+
+
+def test_half_characters_are_left_out(tmp_path):
+    (tmp_path / "a.json").write_text('[{"start":0,"end":1,"text":"a \\ud800 b"}]')
+    assert read_subtitles(tmp_path / "a.json") == [Cue(0.0, 1.0, "a b")]

@@ -212,3 +212,24 @@ def test_a_full_disk_ends_it(store, videos, monkeypatch):
 def test_a_negative_number_of_workers_is_refused(store, videos):
     with pytest.raises(ConfigError, match="num_workers must not be negative"):
         extract_features([videos], store, MeanColour(), num_workers=-1)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_any_failure_of_one_file_is_its_reason(store, videos, num_workers):
+    write_video(videos / "broken.mp4", 10)
+    os.mkfifo(videos / "pipe.mp4")
+    report = extract_features([videos], store, MeanColour(), num_workers=num_workers)
+    assert sorted(report.done) == ["a", "b", "c"]
+    assert {path.stem: reason for path, reason in report.failed.items()} == {
+        "broken": "cannot be read (a bug of two lines)",
+        "pipe": "not a regular file (a pipe, socket or device)",
+    }
+
+
+def test_a_worker_without_progress_is_ended(store, videos, monkeypatch):
+    monkeypatch.setattr(workers, "MAX_SILENCE", 8.0)
+    write_video(videos / "slow.mp4", 10)
+    report = extract_features([videos], store, MeanColour(), num_workers=2)
+    assert sorted(report.done) == ["a", "b", "c"]
+    assert list(report.failed) == [videos / "slow.mp4"]
+    assert "without progress" in report.failed[videos / "slow.mp4"]

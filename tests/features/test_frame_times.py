@@ -152,3 +152,19 @@ def test_everything_a_wanted_frame_may_refer_to_is_decoded(data):
 def _shown_before_its_key(timestamps, is_key, position):
     keys = np.flatnonzero(is_key[: position + 1])
     return len(keys) > 0 and timestamps[position] < timestamps[keys[-1]]
+
+
+def test_long_gaps_are_cut_before_between_and_after_frames():
+    frame_times = times_of(
+        [packet(p, duration=d) for p, d in ((2000, 10), (2010, 10), (9010, 5000))]
+    )
+    assert list(frame_times.cut) == [0, 80, 80, 660, 1040]
+    assert list(frame_times.seconds(np.array([1990, 2000, 2015, 9010]))) == [199, 120, 121.5, 241]
+    assert list(frame_times.on_screen(np.array([0.0, 120.5, 240.9, 241.0]))) == [
+        *(2000, 2000, 2010, 9010),
+    ]
+
+
+def test_gaps_of_ordinary_videos_are_kept():
+    frame_times = times_of([packet(p) for p in (0, 1200, 2400)])
+    assert not frame_times.cut.any()

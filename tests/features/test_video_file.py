@@ -3,13 +3,15 @@
 import os
 import subprocess
 import sys
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 
 from tests.make_video import number_shown, write_sound, write_video
 from videoclip.errors import DecodeError
-from videoclip.features.decode import grab_frame, probe, sample_frames
+from videoclip.features.decode import Fit, ShorterSide, grab_frame, probe, sample_frames
 from videoclip.features.video_file import open_video
 
 
@@ -155,3 +157,70 @@ def test_ffmpeg_keeps_silent(tmp_path, capfd):
 def test_one_thread_decodes(tmp_path):
     with open_video(write_video(tmp_path / "clip.mp4", 3)) as (_, stream):
         assert stream.codec_context.thread_count == 1
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_frames_hours_apart_are_few_samples(tmp_path, suffix):
+    times = [number * 72_000 for number in range(16)]
+    path = write_video(tmp_path / f"clip{suffix}", 16, times=times)
+    with pytest.warns(UserWarning, match="s without frames are left out"):
+        frames = list(sample_frames(path, 1.0))
+    assert 15 * 120 <= len(frames) <= 16 * 120
+    assert [number_shown(frame.rgb()) for frame in frames[::120]] == [*range(len(frames[::120]))]
+    assert probe(path).duration <= 16 * 120
+
+
+def test_a_video_of_too_many_hours_is_refused(tmp_path):
+    path = write_video(tmp_path / "clip.mkv", 800, times=[n * 1100 for n in range(800)])
+    assert why(path) == "claims to last more than 24 hours; split it"
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "device.mp4").symlink_to("/dev/zero")
+    for name in ("pipe.mp4", "device.mp4"):
+        assert "not a regular file" in why(tmp_path / name)
+        with pytest.raises(DecodeError, match="not a regular file"):
+            grab_frame(tmp_path / name, 1.0)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_tags_need_not_be_utf8(tmp_path, suffix):
+    path = write_video(tmp_path / f"clip{suffix}", 10, codec="mpeg4")
+    with av.open(str(path)) as container, av.open(str(tmp_path / f"x{suffix}"), "w") as output:
+        output.metadata["title"] = "a title of many letters"
+        stream = output.add_stream_from_template(container.streams.video[0])
+        for packet in container.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                output.mux(packet)
+    content = (tmp_path / f"x{suffix}").read_bytes()
+    assert b"a title of many" in content
+    path.write_bytes(content.replace(b"a title of many", b"\xff\xfe\x80 title \xe9 man"))
+    assert probe(path).num_frames == 10
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ffconcat version 1.0\nfile 'neighbour.mp4'\n", "#EXTM3U\n#EXTINF:3,\nneighbour.mp4\n"],
+)
+def test_a_text_that_names_another_file_is_not_followed(tmp_path, text):
+    write_video(tmp_path / "neighbour.mp4", 10)
+    (tmp_path / "clip.mp4").write_text(text)
+    assert "not a video, or damaged" in why(tmp_path / "clip.mp4")
+
+
+def test_a_name_too_long_for_the_system(tmp_path):
+    assert "name too long" in why(tmp_path / ("x" * 500))
+
+
+def test_frames_of_any_shape_are_read_or_refused(tmp_path):
+    wide = [np.zeros((2, 16_000, 3), np.uint8)]
+    path = write_video(tmp_path / "wide.mkv", wide)
+    with pytest.raises(ValueError, match="is larger than"):
+        next(sample_frames(path, 1.0)).rgb(ShorterSide(256))
+    assert grab_frame(path, 0.0, Fit(320)).shape == (1, 320, 3)
+    with pytest.raises(DecodeError, match=r"wide\.mkv: cannot be read .a frame scaled to"):
+        grab_frame(path, 0.0, ShorterSide(256))
+    odd = write_video(tmp_path / "odd.mkv", 10, pixel_aspect=Fraction(60_000))
+    assert next(sample_frames(odd, 1.0)).display_size == (80, 48)

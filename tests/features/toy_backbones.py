@@ -27,6 +27,8 @@ class MeanColour:
     def features_for(self, path: Path) -> Iterator[np.ndarray]:
         if "slow" in path.stem:
             time.sleep(60)
+        if "broken" in path.stem:
+            raise ArithmeticError("a bug\nof two lines")
         if "killed" in path.stem:
             os.kill(os.getpid(), signal.SIGKILL)
         if "bug" in path.stem:

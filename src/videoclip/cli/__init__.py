@@ -6,10 +6,11 @@ Results go to stdout; progress, warnings and errors go to stderr. The exit statu
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from videoclip import __version__
-from videoclip.errors import DISK_ADVICE, VideoCLIPError, unknown
+from videoclip.errors import DISK_ADVICE, VideoCLIPError, show_warning, unknown
 
 COMMANDS = {
     "demo": "learn from narrated videos and find moments, in minutes, on a CPU, offline",
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
+    warnings.showwarning = show_warning
     try:
         status = _run([argument for argument in arguments if argument != "--debug"])
         sys.stdout.flush()  # so that a closed pipe is noticed here

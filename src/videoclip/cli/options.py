@@ -155,7 +155,8 @@ def parse(
 def print_failures(failed: Mapping[Any, str], what: str = "failed") -> int:
     """Print the reason for each file that failed on stderr; return the exit status."""
     for path, reason in failed.items():
-        print(f"videoclip: {what}: {path}: {reason}", file=sys.stderr)
+        name = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(path))
+        print(f"videoclip: {what}: {name}: {reason}", file=sys.stderr)
     return 1 if failed else 0
 
 

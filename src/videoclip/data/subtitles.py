@@ -21,10 +21,12 @@ import pysubs2
 from pysubs2.formats.webvtt import WebVTTFormat
 
 from videoclip.data.captions import Cue, clean_cues
-from videoclip.errors import DataError
+from videoclip.errors import DataError, one_line
 
 SUBTITLE_SUFFIXES = (".vtt", ".srt", ".ass", ".ssa", ".json")
 """Suffixes of the files that can be read, the preferred ones first."""
+MAX_SECONDS = 3_600_000.0
+"""Latest time of a cue."""
 
 _TIME = r"(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?"
 _SPAN = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s|$)")
@@ -53,12 +55,18 @@ def parse_subtitles(path: Path | str) -> list[Cue]:
     if suffix not in SUBTITLE_SUFFIXES:
         known = ", ".join(SUBTITLE_SUFFIXES)
         raise DataError(f"unknown subtitle format; expected one of {known}", path)
-    text = read_text(path)
-    if suffix == ".json":
-        return list(_parse_json(text, path))
-    if suffix in (".ass", ".ssa"):
-        return _parse_substation(text, path)
-    return list(_parse_timed_text(text, path))
+    if path.exists() and not path.is_file():
+        raise DataError("not a regular file", path)
+    parse = {".json": _parse_json, ".ass": _parse_substation, ".ssa": _parse_substation}
+    try:
+        cues = list(parse.get(suffix, _parse_timed_text)(read_text(path), path))
+        if any(max(abs(cue.start), abs(cue.end)) > MAX_SECONDS for cue in cues):
+            raise DataError(f"has a time of more than {MAX_SECONDS / 3600:g} hours", path)
+        return cues
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"is damaged ({one_line(error)})", path) from error
 
 
 def pair_subtitles(videos: Iterable[Path]) -> dict[Path, Path | None]:
@@ -231,7 +239,8 @@ def _json_segments(content: Any, path: Path) -> list[dict[str, Any]]:
     """Return the segments of a caption file: start, end or duration, and text, unchecked."""
     if isinstance(content, dict):
         if isinstance(events := content.get("events"), list):
-            return [_json3_segment(e) for e in events if isinstance(e, dict) and "segs" in e]
+            spoken = [e for e in events if isinstance(e, dict) and isinstance(e.get("segs"), list)]
+            return [_json3_segment(event) for event in spoken]
         keys = ("start", "end", "text")
         columns: list[Any] = [content.get(key) for key in keys]
         if isinstance(segments := content.get("segments"), list):

@@ -20,7 +20,14 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from videoclip.errors import ConfigError, DataError
-from videoclip.features.video_file import decode_frames, decode_near, find_frame_times, sample_times
+from videoclip.features.video_file import (
+    MAX_PIXELS,
+    decode_frames,
+    decode_near,
+    find_frame_times,
+    reading,
+    sample_times,
+)
 from videoclip.types import IntArray
 
 Mode: TypeAlias = Literal["exact", "fast"]
@@ -168,6 +175,8 @@ class Frame:
             return self._arrays[resize]
         rule = resize or Squash(*self.display_size)
         width, height = rule.scaled(*self.display_size)
+        if width * height > MAX_PIXELS:
+            raise ValueError(f"a frame scaled to {width} x {height} is larger than {MAX_PIXELS=:,}")
         if self._turns % 2:
             width, height = height, width
         # One scaler per rule, because it caches its filters; one thread, because there is a
@@ -232,11 +241,12 @@ def grab_frame(path: str | Path, time: float, resize: Resize | None = None) -> P
         DecodeError: If the video cannot be read.
     """
     path, time = Path(path), max(0.0, time)
-    near = decode_near(path, time)
-    if near is None:
-        return next(_video(path).sample(np.array([time]), "exact")).rgb(resize)
-    decoded, pixel_aspect = near
-    return Frame(decoded, pixel_aspect, {}).rgb(resize)
+    with reading(path):
+        near = decode_near(path, time)
+        if near is None:
+            return next(_video(path).sample(np.array([time]), "exact")).rgb(resize)
+        decoded, pixel_aspect = near
+        return Frame(decoded, pixel_aspect, {}).rgb(resize)
 
 
 def resample_frames(

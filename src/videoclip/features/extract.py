@@ -6,6 +6,7 @@ Extraction into a store resumes, and a video that fails does not stop the others
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from videoclip.errors import ConfigError, DataError, IndexMismatchError, VideoCL
 from videoclip.features.backbones import Backbone
 from videoclip.features.cluster import run_on_cluster
 from videoclip.features.decode import probe
-from videoclip.features.video_file import NO_VIDEOS, os_reason
+from videoclip.features.video_file import NO_VIDEOS, NOT_REGULAR, os_reason, reading
 from videoclip.features.video_locks import VideoLocks
 from videoclip.features.workers import Computed, Failed, Result, num_cores, run_in_workers
 from videoclip.types import FloatArray, OnProgress
@@ -77,6 +78,9 @@ def find_videos(paths: Iterable[Path | str]) -> tuple[list[VideoFile], dict[Path
             try:
                 file.encode()
                 status = os.stat(file)  # noqa: PTH116 - speed
+                if not stat.S_ISREG(status.st_mode):
+                    failed[Path(file)] = NOT_REGULAR
+                    continue
             except OSError as error:
                 fail(error)
             except UnicodeEncodeError:
@@ -134,10 +138,11 @@ def features_of(
     # One growing buffer: a list of chunks, allocated between the large arrays of the network, would
     # fragment memory, by half a gigabyte for an hour of video.
     buffer = bytearray()
-    for chunk in backbone.features_for(path):
-        assert chunk.shape[1:] == (backbone.spec.dim,), f"features of shape {chunk.shape}"
-        buffer += chunk.astype(np.float32).tobytes()
-        on_features(len(chunk))
+    with reading(path):
+        for chunk in backbone.features_for(path):
+            assert chunk.shape[1:] == (backbone.spec.dim,), f"features of shape {chunk.shape}"
+            buffer += chunk.astype(np.float32).tobytes()
+            on_features(len(chunk))
     return np.frombuffer(buffer, dtype=np.float32).reshape(-1, backbone.spec.dim)
 
 
@@ -212,8 +217,7 @@ def _run(
         return run_on_cluster(work, paths, num_videos, cluster, num_workers, uses_gpu, on_features)
     num_threads = 1
     if num_workers is None:
-        num_workers = min(num_cores(), num_videos)
-        num_workers = 0 if num_workers < 2 else num_workers
+        num_workers = min(num_cores(), num_videos) if num_videos > 1 else 0
         num_threads = max(1, num_cores() // max(1, num_workers))  # more cores than videos
     if num_workers := min(num_workers, num_videos):
         return run_in_workers(work, paths, num_workers, num_threads, on_features)

@@ -4,7 +4,7 @@ import hashlib
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +76,16 @@ class FrameBackbone:
 
     def features_from(self, frames: Iterable[Frame]) -> Iterator[FloatArray]:
         """Yield the features of frames sampled at `frames_per_second`, as chunks (n, D)."""
-        prepared = map(self.prepare, frames)
+        prepared = (p for f, shown in groupby(frames) for p in [self.prepare(f)] for _ in shown)
+        last, still = None, np.empty(0, np.float32)
         while batch := list(islice(prepared, self.frames_per_batch)):
-            yield self.embed_frames(np.stack(batch))
+            if any(image is not batch[0] for image in batch):
+                yield self.embed_frames(np.stack(batch))
+                continue
+            if batch[0] is not last:  # one frame is on screen for long; it is computed once
+                last = batch[0]
+                still = self.embed_frames(np.stack(batch[: self.frames_per_feature]))
+            yield still.repeat(-(-len(batch) // self.frames_per_feature), axis=0)
 
     def make_spec(self, dim: int, preprocessing: object, normalized: bool = False) -> FeatureSpec:
         """Return what the features are; see `fingerprint` for the preprocessing."""

@@ -9,12 +9,15 @@ FFmpeg itself prints nothing (PyAV's default); every failure is a DecodeError of
 """
 
 import math
+import stat
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from fractions import Fraction
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,7 @@ import numpy.typing as npt
 from av.error import FFmpegError
 from av.stream import Discard, Disposition
 
-from videoclip.errors import DecodeError
+from videoclip.errors import DecodeError, VideoCLIPError, one_line
 from videoclip.types import BoolArray, IntArray
 
 SKIPS_EXACTLY = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
@@ -36,9 +39,30 @@ SEEKS_EXACTLY = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
 MAX_BROKEN_SHARE = 0.1
 """Share of packets that may fail to decode before a video counts as unreadable."""
 
+# What a file may claim; work and memory are bounded by these and by the frames it really has.
+MAX_GAP = 120.0
+"""Seconds from one frame to the next; a longer gap is taken for a damaged timestamp and cut."""
+MAX_HOURS = 24
+"""Length of a video."""
+MAX_FRAMES = 5_000_000
+"""Frames of a video; 23 hours at 60 per second."""
+MAX_PIXELS = 1 << 26
+"""Pixels of a frame, as stored and as scaled; 8192 x 8192."""
+MAX_SILENCE = 300.0
+"""Seconds after which a worker process without progress is ended and its file listed."""
+MAX_PIXEL_ASPECT = 10
+"""Width of a pixel over its height, or the reverse; else it counts as square."""
+FORMATS = (
+    "aac,apng,asf,av1,avi,dv,flac,flv,gif,h263,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp3,mpeg,"
+    "mpegts,mpegvideo,mxf,nut,obu,ogg,rm,srt,swf,vc1,wav,webp,webvtt,wtv,yuv4mpegpipe,"
+    "bmp_pipe,jpeg_pipe,png_pipe,ppm_pipe,tiff_pipe,webp_pipe"
+)
+"""FFmpeg's names of the formats that are read: none opens another file than the one it is."""
+
 MICROSECONDS = 1_000_000
 
 NO_VIDEOS = "no videos in this folder"
+NOT_REGULAR = "not a regular file (a pipe, socket or device)"
 NO_FRAME = "no frame can be decoded; the file is damaged, copy or download it again"
 
 
@@ -83,10 +107,17 @@ class FrameTimes:
         """Timestamps of the visible frames, ascending."""
         return np.sort(self.timestamps[self.is_visible])
 
-    def seconds(self, timestamps: IntArray | int) -> npt.NDArray[np.float64]:
-        """Convert timestamps to seconds from the start of the video."""
-        shifted = np.asarray(timestamps, dtype=np.float64) - float(self.origin)
-        return np.asarray(shifted * float(self.time_base))
+    def seconds(self, timestamps: IntArray) -> npt.NDArray[np.float64]:
+        """Convert timestamps to seconds from the start of the video, without what is cut."""
+        seconds = (timestamps - float(self.origin)) * float(self.time_base)
+        return np.asarray(seconds - self.cut[np.searchsorted(self.visible, timestamps, "right")])
+
+    @cached_property
+    def cut(self) -> npt.NDArray[np.float64]:
+        """(V + 2,) seconds cut before second 0 (0), each visible frame and the end."""
+        shown = (self.visible - float(self.origin)) * float(self.time_base)
+        gaps = np.diff(shown, prepend=(0.0, 0.0), append=self.duration)
+        return np.asarray(np.cumsum(np.maximum(gaps - MAX_GAP, 0.0)))
 
     def on_screen(self, times: npt.NDArray[np.float64]) -> IntArray:
         """Return the timestamp of the frame on screen at each time; the first one before it."""
@@ -103,30 +134,52 @@ class FrameTimes:
 
 
 @contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Make any failure inside the block a DecodeError: one file among many stops no others."""
+    try:
+        yield
+    except VideoCLIPError:
+        raise
+    except Exception as error:
+        raise DecodeError(_reason(path, error), path) from error
+
+
+def open_container(path: Path) -> Any:
+    """Open a single media file for reading; "file:" keeps FFmpeg from taking a name for a URL."""
+    if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+        raise DecodeError(NOT_REGULAR, path)
+    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+    return av.open(f"file:{path}", metadata_errors="replace", options=options)
+
+
+def pixel_aspect_of(stream: Any) -> Fraction:
+    """Return the width of a pixel over its height; 1 if that is unknown or implausible."""
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    return aspect if 1 / MAX_PIXEL_ASPECT <= aspect <= MAX_PIXEL_ASPECT else Fraction(1)
+
+
+@contextmanager
 def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
     """Open a file; yield its PyAV container and best video stream, set to decode on one thread.
 
     Raises:
         DecodeError: If it is not a readable video, also for failures inside the `with` block.
     """
-    try:
-        # With "file:" FFmpeg takes no file name for a URL and follows no playlist to the network.
-        with av.open(f"file:{path}") as container:
-            stream = container.streams.best("video")
-            if stream is None or stream.disposition & Disposition.attached_pic:
-                what = "only sound" if container.streams.audio else "no video stream"
-                raise DecodeError(f"the file contains {what}", path)
-            if stream.codec_context is None:
-                raise DecodeError("the video codec is not supported", path)
-            for other in container.streams:
-                if other is not stream:
-                    other.discard = Discard.all
-            # One process per core is 1.4 times faster than one process with many threads.
-            stream.codec_context.thread_count = 1
-            stream.codec_context.thread_type = "SLICE"
-            yield container, stream
-    except (OSError, FFmpegError) as error:
-        raise DecodeError(_reason(path, error), path) from error
+    with reading(path), open_container(path) as container:
+        stream = container.streams.best("video")
+        if stream is None or stream.disposition & Disposition.attached_pic:
+            what = "only sound" if container.streams.audio else "no video stream"
+            raise DecodeError(f"the file contains {what}", path)
+        if stream.codec_context is None:
+            raise DecodeError("the video codec is not supported", path)
+        for other in container.streams:
+            if other is not stream:
+                other.discard = Discard.all
+        # One process per core is 1.4 times faster than one process with many threads.
+        stream.codec_context.thread_count = 1
+        stream.codec_context.thread_type = "SLICE"
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        yield container, stream
 
 
 def find_frame_times(path: Path) -> FrameTimes:
@@ -141,7 +194,7 @@ def find_frame_times(path: Path) -> FrameTimes:
         if container.start_time is not None:
             origin = Fraction(container.start_time, MICROSECONDS) / stream.time_base
         frame_times = read_frame_times(
-            container.demux(stream),
+            islice(container.demux(stream), MAX_FRAMES),
             stream.time_base,
             origin,
             frame_rate,
@@ -161,7 +214,15 @@ def find_frame_times(path: Path) -> FrameTimes:
                 "copy or download it again",
                 path,
             )
-    return frame_times
+    if cut := float(frame_times.cut[-1]):
+        warnings.warn(
+            f"{path}: {cut:,.0f} s without frames are left out, and times after them are earlier: "
+            f"gaps of more than {MAX_GAP:g} s are taken for damage",
+            stacklevel=2,
+        )
+    if frame_times.duration - cut > MAX_HOURS * 3600:
+        raise DecodeError(f"claims to last more than {MAX_HOURS} hours; split it", path)
+    return replace(frame_times, duration=frame_times.duration - cut)
 
 
 def decode_frames(
@@ -186,7 +247,7 @@ def decode_frames(
         actions = plan_packets(times.timestamps, times.is_key, wanted)
     latest = None
     with open_video(path) as (container, stream):
-        pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
+        pixel_aspect = pixel_aspect_of(stream)
         frames = _decode(container, stream, actions, path)
         for position, frame in enumerate(frames):
             if times.per_packet and frame.pts is not None:
@@ -227,7 +288,7 @@ def decode_near(path: Path, seconds: float) -> tuple[Any, Fraction] | None:
             latest = frame
         if latest is None:
             raise DecodeError(NO_FRAME, path)
-        return latest, stream.sample_aspect_ratio or Fraction(1)
+        return latest, pixel_aspect_of(stream)
 
 
 def _decode(
@@ -292,13 +353,17 @@ def os_reason(path: Path, error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def _reason(path: Path, error: OSError | FFmpegError) -> str:
+def _reason(path: Path, error: Exception) -> str:
     """Return in a few words why a file cannot be opened or decoded."""
-    if isinstance(error, (FileNotFoundError, PermissionError)):
+    if not isinstance(error, (OSError, FFmpegError)):
+        return f"cannot be read ({one_line(error)})"
+    if not isinstance(error, FFmpegError) or isinstance(
+        error, (FileNotFoundError, PermissionError)
+    ):
         return os_reason(path, error)
     if path.is_dir():  # `find_videos` lists a folder only if it has no videos
         return NO_VIDEOS
-    if path.is_file() and path.stat().st_size == 0:
+    if path.stat().st_size == 0:
         return "the file is empty (0 bytes)"
     detail = getattr(error, "strerror", None) or type(error).__name__
     return f"not a video, or damaged ({detail})"

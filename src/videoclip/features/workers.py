@@ -6,11 +6,14 @@ reading, and that video must be known.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import pickle
 import signal
 import sys
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,9 +21,12 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TypeAlias
 
-from videoclip.errors import ConfigError
+from videoclip.errors import ConfigError, show_warning
 from videoclip.features.decode import VideoInfo
+from videoclip.features.video_file import MAX_SILENCE
 from videoclip.types import FloatArray
+
+STUCK = f"ended after {MAX_SILENCE:g} s without progress; it is damaged, or needs fewer --workers"
 
 
 @dataclass(frozen=True)
@@ -80,8 +86,9 @@ def run_in_workers(
             busy = [worker for worker in workers if worker.path is not None]
             if not busy:
                 return
-            ready = wait([worker.connection for worker in busy])
+            ready = wait([worker.connection for worker in busy], MAX_SILENCE / 10)
             for worker in busy:
+                worker.end_if_stuck(worker.connection in ready)
                 if worker.connection in ready:
                     message = worker.receive()
                     if isinstance(message, int):
@@ -102,6 +109,7 @@ class _Worker:
         self.path: Path | None = None
         self.alive = True
         self._ready = False
+        self._heard = 0.0  # when it last made progress; infinity: it was ended for lack of it
         self._process = context.Process(
             target=_serve, args=(theirs, work, num_threads), daemon=True
         )
@@ -109,7 +117,7 @@ class _Worker:
         theirs.close()
 
     def start(self, path: Path) -> None:
-        self.path = path
+        self.path, self._heard = path, time.monotonic()
         with suppress(ConnectionError):  # `receive` reports a dead process
             self.connection.send(path)
 
@@ -129,11 +137,19 @@ class _Worker:
                     "worker processes cannot start: call this under `if __name__ == "
                     '"__main__":`, or with num_workers=0'
                 ) from None
-            cause = _cause(self._process.exitcode)
-            message = Failed(self.path, f"its worker process died ({cause})")
+            cause = f"its worker process died ({_cause(self._process.exitcode)})"
+            message = Failed(self.path, STUCK if self._heard == math.inf else cause)
         if not isinstance(message, int):
             self.path = None
         return message
+
+    def end_if_stuck(self, is_heard: bool) -> None:
+        """End the process if it has made no progress for too long; `receive` then says so."""
+        if is_heard and self._heard < math.inf:
+            self._heard = time.monotonic()
+        elif time.monotonic() - self._heard > MAX_SILENCE:
+            self._heard = math.inf
+            self._process.kill()
 
     def stop(self) -> None:
         self.connection.close()
@@ -156,6 +172,7 @@ def _serve(connection: Connection, pickled: bytes, num_threads: int) -> None:
 def load_work(pickled: bytes, num_threads: int) -> Work:
     """Unpickle what a worker process does, and give torch that many threads."""
     work: Work = pickle.loads(pickled)
+    warnings.showwarning = show_warning
     if torch := sys.modules.get("torch"):  # more threads than cores are slower
         torch.set_num_threads(num_threads)
     return work

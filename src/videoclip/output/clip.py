@@ -16,6 +16,7 @@ from PIL import Image
 
 from videoclip.errors import ConfigError, DecodeError
 from videoclip.features.decode import Fit, grab_frame, probe
+from videoclip.features.video_file import open_container
 from videoclip.files import atomic_file, report_disk_errors
 from videoclip.zeroshot.moments import Moment
 
@@ -112,7 +113,7 @@ def _start_time(container: Any) -> Fraction:
 
 def _copy(source: Path, start: Fraction, end: Fraction, out: Path) -> Fraction:
     """Copy packets from the keyframe before `start`; return its time."""
-    with av.open(f"file:{source}") as container, _create(out) as target:
+    with open_container(source) as container, _create(out) as target:
         origin = _start_time(container)
         best = [container.streams.best("video"), container.streams.best("audio")]
         streams = {s.index: _add_copied_stream(target, s) for s in best if s is not None}
@@ -135,7 +136,7 @@ def _copy(source: Path, start: Fraction, end: Fraction, out: Path) -> Fraction:
 
 def _encode(source: Path, start: Fraction, end: Fraction, out: Path, size: tuple[int, int]) -> None:
     """Encode the frames, at a size (width, height), and the sound of [start, end)."""
-    with av.open(f"file:{source}") as container, _create(out) as target:
+    with open_container(source) as container, _create(out) as target:
         video, audio = container.streams.best("video"), container.streams.best("audio")
         video_codec, audio_codec, options = CODECS.get(target.format.name, DEFAULT_CODECS)
         tracks: dict[Any, Any] = {}

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import av
-
-from videoclip.errors import ConfigError, DataError, DecodeError
+from videoclip.errors import ConfigError, DataError
+from videoclip.features.video_file import open_container, reading
 from videoclip.zeroshot.moments import Moment
 
 NOMINAL_RATES = (24, 25, 30, 48, 50, 60)
@@ -227,12 +226,9 @@ def _sound(path: Path) -> dict[str, str]:
     """Attributes of an asset with sound; none if it has no sound or is not on this machine."""
     if not path.is_file():
         return {}
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.best("audio")
-            if stream is None:
-                return {}
-            channels, rate = str(stream.channels), str(stream.sample_rate)
-    except av.FFmpegError as error:
-        raise DecodeError(f"cannot be read ({error})", path) from error
+    with reading(path), open_container(path) as container:
+        stream = container.streams.best("audio")
+        if stream is None:
+            return {}
+        channels, rate = str(stream.channels), str(stream.sample_rate)
     return {"hasAudio": "1", "audioSources": "1", "audioChannels": channels, "audioRate": rate}
