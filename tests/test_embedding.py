@@ -142,13 +142,16 @@ def test_a_saved_embedder_is_the_same(tmp_path):
     assert other.fingerprint != embedder.fingerprint
 
 
-def test_a_saved_fingerprint_is_read_only_while_the_files_are_the_same(tmp_path, monkeypatch):
+def test_a_saved_fingerprint_is_that_of_the_files_or_they_are_refused(tmp_path, monkeypatch):
     embedder = make_embedder()
     embedder.save_pretrained(tmp_path)
     assert hub.verify(tmp_path) == ["config.json", "model.safetensors", "vocab.txt"]
     assert hub.stored_fingerprint(tmp_path) == embedder.fingerprint
     VideoCLIP(CONFIG).save_pretrained(tmp_path / "other")
     shutil.copy(tmp_path / "other" / "model.safetensors", tmp_path)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors was changed after it was saved"):
+        Embedder.from_pretrained(tmp_path)
+    (tmp_path / "checksums.json").unlink()  # as in a folder of another origin
     assert hub.stored_fingerprint(tmp_path) is None
     assert Embedder.from_pretrained(tmp_path).fingerprint != embedder.fingerprint
 

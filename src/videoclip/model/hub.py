@@ -33,7 +33,6 @@ from videoclip.config import ModelConfig, from_dict, to_dict
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import CheckpointError, ConfigError, one_line
 from videoclip.files import atomic_file, read_json, sha256, write_json, write_text
-from videoclip.weights.files import sampled_digest
 
 if TYPE_CHECKING:
     from videoclip.model.videoclip import VideoCLIP
@@ -112,10 +111,7 @@ def save_model(
     files = [name for name in (CONFIG_FILE, WEIGHTS_FILE, VOCAB_FILE) if (folder / name).is_file()]
     content: dict[str, Any] = {"sha256": {name: sha256(folder / name) for name in files}}
     if tokenizer is not None and frame_encoder is None:  # which no fingerprint covers
-        content["embedder"] = {
-            "fingerprint": fingerprint(model, tokenizer),
-            "sampled": sampled_digest(folder / name for name in files),
-        }
+        content["embedder"] = {"fingerprint": fingerprint(model, tokenizer)}
     write_json(folder / CHECKSUMS_FILE, content)
 
 
@@ -217,18 +213,14 @@ def fingerprint(model: VideoCLIP, tokenizer: Tokenizer) -> str:
 
 
 def stored_fingerprint(folder: Path) -> str | None:
-    """Return the embedder's fingerprint as stored, if samples of the files still match; else None.
+    """Return the embedder's fingerprint as stored with files that `verify` has compared.
 
-    Hashing all weights takes longer than a search; reading samples of them takes a millisecond.
+    None for an older or foreign folder: there it is computed from the weights, which takes long.
     """
-    try:
-        content = json.loads((folder / CHECKSUMS_FILE).read_text(encoding="utf-8"))
-        stored = content["embedder"]
-        if stored["sampled"] == sampled_digest(folder / name for name in content["sha256"]):
-            return str(stored["fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # an older or foreign folder: the fingerprint is computed from the weights
-    return None
+    fingerprint: str | None = (
+        read_json(folder / CHECKSUMS_FILE).get("embedder", {}).get("fingerprint")
+    )
+    return fingerprint
 
 
 def verify(folder: Path | str) -> list[str]:
@@ -240,22 +232,18 @@ def verify(folder: Path | str) -> list[str]:
     Raises:
         CheckpointError: If a file is missing or differs; the message names it.
     """
-    folder = Path(folder)
-    path = folder / CHECKSUMS_FILE
-    if not path.is_file():
-        return []
-    try:
-        sums: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["sha256"]
-        for name, expected in sums.items():
-            if sha256(folder / name) != expected:
-                raise CheckpointError(
-                    f"{folder / name} was changed after it was saved (SHA-256 differs from "
-                    f"{CHECKSUMS_FILE}): copy the model again"
-                )
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{error.filename} is missing: copy the model again") from None
-    except (ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): copy the model again") from None
+    path = Path(folder) / CHECKSUMS_FILE
+    sums = read_json(path, "copy the model again").get("sha256", {})
+    if path.is_file() and not sums:
+        raise CheckpointError(f"{path} is damaged (no SHA-256): copy the model again")
+    for name, expected in sums.items():
+        if not (path.parent / name).is_file():
+            raise CheckpointError(f"{path.parent / name} is missing: copy the model again")
+        if sha256(path.parent / name) != expected:
+            raise CheckpointError(
+                f"{path.parent / name} was changed after it was saved (SHA-256 differs from "
+                f"{CHECKSUMS_FILE}): copy the model again"
+            )
     return list(sums)
 
 

@@ -49,15 +49,8 @@ from videoclip.training.trainer import (
     train_epoch,
 )
 
-DISK_ERRORS = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.EACCES,
-    errno.ENOTDIR,
-    errno.EEXIST,
-    errno.EFBIG,
-)
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EEXIST}
+DISK_ERRORS |= {errno.EFBIG}
 _logger = logging.getLogger(__name__)
 
 Evaluation: TypeAlias = Mapping[str, float]
