@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from tests.library.colours import write_video
 from videoclip import preparation
 from videoclip.data.captions import Cue
 from videoclip.data.subtitles import read_subtitles, to_webvtt
@@ -11,6 +12,7 @@ from videoclip.preparation import (
     assess,
     find_outliers,
     prepare_captions,
+    prepare_videos,
     warnings_of,
     write_captions,
 )
@@ -87,3 +89,13 @@ def test_what_is_written_is_read_back(tmp_path):
     (tmp_path / "one.json").write_text(json.dumps(table["a"]))
     assert read_subtitles(tmp_path / "one.json") == CUES
     assert not list(tmp_path.glob("**/.*"))
+
+
+def test_progress_counts_what_is_done_or_failed(tmp_path):
+    videos, calls = tmp_path / "videos", []
+    write_video(videos / "good.mp4", ["red"] * 2)
+    (videos / "bad.mp4").write_text("no video")
+    (videos / "gone.mp4").symlink_to(tmp_path / "nowhere")  # known before any work is done
+    report = prepare_videos([videos], tmp_path / "out", on_progress=lambda *c: calls.append(c))
+    assert sorted(path.name for path in report.failed) == ["bad.mp4", "gone.mp4"]
+    assert calls == [(1, 2), (2, 2)]

@@ -1,3 +1,4 @@
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,7 +8,7 @@ import pytest
 from videoclip.data.captions import Cue
 from videoclip.data.subtitles import read_subtitles
 from videoclip.errors import ConfigError, DecodeError, MissingExtraError
-from videoclip.preparation import load_recogniser
+from videoclip.preparation import _transcribe, load_recogniser
 
 
 class FakeModel:
@@ -64,3 +65,15 @@ def test_real_speech_is_recognised(shared):
     found = {word.strip(".,?!").lower() for cue in heard for word in cue.text.split()}
     assert len(words & found) > 0.9 * len(words)
     assert abs(heard[0].start - written[0].start) < 1.0
+
+
+def test_speech_is_recognised_again_if_the_video_is_newer(tmp_path):
+    video, written = tmp_path / "v.mp4", tmp_path / "v.vtt"
+    video.touch()
+    recognised = [Cue(0.0, 1.0, "new")]
+    assert _transcribe(lambda path: recognised, written, video) == recognised
+    written.write_text("WEBVTT\n\n00:01.000 --> 00:02.000\nkept\n")
+    for seconds, expected in ((100, [Cue(1.0, 2.0, "kept")]), (300, recognised)):
+        os.utime(video, (seconds, seconds))
+        os.utime(written, (200, 200))
+        assert _transcribe(lambda path: recognised, written, video) == expected

@@ -147,10 +147,11 @@ def test_the_overlap_threshold_is_met_or_the_best_try_is_kept():
     ]
     assert min(ratios) >= 0.5
     impossible = replace(config, min_iou=1.0, max_iou_tries=4)
-    kept = draw_clip_pair(narration, 120, impossible, np.random.default_rng(3))
-    rng, plain = np.random.default_rng(3), ClipConfig()
-    tries = [draw_clip_pair(narration, 120, plain, rng) for _ in range(4)]
-    assert overlap_ratio(narration, kept) == max(overlap_ratio(narration, t) for t in tries)
+    for seed in range(20):
+        kept = draw_clip_pair(narration, 120, impossible, np.random.default_rng(seed))
+        rng, plain = np.random.default_rng(seed), ClipConfig()
+        tries = [draw_clip_pair(narration, 120, plain, rng) for _ in range(4)]
+        assert overlap_ratio(narration, kept) == max(overlap_ratio(narration, t) for t in tries)
 
 
 @given(lead=st.integers(-8, 8), seed=st.integers(0, 2**32))
@@ -172,6 +173,47 @@ def test_narration_beyond_the_end_still_gives_a_second(strategy):
     narration = narration_of([90.0], [95.0], [9])
     pair = draw_clip_pair(narration, 10, ClipConfig(strategy=strategy), np.random.default_rng(0))
     assert 0 <= pair.video_start < pair.video_end <= 10
+
+
+def spans_of(narration, num_seconds, **settings):
+    """All spans of seconds that 100 seeds draw."""
+    config = ClipConfig(**settings)
+    rngs = map(np.random.default_rng, range(100))
+    pairs = [draw_clip_pair(narration, num_seconds, config, rng) for rng in rngs]
+    return {(pair.video_start, pair.video_end) for pair in pairs}
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "longest", "span"),
+    [
+        (0.0, 2.5, 32, (0, 3)),
+        (2.5, 4.2, 32, (2, 5)),
+        (2.5, 9.0, 4, (2, 6)),
+        (7.9, 20.0, 32, (7, 10)),
+        (12.0, 13.0, 32, (9, 10)),
+    ],
+)
+def test_aligned_clips_by_hand(start, end, longest, span):
+    narration = narration_of([start], [end], [9])
+    drawn = spans_of(
+        narration, 10, strategy="aligned", max_video_seconds=longest, min_video_seconds=1
+    )
+    assert drawn == {span}
+
+
+def test_overlapped_clips_grow_from_the_borders_of_a_video():
+    lengths = {"min_video_seconds": 3, "max_video_seconds": 3}
+    assert spans_of(narration_of([0], [0], [9]), 10, **lengths) == {(0, 3)}
+    assert spans_of(narration_of([50], [60], [9]), 10, **lengths) == {(6, 9), (7, 10)}
+
+
+def test_a_short_cue_of_mil_nce_is_widened_around_its_middle():
+    settings = {"strategy": "mil_nce", "mil_nce_min_seconds": 5.0, "mil_nce_clip_seconds": 3.2}
+    cue = narration_of([10.0], [11.0], [9])
+    assert spans_of(cue, 60, **settings) == {(8, 11), (9, 12)}
+    assert spans_of(narration_of([20.0], [27.0], [9]), 60, **settings) == {
+        (start, start + 3) for start in range(20, 24)
+    }
 
 
 def test_nothing_to_draw_from_is_an_error():

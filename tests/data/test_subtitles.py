@@ -365,3 +365,23 @@ def test_a_pipe_is_not_read(tmp_path):
 def test_half_characters_are_left_out(tmp_path):
     (tmp_path / "a.json").write_text('[{"start":0,"end":1,"text":"a \\ud800 b"}]')
     assert read_subtitles(tmp_path / "a.json") == [Cue(0.0, 1.0, "a b")]
+
+
+@pytest.mark.parametrize("suffix", [".srt", ".vtt"])
+def test_cues_may_have_names_or_follow_without_an_empty_line(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    spans = [f"00:0{i}.000 --> 00:0{i + 1}.000" for i in range(4)]
+    text = f"{spans[0]}\nhello\n{spans[1]}\nyou\n\nintro\n{spans[2]}\n2 eggs\n\n4\n{spans[3]}\n"
+    write(path, ("WEBVTT\n\n" if suffix == ".vtt" else "") + text)
+    assert [cue.text for cue in parse_subtitles(path)] == ["hello", "you", "2 eggs", ""]
+
+
+def test_a_torn_utf16_file_and_an_ssa_file_are_read(tmp_path):
+    torn = tmp_path / "torn.srt"
+    torn.write_bytes(SRT.encode("utf-16")[:-1])
+    assert read_subtitles(torn)[:2] == SRT_CUES[:2]
+    substation = tmp_path / "a.ssa"
+    line = "Dialogue: Marked=0,0:00:01.00,0:00:02.50,Default,,0,0,0,,Hello"
+    fields = "Format: Marked, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text"
+    write(substation, f"[Script Info]\nScriptType: v4.00\n\n[Events]\n{fields}\n{line}\n")
+    assert parse_subtitles(substation) == [Cue(1.0, 2.5, "Hello")]

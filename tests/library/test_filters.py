@@ -47,6 +47,7 @@ def database():
         ("width is null", [2]),
         ("take is not null and width <> 640", [1]),
         ("duration > 1e2", [2]),
+        ("duration > 1E2", [2]),
         ("duration > -5 and width <= 640.0", [0]),
         ("modified < '2040'", [0, 1]),
     ],

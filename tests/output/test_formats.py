@@ -181,7 +181,7 @@ def test_fcpxml_says_which_videos_have_sound(tmp_path):
 def test_webvtt_is_read_by_our_own_reader(tmp_path):
     one = [moment for moment in MOMENTS if "Film" in moment.video_id]
     path = tmp_path / "chapters.vtt"
-    path.write_text(to_webvtt(one), encoding="utf-8")
+    path.write_text(to_webvtt(one[::-1]), encoding="utf-8")  # chapters are in order of time
     cues = read_subtitles(path)
     assert [(cue.start, cue.end) for cue in cues] == [(61.5, 75.25), (599.9, 660.1)]
     assert [cue.text for cue in cues] == ["chop <the> onion & cry", "moment"]
