@@ -152,3 +152,20 @@ def test_a_damaged_settings_file_is_named(tmp_path):
         opened(tmp_path)
     write_json(tmp_path / "config.json", CONFIG)
     opened(tmp_path).__exit__(None, None, None)
+
+
+def test_the_log_is_on_the_disk_before_the_checkpoint_and_that_before_its_marker(
+    tmp_path, disk_calls
+):
+    with opened(tmp_path / "run") as run:
+        run.log({"update": 1, "loss": 2.0})
+        disk_calls.clear()
+        run.save_checkpoint(1, weights("w"))
+    line = (tmp_path / "run" / "log.jsonl").read_bytes()
+    assert disk_calls[0] == ("sync", "run/log.jsonl", line) and line
+    renamed = [new for call, _, new in disk_calls if call == "rename"]
+    folder = "run/checkpoints/update-000001"
+    assert renamed == [folder, f"{folder}/COMPLETE"]
+    first = [call for call, *_ in disk_calls].index("rename")
+    weights_synced = ("sync", "run/checkpoints/.update-000001.partial/weights", b"w")
+    assert weights_synced in disk_calls[:first]
