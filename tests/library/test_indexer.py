@@ -486,3 +486,18 @@ def test_features_and_vectors_are_on_the_disk_before_the_catalogue_names_them(
     for name in ("features.bin", "index.bin", library._catalog.vectors().path.name):
         assert [listed for synced_name, listed in synced if synced_name == name] == [0, 1, 2]
     assert library._catalog._db.execute("PRAGMA synchronous").fetchone() == (2,)  # full
+
+
+def test_an_update_killed_before_its_calibration_is_calibrated_by_the_next(
+    tmp_path, videos, monkeypatch
+):
+    with VideoLibrary(tmp_path / "unbroken", ColourEmbedder()) as library:
+        library.update(videos)
+        expected = library.search("red")[0].strength
+    with VideoLibrary(tmp_path / "library", ColourEmbedder()) as library:
+        with monkeypatch.context() as patch:
+            patch.setattr(VideoLibrary, "_calibrate", lambda self: None)
+            library.update(videos)
+        assert library.search("red")[0].strength != expected
+        assert not library.update(videos).changed_library
+        assert library.search("red")[0].strength == expected

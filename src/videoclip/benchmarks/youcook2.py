@@ -11,7 +11,6 @@ from typing import Literal
 from videoclip.benchmarks.examples import Benchmark, RetrievalExample, paper, text_to_video
 from videoclip.benchmarks.files import Record, entries, find_file, read_json, read_rows
 from videoclip.errors import DataError
-from videoclip.weights.torch_file import read_plain_pickle
 
 JSON_NAME = "youcookii_annotations_trainval.json"
 
@@ -84,6 +83,8 @@ def read_youcook2_pickle(path: Path, annotations: Path) -> list[RetrievalExample
     """
     clips = {video.key: _clips(video) for video in _videos(annotations)}
     examples = []
+    from videoclip.weights.torch_file import read_plain_pickle  # here: torch takes long to import
+
     items = read_plain_pickle(path)
     if not isinstance(items, list):
         raise DataError(f"holds a {type(items).__name__}, not a list of clips: wrong file?", path)

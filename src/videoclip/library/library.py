@@ -9,6 +9,7 @@ features-*/        frozen features of the videos decoded so far, by content
 lock, locks/       locks of the processes that write
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -296,6 +297,8 @@ class VideoLibrary:
         report = indexer.update(places, prune, table, repair)
         if report.changed_library:
             self._is_new = False
+        # Also videos of an update that was killed before it came here.
+        if self._calibrated_videos() != self._catalog.facts().get("calibrated", "[]"):
             self._calibrate()
         library = self._snapshot()
         if library.num_rows - library.num_live > max(COMPACT_FROM, library.num_live):
@@ -305,12 +308,18 @@ class VideoLibrary:
         return report
 
     def _calibrate(self) -> None:
+        """Measure what unrelated queries reach."""
         with self._lock:  # so that the last of several processes measures the videos of all
-            library = self._snapshot()
-            changed = calibrate(self._catalog, library.videos, self._embedder)
-            if changed:
-                with self._catalog.writing():
-                    self._catalog.set_facts(changed)
+            state, videos = self._calibrated_videos(), self._snapshot().videos
+            changed = calibrate(self._catalog, videos, self._embedder) | {"calibrated": state}
+            with self._catalog.writing():
+                self._catalog.set_facts(changed)
+
+    def _calibrated_videos(self) -> str:
+        """Identify the videos and narrations that are measured; "[]" if there are none."""
+        videos = self._snapshot().videos
+        state = [(v.path, v.content_hash, v.added, v.narration_mtime_ns) for v in videos]
+        return hashlib.sha256(repr(state).encode()).hexdigest() if state else "[]"
 
     def compact(self) -> None:
         """Drop the vectors that belong to no video; readers are not disturbed."""
