@@ -145,7 +145,7 @@ def _is_inside(path, folder):
 
 
 def _cut_power(folder, synced, seed):
-    """Drop what was written and not synced, of most files, and die.
+    """Drop what was written and not synced, of half the files, and die.
 
     Names of files survive here, as on file systems that write them before the content. What SQLite
     writes is left alone: its own fsync is not seen.
@@ -153,6 +153,6 @@ def _cut_power(folder, synced, seed):
     chance = random.Random(seed)
     for path in sorted(folder.rglob("*")):
         is_lost = path.is_file() and not path.name.startswith("catalog.sqlite")
-        if is_lost and chance.random() < 0.9:
+        if is_lost and chance.random() < 0.5:
             path.write_bytes(synced.get(path.stat().st_ino, b""))
     os.kill(os.getpid(), signal.SIGKILL)
