@@ -60,3 +60,11 @@ def test_unreadable_files_are_said(tmp_path):
 def test_numbers_that_are_not_finite_stay_text(tmp_path):
     (tmp_path / "m.csv").write_text("video,x\na,nan\n")
     assert read_metadata(tmp_path / "m.csv") == {"a": {"x": "nan"}}
+
+
+def test_the_row_with_the_longest_matching_path_counts():
+    table = {"a": {"n": 1.0}, "a.mp4": {"n": 2.0}, "x/a.mp4": {"n": 3.0}, "/v/x/a.mp4": {"n": 4.0}}
+    for longest in (4.0, 3.0, 2.0, 1.0):
+        assert metadata_of(table, ["/v/x/a.mp4"]) == {"/v/x/a.mp4": {"n": longest}}
+        table.popitem()
+    assert metadata_of(table, ["/v/x/a.mp4"]) == {}

@@ -181,7 +181,8 @@ def test_fcpxml_says_which_videos_have_sound(tmp_path):
 def test_webvtt_is_read_by_our_own_reader(tmp_path):
     one = [moment for moment in MOMENTS if "Film" in moment.video_id]
     path = tmp_path / "chapters.vtt"
-    path.write_text(to_webvtt(one[::-1]), encoding="utf-8")  # chapters are in order of time
+    path.write_text(to_webvtt(one), encoding="utf-8")
+    assert to_webvtt(one[::-1]) == to_webvtt(one)  # in order of time
     cues = read_subtitles(path)
     assert [(cue.start, cue.end) for cue in cues] == [(61.5, 75.25), (599.9, 660.1)]
     assert [cue.text for cue in cues] == ["chop <the> onion & cry", "moment"]
@@ -191,6 +192,7 @@ def test_youtube_chapters_begin_at_zero_and_last_ten_seconds():
     moments = [Moment(Path("v.mp4"), t, t + 5, f"step {t}") for t in (12, 15, 40, 3700)]
     text = export_moments(moments, "youtube")
     assert text == "0:00 Intro\n0:12 step 12\n0:40 step 40\n1:01:40 step 3700\n"
+    assert export_moments(moments[::-1], "youtube") == text  # in order of time
     assert export_moments([Moment(Path("v.mp4"), 4, 8, "a")], "youtube") == "0:00 a\n"
 
 
