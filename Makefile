@@ -1,6 +1,6 @@
 # Every target first makes .venv from requirements.lock, unless it is up to date.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all mutants check bench lock licences audit clean
+.PHONY: help setup demo test test-all torture mutants check bench lock licences audit clean
 
 BIN := .venv/bin
 # These need videos as arguments; their docstrings have the commands.
@@ -21,6 +21,9 @@ test: setup ## the fast tests, with coverage
 test-all: setup ## every test this machine can run; installs LanceDB, an S3 server and Ray for them
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --require-hashes --no-build -r requirements-stores.lock
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --hypothesis-profile=explore
+
+torture: setup ## send hostile files through the commands; writes the table of docs/reliability.md; TORTURE="--seed 1"
+	@$(BIN)/python -m tests.torture --docs $(TORTURE)
 
 mutants: setup ## change the pure modules in small ways, and list the changes that no test notices
 	@OMP_NUM_THREADS=1 nice -n 10 $(BIN)/python -m tools.mutants $(MUTANTS)

@@ -24,8 +24,6 @@ PLAN = {
     "model": (1, 40),
 }
 """Folders of each kind of input, and hostile files in each."""
-SAMPLE = {".mp4": (1, 2), ".json": (1, 3), "library": (1, 1)}
-"""The same for a quick run."""
 LABELS = ("--label", "red", "--label", "a moving stripe")
 
 
@@ -179,7 +177,10 @@ def subtitles(suffix: str, count: int, rng: np.random.Generator, folder: Path) -
         shutil.copy(clip, videos / f"{number}.mp4")
         made[f"{number}.mp4"] = corpus.write_hostile_subtitles(videos / f"{number}{suffix}", rng)
     tally = Tally(files=count)
-    commands = (["index", str(videos), "--json"], ["prepare", str(videos), "--json"])
+    commands = (
+        ["index", str(videos), "--json", "--workers", "0"],
+        ["prepare", str(videos), "--json"],
+    )
     for command in commands:
         report = _json(outcome := tally.note(run(command, folder), f"{count} files"))
         listed = {Path(path).stem for path in report.get("failed", ())}
