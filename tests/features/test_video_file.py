@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -11,8 +12,9 @@ import pytest
 
 from tests.make_video import number_shown, write_sound, write_video
 from videoclip.errors import DecodeError
+from videoclip.features import video_file
 from videoclip.features.decode import Fit, ShorterSide, grab_frame, probe, sample_frames
-from videoclip.features.video_file import open_video
+from videoclip.features.video_file import find_frame_times, open_video
 
 
 def why(path):
@@ -224,3 +226,11 @@ def test_frames_of_any_shape_are_read_or_refused(tmp_path):
         grab_frame(path, 0.0, ShorterSide(256))
     odd = write_video(tmp_path / "odd.mkv", 10, pixel_aspect=Fraction(60_000))
     assert next(sample_frames(odd, 1.0)).display_size == (80, 48)
+
+
+def test_a_video_that_ends_before_it_starts_lasts_one_frame(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "clip.mp4", 10)
+    never = replace(find_frame_times(path), duration=-5.0)
+    monkeypatch.setattr(video_file, "read_frame_times", lambda *given, **more: never)
+    monkeypatch.setattr(video_file, "_promised_duration", lambda container: 0.0)
+    assert find_frame_times(path).duration == 0.1

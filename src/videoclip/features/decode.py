@@ -202,7 +202,8 @@ def probe(path: str | Path) -> VideoInfo:
     Raises:
         DecodeError: If it cannot be read.
     """
-    return _video(path).info()
+    with reading(Path(path)):
+        return _video(path).info()
 
 
 def sample_frames(path: str | Path, per_second: float, *, mode: Mode = "exact") -> Iterator[Frame]:

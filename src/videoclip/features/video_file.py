@@ -220,9 +220,10 @@ def find_frame_times(path: Path) -> FrameTimes:
             f"gaps of more than {MAX_GAP:g} s are taken for damage",
             stacklevel=2,
         )
-    if frame_times.duration - cut > MAX_HOURS * 3600:
+    duration = max(frame_times.duration - cut, 1 / max(frame_rate, 1.0))
+    if duration > MAX_HOURS * 3600:
         raise DecodeError(f"claims to last more than {MAX_HOURS} hours; split it", path)
-    return replace(frame_times, duration=frame_times.duration - cut)
+    return replace(frame_times, duration=duration)
 
 
 def decode_frames(
