@@ -1,11 +1,13 @@
 """The command line's frame, as a user meets it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.make_video import write_video
 from videoclip.cli import COMMANDS, EXIT_STATUSES, main
 
 
@@ -107,3 +109,13 @@ def test_exit_statuses_are_documented_in_one_place(capsys):
     for status, meaning in EXIT_STATUSES.items():
         assert f"| {status} | {meaning} |" in page
         assert meaning in overview
+
+
+def test_names_that_are_not_utf8_are_printed_as_they_are(tmp_path):
+    path = tmp_path / os.fsdecode(b"\xff.mp4")
+    write_video(tmp_path / "plain.mp4", 10).rename(path)
+    done = subprocess.run(
+        [sys.executable, "-m", "videoclip", "info", path], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"/\xff.mp4\n" in done.stdout

@@ -1,6 +1,8 @@
 """Calibration kept up to date video by video, against measuring the whole library again."""
 
 import json
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,7 +82,13 @@ def test_only_the_vectors_of_new_videos_are_read(library, tmp_path, reads):
 def test_a_lost_or_damaged_file_is_computed_again(library, videos, reads):
     library.update(videos)
     expected = measured(library)
-    for damage in (lambda path: path.unlink(), lambda path: path.write_bytes(b"PK nonsense")):
+
+    def spoil_header(path):
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("queries.npy", b"\x93NUMPY\x01\0\x76\0" + b"{'descr': ((".ljust(118))
+
+    nonsense = b"PK nonsense"
+    for damage in (Path.unlink, lambda path: path.write_bytes(nonsense), spoil_header):
         damage(library.folder / BEST_FILE)
         reads.clear()
         library._calibrate()

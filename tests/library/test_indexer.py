@@ -501,3 +501,17 @@ def test_an_update_killed_before_its_calibration_is_calibrated_by_the_next(
         assert library.search("red")[0].strength != expected
         assert not library.update(videos).changed_library
         assert library.search("red")[0].strength == expected
+
+
+def test_pages_of_the_catalogue_that_are_damaged_are_one_line(library, videos):
+    library.update([videos])
+
+    class Malformed:
+        def execute(self, *statement):
+            raise sqlite3.DatabaseError("database disk image is malformed")
+
+    catalog = library._catalog
+    kept, catalog._db = catalog._db, Malformed()
+    with pytest.raises(DataError, match=r"the catalogue is damaged .*malformed.*--rebuild"):
+        catalog.videos()
+    catalog._db = kept

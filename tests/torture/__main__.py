@@ -22,9 +22,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", choices=[*PLAN], help="kinds of input; by default all")
+    parser.add_argument("--folders", type=int, default=99, help="at most so many of each kind")
     parser.add_argument("--docs", action="store_true", help=f"write the table into {DOCS.name}")
     given = parser.parse_args()
     plan = {kind: PLAN[kind] for kind in given.only or PLAN}
+    plan = {kind: (min(folders, given.folders), size) for kind, (folders, size) in plan.items()}
     tallies = {kind: Tally() for kind in plan}
     started, folder = time.monotonic(), Path(tempfile.mkdtemp(prefix="torture-"))
     for kind, tally in torture(plan, given.seed, folder):

@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from videoclip import __version__
 from videoclip.errors import DISK_ADVICE, VideoCLIPError, show_warning, unknown
@@ -50,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     warnings.showwarning = show_warning
+    if isinstance(sys.stdout, TextIOWrapper):  # names of files are printed as they are
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
         status = _run([argument for argument in arguments if argument != "--debug"])
         sys.stdout.flush()  # so that a closed pipe is noticed here

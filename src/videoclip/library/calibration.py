@@ -12,8 +12,10 @@ import hashlib
 import json
 import threading
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -29,7 +31,7 @@ NUM_SENTENCES = 48
 REMOVED = -2
 """Owner of a sentence whose video was removed; no video has this key."""
 BEST_FILE = "calibration.npz"
-DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+DAMAGED = (OSError, ValueError, KeyError, EOFError, TokenError, zlib.error, zipfile.BadZipFile)
 """What reading a damaged file of arrays raises."""
 _LOADING = threading.Lock()
 """Held while NumPy parses the header of a file: CPython 3.11 fails if two threads do so at once."""

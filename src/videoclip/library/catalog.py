@@ -304,9 +304,14 @@ class Catalog:
         return self._select("WHERE content_hash = ? ORDER BY path", (content_hash,))
 
     def _select(self, clauses: str, values: Sequence[Value]) -> list[IndexedVideo]:
-        rows = self._db.execute(f"SELECT * FROM videos {clauses}", values)
-        names = [column[0] for column in rows.description]
-        return [IndexedVideo(**dict(zip(names, row, strict=True))) for row in rows]
+        try:
+            rows = self._db.execute(f"SELECT * FROM videos {clauses}", values)
+            names = [column[0] for column in rows.description]
+            return [IndexedVideo(**dict(zip(names, row, strict=True))) for row in rows]
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            raise DataError(f"the catalogue is damaged ({error}): {REBUILD}", self.path) from error
 
     def keys(self, condition: Condition) -> set[int]:
         """Return the keys of the videos that satisfy a condition."""
