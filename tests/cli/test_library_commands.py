@@ -411,3 +411,12 @@ def test_what_is_no_video_is_one_line(folder, run, command, content):
     assert (status, out, err.count("\n")) == (1, "", 1) and "notes.mp4" in err
     status, _, err = run(command, folder / "absent.mp4", *COMMANDS[command])
     assert (status, err.count("\n")) == (1, 1) and "absent.mp4" in err
+
+
+def test_moments_of_deleted_files_are_marked(indexed, run):
+    assert "(deleted;" not in run("search", "red", "--library", "L")[1]
+    (indexed / "v" / "a.mp4").unlink()
+    marked = {"a.mp4": True, "b.mp4": False}
+    for line in run("search", "red", "--library", "L")[1].splitlines():
+        name = "a.mp4" if "a.mp4" in line else "b.mp4"
+        assert ("deleted; `videoclip index --prune` drops it" in line) == marked[name]
