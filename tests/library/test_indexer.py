@@ -13,9 +13,8 @@ import pytest
 from tests.library.colours import NAMES, ColourEmbedder, write_video
 from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
-from videoclip.features.extract import extract_features
+from videoclip.features.extract import VideoLocks, extract_features
 from videoclip.features.frame_backbone import KeyframeBackbone
-from videoclip.features.video_locks import VideoLocks
 from videoclip.library import library as library_module
 from videoclip.library.library import VideoLibrary, model_of
 from videoclip.library.storage import kind_of
@@ -418,7 +417,7 @@ def test_locks_are_counted_and_keep_others_out(tmp_path):
 KILLED_WITH_A_LOCK = """
 import os, signal, sys
 from pathlib import Path
-from videoclip.features.video_locks import VideoLocks
+from videoclip.features.extract import VideoLocks
 
 locks = VideoLocks(Path(sys.argv[1]))
 assert locks.acquire(Path(sys.argv[2]))

@@ -5,17 +5,20 @@ Extraction into a store resumes, and a video that fails does not stop the others
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import ConfigError, DataError, IndexMismatchError, VideoCLIPError
@@ -23,7 +26,6 @@ from videoclip.features.backbones import Backbone
 from videoclip.features.cluster import run_on_cluster
 from videoclip.features.decode import probe
 from videoclip.features.video_file import NO_VIDEOS, NOT_REGULAR, os_reason, reading
-from videoclip.features.video_locks import VideoLocks
 from videoclip.features.workers import Computed, Failed, Result, num_cores, run_in_workers
 from videoclip.types import FloatArray, OnProgress
 
@@ -361,3 +363,44 @@ def _add(store: FeatureStore, names: Mapping[Path, str], computed: Computed) -> 
             raise
         return str(error).removeprefix(f"{store.folder}: ")
     return None
+
+
+NUM_LOCKS = 4096
+"""Lock files in a folder; two videos rarely share one, and then only wait for each other."""
+
+
+class VideoLocks(ExitStack):
+    """Locks on videos, by which processes that write to one folder share the work.
+
+    Paths are hashed to a fixed number of lock files. The system releases the locks of a process
+    that dies.
+
+    Args:
+        folder: Of the lock files; created if missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._locks: dict[int, FileLock] = {}
+
+    def _lock_of(self, path: Path) -> FileLock:
+        digest = hashlib.blake2b(str(path).encode(), digest_size=8).digest()
+        number = int.from_bytes(digest) % NUM_LOCKS
+        if number not in self._locks:
+            self._locks[number] = FileLock(self._folder / f"{number:04d}.lock")
+            self.callback(self._locks[number].release, force=True)
+        return self._locks[number]
+
+    def acquire(self, path: Path, wait: bool = False) -> bool:
+        """Lock a video and return whether that succeeded; `wait` for other processes."""
+        try:
+            self._lock_of(path).acquire(blocking=wait)  # counts, where two videos share a file
+        except Timeout:
+            return False
+        return True
+
+    def release(self, path: Path) -> None:
+        """Unlock a video."""
+        self._lock_of(path).release()
