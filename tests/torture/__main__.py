@@ -5,6 +5,7 @@ python -m tests.torture [--seed N] [--only KIND ...] [--docs]
 
 import argparse
 import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -37,7 +38,8 @@ def main() -> int:
     table = to_table(tallies)
     cpu = sum(tally.cpu for tally in tallies.values()) / 60
     took = (time.monotonic() - started) / 60
-    text = f"Seed {given.seed}; {took:.0f} minutes, {cpu:.0f} of processor time.\n\n{table}"
+    command = shlex.join(["python", "-m", "tests.torture", *sys.argv[1:]])
+    text = f"`{command}`: {took:.0f} minutes, {cpu:.0f} of processor time.\n\n{table}"
     print(text)
     if given.docs:
         DOCS.write_text(PLACE.sub(rf"\1\n{text}\n\2", DOCS.read_text()))
