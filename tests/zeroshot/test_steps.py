@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from videoclip.zeroshot.steps import (
+    assign_steps,
     best_spans,
     log_softmax,
     order_steps,
@@ -182,3 +183,11 @@ def test_log_softmax():
     logits = np.array([[1.0, 2.0, 3.0], [1000.0, 1000.0, 1000.0]])
     np.testing.assert_allclose(np.exp(log_softmax(logits)).sum(axis=1), 1.0)
     np.testing.assert_allclose(log_softmax(logits)[1], np.log(1 / 3))
+
+
+def test_a_step_takes_every_frame_that_is_likelier_than_chance():
+    logits = np.array([[3, 0], [2, 0], [0.1, 0], [0, 0.2], [0, 3]], dtype=float)
+    runs = assign_steps(logits)
+    assert [np.flatnonzero(step).tolist() for step in runs.T] == [[0, 1, 2], [3, 4]]
+    single = assign_steps(logits, exactly_one=True)
+    assert [np.flatnonzero(step).tolist() for step in single.T] == [[0], [4]]
