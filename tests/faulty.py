@@ -126,6 +126,7 @@ def _child(arguments, folder, notes, fault):
     sys.addaudithook(audit)
     if fault.kind == "disk":
         resource.setrlimit(resource.RLIMIT_FSIZE, (fault.at, resource.RLIM_INFINITY))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in jobs
     sys.argv = ["videoclip", *arguments]
     status = 1
     try:

