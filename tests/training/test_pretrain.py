@@ -427,7 +427,8 @@ def test_compiled_towers_learn_the_same(corpus, tmp_path):
         for way in ("on", "off")
     }
     assert found["on"] == pytest.approx(found["off"], rel=1e-4)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 2  # both towers
+    # one graph serves both towers, which are of one size
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1
 
 
 def test_the_model_folder_states_what_it_was_trained_on(corpus, tmp_path):
