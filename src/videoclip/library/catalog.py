@@ -138,7 +138,7 @@ class NarrationHit(NamedTuple):
     """Whether the cue contains every search term, in some inflection."""
 
 
-COLUMNS = ", ".join(field.name for field in fields(IndexedVideo) if field.name != "id")
+COLUMNS = tuple(field.name for field in fields(IndexedVideo) if field.name != "id")
 
 
 class Catalog:
@@ -262,11 +262,11 @@ class Catalog:
 
     def add(self, video: IndexedVideo, cues: Sequence[Cue]) -> int:
         """Add a video, or replace the one of that path, and return its key."""
-        row = [getattr(video, name) for name in COLUMNS.split(", ")]
+        row = [getattr(video, name) for name in COLUMNS]
         marks = ", ".join("?" * len(row))
-        updates = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS.split(", "))
+        updates = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS)
         (key,) = self._db.execute(
-            f"INSERT INTO videos ({COLUMNS}) VALUES ({marks}) "
+            f"INSERT INTO videos ({', '.join(COLUMNS)}) VALUES ({marks}) "
             f"ON CONFLICT(path) DO UPDATE SET {updates} RETURNING id",
             row,
         ).fetchone()
