@@ -49,8 +49,16 @@ from videoclip.training.trainer import (
     train_epoch,
 )
 
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EEXIST}
-DISK_ERRORS |= {errno.EFBIG}
+DISK_ERRORS = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EEXIST,
+    errno.EFBIG,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EROFS,
+}
+"""Errors of a full, limited or protected disk."""
 _logger = logging.getLogger(__name__)
 
 Evaluation: TypeAlias = Mapping[str, float]
