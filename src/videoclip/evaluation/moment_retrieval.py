@@ -117,7 +117,7 @@ def didemo_baselines(
 def _agreements(
     rankings: Sequence[IntArray], annotated: Sequence[Sequence[tuple[int, int]]]
 ) -> RealArray:
-    """Return (2, N): the mean rank and the overlap of each sentence."""
+    """Return `didemo_agreement` of N sentences as (2, N): mean ranks, then mean IoUs."""
     pairs = zip(rankings, annotated, strict=True)
     return np.array([moments.didemo_agreement(*pair) for pair in pairs]).T
 
