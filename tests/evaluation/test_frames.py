@@ -1,26 +1,13 @@
 """Targets and measures of frames: by hand, and segmental measures against naive loops."""
 
-import itertools
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.zeroshot.test_labels import SEQUENCES, naive_segments
 from videoclip.benchmarks.examples import Segment
 from videoclip.evaluation.metrics import frames
-
-SEQUENCES = st.lists(st.integers(0, 3), max_size=14).map(lambda x: np.array(x, dtype=np.int64))
-
-
-def naive_segments(sequence):
-    segments, start = [], 0
-    for label, run in itertools.groupby(sequence.tolist()):
-        length = len(list(run))
-        if label:
-            segments.append((label, start, start + length))
-        start += length
-    return segments
 
 
 def naive_edit(a, b):
