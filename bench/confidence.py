@@ -3,11 +3,10 @@
     python bench/confidence.py VIDEOS [--split test] [--json]
     python bench/confidence.py WORLD --model M --features F [--json]
 
-VIDEOS is the folder of real clips of `bench/queries/clips.csv`, which has queries with the clips
-that show them, or none. The default thresholds were chosen on its `develop` half; the `test` half
-is only for reporting. WORLD is a synthetic world (`videoclip synth`); the questions are the
-descriptions of its test videos' steps, and an answer is right if it overlaps a step with the same
-label.
+VIDEOS is the folder of real clips of `bench/real/queries.jsonl`, which has queries with the clips
+that show them, or none; the halves have the queries of different clips. WORLD is a synthetic world
+(`videoclip synth`); the questions are the descriptions of its test videos' steps, and an answer is
+right if it overlaps a step with the same label.
 
 Libraries are random subsets, and every question is asked in each, so that most have no answer in a
 small library. The first moment of each answer is right or wrong. A false alarm is a wrong one whose
@@ -28,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from real.measure import HERE, read_questions
 
 from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import Embedder
@@ -37,7 +37,6 @@ from videoclip.library.library import VideoLibrary
 from videoclip.library.search import SearchOptions
 from videoclip.zeroshot.confidence import Thresholds, fit_thresholds
 
-QUERIES = Path(__file__).parent / "queries" / "clips.csv"
 RESULTS = Path(__file__).parent / "results" / "confidence.json"
 SIZES = (3, 8, 15, 24)
 ASKED = 120
@@ -54,16 +53,18 @@ class Question:
 
 
 def questions_about_clips() -> list[Question]:
-    """Those of `bench/queries/clips.csv`."""
-    with QUERIES.open(encoding="utf-8") as file:
-        return [
-            Question(
-                row["query"],
-                tuple(LabelledQuery(row["query"], v) for v in row["videos"].split("|") if v),
-                row["split"],
-            )
-            for row in csv.DictReader(file)
-        ]
+    """Those of `bench/real/queries.jsonl` about pictures; every other clip is of the other half."""
+    rows = [row for row in read_questions(HERE / "queries.jsonl") if row.kind == "pictures"]
+    clusters = sorted({row.cluster for row in rows})
+    halves = {cluster: ("develop", "test")[i % 2] for i, cluster in enumerate(clusters)}
+    return [
+        Question(
+            row.query,
+            tuple(LabelledQuery(row.query, video) for video in row.videos),
+            halves[row.cluster],
+        )
+        for row in rows
+    ]
 
 
 def questions_about_world(world: Path) -> list[Question]:
