@@ -82,31 +82,22 @@ UNPICKLING_ERRORS = (
 """Exceptions that an unpickler raises on damaged bytes."""
 
 
+def _ignore(self: object, item: object, value: object = None) -> None: ...
+
+
 class Placeholder:
-    """Stands for an object whose class is not loaded; ignores all operations."""
+    """Stands for an object whose class is not loaded; ignores all that a pickle does to it."""
 
     def __init__(self, *args: object, **kwargs: object) -> None: ...
 
-    def __setstate__(self, state: object) -> None: ...
-
-    def __setitem__(self, key: object, value: object) -> None: ...
-
-    def append(self, item: object) -> None:
-        """Ignore an item of a list."""
-
-    def extend(self, items: object) -> None:
-        """Ignore items of a list."""
-
-    def add(self, item: object) -> None:
-        """Ignore an item of a set."""
+    __setstate__ = __setitem__ = append = extend = add = _ignore
 
 
 class _Dict(dict[Any, Any]):
     """An `OrderedDict` of the file, without its attributes (`_metadata` of a state dict)."""
 
     __slots__ = ()
-
-    def __setstate__(self, state: object) -> None: ...
+    __setstate__ = _ignore
 
 
 # Named tuples, because a pickle cannot alter them after they were checked.
@@ -159,15 +150,12 @@ def _rebuild_tensor(
     return StoredTensor(storage, offset, tuple(shape), tuple(stride))
 
 
-def _rebuild_parameter(data: Any, *_unused: object) -> Any:
-    return data
-
-
+_PARAMETER = _Call(lambda data, *_unused: data)
 CALLS = {
     ("torch._utils", "_rebuild_tensor"): _Call(_rebuild_tensor),
     ("torch._utils", "_rebuild_tensor_v2"): _Call(_rebuild_tensor),
-    ("torch._utils", "_rebuild_parameter"): _Call(_rebuild_parameter),
-    ("torch._utils", "_rebuild_parameter_with_state"): _Call(_rebuild_parameter),
+    ("torch._utils", "_rebuild_parameter"): _PARAMETER,
+    ("torch._utils", "_rebuild_parameter_with_state"): _PARAMETER,
     ("collections", "OrderedDict"): _Call(_Dict),
 }
 
