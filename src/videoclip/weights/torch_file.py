@@ -18,8 +18,9 @@ import sys
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING  # Python 2's names, which old files use
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, BinaryIO, NamedTuple, NoReturn, Self
+from typing import IO, Any, BinaryIO, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -207,7 +208,7 @@ class InertUnpickler(pickle.Unpickler):
         return Storage(str(key), dtype, numel, first)
 
 
-class TorchFile:
+class TorchFile(ExitStack):
     """A `torch.save` file, opened for reading; a context manager.
 
     Attributes:
@@ -220,11 +221,12 @@ class TorchFile:
     """
 
     def __init__(self, path: Path | str) -> None:
+        super().__init__()
         self.path = Path(path)
         self._archive: zipfile.ZipFile | None = None
         self._ranges: dict[str, tuple[int, int]] = {}
         try:
-            self._file: BinaryIO = self.path.open("rb")
+            self._file: BinaryIO = self.enter_context(self.path.open("rb"))
             self._length = self.path.stat().st_size
         except OSError as error:
             raise CheckpointError(f"cannot read {self.path}: {error.strerror}") from None
@@ -241,16 +243,6 @@ class TorchFile:
         except (*UNPICKLING_ERRORS, zipfile.BadZipFile, OSError) as error:
             self.close()
             self._damaged(error)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file; tensors can no longer be loaded."""
-        self._file.close()
 
     def state_dict(self) -> Mapping[str, StoredTensor]:
         """Return the weights: the entry "model" (fairseq) or "state_dict", or the whole content.
