@@ -16,9 +16,10 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -85,7 +86,7 @@ class Checkpoint:
                 )
 
 
-class RunFolder:
+class RunFolder(ExitStack):
     """The folder of one run, locked for one process at a time; a context manager.
 
     Args:
@@ -112,14 +113,14 @@ class RunFolder:
         *,
         extend: bool = False,
     ) -> None:
+        super().__init__()
         self.path, self._keep = path, keep
         self._checkpoints, self._plans = path / "checkpoints", path / "plans"
         for folder in (self._checkpoints, self._plans):
             folder.mkdir(parents=True, exist_ok=True)
         self.extended_from: int | None = None
-        self._lock = FileLock(path / ".lock", timeout=0)
         try:
-            self._lock.acquire()
+            self.enter_context(FileLock(path / ".lock", timeout=0))
         except Timeout:
             raise ConfigError(
                 f"{path}: another process is working on this run; wait for it or choose another "
@@ -139,14 +140,8 @@ class RunFolder:
             write_json(path / "config.json", {"version": RUN_CONFIG_VERSION, **config})
             self.remember(**facts)
         except BaseException:
-            self._lock.release()
+            self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
 
     @property
     def facts(self) -> dict[str, Any]:
