@@ -19,9 +19,10 @@ from videoclip.evaluation.outcome import (
     TimelinePlot,
     Track,
 )
-from videoclip.evaluation.report import draw, render_report, write_rows
+from videoclip.evaluation.report import draw, render_report
 from videoclip.files import write_output
 from videoclip.output.figures import to_svg
+from videoclip.output.formats import to_table
 
 PLOTS = (
     Histogram("Ranks <1>", "rank", (1.0, 2.0, 5.0), {"texts": (3, 1)}),
@@ -136,9 +137,9 @@ def test_equal_data_give_equal_pages():
 
 
 def test_files(tmp_path):
-    write_rows(OUTCOME, tmp_path / "rows.csv")
+    write_output(tmp_path / "rows.csv", to_table(OUTCOME.rows))
     assert (tmp_path / "rows.csv").read_text() == 'video_id,rank\n"a, b",1.0\nc,2.5\n'
-    write_rows(replace(OUTCOME, rows=()), tmp_path / "rows.csv")
+    write_output(tmp_path / "rows.csv", to_table(()))
     assert (tmp_path / "rows.csv").read_text() == ""
     write_output(tmp_path / "report.html", render_report(RESULT))
     assert (tmp_path / "report.html").read_text() == render_report(RESULT)

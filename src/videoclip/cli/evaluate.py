@@ -40,8 +40,9 @@ class Evaluate:
     def run(self) -> int:
         """Evaluate, print the table and write the files that were asked for."""
         from videoclip.evaluation import evaluate
-        from videoclip.evaluation.report import render_report, write_rows
+        from videoclip.evaluation.report import render_report
         from videoclip.files import write_output
+        from videoclip.output.formats import to_table
 
         result = evaluate(
             self.benchmark,
@@ -54,7 +55,7 @@ class Evaluate:
         )
         print(json.dumps(result.to_dict(), indent=1) if self.json else result)
         if self.per_video is not None:
-            write_rows(result.outcome, self.per_video)
+            write_output(self.per_video, to_table(result.outcome.rows))
         if self.report is not None:
             write_output(self.report, render_report(result))
         return 0

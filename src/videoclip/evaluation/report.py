@@ -1,23 +1,19 @@
-"""An evaluation as a page: numbers, settings, videos left out, plots; and its rows as CSV."""
+"""An evaluation as a page: numbers, settings, videos left out, plots."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videoclip.evaluation.outcome import (
     Bars,
     Confusion,
     Histogram,
-    Outcome,
     Plot,
     Result,
     TimelinePlot,
 )
-from videoclip.files import write_output
 from videoclip.output.figures import PALETTE, annotate, new_figure, style, to_svg
-from videoclip.output.formats import to_table
 from videoclip.output.html import render
 from videoclip.zeroshot.moments import cut_text
 
@@ -35,15 +31,6 @@ def render_report(result: Result) -> str:
     head, *rows = result.table()
     plots = [(plot.title, to_svg(draw(plot), plot.title)) for plot in result.outcome.plots]
     return render("evaluation.html", result=result, head=head, rows=rows, plots=plots)
-
-
-def write_rows(outcome: Outcome, path: Path) -> None:
-    """Write the results of each example or video as CSV.
-
-    Raises:
-        DataError: If the file cannot be written.
-    """
-    write_output(path, to_table(outcome.rows))
 
 
 @style()
