@@ -28,7 +28,7 @@ def naive_agreement(ranking, annotated):
 
 
 def test_candidates_are_known_by_their_index():
-    assert moments.candidate_index(4, 5) == 20
+    assert moments.CANDIDATE_INDEX[4, 5] == 20
 
 
 def test_iou_of_all_pairs():

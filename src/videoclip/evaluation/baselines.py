@@ -7,7 +7,7 @@ from math import comb
 
 import numpy as np
 
-from videoclip.evaluation.metrics.moments import CANDIDATE_IOU, NUM_COUNTED, candidate_index
+from videoclip.evaluation.metrics.moments import CANDIDATE_INDEX, CANDIDATE_IOU, NUM_COUNTED
 from videoclip.types import BoolArray, IntArray, RealArray
 from videoclip.zeroshot.moments import DIDEMO_CANDIDATES
 from videoclip.zeroshot.steps import step_mask
@@ -34,7 +34,7 @@ def chance_ranks(num_correct: IntArray, num_candidates: int) -> RealArray:
 
 def frequency_ranking(annotations: Sequence[Sequence[Chunks]]) -> IntArray:
     """Order DiDeMo's moments by how often annotators of other videos marked them."""
-    marked = [candidate_index(*moment) for moments in annotations for moment in moments]
+    marked = [CANDIDATE_INDEX[moment] for moments in annotations for moment in moments]
     return np.argsort(-np.bincount(marked, minlength=len(DIDEMO_CANDIDATES)), kind="stable")
 
 
@@ -46,7 +46,7 @@ def random_moments(annotations: Sequence[Sequence[Chunks]]) -> tuple[float, floa
     patterns = Counter(tuple(sorted(Counter(moments).values())) for moments in annotations)
     within = np.sum([num * _chance_within(pattern) for pattern, num in patterns.items()], axis=0)
     overlaps = [
-        np.sort(CANDIDATE_IOU[:, [candidate_index(*m) for m in moments]])[:, -NUM_COUNTED:].mean()
+        np.sort(CANDIDATE_IOU[:, [CANDIDATE_INDEX[m] for m in moments]])[:, -NUM_COUNTED:].mean()
         for moments in annotations
     ]
     rank_1, rank_5 = (within / len(annotations)).tolist()

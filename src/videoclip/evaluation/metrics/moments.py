@@ -11,7 +11,8 @@ import numpy as np
 from videoclip.types import IntArray, RealArray
 from videoclip.zeroshot.moments import DIDEMO_CANDIDATES
 
-_INDEX = {candidate: i for i, candidate in enumerate(DIDEMO_CANDIDATES)}
+CANDIDATE_INDEX = {candidate: i for i, candidate in enumerate(DIDEMO_CANDIDATES)}
+"""Index in `DIDEMO_CANDIDATES` of a moment: its first and last chunk."""
 NUM_COUNTED = 3
 """Annotators that count: the three nearest to the prediction, of four or more."""
 
@@ -30,11 +31,6 @@ CANDIDATE_IOU = span_iou(_CHUNKS, _CHUNKS)
 """(21, 21) overlap ratios of the candidates."""
 
 
-def candidate_index(first: int, last: int) -> int:
-    """Return the index in `DIDEMO_CANDIDATES` of an annotated moment; KeyError if it is none."""
-    return _INDEX[first, last]
-
-
 def didemo_agreement(
     ranking: IntArray, annotated: Sequence[tuple[int, int]]
 ) -> tuple[float, float]:
@@ -51,7 +47,7 @@ def didemo_agreement(
 
     Source: the metric of LocalizingMoments, as used by the released evaluation.
     """
-    marked = np.array([candidate_index(*moment) for moment in annotated])
+    marked = np.array([CANDIDATE_INDEX[moment] for moment in annotated])
     place = np.full(len(DIDEMO_CANDIDATES), np.inf)
     place[ranking] = np.arange(1, len(ranking) + 1)
     ranks = np.sort(place[marked])[:NUM_COUNTED]
