@@ -49,7 +49,7 @@ class Assumptions:
     feature_bytes: float = assume(2_560, "bytes of one second of starter features, 1280 x float16")
     embedding_bytes: float = assume(768, "bytes of one window's vector, 384 x float16")
     windows_per_second: float = assume(
-        0.93, "windows of 4 to 32 s of a video of 402 s: window_spans"
+        1.93, "windows of 1 to 32 s of a video of 402 s: window_spans"
     )
     pairs_per_video: float = assume(16, "paper, section 4")
     epochs: float = assume(25, "paper, section 4")

@@ -366,6 +366,12 @@ def test_a_second_is_one_window():
     assert window_spans(1, 1.0).tolist() == [[0, 1]]
 
 
+@pytest.mark.parametrize(("rate", "length"), [(0.3, 1), (1.0, 1), (2.0, 2), (8.0, 8)])
+def test_single_seconds_come_first_and_lie_side_by_side(rate, length):
+    spans = window_spans(4 * length, rate)
+    assert spans[:4].tolist() == [[i * length, (i + 1) * length] for i in range(4)]
+
+
 @pytest.mark.parametrize("lengths", [(), (8.0, 4.0), (0.0, 4.0)])
 def test_lengths_must_make_sense(lengths):
     with pytest.raises(ConfigError, match="ascending"):

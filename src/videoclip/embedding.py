@@ -107,27 +107,31 @@ class WindowConfig:
     """Lengths of the windows that are embedded for search; stored with a library.
 
     A moment can last three seconds or half a minute, and a pooled embedding matches best when its
-    window is about as long; hence several lengths.
+    window is about as long; hence several lengths. The single seconds decide where a moment
+    begins, ends and is best.
     """
 
-    lengths: tuple[float, ...] = (4.0, 8.0, 16.0, 32.0)
-    """Seconds, ascending; neighbours of one length overlap by half."""
+    lengths: tuple[float, ...] = (1.0, 4.0, 8.0, 16.0, 32.0)
+    """Seconds, ascending; neighbours of one length overlap by half, those of a second do not."""
 
     def __post_init__(self) -> None:
         if not self.lengths or self.lengths[0] <= 0 or list(self.lengths) != sorted(self.lengths):
             raise ConfigError(f"windows.lengths must be positive and ascending, got {self.lengths}")
 
 
-def half_overlapping(num_features: int, length: int) -> list[tuple[int, int]]:
+def overlapping_windows(
+    num_features: int, length: int, overlap: float = 0.5
+) -> list[tuple[int, int]]:
     """Return the windows of one length, the last of which ends with the video.
 
     Args:
         num_features: T of the video, at least 1.
         length: Of a window, at least 1; a shorter video is one window.
+        overlap: Of neighbours, as a share of their length.
     """
     length = min(length, num_features)
     last = num_features - length
-    starts = [*range(0, last, max(1, length // 2)), last]
+    starts = [*range(0, last, max(1, int((1 - overlap) * length))), last]
     return [(start, start + length) for start in starts]
 
 
@@ -138,7 +142,8 @@ def window_spans(
     """List the windows of a video, shortest length first, in order of time within a length.
 
     Every feature is covered at every length that fits; the last window of a length ends with the
-    video. A video shorter than the shortest length is one window.
+    video. Windows of at most a second lie side by side, longer ones overlap by half. A video
+    shorter than the shortest length is one window.
 
     Args:
         num_features: T, at least 1.
@@ -152,7 +157,7 @@ def window_spans(
     spans: list[tuple[int, int]] = []
     for seconds in (config or WindowConfig()).lengths:
         length = max(1, round(seconds * features_per_second))
-        spans += half_overlapping(num_features, length)
+        spans += overlapping_windows(num_features, length, 0.5 if seconds > 1 else 0.0)
         if length >= num_features:
             break
     windows = np.array(list(dict.fromkeys(spans)), dtype=np.int64)  # (W, 2)

@@ -80,11 +80,10 @@ def test_moments_of_any_length(make_store, encoder):
     ]
     outcome = evaluate_moments(examples, Trial(encoder, store, CONFIG))
     got = {m.name: m.value for m in outcome.measures}
-    # Windows are 4 s and longer, 2 s apart: borders are exact to a second, two seconds become four.
-    assert got["R1@0.5"] == 1.0 and got["R1@0.7"] == pytest.approx(2 / 3)
-    assert got["mIoU"] == pytest.approx((1 + 19 / 20 + 2 / 4) / 3)
+    # Borders are exact to a second.
+    assert got["R1@0.5"] == got["R1@0.7"] == got["mIoU"] == 1.0
     assert outcome.rows[0] | {"IoU": 1.0, "start": 5.0, "end": 10.0} == outcome.rows[0]
-    assert outcome.rows[2] | {"IoU": 0.5, "start": 9.0, "end": 13.0} == outcome.rows[2]
+    assert outcome.rows[2] | {"IoU": 1.0, "start": 10.0, "end": 12.0} == outcome.rows[2]
     assert 1 / 2 < got["mAP"] < got["mAP@0.5"] <= 1.0
     assert [c.name for c in outcome.baselines] == ["random spans", "whole video"]
     assert outcome.baselines[1].values["R1@0.5"] == pytest.approx(1 / 3)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from videoclip.benchmarks.examples import Baseline, MultipleChoiceExample
-from videoclip.embedding import half_overlapping
+from videoclip.embedding import overlapping_windows
 from videoclip.evaluation.metrics import ranking
 from videoclip.evaluation.outcome import (
     Bars,
@@ -124,7 +124,7 @@ def _split(values: IntArray, like: Sequence[Sequence[object]]) -> list[IntArray]
 def _find_clips(video_id: str, trial: Trial) -> list[Clip]:
     if trial.config.decoding == "product":
         num_features = trial.store.num_features(video_id)
-        spans = half_overlapping(num_features, trial.encoder.max_clip_features)
+        spans = overlapping_windows(num_features, trial.encoder.max_clip_features)
         return [Clip(video_id, *span) for span in spans]
     clip = find_clip(trial.store, video_id, None, None, trial.config.clip_seconds)
     assert clip is not None, "a stored video has features"

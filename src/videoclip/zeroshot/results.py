@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from videoclip.embedding import Embedder, half_overlapping
+from videoclip.embedding import Embedder, overlapping_windows
 from videoclip.errors import ConfigError
 from videoclip.features.decode import probe
 from videoclip.types import FloatArray
@@ -196,7 +196,7 @@ def answer(video: Path | str, question: str, choices: Sequence[str], embedder: E
         raise ConfigError("a question needs at least two choices")
     texts = embedder.embed_text(choice_texts(question, choices))  # (C, E)
     embedded = embedder.embed_video(video)
-    clips = half_overlapping(len(embedded.features), embedder.config.max_video_tokens)
+    clips = overlapping_windows(len(embedded.features), embedder.config.max_video_tokens)
     vectors = embedder.embed_windows(embedded.features, clips)  # (W, E)
     similarities = choice_similarities(texts, vectors).max(axis=0)  # (C,)
     chosen = int(similarities.argmax())
