@@ -69,6 +69,8 @@ def test_evaluations_and_results_of_runs_are_compared_too(runs, tmp_path):
 def test_losses_are_drawn(runs, tmp_path, suffix, start):
     path = tmp_path / f"losses.{suffix}"
     compare(runs).save_picture(path)
+    with pytest.raises(DataError, match="cannot be written"):
+        compare(runs).save_picture(path / f"below_a_file.{suffix}")
     assert path.read_bytes().startswith(start)
 
 

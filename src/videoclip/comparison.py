@@ -8,7 +8,7 @@ from typing import Any
 
 from videoclip.errors import ConfigError, DataError
 from videoclip.evaluation.outcome import Result, align_columns
-from videoclip.files import write_bytes, write_text
+from videoclip.files import write_output
 from videoclip.output.figures import draw_losses, to_png, to_svg
 from videoclip.training.run import RunResult
 from videoclip.training.run_folder import average_losses, flatten, read_log
@@ -76,7 +76,7 @@ class RunComparison:
 
         Raises:
             ConfigError: If the file has another suffix.
-            DataError: If there is no run with a loss.
+            DataError: If there is no run with a loss, or the file cannot be written.
         """
         path = Path(path)
         if path.suffix not in (".svg", ".png"):
@@ -84,10 +84,8 @@ class RunComparison:
         if not any(run.curve for run in self.runs):
             raise DataError("evaluations have no losses to draw: name a run folder")
         figure = draw_losses((r.label, r.curve, r.validation) for r in self.runs if r.curve)
-        if path.suffix == ".svg":
-            write_text(path, to_svg(figure, "losses of runs over their updates"))
-        else:
-            write_bytes(path, to_png(figure))
+        is_svg, title = path.suffix == ".svg", "losses of runs over their updates"
+        write_output(path, to_svg(figure, title) if is_svg else to_png(figure))
 
     def __str__(self) -> str:
         """Return the differing settings and the results, one column per run."""
