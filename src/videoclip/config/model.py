@@ -45,11 +45,11 @@ class ModelConfig:
     """Share of activations that are dropped in training."""
     shared_encoder: bool = False
     """Use one encoder for both modalities, of `num_text_layers` layers (paper's ablation)."""
-    num_bridge_classes: int = 0
-    """Classes of the starter's bridge from image classes to text space; 0: no bridge."""
-    bridge_temperature: Positive[float] = 2.0
-    """Temperature of the bridge's softmax over class logits: 1 as classifiers are trained; 2 gives
-    less likely classes more weight."""
+    dual_encoder: str = ""
+    """Frozen dual encoder to which both towers add a learned residual, as `load_dual_encoder` takes
+    it; empty: none."""
+    dual_encoder_fingerprint: str = ""
+    """Fingerprint of that dual encoder; empty: not recorded."""
 
     num_cross_layers: NotNegative[int] = 0
     """Layers of the cross-modal re-ranker; 0: no re-ranker."""
@@ -87,7 +87,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         check_numbers(self, "model.")
         layers = self.num_video_layers + self.num_text_layers + self.num_cross_layers
-        rows = self.vocab_size + self.max_positions + self.feature_dim + self.num_bridge_classes
+        rows = self.vocab_size + self.max_positions + self.feature_dim
         rows += layers * (4 * self.hidden_size + 2 * self.intermediate_size)
         is_plausible = layers <= 1000 and rows * self.hidden_size < 2**36
         require(is_plausible, "model: more than 1000 layers, or 2**36 weights")
@@ -109,12 +109,12 @@ class ModelConfig:
             )
         require(0.0 <= self.dropout < 1.0, "model.dropout must be in [0, 1)")
         require(
-            not (self.shared_encoder and self.num_bridge_classes),
-            "model.shared_encoder and model.num_bridge_classes exclude each other",
+            not (self.shared_encoder and self.dual_encoder),
+            "model.shared_encoder and model.dual_encoder exclude each other",
         )
         require(
-            not self.num_bridge_classes or self.pooling == "plain_mean",
-            "model.num_bridge_classes needs model.pooling 'plain_mean'",
+            not self.dual_encoder or (self.pooling == "plain_mean" and self.normalize),
+            "model.dual_encoder needs model.pooling 'plain_mean' and model.normalize",
         )
 
 

@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from videoclip.config import ModelConfig, ReleasedSettings
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import CheckpointError
-from videoclip.model.encoders import BridgedVideoEncoder, CentredTextEncoder
+from videoclip.model.dual_encoder import DualEncoder
+from videoclip.model.encoders import pool
 from videoclip.model.transformer import BERT_NORM_EPS
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import starter
@@ -74,11 +76,9 @@ VIDEO_WORDS = "video_encoder.bert.word_embeddings.weight"
 CLASS_TABLE = Path(__file__).with_name("starter_classes.safetensors")
 """Made from the text tower by `tools/starter_classes.py`, and kept as a file so
 that the starter model loads at once and is bit-identical on every machine."""
-STARTER_FINGERPRINT = "d9baec94c7181ee3"
-"""Fingerprint of the starter embedder with the pinned packages. What the untrained residual of the
-video tower holds does not count, since it is multiplied by zero."""
-STARTER_DIGEST = "b2b99d722492023f0d6f6c834a772fb2"
-"""Sampled digest of the files that this fingerprint belongs to."""
+BRIDGE_TEMPERATURE = 2.0
+"""Temperature of the bridge's softmax over class logits: 1 as classifiers are trained; 2 gives less
+likely classes more weight."""
 
 
 def kind_of(names: Iterable[str]) -> str:
@@ -289,39 +289,36 @@ def _check_is_bert(settings: Mapping[str, Any], where: Path | str) -> None:
 
 
 def starter_model() -> tuple[VideoCLIP, Tokenizer]:
-    """Build the starter model from the installed packages.
-
-    Before training the video tower returns what the bridge returns: its residual is zero.
+    """Build the starter model from the installed packages; both residuals are zero.
 
     Raises:
         MissingExtraError: If a package is not installed.
         CheckpointError: If its weights are damaged.
     """
-    classifier = read_weights(image_weights_file(), ("_fc.weight", "_fc.bias"))
-    model, tokenizer = sentence_model()
-    table = read_weights(CLASS_TABLE)
-    video, text = model.video_encoder, model.text_encoder
-    assert isinstance(video, BridgedVideoEncoder) and isinstance(text, CentredTextEncoder)
-    video.bridge.class_weight.copy_(classifier["_fc.weight"])
-    video.bridge.class_bias.copy_(classifier["_fc.bias"])
-    video.bridge.class_embeddings.copy_(table["class_embeddings"])
-    text.offset.copy_(table["offset"])
-    return model, tokenizer
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return VideoCLIP(starter().model).eval(), Tokenizer.from_folder(text_folder())
 
 
-def starter_fingerprint() -> str | None:
-    """Return the embedder's fingerprint if the packages are the pinned ones, else None."""
+def starter_towers() -> DualEncoder:
+    """Return the starter's frozen towers: `ClassBridge` and `SentenceTower`.
+
+    Raises:
+        MissingExtraError: If a package is not installed.
+        CheckpointError: If its weights are damaged.
+    """
     folder = text_folder()
-    paths = [
-        image_weights_file(),
-        *(folder / name for name in ("model.safetensors", "config.json", "vocab.txt")),
-        CLASS_TABLE,
-    ]
-    return STARTER_FINGERPRINT if sampled_digest(paths) == STARTER_DIGEST else None
+    files = [folder / name for name in ("model.safetensors", "config.json", "vocab.txt")]
+    fingerprint = sampled_digest([image_weights_file(), *files, CLASS_TABLE])[:16]
+    classifier = read_weights(image_weights_file(), ("_fc.weight", "_fc.bias"))
+    table = read_weights(CLASS_TABLE)
+    classes = classifier["_fc.weight"], classifier["_fc.bias"], table["class_embeddings"]
+    texts = SentenceTower(sentence_model()[0], table["offset"])
+    return DualEncoder(ClassBridge(*classes), texts, fingerprint)
 
 
 def sentence_model() -> tuple[VideoCLIP, Tokenizer]:
-    """Build the starter with an empty bridge: its texts are plain sentence embeddings.
+    """Build a model whose texts are plain sentence embeddings; its video tower is not used.
 
     Raises:
         MissingExtraError: If the package of the sentence encoder is not installed.
@@ -330,5 +327,52 @@ def sentence_model() -> tuple[VideoCLIP, Tokenizer]:
     folder = text_folder()
     weights = read_weights(folder / "model.safetensors")
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    model = from_bert(weights, settings, starter().model, folder).eval()
-    return model, Tokenizer.from_folder(folder)
+    plain = replace(starter().model, dual_encoder="")
+    return from_bert(weights, settings, plain, folder).eval(), Tokenizer.from_folder(folder)
+
+
+class ClassBridge(nn.Module):
+    """Features to class distributions to sentence embeddings.
+
+    Text finds frames through an image classifier that never saw text: the softened class
+    distribution of a frame weights the sentence embeddings of the class names. Source: ConSE (arXiv
+    1312.5650); softening and centring are ours.
+
+    Args:
+        weight: (K, D) of the linear classifier that the features come from.
+        bias: (K,) likewise.
+        class_embeddings: (K, E) of sentences about each class, minus their mean.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, class_embeddings: Tensor) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+        self.class_embeddings = nn.Parameter(class_embeddings)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(..., D) -> (..., E) of unit length."""
+        logits = F.linear(features, self.weight, self.bias)
+        shares = (logits / BRIDGE_TEMPERATURE).softmax(dim=-1)  # (..., K)
+        return F.normalize(shares @ self.class_embeddings, dim=-1)
+
+
+class SentenceTower(nn.Module):
+    """Word pieces to sentence embeddings without what all of them share.
+
+    Sentence embeddings share a large common component, which carries no information. It was
+    subtracted from the bridge's class embeddings, so it is subtracted from texts too.
+
+    Args:
+        model: From `sentence_model`.
+        offset: (E,) mean of the class embeddings before they were centred.
+    """
+
+    def __init__(self, model: VideoCLIP, offset: Tensor) -> None:
+        super().__init__()
+        self.text_encoder = model.text_encoder
+        self.offset = nn.Parameter(offset)
+
+    def forward(self, text: Tensor, text_mask: Tensor) -> Tensor:
+        """(B, L) ids and mask -> (B, E) of unit length."""
+        pooled = pool(self.text_encoder(text, text_mask), "plain_mean")
+        return F.normalize(F.normalize(pooled, dim=-1) - self.offset, dim=-1)

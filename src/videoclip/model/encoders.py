@@ -5,16 +5,13 @@ Both put [CLS] before and [SEP] after the real positions, so that a tower sees
 
 Source: paper, section 3.1; positions, masks and pooling as released (docs/paper-to-code.md).
 
-The starter model has towers of its own. Its video tower maps an image classifier's features into
-the space of a sentence encoder: the softened class distribution of a frame weights the sentence
-embeddings of the class names, so that text finds videos before any training on videos; training
-adds a residual that starts at zero. Source: ConSE (arXiv 1312.5650); softening, centring and
-residual are ours.
+A model that starts from a dual encoder has residual towers: the frozen embeddings of frames and
+texts, plus what training adds, which starts at zero.
 """
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -160,77 +157,71 @@ def pool(encoded: Encoded, pooling: Literal["mean", "cls", "plain_mean"]) -> Ten
     return torch.bmm(weights[:, None], encoded.hidden).squeeze(1)
 
 
-class ClassBridge(nn.Module):
-    """Features to class distributions to sentence embeddings; nothing in it is trained.
+class Frozen(nn.Module):
+    """A module that is used and moved with its owner, but neither trained nor saved with it.
 
-    Attributes:
-        class_weight: (K, D) of the linear classifier that the features come from.
-        class_bias: (K,) likewise.
-        class_embeddings: (K, E) of sentences about each class, minus their mean.
+    Args:
+        module: Put into eval mode for good.
     """
 
-    class_weight: Tensor
-    class_bias: Tensor
-    class_embeddings: Tensor
-
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        num_classes = config.num_bridge_classes
-        self.temperature = config.bridge_temperature
-        self.register_buffer("class_weight", torch.zeros(num_classes, config.feature_dim))
-        self.register_buffer("class_bias", torch.zeros(num_classes))
-        self.register_buffer("class_embeddings", torch.zeros(num_classes, config.hidden_size))
+        self._module = [module.eval().requires_grad_(False)]  # a list hides it from torch
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(..., D) -> (..., E) of unit length."""
-        logits = F.linear(features, self.class_weight, self.class_bias)
-        shares = (logits / self.temperature).softmax(dim=-1)  # (..., K)
-        return F.normalize(shares @ self.class_embeddings, dim=-1)
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        self._module[0]._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
+
+    def forward(self, *args: Any) -> Tensor:
+        """Return what the module returns."""
+        output: Tensor = self._module[0](*args)
+        return output
 
 
-class BridgedVideoEncoder(VideoEncoder):
-    """Video tower whose slots are the bridge's embeddings plus a learned residual.
+class ResidualVideoEncoder(VideoEncoder):
+    """Video tower whose slots are frozen frame embeddings plus a learned residual, zero at first.
 
     [CLS] and [SEP] take part in the transformer but are masked in the output: only slots are
     pooled.
+
+    Args:
+        config: Sizes.
+        frames: Frozen: features (N, D) to embeddings (N, E) of unit length.
     """
 
-    def __init__(self, config: ModelConfig, bert: BertEncoder, cls_id: int, sep_id: int) -> None:
-        super().__init__(config, bert, cls_id, sep_id)
-        self.bridge = ClassBridge(config)
+    def __init__(self, config: ModelConfig, bert: BertEncoder, frames: nn.Module) -> None:
+        super().__init__(config, bert, 0, 1)
+        self.start = Frozen(frames)
         self.residual_scale = nn.Parameter(torch.zeros(config.hidden_size))
 
     def forward(self, video: Tensor, video_mask: Tensor, *, attend_cls: bool = True) -> Encoded:
         """Encode a batch of video clips: (B, T, D) -> (B, T + 2, E), see `VideoEncoder`."""
-        learned = super().forward(video, video_mask, attend_cls=attend_cls).hidden[:, 1:-1]
-        slots = self.bridge(video[video_mask]) + self.residual_scale * learned[video_mask]
+        slots = self.start(video[video_mask])  # (N, E)
+        if self.training or self.residual_scale.any():
+            learned = super().forward(video, video_mask, attend_cls=attend_cls).hidden[:, 1:-1]
+            slots = slots + self.residual_scale * learned[video_mask]
         hidden = slots.new_zeros(*video_mask.shape, slots.shape[1])
         hidden = hidden.masked_scatter(video_mask[..., None], slots)  # (B, T, E)
         return Encoded(F.pad(hidden, (0, 0, 1, 1)), F.pad(video_mask, (1, 1)))
 
 
-class CentredTextEncoder(TextEncoder):
-    """Text tower whose pooled embedding is of unit length, minus a fixed offset.
+class ResidualTextEncoder(nn.Module):
+    """Text tower whose one state is a frozen embedding plus a learned residual, zero at first.
 
-    Sentence embeddings share a large common component, which carries no information. It was
-    subtracted from the bridge's class embeddings, so it is subtracted from texts too.
-
-    Attributes:
-        offset: (E,) mean of the class embeddings before they were centred.
+    Args:
+        config: Width.
+        texts: Frozen: ids and mask (B, L) to embeddings (B, E) of unit length.
     """
 
-    offset: Tensor
-
-    def __init__(self, config: ModelConfig, bert: BertEncoder) -> None:
-        super().__init__(config, bert)
-        self.register_buffer("offset", torch.zeros(config.hidden_size))
+    def __init__(self, config: ModelConfig, texts: nn.Module) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.start = Frozen(texts)
+        self.mlp = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+        self.residual_scale = nn.Parameter(torch.zeros(width))
 
     def forward(self, text: Tensor, text_mask: Tensor) -> Encoded:
-        """Encode a batch of texts: (B, L) -> (B, L + 2, E), see `TextEncoder`.
-
-        All states are scaled and shifted equally, so that their plain mean is as described.
-        """
-        encoded = super().forward(text, text_mask)
-        length = pool(encoded, "plain_mean").norm(dim=1)[:, None, None]  # (B, 1, 1)
-        hidden = encoded.hidden / length - self.offset
-        return Encoded(hidden.masked_fill(~encoded.mask[..., None], 0.0), encoded.mask)
+        """Encode a batch of texts: (B, L) -> (B, 1, E)."""
+        start = self.start(text, text_mask)
+        hidden = start + self.residual_scale * self.mlp(start)
+        return Encoded(hidden[:, None], text_mask.new_ones(len(text), 1))

@@ -7,8 +7,8 @@
     checksums.json     SHA-256 of the files above, and the embedder's fingerprint
     backbone/          the backbone, if it was trained with the model
 
-A folder can be moved: a backbone in a local folder is named relative to the model folder. The hub
-library's mixin is not used, because it ignores unknown settings.
+A folder can be moved: backbones and dual encoders in local folders are named relative to it. The
+hub library's mixin is not used, because it ignores unknown settings.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def save_model(
         trained = frame_encoder.save_pretrained(folder / BACKBONE_FOLDER)
         config = replace(model.config, backbone="image:./backbone", backbone_fingerprint=trained)
     else:
-        config = _with_relative_backbone(model.config, folder)
+        config = _with_paths(model.config, folder, _relative)
     with atomic_file(folder / WEIGHTS_FILE) as partial:
         safetensors.torch.save_file(tensors, partial, metadata={"format": "pt"})
     write_json(folder / CONFIG_FILE, {"format": f"{FORMAT_PREFIX}{FORMAT}", **to_dict(config)})
@@ -155,11 +155,7 @@ def load_config(folder: Path) -> ModelConfig:
         config = from_dict(ModelConfig, settings)
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    kind, _, source = config.backbone.partition(":")
-    if source.startswith(("./", "../")):
-        absolute = os.path.normpath(folder.absolute() / source)
-        config = replace(config, backbone=f"{kind}:{absolute}")
-    return config
+    return _with_paths(config, folder, _absolute)
 
 
 def load_weights(model: nn.Module, folder: Path, *, assign: bool = False) -> None:
@@ -200,6 +196,7 @@ def load_weights(model: nn.Module, folder: Path, *, assign: bool = False) -> Non
 def fingerprint(model: VideoCLIP, tokenizer: Tokenizer) -> str:
     """Return a hex digest of weights, settings and vocabulary."""
     settings = to_dict(model.config)
+    del settings["dual_encoder"]  # its fingerprint is there
     known = settings.pop("backbone_fingerprint")
     kind, _, source = settings["backbone"].partition(":")
     if known and source:  # wherever the backbone's folder is now
@@ -301,21 +298,34 @@ def push(save: Callable[[Path], object], hub_id: str, *, private: bool) -> str:
         raise CheckpointError(f"cannot push to '{hub_id}': {one_line(error)}") from None
 
 
-def _with_relative_backbone(config: ModelConfig, folder: Path) -> ModelConfig:
-    """Name a backbone in a local folder relative to the model folder.
+def _with_paths(
+    config: ModelConfig, folder: Path, change: Callable[[str, Path], str]
+) -> ModelConfig:
+    """Return a config with the names of backbone and dual encoder changed, which may be paths."""
+    kind, colon, source = config.backbone.partition(":")
+    backbone = f"{kind}{colon}{change(source, folder)}"
+    return replace(config, backbone=backbone, dual_encoder=change(config.dual_encoder, folder))
 
-    One that belongs to another model folder is copied into this one.
+
+def _absolute(source: str, folder: Path) -> str:
+    """Return a path that is relative to a model folder as an absolute one."""
+    is_relative = source.startswith(("./", "../"))
+    return os.path.normpath(folder.absolute() / source) if is_relative else source
+
+
+def _relative(source: str, folder: Path) -> str:
+    """Return the path of a local folder relative to a model folder.
+
+    A backbone that belongs to another model folder is copied into this one.
     """
-    kind, _, source = config.backbone.partition(":")
     path, own = Path(source), folder.absolute() / BACKBONE_FOLDER
     if not source or not path.is_dir():
-        return config
+        return source
     is_in_model = path.name == BACKBONE_FOLDER and (path.parent / CONFIG_FILE).is_file()
     if is_in_model and path != own:
         path = shutil.copytree(path, own, dirs_exist_ok=True)
     relative = Path(os.path.relpath(path, folder)).as_posix()
-    relative = relative if relative.startswith("..") else f"./{relative}"
-    return replace(config, backbone=f"{kind}:{relative}")
+    return relative if relative.startswith("..") else f"./{relative}"
 
 
 @contextmanager

@@ -18,10 +18,11 @@ from torch.overrides import TorchFunctionMode
 from videoclip.config import ModelConfig
 from videoclip.errors import ConfigError, DataError
 from videoclip.model import hub
+from videoclip.model.dual_encoder import DualEncoder, load_dual_encoder
 from videoclip.model.encoders import (
-    BridgedVideoEncoder,
-    CentredTextEncoder,
     Encoded,
+    ResidualTextEncoder,
+    ResidualVideoEncoder,
     TextEncoder,
     VideoEncoder,
     pool,
@@ -40,6 +41,7 @@ class VideoCLIP(nn.Module):
 
     Args:
         config: Everything that must agree between a model, its features and its indexes.
+        dual_encoder: What `config.dual_encoder` names, where it is loaded already.
 
     Attributes:
         config: Settings.
@@ -47,10 +49,13 @@ class VideoCLIP(nn.Module):
             instead of features, and it is saved in the folder `backbone`.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, dual_encoder: DualEncoder | None = None) -> None:
         super().__init__()
+        self.dual_encoder = dual_encoder = dual_encoder or load_dual_encoder(config)
+        if dual_encoder is not None:
+            config = dataclasses.replace(config, dual_encoder_fingerprint=dual_encoder.fingerprint)
         self.config = config
-        self.video_encoder, self.text_encoder = _build_towers(config)
+        self.video_encoder, self.text_encoder = _build_towers(config, dual_encoder)
         if config.num_cross_layers:
             self.reranker = Reranker(config)
         if config.classes:
@@ -68,8 +73,9 @@ class VideoCLIP(nn.Module):
 
         Nothing is allocated and nothing drawn at random, so that it takes milliseconds.
         """
+        dual_encoder = load_dual_encoder(config)
         with torch.device("meta"), _NoInitialisation():
-            return cls(config)
+            return cls(config, dual_encoder)
 
     @torch.no_grad()
     def initialise(self, skip: tuple[str, ...] = ()) -> None:
@@ -202,7 +208,7 @@ class VideoCLIP(nn.Module):
             classes: Names of its classes, without background.
         """
         config = dataclasses.replace(self.config, classes=tuple(classes))
-        headed = type(self)(config)
+        headed = type(self)(config, self.dual_encoder)
         kept = {n: t for n, t in self.state_dict().items() if not n.startswith("classifier.")}
         headed.load_state_dict({**headed.state_dict(), **kept})
         return headed
@@ -297,8 +303,14 @@ def _check_mask(name: str, mask: Tensor) -> None:
         raise ConfigError(f"{name} is of {mask.dtype}: give True where real, False elsewhere")
 
 
-def _build_towers(config: ModelConfig) -> tuple[VideoEncoder, TextEncoder]:
+def _build_towers(
+    config: ModelConfig, dual_encoder: DualEncoder | None
+) -> tuple[VideoEncoder, TextEncoder | ResidualTextEncoder]:
     """The two towers, or two views of one encoder (the paper's shared ablation)."""
+    if dual_encoder is not None:
+        residual = BertEncoder(config, 2, config.num_video_layers)
+        texts = ResidualTextEncoder(config, dual_encoder.texts)
+        return ResidualVideoEncoder(config, residual, dual_encoder.frames), texts
     text_bert = BertEncoder(config, config.vocab_size, config.num_text_layers)
     if config.shared_encoder:
         video = VideoEncoder(config, text_bert, config.cls_id, config.sep_id)
@@ -307,9 +319,6 @@ def _build_towers(config: ModelConfig) -> tuple[VideoEncoder, TextEncoder]:
         return video, TextEncoder(config, text_bert, first_position, word_type=1)
     # The video tower reads only two rows of a word table: [CLS] and [SEP].
     video_bert = BertEncoder(config, 2, config.num_video_layers)
-    if config.num_bridge_classes:
-        bridged = BridgedVideoEncoder(config, video_bert, 0, 1)
-        return bridged, CentredTextEncoder(config, text_bert)
     return VideoEncoder(config, video_bert, 0, 1), TextEncoder(config, text_bert)
 
 

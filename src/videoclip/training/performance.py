@@ -15,6 +15,7 @@ from torch import Tensor
 
 from videoclip.config import ModelConfig
 from videoclip.features.frame_encoder import FrameEncoder
+from videoclip.model.encoders import ResidualTextEncoder
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.batch import Batch
 
@@ -128,7 +129,8 @@ def compiling_pays(
 def compile_towers(model: VideoCLIP) -> None:
     """Make torch compile both towers, for clips of any length, when they are first called."""
     for tower in (model.video_encoder, model.text_encoder):
-        tower.bert.compile(dynamic=True)
+        if not isinstance(tower, ResidualTextEncoder):
+            tower.bert.compile(dynamic=True)
 
 
 def _seconds(work: Callable[[], object], device: torch.device, repeats: int = 4) -> float:

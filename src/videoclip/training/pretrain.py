@@ -92,7 +92,7 @@ def pretrain(
     """
     world, out = world or World(), Path(out)
     config = named_recipe(config, RECIPES) if isinstance(config, str) else config
-    if init_from is None and config.model.num_bridge_classes:
+    if init_from is None and config.model.dual_encoder:
         init_from = "starter"
     if isinstance(init_from, str | Path):
         init_from = Embedder.from_pretrained(init_from)
