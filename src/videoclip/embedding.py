@@ -32,6 +32,7 @@ from videoclip.model import hub
 from videoclip.model.hub import ModelCard
 from videoclip.model.videoclip import VideoCLIP, pad_features
 from videoclip.types import FloatArray, IntArray, OnProgress, RealArray
+from videoclip.weights.pretrained import is_transformers_model, model_folder
 
 STARTER = "starter"
 ItemT = TypeVar("ItemT")
@@ -206,10 +207,11 @@ class Embedder:
         *,
         backbone: Backbone | str | None = None,
     ) -> Self:
-        """Load a model folder with its vocabulary, a hub id, or "starter".
+        """Load a model by its folder or hub id, or "starter".
 
         Args:
-            folder_or_hub_id: The model.
+            folder_or_hub_id: A VideoCLIP, or any dual encoder of `transformers` (CLIP, SigLIP,
+                ALIGN and the like).
             device: Torch device to compute on; "auto" is the GPU where there is one.
             backbone: The frozen backbone or its name, if its folder was moved.
 
@@ -221,9 +223,20 @@ class Embedder:
             from videoclip.model.convert import starter_model
 
             embedder = cls(*starter_model(), device=device, backbone=backbone)
+        elif is_transformers_model(folder := model_folder(folder_or_hub_id)):
+            from videoclip.features.dual_encoder import frames_spec
+            from videoclip.model.dual_encoder import start_model
+            from videoclip.text_tower import load_text_tower
+
+            texts = load_text_tower(folder_or_hub_id)
+            spec = frames_spec(folder_or_hub_id, texts.dim)
+            model = start_model(texts, spec)
+            embedder = cls(model, texts.tokenizer, device, backbone=backbone)
+            embedder._fingerprint = f"{texts.fingerprint[:16]}-{spec.fingerprint}"
         else:
-            folder = hub.model_folder(folder_or_hub_id)
-            model, tokenizer = VideoCLIP.from_pretrained(folder), Tokenizer.from_folder(folder)
+            model = VideoCLIP.from_pretrained(folder)
+            tokenizer = getattr(model.dual_encoder and model.dual_encoder.texts, "tokenizer", None)
+            tokenizer = tokenizer or Tokenizer.from_folder(folder)
             embedder = cls(model, tokenizer, device, backbone=backbone)
             embedder._fingerprint = hub.stored_fingerprint(folder)
         embedder._source = str(folder_or_hub_id)

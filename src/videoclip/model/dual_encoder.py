@@ -1,13 +1,25 @@
 """Dual encoders: frozen embeddings of frames and texts in one space, which models start from."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
 from torch import nn
 
 from videoclip.config import ModelConfig
+from videoclip.data.feature_store import FeatureSpec
 from videoclip.errors import CheckpointError, ConfigError
+from videoclip.text_tower import TextTower, load_text_tower
+
+if TYPE_CHECKING:
+    from videoclip.model.videoclip import VideoCLIP
 
 STARTER = "starter"
+HEAD_WIDTH = 64
+"""Of the attention heads of a residual tower."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +59,52 @@ def load_dual_encoder(config: ModelConfig) -> DualEncoder | None:
 
 def load_by_name(name: str) -> DualEncoder:
     """Load a dual encoder; see `load_dual_encoder`."""
-    if name != STARTER:
-        raise ConfigError(f"there is no dual encoder '{name}'; 'starter' is one")
-    from videoclip.model.convert import starter_towers  # which builds models itself
+    if name == STARTER:
+        from videoclip.model.convert import starter_towers  # which builds models itself
 
-    return starter_towers()
+        return starter_towers()
+    if "/" not in name and not Path(name).is_dir():
+        raise ConfigError(
+            f"there is no dual encoder '{name}'; 'starter', a folder or a hub id names one"
+        )
+    return _of_tower(load_text_tower(name))
+
+
+def start_model(texts: TextTower, spec: FeatureSpec) -> VideoCLIP:
+    """Return a model that is a dual encoder of `transformers` as it is: its residuals are zero.
+
+    Args:
+        texts: Its text side.
+        spec: Its features, which are embeddings of frames.
+    """
+    from videoclip.model.videoclip import VideoCLIP
+
+    tokenizer, width = texts.tokenizer, texts.dim
+    config = ModelConfig(
+        feature_dim=spec.dim,
+        features_per_second=spec.features_per_second,
+        backbone=spec.backbone,
+        backbone_fingerprint=spec.fingerprint,
+        normalized_features=spec.normalized,
+        dual_encoder=spec.backbone.partition(":")[2],
+        hidden_size=width,
+        num_video_layers=2,
+        num_text_layers=1,
+        num_heads=width // HEAD_WIDTH if width % HEAD_WIDTH == 0 else 1,
+        intermediate_size=4 * width,
+        vocab_size=tokenizer.vocab_size,
+        pad_id=tokenizer.pad_id,
+        cls_id=tokenizer.cls_id,
+        sep_id=tokenizer.sep_id,
+        max_text_tokens=texts.max_text_tokens,
+        pooling="plain_mean",
+        normalize=True,
+        temperature=texts.temperature,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return VideoCLIP(config, _of_tower(texts)).eval()
+
+
+def _of_tower(texts: TextTower) -> DualEncoder:
+    return DualEncoder(nn.Identity(), texts, texts.fingerprint)

@@ -33,11 +33,11 @@ from videoclip.config import ModelConfig, from_dict, to_dict
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import CheckpointError, ConfigError, one_line
 from videoclip.files import atomic_file, read_json, sha256, write_json, write_text
+from videoclip.weights.pretrained import CONFIG_FILE
 
 if TYPE_CHECKING:
     from videoclip.model.videoclip import VideoCLIP
 
-CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 VOCAB_FILE = "vocab.txt"
 CHECKSUMS_FILE = "checksums.json"
@@ -242,31 +242,6 @@ def verify(folder: Path | str) -> list[str]:
                 f"{CHECKSUMS_FILE}): copy the model again"
             )
     return list(sums)
-
-
-def model_folder(folder_or_hub_id: Path | str) -> Path:
-    """Return a local folder as it is, and for a hub id (`owner/name`) the downloaded folder.
-
-    Raises:
-        CheckpointError: If there is no such folder and the download fails.
-    """
-    folder = Path(folder_or_hub_id)
-    if folder.is_dir():
-        return folder
-    name = str(folder_or_hub_id)
-    looks_like_id = re.fullmatch(r"[\w][\w.-]*/[\w.-]+", name) and not folder.parent.exists()
-    if not looks_like_id:
-        raise CheckpointError(f"there is no model folder {folder}")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise CheckpointError(
-            f"'{name}' is not a local folder, and the download from the hub failed: "
-            f"{one_line(error)}"
-        ) from None
 
 
 def push(save: Callable[[Path], object], hub_id: str, *, private: bool) -> str:

@@ -30,6 +30,7 @@ from videoclip.model.encoders import (
 from videoclip.model.hub import ModelCard
 from videoclip.model.reranker import Reranker
 from videoclip.model.transformer import BertEncoder, init_bert_weights
+from videoclip.weights.pretrained import model_folder
 
 INITIAL_LOGIT_BIAS = -10.0
 
@@ -237,7 +238,7 @@ class VideoCLIP(nn.Module):
             CheckpointError: If there is no such model, or a tensor is missing, unexpected or of
                 another shape.
         """
-        folder = hub.model_folder(folder_or_hub_id)
+        folder = model_folder(folder_or_hub_id)
         config = hub.load_config(folder)
         model = cls.without_weights(config)
         hub.load_weights(model, folder, assign=True)

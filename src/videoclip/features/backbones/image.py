@@ -1,32 +1,70 @@
-"""Any Hugging Face image model as a backbone: one pooled vector for one frame a second.
+"""Any Hugging Face image model as a backbone: one pooled vector for each frame.
 
 CLIP, SigLIP, DINOv2, ViT, ResNet and the like, from a local folder or a hub id that the user names
-(`image:microsoft/resnet-50`). Models with a text encoder embed text into the same space, which
-gives the frame-embedding baseline of the evaluations; they compare by cosine, so their features are
-L2-normalised. Features of all other models are not.
+(`image:microsoft/resnet-50`). Models with a text side (`videoclip.model.text_tower`) embed text
+into the same space; they compare by cosine, so their features are L2-normalised. Features of all
+other models are not.
 
-Frames are scaled by the decoder and normalised here, so that neither torchvision nor Pillow is
-needed; sizes, mean and deviation are those of the model's own `preprocessor_config.json`.
+Frames are prepared as the model's own image processor does it: Pillow scales and crops them, by
+the settings in its `preprocessor_config.json`; they are normalised on the model's device.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from videoclip.errors import CheckpointError, ConfigError, MissingExtraError, one_line
-from videoclip.features.decode import CentreCrop, Interpolation, Resize, Squash
+from videoclip.data.feature_store import FeatureSpec
+from videoclip.data.tokenizer import pad_tokens
+from videoclip.errors import CheckpointError, ConfigError
+from videoclip.features.decode import CentreCrop, Frame, Interpolation, Pixels, Resize, Squash
 from videoclip.features.frame_backbone import FrameBackbone, fingerprint
 from videoclip.files import write_json
+from videoclip.text_tower import TextTower, load_text_tower
 from videoclip.types import FloatArray
+from videoclip.weights.pretrained import (
+    check_model,
+    files_digest,
+    load_network,
+    model_folder,
+    quietly,
+    transformers_library,
+    unusable,
+)
 
 INTERPOLATIONS: dict[int, Interpolation] = {1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "area"}
 """Pillow's numbers for scaling filters, as image processors store them."""
+PILLOW_FILTERS = {
+    "lanczos": Image.Resampling.LANCZOS,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "area": Image.Resampling.BOX,
+}
+FAILURES = (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, ConfigError)
+"""Exceptions by which a model that is not what it should be fails to load."""
+LARGEST_DIFFERENCE = 0.02
+"""Between our pixel values and those of the model's image processor, on average."""
+
+
+@dataclass(frozen=True)
+class SquashCrop(Squash):
+    """Scale to exactly width x height, then cut the centre square of `size` pixels, as ALIGN."""
+
+    size: int = 1
+
+    @property
+    def crop(self) -> int | None:
+        """Side of the centre square."""
+        return self.size
 
 
 @dataclass(frozen=True)
@@ -54,12 +92,22 @@ class Preprocessing:
         """
         normalises = settings.get("do_normalize", True)
         rescales = settings.get("do_rescale", True)
+        mean = np.array(settings["image_mean"] if normalises else (0.0, 0.0, 0.0))
+        deviation = np.array(settings["image_std"] if normalises else (1.0, 1.0, 1.0))
+        if settings.get("rescale_offset"):  # ALIGN: bytes become -1 to 1
+            mean = mean + 1
+        if settings.get("include_top"):  # EfficientNet divides once more
+            deviation = deviation * settings["image_std"]
         return cls(
             resize=_resize_rule(settings),
             scale=settings.get("rescale_factor", 1 / 255) if rescales else 1.0,
-            mean=tuple(settings["image_mean"]) if normalises else (0.0, 0.0, 0.0),
-            deviation=tuple(settings["image_std"]) if normalises else (1.0, 1.0, 1.0),
+            mean=tuple(mean.tolist()),
+            deviation=tuple(deviation.tolist()),
         )
+
+    def scaled(self, frame: NDArray[np.uint8]) -> Pixels:
+        """Scale and crop a frame (H, W, 3) as image processors do, by Pillow: (h, w, 3)."""
+        return scale_frame(frame, self.resize)
 
     def __call__(self, frames: Tensor) -> Tensor:
         """Turn frames (n, H, W, 3) uint8 into pixel values (n, 3, H, W), on their device."""
@@ -104,11 +152,27 @@ class ImageBackbone(FrameBackbone):
         # The configurations name the width in many ways; the features of a black frame show it.
         black = np.zeros((1, *size_of(preprocessing.resize), 3), dtype=np.uint8)
         dim = self.embed_frames(black).shape[1]
-        self.spec = self.make_spec(dim, (preprocessing, has_pooler), normalized=self.has_text)
+        self.spec = FeatureSpec(
+            dim=dim,
+            features_per_second=self.frames_per_second,
+            backbone=self.name,
+            normalized=self.has_text,
+            fingerprint=self.fingerprint(),
+        )
 
     def fingerprint(self) -> str:
-        """Return the fingerprint of the weights as they are now, and of the preprocessing."""
-        return fingerprint(self.network, (self.preprocessing, self.has_pooler))
+        """Return the fingerprint of weights and preprocessing.
+
+        A dual encoder is not trained here, so that its files stand for its weights.
+        """
+        if self.has_text:
+            assert self.source is not None
+            return _files_fingerprint(model_folder(self.source), self.preprocessing)
+        return fingerprint(self.network, (self.preprocessing, "Pillow", self.has_pooler))
+
+    def prepare(self, frame: Frame) -> NDArray[np.uint8]:
+        """Scale and crop one frame as the model's image processor does: (H, W, 3)."""
+        return self.preprocessing.scaled(frame.rgb())
 
     def features_of(self, frames: Tensor) -> Tensor:
         """Turn RGB frames (n, H, W, 3) uint8 of the model's size into features (n, D)."""
@@ -125,11 +189,16 @@ class ImageBackbone(FrameBackbone):
         Returns:
             Their fingerprint.
         """
-        source = _transformers().ImageProcessingMixin
+        source = transformers_library("backbone 'image'").ImageProcessingMixin
         settings, _ = source.get_image_processor_dict(self.source)
         self.network.save_pretrained(folder)
         write_json(folder / "preprocessor_config.json", settings)
         return self.fingerprint()
+
+    @cached_property
+    def _text_tower(self) -> TextTower:
+        assert self.source is not None
+        return load_text_tower(self.source).to(self.device)
 
     def embed_text(self, texts: Sequence[str]) -> FloatArray:
         """Embed N texts into the space of the frames, as (N, D) of unit length.
@@ -142,17 +211,13 @@ class ImageBackbone(FrameBackbone):
                 f"image model '{self.source}' has no text encoder: name a model with one, such as "
                 "CLIP or SigLIP"
             )
-        tokenizer = _transformers().AutoTokenizer.from_pretrained(self.source)
-        config = self.network.config
-        # SigLIP has only ever seen texts filled up to full length.
-        padding = "max_length" if config.model_type.startswith("siglip") else True
-        longest = config.text_config.max_position_embeddings
-        tokens = tokenizer(
-            list(texts), padding=padding, truncation=True, max_length=longest, return_tensors="pt"
-        )
+        tower = self._text_tower
+        token_ids = [
+            ids[: tower.max_text_tokens] for ids in tower.tokenizer.encode_batch(list(texts))
+        ]
+        text, mask = pad_tokens(token_ids, tower.tokenizer.pad_id)
         with torch.inference_mode():
-            embeddings = _pooled(self.network.get_text_features(**tokens.to(self.device)))
-            unit: FloatArray = F.normalize(embeddings.float(), dim=1).cpu().numpy()
+            unit: FloatArray = tower(text.to(self.device), mask.to(self.device)).cpu().numpy()
             return unit
 
 
@@ -173,36 +238,87 @@ def load(source: str | None, device: str = "cpu") -> ImageBackbone:
             "backbone 'image' needs a model: 'image:FOLDER' or 'image:HUB-ID', such as "
             "'image:microsoft/resnet-50'"
         )
-    transformers = _transformers()
+    transformers_library("backbone 'image'")
     try:
-        settings, _ = transformers.ImageProcessingMixin.get_image_processor_dict(source)
-        network, report = transformers.AutoModel.from_pretrained(source, output_loading_info=True)
-        preprocessing = Preprocessing.from_processor(settings)
-        missing = sorted(report["missing_keys"])
+        folder = model_folder(source)
+        check_model(folder, source)
+        preprocessing = read_preprocessing(folder)
+        network, missing = load_network(folder, "frames")
         # A classifier's checkpoint has no pooler; the library would fill one with random numbers.
         has_pooler = not any("pooler." in name for name in missing)
         if lacking := [name for name in missing if "pooler." not in name]:
             raise ValueError(f"it lacks '{lacking[0]}'")
         return ImageBackbone(source, network, preprocessing, device, has_pooler=has_pooler)
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
-        reason = one_line(error)[:200]
-        raise CheckpointError(f"'{source}' is not a usable image model: {reason}") from error
+    except (*FAILURES, CheckpointError) as error:
+        raise unusable(source, "image model", error) from error
 
 
-def _transformers() -> Any:
-    """Import `transformers`, an extra that takes seconds to import."""
+def fingerprint_of(folder: Path, name: str) -> str:
+    """Return the fingerprint of the image side of a dual encoder, without loading its weights.
+
+    Raises:
+        CheckpointError: If its image processor is not usable.
+    """
     try:
-        import transformers
-    except ModuleNotFoundError:
-        raise MissingExtraError("backbone 'image'", "hf") from None
-    transformers.utils.logging.disable_progress_bar()  # a bar for every file read or written
-    return transformers
+        return _files_fingerprint(folder, read_preprocessing(folder))
+    except FAILURES as error:
+        raise unusable(name, "dual encoder", error) from error
+
+
+def _files_fingerprint(folder: Path, preprocessing: Preprocessing) -> str:
+    facts = repr((files_digest(folder), preprocessing))
+    return hashlib.blake2b(facts.encode()).hexdigest()[:16]
+
+
+def read_preprocessing(folder: Path) -> Preprocessing:
+    """Read how the image processor of a model prepares frames, and check it on one frame.
+
+    Raises:
+        CheckpointError: If the processor does more than scale, crop and normalise.
+        OSError, KeyError, TypeError, ValueError, ConfigError: If its settings are invalid.
+    """
+    with quietly():
+        processor = transformers_library("backbone 'image'").AutoImageProcessor.from_pretrained(
+            folder, backend="pil", trust_remote_code=False, local_files_only=True
+        )
+        ours = Preprocessing.from_processor(processor.to_dict())
+        frame = np.random.default_rng(0).integers(0, 256, (37, 50, 3), dtype=np.uint8)
+        theirs = torch.as_tensor(processor(frame, return_tensors="np")["pixel_values"][0])
+    values = ours(torch.from_numpy(ours.scaled(frame))[None])[0]
+    if values.shape != theirs.shape or (values - theirs).abs().mean() > LARGEST_DIFFERENCE:
+        raise ValueError(
+            f"its image processor {type(processor).__name__} prepares images in a way that "
+            "videoclip does not know"
+        )
+    return ours
+
+
+def scale_frame(frame: NDArray[np.uint8], rule: Resize) -> Pixels:
+    """Scale and crop a frame (H, W, 3) by a rule with Pillow, whose filters models were trained on.
+
+    Sizes and crops are rounded down, as image processors do.
+    """
+    height, width, _ = frame.shape
+    size = rule.scaled(width, height)
+    if isinstance(rule, CentreCrop):
+        shorter = min(width, height)
+        size = (width * rule.shorter_side // shorter, height * rule.shorter_side // shorter)
+    if size != (width, height):
+        image = Image.fromarray(frame).resize(size, PILLOW_FILTERS[rule.interpolation])
+        frame = np.asarray(image)
+    if rule.crop is not None:
+        top, left = (size[1] - rule.crop) // 2, (size[0] - rule.crop) // 2
+        frame = frame[top : top + rule.crop, left : left + rule.crop]
+    return np.array(frame)  # contiguous, and free of the whole frame
 
 
 def _resize_rule(settings: Mapping[str, Any]) -> Resize:
     """Return how an image processor scales: to a fixed size, or the shorter side and a crop."""
     interpolation = INTERPOLATIONS[settings.get("resample", 3)]
     size, crop = _sides(settings["size"]), settings.get("crop_size")
+    crops = settings.get("do_center_crop", crop is not None and len(size) == 1)
+    if len(size) == 2 and crops:
+        return SquashCrop(*size, interpolation, _sides(crop)[0])
     if len(size) == 2:
         return Squash(*size, interpolation)
     (side,) = size
@@ -226,8 +342,8 @@ def _sides(size: Any) -> tuple[int, ...]:
 
 def size_of(resize: Resize) -> tuple[int, int]:
     """Return the height and width of frames that a rule scales."""
-    if isinstance(resize, CentreCrop):
-        return resize.size, resize.size
+    if resize.crop is not None:
+        return resize.crop, resize.crop
     assert isinstance(resize, Squash)
     return resize.height, resize.width
 
