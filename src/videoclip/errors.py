@@ -26,6 +26,10 @@ DISK_ADVICE = "check the path, its permissions and the free space, then run the 
 class VideoCLIPError(Exception):
     """Base class of all errors that this package raises for users; `str()` is one line."""
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle without calling `__init__` again, which takes more than the message."""
+        return _restore, (type(self), str(self)), self.__dict__
+
 
 class ConfigError(VideoCLIPError):
     """A setting is invalid, or two settings contradict each other."""
@@ -73,6 +77,10 @@ class MissingExtraError(VideoCLIPError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs the extra '{extra}': pip install 'videoclip[{extra}]'")
+
+
+def _restore(kind: type[VideoCLIPError], message: str) -> VideoCLIPError:
+    return kind.__new__(kind, message)
 
 
 def unknown(kind: str, name: str, known: Iterable[str], prefix: str = "") -> str:

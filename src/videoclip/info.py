@@ -151,7 +151,7 @@ def _s3d(folder: Path) -> Facts:
 
 
 def _video(path: Path) -> Facts:
-    from videoclip.features.decode import probe
+    from videoclip.features.contained import probe
 
     return {"kind": "video", **asdict(probe(path))}
 

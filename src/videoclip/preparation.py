@@ -18,7 +18,7 @@ from av.stream import Discard, Disposition
 from videoclip.data.captions import Cue, clean_cues, clean_text
 from videoclip.data.subtitles import pair_subtitles, parse_subtitles, to_webvtt
 from videoclip.errors import ConfigError, DecodeError, MissingExtraError, VideoCLIPError
-from videoclip.features.decode import probe
+from videoclip.features.contained import call, probe
 from videoclip.features.extract import find_videos, name_videos
 from videoclip.features.video_file import open_container, reading
 from videoclip.files import write_json, write_text
@@ -339,7 +339,10 @@ def read_embedded_subtitles(path: Path | str) -> list[Cue] | None:
     Raises:
         DecodeError: If the file cannot be read.
     """
-    path = Path(path)
+    return call(Path(path), _read_track, Path(path))
+
+
+def _read_track(path: Path) -> list[Cue] | None:
     with reading(path), open_container(path) as container:
         tracks = [s for s in container.streams.subtitles if s.codec_context.name in _TEXT_CODECS]
         if not tracks:

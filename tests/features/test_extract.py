@@ -13,7 +13,7 @@ from tests.features.toy_backbones import SPEC, MeanColour, Unpicklable
 from tests.make_video import write_video
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
-from videoclip.features import extract, workers
+from videoclip.features import contained, extract, workers
 from videoclip.features.extract import (
     compute_features,
     extract_features,
@@ -158,6 +158,7 @@ def test_a_worker_serves_until_the_other_side_is_gone(videos, monkeypatch):
         ours.close()
 
     monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr(contained, "_reads_here", False)  # what `_serve` changes is undone
     driver = threading.Thread(target=drive)
     driver.start()
     workers._serve(theirs, pickle.dumps(partial(extract._compute_one, MeanColour())), 1)

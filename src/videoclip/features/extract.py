@@ -24,7 +24,7 @@ from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import ConfigError, DataError, IndexMismatchError, VideoCLIPError
 from videoclip.features.backbones import Backbone
 from videoclip.features.cluster import run_on_cluster
-from videoclip.features.decode import probe
+from videoclip.features.contained import probe
 from videoclip.features.video_file import NO_VIDEOS, NOT_REGULAR, os_reason, reading
 from videoclip.features.workers import Computed, Failed, Result, num_cores, run_in_workers
 from videoclip.types import FloatArray, OnProgress

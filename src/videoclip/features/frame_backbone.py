@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.errors import ConfigError
 from videoclip.features.backbones import Backbone, keyframe_fingerprint
-from videoclip.features.decode import Frame, Mode, Resize, sample_frames
+from videoclip.features.contained import sample_frames
+from videoclip.features.decode import Frame, Mode, Resize
 from videoclip.types import FloatArray
 
 

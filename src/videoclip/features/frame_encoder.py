@@ -18,7 +18,7 @@ from videoclip.data.frame_store import FrameSpec, FrameStore
 from videoclip.errors import ConfigError, DecodeError, IndexMismatchError
 from videoclip.features.backbones import Backbone
 from videoclip.features.backbones.image import ImageBackbone, size_of
-from videoclip.features.decode import sample_frames
+from videoclip.features.contained import sample_frames
 from videoclip.types import OnProgress
 from videoclip.weights.files import fill, read_weights
 

@@ -46,10 +46,14 @@ MAX_HOURS = 24
 """Length of a video."""
 MAX_FRAMES = 5_000_000
 """Frames of a video; 23 hours at 60 per second."""
-MAX_PIXELS = 1 << 26
-"""Pixels of a frame, as stored and as scaled; 8192 x 8192."""
+MAX_PIXELS = 8192 * 4320
+"""Pixels of a frame, as stored and as scaled: 8K, also that of cinemas."""
+MAX_MEMORY = 1 << 30
+"""Bytes that reading a video may take in its process."""
+MAX_CPU = 120.0
+"""Seconds of processor time that opening a video, or one step to its next frame, may take."""
 MAX_SILENCE = 300.0
-"""Seconds after which a worker process without progress is ended and its file listed."""
+"""Seconds after which a process without progress is ended and its file listed."""
 MAX_PIXEL_ASPECT = 10
 """Width of a pixel over its height, or the reverse; else it counts as square."""
 FORMATS = (
@@ -316,6 +320,8 @@ def _decode(
             # Decoding None outputs the frames that the decoder holds back for reordering.
             yield from codec.decode(None) if waiting else codec.decode(packet)
         except FFmpegError as error:
+            if isinstance(error, MemoryError):
+                raise
             num_broken += 1
             if num_broken > MAX_BROKEN_SHARE * len(actions) > 0:
                 raise DecodeError(
@@ -356,6 +362,8 @@ def os_reason(path: Path, error: OSError) -> str:
 
 def _reason(path: Path, error: Exception) -> str:
     """Return in a few words why a file cannot be opened or decoded."""
+    if isinstance(error, MemoryError):
+        return f"needs more than {MAX_MEMORY / 2**30:g} GiB of memory to be read"
     if not isinstance(error, (OSError, FFmpegError)):
         return f"cannot be read ({one_line(error)})"
     if not isinstance(error, FFmpegError) or isinstance(

@@ -12,6 +12,7 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,11 +23,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from videoclip.errors import ConfigError, show_warning
+from videoclip.features.contained import STUCK, exit_cause, read_here
 from videoclip.features.decode import VideoInfo
 from videoclip.features.video_file import MAX_SILENCE
 from videoclip.types import FloatArray
-
-STUCK = f"ended after {MAX_SILENCE:g} s without progress; it is damaged, or needs fewer --workers"
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,11 @@ class _Worker:
                     "worker processes cannot start: call this under `if __name__ == "
                     '"__main__":`, or with num_workers=0'
                 ) from None
-            cause = f"its worker process died ({_cause(self._process.exitcode)})"
-            message = Failed(self.path, STUCK if self._heard == math.inf else cause)
+            cause = exit_cause(self._process.exitcode)
+            if self._process.exitcode is not None and self._process.exitcode > 0:
+                cause += "; its last output is above"
+            reason = STUCK if self._heard == math.inf else f"its worker process died ({cause})"
+            message = Failed(self.path, reason)
         if not isinstance(message, int):
             self.path = None
         return message
@@ -160,6 +163,7 @@ class _Worker:
 def _serve(connection: Connection, pickled: bytes, num_threads: int) -> None:
     """Work on each path that is received, until the other side closes the connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     work = load_work(pickled, num_threads)
     try:
         connection.send(True)
@@ -169,8 +173,16 @@ def _serve(connection: Connection, pickled: bytes, num_threads: int) -> None:
         return
 
 
+def _end_with_parent() -> None:
+    """End this process as soon as the one that started it is dead, whatever it is doing."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
+
+
 def load_work(pickled: bytes, num_threads: int) -> Work:
     """Unpickle what a worker process does, and give torch that many threads."""
+    read_here()
     work: Work = pickle.loads(pickled)
     warnings.showwarning = show_warning
     if torch := sys.modules.get("torch"):  # more threads than cores are slower
@@ -181,10 +193,3 @@ def load_work(pickled: bytes, num_threads: int) -> Work:
 def num_cores() -> int:
     """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _cause(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        name = signal.Signals(-exit_code).name
-        return f"{name}; out of memory?" if name == "SIGKILL" else name
-    return f"exit status {exit_code}; its last output is above"

@@ -25,7 +25,8 @@ from videoclip.data.subtitles import pair_subtitles, read_subtitles
 from videoclip.embedding import Embedder, WindowConfig, window_spans
 from videoclip.errors import DataError, DecodeError, VideoCLIPError
 from videoclip.features.backbones import Backbone
-from videoclip.features.decode import VideoInfo, probe
+from videoclip.features.contained import probe
+from videoclip.features.decode import VideoInfo
 from videoclip.features.extract import VideoFile, compute_features, find_videos, name_videos
 from videoclip.features.frame_backbone import KeyframeBackbone
 from videoclip.features.video_file import NO_VIDEOS, os_reason

@@ -15,7 +15,8 @@ from av.error import FFmpegError
 from PIL import Image
 
 from videoclip.errors import ConfigError, DecodeError
-from videoclip.features.decode import Fit, grab_frame, probe
+from videoclip.features.contained import call, grab_frame, probe, stream
+from videoclip.features.decode import Fit
 from videoclip.features.video_file import open_container
 from videoclip.files import atomic_file, report_disk_errors
 from videoclip.zeroshot.moments import Moment
@@ -27,6 +28,8 @@ CODECS = {"webm": ("libvpx-vp9", "libopus", {"crf": "24", "b": "0", "deadline": 
 OPUS_RATE = 48_000
 """Samples per second; Opus supports few others."""
 MICROSECONDS = 1_000_000
+ENCODING_MEMORY = 4 << 30
+"""Bytes that reading and encoding a clip may take."""
 THUMBNAIL_PIXELS = 320
 """Longer side."""
 
@@ -72,9 +75,14 @@ def cut_clip(
     try:
         with report_disk_errors(out), atomic_file(out) as partial:
             if fast:
-                first = _copy(source, first, last, partial)
+                first = call(source, _copy, source, first, last, partial)
             else:
-                _encode(source, first, last, partial, (info.width, info.height))
+                size = info.width, info.height
+                steps = stream(
+                    source, _encode, source, first, last, partial, size, memory=ENCODING_MEMORY
+                )
+                for _ in steps:
+                    pass
     except FFmpegError as error:
         raise DecodeError(f"cannot be cut to {out.name} ({error.strerror})", source) from error
     return float(first), min(float(last), info.duration)
@@ -134,8 +142,14 @@ def _copy(source: Path, start: Fraction, end: Fraction, out: Path) -> Fraction:
         return start if zero is None else zero - origin
 
 
-def _encode(source: Path, start: Fraction, end: Fraction, out: Path, size: tuple[int, int]) -> None:
-    """Encode the frames, at a size (width, height), and the sound of [start, end)."""
+def _encode(
+    source: Path, start: Fraction, end: Fraction, out: Path, size: tuple[int, int]
+) -> Iterator[None]:
+    """Encode the frames, at a size (width, height), and the sound of [start, end).
+
+    Yields:
+        Nothing, after each frame and piece of sound.
+    """
     with open_container(source) as container, _create(out) as target:
         video, audio = container.streams.best("video"), container.streams.best("audio")
         video_codec, audio_codec, options = CODECS.get(target.format.name, DEFAULT_CODECS)
@@ -171,6 +185,7 @@ def _encode(source: Path, start: Fraction, end: Fraction, out: Path, size: tuple
                     write_picture(opening, Fraction(0))
                     opening = None
                 write_picture(frame, time)
+            yield
         if opening is not None:
             write_picture(opening, Fraction(0))
         for written in tracks.values():

@@ -14,6 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from videoclip.errors import ConfigError, DataError
+from videoclip.features.contained import call
 from videoclip.features.video_file import open_container, reading
 from videoclip.zeroshot.moments import Moment
 
@@ -224,8 +225,10 @@ def to_fcpxml(moments: Sequence[Moment], rate: FrameRate, title: str = "videocli
 
 def _sound(path: Path) -> dict[str, str]:
     """Attributes of an asset with sound; none if it has no sound or is not on this machine."""
-    if not path.is_file():
-        return {}
+    return call(path, _read_sound, path) if path.is_file() else {}
+
+
+def _read_sound(path: Path) -> dict[str, str]:
     with reading(path), open_container(path) as container:
         stream = container.streams.best("audio")
         if stream is None:

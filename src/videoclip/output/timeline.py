@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from videoclip.features.decode import Fit, grab_frame, probe
+from videoclip.features.contained import grab_frame, probe
+from videoclip.features.decode import Fit
 from videoclip.output.figures import (
     GREY,
     INK,

@@ -10,7 +10,7 @@ from typing import Any
 
 from videoclip.embedding import Embedder, overlapping_windows
 from videoclip.errors import ConfigError
-from videoclip.features.decode import probe
+from videoclip.features.contained import probe
 from videoclip.types import FloatArray
 from videoclip.zeroshot.choices import choice_similarities, choice_texts, softmax
 from videoclip.zeroshot.confidence import MIN_Z_SCORE, UNRELATED_QUERIES, Calibration, Thresholds
