@@ -23,7 +23,7 @@ from tests.features.toy_backbones import MeanColour
 from tests.library.colours import ColourEmbedder
 from videoclip.__main__ import run
 from videoclip.embedding import Embedder
-from videoclip.features import backbones
+from videoclip.features import backbones, contained
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["tests.faulty"])
@@ -88,6 +88,7 @@ def _child(arguments, folder, notes, fault):
     if arguments[0] == "index":
         Embedder.from_pretrained = lambda model, device="auto": ColourEmbedder()
     backbones.load_backbone = lambda name, device="auto": MeanColour()
+    contained.read_here()  # so that the events of reading and writing are of one process
     count, synced, real_fsync = 0, {}, os.fsync
 
     def note():

@@ -10,12 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.features.toy_backbones import MeanColour
 from tests.library.colours import NAMES, ColourBackbone, ColourEmbedder, write_video
 from tests.traced_colours import TracedColours, pids
 from videoclip.cli import main
 from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import ConfigError, MissingExtraError
+from videoclip.features import cluster
+from videoclip.features.backbones import load_backbone
 from videoclip.features.cluster import MAX_TRIES
+from videoclip.features.contained import STUCK
 from videoclip.features.extract import extract_features
 from videoclip.library.library import VideoLibrary
 
@@ -182,6 +186,51 @@ def test_what_fails_is_listed_as_without_a_cluster(ray, clips, store, trace, tmp
     assert on_cluster.failed == report.failed | extra
     tries = [path.name.split()[0] for path in trace.iterdir()]
     assert tries.count("killed") == MAX_TRIES
+
+
+@pytest.mark.slow
+def test_a_worker_without_progress_is_ended_once(ray, clips, store, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "MAX_SILENCE", 3.0)
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name in ("000", "001", "slow"):
+        (folder / f"{name}.mp4").hardlink_to(clips / "000.mp4")
+    started = time.monotonic()
+    report = extract_features([folder], store, MeanColour(), cluster="auto", num_workers=2)
+    assert time.monotonic() - started < 50  # it sleeps for a minute
+    assert sorted(report.done) == ["000", "001"]
+    assert report.failed == {folder / "slow.mp4": STUCK}
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_on_a_ray_of_its_own_ends_soon_and_goes_on(clips, tmp_path):
+    pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
+    command = [sys.executable, "-m", "videoclip", "extract", str(clips), "--backbone", "motion"]
+    command += ["--features", str(tmp_path / "store"), "--cluster", "--workers", "2"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    spec = load_backbone("motion").spec
+    with FeatureStore.open_or_create(tmp_path / "store", spec) as store:
+        while len(store) < 20 and process.poll() is None:
+            time.sleep(0.05)
+            store.refresh()
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        started = time.monotonic()
+        err = process.communicate(timeout=60)[1]
+        assert time.monotonic() - started < 15
+        assert (process.returncode, err) == (130, "videoclip: interrupted\n")
+        store.refresh()
+        store.verify()
+        num_kept = len(store)
+    assert 20 <= num_kept < NUM_CLIPS
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"{NUM_CLIPS - num_kept} added" in again.stdout
+    assert f"{num_kept} already there, 0 failed" in again.stdout
+    with FeatureStore.open(tmp_path / "store") as store:
+        store.verify()
+        assert len(store) == NUM_CLIPS
 
 
 EXTRACTING = """

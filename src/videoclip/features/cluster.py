@@ -1,7 +1,8 @@
 """Workers on a Ray cluster that compute features, one video at a time each.
 
 Only paths and features travel: every machine reads the videos itself, under the same paths, with
-the `videoclip` that is installed there. A video whose worker or machine dies is tried again.
+the `videoclip` that is installed there. A video whose worker or machine dies is tried again, one
+whose worker makes no progress is not.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ import logging
 import os
 import pickle
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from videoclip.errors import ConfigError, MissingExtraError
+from videoclip.features.contained import STUCK
+from videoclip.features.video_file import MAX_SILENCE
 from videoclip.features.workers import Failed, Result, Work, load_work
 
 LOCAL = "local"
@@ -63,7 +67,9 @@ def run_on_cluster(
         num_workers = num_workers or max(1, int(resources.get("CPU", 0)) - RESERVED_CPUS)
         num_workers = min(num_workers, num_videos)
         num_gpus = _gpu_share(resources, num_workers) if uses_gpu else 0
-        actor = ray.remote(num_cpus=1, num_gpus=num_gpus)(_Worker)
+        # While one thread of a worker computes, another one answers how far it is.
+        actor = ray.remote(num_cpus=1, num_gpus=num_gpus, max_concurrency=2)(_Worker)
+        watch = _Watch(ray)
         pickled = ray.put(pickle.dumps(work))
         busy: dict[Any, tuple[Any, Path | None]] = {}  # worker and its video, by future result
 
@@ -74,7 +80,11 @@ def run_on_cluster(
         for _ in range(num_workers):
             start_worker()
         while busy:
-            [future], _ = ray.wait(list(busy))
+            finished, _ = ray.wait(list(busy), timeout=MAX_SILENCE / 10)
+            watch.end_stuck([(worker, path) for worker, path in busy.values() if path])
+            if not finished:
+                continue
+            [future] = finished
             worker, path = busy.pop(future)
             result: Result | None = None
             try:
@@ -86,6 +96,8 @@ def run_on_cluster(
                     num_failed_starts += 1
                     if num_failed_starts == MAX_TRIES * num_workers:
                         raise ConfigError(f"Ray's workers cannot start: {reason}") from None
+                elif path in watch.ended:
+                    result = Failed(path, STUCK)
                 else:
                     tries[path] += 1
                     if tries[path] < MAX_TRIES:
@@ -112,10 +124,51 @@ class _Worker:
     """The actor: one process somewhere in the cluster."""
 
     def load(self, pickled: bytes) -> None:
+        self._num_features = 0
         self._work = load_work(pickled, num_threads=1)
 
     def compute(self, path: Path) -> Result:
-        return self._work(path, lambda num: None)
+        return self._work(path, self._count)
+
+    def _count(self, num: int) -> None:
+        self._num_features += num
+
+    def progress(self) -> int:
+        """Return the number of features that were computed so far."""
+        return self._num_features
+
+
+class _Watch:
+    """Ends the workers that make no progress for `MAX_SILENCE`.
+
+    Attributes:
+        ended: The videos of these workers.
+    """
+
+    def __init__(self, ray: Any) -> None:
+        self.ended: set[Path] = set()
+        self._ray = ray
+        self._seen: dict[Path, tuple[int | None, float]] = {}  # progress and when it was made
+        self._checked = time.monotonic()
+
+    def end_stuck(self, busy: list[tuple[Any, Path]]) -> None:
+        """Ask each worker how far it is with its video, ten times within `MAX_SILENCE`."""
+        now = time.monotonic()
+        if now - self._checked < MAX_SILENCE / 10 or not busy:
+            return
+        self._checked = now
+        asked = [worker.progress.remote() for worker, _ in busy]
+        answered, _ = self._ray.wait(asked, num_returns=len(asked), timeout=MAX_SILENCE / 30)
+        before, self._seen = self._seen, {}
+        for future, (worker, path) in zip(asked, busy, strict=True):
+            progress, since = before.get(path, (None, now))
+            with suppress(self._ray.exceptions.RayError):  # the video's own result reports it
+                if future in answered and (latest := self._ray.get(future)) != progress:
+                    progress, since = latest, now
+            self._seen[path] = progress, since
+            if now - since > MAX_SILENCE:
+                self.ended.add(path)
+                self._ray.kill(worker)
 
 
 @contextmanager
