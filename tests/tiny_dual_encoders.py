@@ -4,11 +4,13 @@
 """
 
 import io
+import json
 import string
 
 import sentencepiece
 import torch
 import transformers
+from tokenizers import processors
 
 LAYERS = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 VISION = LAYERS | {"intermediate_size": 24, "image_size": 32, "patch_size": 16}
@@ -183,6 +185,62 @@ def aimv2(folder):
     return clip(folder, transformers.Aimv2Config, transformers.Aimv2Model)
 
 
+def siglip2(folder):
+    """SigLIP 2 at any aspect ratio (NaFlex)."""
+    tokenizer = gemma_tokenizer(
+        transformers.Siglip2Tokenizer, padding_side="right", model_max_length=12
+    )
+    tokenizer._tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A <eos>", special_tokens=[("<eos>", 1)]
+    )
+    config = transformers.Siglip2Config(
+        text_config=TEXT | {"vocab_size": len(tokenizer), "projection_size": 16},
+        vision_config=LAYERS | {"intermediate_size": 24, "num_patches": 16, "patch_size": 8},
+    )
+    processor = transformers.Siglip2ImageProcessorPil(patch_size=8, max_num_patches=20)
+    return transformers.Siglip2Model(config), processor, tokenizer
+
+
+def xclip(folder):
+    vision = {"num_frames": 4, "mit_hidden_size": 12, "mit_intermediate_size": 16}
+    vision |= {"mit_num_hidden_layers": 1, "mit_num_attention_heads": 2}
+    model, _, tokenizer = clip(folder, transformers.XCLIPConfig, _xclip_model, **vision)
+    processor = transformers.VideoMAEImageProcessorPil(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    )
+    return model, processor, tokenizer
+
+
+def _xclip_model(config):
+    config.prompt_num_attention_heads = 2
+    return transformers.XCLIPModel(config)
+
+
+def tiny_videomae(folder):
+    config = transformers.VideoMAEConfig(**VISION, num_frames=16, tubelet_size=2)
+    processor = transformers.VideoMAEImageProcessorPil(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    )
+    return _written(transformers.VideoMAEModel(config), folder), processor.save_pretrained(folder)
+
+
+def tiny_vjepa2(folder):
+    config = transformers.VJEPA2Config(
+        **LAYERS, crop_size=32, patch_size=16, frames_per_clip=8, pred_hidden_size=12
+    )
+    config.pred_num_attention_heads, config.pred_num_hidden_layers = 2, 1
+    settings = {"size": {"shortest_edge": 36}, "crop_size": 32, "do_center_crop": True}
+    settings |= {"image_mean": [0.5, 0.4, 0.5], "image_std": [0.2, 0.3, 0.2]}
+    settings |= {"video_processor_type": "VJEPA2VideoProcessor", "resample": 2}
+    (folder / "video_preprocessor_config.json").write_text(json.dumps(settings))
+    return _written(transformers.VJEPA2Model(config), folder), settings
+
+
+def _written(model, folder):
+    model.eval().save_pretrained(folder)
+    return model
+
+
 FAMILIES = {
     "clip": clip,
     "metaclip_2": metaclip_2,
@@ -193,15 +251,18 @@ FAMILIES = {
     "chinese_clip": chinese_clip,
     "blip": blip,
     "aimv2": aimv2,
+    "siglip2": siglip2,
 }
 """By name: a function that returns network, image processor and tokenizer."""
+VIDEO_FAMILIES = {"xclip": xclip}
+"""The same of those whose frame side takes clips."""
 
 
 def save(family, folder, seed=0):
     """Write a tiny model of a family; return network, image processor and tokenizer."""
     torch.manual_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    model, processor, tokenizer = FAMILIES[family](folder)
+    model, processor, tokenizer = (FAMILIES | VIDEO_FAMILIES)[family](folder)
     model = model.eval()
     for name, parameter in model.named_parameters():
         if "logit" not in name and "temperature" not in name:

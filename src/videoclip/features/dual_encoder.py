@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from videoclip.data.feature_store import FeatureSpec
-from videoclip.features.backbones import image
-from videoclip.weights.pretrained import model_folder
+from videoclip.features.backbones.image import CLIP_MODELS, ImageBackbone, fingerprint_of
+from videoclip.features.backbones.video import sampling
+from videoclip.weights.pretrained import model_folder, transformers_library
 
 
 def frames_spec(folder_or_hub_id: Path | str, dim: int) -> FeatureSpec:
@@ -19,10 +20,15 @@ def frames_spec(folder_or_hub_id: Path | str, dim: int) -> FeatureSpec:
     """
     name, folder = str(folder_or_hub_id), model_folder(folder_or_hub_id)
     source = str(folder.absolute()) if Path(name).is_dir() else name
+    config = transformers_library(f"model '{name}'").AutoConfig.from_pretrained(folder)
+    kind, rate = "image", ImageBackbone.frames_per_second
+    if config.model_type in CLIP_MODELS:
+        _, frames_per_second, frames_per_feature = sampling(config)
+        kind, rate = "video", frames_per_second / frames_per_feature
     return FeatureSpec(
         dim=dim,
-        features_per_second=image.ImageBackbone.frames_per_second,
-        backbone=f"image:{source}",
+        features_per_second=rate,
+        backbone=f"{kind}:{source}",
         normalized=True,
-        fingerprint=image.fingerprint_of(folder, name),
+        fingerprint=fingerprint_of(folder, name),
     )

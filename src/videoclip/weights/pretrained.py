@@ -165,8 +165,8 @@ def check_model(folder: Path, name: str) -> dict[str, Any]:
         )
     what = f"its type '{kind}' is unknown" if kind else f"its {CONFIG_FILE} names no model_type"
     raise CheckpointError(
-        f"'{name}' is not a model that this transformers can load ({what}): upgrade transformers, "
-        "or name another model (see `videoclip models`)"
+        f"'{name}' cannot be loaded by this transformers ({what}): upgrade it, or name another "
+        "model (see `videoclip models`)"
     )
 
 

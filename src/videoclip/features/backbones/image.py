@@ -10,6 +10,7 @@ the settings in its `preprocessor_config.json`; they are normalised on the model
 """
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,7 @@ from videoclip.data.tokenizer import pad_tokens
 from videoclip.errors import CheckpointError, ConfigError
 from videoclip.features.decode import CentreCrop, Frame, Interpolation, Pixels, Resize, Squash
 from videoclip.features.frame_backbone import FrameBackbone, fingerprint
-from videoclip.files import write_json
+from videoclip.files import read_json, write_json
 from videoclip.text_tower import TextTower, load_text_tower
 from videoclip.types import FloatArray
 from videoclip.weights.pretrained import (
@@ -51,6 +52,14 @@ PILLOW_FILTERS = {
 }
 FAILURES = (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, ConfigError)
 """Exceptions by which a model that is not what it should be fails to load."""
+CLIP_MODELS = {"videomae": 8.0, "vjepa2": 4.0, "xclip": 4.0, "videoprism": 4.0}
+"""Models over clips of several frames, and the frames a second that they are given. They were
+trained on about 7.5 (VideoMAE) and 4 (V-JEPA 2); X-CLIP and VideoPrism on frames that are spread
+over a clip of seconds."""
+VIDEO_DEFAULTS = {"resample": 2, "image_mean": (0.485, 0.456, 0.406)} | {
+    "image_std": (0.229, 0.224, 0.225)
+}
+"""What video processors do where their settings do not say."""
 LARGEST_DIFFERENCE = 0.02
 """Between our pixel values and those of the model's image processor, on average."""
 
@@ -109,6 +118,10 @@ class Preprocessing:
         """Scale and crop a frame (H, W, 3) as image processors do, by Pillow: (h, w, 3)."""
         return scale_frame(frame, self.resize)
 
+    def inputs(self, frames: Tensor) -> dict[str, Tensor]:
+        """Turn what `scaled` returned, stacked, into what the network takes, by name."""
+        return {"pixel_values": self(frames)}
+
     def __call__(self, frames: Tensor) -> Tensor:
         """Turn frames (n, H, W, 3) uint8 into pixel values (n, 3, H, W), on their device."""
         pixels = frames.permute(0, 3, 1, 2).float() * self.scale
@@ -117,6 +130,83 @@ class Preprocessing:
             for x in (self.mean, self.deviation)
         )
         return (pixels - mean) / deviation
+
+
+@dataclass(frozen=True)
+class PatchPreprocessing(Preprocessing):
+    """How SigLIP 2 (NaFlex) prepares frames: at their own aspect ratio, cut into square patches.
+
+    A frame becomes (1 + N, 1, 3 P^2) bytes: first its rows and columns of patches, as 16-bit
+    numbers, then a patch in each row, and black ones that fill it up to N.
+
+    Attributes:
+        patch_size: Side P of a patch.
+        max_patches: Number N of patches of a frame.
+    """
+
+    patch_size: int
+    max_patches: int
+
+    @classmethod
+    def from_processor(cls, settings: Mapping[str, Any]) -> Self:
+        """Read the settings of the image processor."""
+        side, most = settings["patch_size"], settings["max_num_patches"]
+        plain = Preprocessing.from_processor({**settings, "size": side})
+        return cls(**vars(plain), patch_size=side, max_patches=most)
+
+    def scaled(self, frame: NDArray[np.uint8]) -> Pixels:
+        """Scale a frame (H, W, 3) and cut it into patches."""
+        side, (height, width) = self.patch_size, self._grid(*frame.shape[:2])
+        size = width * side, height * side
+        pixels = scale_frame(frame, Squash(*size, self.resize.interpolation))
+        packed = np.zeros((1 + self.max_patches, 1, 3 * side * side), dtype=np.uint8)
+        packed[0, 0, :4] = np.array([height, width], dtype="<u2").view(np.uint8)
+        patches = pixels.reshape(height, side, width, side, 3).swapaxes(1, 2)
+        packed[1 : 1 + height * width] = patches.reshape(height * width, 1, -1)
+        return packed
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        """Turn packed frames (n, 1 + N, 1, 3 P^2) into normalised patches (n, N, 3 P^2)."""
+        patches = frames[:, 1:].reshape(-1, 1, self.patch_size**2, 3)  # (n N, 1, P^2, 3)
+        values = super().__call__(patches).permute(0, 2, 3, 1)
+        values = values.reshape(len(frames), self.max_patches, -1)
+        return values * self._is_real(frames)[..., None]
+
+    def inputs(self, frames: Tensor) -> dict[str, Tensor]:
+        """Turn packed frames into patches, their mask and the shapes of the frames in patches."""
+        mask = self._is_real(frames)
+        shapes = self._shapes(frames)
+        return {
+            "pixel_values": self(frames),
+            "pixel_attention_mask": mask,
+            "spatial_shapes": shapes,
+        }
+
+    def _shapes(self, frames: Tensor) -> Tensor:
+        numbers = frames[:, 0, 0, :4].long()
+        return numbers[:, ::2] + 256 * numbers[:, 1::2]  # (n, 2)
+
+    def _is_real(self, frames: Tensor) -> Tensor:
+        numbers = self._shapes(frames).prod(dim=1, keepdim=True)
+        return (torch.arange(self.max_patches, device=frames.device) < numbers).int()
+
+    def _grid(self, height: int, width: int) -> tuple[int, int]:
+        """Return rows and columns of patches of a frame: as many as allowed, at its own shape."""
+
+        def grid(scale: float) -> tuple[int, int]:
+            rows, columns = (
+                max(1, math.ceil(side * scale / self.patch_size)) for side in (height, width)
+            )
+            return rows, columns
+
+        smallest, largest = 1e-6, 100.0
+        while largest - smallest >= 1e-5:  # the bounds and the precision of the processor
+            scale = (smallest + largest) / 2
+            if math.prod(grid(scale)) <= self.max_patches:
+                smallest = scale
+            else:
+                largest = scale
+        return grid(smallest)
 
 
 class ImageBackbone(FrameBackbone):
@@ -131,6 +221,7 @@ class ImageBackbone(FrameBackbone):
             token stands in.
     """
 
+    kind = "image"
     frames_per_batch = 16
 
     def __init__(
@@ -143,22 +234,24 @@ class ImageBackbone(FrameBackbone):
         has_pooler: bool = True,
     ) -> None:
         super().__init__(network.float(), source, device)
-        self.name = f"image:{source}"
+        self.name = f"{self.kind}:{source}"
         self.preprocessing, self.resize = preprocessing, preprocessing.resize
         self.has_pooler = has_pooler
         self.has_text = hasattr(network, "get_text_features")
         if not has_pooler:
             self.network.pooler = None  # random numbers that nothing reads
-        # The configurations name the width in many ways; the features of a black frame show it.
-        black = np.zeros((1, *size_of(preprocessing.resize), 3), dtype=np.uint8)
-        dim = self.embed_frames(black).shape[1]
         self.spec = FeatureSpec(
-            dim=dim,
-            features_per_second=self.frames_per_second,
+            dim=self._dim(),
+            features_per_second=self.frames_per_second / self.frames_per_feature,
             backbone=self.name,
             normalized=self.has_text,
             fingerprint=self.fingerprint(),
         )
+
+    def _dim(self) -> int:
+        """Return the width of the features of a frame; configurations name it in many ways."""
+        black = self.preprocessing.scaled(np.zeros((32, 32, 3), dtype=np.uint8))
+        return int(self.embed_frames(black[None]).shape[1])
 
     def fingerprint(self) -> str:
         """Return the fingerprint of weights and preprocessing.
@@ -176,11 +269,11 @@ class ImageBackbone(FrameBackbone):
 
     def features_of(self, frames: Tensor) -> Tensor:
         """Turn RGB frames (n, H, W, 3) uint8 of the model's size into features (n, D)."""
-        pixels = self.preprocessing(frames.to(self.device))
+        inputs = self.preprocessing.inputs(frames.to(self.device))
         if self.has_text:
-            pooled = _pooled(self.network.get_image_features(pixel_values=pixels))
+            pooled = _pooled(self.network.get_image_features(**inputs))
             return F.normalize(pooled.float(), dim=1)
-        output = self.network(pixel_values=pixels)
+        output = self.network(**inputs)
         return _pooled(output) if self.has_pooler else output.last_hidden_state[:, 0]
 
     def save_pretrained(self, folder: Path) -> str:
@@ -241,9 +334,13 @@ def load(source: str | None, device: str = "cpu") -> ImageBackbone:
     transformers_library("backbone 'image'")
     try:
         folder = model_folder(source)
-        check_model(folder, source)
+        kind = check_model(folder, source)["model_type"]
+        if kind in CLIP_MODELS:
+            raise ValueError(f"it takes clips of several frames: name it 'video:{source}'")
         preprocessing = read_preprocessing(folder)
         network, missing = load_network(folder, "frames")
+        if hasattr(network, "get_text_features") and not hasattr(network, "get_image_features"):
+            raise ValueError("it has no image side")
         # A classifier's checkpoint has no pooler; the library would fill one with random numbers.
         has_pooler = not any("pooler." in name for name in missing)
         if lacking := [name for name in missing if "pooler." not in name]:
@@ -277,14 +374,20 @@ def read_preprocessing(folder: Path) -> Preprocessing:
         CheckpointError: If the processor does more than scale, crop and normalise.
         OSError, KeyError, TypeError, ValueError, ConfigError: If its settings are invalid.
     """
+    if (video := folder / "video_preprocessor_config.json").is_file():
+        # Video processors need torchvision; they scale, crop and normalise as those of images do.
+        return Preprocessing.from_processor(VIDEO_DEFAULTS | read_json(video))
     with quietly():
         processor = transformers_library("backbone 'image'").AutoImageProcessor.from_pretrained(
             folder, backend="pil", trust_remote_code=False, local_files_only=True
         )
-        ours = Preprocessing.from_processor(processor.to_dict())
+        settings = processor.to_dict()
+        uses_patches = "max_num_patches" in settings
+        ours = (PatchPreprocessing if uses_patches else Preprocessing).from_processor(settings)
         frame = np.random.default_rng(0).integers(0, 256, (37, 50, 3), dtype=np.uint8)
-        theirs = torch.as_tensor(processor(frame, return_tensors="np")["pixel_values"][0])
+        theirs = processor([frame], return_tensors="pt")["pixel_values"]
     values = ours(torch.from_numpy(ours.scaled(frame))[None])[0]
+    theirs = theirs.reshape(values.shape) if theirs.numel() == values.numel() else theirs
     if values.shape != theirs.shape or (values - theirs).abs().mean() > LARGEST_DIFFERENCE:
         raise ValueError(
             f"its image processor {type(processor).__name__} prepares images in a way that "
