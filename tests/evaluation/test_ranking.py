@@ -19,6 +19,16 @@ def naive_recall(similarity, k, rng, draws=2000):
     return hits / draws
 
 
+def naive_ranks(row, right, rng, draws=4000):
+    """Shuffle the candidates of one query; the rank is that among the wrong ones."""
+    ranks = []
+    for _ in range(draws):
+        order = rng.permutation(len(row))
+        ranked = order[np.argsort(-row[order], kind="stable")]
+        ranks.append(1 + int(right[ranked].argmax()))
+    return np.array(ranks)
+
+
 def naive_released_entries(similarity):
     """Every place of the sorted row that holds the value of the diagonal."""
     entries = []
@@ -42,6 +52,26 @@ def test_recall_breaks_ties_at_random():
     for k in (1, 2, 5):
         expected = naive_recall(similarity, k, rng)
         np.testing.assert_allclose(ranking.recall_at(ranks, k), expected, atol=0.05)
+
+
+def test_ties_among_several_right_candidates_by_hand():
+    ranks = ranking.rank_queries(np.zeros((1, 4)), np.array([0]), np.array([0, 0, 0, 1]))
+    assert ranking.recall_at(ranks, 1)[0] == 0.75
+    assert ranking.recall_at(ranks, 2)[0] == 1.0
+    assert ranking.expected_rank(ranks)[0] == 1.25
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ties_among_several_right_candidates_are_broken_at_random(seed):
+    rng = np.random.default_rng(seed)
+    similarity = rng.integers(0, 3, size=(6, 9)).astype(float)
+    queries, candidates = rng.integers(3, size=6), np.array([0, 1, 2, *rng.integers(3, size=6)])
+    ranks = ranking.rank_queries(similarity, queries, candidates)
+    for i, row in enumerate(similarity):
+        drawn = naive_ranks(row, candidates == queries[i], rng)
+        assert ranking.expected_rank(ranks)[i] == pytest.approx(drawn.mean(), abs=0.1)
+        for k in (1, 2, 3, 5, 9):
+            assert ranking.recall_at(ranks, k)[i] == pytest.approx((drawn <= k).mean(), abs=0.04)
 
 
 def test_a_constant_model_scores_chance():

@@ -60,6 +60,15 @@ def test_a_model_that_knows_finds_everything(store, encoder):
     assert outcome.baselines[0].values["text-to-video R@1"] == pytest.approx(1 / 4)
 
 
+def test_equal_texts_of_one_clip_score_chance(store, encoder):
+    examples = [RetrievalExample("b", "wash")] * 3 + [RetrievalExample("c", "wash")]
+    outcome = evaluate_retrieval(examples, Trial(encoder, store, CONFIG))
+    chance = outcome.baselines[0].values
+    for name in ("R@1", "R@5", "MeanR"):
+        name = f"video-to-text {name}"
+        assert values(outcome)[name] == pytest.approx(chance[name])
+
+
 def test_one_clip_with_two_texts_is_one_candidate(store, encoder):
     examples = [
         RetrievalExample("a", "cut", 0.0, 3.0),

@@ -146,7 +146,7 @@ def _released(
     ranks = ranking.rank_queries(similarity)
 
     def statistics(items: IntArray) -> dict[str, float]:
-        some = ranking.Ranks(ranks.greater[items], ranks.ties[items])
+        some = ranking.Ranks(ranks.greater[items], ranks.ties[items], ranks.right[items])
         entries = ranking.released_rank_entries(some)
         return {
             **{f"text-to-video R@{k}": float((entries < k).mean()) for k in CUTOFFS},

@@ -1,10 +1,11 @@
 """Retrieval and multiple choice: similarities in, ranks and accuracies out.
 
-`greater` is the number of wrong candidates more similar than the right one of a query, `ties` the
-number of candidates as similar, itself included. All measures follow from these two counts:
+A query's rank is that of its best right candidate among the wrong ones. `greater` is the number of
+wrong candidates that are more similar, `ties` is 1 plus the number of wrong ones exactly as
+similar, `right` the number of right ones that similar. All measures follow from these counts:
 
     similarity of one query      0.9  0.7  0.7  0.2       the right candidate is the third
-    greater, ties                1, 2                     so its rank is 2 or 3, each half the time
+    greater, ties, right         1, 2, 1                  so its rank is 2 or 3, each half the time
     recall at 1, 2, 3            0, 1/2, 1
     expected rank                2.5
 """
@@ -28,10 +29,12 @@ class Ranks:
         greater: (N,) number of wrong candidates more similar than the best right one.
         ties: (N,) number of candidates exactly as similar as the best right one: wrong ones, and
             itself.
+        right: (N,) number of right candidates exactly as similar as the best one, itself included.
     """
 
     greater: IntArray
     ties: IntArray
+    right: IntArray
 
     def __len__(self) -> int:
         return len(self.greater)
@@ -55,6 +58,7 @@ def rank_queries(
     columns = np.arange(num_candidates) if candidate_groups is None else candidate_groups
     greater = np.empty(num_queries, np.int64)
     ties = np.empty(num_queries, np.int64)
+    equal = np.empty(num_queries, np.int64)
     for start in range(0, num_queries, ROWS_AT_ONCE):
         part = slice(start, start + ROWS_AT_ONCE)
         right = rows[part, None] == columns[None, :]  # (rows, M)
@@ -63,29 +67,36 @@ def rank_queries(
         wrong = np.where(right, -np.inf, similarity[part])
         greater[part] = (wrong > best).sum(axis=1)
         ties[part] = (wrong == best).sum(axis=1) + 1
-    return Ranks(greater, ties)
+        equal[part] = (right & (similarity[part] == best)).sum(axis=1)
+    return Ranks(greater, ties, equal)
 
 
 def recall_at(ranks: Ranks, k: int) -> RealArray:
-    """Return (N,) the probability that each right candidate is among the first k.
+    """Return (N,) the probability that a right candidate of each query is among the first k.
 
     Ties are broken at random, in expectation: a model that finds everything equally similar scores
     chance, whatever the order of the files. Source: deviation from the released rule
     (`released_rank_entries`), in which a tie is an entry for every rank it may have.
     """
-    return np.clip((k - ranks.greater) / ranks.ties, 0.0, 1.0)
+    places = np.maximum(k - ranks.greater, 0)  # of the first k, those that go to the ties
+    all_wrong = np.ones(len(ranks))  # the chance that none of them goes to a right candidate
+    for i in range(ranks.right.max(initial=0)):
+        candidates = ranks.ties - 1 + np.maximum(ranks.right - i, 1)
+        missed = np.maximum(candidates - places, 0) / candidates
+        all_wrong *= np.where(i < ranks.right, missed, 1.0)
+    return np.asarray(1.0 - all_wrong)
 
 
 def expected_rank(ranks: Ranks) -> RealArray:
-    """Return (N,) ranks from 1, the middle one where there are ties."""
-    return ranks.greater + (ranks.ties + 1) / 2
+    """Return (N,) ranks from 1, in expectation over random orders of ties."""
+    return ranks.greater + (ranks.ties + ranks.right) / (ranks.right + 1)
 
 
 def released_rank_entries(ranks: Ranks) -> IntArray:
     """Return every rank, from 0, that a right candidate may have: more than N if there are ties.
 
     Source: the released evaluation, where R@k is the share of entries below k and the median rank
-    is their median plus 1.
+    is their median plus 1; a query has one right candidate there.
     """
     first = np.repeat(ranks.greater, ranks.ties)
     within = np.arange(ranks.ties.sum()) - np.repeat(np.cumsum(ranks.ties) - ranks.ties, ranks.ties)
