@@ -103,6 +103,15 @@ def test_released_split_repeats_the_draw_of_the_release():
         for name, n in sizes.items()
         if name != "x"  # has no more than 30
     }
-    assert {v.video_id for v in train} == {*expected["y"], *expected["z"]}
-    assert len(train) == 60 and len(test) == 2 + 30 + 10
+    few = {f"x{i}" for i in range(30)}  # a task of no more than 30 is all training
+    assert {v.video_id for v in train} == {*few, *expected["y"], *expected["z"]}
+    assert len(train) == 90 and len(test) == 2 + 10
     assert not {v.video_id for v in train} & {v.video_id for v in test}
+    assert crosstask.released_split(videos, validation, available, seed=1)[1] != test
+
+
+def test_a_set_in_which_no_task_has_more_than_30_videos_is_all_test():
+    tasks = {name: Task(name, name, ("a",)) for name in "xy"}
+    videos = [StepVideo(f"{t}{i}", tasks[t], ()) for t in "xy" for i in range(30)]
+    everything = {video.video_id for video in videos}
+    assert crosstask.released_split(videos, {("x", "x0")}, everything) == ([], videos[1:])

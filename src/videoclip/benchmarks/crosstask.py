@@ -90,9 +90,15 @@ def read_video_keys(path: Path) -> list[Key]:
 
 
 def released_split(
-    videos: Iterable[StepVideo], validation: Collection[Key], available: Collection[str]
+    videos: Iterable[StepVideo],
+    validation: Collection[Key],
+    available: Collection[str],
+    seed: int = 0,
 ) -> tuple[list[StepVideo], list[StepVideo]]:
     """Split videos into training and test as released: 30 random training videos a task.
+
+    All videos of a task with no more than that are training videos. Where every task has so few,
+    the set is too small for this rule, and all its videos are tested.
 
     The split depends on which videos have features: the others are dropped before the draw.
 
@@ -100,18 +106,21 @@ def released_split(
         videos: In the order of videos.csv.
         validation: Keys of validation videos, in neither part.
         available: Video ids with features.
+        seed: Of the draw; 0 in the release.
 
-    Source: the CrossTask release (numpy seed 0, tasks in order of first appearance).
+    Source: the CrossTask release (numpy's legacy generator, tasks in order of first appearance).
     """
     groups: dict[str, list[StepVideo]] = {}
     for video in videos:
         if video.video_id in available and (video.task.task_id, video.video_id) not in validation:
             groups.setdefault(video.task.task_id, []).append(video)
-    legacy = np.random.RandomState(0)  # the generator that the release used
+    if all(len(group) <= TRAIN_VIDEOS_PER_TASK for group in groups.values()):
+        return [], [video for group in groups.values() for video in group]
+    legacy = np.random.RandomState(seed)  # the generator that the release used
     train: list[StepVideo] = []
     test: list[StepVideo] = []
     for group in groups.values():
-        chosen: set[int] = set()
+        chosen = set(range(len(group)))
         if len(group) > TRAIN_VIDEOS_PER_TASK:
             chosen = set(legacy.choice(len(group), TRAIN_VIDEOS_PER_TASK, replace=False).tolist())
         train += [video for i, video in enumerate(group) if i in chosen]
