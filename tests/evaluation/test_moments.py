@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from videoclip.evaluation.metrics import moments
-from videoclip.zeroshot.moments import DIDEMO_CANDIDATES
+from videoclip.zeroshot.moments import DIDEMO_CANDIDATES, rank_didemo_candidates
 
 
 def naive_iou(a, b):
@@ -23,8 +23,9 @@ def naive_agreement(ranking, annotated):
             if DIDEMO_CANDIDATES[candidate] == (first, last):
                 places.append(place)
         overlaps.append(naive_iou((top[0], top[1] + 1), (first, last + 1)))
+    places += [np.inf] * (len(annotated) - len(places))  # a moment beyond the features is missed
     places, overlaps = sorted(places)[:3], sorted(overlaps)[-3:]
-    return (sum(places) / len(places) if places else np.inf), sum(overlaps) / len(overlaps)
+    return sum(places) / len(places), sum(overlaps) / len(overlaps)
 
 
 def test_candidates_are_known_by_their_index():
@@ -46,6 +47,28 @@ def test_agreement(seed, num_annotators, num_ranked):
     annotated = [DIDEMO_CANDIDATES[i] for i in rng.integers(21, size=num_annotators)]
     got = moments.didemo_agreement(ranking, annotated)
     np.testing.assert_allclose(got, naive_agreement(ranking, annotated))
+
+
+def test_annotators_whose_moment_lies_beyond_the_features_are_missed():
+    similarity = np.zeros(22)
+    similarity[:5] = 1.0
+    ranking = rank_didemo_candidates(similarity, 22)  # (5, 5) begins at 25 s
+    assert moments.didemo_agreement(ranking, [(0, 0), (5, 5), (5, 5), (5, 5)])[0] == np.inf
+    assert moments.didemo_agreement(ranking, [(0, 0), (0, 0), (0, 0), (5, 5)])[0] == 1
+
+
+def test_a_union_is_measured_from_the_first_start_to_the_last_end():
+    a, b = np.array([[0.1, 0.4]]), np.array([[0.2, 0.7]])
+    assert moments.span_iou(a, b)[0, 0] == (0.4 - 0.2) / (0.7 - 0.1)
+    assert moments.span_iou(a, np.array([[0.5, 0.9], [0.4, 0.9]])).tolist() == [[0, 0]]
+
+
+def test_of_equal_overlaps_the_last_true_span_is_matched():
+    true = np.array([[0, 10], [10, 20]], dtype=float)
+    # The first overlaps both by 1/3 and takes the last, so that the second, which overlaps only
+    # the last, has none left; the third takes the first.
+    predicted = np.array([[5, 15], [12, 20], [0, 8]], dtype=float)
+    assert moments.average_precision(predicted, true, 0.3) == pytest.approx((1 + 2 / 3) / 2)
 
 
 def test_average_precision_by_hand():

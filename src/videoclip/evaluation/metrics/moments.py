@@ -18,11 +18,14 @@ NUM_COUNTED = 3
 
 
 def span_iou(a: RealArray, b: RealArray) -> RealArray:
-    """Return (N, M) overlap ratios of spans (N, 2) and (M, 2); 0 where both are empty."""
-    start = np.maximum(a[:, None, 0], b[None, :, 0])
-    end = np.minimum(a[:, None, 1], b[None, :, 1])
-    shared = np.clip(end - start, 0.0, None)  # (N, M)
-    union = (a[:, 1] - a[:, 0])[:, None] + (b[:, 1] - b[:, 0])[None, :] - shared
+    """Return (N, M) overlap ratios of spans (N, 2) and (M, 2); 0 where both are empty.
+
+    The union of spans that overlap is measured from the first start to the last end, as the
+    published evaluations of moment retrieval do, so that ratios at a threshold round alike.
+    """
+    starts, ends = (a[:, None, 0], b[None, :, 0]), (a[:, None, 1], b[None, :, 1])
+    shared = np.clip(np.minimum(*ends) - np.maximum(*starts), 0.0, None)  # (N, M)
+    union = np.maximum(*ends) - np.minimum(*starts)
     return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
 
 
@@ -42,18 +45,18 @@ def didemo_agreement(
 
     Returns:
         The mean of the three smallest ranks (from 1) of annotated moments, and the mean of the
-        three largest overlaps of the first candidate with them. A moment that was not ranked has
-        no rank; if none was, the rank is infinite.
+        three largest overlaps of the first candidate with them. A moment that was not ranked,
+        since it lies beyond the features, is missed: its rank is infinite.
 
-    Source: the metric of LocalizingMoments, as used by the released evaluation.
+    Source: the metric of LocalizingMoments. Deviation: the released evaluation ignores annotators
+    whose moment was not ranked.
     """
     marked = np.array([CANDIDATE_INDEX[moment] for moment in annotated])
     place = np.full(len(DIDEMO_CANDIDATES), np.inf)
     place[ranking] = np.arange(1, len(ranking) + 1)
     ranks = np.sort(place[marked])[:NUM_COUNTED]
-    known = ranks[np.isfinite(ranks)]
     overlaps = np.sort(CANDIDATE_IOU[ranking[0], marked])[-NUM_COUNTED:]
-    return float(known.mean()) if len(known) else float("inf"), float(overlaps.mean())
+    return float(ranks.mean()), float(overlaps.mean())
 
 
 def average_precision(predicted: RealArray, true: RealArray, min_iou: float) -> float:
@@ -62,6 +65,7 @@ def average_precision(predicted: RealArray, true: RealArray, min_iou: float) -> 
     Args:
         predicted: (N, 2), most similar first.
         true: (M, 2), M > 0; each is matched once, by the first prediction that overlaps it most.
+            Of true spans that a prediction overlaps equally, the last is matched.
         min_iou: Least overlap ratio of a correct prediction.
 
     Source: the detection measure of the ActivityNet and QVHighlights evaluations.
@@ -71,7 +75,7 @@ def average_precision(predicted: RealArray, true: RealArray, min_iou: float) -> 
     correct = np.zeros(len(predicted), dtype=bool)
     for i, row in enumerate(overlaps):
         open_row = np.where(taken, -1.0, row)
-        best = int(open_row.argmax())
+        best = len(row) - 1 - int(open_row[::-1].argmax())
         if open_row[best] >= min_iou:
             taken[best] = correct[i] = True
     precision = np.cumsum(correct) / np.arange(1, len(correct) + 1)
