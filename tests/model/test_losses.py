@@ -6,8 +6,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from videoclip.config import LossConfig
 from videoclip.errors import ConfigError
+from videoclip.model.losses import PairEmbeddings, load_loss
 from videoclip.model.losses.infonce import contrastive_loss, soft_targets
 from videoclip.model.losses.mil_nce import mil_nce_loss
 from videoclip.model.losses.sigmoid import sigmoid_loss
@@ -85,6 +88,49 @@ def test_sigmoid_loss_equals_its_definition():
             expected += math.log1p(math.exp(-logit if i == j else logit)) / 5
     assert float(sigmoid_loss(video, text, 0.5, -2.0)) == pytest.approx(expected, rel=1e-5)
     assert sigmoid_loss(video, text) == sigmoid_loss(video, text, 1.0, 0.0)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes how many numbers the largest tensor has that an operation returns."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(tensor, torch.Tensor):
+                self.largest = max(self.largest, tensor.numel())
+        return result
+
+
+@pytest.mark.parametrize("kind", ["infonce", "text_to_video", "video_to_text", "sigmoid"])
+@pytest.mark.parametrize("sizes", [(3, 4), (20, 9)])
+def test_global_negatives_are_compared_in_chunks(kind, sizes):
+    """The twin compares all rows at once on one process."""
+    num_rows, first_row = sum(sizes), sizes[0]
+
+    def leaves():
+        video, text = random_pairs(num_rows, 2)
+        return [x.double().requires_grad_() for x in (video, text, *torch.tensor([0.3, -1.5]))]
+
+    ours, expected = leaves(), leaves()
+    pieces = []
+    for rows in (slice(0, first_row), slice(first_row, num_rows)):
+        video, text, *scalars = ours
+        pairs = PairEmbeddings(video[rows], text[rows], video, text, rows.start, 2, *scalars)
+        with LargestTensor() as seen:
+            pieces.append(load_loss(kind)(pairs, LossConfig(kind=kind)))
+            pieces[-1].backward(retain_graph=True)
+        assert seen.largest < (rows.stop - rows.start) * num_rows
+    video, text, *scalars = expected
+    whole = PairEmbeddings(video, text, video, text, 0, 1, *scalars)
+    loss = load_loss(kind)(whole, LossConfig(kind=kind))
+    loss.backward()
+    torch.testing.assert_close(sum(pieces) / 2, loss, rtol=1e-6, atol=0.0, check_dtype=False)
+    for a, b in zip(ours, expected, strict=True):
+        assert (a.grad is None) == (b.grad is None)
+        if b.grad is not None:
+            torch.testing.assert_close(a.grad / 2, b.grad, rtol=1e-5, atol=1e-6)
 
 
 def test_soft_targets_are_distributions_that_favour_likely_false_negatives():

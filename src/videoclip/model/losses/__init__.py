@@ -9,8 +9,9 @@ a negative. Each loss has a naive twin, written with loops, in tests/model/test_
 
 import importlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from videoclip.config import LossConfig
@@ -42,6 +43,10 @@ class PairEmbeddings(NamedTuple):
     bias: Tensor
 
 
+Term = Callable[[Tensor, Tensor], Tensor]
+"""From logits (n, M) and the column (n,) of each row's pair to the sum of the rows' losses."""
+NUM_CHUNKS = 8
+"""Parts of this process's rows that are compared with all columns one after the other."""
 Loss = Callable[[PairEmbeddings, LossConfig], Tensor]
 """Returns this process's loss, a scalar; the mean over processes is the loss of the step."""
 
@@ -50,6 +55,87 @@ def load_loss(kind: str) -> Loss:
     """Return the loss that `loss.kind` names; only its own module is imported."""
     loss: Loss = importlib.import_module(f"{__name__}.{kind}").loss
     return loss
+
+
+def compare_in_chunks(
+    rows: Tensor,
+    columns: Tensor,
+    temperature: float | Tensor,
+    bias: float | Tensor,
+    first_row: int,
+    term: Term,
+) -> Tensor:
+    """Return the sum of a term over the logits of B rows with M columns, a scalar.
+
+    The (B, M) logits never exist at once: a part of the rows is compared at a time, and compared
+    again for the gradient.
+
+    Args:
+        rows: (B, E).
+        columns: (M, E).
+        temperature: Similarities are divided by it.
+        bias: Added to the logits.
+        first_row: Column that row 0 is the pair of; row i is the pair of column `first_row + i`.
+        term: Its gradient by the logits comes from autograd.
+    """
+    scalars = (
+        torch.as_tensor(x, dtype=torch.float32, device=rows.device) for x in (temperature, bias)
+    )
+    total: Tensor = _CompareInChunks.apply(rows, columns, *scalars, first_row, term)  # type: ignore[no-untyped-call]
+    return total
+
+
+class _CompareInChunks(torch.autograd.Function):
+    """See `compare_in_chunks`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: Tensor,
+        columns: Tensor,
+        temperature: Tensor,
+        bias: Tensor,
+        first_row: int,
+        term: Term,
+    ) -> Tensor:
+        ctx.save_for_backward(rows, columns, temperature, bias)
+        ctx.chunks, ctx.term = _chunks(len(rows), first_row, rows.device), term
+        scalars = (temperature, bias)
+        parts = [term(_logits(rows[part], columns, *scalars), own) for part, own in ctx.chunks]
+        return torch.stack(parts).sum()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        rows, columns, temperature, bias = ctx.saved_tensors
+        of_rows = torch.zeros_like(rows, dtype=torch.float32)
+        of_columns = torch.zeros_like(columns, dtype=torch.float32)
+        of_temperature, of_bias = torch.zeros_like(temperature), torch.zeros_like(bias)
+        for part, own in ctx.chunks:
+            logits = _logits(rows[part], columns, temperature, bias).requires_grad_()
+            with torch.enable_grad():
+                value = ctx.term(logits, own)
+            (of_logits,) = torch.autograd.grad(value, logits, gradients[0])
+            torch.mm(of_logits, columns.float(), out=of_rows[part])
+            of_columns.addmm_(of_logits.T, rows[part].float())
+            of_bias += of_logits.sum()
+            of_temperature -= of_logits.mul_(logits.detach().sub_(bias)).sum() / temperature
+        of_both = of_rows.div_(temperature).to(rows), of_columns.div_(temperature).to(columns)
+        return *of_both, of_temperature, of_bias, None, None
+
+
+def _chunks(num_rows: int, first_row: int, device: torch.device) -> list[tuple[slice, Tensor]]:
+    """Return the parts of the rows, each with the columns of its pairs."""
+    size = -(-num_rows // NUM_CHUNKS)
+    parts = [slice(i, min(i + size, num_rows)) for i in range(0, num_rows, size)]
+    return [
+        (part, torch.arange(first_row + part.start, first_row + part.stop, device=device))
+        for part in parts
+    ]
+
+
+def _logits(rows: Tensor, columns: Tensor, temperature: Tensor, bias: Tensor) -> Tensor:
+    """Return (n, M) logits in float32, whatever precision the embeddings are in."""
+    return (rows @ columns.T).float().div_(temperature).add_(bias)
 
 
 def check_pairs(video: Tensor, text: Tensor) -> None:

@@ -1,5 +1,6 @@
 """InfoNCE: a softmax over the batch's texts for each video, and over its videos for each text."""
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -8,7 +9,7 @@ from torch.nn import functional as F
 
 from videoclip.config import LossConfig
 from videoclip.errors import ConfigError
-from videoclip.model.losses import PairEmbeddings, check_pairs
+from videoclip.model.losses import PairEmbeddings, check_pairs, compare_in_chunks
 
 Direction = Literal["both", "text_to_video", "video_to_text"]
 
@@ -68,12 +69,19 @@ def contrastive_loss(
     all_text = text if all_text is None else all_text
     if soft_target_share and len(all_video) != len(video):
         raise ConfigError("soft targets need local negatives: set loss.negatives to 'local'")
-    hard = torch.arange(first_row, first_row + len(video), device=video.device)
+
+    def compare(rows: Tensor, columns: Tensor) -> Tensor:
+        if len(columns) == len(rows):
+            hard = torch.arange(first_row, first_row + len(rows), device=rows.device)
+            return _cross_entropy(rows @ columns.T / temperature, hard, soft_target_share)
+        term = partial(F.cross_entropy, reduction="sum")
+        return compare_in_chunks(rows, columns, temperature, 0.0, first_row, term) / len(rows)
+
     losses = []
     if direction in ("both", "video_to_text"):
-        losses.append(_cross_entropy(video @ all_text.T / temperature, hard, soft_target_share))
+        losses.append(compare(video, all_text))
     if direction in ("both", "text_to_video"):
-        losses.append(_cross_entropy(text @ all_video.T / temperature, hard, soft_target_share))
+        losses.append(compare(text, all_video))
     return torch.stack(losses).sum()
 
 
