@@ -2,6 +2,8 @@ import ast
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,63 @@ def test_a_folder_replaces_the_old_one_and_what_a_killed_process_left(tmp_path):
         "model/deep",
         "model/deep/new",
     ]
+
+
+REPLACE = """
+import os, shutil, signal, sys
+from pathlib import Path
+from videoclip import files
+
+can_exchange, folder = sys.argv[1] == "True", Path("model")
+exchange, at, count = files._exchange, 0, 0
+
+def event(*_):
+    global count
+    count += 1
+    if count == at:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def exchange_or_not(*folders):
+    event()
+    done = can_exchange and exchange(*folders)
+    event()
+    return done
+
+def replace():
+    with files.atomic_folder(folder) as partial:
+        Path(partial, "weights").write_text("new")
+
+files._exchange = exchange_or_not
+sys.addaudithook(lambda name, _: name in ("os.rename", "os.remove", "os.rmdir") and event())
+for point in range(1, 100):
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    Path(folder, "weights").write_text("old")
+    child = os.fork()
+    if not child:
+        at, count = point, 0
+        replace()
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    assert folder.exists() or not can_exchange, point
+    try:
+        with files.atomic_folder(folder):
+            raise RuntimeError  # this call restores what was there
+    except RuntimeError:
+        print(Path(folder, "weights").read_text(), os.listdir())
+    if not status:
+        break
+    assert status == signal.SIGKILL
+"""
+
+
+@pytest.mark.parametrize("can_exchange", [sys.platform == "linux", False])
+def test_a_kill_while_a_folder_is_replaced_leaves_the_old_or_the_new_one(can_exchange, tmp_path):
+    command = [sys.executable, "-c", REPLACE, str(can_exchange)]
+    out = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    ends = out.splitlines()
+    assert set(ends) == {"old ['model']", "new ['model']"} and len(ends) > 4
+    assert ends == sorted(ends, reverse=True)  # old until a moment, and new from then on
 
 
 def test_json_is_read_back_and_damage_is_named(tmp_path):

@@ -3,16 +3,21 @@
 Everything this package keeps is written here: aside first, then synced, then renamed into place.
 """
 
+import ctypes
 import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from videoclip.errors import DISK_ADVICE, CheckpointError, DataError
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+"""Linux: paths are relative to the working directory; `renameat2` swaps them."""
 
 
 @contextmanager
@@ -38,22 +43,41 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
 def atomic_folder(path: Path | str) -> Iterator[Path]:
     """Yield an empty folder to fill; it takes the name `path`, replacing what was there.
 
-    A killed process may leave the hidden folder `.NAME.partial`; the next call removes it.
+    On Linux the old and the new folder change places in one step. Elsewhere a process that is
+    killed between two renames leaves the old folder as `.NAME.old`, and the next call restores it.
+    A killed process may also leave `.NAME.partial`; the next call removes it.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial, old = (path.with_name(f".{path.name}.{state}") for state in ("partial", "old"))
+
+    def clean_up() -> None:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        for left_over in (partial, old):
+            shutil.rmtree(left_over, ignore_errors=True)
+
+    clean_up()
     partial.mkdir(parents=True)
     try:
         yield partial
         for written in (*partial.rglob("*"), partial):
             sync(written)
-        if path.exists():
-            shutil.rmtree(path)
-        partial.rename(path)
+        if not path.exists():
+            partial.rename(path)
+        elif not _exchange(partial, path):
+            path.rename(old)
+            partial.rename(path)
+        sync(path.parent)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    sync(path.parent)
+        clean_up()
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two folders atomically; return False where the system or its disk cannot."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    return rename is not None and not rename(
+        AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second), RENAME_EXCHANGE
+    )
 
 
 def write_bytes(path: Path | str, content: bytes) -> None:
