@@ -1,23 +1,201 @@
 """A flipped bit in anything that is kept is found, or changes nothing."""
 
 import json
+import os
+import pickle
 import random
 import shutil
+import sqlite3
+from contextlib import closing
+from functools import partial
 
+import numpy as np
 import pytest
+import torch
 
-from tests.library.colours import ColourEmbedder
+from tests.library.colours import ColourEmbedder, write_video
 from tests.model.tiny_models import make_model
 from tests.training.tiny_corpus import tiny_config, tiny_corpus, tokenizer
 from videoclip.cli import main
+from videoclip.data.batch_plan import BatchPlan
 from videoclip.data.feature_store import FeatureStore
+from videoclip.data.frame_store import FrameSpec, FrameStore
 from videoclip.errors import VideoCLIPError
-from videoclip.info import verify
+from videoclip.features.backbones import s3d
+from videoclip.files import write_checksums, write_json, write_text
+from videoclip.info import describe, verify
 from videoclip.library.library import VideoLibrary
 from videoclip.model.videoclip import VideoCLIP
+from videoclip.synthetic.world import SyntheticConfig
+from videoclip.synthetic.write import write_world
 from videoclip.training.pretrain import pretrain
+from videoclip.training.run_folder import read_log
 
 FLIPS = 15
+
+
+def make_model_folder(folder):
+    make_model().save_pretrained(folder)
+
+
+def make_run(folder):
+    corpus = tiny_corpus(folder.parent / "store")
+    pretrain(tiny_config(epochs=1), corpus, folder, tokenizer=tokenizer(), show_progress=False)
+
+
+def make_features(folder):
+    tiny_corpus(folder)
+
+
+def make_frames(folder):
+    frames = FrameSpec(height=4, width=6, frames_per_second=1.0, resize="squash")
+    rng = np.random.default_rng(0)
+    FrameStore.open_or_create(folder, frames).append(
+        "a/b", rng.integers(0, 255, (5, 4, 6, 3), np.uint8)
+    )
+
+
+def make_world(folder):
+    write_world(folder, SyntheticConfig(pixels=32, steps_per_video=(1, 1)), 1, workers=1)
+
+
+def make_s3d(folder):
+    folder.mkdir()
+    network = torch.nn.Module()
+    network.text_module = torch.nn.Module()
+    network.text_module.word_embd = torch.nn.Embedding(3, 4)
+    s3d.save(network, ["chop", "onion"], folder)
+
+
+def make_ablation(folder):
+    folder.mkdir()
+    write_json(folder / "table.json", [{"value": 0.5}, {"value": 0.25}])
+    write_text(folder / "table.md", "| 0.5 |\n")
+    write_checksums(folder, ("table.json", "table.md"))
+
+
+def make_library(folder, store="sqlite"):
+    videos = [
+        write_video(folder.parent / f"{name}.mp4", colours * 4)
+        for name, colours in (("a", ["red", "blue"]), ("b", ["green", "white"]))
+    ]
+    videos[0].with_suffix(".srt").write_text(
+        "1\n00:00:01,000 --> 00:00:06,000\nchop the onions finely\n"
+    )
+    table = folder.parent / "metadata.json"
+    table.write_text(json.dumps([{"path": str(videos[0]), "camera": "left", "take": 3}]))
+    with VideoLibrary(folder, ColourEmbedder(), store=store) as library:
+        library.update(videos, metadata=table)
+
+
+def contents(folder):
+    """What a person gets of a folder without answers of its own: its files."""
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def answers_of_model(folder):
+    return [t.tolist() for t in VideoCLIP.from_pretrained(folder).state_dict().values()]
+
+
+def answers_of_run(folder):
+    plans = [BatchPlan.load(plan) for plan in sorted(folder.glob("plans/*.json"))]
+    return read_log(folder), plans, answers_of_model(folder / "model")
+
+
+def answers_of_features(folder):
+    with FeatureStore.open(folder) as store:
+        names = store.video_ids
+        windows = store.read_windows([(name, 1, store.num_features(name)) for name in names])
+        return store.spec, names, [window.tobytes() for window in windows]
+
+
+def answers_of_frames(folder):
+    store = FrameStore.open(folder)
+    return [frames.tobytes() for frames in store.read_windows([("a/b", 1, 3), ("a/b", 2, 5)])]
+
+
+def answers(folder):
+    """What a library answers, by frames, words, and a filter on metadata."""
+    with VideoLibrary(folder, ColourEmbedder()) as library:
+        metadata = [library.metadata(video.path) for video in library.videos()]
+        return metadata + [
+            [moment.as_dict() for moment in moments]
+            for moments in (
+                library.search("red", top_k=3),
+                library.search("onions", top_k=3, vision=0),
+                library.search("blue", top_k=3, where="not duration < 10"),
+            )
+        ]
+
+
+KINDS = {
+    "model": (make_model_folder, answers_of_model),
+    "run": (make_run, answers_of_run),
+    "features": (make_features, answers_of_features),
+    "frames": (make_frames, answers_of_frames),
+    "world": (make_world, contents),
+    "s3d": (make_s3d, contents),
+    "ablation": (make_ablation, contents),
+    "sqlite": (make_library, answers),
+    "lance": (partial(make_library, store="lance"), answers),
+}
+"""How each kind of folder is made, and what is read from it."""
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Each kind of folder, made once."""
+    made = {}
+
+    def folder_of(kind):
+        if kind == "lance":
+            pytest.importorskip("lancedb", reason="needs the extra `lance`; see `make test-all`")
+        if kind not in made:
+            made[kind] = tmp_path_factory.mktemp(kind) / kind
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(os, "fsync", lambda handle: None)
+                KINDS[kind][0](made[kind])
+        return made[kind]
+
+    return folder_of
+
+
+def outcome(function, *arguments):
+    """What a function returns, or None where it raises an error of one line."""
+    try:
+        return function(*arguments)
+    except VideoCLIPError as error:
+        assert "\n" not in str(error)
+        return None
+
+
+@pytest.mark.parametrize("num_flips", [2, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=pytest.mark.slow) if kind == "lance" else kind for kind in KINDS],
+)
+def test_a_flipped_bit_in_any_file_is_found_or_harmless(kind, num_flips, folders, tmp_path):
+    whole, read = folders(kind), KINDS[kind][1]
+    copy, silent, chance = tmp_path / "copy", [], random.Random(kind)
+    shutil.copytree(whole, copy)
+    assert verify(copy) == []
+    facts, expected = describe(copy), read(copy)
+    for path in sorted(path for path in whole.rglob("*") if path.is_file()):
+        size = path.stat().st_size
+        for at in [chance.randrange(8 * size) for _ in range(num_flips if size else 0)]:
+            flip(copy / path.relative_to(whole), at)
+            problems = outcome(verify, copy)
+            assert problems is not None and not any("\n" in problem for problem in problems)
+            if outcome(describe, copy) not in (facts, None):
+                silent.append((path.name, at, "info"))
+            if not problems and outcome(read, copy) not in (expected, None):
+                silent.append((path.name, at))
+            if kind in ("sqlite", "lance"):  # opening them may write
+                shutil.rmtree(copy)
+                shutil.copytree(whole, copy)
+            else:
+                flip(copy / path.relative_to(whole), at)
+    assert not silent
 
 
 def flip(path, at):
@@ -34,14 +212,6 @@ def flips(path, num=FLIPS):
         flip(path, at)
         yield at
         flip(path, at)
-
-
-def answers(folder):
-    with VideoLibrary(folder, ColourEmbedder()) as library:
-        return [
-            *(moment.as_dict() for moment in library.search("red", top_k=3)),
-            *(moment.as_dict() for moment in library.search("onions", top_k=3, vision=0)),
-        ]
 
 
 @pytest.fixture
@@ -127,3 +297,95 @@ def test_features_are_verified_before_training(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out) == []
     with FeatureStore.open(tmp_path / "store") as store:
         assert store.damaged() == []
+
+
+def test_damaged_narration_and_metadata_are_found_by_a_search_and_repaired(tmp_path):
+    folder = tmp_path / "own" / "library"
+    folder.parent.mkdir()
+    make_library(folder)
+    expected = answers(folder)
+    for change in (
+        "UPDATE metadata SET value = 7 WHERE key = 'take'",
+        "UPDATE videos SET width = 5",
+    ):
+        with closing(sqlite3.connect(folder / "catalog.sqlite")) as db, db:
+            db.execute(change)
+        (problem,) = verify(folder)
+        assert "is damaged" in problem and "--repair`, and with --metadata" in problem
+        with pytest.raises(VideoCLIPError, match=r"1 videos is damaged|2 videos is damaged"):
+            answers(folder)
+        with VideoLibrary(folder, ColourEmbedder()) as library:
+            videos = sorted(folder.parent.glob("*.mp4"))
+            table = folder.parent / "metadata.json"
+            with pytest.raises(VideoCLIPError, match="--repair"):
+                library.update(videos, metadata=table)
+            library.update(videos, repair=True, metadata=table)
+        assert verify(folder) == [] and answers(folder) == expected
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_a_library_of_an_earlier_schema_answers_and_gets_checksums(schema, tmp_path):
+    folder = tmp_path / "library"
+    make_library(folder)
+    expected = answers(folder)
+    with closing(sqlite3.connect(folder / "catalog.sqlite")) as db, db:
+        for column in ("record_checksum", "checksum")[: 3 - schema]:
+            db.execute(f"ALTER TABLE videos DROP COLUMN {column}")
+        db.execute(f"PRAGMA user_version = {schema}")
+    assert answers(folder) == expected and verify(folder) == []
+    (tmp_path / "a.mp4").touch()
+    with VideoLibrary(folder, ColourEmbedder()) as library:
+        assert [video.record_checksum for video in library.videos()] == [None, None]
+        library.update(tmp_path)
+        assert [video.record_checksum is None for video in library.videos()] == [False, True]
+
+
+def test_a_store_passed_to_another_process_is_not_verified_again(tmp_path):
+    tiny_corpus(tmp_path)
+    with FeatureStore.open(tmp_path) as store:
+        first, last = store.video_ids[0], store.video_ids[-1]
+        store.read(first)
+        path = tmp_path / "features.bin"
+        for at in (0, 8 * path.stat().st_size - 1):
+            flip(path, at)
+        with pickle.loads(pickle.dumps(store)) as copy:
+            copy.read_windows([(first, 0, 1)])
+            with pytest.raises(VideoCLIPError, match="are damaged"):
+                copy.read_windows([(last, 0, 1)])
+            with pytest.raises(VideoCLIPError, match="are damaged"):
+                copy.read(last, 0, 1)
+            copy.trust()
+            copy.read_windows([(last, 0, 1)])
+        with pytest.raises(VideoCLIPError, match="are damaged"):
+            store.read(first)  # all of it
+
+
+def test_a_store_of_frames_of_an_earlier_version_is_read(tmp_path):
+    make_frames(tmp_path)
+    expected = answers_of_frames(tmp_path)
+    (path,) = tmp_path.glob("*.rgb")
+    path.write_bytes(path.read_bytes()[:-4])
+    assert answers_of_frames(tmp_path) == expected and verify(tmp_path) == []
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(VideoCLIPError, match="truncated; delete it"):
+        answers_of_frames(tmp_path)
+
+
+def test_tables_of_an_earlier_version_answer_and_get_checksums(tmp_path):
+    lancedb = pytest.importorskip("lancedb", reason="needs the extra `lance`; see `make test-all`")
+    folder = tmp_path / "library"
+    make_library(folder, store="lance")
+    expected = answers(folder)
+    tables = lancedb.connect(folder / "lance")
+    tables.open_table("videos").drop_columns(["checksum", "record_checksum"])
+    tables.open_table("facts").drop_columns(["checksum"])
+    assert answers(folder) == expected and verify(folder) == []
+    (tmp_path / "a.mp4").touch()
+    with VideoLibrary(folder, ColourEmbedder()) as library:
+        library.update(tmp_path)
+    rows = tables.open_table("videos").to_arrow().to_pylist()
+    assert sorted(row["record_checksum"] is None for row in rows) == [False, True]
+    table = tables.open_table("facts")
+    table.update(where="key = 'model'", values={"value": "other"})
+    with pytest.raises(VideoCLIPError, match="the fact model is damaged"):
+        answers(folder)

@@ -9,7 +9,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ from videoclip.errors import DISK_ADVICE, CheckpointError, DataError
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 """Linux: paths are relative to the working directory; `renameat2` swaps them."""
+CHECKSUMS_FILE = "checksums.json"
+"""In a folder: SHA-256 of its files."""
+SEAL = "crc32"
+"""In a JSON object: checksum of the rest of it."""
 
 
 @contextmanager
@@ -96,8 +101,38 @@ def write_json(path: Path | str, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def write_state(path: Path | str, content: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, with a checksum that `read_json` compares."""
+    write_json(path, seal(content))
+
+
+def seal(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a JSON object with a checksum of its content."""
+    return {**content, SEAL: _checksum(content)}
+
+
+def unseal(content: Any) -> Any:
+    """Return a JSON value without the checksum that `seal` added; others are returned as given.
+
+    Raises:
+        ValueError: If the checksum differs.
+    """
+    if not isinstance(content, dict) or SEAL not in content:
+        return content
+    rest = {key: value for key, value in content.items() if key != SEAL}
+    if content[SEAL] != _checksum(rest):
+        raise ValueError("its checksum differs")
+    return rest
+
+
+def _checksum(content: Mapping[str, Any]) -> int:
+    """Return the crc32 of an object as it is read back."""
+    as_read = json.loads(json.dumps(content))
+    return zlib.crc32(json.dumps(as_read, sort_keys=True).encode())
+
+
 def read_json(path: Path, advice: str = "restore the file or start anew") -> Any:
-    """Return what `write_json` wrote, or an empty dict if there is no such file.
+    """Return what `write_json` or `write_state` wrote, or an empty dict if there is no such file.
 
     Args:
         path: The file.
@@ -107,9 +142,56 @@ def read_json(path: Path, advice: str = "restore the file or start anew") -> Any
         CheckpointError: If it is damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return unseal(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): {advice}") from None
+
+
+def write_checksums(
+    folder: Path, names: Iterable[str], known: Mapping[str, str] | None = None, **more: Any
+) -> None:
+    """Write the SHA-256 of files of a folder, and more facts, into its `CHECKSUMS_FILE`.
+
+    Args:
+        folder: The folder.
+        names: The files, relative to it.
+        known: Digests of some of them that need not be computed.
+        more: Facts.
+    """
+    known = known or {}
+    digests = {name: known.get(name) or sha256(folder / name) for name in names}
+    write_state(folder / CHECKSUMS_FILE, {"sha256": digests, **more})
+
+
+def verify_checksums(folder: Path, advice: str, only: str | None = None) -> list[str]:
+    """Compare the files of a folder with its `CHECKSUMS_FILE`.
+
+    Args:
+        folder: The folder.
+        advice: What to do if a file is damaged.
+        only: Name of the one file to compare; None: all.
+
+    Returns:
+        Names of the verified files; empty for an older folder without checksums.
+
+    Raises:
+        CheckpointError: If a file is missing or differs; the message names it.
+    """
+    path = folder / CHECKSUMS_FILE
+    digests: dict[str, str] = read_json(path, advice).get("sha256", {})
+    if path.is_file() and not digests:
+        raise CheckpointError(f"{path} is damaged (no SHA-256): {advice}")
+    if only is not None:
+        digests = {name: digest for name, digest in digests.items() if name == only}
+    for name, expected in digests.items():
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder / name} is missing: {advice}")
+        if sha256(folder / name) != expected:
+            raise CheckpointError(
+                f"{folder / name} was changed after it was saved (SHA-256 differs from "
+                f"{CHECKSUMS_FILE}): {advice}"
+            )
+    return list(digests)
 
 
 def write_output(path: Path | str, content: str | bytes) -> None:

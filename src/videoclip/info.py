@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from videoclip.errors import DataError, VideoCLIPError
-from videoclip.files import read_json
+from videoclip.files import CHECKSUMS_FILE, read_json, verify_checksums
 
 Facts: TypeAlias = dict[str, Any]
 
@@ -48,33 +49,56 @@ def verify(path: Path | str) -> list[str]:
     Returns:
         What is damaged, each with what to do; empty if nothing is.
     """
+    from videoclip.ablation.runs import MEASURED_FILE
+    from videoclip.data.batch_plan import BatchPlan
     from videoclip.data.feature_store import FeatureStore
+    from videoclip.data.frame_store import FrameStore
     from videoclip.library.calibration import check_scenes
-    from videoclip.library.catalog import Catalog
-    from videoclip.model import hub
-    from videoclip.training.run_folder import COMPLETE, Checkpoint
+    from videoclip.library.storage import CATALOG, LANCE, is_address, open_catalog
+    from videoclip.synthetic.write import ADVICE, read_world
+    from videoclip.training.run_folder import COMPLETE, Checkpoint, read_log
+
+    def files(path: Path) -> None:
+        is_world = (path.parent / "world.json").exists()
+        verify_checksums(path.parent, ADVICE if is_world else "copy the folder again")
 
     def checkpoint(marker: Path) -> None:
         Checkpoint(marker.parent, **read_json(marker, f"remove {marker.parent}")).verify()
 
-    def library(path: Path) -> None:
-        with closing(Catalog(path)) as catalog:
+    def library(address: Path | str) -> None:
+        with closing(open_catalog(address, must_exist=True)) as catalog:
             catalog.verify()
-            check_scenes(path.parent / catalog.facts()["unrelated"])
+            scenes = catalog.folder / catalog.facts()["unrelated"]
+            if scenes.exists():
+                check_scenes(scenes)
+
+    def run(log: Path) -> None:
+        read_log(log.parent)
+        for name in ("config.json", "facts.json"):
+            read_json(log.with_name(name))
+        for plan in sorted(log.parent.glob("plans/*.json")):
+            BatchPlan.load(plan)
 
     checks: dict[str, Callable[[Path], object]] = {
-        hub.CHECKSUMS_FILE: lambda path: hub.verify(path.parent),
+        CHECKSUMS_FILE: files,
         COMPLETE: checkpoint,
+        "log.jsonl": run,
+        MEASURED_FILE: read_json,
+        "world.json": lambda path: read_world(path.parent),
         "store.json": lambda path: FeatureStore.open(path.parent).verify(),
-        "catalog.sqlite": library,
+        "frames.json": lambda path: FrameStore.open(path.parent).verify(),
+        CATALOG: lambda path: library(path.parent),
+        LANCE: lambda path: library(path.parent),
     }
-    damaged = []
+    found: list[Callable[[], object]] = [partial(library, path)] if is_address(path) else []
     for name, check in checks.items():
-        for found in sorted(Path(path).rglob(name)):
-            try:
-                check(found)
-            except VideoCLIPError as error:
-                damaged.append(str(error))
+        found += [partial(check, place) for place in sorted(Path(path).rglob(name))]
+    damaged = []
+    for check_place in found:
+        try:
+            check_place()
+        except VideoCLIPError as error:
+            damaged.append(str(error))
     return damaged
 
 
@@ -112,6 +136,7 @@ def _frames(folder: Path) -> Facts:
 
 
 def _ablation(folder: Path) -> Facts:
+    verify_checksums(folder, "run `videoclip ablate` again")
     rows = len(read_json(folder / "table.json"))
     return {"kind": "ablation", "rows": rows, "table": folder / "table.md"}
 
@@ -121,6 +146,7 @@ def _library(address: Path | str) -> Facts:
 
     with closing(open_catalog(address, must_exist=True)) as catalog:
         videos, facts = catalog.videos(), catalog.facts()
+        catalog.check_records([video.id for video in videos])
     return {
         "kind": "library",
         "storage": kind_of(address),
@@ -139,8 +165,9 @@ def _world(folder: Path) -> Facts:
 
 
 def _model(folder: Path) -> Facts:
-    from videoclip.model.hub import load_config
+    from videoclip.model.hub import ADVICE, CONFIG_FILE, load_config
 
+    verify_checksums(folder, ADVICE, only=CONFIG_FILE)
     config = load_config(folder)
     classes = len(config.classes) or "no classification head"
     return {"kind": "model", **asdict(config), "classes": classes}

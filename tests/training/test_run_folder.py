@@ -49,7 +49,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint_intact(tmp_path, monkeypatch
         run.save_checkpoint(1, weights("good"))
         with monkeypatch.context() as patch:
             if moment == "marker":
-                patch.setattr("videoclip.training.run_folder.write_json", no_space)
+                patch.setattr("videoclip.training.run_folder.write_state", no_space)
             with pytest.raises(CheckpointError, match=r"No space left.*update 1 is intact.*again"):
                 run.save_checkpoint(2, no_space if moment == "write" else weights("new"))
         assert [c.update for c in run.checkpoints()] == [1]

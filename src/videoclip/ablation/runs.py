@@ -21,7 +21,7 @@ from videoclip.config import PretrainConfig
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError, unknown
 from videoclip.evaluation.trial import EmbedderEncoder
-from videoclip.files import read_json, write_json
+from videoclip.files import read_json, write_state
 from videoclip.recipes import paper, small
 from videoclip.synthetic.world import SyntheticConfig
 from videoclip.synthetic.write import map_in_processes
@@ -273,7 +273,7 @@ def _run_variant(out: Path, world: str, run: tuple[str, int]) -> None:
     embedder = Embedder.from_pretrained(trained / "model")
     counts = measure(EmbedderEncoder(embedder), testbed, variant.rerank_top)
     lists = {measured: pairs.tolist() for measured, pairs in counts.items()}
-    write_json(folder / MEASURED_FILE, {"training": training, "counts": lists})
+    write_state(folder / MEASURED_FILE, {"training": training, "counts": lists})
 
 
 def make_config(variant: Variant, testbed: TestBed, seed: int) -> PretrainConfig:

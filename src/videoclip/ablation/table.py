@@ -17,7 +17,7 @@ from videoclip.ablation.measure import MEASURES, Counts, measure_baselines, rati
 from videoclip.ablation.runs import VARIANTS, FinishedRun, read_runs
 from videoclip.ablation.testbed import TestBed
 from videoclip.errors import ConfigError
-from videoclip.files import write_json, write_text
+from videoclip.files import write_checksums, write_json, write_text
 from videoclip.output.figures import GREY, PALETTE, annotate, draw_losses, new_figure, style, to_svg
 from videoclip.types import RealArray
 
@@ -291,6 +291,8 @@ def write_report(out: Path) -> list[TableRow]:
     for world in worlds:
         title = f"Training loss by update, world {world}"
         write_text(out / f"curves-{world}.svg", to_svg(draw_curves(runs, world), title))
+    written = ("table.md", "table.json", "table.svg", *(f"curves-{world}.svg" for world in worlds))
+    write_checksums(out, written)
     return table
 
 

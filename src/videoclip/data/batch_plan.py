@@ -25,7 +25,7 @@ from torch import Tensor
 
 from videoclip.config import PlanConfig
 from videoclip.errors import ConfigError, DataError
-from videoclip.files import write_text
+from videoclip.files import seal, unseal, write_text
 
 _PART_SIZE = 4096
 """Videos compared all with all; larger corpora are first clustered into parts about this big."""
@@ -48,7 +48,7 @@ class BatchPlan:
 
     def save(self, path: Path | str) -> None:
         """Write the plan as JSON; an existing file is replaced whole or not at all."""
-        write_text(Path(path), json.dumps({"groups": self.groups}))
+        write_text(Path(path), json.dumps(seal({"groups": self.groups})))
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -58,7 +58,7 @@ class BatchPlan:
             DataError: If the file is missing or is not a plan.
         """
         try:
-            groups = json.loads(Path(path).read_text(encoding="utf-8"))["groups"]
+            groups = unseal(json.loads(Path(path).read_text(encoding="utf-8")))["groups"]
             plan = cls(tuple(tuple(map(int, group)) for group in groups))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise DataError(

@@ -4,11 +4,13 @@ Where the backbone stays frozen, its features are stored instead (`FeatureStore`
 hundred times smaller. A `NarratedCorpus` takes either, since both have the same methods.
 
     frames.json        the size of the frames, their rate, and how they were resized
-    VIDEO-ID.rgb       the frames of a video one after another, three bytes a pixel
+    VIDEO-ID.rgb       the frames of a video one after another, three bytes a pixel, then the crc32
+                       of them all (not in older stores)
 """
 
 import json
 import math
+import struct
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -22,10 +24,12 @@ import numpy.typing as npt
 from videoclip.config import from_dict
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
-from videoclip.files import atomic_file, write_json
+from videoclip.files import atomic_file, unseal, write_state
 
 SPEC_FILE = "frames.json"
 SUFFIX = ".rgb"
+CHECKSUM = struct.Struct("<I")
+REMEDY = "delete it and extract the frames again"
 
 Frames = npt.NDArray[np.uint8]
 
@@ -61,6 +65,7 @@ class FrameStore:
     def __init__(self, folder: Path, frames: FrameSpec) -> None:
         self.folder, self.frames = folder, frames
         self._shape = frames.height, frames.width, 3
+        self._verified: set[str] = set()  # videos whose checksum was compared
         self.spec = FeatureSpec(
             dim=math.prod(self._shape),
             features_per_second=frames.frames_per_second,
@@ -78,7 +83,7 @@ class FrameStore:
         """
         path = Path(folder) / SPEC_FILE
         try:
-            return cls(path.parent, from_dict(FrameSpec, json.loads(path.read_text())))
+            return cls(path.parent, from_dict(FrameSpec, unseal(json.loads(path.read_text()))))
         except FileNotFoundError:
             raise DataError("no frames here; name another folder", folder) from None
         except (OSError, ValueError, TypeError, AttributeError, ConfigError) as error:
@@ -93,7 +98,7 @@ class FrameStore:
         """
         path = Path(folder) / SPEC_FILE
         if not path.exists():
-            write_json(path, asdict(frames))
+            write_state(path, asdict(frames))
         store = cls.open(folder)
         if store.frames != frames:
             raise IndexMismatchError(
@@ -122,7 +127,7 @@ class FrameStore:
         Raises:
             DataError: If there are no frames, or one has another shape.
         """
-        number = 0
+        number = checksum = 0
         with atomic_file(self._path(video_id)) as partial, partial.open("wb") as file:
             for frame in frames:
                 if frame.shape != self._shape or frame.dtype != np.uint8:
@@ -131,10 +136,13 @@ class FrameStore:
                         f"{self._shape} of uint8; resize it first",
                         self.folder,
                     )
-                file.write(frame.tobytes())
+                content = frame.tobytes()
+                file.write(content)
+                checksum = zlib.crc32(content, checksum)
                 number += 1
             if not number:
                 raise DataError(f"'{video_id}' has no frames; leave it out", self.folder)
+            file.write(CHECKSUM.pack(checksum))
         return number
 
     def num_features(self, video_id: str) -> int:
@@ -147,12 +155,14 @@ class FrameStore:
         if not path.is_file():
             raise DataError(f"no frames of '{video_id}' in this store", self.folder)
         number, rest = divmod(path.stat().st_size, self.spec.dim)
-        if rest or not number:
-            raise DataError("the file is truncated; delete it and extract the frames again", path)
+        if rest not in (0, CHECKSUM.size) or not number:
+            raise DataError(f"the file is truncated; {REMEDY}", path)
         return number
 
     def checksum(self, video_id: str) -> int:
-        """Return the checksum of a video's middle frame; reading all of them would be slow."""
+        """Return the stored checksum of a video's frames, in an older store of the middle one."""
+        if (stored := self._stored_checksum(video_id)) is not None:
+            return stored
         middle = self.num_features(video_id) // 2
         return zlib.crc32(np.ascontiguousarray(self._read(video_id, middle, middle + 1)).data)
 
@@ -164,7 +174,35 @@ class FrameStore:
         """
         return [self._read(*window) for window in windows]
 
+    def verify(self) -> None:
+        """Read everything; `DataError` at the first video whose checksum is wrong."""
+        for video_id in self.video_ids:
+            self._verify(video_id)
+
+    def trust(self) -> None:
+        """Compare no checksums of the videos that are there, as another process does so."""
+        self._verified.update(self.video_ids)
+
+    def _verify(self, video_id: str) -> None:
+        stored, path, checksum = self._stored_checksum(video_id), self._path(video_id), 0
+        if stored is not None:
+            with path.open("rb") as file:
+                for _ in range(self.num_features(video_id)):
+                    checksum = zlib.crc32(file.read(self.spec.dim), checksum)
+            if checksum != stored:
+                raise DataError(f"the frames are damaged; {REMEDY}", path)
+        self._verified.add(video_id)
+
+    def _stored_checksum(self, video_id: str) -> int | None:
+        end = self.num_features(video_id) * self.spec.dim
+        with self._path(video_id).open("rb") as file:
+            file.seek(end)
+            found = file.read()
+        return int(CHECKSUM.unpack(found)[0]) if found else None
+
     def _read(self, video_id: str, start: int, stop: int) -> Frames:
+        if video_id not in self._verified:
+            self._verify(video_id)
         stop = min(stop, self.num_features(video_id))
         numbers = np.fromfile(
             self._path(video_id),

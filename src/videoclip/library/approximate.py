@@ -10,6 +10,8 @@ coarse bytes.
 """
 
 import importlib.util
+import struct
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from math import ceil
@@ -34,9 +36,13 @@ RECALL, RECALL_OF = 0.97, 10
 queries 0.95 is wanted, but the tuning queries are few and unlike them."""
 MIN_CANDIDATES, SPARE_CANDIDATES = 256, 64
 """Candidates for each query: at least, and beyond the rows wanted."""
+REMEDY = "delete it, and the next update builds another"
 TIE = 1e-5
 """Similarities that differ by less are taken as equal."""
 ROWS_PER_ADD = 65536
+FOOTER = struct.Struct("<4sI")
+"""After the index, which ends before it: a mark and the crc32 of the index."""
+FOOTER_MARK = b"vclp"
 
 
 class IndexFile:
@@ -66,14 +72,20 @@ class IndexFile:
         if self._opened is None or self._opened[0] != version:  # it has been replaced
             import faiss
 
+            self.verify()
             try:
                 index = faiss.read_index(str(self.path), faiss.IO_FLAG_MMAP_IFC)
             except RuntimeError as error:
-                raise DataError(
-                    "is not a faiss index; delete it, and the next update builds another", self.path
-                ) from error
+                raise DataError(f"is not a faiss index; {REMEDY}", self.path) from error
             self._opened = version, index
         return self._opened[1]
+
+    def verify(self) -> None:
+        """Raise a `DataError` if the file differs from its checksum, which older ones lack."""
+        content = np.memmap(self.path, np.uint8, mode="r")
+        mark, expected = FOOTER.unpack(content[-FOOTER.size :].tobytes().rjust(FOOTER.size))
+        if mark == FOOTER_MARK and zlib.crc32(content[: -FOOTER.size].data) != expected:
+            raise DataError(f"is damaged; {REMEDY}", self.path)
 
     def refresh(self, num_rows: int, build: Callable[[], None]) -> None:
         """Build or extend the index if enough rows are missing; needs the extra `ann`.
@@ -140,6 +152,9 @@ def build_index(matrix: HalfArray, path: Path, queries: FloatArray, exact: Float
         index.nprobe = min(index.nlist, 1 + index.nprobe * 5 // 4)
     with atomic_file(path) as partial:
         faiss.write_index(index, str(partial))
+        checksum = zlib.crc32(np.memmap(partial, np.uint8, mode="r").data)
+        with partial.open("ab") as file:
+            file.write(FOOTER.pack(FOOTER_MARK, checksum))
 
 
 def _is_installed() -> bool:

@@ -36,9 +36,11 @@ VectorStore: TypeAlias = "MatrixStore | LanceVectors"
 
 FIRST_FILES = ("catalog.sqlite", "vectors-0.f16", "background-0.npz", "lock", "locks/*.lock")
 """What a new library may consist of, beside stores of features."""
-SCHEMA_VERSION = 2
-"""1: without `checksum`, which is then added, and null for the videos that were there."""
+SCHEMA_VERSION = 3
+ADDED_COLUMNS = {2: "checksum", 3: "record_checksum"}
+"""Columns of `videos` that a version added; null for the videos that were there before."""
 REBUILD = "rebuild it with `videoclip index VIDEOS --library L --rebuild`"
+REPAIR = "compute them again with `videoclip index VIDEOS --library L --repair`"
 APPLICATION_ID = 0x76636C70  # "vclp"
 
 SCHEMA = (
@@ -48,7 +50,7 @@ SCHEMA = (
     mtime_ns INTEGER NOT NULL, content_hash TEXT NOT NULL, duration REAL NOT NULL, width INTEGER,
     height INTEGER, frame_rate REAL, num_features INTEGER NOT NULL, first_row INTEGER NOT NULL,
     num_windows INTEGER NOT NULL, narration_path TEXT, narration_mtime_ns INTEGER,
-    added TEXT NOT NULL, checksum INTEGER)""",
+    added TEXT NOT NULL, checksum INTEGER, record_checksum INTEGER)""",
     "CREATE INDEX videos_by_content ON videos(content_hash)",
     """CREATE TABLE metadata (
     video INTEGER NOT NULL REFERENCES videos(id) ON DELETE CASCADE, key TEXT NOT NULL, value,
@@ -96,6 +98,7 @@ class IndexedVideo:
         added: ISO date and time, UTC, of indexing.
         id: Key in the catalogue; 0 before it is added.
         checksum: `checksum_of` its vectors; None if it is not known.
+        record_checksum: Checksum of the other values, the narration and the metadata.
     """
 
     path: str
@@ -114,6 +117,7 @@ class IndexedVideo:
     added: str
     id: int = 0
     checksum: int | None = None
+    record_checksum: int | None = None
 
     @property
     def video_id(self) -> str:
@@ -139,6 +143,8 @@ class NarrationHit(NamedTuple):
 
 
 COLUMNS = tuple(field.name for field in fields(IndexedVideo) if field.name != "id")
+RECORD = tuple(name for name in COLUMNS if name not in ("first_row", "record_checksum"))
+"""What `record_checksum` covers of a row: rows of vectors have checksums of their own."""
 
 
 class Catalog:
@@ -157,6 +163,7 @@ class Catalog:
         self.folder = self.path.parent
         self._matrix: MatrixStore | None = None
         self._checked: set[tuple[VectorStore, int, int | None]] = set()
+        self._checked_records: set[tuple[int, int]] = set()
         # Autocommit, except inside `writing` and `reading`. SQLite serialises the statements of
         # threads, and the mutex their transactions, of which a connection has one at a time.
         self._mutex = threading.RLock()
@@ -195,7 +202,10 @@ class Catalog:
                     f"{SCHEMA_VERSION}: upgrade it with `pip install -U videoclip`"
                 )
             elif version < SCHEMA_VERSION and not self.is_read_only:
-                self._db.execute("ALTER TABLE videos ADD COLUMN checksum INTEGER")
+                for added in range(version + 1, SCHEMA_VERSION + 1):
+                    self._db.execute(
+                        f"ALTER TABLE videos ADD COLUMN {ADDED_COLUMNS[added]} INTEGER"
+                    )
                 self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
             facts = self.facts() if owner == APPLICATION_ID else {}
             if facts.get("checksum", checksum := _checksum_of(facts)) != checksum:
@@ -274,9 +284,15 @@ class Catalog:
         return int(key)
 
     def change(self, key: int, **values: str | int | None) -> None:
-        """Set some columns of a video."""
+        """Set some columns of a video.
+
+        Raises:
+            DataError: If its record is damaged.
+        """
+        self._raise_if_damaged([key])
         names = ", ".join(f"{name} = ?" for name in values)
         self._db.execute(f"UPDATE videos SET {names} WHERE id = ?", (*values.values(), key))
+        self._seal(key)
 
     def set_cues(self, key: int, cues: Sequence[Cue]) -> None:
         """Replace the narration of a video."""
@@ -285,6 +301,25 @@ class Catalog:
             "INSERT INTO cues (video, start, end, text) VALUES (?, ?, ?, ?)",
             ((key, cue.start, cue.end, cue.text) for cue in cues),
         )
+        self._seal(key)
+
+    def _seal(self, key: int) -> None:
+        """Store the checksum of a video's record."""
+        self._db.execute(
+            "UPDATE videos SET record_checksum = ? WHERE id = ?", (self.record_checksum(key), key)
+        )
+
+    def record_checksum(self, key: int) -> int:
+        """Return the crc32 of what the catalogue knows about a video, narration and metadata."""
+        parts = [
+            self._db.execute(query, (key,)).fetchall()
+            for query in (
+                f"SELECT {', '.join(RECORD)} FROM videos WHERE id = ?",
+                "SELECT start, end, text FROM cues WHERE video = ? ORDER BY start, end, text",
+                "SELECT key, value FROM metadata WHERE video = ? ORDER BY key",
+            )
+        ]
+        return zlib.crc32(repr(parts).encode())
 
     def remove(self, keys: Iterable[int]) -> None:
         """Remove videos with their cues and metadata."""
@@ -335,7 +370,6 @@ class Catalog:
             identity = vectors, video.first_row, video.checksum
             if video.checksum is None or identity in self._checked:
                 continue
-            assert isinstance(vectors, MatrixStore)
             rows = vectors.read_half(video.first_row, video.num_windows)
             if video.checksum_of(rows) == video.checksum:
                 self._checked.add(identity)
@@ -344,16 +378,50 @@ class Catalog:
         return damaged
 
     def check(self, videos: Iterable[IndexedVideo]) -> None:
-        """Raise a `DataError` if vectors are `damaged`."""
+        """Raise a `DataError` if vectors are `damaged`; the library is about to be searched."""
         if damaged := self.damaged(videos):
             raise DataError(
                 f"the vectors of {len(damaged)} videos are damaged, such as {damaged[0].path}: "
-                "compute them again with `videoclip index VIDEOS --library L --repair`",
+                f"{REPAIR}",
                 self.folder,
             )
 
+    def damaged_records(self, keys: Iterable[int]) -> list[int]:
+        """Return the keys of videos whose rows, narration or metadata differ from their checksums.
+
+        Each is read only once, unless it changes.
+        """
+        damaged = []
+        for key in keys:
+            select = "SELECT record_checksum FROM videos WHERE id = ?"
+            (stored,) = self._db.execute(select, (key,)).fetchone() or (None,)
+            if stored is None or (key, stored) in self._checked_records:
+                continue
+            if self.record_checksum(key) == stored:
+                self._checked_records.add((key, stored))
+            else:
+                damaged.append(key)
+        return damaged
+
+    def check_records(self, keys: Iterable[int]) -> None:
+        """Raise a `DataError` if records of videos are damaged; they are about to be shown."""
+        with self.reading():
+            self._raise_if_damaged(keys)
+
+    def _raise_if_damaged(self, keys: Iterable[int]) -> None:
+        if damaged := self.damaged_records(keys):
+            (path,) = self._db.execute(
+                "SELECT path FROM videos WHERE id = ?", damaged[:1]
+            ).fetchone()
+            raise DataError(
+                f"what the catalogue holds about {len(damaged)} videos is damaged, such as "
+                f"{path!r}: add them again with `videoclip index VIDEOS --library L --repair`, and "
+                "with --metadata if they had some",
+                self.path,
+            )
+
     def verify(self) -> None:
-        """Raise a `DataError` if the file, the narration's index or vectors are damaged."""
+        """Raise a `DataError` if the file, a record, an index or vectors are damaged."""
         try:
             with self._transaction("IMMEDIATE"):
                 found = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
@@ -364,7 +432,11 @@ class Catalog:
             found = str(error)
         if found != "ok":
             raise DataError(f"the catalogue is damaged ({found}): {REBUILD}", self.path)
-        self.check(self.videos())
+        self.check_records([video.id for video in self.videos()])
+        Catalog.check(self, self.videos())
+        vectors = self.vectors()
+        if isinstance(vectors, MatrixStore) and vectors.index.path.exists():
+            vectors.index.verify()
 
     def compact(self) -> None:
         """Drop the vectors that belong to no video; the caller holds the library's lock.
@@ -379,7 +451,9 @@ class Catalog:
         with self.writing():
             first_rows = accumulate((video.num_windows for video in videos), initial=0)
             for video, first_row in zip(videos, first_rows, strict=False):
-                self.change(video.id, first_row=first_row)
+                self._db.execute(
+                    "UPDATE videos SET first_row = ? WHERE id = ?", (first_row, video.id)
+                )
             self.set_facts({"generation": str(generation), "vectors": new.name})
         for file in self.folder.glob("vectors-*"):
             if file.stem not in (old.path.stem, new.stem):
@@ -388,10 +462,16 @@ class Catalog:
     # --- the user's metadata
 
     def set_metadata(self, key: int, values: Mapping[str, str | float | None]) -> None:
-        """Replace the user's metadata of a video."""
+        """Replace the user's metadata of a video.
+
+        Raises:
+            DataError: If its record is damaged.
+        """
+        self._raise_if_damaged([key])
         self._db.execute("DELETE FROM metadata WHERE video = ?", (key,))
         rows = ((key, name, value) for name, value in values.items())
         self._db.executemany("INSERT INTO metadata VALUES (?, ?, ?)", rows)
+        self._seal(key)
 
     def metadata(self, key: int) -> dict[str, str | float | None]:
         """Return the user's metadata of a video."""

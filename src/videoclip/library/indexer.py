@@ -177,8 +177,10 @@ class Indexer:
         self._index(todo)
 
     def _forget_damaged(self) -> None:
-        """Let videos with damaged vectors count as changed, and forget damaged features."""
+        """Forget damaged records and features; videos with damaged vectors count as changed."""
         with self.lock, self.catalog.writing():
+            keys = [video.id for video in self.catalog.videos()]
+            self.catalog.remove(self.catalog.damaged_records(keys))
             for video in self.catalog.damaged(self.catalog.videos()):
                 self.catalog.change(video.id, size=-1, content_hash="")
         store = self._own_features

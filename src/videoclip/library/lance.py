@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
@@ -23,9 +24,9 @@ import numpy as np
 import pyarrow as pa
 
 from videoclip.data.captions import Cue
-from videoclip.errors import DataError
-from videoclip.library.catalog import Catalog, IndexedVideo
-from videoclip.library.exact import highest
+from videoclip.errors import DataError, one_line
+from videoclip.library.catalog import REBUILD, REPAIR, Catalog, IndexedVideo
+from videoclip.library.exact import HalfArray, highest, to_float32
 from videoclip.library.vectors import to_half
 from videoclip.types import BoolArray, FloatArray, IntArray
 
@@ -35,13 +36,25 @@ TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
 COLUMNS = {
     field.name: TYPES[str(field.type).removesuffix(" | None")]
     for field in fields(IndexedVideo)
-    # The first two have a meaning in this process only, and the table has no checksums.
-    if field.name not in ("id", "first_row", "checksum")
+    # These have a meaning in this process only.
+    if field.name not in ("id", "first_row")
 }
 VIDEOS = pa.schema(
     [*COLUMNS.items(), ("key", pa.string()), ("cues", pa.string()), ("metadata", pa.string())]
 )
-FACTS = pa.schema([("key", pa.string()), ("value", pa.string())])
+FACTS = pa.schema([("key", pa.string()), ("value", pa.string()), ("checksum", pa.int64())])
+
+
+@contextmanager
+def _report_errors() -> Iterator[None]:
+    """Raise errors of LanceDB in the block, or in the decorated method, as a `DataError`."""
+    try:
+        yield
+    except (RuntimeError, OSError, ValueError) as error:
+        raise DataError(
+            f"LanceDB failed ({one_line(error):.200}): check the disk and the connection; if "
+            f"tables are damaged, {REBUILD}"
+        ) from error
 
 
 class _Keys:
@@ -50,6 +63,7 @@ class _Keys:
     def __init__(self) -> None:
         self.first: dict[str, int] = {}
         self.key: dict[int, str] = {}
+        self.video: dict[int, IndexedVideo] = {}
         self.num_rows = 0
 
     def first_row(self, key: str, count: int) -> int:
@@ -73,9 +87,10 @@ class LanceCatalog(Catalog):
         self.folder = folder
         self._keys = _Keys()
         self._table: LanceVectors | None = None
-        self._connection = db = lancedb.connect(address)
-        self._videos = db.create_table("videos", schema=VIDEOS, exist_ok=True)
-        self._facts = db.create_table("facts", schema=FACTS, exist_ok=True)
+        with _report_errors():
+            self._connection = db = lancedb.connect(address)
+            self._videos = _open_table(db, "videos", VIDEOS)
+            self._facts = _open_table(db, "facts", FACTS)
         self._copied: tuple[int, int] | None = None  # versions of the tables
         self._stored: dict[int, str] = {}  # paths in the table, by key of the video
         self._db.execute("CREATE TEMP TABLE touched (id INTEGER PRIMARY KEY)")
@@ -132,6 +147,7 @@ class LanceCatalog(Catalog):
             self._refresh()
             yield
 
+    @_report_errors()
     def _refresh(self) -> None:
         """Copy the tables again if any machine has committed."""
         with self._mutex:
@@ -142,8 +158,7 @@ class LanceCatalog(Catalog):
                 return
             with super().writing():
                 self._copy_videos(self._videos.to_arrow().to_pylist())
-                facts = self._facts.to_arrow().to_pylist()
-                self.set_facts({row["key"]: row["value"] for row in facts})
+                self._copy_facts(self._facts.to_arrow().to_pylist())
                 self._db.execute("DELETE FROM touched")
             self._copied = now
 
@@ -152,11 +167,32 @@ class LanceCatalog(Catalog):
         self.remove(key for key, path in self._stored.items() if path not in paths)
         for row in rows:
             first_row = self._keys.first_row(row["key"], row["num_windows"])
-            video = IndexedVideo(**{name: row[name] for name in COLUMNS}, first_row=first_row)
+            # Tables of earlier versions have no checksums.
+            values: dict[str, Any] = {name: row.get(name) for name in COLUMNS}
+            video = IndexedVideo(**values, first_row=first_row)
+            self._keys.video[first_row] = video
             key = self.add(video, [Cue(*cue) for cue in json.loads(row["cues"])])
             self.set_metadata(key, json.loads(row["metadata"]))
+            if video.record_checksum not in (None, self.record_checksum(key)):
+                raise DataError(f"the record of {video.path} is damaged: {REBUILD}", "videos")
         self._stored = {video.id: video.path for video in self.videos()}
 
+    def _copy_facts(self, rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            if row.get("checksum") not in (None, _checksum_of(row["key"], row["value"])):
+                raise DataError(f"the fact {row['key']} is damaged: {REBUILD}", "facts")
+        # Each has its own checksum: several machines may write at once.
+        facts = {row["key"]: row["value"] for row in rows if row["key"] != "checksum"}
+        if facts:
+            self.set_facts(facts)
+
+    def check(self, videos: Iterable[IndexedVideo]) -> None:
+        """Do nothing: vectors are checked when they are read, as a search does not read all."""
+
+    def check_records(self, keys: Iterable[int]) -> None:
+        """Do nothing: records are checked when they are copied."""
+
+    @_report_errors()
     def _store_videos(self) -> int:
         """Write the videos that this transaction changed; return the number of commits."""
         touched = [key for (key,) in self._db.execute("SELECT id FROM touched")]
@@ -173,10 +209,15 @@ class LanceCatalog(Catalog):
         self._db.execute("DELETE FROM touched")
         return bool(rows) + bool(gone)
 
+    @_report_errors()
     def _store_facts(self, before: Mapping[str, str]) -> int:
         """Write the facts that this transaction changed; return the number of commits."""
         changed = self.facts().items() - before.items()
-        rows = [{"key": key, "value": value} for key, value in changed]
+        rows = [
+            {"key": key, "value": value, "checksum": _checksum_of(key, value)}
+            for key, value in changed
+            if key != "checksum"
+        ]
         _merge(self._facts, "key", rows, FACTS)
         return bool(rows)
 
@@ -209,8 +250,10 @@ class LanceVectors:
         self._schema = pa.schema(
             [("key", pa.string()), ("window", pa.int32()), ("vector", pa.list_(pa.float16(), dim))]
         )
-        self._table = db.create_table(name, schema=self._schema, exist_ok=True)
+        with _report_errors():
+            self._table = db.create_table(name, schema=self._schema, exist_ok=True)
 
+    @_report_errors()
     def append(self, vectors: FloatArray) -> int:
         """Add vectors; see `vectors.MatrixStore.append`. Several machines may do so at once."""
         key, half = secrets.token_hex(8), to_half(vectors, self.name)
@@ -223,7 +266,19 @@ class LanceVectors:
         return self._keys.first_row(key, len(half))
 
     def read(self, first: int, count: int) -> FloatArray:
-        """Return the vectors (count, E) of one video, given by its first row."""
+        """Return the vectors (count, E) of one video, given by its first row.
+
+        Raises:
+            DataError: If they are incomplete or damaged.
+        """
+        half, video = self.read_half(first, count), self._keys.video.get(first)
+        if video and video.checksum not in (None, video.checksum_of(half)):
+            raise DataError(f"the vectors of {video.path} are damaged: {REPAIR}", self.name)
+        return to_float32(half)
+
+    @_report_errors()
+    def read_half(self, first: int, count: int) -> HalfArray:
+        """Return the vectors of one video as they are stored, not compared with a checksum."""
         self._table.checkout_latest()
         rows = self._table.search().where(_is_in("key", [self._keys.key[first]]))
         found = rows.limit(count).to_arrow().sort_by("window")
@@ -233,8 +288,9 @@ class LanceVectors:
                 "video; rebuild the library with `videoclip index VIDEOS --library L --rebuild`",
                 self.name,
             )
-        return self._matrix(found)
+        return self._half(found)
 
+    @_report_errors()
     def search(
         self,
         queries: FloatArray,
@@ -258,6 +314,7 @@ class LanceVectors:
     def refresh_index(self, queries: FloatArray, num_rows: int) -> None:
         """Do nothing: every search is exact."""
 
+    @_report_errors()
     def keep(self, keys: set[str]) -> None:
         """Delete the windows of all other keys."""
         self._table.checkout_latest()
@@ -284,21 +341,34 @@ class LanceVectors:
             inside = rows < len(allowed)
             inside[inside] = allowed[rows[inside]]
             if inside.sum() >= k or found.num_rows < limit:
-                return highest(self._matrix(found)[inside] @ query, rows[inside], k)
+                return highest(to_float32(self._half(found)[inside]) @ query, rows[inside], k)
             limit *= 4  # many windows are not allowed
 
-    def _matrix(self, table: Any) -> FloatArray:
+    def _half(self, table: Any) -> HalfArray:
         """Return the vectors (n, E) of a table."""
         flat = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        matrix: FloatArray = flat.astype(np.float32).reshape(-1, self.dim)
-        return matrix
+        return np.ascontiguousarray(flat, np.float16).reshape(-1, self.dim)
+
+
+def _open_table(db: Any, name: str, schema: pa.Schema) -> Any:
+    """Open a table, whatever columns an earlier version gave it, or create it."""
+    try:
+        return db.create_table(name, schema=schema, exist_ok=True)
+    except ValueError:
+        return db.open_table(name)
 
 
 def _merge(table: Any, key: str, rows: list[dict[str, Any]], schema: Any) -> None:
     """Insert rows, or replace those with the same key, in one commit; none if there are no rows."""
     if rows:
+        for name in set(schema.names) - set(table.schema.names):  # written by an earlier version
+            table.add_columns(schema.field(name))
         merge = table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all()
         merge.execute(pa.Table.from_pylist(rows, schema=schema))
+
+
+def _checksum_of(key: str, value: str) -> int:
+    return zlib.crc32(f"{key}={value}".encode())
 
 
 def _is_in(column: str, values: Iterable[str]) -> str:

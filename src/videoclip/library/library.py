@@ -389,7 +389,7 @@ class VideoLibrary:
         self, texts: Sequence[str], vectors: FloatArray, options: SearchOptions, where: str | None
     ) -> list[list[Moment]]:
         library = self._snapshot()
-        self._catalog.check(library.videos)
+        assert library.is_whole
         condition = parse_filter(where, self._catalog.metadata_keys()) if where else None
         # Pages are cut at the end, so that they are the same as parts of one long list.
         top = options.rerank_top

@@ -101,6 +101,12 @@ class Snapshot:
     thresholds: Thresholds
 
     @cached_property
+    def is_whole(self) -> bool:
+        """Whether the vectors agree with their checksums, or a `DataError`; compared once."""
+        self.catalog.check(self.videos)
+        return True
+
+    @cached_property
     def by_key(self) -> dict[int, IndexedVideo]:
         """The videos by their keys."""
         return {video.id: video for video in self.videos}
@@ -363,6 +369,7 @@ def _candidate_of(
 
 def _to_moments(library: Snapshot, candidates: Sequence[_Candidate], text: str) -> list[Moment]:
     """Add confidence and narration to the answers to one query, at least one."""
+    library.catalog.check_records({candidate.video.id for candidate in candidates})
     z_scores = library.calibration.z_scores(
         np.stack([c.vector for c in candidates]),
         np.array([c.similarity for c in candidates], dtype=np.float32),

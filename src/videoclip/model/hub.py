@@ -4,8 +4,8 @@
     model.safetensors  weights
     vocab.txt          vocabulary of the text tower
     README.md          model card
-    checksums.json     SHA-256 of the files above, and the embedder's fingerprint
     backbone/          the backbone, if it was trained with the model
+    checksums.json     SHA-256 of all but the card, and the embedder's fingerprint
 
 A folder can be moved: backbones and dual encoders in local folders are named relative to it. The
 hub library's mixin is not used, because it ignores unknown settings.
@@ -32,7 +32,15 @@ from torch import nn
 from videoclip.config import ModelConfig, from_dict, to_dict
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import CheckpointError, ConfigError, one_line
-from videoclip.files import atomic_file, read_json, sha256, write_json, write_text
+from videoclip.files import (
+    CHECKSUMS_FILE,
+    atomic_file,
+    read_json,
+    verify_checksums,
+    write_checksums,
+    write_json,
+    write_text,
+)
 from videoclip.weights.pretrained import CONFIG_FILE
 
 if TYPE_CHECKING:
@@ -40,10 +48,11 @@ if TYPE_CHECKING:
 
 WEIGHTS_FILE = "model.safetensors"
 VOCAB_FILE = "vocab.txt"
-CHECKSUMS_FILE = "checksums.json"
 CARD_FILE = "README.md"
 BACKBONE_FOLDER = "backbone"
 """In a model folder: the backbone that was trained along, if any."""
+ADVICE = "copy the model again"
+"""What to do with a damaged folder."""
 FORMAT_PREFIX = "videoclip-model-"
 FORMAT = 2
 """Version of config.json. 1: without a backbone fingerprint; local backbones by absolute path."""
@@ -109,10 +118,12 @@ def save_model(
     if tokenizer is not None:
         tokenizer.save(folder)
     files = [name for name in (CONFIG_FILE, WEIGHTS_FILE, VOCAB_FILE) if (folder / name).is_file()]
-    content: dict[str, Any] = {"sha256": {name: sha256(folder / name) for name in files}}
+    backbone = (path for path in (folder / BACKBONE_FOLDER).rglob("*") if path.is_file())
+    files += sorted(path.relative_to(folder).as_posix() for path in backbone)
+    more = {}
     if tokenizer is not None and frame_encoder is None:  # which no fingerprint covers
-        content["embedder"] = {"fingerprint": fingerprint(model, tokenizer)}
-    write_json(folder / CHECKSUMS_FILE, content)
+        more = {"embedder": {"fingerprint": fingerprint(model, tokenizer)}}
+    write_checksums(folder, files, **more)
 
 
 def render_card(card: ModelCard, config: ModelConfig, num_parameters: int) -> str:
@@ -138,7 +149,7 @@ def load_config(folder: Path) -> ModelConfig:
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise CheckpointError(f"{folder} is not a model folder: it has no {CONFIG_FILE}")
-    settings = read_json(path, "copy the model again")
+    settings = read_json(path, ADVICE)
     name = settings.pop("format", None) if isinstance(settings, dict) else None
     version = re.fullmatch(FORMAT_PREFIX + r"(\d+)", str(name))
     if not version:
@@ -177,7 +188,7 @@ def load_weights(model: nn.Module, folder: Path, *, assign: bool = False) -> Non
     try:
         tensors = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): copy the model again") from None
+        raise CheckpointError(f"{path} is damaged ({error}): {ADVICE}") from None
     with _towers_alone(model) as frame_encoder:
         own = model.state_dict()
         for name, stored in _stored_names(model).items():
@@ -229,19 +240,7 @@ def verify(folder: Path | str) -> list[str]:
     Raises:
         CheckpointError: If a file is missing or differs; the message names it.
     """
-    path = Path(folder) / CHECKSUMS_FILE
-    sums = read_json(path, "copy the model again").get("sha256", {})
-    if path.is_file() and not sums:
-        raise CheckpointError(f"{path} is damaged (no SHA-256): copy the model again")
-    for name, expected in sums.items():
-        if not (path.parent / name).is_file():
-            raise CheckpointError(f"{path.parent / name} is missing: copy the model again")
-        if sha256(path.parent / name) != expected:
-            raise CheckpointError(
-                f"{path.parent / name} was changed after it was saved (SHA-256 differs from "
-                f"{CHECKSUMS_FILE}): copy the model again"
-            )
-    return list(sums)
+    return verify_checksums(Path(folder), ADVICE)
 
 
 def push(save: Callable[[Path], object], hub_id: str, *, private: bool) -> str:

@@ -16,7 +16,15 @@ from typing import TypeVar
 
 from videoclip.config import from_dict, to_dict
 from videoclip.errors import ConfigError, DataError
-from videoclip.files import atomic_folder, write_text
+from videoclip.files import (
+    CHECKSUMS_FILE,
+    atomic_folder,
+    read_json,
+    unseal,
+    write_checksums,
+    write_state,
+    write_text,
+)
 from videoclip.synthetic.annotate import annotation_files
 from videoclip.synthetic.narrate import narrate, webvtt
 from videoclip.synthetic.render import write_video
@@ -24,6 +32,8 @@ from videoclip.synthetic.world import SyntheticConfig, SyntheticVideo, Synthetic
 from videoclip.types import OnProgress
 
 _CONFIG_FILE = "world.json"
+ADVICE = "delete it and run the same `videoclip synth` again"
+"""What to do with a damaged file."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -56,7 +66,8 @@ def write_world(
     """Write the first `num_videos` videos of a world, with subtitles and annotations.
 
     `folder` gets `videos/*.mp4` and `videos/*.vtt`, `annotations/` in the formats of the
-    benchmarks (see `annotate`) and `world.json`, the configuration. Existing videos are kept.
+    benchmarks (see `annotate`), `world.json`, the configuration, and checksums of all files.
+    Existing videos are kept.
 
     Args:
         folder: Where to write; made if absent.
@@ -79,6 +90,7 @@ def write_world(
     for done, _ in enumerate(written, start=num_videos - len(missing) + 1):
         if on_progress:
             on_progress(done, num_videos)
+    _add_checksums(folder, {v.file for v in missing})
     shown = [s for v in videos for s in v.shown]
     return SyntheticSummary(
         folder=folder,
@@ -104,21 +116,32 @@ def write_texts(
         raise ConfigError(f"a world needs at least one video, got {num_videos}")
     path = folder / _CONFIG_FILE
     if not path.exists():
-        write_text(path, json.dumps(to_dict(config), indent=1) + "\n")
+        write_state(path, to_dict(config))
     elif read_world(folder).config != config:
         raise DataError("the folder holds a world with other settings; choose another folder", path)
-    world = SyntheticWorld(config)
+    world, written = SyntheticWorld(config), set()
     videos = [world.video(index) for index in range(num_videos)]
     for video in videos:
         path = (folder / video.file).with_suffix(".vtt")
         if not path.exists():
             write_text(path, webvtt(narrate(video, world), config.rolling_captions))
+            written.add(path.relative_to(folder).as_posix())
     with atomic_folder(folder / "annotations") as partial_folder:
         for name, text in annotation_files(world, videos).items():
             path = partial_folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(text.encode())
+    _add_checksums(folder, written)
     return videos
+
+
+def _add_checksums(folder: Path, written: set[str]) -> None:
+    """List the SHA-256 of all files; those listed before and not `written` keep theirs."""
+    files = [path for part in ("videos", "annotations") for path in (folder / part).rglob("[!.]*")]
+    names = {path.relative_to(folder).as_posix() for path in files if path.is_file()}
+    listed = read_json(folder / CHECKSUMS_FILE, ADVICE).get("sha256", {})
+    known = {n: s for n, s in listed.items() if n.startswith("videos/") and n not in written}
+    write_checksums(folder, sorted({*names, *known}), known)
 
 
 def read_world(folder: Path | str) -> SyntheticWorld:
@@ -131,8 +154,8 @@ def read_world(folder: Path | str) -> SyntheticWorld:
     if not path.is_file():
         raise DataError("no synthetic world here; make one with 'videoclip synth'", path)
     try:
-        return SyntheticWorld(from_dict(SyntheticConfig, json.loads(path.read_text())))
-    except (json.JSONDecodeError, ConfigError) as error:
+        return SyntheticWorld(from_dict(SyntheticConfig, unseal(json.loads(path.read_text()))))
+    except (ValueError, ConfigError) as error:
         raise DataError(f"not the configuration of a world: {error}", path) from error
 
 

@@ -100,8 +100,7 @@ def finetune(
     with ExitStack() as opened:
         if not isinstance(features, FeatureStore):
             features = opened.enter_context(FeatureStore.open(features))
-            if world.on_main:
-                features.verify()
+            features.verify() if world.on_main else features.trust()
         untrained.model.config = with_fingerprint(untrained.config, features.spec)
         test, training = Path(annotations), Path(training_annotations or annotations)
         visible = show_progress and world.on_main

@@ -144,8 +144,8 @@ def pretrain(
     else:
         if store is None:
             store = _compute_features(data, out, frame_encoder or backbone, world, visible)
-        elif world.on_main and isinstance(store, FeatureStore):
-            store.verify()
+        elif isinstance(store, FeatureStore | FrameStore):
+            store.verify() if world.on_main else store.trust()
         corpus = _join(data, store, tokenizer, videos, visible)
         num_held_out = config.num_held_out(len(corpus))
         if evaluate is None and num_held_out:

@@ -30,7 +30,16 @@ from safetensors import SafetensorError
 from videoclip.config import RUN_CONFIG_VERSION
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import CheckpointError, ConfigError
-from videoclip.files import atomic_folder, read_json, sha256, sync, write_json, write_text
+from videoclip.files import (
+    atomic_folder,
+    read_json,
+    seal,
+    sha256,
+    sync,
+    unseal,
+    write_state,
+    write_text,
+)
 from videoclip.model import hub
 from videoclip.model.videoclip import VideoCLIP
 
@@ -137,7 +146,7 @@ class RunFolder(ExitStack):
                     left_over.unlink(missing_ok=True)
             for left_over in self._plans.glob(".*"):  # of a process that was killed while writing
                 left_over.unlink()
-            write_json(path / "config.json", {"version": RUN_CONFIG_VERSION, **config})
+            write_state(path / "config.json", {"version": RUN_CONFIG_VERSION, **config})
             self.remember(**facts)
         except BaseException:
             self.close()
@@ -151,7 +160,7 @@ class RunFolder(ExitStack):
 
     def remember(self, **facts: Any) -> None:
         """Add facts that a continued run must agree with."""
-        write_json(self.path / "facts.json", {**self.facts, **facts})
+        write_state(self.path / "facts.json", {**self.facts, **facts})
 
     def plan_path(self, epoch: int) -> Path:
         """Return the file of the batch plan of an epoch, from 1."""
@@ -160,13 +169,12 @@ class RunFolder(ExitStack):
     def log(self, entry: Mapping[str, Any]) -> None:
         """Append one line to log.jsonl; `entry` has the key `update`."""
         with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+            file.write(_log_line(entry))
 
     def rewind_log(self, update: int) -> None:
         """Remove what was logged after `update`, which is about to be repeated."""
-        kept = [entry for entry in read_log(self.path) if entry["update"] <= update]
-        lines = "".join(json.dumps(entry) + "\n" for entry in kept)
-        write_text(self.path / "log.jsonl", lines)
+        kept = [entry for entry in read_log(self.path, update) if entry["update"] <= update]
+        write_text(self.path / "log.jsonl", "".join(map(_log_line, kept)))
 
     def checkpoints(self) -> list[Checkpoint]:
         """Return the complete checkpoints, oldest first."""
@@ -214,7 +222,7 @@ class RunFolder(ExitStack):
             files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
             sums = {str(file.relative_to(folder)): sha256(file) for file in files}
             marker = {"update": update, "validation_loss": validation_loss, "sha256": sums}
-            write_json(folder / COMPLETE, marker)
+            write_state(folder / COMPLETE, marker)
         except (OSError, SafetensorError) as error:
             newest = self.newest()
             rest = f"; the checkpoint of update {newest.update} is intact" if newest else ""
@@ -236,7 +244,7 @@ class RunFolder(ExitStack):
 
 
 def _has_begun(path: Path) -> bool:
-    return bool(read_log(path)) or any((path / "checkpoints").glob("*"))
+    return bool(read_log(path, -1)) or any((path / "checkpoints").glob("*"))
 
 
 def refuse_changes(
@@ -342,14 +350,33 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def read_log(folder: Path | str) -> list[dict[str, Any]]:
-    """Return the entries of a run's log.jsonl, without a line that a crash cut short."""
+def _log_line(entry: Mapping[str, Any]) -> str:
+    return json.dumps(seal(entry)) + "\n"
+
+
+def read_log(folder: Path | str, until: float = math.inf) -> list[dict[str, Any]]:
+    """Return the entries of a run's log.jsonl, without a line that a crash cut short.
+
+    Args:
+        folder: The run.
+        until: Update after which damaged lines end the log, as a power cut may leave some.
+
+    Raises:
+        CheckpointError: If another line is damaged.
+    """
     path, entries = Path(folder) / "log.jsonl", []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        if number == len(lines) and not line.endswith(b"\n"):
+            break
         try:
-            entries.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
+            entries.append(unseal(json.loads(line)))
+        except (ValueError, RecursionError) as error:
+            if (entries[-1]["update"] if entries else -1) >= until:
+                break
+            raise CheckpointError(
+                f"{path}:{number} is damaged ({error}): restore the file or remove the line"
+            ) from None
     return entries
 
 

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from videoclip.errors import CheckpointError
 from videoclip.features.decode import CentreCrop
 from videoclip.features.frame_backbone import FrameBackbone
-from videoclip.files import write_json, write_text
+from videoclip.files import verify_checksums, write_checksums, write_state, write_text
 from videoclip.types import FloatArray
 from videoclip.weights.files import fill, read_weights
 
@@ -326,6 +326,7 @@ def load(source: str | None, device: str = "cpu") -> S3DBackbone:
             f"s3d_howto100m.pth FOLDER`, then set {FOLDER_VARIABLE}=FOLDER or name 's3d:FOLDER'"
         )
     folder = Path(source)
+    verify_checksums(folder, "convert the published weights again")
     network = build_network(read_weights(folder / WEIGHTS_FILE), folder)
     words = read_words(folder / WORDS_FILE)
     _check_words(network, words, folder)
@@ -357,9 +358,10 @@ def save(network: S3D, words: Sequence[str], folder: Path) -> None:
     """
     _check_words(network, words, folder)
     config = {"backbone": S3DBackbone.name, "num_words": len(words)}
-    write_json(folder / CONFIG_FILE, config)
+    write_state(folder / CONFIG_FILE, config)
     write_text(folder / WORDS_FILE, "".join(f"{word}\n" for word in words))
     safetensors.torch.save_file(network.state_dict(), folder / WEIGHTS_FILE)
+    write_checksums(folder, (CONFIG_FILE, WORDS_FILE, WEIGHTS_FILE))
 
 
 def read_words(path: Path) -> list[str]:
