@@ -386,6 +386,6 @@ def test_tables_of_an_earlier_version_answer_and_get_checksums(tmp_path):
     rows = tables.open_table("videos").to_arrow().to_pylist()
     assert sorted(row["record_checksum"] is None for row in rows) == [False, True]
     table = tables.open_table("facts")
-    table.update(where="key = 'model'", values={"value": "other"})
-    with pytest.raises(VideoCLIPError, match="the fact model is damaged"):
+    table.update(where="key = 'calibrated'", values={"value": "other"})
+    with pytest.raises(VideoCLIPError, match="the fact calibrated is damaged"):
         answers(folder)

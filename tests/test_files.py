@@ -10,7 +10,17 @@ import pytest
 
 from videoclip import files
 from videoclip.errors import CheckpointError
-from videoclip.files import atomic_file, atomic_folder, read_json, write_json, write_text
+from videoclip.files import (
+    atomic_file,
+    atomic_folder,
+    read_json,
+    unseal,
+    verify_checksums,
+    write_checksums,
+    write_json,
+    write_state,
+    write_text,
+)
 
 
 def test_a_file_appears_whole_with_its_folders(tmp_path):
@@ -162,6 +172,7 @@ OWN_WRITES = {
     ("files.py", "write_bytes"),
     ("data/feature_store.py", "fsync"),  # append-only
     ("data/frame_store.py", "open"),  # into an atomic file
+    ("library/approximate.py", "open"),  # appends to an atomic file
     ("library/vectors.py", "open"),  # append-only, and compaction into an atomic file
     ("synthetic/write.py", "write_bytes"),  # into an atomic folder
     ("training/run_folder.py", "write_text"),  # into an atomic folder
@@ -190,3 +201,30 @@ def test_all_state_is_written_by_one_module():
         for name in own_writes(path)
     }
     assert found == OWN_WRITES
+
+
+def test_an_object_is_sealed_and_older_or_other_values_are_read_as_they_are(tmp_path):
+    path = tmp_path / "a.json"
+    content = {"b": [1.5, "é"], "a": {"x": None}, "pair": (1, 2)}
+    write_state(path, content)
+    assert read_json(path) == {**content, "pair": [1, 2]}
+    assert unseal({"a": 1}) == {"a": 1} and unseal([1]) == [1]
+    path.write_text(path.read_text().replace("1.5", "1.6"))
+    with pytest.raises(CheckpointError, match="checksum differs; if you edited it, remove 'crc32'"):
+        read_json(path)
+
+
+def test_checksums_of_a_folder_name_what_is_missing_or_changed(tmp_path):
+    assert verify_checksums(tmp_path, "copy it again") == []
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    write_checksums(tmp_path, ["a", "b"], {"b": "known"})
+    assert verify_checksums(tmp_path, "copy it again", only="a") == ["a"]
+    with pytest.raises(CheckpointError, match=r"b was changed .*: copy it again"):
+        verify_checksums(tmp_path, "copy it again")
+    (tmp_path / "a").unlink()
+    with pytest.raises(CheckpointError, match="a is missing: copy it again"):
+        verify_checksums(tmp_path, "copy it again")
+    write_checksums(tmp_path, [])
+    with pytest.raises(CheckpointError, match="no SHA-256"):
+        verify_checksums(tmp_path, "copy it again")

@@ -8,7 +8,7 @@ from typing import Any
 
 from videoclip.errors import ConfigError, DataError
 from videoclip.evaluation.outcome import Result, align_columns
-from videoclip.files import write_output
+from videoclip.files import unseal, write_output
 from videoclip.output.figures import draw_losses, to_png, to_svg
 from videoclip.training.run import RunResult
 from videoclip.training.run_folder import average_losses, flatten, read_log
@@ -119,7 +119,7 @@ def _read(run: Path | str | RunResult | Result) -> ComparedRun:
     path = run.model_folder.parent if isinstance(run, RunResult) else Path(run)
     file = path / "config.json" if path.is_dir() else path
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = unseal(json.loads(file.read_text(encoding="utf-8")))
         if path.is_dir() and "optim" in content:
             return _run(path, content)
         return _evaluation(content)

@@ -121,7 +121,7 @@ def unseal(content: Any) -> Any:
         return content
     rest = {key: value for key, value in content.items() if key != SEAL}
     if content[SEAL] != _checksum(rest):
-        raise ValueError("its checksum differs")
+        raise ValueError(f"its checksum differs; if you edited it, remove {SEAL!r}")
     return rest
 
 

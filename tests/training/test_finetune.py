@@ -15,6 +15,7 @@ from videoclip.data.feature_store import FeatureStore
 from videoclip.distributed import World
 from videoclip.errors import CheckpointError, ConfigError, DataError
 from videoclip.evaluation import evaluate
+from videoclip.files import read_json
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import FINETUNING
 from videoclip.training.finetune import finetune, num_held_out
@@ -163,8 +164,7 @@ def test_the_epoch_with_the_lowest_validation_loss_is_kept(told, tmp_path):
     losses = [e["validation_loss"] for e in read_log(tmp_path) if "validation_loss" in e]
     assert len(losses) == 5 and losses.index(min(losses)) < 4
     assert result.validation_loss == min(losses)
-    config = json.loads((tmp_path / "config.json").read_text())
-    facts = json.loads((tmp_path / "facts.json").read_text())
+    config, facts = read_json(tmp_path / "config.json"), read_json(tmp_path / "facts.json")
     with RunFolder(tmp_path, config, facts) as files:
         best = files.best().folder / "model" / "model.safetensors"
     assert best.read_bytes() == (result.model_folder / "model.safetensors").read_bytes()
