@@ -18,6 +18,7 @@ from videoclip.ablation.table import write_report
 from videoclip.ablation.testbed import TestBed
 from videoclip.config import OptimConfig, PretrainConfig
 from videoclip.errors import ConfigError
+from videoclip.files import read_json
 from videoclip.recipes import RECIPES, tiny
 
 
@@ -106,7 +107,7 @@ def test_runs_measured_by_another_version_are_measured_again(out):
     run_ablation(out, "little", CONFIG, 24, variants=("plain",), seeds=(1,))
     (run,) = read_runs(out)
     path = run_folder(out, "little", "plain", 1) / MEASURED_FILE
-    content = json.loads(path.read_text())
+    content = read_json(path)
     del content["counts"]["R@1"]
     path.write_text(json.dumps(content))
     assert not read_runs(out)

@@ -5,6 +5,7 @@ import io
 import json
 import sys
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -289,7 +290,7 @@ def test_timelines_go_on_to_clips_and_every_format(folder, run, monkeypatch, com
     texts = [word for label in ("red", "white", "blue", "green") for word in (flag, label)]
     _, timeline, _ = run(command, "v/a.mp4", *texts, "--json")
     begun = {
-        "csv": "path,start,end,name,confidence\nv/a.mp4,0.000,10.000,red,",
+        "csv": "path,start,end,name,confidence,is_deleted\nv/a.mp4,0.000,10.000,red,",
         "json": '[\n  {\n    "video_id": "a"',
         "edl": "TITLE: videoclip\nFCM: NON-DROP FRAME\n\n001  AX",
         "fcpxml": '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE fcpxml>',
@@ -413,10 +414,18 @@ def test_what_is_no_video_is_one_line(folder, run, command, content):
     assert (status, err.count("\n")) == (1, 1) and "absent.mp4" in err
 
 
-def test_moments_of_deleted_files_are_marked(indexed, run):
+def test_moments_of_deleted_files_are_marked(indexed, run, monkeypatch):
     assert "(deleted;" not in run("search", "red", "--library", "L")[1]
     (indexed / "v" / "a.mp4").unlink()
     marked = {"a.mp4": True, "b.mp4": False}
     for line in run("search", "red", "--library", "L")[1].splitlines():
         name = "a.mp4" if "a.mp4" in line else "b.mp4"
         assert ("deleted; `videoclip index --prune` drops it" in line) == marked[name]
+    text = run("search", "red", "--library", "L", "--json")[1]
+    found = json.loads(text)["moments"]
+    table = csv.DictReader(io.StringIO(run("search", "red", "--library", "L", "--csv")[1]))
+    give(monkeypatch, text)
+    exported = csv.DictReader(io.StringIO(run("export", "-")[1]))
+    for rows, gone in ((found, True), (list(table), "True"), (list(exported), "True")):
+        assert {row["is_deleted"] == gone for row in rows} == {True, False}
+        assert all((row["is_deleted"] == gone) == marked[Path(row["path"]).name] for row in rows)

@@ -205,8 +205,8 @@ def test_json_comes_back(tmp_path):
 
 def test_csv_is_a_table():
     lines = export_moments(MOMENTS[:1], "csv").splitlines()
-    assert lines[0] == "path,start,end,name,confidence"
-    assert lines[1] == "/videos/ein Film.mp4,61.500,75.250,chop <the> onion & cry,high"
+    assert lines[0] == "path,start,end,name,confidence,is_deleted"
+    assert lines[1] == "/videos/ein Film.mp4,61.500,75.250,chop <the> onion & cry,high,True"
 
 
 def test_what_search_prints_can_be_read(tmp_path):
@@ -253,7 +253,7 @@ def test_an_edit_list_of_different_frame_rates_takes_the_commonest():
 @pytest.mark.parametrize("mark", ["=", "+", "-", "@", "\t"])
 def test_a_table_holds_no_formula(mark):
     moment = Moment(Path(f"{mark}cmd.mp4"), 0, 1, f"{mark}1")
-    ((path, *_, name, _),) = list(csv.reader(io.StringIO(to_csv([moment]))))[1:]
+    ((path, *_, name, _, _),) = list(csv.reader(io.StringIO(to_csv([moment]))))[1:]
     assert (path, name) == (f"'{mark}cmd.mp4", f"'{mark}1")
     assert to_table([{"number": -1.5, "text": "a-b"}]) == "number,text\n-1.5,a-b\n"
     assert to_table([]) == ""

@@ -138,7 +138,7 @@ def _print_moments(moments: Sequence[Moment]) -> None:
     for moment in moments:
         strength = f"{moment.confidence:>6}  {moment.similarity:6.3f}"
         words = f"  “{moment.words:.60}”" if moment.words else ""
-        gone = "" if moment.path.exists() else "  (deleted; `videoclip index --prune` drops it)"
+        gone = "  (deleted; `videoclip index --prune` drops it)" if moment.is_deleted else ""
         print(printable(f"{strength}  {moment.times:>17}  {moment.path}{gone}{words}"))
 
 

@@ -121,7 +121,7 @@ def export_moments(
 
 
 def to_csv(moments: Sequence[Moment]) -> str:
-    """A table with a header: path, start and end in seconds, name, confidence."""
+    """A table with a header: path, start and end in seconds, name, confidence, is_deleted."""
     return to_table(
         [
             {
@@ -130,6 +130,7 @@ def to_csv(moments: Sequence[Moment]) -> str:
                 "end": f"{moment.end:.3f}",
                 "name": moment.label,
                 "confidence": moment.confidence,
+                "is_deleted": moment.is_deleted,
             }
             for moment in moments
         ]

@@ -102,9 +102,15 @@ class Moment:
         """Start and end as a clock shows them, such as 0:05.0-1:10.5."""
         return f"{clock(self.start)}-{clock(self.end)}"
 
+    @property
+    def is_deleted(self) -> bool:
+        """Whether the file of the video is gone."""
+        return not self.path.exists()
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON or CSV."""
-        return {"video_id": self.video_id, **asdict(self), "path": str(self.path)}
+        values = {"video_id": self.video_id, **asdict(self), "path": str(self.path)}
+        return {**values, "is_deleted": self.is_deleted}
 
     def __repr__(self) -> str:
         """One line: video, times, similarity, confidence, narration."""
