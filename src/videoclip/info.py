@@ -165,7 +165,8 @@ def _world(folder: Path) -> Facts:
 
 
 def _model(folder: Path) -> Facts:
-    from videoclip.model.hub import ADVICE, CONFIG_FILE, load_config
+    from videoclip.model.hub import ADVICE, load_config
+    from videoclip.weights.pretrained import CONFIG_FILE
 
     verify_checksums(folder, ADVICE, only=CONFIG_FILE)
     config = load_config(folder)
