@@ -1,12 +1,19 @@
-"""What all backbones share: frames in batches through a frozen network, and a fingerprint."""
+"""What all backbones share: frames in batches through a frozen network, and a fingerprint.
+
+Nothing is computed twice: where the picture hardly differs from the last one that went through the
+network, its feature is used again. Where there is more than one core, or a GPU, frames are decoded
+and prepared in a thread while the network computes.
+"""
 
 import hashlib
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +26,15 @@ from videoclip.features.backbones import Backbone, keyframe_fingerprint
 from videoclip.features.contained import sample_frames
 from videoclip.features.decode import Frame, Mode, Resize
 from videoclip.types import FloatArray
+
+SAME_PICTURE = 8.0
+"""Largest difference, of 255 brightness levels, that counts as none; averaged over a block."""
+BLOCK = 16
+"""Side of the blocks in pixels: a line of text or a face that changes fills at least one."""
+FEATURES_PER_CHUNK = 64
+"""Most features yielded at once."""
+
+ItemT = TypeVar("ItemT")
 
 
 class FrameBackbone:
@@ -37,6 +53,7 @@ class FrameBackbone:
         frames_per_feature: Frames that make one feature.
         frames_per_batch: Frames given to `embed_frames` at once, a multiple of
             `frames_per_feature`.
+        device: Torch device the network computes on.
         resize: How frames get the size that the network takes.
     """
 
@@ -45,6 +62,7 @@ class FrameBackbone:
     frames_per_second: float = 1.0
     frames_per_feature: int = 1
     frames_per_batch: int = 1
+    device: str = "cpu"
     resize: Resize
 
     def __init__(self, network: nn.Module, source: str | None, device: str) -> None:
@@ -77,16 +95,37 @@ class FrameBackbone:
 
     def features_from(self, frames: Iterable[Frame]) -> Iterator[FloatArray]:
         """Yield the features of frames sampled at `frames_per_second`, as chunks (n, D)."""
-        prepared = (p for f, shown in groupby(frames) for p in [self.prepare(f)] for _ in shown)
-        last, still = None, np.empty(0, np.float32)
-        while batch := list(islice(prepared, self.frames_per_batch)):
-            if any(image is not batch[0] for image in batch):
-                yield self.embed_frames(np.stack(batch))
-                continue
-            if batch[0] is not last:  # one frame is on screen for long; it is computed once
-                last = batch[0]
-                still = self.embed_frames(np.stack(batch[: self.frames_per_feature]))
-            yield still.repeat(-(-len(batch) // self.frames_per_feature), axis=0)
+        prepared: Iterator[NDArray[np.uint8]] = (
+            image
+            for frame, shown in groupby(frames)
+            for image in [self.prepare(frame)]
+            for _ in shown
+        )
+        if self.device != "cpu" or torch.get_num_threads() > 1:
+            prepared = _ahead(prepared, self.frames_per_batch + self.frames_per_feature)
+        known = np.empty((0, 0), np.float32)  # the latest features
+        batch: list[list[NDArray[np.uint8]]] = []  # frames of the features to compute
+        latest: list[NDArray[np.uint8]] = []
+        positions: list[int] = []  # in `known` and the batch, of features to yield
+        while unit := list(islice(prepared, self.frames_per_feature)):
+            if not _is_same(unit, latest):
+                latest = unit
+                batch.append(unit)
+            positions.append(len(known) + len(batch) - 1)
+            is_full = len(batch) * self.frames_per_feature >= self.frames_per_batch
+            if is_full or len(positions) == FEATURES_PER_CHUNK:
+                known = self._with(known, batch)
+                yield known[positions]
+                known, batch, positions = known[-1:], [], []
+        if positions:
+            yield self._with(known, batch)[positions]
+
+    def _with(self, known: FloatArray, batch: list[list[NDArray[np.uint8]]]) -> FloatArray:
+        """Append the features of a batch to those that are known."""
+        if not batch:
+            return known
+        computed = self.embed_frames(np.stack([image for unit in batch for image in unit]))
+        return np.concatenate([known, computed]) if len(known) else computed
 
     def make_spec(self, dim: int, preprocessing: object, normalized: bool = False) -> FeatureSpec:
         """Return what the features are; see `fingerprint` for the preprocessing."""
@@ -135,6 +174,38 @@ class KeyframeBackbone:
     def features_for(self, path: Path) -> Iterator[FloatArray]:
         """Yield the features of one video; see `Backbone.features_for`."""
         yield from self._backbone.features_for(path, "fast")
+
+
+def _ahead(items: Iterator[ItemT], number: int) -> Iterator[ItemT]:
+    """Yield the items of an iterator that runs in a thread, up to a number of items ahead."""
+    end: Any = object()
+    thread = ThreadPoolExecutor(1)
+    try:
+        waiting = deque(thread.submit(next, items, end) for _ in range(number))
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(thread.submit(next, items, end))
+            yield item
+    finally:
+        thread.shutdown(cancel_futures=True)
+
+
+def _is_same(unit: list[NDArray[np.uint8]], other: list[NDArray[np.uint8]]) -> bool:
+    """Whether the frames of two features hardly differ, in any block of the picture."""
+    return len(unit) == len(other) and all(map(_is_same_picture, unit, other))
+
+
+def _is_same_picture(image: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    """Compare two prepared frames (..., H, W, C) of the same size."""
+    if image is other:
+        return True
+    if image.shape != other.shape:
+        return False
+    *_, height, width, channels = image.shape
+    rows, columns = max(1, height // BLOCK), max(1, width // BLOCK)
+    difference = np.abs(np.subtract(image, other, dtype=np.int16))
+    blocks = difference[..., : height // rows * rows, : width // columns * columns, :]
+    blocks = blocks.reshape(-1, rows, height // rows, columns, width // columns * channels)
+    return bool(blocks.mean(axis=(2, 4), dtype=np.float32).max() < SAME_PICTURE)
 
 
 def fingerprint(network: nn.Module, preprocessing: object) -> str:
