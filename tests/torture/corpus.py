@@ -363,7 +363,7 @@ def write_odd_files(folder: Path, clips: dict[str, Path]) -> dict[str, str]:
     place("archive.mp4", "ZIP").write_bytes(b"PK\3\4" + bytes(500))
     with place("sparse.mkv", "sparse file of 20 GB").open("wb") as file:
         file.truncate(20 << 30)
-    for width, height in ((16_000, 2), (2, 16_000), (8192, 8192), (2, 2)):
+    for width, height in ((16_000, 2), (2, 16_000), (8192, 8192), (7680, 4320), (2, 2)):
         picture = np.zeros((height, width, 3), np.uint8)
         name = f"{width}x{height}.mkv"
         codec = {"codec": "mjpeg", "pix_fmt": "yuvj420p"}

@@ -263,7 +263,7 @@ class VideoLibrary:
             features: Features extracted before (`extract_features`), used instead of decoding.
             whole_hash: Compare whole files, not only their ends.
             fast: Use the keyframe nearest to every second instead of the frame on screen.
-            num_workers: Processes that decode videos; 0: this process; None: one per core. They are
+            num_workers: Processes that compute; 0: this process; None: one per core. They are
                 spawned: a script that uses them guards its entry point with
                 `if __name__ == "__main__"`.
             cluster: Address of a Ray cluster that decodes instead; see `extract_features`.

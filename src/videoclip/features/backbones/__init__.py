@@ -46,7 +46,7 @@ class Backbone(Protocol):
         """Yield the features of one video in order, as chunks (n, D) of any n >= 1.
 
         Feature i stands for seconds [i / rate, (i + 1) / rate). Frames come from
-        `videoclip.features.decode.sample_frames`.
+        `videoclip.features.contained.sample_frames`.
 
         Raises:
             DecodeError: If the video cannot be read.
