@@ -109,6 +109,15 @@ def test_a_crash_is_the_reason_of_its_file_and_the_next_one_is_read(video):
     assert contained.probe(video).num_frames == 30
 
 
+def test_a_helper_that_died_while_idle_is_no_fault_of_the_next_video(video):
+    contained.probe(video)
+    helper = contained._idle[0].process
+    helper.kill()
+    os.waitid(os.P_PID, helper.pid, os.WEXITED | os.WNOWAIT)
+    assert contained.probe(video).num_frames == 30
+    assert contained._idle[0].process is not helper
+
+
 def test_a_crash_in_the_middle_of_a_video(video):
     contained.probe(video)
     helper = contained._idle[0].process

@@ -152,10 +152,7 @@ def stream(
     """
     if _reads_here:
         return (yield from _within_limits(function(*args), memory))
-    try:
-        helper = _idle.pop()
-    except IndexError:
-        helper = _Helper()
+    helper = _take_helper()
     try:
         is_over, item = helper.ask(path, (function, args, memory))
         while not is_over:
@@ -163,6 +160,17 @@ def stream(
         return item
     finally:
         helper.rest()
+
+
+def _take_helper() -> _Helper:
+    """Return an idle helper that is alive, or a new one."""
+    with suppress(IndexError):  # another thread may take the last one
+        while True:
+            helper = _idle.pop()
+            if helper.process.poll() is None:
+                return helper
+            helper.stop()
+    return _Helper()
 
 
 class _Helper:
