@@ -319,6 +319,13 @@ def test_damaged_narration_and_metadata_are_found_by_a_search_and_repaired(tmp_p
             table = folder.parent / "metadata.json"
             with pytest.raises(VideoCLIPError, match="--repair"):
                 library.update(videos, metadata=table)
+            times = [video.stat().st_mtime_ns for video in videos]
+            for video in videos:
+                os.utime(video, ns=(1, 1))
+            with pytest.raises(VideoCLIPError, match="--repair"):
+                library.update(videos)
+            for video, time in zip(videos, times, strict=True):
+                os.utime(video, ns=(time, time))
             library.update(videos, repair=True, metadata=table)
         assert verify(folder) == [] and answers(folder) == expected
 

@@ -99,3 +99,10 @@ def test_progress_counts_what_is_done_or_failed(tmp_path):
     report = prepare_videos([videos], tmp_path / "out", on_progress=lambda *c: calls.append(c))
     assert sorted(path.name for path in report.failed) == ["bad.mp4", "gone.mp4"]
     assert calls == [(1, 2), (2, 2)]
+
+
+def test_five_videos_are_enough_to_find_an_outlier():
+    offsets = {"a": 0.0, "b": 0.5, "c": 1.0, "d": 0.2, "e": 30.5}
+    assert find_outliers(offsets) == {"e": 30.0}
+    del offsets["a"]
+    assert find_outliers(offsets) == {}

@@ -338,3 +338,17 @@ def test_mil_nce_draws_follow_the_released_distribution(shared):
     for key, values in ours.items():
         counts = case[key]["counts"]
         assert total_variation(counts, histogram(np.array(values), case[key])) <= 0.05, key
+
+
+def test_no_more_pairs_are_drawn_than_tries(monkeypatch):
+    drawn = []
+
+    def draw(narration, *_):
+        drawn.append(ClipPair(0, 1, 50, 51))
+        return drawn[-1]
+
+    monkeypatch.setitem(clips._STRATEGIES, "overlapped", draw)
+    narration = narration_of(np.array([0.0]), np.array([2.0]), [3])
+    config = ClipConfig(min_iou=0.5, max_iou_tries=4)
+    draw_clip_pair(narration, 60, config, np.random.default_rng(0))
+    assert len(drawn) == 4

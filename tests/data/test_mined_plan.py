@@ -94,3 +94,11 @@ def test_a_video_belongs_to_the_part_with_the_nearest_centre(monkeypatch):
     for seed in range(5):
         parts = batch_plan._parts(vectors, np.random.default_rng(seed))
         assert sorted(map(sorted, parts)) == [[*range(0, 40, 2)], [*range(1, 40, 2)]]
+
+
+def test_each_part_begins_with_a_video_of_its_own(monkeypatch):
+    monkeypatch.setattr(batch_plan, "_PART_SIZE", 1)
+    vectors = torch.arange(8.0)[:, None] ** 2
+    for seed in range(20):
+        parts = batch_plan._parts(vectors, np.random.default_rng(seed))
+        assert sorted(part.tolist() for part in parts) == [[video] for video in range(8)]

@@ -15,6 +15,7 @@ from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
 from videoclip.features.extract import VideoLocks, extract_features
 from videoclip.features.frame_backbone import KeyframeBackbone
+from videoclip.library import indexer
 from videoclip.library import library as library_module
 from videoclip.library.library import VideoLibrary, model_of
 from videoclip.library.storage import kind_of
@@ -514,3 +515,18 @@ def test_pages_of_the_catalogue_that_are_damaged_are_one_line(library, videos):
     with pytest.raises(DataError, match=r"the catalogue is damaged .*malformed.*--rebuild"):
         catalog.videos()
     catalog._db = kept
+
+
+def test_a_change_between_the_ends_is_noticed_if_whole_files_are_hashed(
+    library, videos, monkeypatch
+):
+    monkeypatch.setattr(indexer, "SAMPLED_BYTES", 16)
+    path = min(Path(videos).glob("*.mp4")) if isinstance(videos, Path) else Path(videos[0])
+    for is_whole in (False, True):
+        library.update(path, whole_hash=is_whole)
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        os.utime(path, ns=(1, 1 + is_whole))
+        report = library.update(path, whole_hash=is_whole)
+        assert (str(path) in {*report.changed, *report.failed}) == is_whole

@@ -1,5 +1,6 @@
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -230,3 +231,11 @@ def test_a_moment_without_words_is_short():
         assert repr(Moment(Path("v.mp4"), 1, 2, words=words)).endswith(f", '{shown}')")
     long = Moment(Path("v.mp4"), 1, 2, words="b" * 38 + " cd")
     assert repr(long).endswith(f", '{'b' * 38}…')")
+
+
+def test_a_moment_ends_with_its_video_though_the_last_feature_lasts_longer(library, videos):
+    library.update(videos)
+    snapshot = library._snapshot()
+    video = replace(snapshot.videos[0], duration=4.5)
+    seconds = snapshot.seconds(video, np.array([[0, 4], [3, 5], [5, 6]]))
+    assert seconds.tolist() == [[0.0, 4.0], [3.0, 4.5], [5.0, 5.001]]

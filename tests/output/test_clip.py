@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import av
 import numpy as np
 import pytest
@@ -5,6 +7,7 @@ import pytest
 from tests.library.colours import write_video
 from videoclip.errors import ConfigError, DataError, DecodeError
 from videoclip.features.decode import Squash, probe, sample_frames
+from videoclip.output import clip
 from videoclip.output.clip import cut_clip
 
 
@@ -111,3 +114,13 @@ def test_padding_is_added_on_both_sides_as_far_as_the_video_goes(video, tmp_path
     for start, end in ((float("nan"), 1.0), (0.0, float("nan")), (0.0, float("inf"))):
         with pytest.raises(ConfigError, match="end after its start"):
             cut_clip(video, start, end, clip)
+
+
+@pytest.mark.parametrize(("rotation", "corner"), [(90, (4, 0)), (-90, (0, 2)), (180, (2, 4))])
+def test_a_rotated_frame_is_turned_counter_clockwise(rotation, corner):
+    pixels = np.zeros((3, 5, 3), np.uint8)
+    pixels[0, 0] = 255
+    frame = SimpleNamespace(rotation=rotation, to_ndarray=lambda format: pixels)
+    upright = clip._rotate_upright(frame).to_ndarray(format="rgb24")
+    assert upright.shape[:2] == ((3, 5) if rotation == 180 else (5, 3))
+    assert tuple(np.argwhere(upright[..., 0])[0]) == corner

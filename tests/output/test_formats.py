@@ -194,6 +194,8 @@ def test_youtube_chapters_begin_at_zero_and_last_ten_seconds():
     assert text == "0:00 Intro\n0:12 step 12\n0:40 step 40\n1:01:40 step 3700\n"
     assert export_moments(moments[::-1], "youtube") == text  # in order of time
     assert export_moments([Moment(Path("v.mp4"), 4, 8, "a")], "youtube") == "0:00 a\n"
+    ten = [Moment(Path("v.mp4"), t, t + 5, f"step {t}") for t in (0, 10, 19, 20)]
+    assert export_moments(ten, "youtube") == "0:00 step 0\n0:10 step 10\n0:20 step 20\n"
 
 
 def test_json_comes_back(tmp_path):

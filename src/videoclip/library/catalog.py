@@ -370,7 +370,7 @@ class Catalog:
             identity = vectors, video.first_row, video.checksum
             if video.checksum is None or identity in self._checked:
                 continue
-            rows = vectors.read_half(video.first_row, video.num_windows)
+            rows = vectors.map_half(video.first_row, video.num_windows)
             if video.checksum_of(rows) == video.checksum:
                 self._checked.add(identity)
             else:

@@ -271,13 +271,13 @@ class LanceVectors:
         Raises:
             DataError: If they are incomplete or damaged.
         """
-        half, video = self.read_half(first, count), self._keys.video.get(first)
+        half, video = self.map_half(first, count), self._keys.video.get(first)
         if video and video.checksum not in (None, video.checksum_of(half)):
             raise DataError(f"the vectors of {video.path} are damaged: {REPAIR}", self.name)
         return to_float32(half)
 
     @_report_errors()
-    def read_half(self, first: int, count: int) -> HalfArray:
+    def map_half(self, first: int, count: int) -> HalfArray:
         """Return the vectors of one video as they are stored, not compared with a checksum."""
         self._table.checkout_latest()
         rows = self._table.search().where(_is_in("key", [self._keys.key[first]]))

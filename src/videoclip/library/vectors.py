@@ -5,6 +5,7 @@ Rows that no video owns (a writer was killed between file and catalogue, or a vi
 stay until compaction and are never asked for.
 """
 
+import mmap
 import os
 import weakref
 from collections.abc import Iterable
@@ -39,6 +40,7 @@ class MatrixStore:
         self.dim = dim
         self._row_bytes = 2 * dim
         self._handle: int | None = None
+        self._map: mmap.mmap | None = None
         self._exact = ExactIndex(dim, self._read_rows)
         self._was_searched = False
         self.index = IndexFile(self.path.with_suffix(".ivf"))
@@ -78,6 +80,20 @@ class MatrixStore:
     def read_half(self, first: int, count: int) -> HalfArray:
         """Return consecutive vectors as they are stored; see `read`."""
         return self._read_rows(np.arange(first, first + count))
+
+    def map_half(self, first: int, count: int) -> HalfArray:
+        """Return consecutive vectors as they are stored, mapped into memory instead of copied.
+
+        Raises:
+            DataError: If there are fewer.
+        """
+        handle, end = self._open(), (first + count) * self._row_bytes
+        if handle is None or os.fstat(handle).st_size < end:
+            return self.read_half(first, count)
+        if self._map is None or len(self._map) < end:
+            self._map = mmap.mmap(handle, 0, prot=mmap.PROT_READ)
+        rows = np.frombuffer(self._map, np.float16, count * self.dim, first * self._row_bytes)
+        return rows.reshape(count, self.dim)
 
     def search(
         self,
@@ -147,19 +163,24 @@ class MatrixStore:
                 file.write(self.read_half(first, count).tobytes())
         return type(self)(path, self.dim)
 
-    def _read_rows(self, rows: IntArray) -> HalfArray:
-        """Read some rows (n, E), given by ascending numbers."""
-        if self._handle is None and self.path.exists():  # kept open: compaction may remove the file
+    def _open(self) -> int | None:
+        """Return the open file, None before the first `append`; compaction may remove its name."""
+        if self._handle is None and self.path.exists():
             self._handle = os.open(self.path, os.O_RDONLY)
             weakref.finalize(self, os.close, self._handle)
+        return self._handle
+
+    def _read_rows(self, rows: IntArray) -> HalfArray:
+        """Read some rows (n, E), given by ascending numbers."""
+        handle = self._open()
         half = np.empty((len(rows), self.dim), np.float16)
         memory = half.view(np.uint8).data
         starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)  # of consecutive rows
         ends = np.append(starts, len(rows))[1:]
         num_bytes = 0
-        if self._handle is not None:
+        if handle is not None:
             for start, end, row in zip(starts.tolist(), ends.tolist(), rows[starts].tolist()):
-                num_bytes += os.preadv(self._handle, [memory[start:end]], row * self._row_bytes)
+                num_bytes += os.preadv(handle, [memory[start:end]], row * self._row_bytes)
         if num_bytes < half.nbytes:
             raise DataError(
                 f"holds {self.num_rows} of the {rows[-1] + 1} vectors that the catalogue lists; "
