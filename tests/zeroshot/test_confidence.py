@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from videoclip.errors import ConfigError, DataError
 from videoclip.library.labels import LabelledQuery, fit_library, read_labels
 from videoclip.zeroshot.confidence import (
+    MIN_QUERIES,
     NO_VIDEO,
     UNRELATED_QUERIES,
     Calibration,
@@ -203,3 +204,10 @@ def test_the_scale_is_the_spread_of_the_best_z_scores_but_never_tiny():
     spread = bank.fit([np.array([0, 1, 2, 3, 4], np.float32)])
     assert (spread.median, spread.scale) == (2.0, pytest.approx(1.4826))
     assert spread.strength(2.0 + 1.4826) == pytest.approx(1.0)
+
+
+def test_so_few_queries_are_enough_to_fit():
+    for number, expected in ((MIN_QUERIES, 2.0), (MIN_QUERIES - 1, 0.0)):
+        calibration = Calibration.of_scenes(np.zeros((number, 3), np.float32))
+        fitted = calibration.fit([np.full(number, 2.0, np.float32)])
+        assert fitted.median == expected

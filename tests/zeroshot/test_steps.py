@@ -191,3 +191,9 @@ def test_a_step_takes_every_frame_that_is_likelier_than_chance():
     assert [np.flatnonzero(step).tolist() for step in runs.T] == [[0, 1, 2], [3, 4]]
     single = assign_steps(logits, exactly_one=True)
     assert [np.flatnonzero(step).tolist() for step in single.T] == [[0], [4]]
+
+
+def test_a_frame_less_likely_than_chance_belongs_to_no_step():
+    shares = [[0.3, 0.35, 0.35], [0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.05, 0.05, 0.9]]
+    expected = np.vstack((np.zeros((1, 3)), np.eye(3)))
+    assert (assign_steps(np.log(shares)) == expected).all()

@@ -111,11 +111,8 @@ def subtract_rivals(gains: RealArray) -> RealArray:
     Returns:
         (T, K), unchanged where a step gains most.
     """
-    if gains.shape[1] < 2:
-        return gains
-    second, first = np.partition(gains, -2, axis=1)[:, -2:].T  # (T,) each
-    rival = np.where(gains == first[:, None], second[:, None], first[:, None])
-    return np.where(rival > gains, gains - rival, gains)
+    best = gains.max(axis=1, keepdims=True)
+    return np.where(best > gains, gains - best, gains)
 
 
 def step_mask(spans: Sequence[Span | None], num_frames: int) -> BoolArray:
