@@ -46,7 +46,7 @@ class Assumptions:
     append_speed: float = assume(
         45, "videos of 402 s one process appends a second: bench/scale.py --measure"
     )
-    feature_bytes: float = assume(2_560, "bytes of one second of starter features, 1280 x float16")
+    feature_bytes: float = assume(2_590, "bytes of one second of starter features, 1295 x float16")
     embedding_bytes: float = assume(768, "bytes of one window's vector, 384 x float16")
     windows_per_second: float = assume(
         1.93, "windows of 1 to 32 s of a video of 402 s: window_spans"
@@ -119,8 +119,8 @@ def tables(given: Assumptions) -> str:
 
 def measure(num_videos: int = 200) -> float:
     """Return how many videos of 402 s one process appends a second, each synced to the disk."""
-    features = np.random.default_rng(0).random((402, 1280), dtype=np.float32)
-    spec = FeatureSpec(1280, 1.0, "starter", False, "scale")
+    features = np.random.default_rng(0).random((402, 1295), dtype=np.float32)
+    spec = FeatureSpec(1295, 1.0, "starter", False, "scale")
     with (
         tempfile.TemporaryDirectory(dir=Path(__file__).parent) as folder,
         FeatureStore.create(Path(folder) / "store", spec) as store,

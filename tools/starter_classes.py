@@ -2,10 +2,14 @@
 
     python tools/starter_classes.py src/videoclip/model/starter_classes.safetensors
 
-Each class of ImageNet is described by three sentences, because a classifier that knows no people
-and no actions should still be found by them: the thing itself, a person with it, and what a video
-in which it stands out usually shows. The last ones, in `imagenet_scenes.json`, are written by hand,
-from the class names alone, for the classes people film.
+Each class of ImageNet is described by four sentences, because a classifier that knows no people and
+no actions should still be found by them: the thing itself, in a video and in a photo, a person with
+it, and what a video in which it stands out usually shows. The last ones, in `imagenet_scenes.json`,
+are written from the class names alone: by hand for the things people film, and for animals by the
+common name of their kind ("a dog running and playing outside"), which WordNet's hypernyms give.
+
+Each attribute measured in pixels (`videoclip.features.appearance`) has a few words. What all
+words for colours share is subtracted from them, and what all classes share from the others.
 """
 
 from __future__ import annotations
@@ -22,10 +26,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from videoclip.data.tokenizer import Tokenizer, pad_tokens
+from videoclip.features.appearance import ATTRIBUTES, COLOURS
 from videoclip.model.convert import sentence_model
 from videoclip.model.videoclip import VideoCLIP
 
 TEXTS_PER_BATCH = 100
+COLOUR_WORDS = ("something {}", "a {} thing", "the colour {}", "{} colour", "a {} background")
+ATTRIBUTE_WORDS = {
+    "black and white": (
+        "a black and white film",
+        "an old film in black and white",
+        "a silent movie",
+    ),
+    "dark": ("darkness", "a dark scene at night", "night"),
+    "drawn": ("a cartoon", "an animated cartoon", "a drawing", "computer graphics"),
+}
+COLOUR_WEIGHT, ATTRIBUTE_WEIGHT = 0.75, 0.3
+"""Of attributes beside a thing, whose weight is 1; docs/starter.md has what others give."""
 
 
 def class_names() -> list[str]:
@@ -36,21 +53,22 @@ def class_names() -> list[str]:
 
 
 def class_sentences() -> list[tuple[str, ...]]:
-    """Return three sentences for each of the 1000 classes."""
+    """Return four sentences for each of the 1000 classes."""
     path = Path(__file__).with_name("imagenet_scenes.json")
     scenes: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
     sentences: list[tuple[str, ...]] = []
     for i, name in enumerate(class_names()):
         thing = f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
         plain = f"a video of {thing}"
-        sentences.append((plain, f"a person with {thing}", scenes.get(str(i), plain)))
+        scene = scenes.get(str(i), plain)
+        sentences.append((plain, f"a photo of {thing}", f"a person with {thing}", scene))
     return sentences
 
 
 def class_table(
     model: VideoCLIP, tokenizer: Tokenizer, sentences: Sequence[Sequence[str]]
 ) -> dict[str, Tensor]:
-    """Embed classes as the mean of their sentences, and centre them.
+    """Embed classes and attributes as the means of their sentences, and centre them.
 
     Args:
         model: From `sentence_model`.
@@ -58,18 +76,31 @@ def class_table(
         sentences: The same number for every one of K classes.
 
     Returns:
-        `class_embeddings` (K, E) and `offset` (E,), half precision.
+        `class_embeddings` (K, E), `offset` (E,) and `attribute_embeddings` (A, E), half precision.
     """
-    token_ids = tokenizer.encode_batch([text for texts in sentences for text in texts])
-    embeddings = []
-    with torch.inference_mode():
+
+    def embed(texts: Sequence[Sequence[str]]) -> Tensor:
+        """Return means of unit length."""
+        token_ids = tokenizer.encode_batch([text for group in texts for text in group])
+        embeddings = []
         for first in range(0, len(token_ids), TEXTS_PER_BATCH):
             batch = pad_tokens(token_ids[first : first + TEXTS_PER_BATCH], tokenizer.pad_id)
             embeddings.append(model.encode_text(*batch))
-        each = torch.cat(embeddings).view(len(sentences), -1, model.config.hidden_size)
-        classes = F.normalize(each.mean(dim=1), dim=1)  # (K, 3, E) -> (K, E)
+        groups = torch.cat(embeddings).split([len(group) for group in texts])
+        return F.normalize(torch.stack([group.mean(dim=0) for group in groups]), dim=1)
+
+    with torch.inference_mode():
+        classes = embed(sentences)  # (K, E)
         offset = classes.mean(dim=0)
-    return {"class_embeddings": (classes - offset).half(), "offset": offset.half()}
+        colours = embed([[words.format(name) for words in COLOUR_WORDS] for name in COLOURS])
+        others = embed([ATTRIBUTE_WORDS[name] for name in ATTRIBUTES[len(COLOURS) :]])
+    colours = COLOUR_WEIGHT * (colours - colours.mean(dim=0))
+    attributes = torch.cat([colours, ATTRIBUTE_WEIGHT * (others - offset)])
+    return {
+        "class_embeddings": (classes - offset).half(),
+        "offset": offset.half(),
+        "attribute_embeddings": attributes.half(),
+    }
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def small() -> PretrainConfig:
     """Return a run for one small machine: minutes on two cores, hours on thousands of videos."""
     model = ModelConfig(
         backbone="starter",
-        feature_dim=1280,
+        feature_dim=1295,
         normalized_features=False,
         hidden_size=256,
         num_video_layers=2,
@@ -95,7 +95,7 @@ def starter() -> PretrainConfig:
         name="starter",
         model=ModelConfig(
             backbone="starter",
-            feature_dim=1280,
+            feature_dim=1295,
             normalized_features=False,
             dual_encoder="starter",
             hidden_size=384,

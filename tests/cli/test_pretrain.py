@@ -321,7 +321,7 @@ def clips(tmp_path_factory):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--model.feature-dim", "7"], "width 1280, not 7"),
+        (["--model.feature-dim", "7"], "width 1295, not 7"),
         (["--model.vocab-size", "30521"], "word pieces"),
         (["--plan.teacher", "nowhere"], "plan.teacher nowhere"),
         (["--init-from", "starter"], "the model to start from has other settings"),

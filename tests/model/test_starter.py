@@ -9,7 +9,9 @@ import torch
 from tools.starter_classes import class_names, class_sentences, class_table
 from videoclip.data.tokenizer import pad_tokens
 from videoclip.embedding import Embedder
+from videoclip.features.appearance import ATTRIBUTES, COLOURS
 from videoclip.features.backbones import load_backbone
+from videoclip.features.backbones.starter import FEATURE_DIM
 from videoclip.model.convert import sentence_model, starter_model
 from videoclip.weights.files import image_weights_file, read_weights
 
@@ -58,12 +60,15 @@ def test_a_text_is_a_sentence_without_what_all_classes_share(starter, sentences)
     torch.testing.assert_close(embed(model, tokenizer, TEXTS), expected)
 
 
-def test_an_untrained_token_is_what_the_classifier_says(starter):
+def test_an_untrained_token_is_what_the_classifier_and_the_pixels_say(starter):
     model, _ = starter
     classifier = read_weights(image_weights_file())
-    features = torch.rand(1, 5, 1280, generator=torch.Generator().manual_seed(0))
-    logits = features[0] @ classifier["_fc.weight"].T + classifier["_fc.bias"]
-    embeddings = (logits / 2).softmax(dim=1) @ model.dual_encoder.frames.class_embeddings
+    bridge = model.dual_encoder.frames
+    features = torch.rand(1, 5, FEATURE_DIM, generator=torch.Generator().manual_seed(0))
+    logits = features[0, :, :1280] @ classifier["_fc.weight"].T + classifier["_fc.bias"]
+    embeddings = (logits / 2).softmax(dim=1) @ bridge.class_embeddings
+    embeddings /= embeddings.norm(dim=1, keepdim=True)
+    embeddings += features[0, :, 1280:] @ bridge.attribute_embeddings
     expected = embeddings / embeddings.norm(dim=1, keepdim=True)
     with torch.inference_mode():
         tokens = model.video_tokens(features, torch.ones(1, 5, dtype=torch.bool))
@@ -83,19 +88,40 @@ def test_the_class_table_is_what_its_sentences_give(starter, sentences):
     torch.testing.assert_close(
         bridge.class_embeddings.mean(dim=0), torch.zeros(384), rtol=0, atol=1e-4
     )
+    colours = slice(len(COLOURS))  # which are centred by themselves
+    torch.testing.assert_close(
+        bridge.attribute_embeddings[colours],
+        expected["attribute_embeddings"][colours].float(),
+        rtol=0,
+        atol=1e-3,
+    )
 
 
 @needs_names
-def test_every_class_has_three_sentences():
+def test_every_class_has_four_sentences():
     sentences = class_sentences()
     names = class_names()
     assert len(sentences) == len(names) == 1000
-    assert {len(texts) for texts in sentences} == {3}
-    assert all(name in text for name, texts in zip(names, sentences) for text in texts[:2])
-    fish, albatross, accordion = sentences[0], sentences[146], sentences[401]
-    assert fish == ("a video of a tench", "a person with a tench", "a video of a tench")
-    assert albatross[0] == "a video of an albatross"
-    assert accordion[2] == "a musician playing the accordion"
+    assert {len(texts) for texts in sentences} == {4}
+    assert all(name in text for name, texts in zip(names, sentences) for text in texts[:3])
+    fish, dog, accordion = sentences[0], sentences[207], sentences[401]
+    assert fish[:3] == ("a video of a tench", "a photo of a tench", "a person with a tench")
+    assert fish[3] == "fish swimming under water"
+    assert dog[3] == "a dog running and playing outside"
+    assert accordion[0] == "a video of an accordion"
+    assert accordion[3] == "a musician playing the accordion"
+
+
+def test_attributes_find_what_a_classifier_cannot_see(starter):
+    """A plain picture of each colour is found by the name of that colour."""
+    model, tokenizer = starter
+    names = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "black")
+    unusual = torch.eye(len(ATTRIBUTES))[[ATTRIBUTES.index(name) for name in names]]
+    features = torch.cat([torch.zeros(len(names), 1280), unusual], dim=1)
+    with torch.inference_mode():
+        videos = model.encode_video(features[:, None], torch.ones(len(names), 1, dtype=torch.bool))
+    queries = embed(model, tokenizer, [f"{name} paint" for name in names])
+    assert model.similarity(queries, videos).argmax(dim=1).tolist() == list(range(len(names)))
 
 
 def test_words_find_real_videos_before_any_training(starter, shared):

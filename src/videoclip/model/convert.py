@@ -313,8 +313,9 @@ def starter_towers() -> DualEncoder:
     classifier = read_weights(image_weights_file(), ("_fc.weight", "_fc.bias"))
     table = read_weights(CLASS_TABLE)
     classes = classifier["_fc.weight"], classifier["_fc.bias"], table["class_embeddings"]
+    frames = ClassBridge(*classes, table["attribute_embeddings"])
     texts = SentenceTower(sentence_model()[0], table["offset"])
-    return DualEncoder(ClassBridge(*classes), texts, fingerprint)
+    return DualEncoder(frames, texts, fingerprint)
 
 
 def sentence_model() -> tuple[VideoCLIP, Tokenizer]:
@@ -332,28 +333,34 @@ def sentence_model() -> tuple[VideoCLIP, Tokenizer]:
 
 
 class ClassBridge(nn.Module):
-    """Features to class distributions to sentence embeddings.
+    """Features to class distributions and attributes to sentence embeddings.
 
     Text finds frames through an image classifier that never saw text: the softened class
     distribution of a frame weights the sentence embeddings of the class names. Source: ConSE (arXiv
-    1312.5650); softening and centring are ours.
+    1312.5650); softening, centring and attributes are ours.
 
     Args:
-        weight: (K, D) of the linear classifier that the features come from.
+        weight: (K, C) of the linear classifier that the first C values of a feature come from.
         bias: (K,) likewise.
         class_embeddings: (K, E) of sentences about each class, minus their mean.
+        attribute_embeddings: (D - C, E) that are added in proportion to the other values.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, class_embeddings: Tensor) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor, class_embeddings: Tensor, attribute_embeddings: Tensor
+    ) -> None:
         super().__init__()
         self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
         self.class_embeddings = nn.Parameter(class_embeddings)
+        self.attribute_embeddings = nn.Parameter(attribute_embeddings)
 
     def forward(self, features: Tensor) -> Tensor:
         """(..., D) -> (..., E) of unit length."""
-        logits = F.linear(features, self.weight, self.bias)
+        seen, attributes = features.tensor_split([self.weight.shape[1]], dim=-1)
+        logits = F.linear(seen, self.weight, self.bias)
         shares = (logits / BRIDGE_TEMPERATURE).softmax(dim=-1)  # (..., K)
-        return F.normalize(shares @ self.class_embeddings, dim=-1)
+        things = F.normalize(shares @ self.class_embeddings, dim=-1)
+        return F.normalize(things + attributes @ self.attribute_embeddings, dim=-1)
 
 
 class SentenceTower(nn.Module):

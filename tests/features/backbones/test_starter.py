@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from videoclip.errors import CheckpointError, ConfigError
+from videoclip.features.appearance import attributes_of
 from videoclip.features.backbones import Backbone, load_backbone
 from videoclip.features.backbones.starter import (
     BATCH_NORM_EPS,
+    FEATURE_DIM,
     RESIZE,
     STAGES,
     SpatialConv,
@@ -51,7 +53,7 @@ def test_crops_show_the_ends_and_the_middle_of_a_frame(longer, portrait):
 def test_it_is_a_backbone(backbone):
     assert isinstance(backbone, Backbone)
     spec = backbone.spec
-    assert (spec.dim, spec.features_per_second, spec.backbone) == (1280, 1.0, "starter")
+    assert (spec.dim, spec.features_per_second, spec.backbone) == (1295, 1.0, "starter")
     assert not spec.normalized
 
 
@@ -64,14 +66,17 @@ def test_a_worker_gets_the_same_backbone(backbone, video):
 
 
 @needs_weights
-def test_a_feature_is_the_mean_over_crops_of_its_second(backbone, video):
+def test_a_feature_is_the_mean_over_crops_of_its_second_and_its_attributes(backbone, video):
     features = np.concatenate(list(backbone.features_for(video)))
     frames = [frame.rgb(RESIZE) for frame in sample_frames(video, 1.0)]
     assert features.dtype == np.float32
-    assert features.shape == (len(frames), 1280)
+    assert features.shape == (len(frames), FEATURE_DIM)
     for feature, frame in zip(features, frames, strict=True):
         parts = [backbone.embed_frames(crop[None, None])[0] for crop in crops_along(frame)]
-        np.testing.assert_allclose(feature, np.mean(parts, axis=0), rtol=1e-3, atol=1e-4)
+        seen = np.mean(parts, axis=0)[:1280]
+        np.testing.assert_allclose(feature[:1280], seen, rtol=1e-3, atol=1e-4)
+        attributes = attributes_of(torch.from_numpy(crops_along(frame))[None])[0].numpy()
+        np.testing.assert_array_equal(feature[1280:], attributes)
 
 
 def test_there_is_but_one():
