@@ -189,14 +189,15 @@ def test_what_fails_is_listed_as_without_a_cluster(ray, clips, store, trace, tmp
 
 
 @pytest.mark.slow
-def test_a_worker_without_progress_is_ended_once(ray, clips, store, tmp_path, monkeypatch):
+def test_a_worker_without_progress_is_ended_once(ray, clips, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "MAX_SILENCE", 3.0)
     folder = tmp_path / "videos"
     folder.mkdir()
     for name in ("000", "001", "slow"):
         (folder / f"{name}.mp4").hardlink_to(clips / "000.mp4")
     started = time.monotonic()
-    report = extract_features([folder], store, MeanColour(), cluster="auto", num_workers=2)
+    with FeatureStore.create(tmp_path / "means", MeanColour.spec) as store:
+        report = extract_features([folder], store, MeanColour(), cluster="auto", num_workers=2)
     assert time.monotonic() - started < 50  # it sleeps for a minute
     assert sorted(report.done) == ["000", "001"]
     assert report.failed == {folder / "slow.mp4": STUCK}
