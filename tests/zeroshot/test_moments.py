@@ -2,15 +2,17 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from videoclip.embedding import window_spans
+from videoclip.embedding import WindowConfig, window_spans
 from videoclip.zeroshot.moments import (
     DIDEMO_CANDIDATES,
     FLAT,
     KEPT_SHARE,
+    MARGIN_SECONDS,
     MARGIN_WINDOWS,
+    MAX_REACH,
     SMOOTHNESS,
     Windows,
     merge_windows,
@@ -181,7 +183,7 @@ def test_a_video_of_one_feature_is_its_own_moment():
     assert find_moments(np.array([0.3])) == [(0, 1)]
 
 
-def naive_refine(windows, moment):
+def naive_estimated(windows, moment):
     """The same rule: least squares as one system of equations, every span tried."""
     spans, similarities = windows.spans.tolist(), windows.similarities
     seed = spans[moment.window]
@@ -216,15 +218,93 @@ def naive_refine(windows, moment):
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 90), st.integers(0, 2**32 - 1))
-def test_refined_moments_equal_the_naive_twin(num_features, seed):
-    spans = window_spans(num_features, 1.0)
+def test_moments_without_single_seconds_equal_the_naive_twin(num_features, seed):
+    spans = window_spans(num_features, 1.0, WindowConfig(lengths=(4.0, 8.0, 16.0, 32.0)))
     similarities = np.random.default_rng(seed).normal(size=len(spans))
     windows = Windows(spans, similarities, vote_weights(similarities))
     for moment in merge_windows([windows])[0][:3]:
         refined = refine_moment(windows, moment)
-        best, worth = naive_refine(windows, moment)
+        best, worth = naive_estimated(windows, moment)
         if best < FLAT:
             assert refined == moment
         else:
             assert worth[int(refined.start), int(refined.end)] == pytest.approx(best, abs=1e-6)
         assert 0 <= refined.start <= moment.best <= refined.end <= num_features
+
+
+def naive_refine(spans, similarities, moment):
+    """The worth of every span that may be the refined moment, and the best second."""
+    shortest = min(b - a for a, b in spans)
+    seconds = [
+        (a, b, s) for (a, b), s in zip(spans, similarities, strict=True) if b - a == shortest
+    ]
+    borders = [a for a, _, _ in seconds] + [seconds[-1][1]]
+    features = [s for i, (a, _, s) in enumerate(seconds) for _ in range(a, borders[i + 1])]
+    mean = sum(features) / len(features)
+    inside = [
+        i for i in range(len(seconds)) if borders[i + 1] > moment.start and borders[i] < moment.end
+    ]
+    best = max(inside, key=lambda i: seconds[i][2])
+    worth = {
+        (borders[i], borders[j]): sum(v - mean for v in features[borders[i] : borders[j]])
+        / (borders[j] - borders[i]) ** 0.5
+        for i in range(max(0, inside[0] - MARGIN_SECONDS), best + 1)
+        for j in range(best + 1, min(len(seconds), inside[-1] + 1 + MARGIN_SECONDS) + 1)
+    }
+    return worth, (borders[best] + borders[best + 1]) / 2
+
+
+@given(
+    num_seconds=st.integers(1, 40),
+    more=st.integers(0, 3),
+    rate=st.sampled_from([0.5, 1.0, 2.0, 3.7]),
+    lengths=st.sampled_from([(1.0, 4.0, 8.0), (1.0,), (0.5, 3.0)]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_refined_moments_equal_the_naive_twin(num_seconds, more, rate, lengths, seed):
+    spans = window_spans(round(num_seconds * rate) + more + 1, rate, WindowConfig(lengths=lengths))
+    assume(len(spans) == 1 or spans[1, 0] >= spans[0, 1])  # two seconds may overlap
+    similarities = np.random.default_rng(seed).normal(size=len(spans))
+    windows = Windows(spans, similarities, vote_weights(similarities))
+    for moment in merge_windows([windows])[0][:3]:
+        refined = refine_moment(windows, moment)
+        worth, best = naive_refine(spans.tolist(), similarities.tolist(), moment)
+        if max(worth.values()) < FLAT:
+            assert (refined.start, refined.end) == (moment.start, moment.end)
+        else:
+            found = worth[int(refined.start), int(refined.end)]
+            assert found == pytest.approx(max(worth.values()), abs=1e-9)
+        assert refined.best == best
+        assert 0 <= refined.start < refined.best < refined.end <= spans.max()
+
+
+def test_a_video_in_which_nothing_stands_out_is_one_moment():
+    assert find_moments(np.full(9, 0.25)) == [(0, 9)]
+
+
+@given(st.integers(0, 30), st.integers(1, 9), st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_moments_shift_with_what_is_shown(shift, length, rate, seed):
+    """A later event is the same moment later, at any number of features a second."""
+    noise = np.random.default_rng(seed).normal(size=90, scale=0.01)
+
+    def find(start, rate):
+        truth = np.zeros(90)
+        truth[start : start + length] = 1.0
+        truth = np.repeat(truth + np.roll(noise, start), rate)
+        spans = window_spans(len(truth), float(rate), WindowConfig(lengths=(1.0, 2.0)))
+        similarities = np.array([truth[a:b].mean() for a, b in spans.tolist()])
+        windows = Windows(spans, similarities, vote_weights(similarities))
+        moment = refine_moment(windows, merge_windows([windows])[0][0])
+        return moment.start / rate, moment.end / rate, moment.best / rate
+
+    start, end, best = find(20, 1)
+    assert (start, end) == (20, 20 + length)
+    assert find(20 + shift, rate) == (start + shift, end + shift, best + shift)
+
+
+def test_the_reach_of_a_border_is_limited():
+    """A video in which nothing stands out for hours is no system of equations for hours."""
+    truth = np.ones(3000)
+    truth[1500] = 1.001
+    (start, end), *_ = find_moments(truth)
+    assert end - start <= 2 * MAX_REACH

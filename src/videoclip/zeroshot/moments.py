@@ -22,12 +22,17 @@ from videoclip.zeroshot.confidence import Confidence
 KEPT_SHARE = 0.5
 """Share of the peak's votes a feature needs to belong to a moment."""
 
-SMOOTHNESS = 0.1
-"""Cost of the squared difference of neighbouring features; from 0.03 to 0.3 results are alike."""
 FLAT = 1e-6
 """A moment keeps its borders if no span around it is better than this: rounding errors."""
+MARGIN_SECONDS = 2
+"""How far a border may move out of what the windows found."""
+MAX_REACH = 300
+"""Longest distance of a border from the best second, in seconds."""
+SMOOTHNESS = 0.1
+"""Without single seconds: cost of the squared difference of neighbouring features; from 0.03 to 0.3
+results are alike."""
 MARGIN_WINDOWS = 2
-"""How far around a moment and its best window features are estimated, in shortest windows."""
+"""Likewise: how far around a moment features are estimated, in shortest windows."""
 
 MIN_WEIGHT = 0.001
 """Of windows at or below the mean of their video, so that even their moments have borders."""
@@ -248,38 +253,39 @@ def _voted_spans(
 
 
 def refine_moment(windows: Windows, moment: Proposal) -> Proposal:
-    """Return a moment with borders to the feature, found from the windows around it.
+    """Return a moment with its best second, and with borders to the second.
 
-    The similarities of single features are estimated as the smoothest ones whose means over the
-    windows are the similarities of the windows (penalised least squares). The moment becomes the
-    span around its best feature in which they are highest above the mean of the video: of largest
-    sum over the square root of the length, the scan statistic for a change of the mean, which
-    favours neither short nor long spans. A border moves at most half a shortest window, the
-    distance between two of them.
+    The best second is the most similar one of the moment. The moment becomes the span around it in
+    which seconds are most similar above the mean of the video: of largest sum over the square root
+    of the length, the scan statistic for a change of the mean, which favours neither short nor long
+    spans.
 
     Args:
         windows: Of the video, as given to `merge_windows`.
         moment: From `merge_windows`.
     """
-    shortest = int((windows.spans[:, 1] - windows.spans[:, 0]).min())
-    margin, shift = MARGIN_WINDOWS * shortest, max(1, shortest // 2)
-    seed_start, seed_end = windows.spans[moment.window].tolist()
-    first = max(0, int(min(moment.start, seed_start)) - margin)
-    last = min(int(windows.spans[:, 1].max()), int(max(moment.end, seed_end)) + margin)
-    inside = (windows.spans[:, 0] >= first) & (windows.spans[:, 1] <= last)
-    num = last - first  # F features
-    above_mean = windows.similarities[inside] - windows.similarities.mean()  # (W,)
-    estimates = _estimator((windows.spans[inside] - first).tobytes(), num) @ above_mean  # (F,)
-    sums = np.concatenate(([0.0], np.cumsum(estimates)))
-    best = min(int(moment.best), last - 1)
-    starts = np.arange(max(first, int(moment.start) - shift), best + 1)
-    ends = np.arange(best + 1, min(last, int(moment.end) + shift) + 1)
-    worth = sums[ends - first] - sums[starts - first, None]  # (starts, ends)
-    worth /= np.sqrt(ends - starts[:, None])
+    lengths = windows.spans[:, 1] - windows.spans[:, 0]
+    is_shortest = lengths == lengths.min()
+    seconds, similarities = windows.spans[is_shortest], windows.similarities[is_shortest]
+    if len(seconds) > 1 and seconds[1, 0] < seconds[0, 1]:
+        return _refine_by_estimates(windows, moment)
+    borders = np.append(seconds[:, 0], seconds[-1, 1])
+    first = int(np.searchsorted(borders, moment.start, side="right")) - 1
+    last = int(np.searchsorted(borders, moment.end))
+    best = first + int(similarities[first:last].argmax())
+    moment = moment._replace(best=0.5 * float(borders[best] + borders[best + 1]))
+    earliest = max(first - MARGIN_SECONDS, best - MAX_REACH, 0)
+    latest = min(last + MARGIN_SECONDS, best + MAX_REACH, len(similarities))
+    lengths = np.diff(borders)
+    above_mean = similarities - np.average(similarities, weights=lengths)
+    sums = np.concatenate(([0.0], np.cumsum(above_mean * lengths)))
+    starts, ends = np.arange(earliest, best + 1), np.arange(best + 1, latest + 1)
+    worth = sums[ends] - sums[starts, None]  # (starts, ends)
+    worth /= np.sqrt(borders[ends] - borders[starts, None])
     if worth.max() < FLAT:
         return moment
     start, end = np.unravel_index(int(worth.argmax()), worth.shape)
-    return moment._replace(start=float(starts[start]), end=float(ends[end]))
+    return moment._replace(start=float(borders[starts[start]]), end=float(borders[ends[end]]))
 
 
 def rank_didemo_candidates(similarity: RealArray, num_valid: int) -> IntArray:
@@ -304,6 +310,34 @@ def rank_didemo_candidates(similarity: RealArray, num_valid: int) -> IntArray:
     ]
     order = np.argsort(-np.array(means), kind="stable")
     return np.array(reachable, dtype=np.int64)[order]
+
+
+def _refine_by_estimates(windows: Windows, moment: Proposal) -> Proposal:
+    """Return a moment with borders to the feature, in a video without windows of a second.
+
+    The similarities of single features are estimated as the smoothest ones whose means over the
+    windows are the similarities of the windows (penalised least squares). A border moves at most
+    half a shortest window, the distance between two of them.
+    """
+    shortest = int((windows.spans[:, 1] - windows.spans[:, 0]).min())
+    margin, shift = MARGIN_WINDOWS * shortest, max(1, shortest // 2)
+    seed_start, seed_end = windows.spans[moment.window].tolist()
+    first = max(0, int(min(moment.start, seed_start)) - margin)
+    last = min(int(windows.spans[:, 1].max()), int(max(moment.end, seed_end)) + margin)
+    inside = (windows.spans[:, 0] >= first) & (windows.spans[:, 1] <= last)
+    num = last - first  # F features
+    above_mean = windows.similarities[inside] - windows.similarities.mean()  # (W,)
+    estimates = _estimator((windows.spans[inside] - first).tobytes(), num) @ above_mean  # (F,)
+    sums = np.concatenate(([0.0], np.cumsum(estimates)))
+    best = min(int(moment.best), last - 1)
+    starts = np.arange(max(first, int(moment.start) - shift), best + 1)
+    ends = np.arange(best + 1, min(last, int(moment.end) + shift) + 1)
+    worth = sums[ends - first] - sums[starts - first, None]  # (starts, ends)
+    worth /= np.sqrt(ends - starts[:, None])
+    if worth.max() < FLAT:
+        return moment
+    start, end = np.unravel_index(int(worth.argmax()), worth.shape)
+    return moment._replace(start=float(starts[start]), end=float(ends[end]))
 
 
 @lru_cache(maxsize=1024)
