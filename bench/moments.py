@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     embedder = Embedder.from_pretrained(arguments.model)
-    calibration = Calibration.of_scenes(embedder.embed_text(UNRELATED_QUERIES))
+    calibration = Calibration(embedder.embed_text(UNRELATED_QUERIES))
     by_video = defaultdict(list)
     with FeatureStore.open(arguments.features) as store:
         for example in read_table(arguments.world / "annotations" / "test.csv"):

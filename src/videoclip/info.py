@@ -53,7 +53,7 @@ def verify(path: Path | str) -> list[str]:
     from videoclip.data.batch_plan import BatchPlan
     from videoclip.data.feature_store import FeatureStore
     from videoclip.data.frame_store import FrameStore
-    from videoclip.library.calibration import check_scenes
+    from videoclip.library.calibration import check_unrelated
     from videoclip.library.storage import CATALOG, LANCE, is_address, open_catalog
     from videoclip.synthetic.write import ADVICE, read_world
     from videoclip.training.run_folder import COMPLETE, Checkpoint, read_log
@@ -70,7 +70,7 @@ def verify(path: Path | str) -> list[str]:
             catalog.verify()
             scenes = catalog.folder / catalog.facts()["unrelated"]
             if scenes.exists():
-                check_scenes(scenes)
+                check_unrelated(scenes)
 
     def run(log: Path) -> None:
         read_log(log.parent)

@@ -22,22 +22,22 @@ def write_narrated(folder, name, colours, sentences):
 
 
 def measured(library):
-    """Median and scale in the catalogue."""
-    return json.loads(library._catalog.facts()["background"])
+    """Slope, median and scale in the catalogue."""
+    return json.loads(library._catalog.facts()["levels"])
 
 
 def measured_again(library):
-    """Median and scale of the same queries from all vectors."""
+    """Slope, median and scale of the same queries from all vectors."""
     snapshot = library._snapshot()
     fitted = snapshot.calibration.fit(
         [
-            snapshot.calibration.best_z_scores(
-                snapshot.vectors.read(v.first_row, v.num_windows), v.id
+            snapshot.calibration.best_scores(
+                snapshot.vectors.read(v.first_row, v.num_windows), snapshot.num_seconds(v), v.id
             )
             for v in snapshot.videos
         ]
     )
-    return [fitted.median, fitted.scale]
+    return [fitted.slope, fitted.median, fitted.scale]
 
 
 @pytest.fixture
@@ -99,15 +99,15 @@ def test_sentences_are_drawn_again_when_the_narration_has_doubled(library, tmp_p
     folder = tmp_path / "talks"
     write_narrated(folder, "a", ["red"] * 30, [f"about red number {i}" for i in range(15)])
     library.update(folder)
-    assert len(library._snapshot().calibration.queries) == 48 + 15
+    assert len(library._snapshot().calibration.sentences) == 15
     write_narrated(folder, "b", ["blue"] * 30, [f"about blue number {i}" for i in range(28)])
     library.update(folder)
     first = library._snapshot().calibration
-    assert len(first.queries) == 48 + 43  # still fewer sentences than wanted
+    assert len(first.sentences) == 43  # still fewer sentences than wanted
     write_narrated(folder, "c", ["green"] * 60, [f"about green number {i}" for i in range(30)])
     library.update(folder)
     full = library._snapshot().calibration
-    assert len(full.queries) == 48 + 48
+    assert len(full.sentences) == 48
     write_narrated(folder, "d", ["white"] * 60, ["one more sentence about white"])
     library.update(folder)
     assert np.array_equal(library._snapshot().calibration.queries, full.queries)

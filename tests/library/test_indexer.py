@@ -19,6 +19,7 @@ from videoclip.library import indexer
 from videoclip.library import library as library_module
 from videoclip.library.library import VideoLibrary, model_of
 from videoclip.library.storage import kind_of
+from videoclip.library.vectors import hub_biases
 
 ROOT = Path(__file__).parents[2]
 
@@ -399,7 +400,9 @@ def test_rows_of_vectors_are_those_of_the_windows(library, embedder, videos):
         windows = snapshot.window_features(video)
         spans = snapshot.seconds(video, windows).round().astype(int)
         expected = embedder.embed_windows(features, [tuple(span) for span in spans])
-        np.testing.assert_allclose(vectors, expected, atol=1e-3)
+        np.testing.assert_allclose(vectors[:, :-1], expected, atol=1e-3)
+        scenes = snapshot.calibration.scenes
+        np.testing.assert_allclose(vectors[:, -1], hub_biases(expected, scenes), atol=1e-3)
 
 
 def test_locks_are_counted_and_keep_others_out(tmp_path):

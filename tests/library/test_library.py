@@ -11,7 +11,7 @@ from videoclip.errors import ConfigError, DecodeError
 from videoclip.library.catalog import search_terms
 from videoclip.library.indexer import UpdateReport, content_hash
 from videoclip.library.library import VideoLibrary
-from videoclip.library.search import SearchOptions, fuse_ranks
+from videoclip.library.search import SearchOptions
 from videoclip.output.clip import write_thumbnail
 from videoclip.zeroshot.moments import Moment, clock
 
@@ -86,7 +86,7 @@ def test_more_windows_are_asked_for_where_moments_used_up_the_first(filled, monk
     monkeypatch.setattr(store, "search", spied)
     monkeypatch.setattr("videoclip.library.search.HITS_PER_MOMENT", (1, 100))
     assert filled.search_many(["red", "yellow"], options) == usual
-    assert asked == [(2, 4), (2, 400)]
+    assert asked == [(2, 12), (2, 1200)]  # three candidates for each moment
 
 
 def test_pages_follow_each_other(filled):
@@ -182,13 +182,6 @@ def test_options_are_checked():
         SearchOptions(top_k=0)
     with pytest.raises(ConfigError, match="weights"):
         SearchOptions(vision=-1.0)
-
-
-def test_fused_ranks_equal_the_formula():
-    fused = fuse_ranks([(1.0, ["a", "b", "c"]), (0.5, ["c", "d", "c"])])
-    expected = {"a": 1 / 61, "b": 1 / 62, "c": 1 / 63 + 0.5 / 61, "d": 0.5 / 62}
-    assert fused == pytest.approx(expected) and list(fused) == ["c", "a", "b", "d"]
-    assert list(fuse_ranks([(1.0, ["x"]), (1.0, ["y"])])) == ["x", "y"]
 
 
 def test_words_without_stop_words_and_repeats():

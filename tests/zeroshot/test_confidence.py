@@ -2,17 +2,24 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from videoclip.errors import ConfigError, DataError
 from videoclip.library.labels import LabelledQuery, fit_library, read_labels
+from videoclip.library.vectors import hub_biases
 from videoclip.zeroshot.confidence import (
+    COMMON_STEP,
+    COMMON_THINGS,
     MIN_QUERIES,
-    NO_VIDEO,
     UNRELATED_QUERIES,
     Calibration,
+    LibraryCalibration,
     Thresholds,
+    combine,
     fit_thresholds,
-    next_level,
+    hub_biases_without,
+    mean_of_best,
+    median_and_scale,
 )
 
 
@@ -20,13 +27,18 @@ def unit(vectors):
     return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
 
 
-def fit(calibration, chunks):
-    """Fit to chunks of vectors, each with the key of its video."""
-    return calibration.fit([calibration.best_z_scores(chunk, owner) for owner, chunk in chunks])
+def measured(bank, windows):
+    return Calibration(bank).fit(windows)
 
 
-def measured(bank, chunks):
-    return fit(Calibration.of_scenes(bank), [(NO_VIDEO, chunk) for chunk in chunks])
+def of_library(scenes, things, sentences, owners, videos, *, has_biases=True):
+    """Fit to the windows of videos, by their keys."""
+    bare = LibraryCalibration(scenes, things, sentences, np.array(owners, np.int64), has_biases)
+    rows = {
+        key: np.concatenate((w, hub_biases(w, scenes)[:, None]), axis=1) if has_biases else w
+        for key, w in videos.items()
+    }
+    return bare.fit([bare.best_scores(row, len(row), key) for key, row in rows.items()])
 
 
 @pytest.fixture
@@ -36,7 +48,7 @@ def rng():
 
 def test_a_match_stands_out_and_an_unrelated_query_does_not(rng):
     windows, bank = unit(rng.normal(size=(500, 64))), unit(rng.normal(size=(48, 64)))
-    calibration = measured(bank, [windows[:100], windows[100:]])
+    calibration = measured(bank, windows)
 
     def best_strength(query):
         z_scores = calibration.z_scores(windows, windows @ query)
@@ -51,7 +63,7 @@ def test_a_match_stands_out_and_an_unrelated_query_does_not(rng):
 def test_windows_that_resemble_everything_do_not_win(rng):
     windows, bank = unit(rng.normal(size=(100, 64))), unit(rng.normal(size=(48, 64)) + 0.5)
     windows[3] = unit(np.ones(64))  # as similar to all queries of this bank as can be
-    calibration = measured(bank, [windows])
+    calibration = measured(bank, windows)
     query = unit(rng.normal(size=64) + 0.5)
     similarities = windows @ query
     assert similarities.argmax() == 3
@@ -64,70 +76,99 @@ def test_a_bank_query_is_measured_against_the_others(rng):
     for i, query in enumerate(bank):
         others = np.delete(bank, i, axis=0) @ windows.T
         heights.append(((query @ windows.T - others.mean(0)) / others.std(0)).max())
-    assert measured(bank, [windows]).median == pytest.approx(np.median(heights), rel=1e-4)
+    assert measured(bank, windows).median == pytest.approx(np.median(heights), rel=1e-4)
 
 
-def test_chunks_do_not_matter_and_an_empty_library_has_no_calibration(rng):
-    windows, bank = unit(rng.normal(size=(50, 8))), unit(rng.normal(size=(9, 8)))
-    whole, pieces = measured(bank, [windows]), measured(bank, windows[:, None])
-    assert whole.median == pytest.approx(pieces.median)
-    assert (measured(bank, []).median, measured(bank, []).scale) == (0.0, 1.0)
+def naive_score(query, windows, scenes):
+    """Mean of the best third of the windows, each less half the mean of its nearest scenes."""
+    biases = [np.sort(scenes @ window)[-5:].mean() / 2 for window in windows]
+    corrected = np.sort(windows @ query - np.array(biases))
+    return corrected[-int(np.ceil(len(windows) / 3)) :].mean()
 
 
-def test_a_sentence_is_related_to_the_video_that_speaks_it(rng):
-    first, second = unit(rng.normal(size=(20, 8))), unit(rng.normal(size=(30, 8)))
-    bank, owners = unit(rng.normal(size=(9, 8))), np.array([NO_VIDEO] * 5 + [1, 1, 2, 2])
-    calibration = fit(Calibration(bank, owners), [(1, first), (2, second)])
+def naive_nearness(query, things):
+    return np.sort(things @ query)[-3:].mean()
 
-    def best(i):
-        heights = []
-        for owner, windows in ((1, first), (2, second)):
-            if owners[i] != owner:
-                others = [j for j in range(9) if j != i and owners[j] != owner]
-                others = bank[others] @ windows.T
-                heights.append(((bank[i] @ windows.T - others.mean(0)) / others.std(0)).max())
-        return max(heights)
 
-    kinds = [[best(i) for i in range(5)], [best(i) for i in range(5, 9)]]
-    levels = [
-        (np.median(k), max(1.4826 * np.median(np.abs(k - np.median(k))), 0.25)) for k in kinds
+def test_levels_of_a_library_equal_the_formula(rng):
+    first, second = unit(rng.normal(size=(20, 8))), unit(rng.normal(size=(9, 8)))
+    scenes, things = unit(rng.normal(size=(9, 8))), unit(rng.normal(size=(33, 8)))
+    sentences, owners = unit(rng.normal(size=(5, 8))), [1, 1, 2, 2, 2]
+    videos = {1: first, 2: second}
+    calibration = of_library(scenes, things, sentences, owners, videos)
+
+    def best(query, keys, scenes=scenes):
+        return max(naive_score(query, videos[key], scenes) for key in keys)
+
+    common = range(0, 33, COMMON_STEP)
+    near = [naive_nearness(things[i], np.delete(things, i, axis=0)) for i in common]
+    reached = [best(things[i], (1, 2)) for i in common]
+    slope = max(0.0, np.polyfit(near, reached, 1)[0])
+    assert calibration.slope == pytest.approx(slope, rel=1e-3, abs=1e-5)
+
+    kinds = [
+        [
+            best(query, (1, 2), np.delete(scenes, i, axis=0))
+            - slope * naive_nearness(query, things)
+            for i, query in enumerate(scenes)
+        ],
+        [
+            best(query, {1, 2} - {owner}) - slope * naive_nearness(query, things)
+            for query, owner in zip(sentences, owners, strict=True)
+        ],
     ]
-    assert (calibration.median, calibration.scale) == pytest.approx(max(levels, key=sum), rel=1e-4)
-    others = bank[owners != 2] @ second.T
-    similarities = second @ bank[0]
-    expected = (similarities - others.mean(0)) / others.std(0)
-    assert np.allclose(calibration.z_scores(second, similarities, 2), expected, atol=1e-4)
+    levels = [(np.median(k), 1.4826 * np.median(np.abs(k - np.median(k)))) for k in kinds]
+    wanted = max(levels, key=sum)
+    assert (calibration.median, calibration.scale) == pytest.approx(wanted, rel=1e-3, abs=1e-5)
+    query = unit(rng.normal(size=8))
+    expected = wanted[0] + slope * naive_nearness(query, things)
+    assert calibration.expected(query[None]) == pytest.approx([expected], rel=1e-3, abs=1e-5)
+
+
+def test_prepared_queries_subtract_the_biases_that_are_stored(rng):
+    windows, scenes = unit(rng.normal(size=(7, 8))), unit(rng.normal(size=(9, 8)))
+    none = np.zeros((0, 8), np.float32)
+    query = unit(rng.normal(size=(2, 8)))
+    calibration = of_library(scenes, scenes, none, [], {})
+    rows = np.concatenate((windows, hub_biases(windows, scenes)[:, None]), axis=1)
+    expected = query @ windows.T - hub_biases(windows, scenes)
+    assert np.allclose(calibration.prepare(query) @ rows.T, expected, atol=1e-6)
+    earlier = of_library(scenes, scenes, none, [], {}, has_biases=False)
+    assert np.array_equal(earlier.prepare(query), query)
+
+
+def test_an_empty_library_has_no_calibration(rng):
+    scenes = unit(rng.normal(size=(9, 8)))
+    calibration = of_library(scenes, scenes, np.zeros((0, 8), np.float32), [], {})
+    assert (calibration.slope, calibration.median, calibration.scale) == (0.0, 0.0, 1.0)
 
 
 def test_the_sentences_of_a_single_video_tell_nothing(rng):
-    windows, bank = unit(rng.normal(size=(20, 8))), unit(rng.normal(size=(6, 8)))
-    alone = fit(Calibration(bank, np.array([NO_VIDEO] * 4 + [1] * 2)), [(1, windows)])
-    assert alone.median == measured(bank[:4], [windows]).median
+    windows, scenes = unit(rng.normal(size=(20, 8))), unit(rng.normal(size=(6, 8)))
+    sentences, none = unit(rng.normal(size=(5, 8))), np.zeros((0, 8), np.float32)
+    alone = of_library(scenes, scenes, sentences, [1] * 5, {1: windows})
+    silent = of_library(scenes, scenes, none, [], {1: windows})
+    assert (alone.median, alone.scale) == (silent.median, silent.scale)
 
 
 def test_a_library_takes_unrelated_queries_from_its_own_narration(library, videos, tmp_path):
     library.update(videos)
     calibration = library._snapshot().calibration
-    spoken = calibration.owners[calibration.owners != NO_VIDEO]
-    assert len(calibration.queries) == len(UNRELATED_QUERIES) + len(spoken) and len(spoken)
+    spoken = calibration.owners
+    assert len(calibration.sentences) == len(spoken) > 0
+    assert len(calibration.scenes) == len(UNRELATED_QUERIES)
     narrated = {video.id for video in library.videos("narration is not null")}
     assert set(spoken.tolist()) <= narrated
     (videos / "b.en.vtt").unlink()
     report = library.update(videos)
     assert len(report.narrated) == 1 and not report.changed
     calibration = library._snapshot().calibration
-    assert len(calibration.queries) == len(UNRELATED_QUERIES)  # nothing is spoken any more
+    assert len(calibration.sentences) == 0  # nothing is spoken any more
 
 
 def test_levels():
     levels = [Thresholds(0.0, 1.0, 2.0).level(s) for s in (-0.1, 0.0, 1.0, 1.9, 2.0, 9.0)]
     assert levels == ["none", "low", "medium", "medium", "high", "high"]
-    assert [next_level(level) for level in ("none", "low", "medium", "high")] == [
-        "low",
-        "medium",
-        "high",
-        "high",
-    ]
     with pytest.raises(ConfigError, match="rise"):
         Thresholds(2.0, 1.0, 3.0)
 
@@ -154,6 +195,7 @@ def test_fitted_thresholds_equal_trying_all(answers):
 
 def test_the_bank_has_no_repeats():
     assert len(set(UNRELATED_QUERIES)) == len(UNRELATED_QUERIES) >= 40
+    assert len(set(COMMON_THINGS)) == len(COMMON_THINGS) >= 500
 
 
 def test_a_library_is_fitted_to_labelled_queries(library, videos, tmp_path):
@@ -198,16 +240,66 @@ def test_what_counts_as_right():
 
 
 def test_the_scale_is_the_spread_of_the_best_z_scores_but_never_tiny():
-    bank = Calibration.of_scenes(np.eye(5, dtype=np.float32))
-    equal = bank.fit([np.full(5, 2.0, np.float32)])
-    assert (equal.median, equal.scale) == (2.0, 0.25)
-    spread = bank.fit([np.array([0, 1, 2, 3, 4], np.float32)])
-    assert (spread.median, spread.scale) == (2.0, pytest.approx(1.4826))
+    assert median_and_scale(np.full(5, 2.0, np.float32), 0.25) == (2.0, 0.25)
+    median, scale = median_and_scale(np.array([0, 1, 2, 3, 4], np.float32), 0.25)
+    assert (median, scale) == (2.0, pytest.approx(1.4826))
+    spread = Calibration(np.eye(5, dtype=np.float32), median, scale)
     assert spread.strength(2.0 + 1.4826) == pytest.approx(1.0)
 
 
 def test_so_few_queries_are_enough_to_fit():
+    none, things = np.zeros((0, 3), np.float32), np.eye(3, dtype=np.float32)
     for number, expected in ((MIN_QUERIES, 2.0), (MIN_QUERIES - 1, 0.0)):
-        calibration = Calibration.of_scenes(np.zeros((number, 3), np.float32))
-        fitted = calibration.fit([np.full(number, 2.0, np.float32)])
+        scenes, owners = np.zeros((number, 3), np.float32), np.zeros(0, np.int64)
+        calibration = LibraryCalibration(scenes, things, none, owners)
+        fitted = calibration.fit([np.full(len(calibration.queries), 2.0, np.float32)])
         assert fitted.median == expected
+
+
+STRENGTHS = st.floats(-20, 20) | st.just(-np.inf)
+
+
+@given(
+    arrays(
+        np.float32,
+        st.tuples(st.integers(2, 9), st.integers(1, 6)),
+        elements=st.floats(-1, 1, width=32),
+    )
+)
+def test_biases_equal_half_the_mean_of_the_nearest(unrelated):
+    windows = np.random.default_rng(0).normal(size=(4, unrelated.shape[1])).astype(np.float32)
+    for w, window in enumerate(windows):
+        similarities = [float(query @ window) for query in unrelated]
+        expected = np.mean(sorted(similarities)[-5:]) / 2
+        assert hub_biases(windows, unrelated)[w] == pytest.approx(expected, abs=1e-4)
+        for i in range(len(unrelated)):
+            others = sorted(similarities[:i] + similarities[i + 1 :])
+            found = hub_biases_without(windows, unrelated)[i, w]
+            assert found == pytest.approx(np.mean(others[-5:]) / 2, abs=1e-4)
+
+
+@pytest.mark.parametrize(("length", "num"), [(1, 1), (3, 1), (4, 2), (10, 4), (24, 8), (500, 8)])
+def test_the_best_third_of_the_seconds_is_averaged_but_at_most_eight(length, num):
+    similarities = np.random.default_rng(length).normal(size=(2, length))
+    expected = [np.mean(sorted(row)[-num:]) for row in similarities]
+    assert mean_of_best(similarities) == pytest.approx(expected)
+
+
+@given(STRENGTHS, STRENGTHS, STRENGTHS, st.floats(0.01, 4), st.floats(0.01, 4))
+def test_more_evidence_never_lowers_the_strength(seen, said, more, vision, speech):
+    strength = combine(seen, said, vision, speech)
+    assert combine(max(seen, more), said, vision, speech) >= strength
+    assert combine(seen, max(said, more), vision, speech) >= strength
+    assert strength >= max(seen + np.log(vision / max(vision, speech)), -np.inf)
+
+
+@given(STRENGTHS)
+def test_missing_or_ignored_evidence_changes_nothing(strength):
+    assert combine(strength, -np.inf) == combine(-np.inf, strength) == strength
+    assert combine(strength, 9.0, speech=0.0) == combine(9.0, strength, vision=0.0) == strength
+
+
+def test_equal_weights_are_the_default_and_a_smaller_one_counts_less():
+    assert combine(1.0, 2.0) == pytest.approx(np.log(np.e + np.e**2))
+    assert combine(1.0, 2.0, 3.0, 3.0) == combine(1.0, 2.0)
+    assert combine(1.0, 2.0, 1.0, 0.5) == pytest.approx(np.log(np.e + np.e**2 / 2))

@@ -50,7 +50,7 @@ def step_localizer(trial: Trial) -> Localizer:
 
     if config.decoding == "released":
         return locate
-    calibration = Calibration.of_scenes(encoder.embed_text(UNRELATED_QUERIES))
+    calibration = Calibration(encoder.embed_text(UNRELATED_QUERIES))
 
     def locate_as_product(video: StepVideo) -> BoolArray:
         seconds = trial.embed_seconds(video.video_id, attend_cls=True)

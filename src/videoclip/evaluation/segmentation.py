@@ -71,7 +71,7 @@ def zero_shot_segmenter(
     encoder, config = trial.encoder, trial.config
     embeddings = encoder.embed_text(texts)  # (K, E)
     if config.decoding == "product":
-        calibration = Calibration.of_scenes(encoder.embed_text(UNRELATED_QUERIES))
+        calibration = Calibration(encoder.embed_text(UNRELATED_QUERIES))
 
         def label(video: LabelledVideo) -> IntArray:
             seconds = trial.embed_seconds(video.video_id, attend_cls=True)

@@ -1,10 +1,10 @@
 """A library's calibration: what unrelated queries reach in it, kept up to date video by video.
 
-The unrelated queries are scenes that hardly any library shows, embedded once into a file, and
-sentences of the library's own narration. Which sentences, in which videos they are spoken, and the
-median and scale are facts in the catalogue. `calibration.npz` keeps the best z-scores that the
-queries reach in each video, so that an update reads the vectors of new videos only; without that
-file, everything is measured again.
+The unrelated queries are scenes that hardly any library shows and common things, embedded once
+into a file, and sentences of the library's own narration. Which sentences, in which videos they are
+spoken, and the measured levels are facts in the catalogue. `calibration.npz` keeps the best scores
+that the queries reach in each video, so that an update reads the vectors of new videos only;
+without that file, everything is measured again.
 """
 
 import base64
@@ -13,9 +13,10 @@ import json
 import threading
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tokenize import TokenError
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from videoclip.errors import DataError
 from videoclip.files import atomic_file, report_disk_errors
 from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.types import FloatArray
-from videoclip.zeroshot.confidence import Calibration
+from videoclip.zeroshot.confidence import LibraryCalibration
 
 NUM_SENTENCES = 48
 """Sentences of the narration, about as many as there are scenes."""
@@ -37,25 +38,39 @@ _LOADING = threading.Lock()
 """Held while NumPy parses the header of a file: CPython 3.11 fails if two threads do so at once."""
 
 
+class Unrelated(NamedTuple):
+    """Embeddings of queries that have nothing to do with a library, by its model."""
+
+    scenes: FloatArray
+    """(S, E) of scenes that hardly any library shows."""
+    things: FloatArray
+    """(C, E) of common things."""
+
+
 def load_calibration(
-    folder: Path, facts: Mapping[str, str], videos: Sequence[IndexedVideo]
-) -> Calibration:
-    """Read a library's calibration as it was last measured, from facts of its catalogue."""
-    scenes = Calibration.of_scenes(read_scenes(folder / facts["unrelated"]))
-    queries, owners = scenes.queries, scenes.owners
+    unrelated: Unrelated, facts: Mapping[str, str], videos: Sequence[IndexedVideo]
+) -> LibraryCalibration:
+    """Return a library's calibration as it was last measured, from facts of its catalogue."""
+    scenes, things = unrelated
+    dim = scenes.shape[1]
+    sentences, owners = np.zeros((0, dim), np.float32), np.zeros(0, np.int64)
     spoken = json.loads(facts.get("spoken", "{}"))
     if spoken.get("fingerprint") == facts["fingerprint"]:  # else of another model
         keys = {video.path: video.id for video in videos}
         packed = np.frombuffer(base64.b64decode(spoken["queries"]), dtype="<f2")
-        sentences = packed.reshape(-1, queries.shape[1]).astype(np.float32)
+        sentences = packed.reshape(-1, dim).astype(np.float32)
         speakers = [keys.get(path, REMOVED) for path in spoken["videos"]]
-        queries = np.concatenate((queries, sentences))
-        owners = np.concatenate((owners, np.array(speakers, dtype=np.int64)))
-    return Calibration(queries, owners, *json.loads(facts.get("background", "[0.0, 1.0]")))
+        owners = np.array(speakers, dtype=np.int64)
+    levels = json.loads(facts.get("levels", "[0.0, 0.0, 1.0]"))
+    return LibraryCalibration(scenes, things, sentences, owners, int(facts["dim"]) > dim, *levels)
 
 
 def calibrate(
-    catalog: Catalog, videos: Sequence[IndexedVideo], embedder: Embedder
+    catalog: Catalog,
+    videos: Sequence[IndexedVideo],
+    embedder: Embedder,
+    unrelated: Unrelated,
+    num_seconds: Callable[[IndexedVideo], int],
 ) -> dict[str, str]:
     """Measure what unrelated queries reach in a library.
 
@@ -65,24 +80,26 @@ def calibrate(
         catalog: Of the library.
         videos: All of the catalogue.
         embedder: The library's model.
+        unrelated: Embeddings of scenes and of common things.
+        num_seconds: Returns the number of a video's shortest windows.
 
     Returns:
         The facts that have changed, for the catalogue.
     """
     facts, folder = catalog.facts(), catalog.folder
     new = {"spoken": _sentences(catalog, facts, videos, embedder)}
-    calibration = load_calibration(folder, {**facts, **new}, videos)
+    calibration = load_calibration(unrelated, {**facts, **new}, videos)
     known = _read_best(folder / BEST_FILE, calibration.queries)
     best = {}
     for video in videos:
         key = _key(video, calibration)
         if key not in known:
             rows = catalog.vectors().read(video.first_row, video.num_windows)
-            known[key] = calibration.best_z_scores(rows, video.id)
+            known[key] = calibration.best_scores(rows, num_seconds(video), video.id)
         best[key] = known[key]
     _write_best(folder / BEST_FILE, calibration.queries, best)
     fitted = calibration.fit(list(best.values()))
-    new["background"] = json.dumps([fitted.median, fitted.scale])
+    new["levels"] = json.dumps([fitted.slope, fitted.median, fitted.scale])
     return {key: value for key, value in new.items() if facts.get(key) != value}
 
 
@@ -116,31 +133,38 @@ def _sentences(
     )
 
 
-def read_scenes(path: Path) -> FloatArray:
-    """Read the embedded scenes (Q, E); one of `DAMAGED` is raised if the file is damaged."""
+def read_unrelated(path: Path) -> Unrelated:
+    """Read the embedded scenes and common things.
+
+    One of `DAMAGED` is raised if the file is damaged, or of a version without common things.
+    """
     with _LOADING:
         content = np.load(path)  # an .npz file has checksums; the .npy of older libraries has not
-        return np.asarray(content["queries"] if path.suffix == ".npz" else content)
+        if path.suffix != ".npz":
+            raise KeyError("things")
+        with content:
+            return Unrelated(content["queries"], content["things"])
 
 
-def check_scenes(path: Path) -> None:
-    """Raise a `DataError` if the file of embedded scenes is damaged."""
+def check_unrelated(path: Path) -> None:
+    """Raise a `DataError` if the file of embedded scenes and common things is damaged."""
     try:
-        read_scenes(path)
+        read_unrelated(path)
     except DAMAGED as error:
         advice = "the next `videoclip index` or `videoclip search` computes it again"
         raise DataError(f"is damaged ({error}): {advice}", path) from error
 
 
-def _key(video: IndexedVideo, calibration: Calibration) -> bytes:
+def _key(video: IndexedVideo, calibration: LibraryCalibration) -> bytes:
     """Identify a video as it was embedded, and the sentences that are spoken in it."""
     own = np.flatnonzero(calibration.owners == video.id).tolist()
-    identity = f"{video.content_hash} {video.added} {video.num_windows} {own} {video.path}"
+    stored = f"{video.content_hash} {video.added} {video.num_windows} {calibration.has_biases}"
+    identity = f"{stored} {own} {video.path}"
     return hashlib.blake2b(identity.encode(), digest_size=16).hexdigest().encode()
 
 
 def _read_best(path: Path, queries: FloatArray) -> dict[bytes, FloatArray]:
-    """Read the best z-scores (Q,) by video; none if they are of other queries or damaged."""
+    """Read the best scores (Q,) by video; none if they are of other queries or damaged."""
     try:
         with _LOADING, np.load(path) as file:
             if np.array_equal(file["queries"], queries):

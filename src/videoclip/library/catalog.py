@@ -10,6 +10,7 @@ One writer at a time (the library's lock); any number of readers, which it never
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -66,6 +67,11 @@ SCHEMA = (
     """CREATE TRIGGER cue_removed AFTER DELETE ON cues BEGIN
     INSERT INTO cues_text(cues_text, rowid, text) VALUES ('delete', old.id, old.text); END""",
 )
+
+PRIOR_CUES = 50
+"""Cues without any term that are added to all libraries, since in a few cues every word is rare."""
+PASSAGE_SECONDS = 8.0
+"""Longest pause between cues of one passage."""
 
 STOP_WORDS = frozenset(
     {"a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "has", "have", "he", "her"}
@@ -131,7 +137,7 @@ class IndexedVideo:
 
 
 class NarrationHit(NamedTuple):
-    """A cue that contains words of a query."""
+    """Cues in a row that contain rare words of a query."""
 
     video: int
     """Key in the catalogue."""
@@ -139,7 +145,9 @@ class NarrationHit(NamedTuple):
     """Seconds."""
     end: float
     is_complete: bool
-    """Whether the cue contains every search term, in some inflection."""
+    """Whether they contain every search term, in some inflection."""
+    strength: float
+    """Evidence that the query is spoken here, as a logarithm of odds."""
 
 
 COLUMNS = tuple(field.name for field in fields(IndexedVideo) if field.name != "id")
@@ -512,30 +520,79 @@ class Catalog:
     def spoken(
         self, query: str, limit: int, condition: Condition | None = None
     ) -> list[NarrationHit]:
-        """Find the cues that contain terms of a query, best first (BM25 over stemmed words).
+        """Find where a query is spoken, strongest first.
+
+        A term counts by its rarity, log(cues / cues with it): for a passage if it is spoken there,
+        in some inflection, against it if it is not, so that common words alone have a negative
+        strength. As the query is spoken in one of the videos whose passages are equally strong,
+        the logarithm of their number counts against each.
 
         Args:
             query: Free text; only its `search_terms` count.
-            limit: Maximum number of hits.
+            limit: Maximum number of cues that are considered, those with the rarest terms first
+                (BM25).
             condition: Videos to search; None: all.
         """
         terms = [f'"{term}"' for term in search_terms(query)]
         if not terms:
             return []
         inside = f"AND video IN (SELECT id FROM videos WHERE {condition.sql})" if condition else ""
-        rows = self._db.execute(
-            "SELECT video, start, end, "
-            "cues.id IN (SELECT rowid FROM cues_text WHERE cues_text MATCH ?) "
-            "FROM cues_text JOIN cues ON cues.id = cues_text.rowid "
+        cues = self._db.execute(
+            "SELECT cues.id, video, start, end FROM cues_text "
+            "JOIN cues ON cues.id = cues_text.rowid "
             f"WHERE cues_text MATCH ? {inside} ORDER BY rank, cues.id LIMIT ?",
-            (
-                " AND ".join(terms),
-                " OR ".join(terms),
-                *(condition.values if condition else ()),
-                limit,
-            ),
-        )
-        return [NarrationHit(video, start, end, bool(all_)) for video, start, end, all_ in rows]
+            (" OR ".join(terms), *(condition.values if condition else ()), limit),
+        ).fetchall()
+        if not cues:
+            return []
+        num_cues, rarities = self.num_cues(), []
+        spoken: dict[int, set[int]] = {key: set() for key, *_ in cues}  # terms of each cue
+        marks = ", ".join("?" * len(cues))
+        for term, text in enumerate(terms):
+            sql = "SELECT count(*) FROM cues_text WHERE cues_text MATCH ?"
+            (count,) = self._db.execute(sql, (text,)).fetchone()
+            rarities.append(math.log((num_cues + PRIOR_CUES) / (count + 0.5)))
+            sql = f"SELECT rowid FROM cues_text WHERE cues_text MATCH ? AND rowid IN ({marks})"
+            for (key,) in self._db.execute(sql, (text, *spoken)):
+                spoken[key].add(term)
+        hits = _join_cues(cues, spoken, rarities)
+        return sorted(hits, key=lambda hit: -hit.strength)
+
+
+def _join_cues(
+    cues: Sequence[tuple[int, int, float, float]],
+    spoken: Mapping[int, set[int]],
+    rarities: Sequence[float],
+) -> list[NarrationHit]:
+    """Return the passages with terms of a query, each cue in at most one of them.
+
+    Args:
+        cues: Key, key of the video, start and end of each.
+        spoken: Numbers of the terms that each cue contains, by its key.
+        rarities: Of the terms.
+    """
+    passages = []
+    for key, video, start, end in cues:
+        # Neighbours, nearest first, each only if it adds a term.
+        near = [cue for cue in cues if cue[1] == video and cue[0] != key]
+        near = [cue for cue in near if max(start - cue[3], cue[2] - end) <= PASSAGE_SECONDS]
+        near.sort(key=lambda cue: abs(cue[2] - start))
+        terms, first, last = set(spoken[key]), start, end
+        for other in near:
+            if spoken[other[0]] - terms:
+                terms |= spoken[other[0]]
+                first, last = min(first, other[2]), max(last, other[3])
+        strength = sum(rarity if term in terms else -rarity for term, rarity in enumerate(rarities))
+        passages.append((strength, len(terms) == len(rarities), video, first, last))
+    passages.sort(key=lambda passage: (-passage[0], passage[4] - passage[3]))
+    hits: list[NarrationHit] = []
+    for strength, is_complete, video, first, last in passages:
+        videos = {other[2] for other in passages if math.isclose(other[0], strength)}
+        strength -= math.log(len(videos))
+        is_new = all(hit.video != video or first >= hit.end or last <= hit.start for hit in hits)
+        if is_new:
+            hits.append(NarrationHit(video, first, last, is_complete, strength))
+    return hits
 
 
 def _checksum_of(facts: Mapping[str, str]) -> str:

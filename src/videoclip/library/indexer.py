@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock
 
 from videoclip.data.captions import Cue
@@ -34,8 +35,8 @@ from videoclip.features.workers import Computed, Failed
 from videoclip.files import atomic_folder
 from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.library.metadata import Values, metadata_of
-from videoclip.library.vectors import to_half
-from videoclip.types import OnProgress, RealArray
+from videoclip.library.vectors import hub_biases, to_half
+from videoclip.types import FloatArray, OnProgress, RealArray
 
 SAMPLED_BYTES = 1 << 20
 """Read at each end of a file for its quick content hash."""
@@ -93,6 +94,7 @@ class Indexer:
 
     Attributes:
         catalog: Of the library.
+        unrelated: (Q, E) embeddings of scenes, for the biases of windows.
         lock: Held while vectors and the catalogue are written.
         windows: The library's window lengths.
         embedder: Embeds windows.
@@ -107,6 +109,7 @@ class Indexer:
     """
 
     catalog: Catalog
+    unrelated: FloatArray
     lock: FileLock
     windows: WindowConfig
     embedder: Embedder
@@ -291,6 +294,9 @@ class Indexer:
         file, rate = self._files[path], self.embedder.config.features_per_second
         spans = window_spans(len(features), rate, self.windows)
         vectors = self.embedder.embed_windows(features, spans)
+        if int(self.catalog.facts()["dim"]) > vectors.shape[1]:
+            biases = hub_biases(vectors, self.unrelated)
+            vectors = np.concatenate((vectors, biases[:, None]), axis=1)
         with self.lock:
             first_row = self.catalog.vectors().append(vectors)  # on the disk before the commit
             narration_path, narration_mtime_ns, cues = self._narration(path)

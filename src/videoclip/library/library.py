@@ -3,7 +3,7 @@
 catalog.sqlite     what is known about the videos, with narration and metadata (`catalog`)
 vectors-N.f16      embeddings of their windows, one float16 matrix (`vectors`)
 vectors-N.ivf      its approximate index, in a large library (`approximate`)
-background-N.npz   embeddings of unrelated queries, for confidence (`calibration`)
+background-N.npz   embeddings of unrelated scenes and common things (`calibration`)
 calibration.npz    what those reach in each video; computed again if it is missing
 features-*/        frozen features of the videos decoded so far, by content
 lock, locks/       locks of the processes that write
@@ -12,7 +12,7 @@ lock, locks/       locks of the processes that write
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +29,13 @@ from videoclip.errors import CheckpointError, ConfigError, DataError, IndexMisma
 from videoclip.features.backbones import check_features
 from videoclip.features.extract import features_of
 from videoclip.files import atomic_file, report_disk_errors
-from videoclip.library.calibration import DAMAGED, calibrate, load_calibration, read_scenes
+from videoclip.library.calibration import (
+    DAMAGED,
+    Unrelated,
+    calibrate,
+    load_calibration,
+    read_unrelated,
+)
 from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.library.filters import parse_filter
 from videoclip.library.indexer import Indexer, UpdateReport
@@ -37,7 +43,7 @@ from videoclip.library.metadata import read_metadata
 from videoclip.library.search import SearchOptions, Snapshot, find_moments
 from videoclip.library.storage import StoreKind, kind_of, open_catalog
 from videoclip.types import FloatArray, OnProgress, RealArray
-from videoclip.zeroshot.confidence import UNRELATED_QUERIES, Thresholds
+from videoclip.zeroshot.confidence import COMMON_THINGS, UNRELATED_QUERIES, Thresholds
 from videoclip.zeroshot.moments import Moment
 from videoclip.zeroshot.rerank import PairScorer
 
@@ -90,7 +96,10 @@ class VideoLibrary:
         except BaseException:
             self.close()
             raise
-        self._windows = from_dict(WindowConfig, json.loads(self._catalog.facts()["windows"]))
+        facts = self._catalog.facts()
+        self._windows = from_dict(WindowConfig, json.loads(facts["windows"]))
+        if "levels" not in facts:  # of an earlier version
+            self._calibrate()
         self._keeps_empty = True
 
     @classmethod
@@ -141,9 +150,12 @@ class VideoLibrary:
         config, facts = self._embedder.config, self._catalog.facts()
         wanted = {
             "fingerprint": self._embedder.fingerprint,
-            "dim": str(config.hidden_size),
             "features_per_second": repr(config.features_per_second),
         }
+        # Each vector is followed by its bias; in libraries of earlier versions it is not.
+        dim, dims = config.hidden_size, (config.hidden_size + 1, config.hidden_size)
+        if facts and int(facts.get("dim", "0")) not in dims:
+            wanted["dim"] = str(dim)
         if facts and not rebuild:
             for name, value in wanted.items():
                 if facts.get(name) != value:
@@ -153,20 +165,19 @@ class VideoLibrary:
                         f"that model, or rebuild it with `videoclip index VIDEOS "
                         f"--library {self._address} --model {model or 'MODEL'} --rebuild`"
                     )
-            try:
-                read_scenes(self.folder / facts["unrelated"])
-            except DAMAGED:  # or the library was created on another machine
-                self._save_unrelated(facts["unrelated"])
+            self._unrelated = self._load_unrelated(facts)
             return
         self._is_new = not facts
         generation = int(facts.get("generation", "-1")) + 1
         unrelated = f"background-{generation}.npz"
-        self._save_unrelated(unrelated)
+        self._unrelated = self._save_unrelated(unrelated)
         with self._catalog.writing():
             self._catalog.remove(video.id for video in self._catalog.videos())
             self._catalog.set_facts(
                 {
                     **wanted,
+                    "dim": str(dim + 1),
+                    "levels": "[0.0, 0.0, 1.0]",
                     "model": model,
                     "windows": json.dumps(to_dict(windows)),
                     "generation": str(generation),
@@ -175,9 +186,30 @@ class VideoLibrary:
                 }
             )
 
-    def _save_unrelated(self, name: str) -> None:
+    def _load_unrelated(self, facts: Mapping[str, str]) -> Unrelated:
+        """Read the embedded scenes and common things, or embed them again."""
+        path = self.folder / facts["unrelated"]
+        try:
+            return read_unrelated(path)
+        except DAMAGED as error:  # or of an earlier version, or created on another machine
+            if self._catalog.is_read_only:
+                raise IndexMismatchError(
+                    f"{self._address}: {path.name} is damaged or of an earlier version; search the "
+                    "library once from where it can be written, which computes it again"
+                ) from error
+            path = path.with_suffix(".npz")
+            unrelated = self._save_unrelated(path.name)
+            with self._catalog.writing():
+                self._catalog.set_facts({"unrelated": path.name})
+            return unrelated
+
+    def _save_unrelated(self, name: str) -> Unrelated:
+        texts = (UNRELATED_QUERIES, COMMON_THINGS)
+        scenes, things = (self._embedder.embed_text(some) for some in texts)
+        unrelated = Unrelated(scenes, things)
         with report_disk_errors(self._address), atomic_file(self.folder / name) as partial:
-            np.savez(partial, queries=self._embedder.embed_text(UNRELATED_QUERIES))
+            np.savez(partial, queries=scenes, things=things)
+        return unrelated
 
     # --- content
 
@@ -281,6 +313,7 @@ class VideoLibrary:
             check_features(self._embedder.config, features.spec)
         indexer = Indexer(
             catalog=self._catalog,
+            unrelated=self._unrelated.scenes,
             lock=self._lock,
             windows=self._windows,
             embedder=self._embedder,
@@ -304,14 +337,19 @@ class VideoLibrary:
         if library.num_rows - library.num_live > max(COMPACT_FROM, library.num_live):
             self.compact()
             library = self._snapshot()
-        self._catalog.vectors().refresh_index(library.calibration.queries, library.num_rows)
+        calibration = library.calibration
+        queries = calibration.prepare(np.concatenate((calibration.scenes, calibration.sentences)))
+        self._catalog.vectors().refresh_index(queries, library.num_rows)
         return report
 
     def _calibrate(self) -> None:
         """Measure what unrelated queries reach."""
         with self._lock:  # so that the last of several processes measures the videos of all
             state, videos = self._calibrated_videos(), self._snapshot().videos
-            changed = calibrate(self._catalog, videos, self._embedder) | {"calibrated": state}
+            changed = calibrate(
+                self._catalog, videos, self._embedder, self._unrelated, self._snapshot().num_seconds
+            )
+            changed["calibrated"] = state
             with self._catalog.writing():
                 self._catalog.set_facts(changed)
 
@@ -436,7 +474,7 @@ class VideoLibrary:
                 videos=videos,
                 features_per_second=float(facts["features_per_second"]),
                 windows=self._windows,
-                calibration=load_calibration(self.folder, facts, videos),
+                calibration=load_calibration(self._unrelated, facts, videos),
                 thresholds=from_dict(Thresholds, json.loads(facts.get("thresholds", "{}"))),
             )
             self._known = version, snapshot

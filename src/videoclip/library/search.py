@@ -1,10 +1,17 @@
-"""From a query to moments: similar windows, whole videos around them, narration, one ranking."""
+"""From a query to moments: similar windows, whole videos around them, narration, one ranking.
 
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+Windows are compared in one pass, corrected for hubs (`zeroshot.confidence`). Around the best ones,
+whole videos are decoded into moments, which are ranked by what several seconds of their video
+reach. Cues that contain rare words of the query add moments or strengthen them. What the frames
+and the narration contribute are strengths relative to what unrelated queries reach
+(`zeroshot.confidence`); their combination ranks the moments and gives their confidence.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +20,7 @@ from videoclip.errors import ConfigError
 from videoclip.library.catalog import Catalog, IndexedVideo, NarrationHit, VectorStore
 from videoclip.library.filters import Condition
 from videoclip.types import BoolArray, FloatArray, IntArray, RealArray
-from videoclip.zeroshot.confidence import Calibration, Thresholds, next_level
+from videoclip.zeroshot.confidence import LibraryCalibration, Thresholds, combine, mean_of_best
 from videoclip.zeroshot.moments import (
     Moment,
     Proposal,
@@ -32,12 +39,8 @@ MAX_WINDOWS = 2**12
 """Windows whose vectors are in memory at once, unless one video has more."""
 MIN_SPOKEN_SECONDS = 4.0
 """Shortest length of a moment that was found in the narration alone."""
-PARTIAL_WEIGHT = 0.5
-"""Weight of cues with only some of the query's terms, used if no cue has all of them."""
-RANK_DAMPING = 60
-"""Source: Cormack, Clarke and Buettcher, SIGIR 2009; results hardly depend on it."""
-
-ItemT = TypeVar("ItemT", bound=Hashable)
+CANDIDATES_PER_MOMENT = 3
+"""Moments found by their best windows, of which those with the best seconds are returned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +100,7 @@ class Snapshot:
     videos: Sequence[IndexedVideo]
     features_per_second: float
     windows: WindowConfig
-    calibration: Calibration
+    calibration: LibraryCalibration
     thresholds: Thresholds
 
     @cached_property
@@ -146,11 +149,21 @@ class Snapshot:
         change[ends] -= 1
         return np.cumsum(change[:-1], dtype=np.int8).astype(bool)
 
+    def bias(self, row: FloatArray) -> float:
+        """Return what a row (D,) is corrected by: its bias (`hub_biases`)."""
+        return float(row[-1]) if self.calibration.has_biases else 0.0
+
     def window_features(self, video: IndexedVideo) -> IntArray:
         """Return the ranges of features (W, 2) of a video's windows, in order of their rows."""
         spans = window_spans(video.num_features, self.features_per_second, self.windows)
         assert len(spans) == video.num_windows
         return spans
+
+    def num_seconds(self, video: IndexedVideo) -> int:
+        """Return the number of a video's shortest windows, which come first."""
+        starts, ends = self.window_features(video).T
+        lengths = ends - starts
+        return int(np.count_nonzero(lengths == lengths[0]))
 
     def seconds(self, video: IndexedVideo, spans: RealArray | IntArray) -> RealArray:
         """Convert ranges of features (n, 2) of a video to seconds."""
@@ -166,20 +179,23 @@ class _Found(NamedTuple):
     video: IndexedVideo
     windows: Windows
     proposal: Proposal
-    vector: FloatArray
-    """(E,) of the best window."""
+    similarity: float
+    """Of the best window, not corrected for hubs."""
+    score: float
+    """Corrected for hubs, and less by as much as several seconds of the video are below one."""
 
 
 @dataclass
 class _Candidate:
-    """A possible answer: a span in seconds, and the vector (E,) of its best window."""
+    """A possible answer: a span in seconds, and the evidence for it."""
 
     video: IndexedVideo
     start: float
     end: float
     best: float
     similarity: float
-    vector: FloatArray
+    seen: float
+    said: float = -np.inf
     is_spoken: bool = False
 
 
@@ -202,65 +218,45 @@ def find_moments(
     Returns:
         Moments of each query, best first.
     """
+    calibration = library.calibration
+    expected = calibration.expected(queries)
+    prepared = calibration.prepare(queries)
     visual: list[list[_Candidate]] = [[] for _ in texts]
     if options.vision:
         keys = library.catalog.keys(condition) if condition else None
-        visual = _search_frames(library, queries, options, library.allowed(keys))
-    moments = []
-    for query, text, candidates in zip(queries, texts, visual, strict=True):
-        ranked = _add_narration(library, query, candidates, options, text, condition)
-        moments.append(_to_moments(library, ranked, text) if ranked else [])
-    return moments
-
-
-def fuse_ranks(rankings: Sequence[tuple[float, Sequence[ItemT]]]) -> dict[ItemT, float]:
-    """Combine rankings by reciprocal rank fusion: sum `weight / (RANK_DAMPING + rank)`.
-
-    Args:
-        rankings: Weight and items, best first, of each ranking; repeats of an item are ignored.
-
-    Returns:
-        Items with their sums, best first; equal sums keep the order of first appearance.
-    """
-    sums: dict[ItemT, float] = {}
-    for weight, items in rankings:
-        for rank, item in enumerate(dict.fromkeys(items), start=1):
-            sums[item] = sums.get(item, 0.0) + weight / (RANK_DAMPING + rank)
-    return dict(sorted(sums.items(), key=lambda pair: -pair[1]))
-
-
-def _add_narration(
-    library: Snapshot,
-    query: FloatArray,
-    candidates: list[_Candidate],
-    options: SearchOptions,
-    text: str,
-    condition: Condition | None,
-) -> list[_Candidate]:
-    """Rank the visual candidates of a query together with the cues that contain its terms."""
-    rankings = [(options.vision, list(range(len(candidates))))]
-    if options.speech and text:
-        hits = library.catalog.spoken(text, 4 * options.num_moments, condition)
-        if complete := [hit for hit in hits if hit.is_complete]:
-            hits = complete
-        spoken = [
-            _candidate_of(library, query, hit, candidates)
-            for hit in hits
-            if hit.video in library.by_key
+        found = _search_frames(library, prepared, options, library.allowed(keys))
+        visual = [
+            [_refine(library, moment, least) for moment in moments]
+            for moments, least in zip(found, expected.tolist(), strict=True)
         ]
-        # First in the list, so that of two equal sums the spoken one ranks higher.
-        rankings.insert(0, (options.speech * (1.0 if complete else PARTIAL_WEIGHT), spoken))
-    ranked = list(fuse_ranks(rankings))[: options.num_moments]
-    return [candidates[position] for position in ranked]
+    answers = []
+    for i, (text, candidates) in enumerate(zip(texts, visual, strict=True)):
+        if options.speech and text:
+            hits = library.catalog.spoken(text, 4 * options.num_moments, condition)
+            for hit in hits:
+                # Where frames count too, words that are as likely by chance add nothing.
+                if hit.video in library.by_key and (hit.strength > 0 or not options.vision):
+                    _add_narration(library, prepared[i], float(expected[i]), hit, candidates)
+        weights = options.vision, options.speech
+        ranked = sorted(
+            ((combine(c.seen, c.said, *weights), c) for c in candidates), key=lambda pair: -pair[0]
+        )
+        ranked = ranked[: options.num_moments]
+        library.catalog.check_records({candidate.video.id for _, candidate in ranked})
+        answers.append([_to_moment(library, c, text, strength) for strength, c in ranked])
+    return answers
 
 
 def _search_frames(
     library: Snapshot, queries: FloatArray, options: SearchOptions, allowed: BoolArray | None
-) -> list[list[_Candidate]]:
-    """Return the best moments of each query by similarity alone."""
+) -> list[list[_Found]]:
+    """Return the best moments of each prepared query by its similarities alone.
+
+    Candidates are those with the best windows; they are ranked by their scores.
+    """
     found: dict[int, list[_Found]] = {}
     left = list(range(len(queries)))  # queries with too few moments so far
-    num_moments = options.num_moments
+    num_moments = CANDIDATES_PER_MOMENT * options.num_moments
     for hits_per_moment in HITS_PER_MOMENT:
         k = hits_per_moment * num_moments
         similarities, rows = library.vectors.search(
@@ -275,15 +271,19 @@ def _search_frames(
             break
     rest = {i: hits[i] for i in left}
     found |= _best_moments(library, queries, rest, num_moments, dict.fromkeys(left, -np.inf))
-    return [[_refine(library, moment) for moment in found[i]] for i in range(len(queries))]
+    return [
+        sorted(found[i], key=lambda moment: -moment.score)[: options.num_moments]
+        for i in range(len(queries))
+    ]
 
 
-def _refine(library: Snapshot, found: _Found) -> _Candidate:
-    """Place the borders of a moment, and convert it to seconds."""
+def _refine(library: Snapshot, found: _Found, expected: float) -> _Candidate:
+    """Place the borders of a moment, and convert it to seconds and a strength."""
     span = refine_moment(found.windows, found.proposal)
     ((start, end),) = library.seconds(found.video, np.array([[span.start, span.end]])).tolist()
     best = min(span.best / library.features_per_second, end)
-    return _Candidate(found.video, start, end, best, span.similarity, found.vector)
+    seen = (found.score - expected) / library.calibration.scale
+    return _Candidate(found.video, start, end, best, found.similarity, seen)
 
 
 def _best_moments(
@@ -341,19 +341,46 @@ def _moments_of(
         spans, weights = library.window_features(video), vote_weights(similarities)
         hits.append(Windows(spans, similarities, weights, least - ROUNDING_ERROR))
     for (i, video, _), windows, proposals in zip(pairs, hits, merge_windows(hits), strict=True):
-        vectors = known[video.id]
-        yield i, [_Found(video, windows, p, vectors[p.window].copy()) for p in proposals]
+        similarities = windows.similarities
+        several = float(mean_of_best(similarities[: library.num_seconds(video)]))
+        fall = float(similarities.max()) - several
+        yield (
+            i,
+            [
+                _Found(
+                    video,
+                    windows,
+                    proposal,
+                    proposal.similarity + library.bias(known[video.id][proposal.window]),
+                    proposal.similarity - fall,
+                )
+                for proposal in proposals
+            ],
+        )
 
 
-def _candidate_of(
-    library: Snapshot, query: FloatArray, hit: NarrationHit, candidates: list[_Candidate]
-) -> int:
-    """Return the position of the candidate that contains a cue; append one if none does."""
+def _add_narration(
+    library: Snapshot,
+    query: FloatArray,
+    expected: float,
+    hit: NarrationHit,
+    candidates: list[_Candidate],
+) -> None:
+    """Add what is said to the candidate that contains it, or as a new candidate.
+
+    Args:
+        library: The library.
+        query: (D,) the prepared query.
+        expected: Its expected score.
+        hit: What is said.
+        candidates: Of the query; changed.
+    """
     middle = 0.5 * (hit.start + hit.end)
-    for position, candidate in enumerate(candidates):
+    for candidate in candidates:
         if candidate.video.id == hit.video and candidate.start <= middle < candidate.end:
+            candidate.said = max(candidate.said, hit.strength)
             candidate.is_spoken |= hit.is_complete
-            return position
+            return
     video = library.by_key[hit.video]
     start = min(hit.start, max(0.0, middle - MIN_SPOKEN_SECONDS / 2))
     end = min(max(hit.end, start + MIN_SPOKEN_SECONDS), max(video.duration, hit.end))
@@ -361,39 +388,32 @@ def _candidate_of(
     intersection = np.minimum(spans[:, 1], end) - np.maximum(spans[:, 0], start)
     union = np.maximum(spans[:, 1], end) - np.minimum(spans[:, 0], start)
     nearest = int(np.argmax(intersection / union))
-    vector = library.vectors.read(video.first_row, video.num_windows)[nearest]
-    similarity = float(vector @ query)
-    candidates.append(_Candidate(video, start, end, middle, similarity, vector, hit.is_complete))
-    return len(candidates) - 1
+    rows = library.vectors.read(video.first_row, video.num_windows)
+    similarities = rows @ query
+    fall = float(similarities.max() - mean_of_best(similarities[: library.num_seconds(video)]))
+    corrected = float(similarities[nearest])
+    seen = (corrected - fall - expected) / library.calibration.scale
+    similarity = corrected + library.bias(rows[nearest])
+    found = _Candidate(video, start, end, middle, similarity, seen, hit.strength, hit.is_complete)
+    candidates.append(found)
 
 
-def _to_moments(library: Snapshot, candidates: Sequence[_Candidate], text: str) -> list[Moment]:
-    """Add confidence and narration to the answers to one query, at least one."""
-    library.catalog.check_records({candidate.video.id for candidate in candidates})
-    z_scores = library.calibration.z_scores(
-        np.stack([c.vector for c in candidates]),
-        np.array([c.similarity for c in candidates], dtype=np.float32),
-        np.array([c.video.id for c in candidates]),
+def _to_moment(library: Snapshot, candidate: _Candidate, text: str, strength: float) -> Moment:
+    """Return a candidate with its confidence and narration."""
+    video = candidate.video
+    return Moment(
+        path=Path(video.path),
+        start=candidate.start,
+        end=candidate.end,
+        label=text,
+        best=candidate.best,
+        similarity=candidate.similarity,
+        strength=strength,
+        confidence=library.thresholds.level(strength),
+        seen=candidate.seen,
+        said=candidate.said if np.isfinite(candidate.said) else None,
+        is_spoken=candidate.is_spoken,
+        words=library.catalog.words(video.id, candidate.start, candidate.end),
+        duration=video.duration,
+        frame_rate=video.frame_rate,
     )
-    moments = []
-    for candidate, z_score in zip(candidates, z_scores.tolist(), strict=True):
-        strength = library.calibration.strength(z_score)
-        level = library.thresholds.level(strength)
-        video, start, end = candidate.video, candidate.start, candidate.end
-        moments.append(
-            Moment(
-                path=Path(video.path),
-                start=start,
-                end=end,
-                label=text,
-                best=candidate.best,
-                similarity=candidate.similarity,
-                strength=strength,
-                confidence=next_level(level) if candidate.is_spoken else level,
-                is_spoken=candidate.is_spoken,
-                words=library.catalog.words(video.id, start, end),
-                duration=video.duration,
-                frame_rate=video.frame_rate,
-            )
-        )
-    return moments

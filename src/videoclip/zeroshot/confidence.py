@@ -1,23 +1,33 @@
-"""Confidence of a match: its similarity relative to what unrelated queries reach.
+"""Ranking and confidence: how similar a moment is, relative to what unrelated queries reach.
 
-A similarity of 0.3 means nothing by itself: some windows resemble every query. So each window is
-also compared with a bank of unrelated queries: scenes that hardly any library shows, and sentences
-spoken in other videos of the library, since in a library on one subject every query is about it.
-The z-score of a query at a window is relative to that bank. The best z-score that each unrelated
-query reaches anywhere in the library is typical of a wrong match; the strength of a match is
-relative to those:
+Some windows are similar to every query: hubs. Each window's bias is what it gives to queries that
+have nothing to do with it (`hub_biases`), and is subtracted from its similarities. A video's score
+is the mean of its best seconds (`mean_of_best`), since the best one of many is often best by
+chance. `python bench/real/measure.py` shows how well that ranks.
 
-    z_score  = (similarity - mean over the bank) / standard deviation over the bank
-    strength = (z_score - median of the bank's best z-scores) / their scaled MAD
+A score of 0.3 means nothing by itself. In a library, `LibraryCalibration` measures what
+unrelated queries reach: scenes that hardly any library shows, and sentences spoken in other videos
+of the library, since in a library on one subject every query is about it. Short, common queries
+reach more than long, odd ones, whether they are shown or not: how much more is measured with common
+things. The strength of a match is relative to all of this:
 
-This accounts for the model, the size of the library, its subject and windows that resemble
-everything, and needs no labels: a given strength is about as rare among wrong matches in a library
-of three videos as in one of fifty (`bench/confidence.py`). Three thresholds on the strength give
-the confidence level; they can be fitted to labelled queries.
+    expected = median of what unrelated queries reach + slope * (nearness - theirs)
+    strength = (score - expected) / scaled MAD of what they reach
+
+where nearness is the similarity of a query's text with those of common things. This accounts for
+the model, the size of the library and its subject, and needs no labels: a given strength is about
+as rare among wrong matches in a library of three videos as in one of fifty (`bench/confidence.py`).
+Three thresholds on the strength give the confidence level; they can be fitted to labelled queries.
+
+In one video (`segment`, `localize`), `Calibration` compares every second with the scenes alone:
+
+    z_score  = (similarity - mean over the scenes) / standard deviation over the scenes
+    strength = (z_score - median of the scenes' best z-scores) / their scaled MAD
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self, TypeAlias, get_args
 
@@ -25,10 +35,7 @@ import numpy as np
 import numpy.typing as npt
 
 from videoclip.errors import ConfigError, DataError
-from videoclip.types import BoolArray, FloatArray, IntArray
-
-NO_VIDEO = -1
-"""Video key of a query that no video speaks, and of windows outside a library."""
+from videoclip.types import FloatArray, IntArray, RealArray
 
 Confidence: TypeAlias = Literal["none", "low", "medium", "high"]
 """`none`: no better than unrelated queries reach."""
@@ -38,25 +45,47 @@ LEVELS: tuple[Confidence, ...] = get_args(Confidence)
 MIN_Z_SCORE = 1.0
 """Default threshold of `segment` and `localize`."""
 
+NUM_NEAREST = 5
+"""Unrelated queries whose similarities make the bias of a window."""
+BIAS_SHARE = 0.5
+"""Of their mean. Source: CSLS (Conneau et al., ICLR 2018) halves both neighbourhoods' means."""
+
+BEST_SHARE = 1 / 3
+"""Share of a video's seconds that are averaged."""
+MAX_SECONDS = 8
+"""Most seconds averaged, so that a short moment of a long video is not lost."""
+
 MIN_QUERIES = 4
 """Fewest unrelated queries of a kind whose median is used."""
 MAD_TO_STANDARD_DEVIATION = 1.4826
 """For normally distributed values."""
 MIN_SCALE = 0.25
-"""Least scale of the best z-scores: in a tiny library they can all be equal."""
+"""Least scale of the best z-scores: in a short video they can all be equal."""
+MIN_SCORE_SCALE = 1e-3
+"""Least scale of the best scores of a library."""
 
-_QUERIES_FILE = Path(__file__).with_name("unrelated_queries.txt")
-UNRELATED_QUERIES = tuple(_QUERIES_FILE.read_text(encoding="utf-8").splitlines())
+
+def _read_lines(name: str) -> tuple[str, ...]:
+    return tuple(Path(__file__).with_name(name).read_text(encoding="utf-8").splitlines())
+
+
+UNRELATED_QUERIES = _read_lines("unrelated_queries.txt")
 """Visual scenes that hardly any library shows, on as many subjects as possible. Each joins two
 unlike things, so that half a match counts as unrelated too."""
+COMMON_THINGS = _read_lines("common_things.txt")
+"""What videos usually show: animals, places, things, actions, people, kinds of pictures."""
+COMMON_STEP = 4
+"""Of the common things, every so-manyth is searched for to measure the slope."""
+NUM_NEAREST_THINGS = 3
+"""Nearness is the mean similarity of a query with so many common things."""
 
 
 @dataclass(frozen=True)
 class Thresholds:
     """Least strength of each level.
 
-    The defaults are reached by about one in four, one in ten and one in fifty wrong matches of the
-    starter model on libraries of 3 to 45 real clips.
+    Of queries about things that 45 real clips do not show, about one in two, one in sixteen and one
+    in a hundred reach the defaults with the starter model (`bench/real/measure.py`).
 
     Attributes:
         low: Below it, confidence is `none`.
@@ -67,9 +96,9 @@ class Thresholds:
         ConfigError: If they do not rise.
     """
 
-    low: float = 1.0
-    medium: float = 2.0
-    high: float = 3.5
+    low: float = 0.0
+    medium: float = 1.7
+    high: float = 2.5
 
     def __post_init__(self) -> None:
         if not self.low <= self.medium <= self.high:
@@ -81,90 +110,183 @@ class Thresholds:
         return LEVELS[sum(strength >= bound for bound in bounds)]
 
 
-def next_level(confidence: Confidence) -> Confidence:
-    """Return the next higher level; `high` stays `high`."""
-    return LEVELS[min(LEVELS.index(confidence) + 1, len(LEVELS) - 1)]
-
-
 @dataclass(frozen=True)
 class Calibration:
-    """What unrelated queries reach in one library or video.
+    """What unrelated scenes reach in one video.
 
     Attributes:
-        queries: (Q, E) embeddings of the unrelated queries.
-        owners: (Q,) key of the video in which each is spoken, or `NO_VIDEO`. A query is related to
-            the video that speaks it, and is left out there.
-        median: Of the best z-scores they reach: of scenes or of sentences, whichever is higher.
-        scale: Scaled MAD of those, since some of the queries may match after all.
+        queries: (Q, E) embeddings of the scenes.
+        median: Of the best z-scores they reach.
+        scale: Scaled MAD of those, since some of the scenes may match after all.
     """
 
     queries: FloatArray
-    owners: IntArray
     median: float = 0.0
     scale: float = 1.0
 
-    @classmethod
-    def of_scenes(cls, queries: FloatArray) -> Self:
-        """Return a calibration, not yet fitted, with queries (Q, E) that no video speaks."""
-        return cls(queries, np.full(len(queries), NO_VIDEO, dtype=np.int64))
-
-    def best_z_scores(self, vectors: FloatArray, owner: int = NO_VIDEO) -> FloatArray:
-        """Return the best z-score (Q,) that each unrelated query reaches at windows of one video.
-
-        Args:
-            vectors: (W, E) of the windows.
-            owner: Key of their video; the queries spoken in it get -inf.
-        """
-        best = np.full(len(self.queries), -np.inf, dtype=np.float32)
-        unrelated = self._is_unrelated(np.array([owner]))[:, 0]
-        best[unrelated] = _leave_one_out(self.queries[unrelated] @ vectors.T).max(axis=1)
-        return best
-
-    def fit(self, best_z_scores: Sequence[FloatArray]) -> Self:
-        """Return a copy with `median` and `scale` of what `best_z_scores` gives for each video."""
-        lowest = np.full(len(self.queries), -np.inf, dtype=np.float32)
-        best = np.maximum.reduce([lowest, *best_z_scores])
-        is_spoken, is_measured = self.owners != NO_VIDEO, np.isfinite(best)
-        kinds = [best[is_measured & ~is_spoken], best[is_measured & is_spoken]]
-        # Scenes match nothing in a library, sentences about its subject match many videos: wrong
-        # matches have to be told from whichever of the two reach higher.
-        levels = [_median_and_scale(kind) for kind in kinds if len(kind) >= MIN_QUERIES]
-        median, scale = max(levels, key=sum, default=(0.0, 1.0))
+    def fit(self, vectors: FloatArray) -> Self:
+        """Return a copy with `median` and `scale` of the best z-scores at vectors (W, E)."""
+        best = _leave_one_out(self.queries @ vectors.T).max(axis=1)
+        median, scale = median_and_scale(best, MIN_SCALE)
         return replace(self, median=median, scale=scale)
 
-    def z_scores(
-        self, vectors: FloatArray, similarities: FloatArray, owners: int | IntArray = NO_VIDEO
-    ) -> FloatArray:
-        """Return z-scores of queries at windows, relative to the unrelated queries there.
+    def z_scores(self, vectors: FloatArray, similarities: FloatArray) -> FloatArray:
+        """Return z-scores of queries at windows, relative to the scenes there.
 
         Args:
             vectors: (W, E) of the windows.
             similarities: (..., W) of one or more queries with the windows.
-            owners: Key of the windows' video, or (W,) of each window's.
 
         Returns:
-            (..., W) in standard deviations over the unrelated queries.
+            (..., W) in standard deviations over the scenes.
         """
         bank = self.queries @ vectors.T  # (Q, W)
-        unrelated = self._is_unrelated(np.broadcast_to(owners, len(vectors)))
-        mean = bank.mean(axis=0, where=unrelated)
-        deviation = np.maximum(bank.std(axis=0, where=unrelated), 1e-6)
-        return np.asarray((similarities - mean) / deviation)
+        deviation = np.maximum(bank.std(axis=0), 1e-6)
+        return np.asarray((similarities - bank.mean(axis=0)) / deviation)
 
     def strength(self, z_score: float) -> float:
-        """Return the strength of a z-score, relative to the best of the unrelated queries."""
+        """Return the strength of a z-score, relative to the best of the scenes."""
         return (z_score - self.median) / self.scale
 
-    def _is_unrelated(self, owners: IntArray) -> BoolArray:
-        """(Q, W), True where a query is not spoken in the window's video."""
-        spoken_in = self.owners[:, None]
-        return np.asarray((spoken_in == NO_VIDEO) | (spoken_in != owners))
+
+@dataclass(frozen=True)
+class LibraryCalibration:
+    """What unrelated queries reach in one library.
+
+    Attributes:
+        scenes: (S, E) embeddings of scenes that hardly any library shows.
+        things: (C, E) of common things.
+        sentences: (N, E) of sentences of the library's own narration.
+        owners: (N,) key of the video that speaks each sentence: it is related to that video, and
+            is left out there.
+        has_biases: Whether each window's vector is followed by its bias (`hub_biases`).
+        slope: Gain in score by the nearness of a query to common things.
+        median: Of what scenes or sentences reach beyond that, whichever is higher.
+        scale: Scaled MAD of that, since some of them may match after all.
+    """
+
+    scenes: FloatArray
+    things: FloatArray
+    sentences: FloatArray
+    owners: IntArray
+    has_biases: bool = True
+    slope: float = 0.0
+    median: float = 0.0
+    scale: float = 1.0
+
+    @cached_property
+    def queries(self) -> FloatArray:
+        """The queries (Q, E) that are measured: scenes, some things, and sentences."""
+        return np.concatenate((self.scenes, self.things[::COMMON_STEP], self.sentences))
+
+    @cached_property
+    def nearness(self) -> FloatArray:
+        """The nearness (Q,) of those queries to common things other than themselves."""
+        similarities = self.queries @ self.things.T
+        num_things = len(self.things[::COMMON_STEP])
+        rows = np.arange(num_things)
+        similarities[len(self.scenes) + rows, COMMON_STEP * rows] = -np.inf
+        return _mean_of_largest(similarities)
+
+    def prepare(self, queries: FloatArray) -> FloatArray:
+        """Return queries (N, D) whose products with stored rows (W, D) are corrected for hubs."""
+        if not self.has_biases:
+            return queries
+        return np.concatenate((queries, np.full((len(queries), 1), -1, np.float32)), axis=1)
+
+    def best_scores(self, rows: FloatArray, num_seconds: int, owner: int) -> FloatArray:
+        """Return the score (Q,) that each measured query reaches in one video.
+
+        Args:
+            rows: (W, D) of the video's windows, as stored.
+            num_seconds: Number of its shortest windows, which come first.
+            owner: Key of the video; the sentences spoken in it get -inf.
+        """
+        vectors = rows[:num_seconds, : self.scenes.shape[1]]
+        similarities = self.queries @ vectors.T
+        if self.has_biases:
+            num_scenes = len(self.scenes)
+            similarities[:num_scenes] -= hub_biases_without(vectors, self.scenes)
+            similarities[num_scenes:] -= rows[:num_seconds, -1]
+        scores = mean_of_best(similarities).astype(np.float32)
+        num_others = len(scores) - len(self.owners)
+        scores[num_others:][self.owners == owner] = -np.inf
+        return np.asarray(scores)
+
+    def fit(self, scores: Sequence[FloatArray]) -> Self:
+        """Return a copy with slope, median and scale of the `best_scores` in each video."""
+        if not scores:
+            return replace(self, slope=0.0, median=0.0, scale=1.0)
+        best = np.maximum.reduce(scores)  # (Q,)
+        num_scenes, num_others = len(self.scenes), len(best) - len(self.owners)
+        things = slice(num_scenes, num_others)
+        slope = _slope(self.nearness[things], best[things])
+        rest = best - slope * self.nearness
+        kinds = [rest[:num_scenes], rest[num_others:][np.isfinite(rest[num_others:])]]
+        # Scenes match nothing in a library, sentences about its subject match many videos: wrong
+        # matches have to be told from whichever of the two reach higher.
+        levels = [
+            median_and_scale(kind, MIN_SCORE_SCALE) for kind in kinds if len(kind) >= MIN_QUERIES
+        ]
+        median, scale = max(levels, key=sum, default=(0.0, 1.0))
+        return replace(self, slope=slope, median=median, scale=scale)
+
+    def expected(self, queries: FloatArray) -> FloatArray:
+        """Return the scores (N,) that queries (N, E) would reach if nothing showed them."""
+        return np.asarray(self.median + self.slope * _mean_of_largest(queries @ self.things.T))
 
 
-def _median_and_scale(values: FloatArray) -> tuple[float, float]:
+def hub_biases_without(vectors: FloatArray, unrelated: FloatArray) -> FloatArray:
+    """Return (Q, W): `hub_biases` of windows for each unrelated query, from all the others."""
+    similarities = unrelated @ vectors.T  # (Q, W)
+    num = min(NUM_NEAREST, len(similarities) - 1)
+    largest = np.partition(similarities, -num - 1, axis=0)[-num - 1 :]
+    smallest = largest.min(axis=0)
+    # Each leaves out itself if it is among the largest, else the smallest of them.
+    rest = largest.sum(axis=0) - np.maximum(similarities, smallest)
+    return np.asarray(BIAS_SHARE / num * rest, dtype=np.float32)
+
+
+def mean_of_best(similarities: RealArray) -> RealArray:
+    """Return the mean (...) of the best seconds of a video, from similarities (..., T)."""
+    num = min(MAX_SECONDS, int(np.ceil(BEST_SHARE * similarities.shape[-1])))
+    return np.asarray(np.partition(similarities, -num, axis=-1)[..., -num:].mean(axis=-1))
+
+
+def combine(seen: float, said: float, vision: float = 1.0, speech: float = 1.0) -> float:
+    """Combine the strengths of two kinds of evidence: log of the weighted sum of their powers.
+
+    Strengths are like logarithms of odds: either kind is enough, and weak evidence of one kind
+    takes nothing from strong evidence of the other.
+
+    Args:
+        seen: Strength of the frames; -inf if there is none.
+        said: Strength of the narration; -inf if there is none.
+        vision: Weight of the frames.
+        speech: Weight of the narration; the larger of the two weights counts as 1.
+    """
+    with np.errstate(divide="ignore"):
+        weights = np.log(np.array([vision, speech]) / max(vision, speech))
+    return float(np.logaddexp(*(weights + np.array([seen, said]))))
+
+
+def median_and_scale(values: FloatArray, least: float) -> tuple[float, float]:
+    """Return the median of values and their scaled MAD, which is never below `least`."""
     median = float(np.median(values))
     deviation = float(np.median(np.abs(values - median)))
-    return median, max(MAD_TO_STANDARD_DEVIATION * deviation, MIN_SCALE)
+    return median, max(MAD_TO_STANDARD_DEVIATION * deviation, least)
+
+
+def _mean_of_largest(similarities: FloatArray) -> FloatArray:
+    """Return (N,) from the similarities (N, C) of queries with common things."""
+    num = min(NUM_NEAREST_THINGS, similarities.shape[1])
+    return np.asarray(np.partition(similarities, -num, axis=1)[:, -num:].mean(axis=1))
+
+
+def _slope(x: FloatArray, y: FloatArray) -> float:
+    """Return the slope of the least-squares line of y over x, at least 0."""
+    x = x - x.mean()
+    return max(0.0, float(x @ y / max(float(x @ x), 1e-12)))
 
 
 def _leave_one_out(similarities: FloatArray) -> FloatArray:
@@ -174,6 +296,10 @@ def _leave_one_out(similarities: FloatArray) -> FloatArray:
     square = ((similarities**2).sum(axis=0) - similarities**2) / others
     deviation = np.sqrt(np.maximum(square - mean**2, 1e-12))
     return np.asarray((similarities - mean) / deviation, dtype=np.float32)
+
+
+VIDEO_THRESHOLDS = Thresholds(1.0, 2.0, 3.5)
+"""Of strengths by `Calibration`, in one video."""
 
 
 def fit_thresholds(

@@ -72,8 +72,9 @@ class Moment:
         similarity: Of the text: with the best window (search), or mean over the span's features
             (timelines); 0 where unknown.
         strength: Score relative to unrelated queries, as in `confidence`; 0 where unknown.
-        confidence: Level of that strength, raised by one if every word of the query is spoken in
-            the moment; empty where unknown.
+        confidence: Level of that strength; empty where unknown.
+        seen: Strength of the frames alone; None where unknown.
+        said: Strength of the narration alone; None where it adds nothing.
         is_spoken: Whether every word of the query is spoken in the moment.
         words: Narration of the moment.
         duration: Seconds of the whole video; None where unknown.
@@ -88,6 +89,8 @@ class Moment:
     similarity: float = 0.0
     strength: float = 0.0
     confidence: Confidence | Literal[""] = ""
+    seen: float | None = None
+    said: float | None = None
     is_spoken: bool = False
     words: str = ""
     duration: float | None = None

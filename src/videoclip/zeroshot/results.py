@@ -13,7 +13,12 @@ from videoclip.errors import ConfigError
 from videoclip.features.contained import probe
 from videoclip.types import FloatArray
 from videoclip.zeroshot.choices import choice_similarities, choice_texts, softmax
-from videoclip.zeroshot.confidence import MIN_Z_SCORE, UNRELATED_QUERIES, Calibration, Thresholds
+from videoclip.zeroshot.confidence import (
+    MIN_Z_SCORE,
+    UNRELATED_QUERIES,
+    VIDEO_THRESHOLDS,
+    Calibration,
+)
 from videoclip.zeroshot.labels import SWITCH_COST, label_frames, label_segments
 from videoclip.zeroshot.moments import Moment, clock
 from videoclip.zeroshot.steps import best_spans, order_steps, subtract_rivals
@@ -239,8 +244,7 @@ def _find(
     queries = embedder.embed_text(list(texts))  # (K, E)
     info = probe(video)
     embedded = embedder.embed_video(video)
-    calibration = Calibration.of_scenes(embedder.embed_text(UNRELATED_QUERIES))
-    calibration = calibration.fit([calibration.best_z_scores(embedded.tokens)])
+    calibration = Calibration(embedder.embed_text(UNRELATED_QUERIES)).fit(embedded.tokens)
     similarities = queries @ embedded.tokens.T  # (K, T)
     z_scores = calibration.z_scores(embedded.tokens, similarities)
     rate = embedded.features_per_second
@@ -257,7 +261,7 @@ def _find(
                 best=(best + 0.5) / rate,
                 similarity=float(similarities[text, start:end].mean()),
                 strength=strength,
-                confidence=Thresholds().level(strength),
+                confidence=VIDEO_THRESHOLDS.level(strength),
                 duration=info.duration,
                 frame_rate=info.frame_rate,
             )
