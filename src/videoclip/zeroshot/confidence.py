@@ -85,7 +85,7 @@ class Thresholds:
     """Least strength of each level.
 
     Of queries about things that 45 real clips do not show, about one in two, one in sixteen and one
-    in a hundred reach the defaults with the starter model (`bench/real/measure.py`).
+    in fifty reach the defaults with the starter model (`bench/real/measure.py`).
 
     Attributes:
         low: Below it, confidence is `none`.
@@ -98,7 +98,7 @@ class Thresholds:
 
     low: float = 0.0
     medium: float = 1.7
-    high: float = 2.5
+    high: float = 2.1
 
     def __post_init__(self) -> None:
         if not self.low <= self.medium <= self.high:
