@@ -248,7 +248,7 @@ def test_the_scale_is_the_spread_of_the_best_z_scores_but_never_tiny():
 
 
 def test_so_few_queries_are_enough_to_fit():
-    none, things = np.zeros((0, 3), np.float32), np.eye(3, dtype=np.float32)
+    none, things = np.zeros((0, 3), np.float32), np.zeros((5, 3), np.float32)
     for number, expected in ((MIN_QUERIES, 2.0), (MIN_QUERIES - 1, 0.0)):
         scenes, owners = np.zeros((number, 3), np.float32), np.zeros(0, np.int64)
         calibration = LibraryCalibration(scenes, things, none, owners)
