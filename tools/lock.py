@@ -7,9 +7,13 @@
 
 `setup.sh` installs `requirements.lock`; PyTorch's CUDA build also needs `requirements-cuda.lock`,
 and the tests of LanceDB, S3 and Ray `requirements-stores.lock`. They are one resolution for Linux
-and macOS. The package index has one build of torch. The hashes of others (the one without CUDA)
-come from the page of the index that has them (an address or a saved page) or from a wheel, and stay
-as long as the version does. Other arguments go to `uv pip compile`.
+and macOS. `requirements-peers.lock` adds the packages whose numbers `tests/peers` compares with
+ours, by a second resolution that keeps all pins of the first: peers need packages that
+`exclude-dependencies` in pyproject.toml leaves out of the first.
+
+The package index has one build of torch. The hashes of others (the one without CUDA) come from the
+page of the index that has them (an address or a saved page) or from a wheel, and stay as long as
+the version does. Other arguments go to `uv pip compile`.
 """
 
 from __future__ import annotations
@@ -25,6 +29,8 @@ from urllib.request import urlopen
 
 ROOT = Path(__file__).resolve().parents[1]
 MAIN, CUDA, STORES = "requirements.lock", "requirements-cuda.lock", "requirements-stores.lock"
+PEERS = "requirements-peers.lock"
+HEAD = "# Written by `make lock`.\n"
 EXTRAS = ["--extra=dev", "--extra=stores"]
 OPTIONS = ["--universal", "--python-version=3.11", "--fork-strategy=fewest", "--generate-hashes"]
 ELSEWHERE = re.compile(r"sys_platform == '(win32|emscripten)'")  # setup.sh: Linux and macOS
@@ -74,8 +80,15 @@ def other_builds(source: str, version: str) -> set[str]:
     return found
 
 
+def compile_lock(output: Path, *options: str) -> None:
+    """Resolve the requirements of some extras, keeping the versions in `output`."""
+    uv = [str(Path(sys.executable).with_name("uv")), "pip", "compile", "pyproject.toml", "--quiet"]
+    command = [*uv, *OPTIONS, *options, f"--output-file={output}"]
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
 def main() -> None:
-    """Resolve once, then write each lock file."""
+    """Resolve twice, then write each lock file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--torch", action="append", default=[], metavar="PAGE_OR_WHEEL")
     arguments, compile_options = parser.parse_known_args()
@@ -83,13 +96,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "all.lock"
         output.write_text(old)  # uv keeps the versions pinned there
-        uv = [str(Path(sys.executable).with_name("uv")), "pip", "compile", "pyproject.toml"]
-        subprocess.run(
-            [*uv, *EXTRAS, *OPTIONS, *compile_options, "--quiet", f"--output-file={output}"],
-            cwd=ROOT,
-            check=True,
-        )
+        compile_lock(output, *EXTRAS, *compile_options)
         entries = lock_entries(output.read_text())
+        peers = Path(folder) / "peers.lock"
+        peers.write_text((ROOT / PEERS).read_text())
+        compile_lock(peers, "--extra=peers", "--no-config", f"-c={output}", *compile_options)
+        pinned = set(map(package, entries))
+        added = {
+            pin: entry
+            for pin, entry in lock_entries(peers.read_text()).items()
+            if package(pin) not in pinned
+        }
     torch = next(pin for pin in entries if package(pin) == "torch")
     hashes = set(HASH.findall(entries[torch] + lock_entries(old).get(torch, "")))
     for source in arguments.torch:
@@ -98,8 +115,10 @@ def main() -> None:
     pinned = " \\\n    --hash=".join([torch, *sorted(hashes)])
     entries[torch] = "\n".join([pinned, *comments, ""])
     for name, pins in split(entries).items():
-        (ROOT / name).write_text("# Written by `make lock`.\n" + "".join(map(entries.get, pins)))
+        (ROOT / name).write_text(HEAD + "".join(map(entries.get, pins)))
         print(f"{name}: {len(pins)} packages")
+    (ROOT / PEERS).write_text(HEAD + "".join(added.values()))
+    print(f"{PEERS}: {len(added)} packages")
 
 
 if __name__ == "__main__":
