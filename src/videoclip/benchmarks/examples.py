@@ -164,6 +164,7 @@ class Benchmark:
     Attributes:
         protocol: How it is scored. What `read` must return for each:
             "retrieval": list of `RetrievalExample`;
+            "paragraphs": the same; the texts of a video are the sentences of its paragraph;
             "multiple_choice": list of `MultipleChoiceExample`;
             "moments": list of `MomentExample`, whose moments may be any spans;
             "chunks": two such lists, test and validation (or None), as DiDeMo has them;
@@ -173,6 +174,8 @@ class Benchmark:
         published: Numbers to print beside those of a model.
     """
 
-    protocol: Literal["retrieval", "multiple_choice", "moments", "chunks", "labels", "steps"]
+    protocol: Literal[
+        "retrieval", "paragraphs", "multiple_choice", "moments", "chunks", "labels", "steps"
+    ]
     read: Callable[[Path], Any]
     published: tuple[Baseline, ...] = ()

@@ -11,6 +11,7 @@ from videoclip.errors import ConfigError, DataError, unknown
 from videoclip.evaluation.localization import evaluate_steps
 from videoclip.evaluation.moment_retrieval import evaluate_didemo, evaluate_moments
 from videoclip.evaluation.outcome import Outcome, Result
+from videoclip.evaluation.paragraphs import evaluate_paragraphs
 from videoclip.evaluation.retrieval import evaluate_retrieval
 from videoclip.evaluation.segmentation import evaluate_labels
 from videoclip.evaluation.trial import DualEncoder, EmbedderEncoder, FrameEncoder, Trial
@@ -81,6 +82,7 @@ def _encoder(
 
 PROTOCOLS: Mapping[str, Callable[..., Outcome]] = {
     "retrieval": evaluate_retrieval,
+    "paragraphs": evaluate_paragraphs,
     "multiple_choice": evaluate_multiple_choice,
     "moments": evaluate_moments,
     "chunks": evaluate_didemo,
