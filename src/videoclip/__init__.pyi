@@ -50,6 +50,7 @@ from videoclip.library.catalog import IndexedVideo as IndexedVideo
 from videoclip.library.indexer import UpdateReport as UpdateReport
 from videoclip.library.library import VideoLibrary as VideoLibrary
 from videoclip.library.search import SearchOptions as SearchOptions
+from videoclip.model.dual_encoder import FrozenTowers as FrozenTowers
 from videoclip.model.encoders import Encoded as Encoded
 from videoclip.model.hub import ModelCard as ModelCard
 from videoclip.model.losses.infonce import contrastive_loss as contrastive_loss

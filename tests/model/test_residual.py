@@ -20,7 +20,7 @@ from tests.model.tiny_models import (
 )
 from videoclip.config import ModelConfig, from_dict
 from videoclip.errors import CheckpointError, ConfigError
-from videoclip.model.dual_encoder import DualEncoder, load_dual_encoder
+from videoclip.model.dual_encoder import FrozenTowers, load_dual_encoder
 from videoclip.model.losses.infonce import contrastive_loss
 from videoclip.model.videoclip import VideoCLIP
 
@@ -53,7 +53,7 @@ class Texts(nn.Module):
 def dual_encoder(seed=3, fingerprint="tiny 1"):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return DualEncoder(Frames(RESIDUAL), Texts(RESIDUAL), fingerprint)
+        return FrozenTowers(Frames(RESIDUAL), Texts(RESIDUAL), fingerprint)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from videoclip.config import ModelConfig, ReleasedSettings
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import CheckpointError
-from videoclip.model.dual_encoder import DualEncoder
+from videoclip.model.dual_encoder import FrozenTowers
 from videoclip.model.encoders import pool
 from videoclip.model.transformer import BERT_NORM_EPS
 from videoclip.model.videoclip import VideoCLIP
@@ -300,7 +300,7 @@ def starter_model() -> tuple[VideoCLIP, Tokenizer]:
         return VideoCLIP(starter().model).eval(), Tokenizer.from_folder(text_folder())
 
 
-def starter_towers() -> DualEncoder:
+def starter_towers() -> FrozenTowers:
     """Return the starter's frozen towers: `ClassBridge` and `SentenceTower`.
 
     Raises:
@@ -315,7 +315,7 @@ def starter_towers() -> DualEncoder:
     classes = classifier["_fc.weight"], classifier["_fc.bias"], table["class_embeddings"]
     frames = ClassBridge(*classes, table["attribute_embeddings"])
     texts = SentenceTower(sentence_model()[0], table["offset"])
-    return DualEncoder(frames, texts, fingerprint)
+    return FrozenTowers(frames, texts, fingerprint)
 
 
 def sentence_model() -> tuple[VideoCLIP, Tokenizer]:

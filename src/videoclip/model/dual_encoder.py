@@ -23,7 +23,7 @@ HEAD_WIDTH = 64
 
 
 @dataclass(frozen=True)
-class DualEncoder:
+class FrozenTowers:
     """The frozen parts of a model that starts from a dual encoder.
 
     Attributes:
@@ -37,7 +37,7 @@ class DualEncoder:
     fingerprint: str
 
 
-def load_dual_encoder(config: ModelConfig) -> DualEncoder | None:
+def load_dual_encoder(config: ModelConfig) -> FrozenTowers | None:
     """Load the dual encoder that a model starts from; None if it does not.
 
     Raises:
@@ -57,7 +57,7 @@ def load_dual_encoder(config: ModelConfig) -> DualEncoder | None:
     return loaded
 
 
-def load_by_name(name: str) -> DualEncoder:
+def load_by_name(name: str) -> FrozenTowers:
     """Load a dual encoder; see `load_dual_encoder`."""
     if name == STARTER:
         from videoclip.model.convert import starter_towers  # which builds models itself
@@ -106,5 +106,5 @@ def start_model(texts: TextTower, spec: FeatureSpec) -> VideoCLIP:
         return VideoCLIP(config, _of_tower(texts)).eval()
 
 
-def _of_tower(texts: TextTower) -> DualEncoder:
-    return DualEncoder(nn.Identity(), texts, texts.fingerprint)
+def _of_tower(texts: TextTower) -> FrozenTowers:
+    return FrozenTowers(nn.Identity(), texts, texts.fingerprint)

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from videoclip.config import ModelConfig
 from videoclip.errors import ConfigError, DataError
 from videoclip.model import hub
-from videoclip.model.dual_encoder import DualEncoder, load_dual_encoder
+from videoclip.model.dual_encoder import FrozenTowers, load_dual_encoder
 from videoclip.model.encoders import (
     Encoded,
     ResidualTextEncoder,
@@ -50,7 +50,7 @@ class VideoCLIP(nn.Module):
             instead of features, and it is saved in the folder `backbone`.
     """
 
-    def __init__(self, config: ModelConfig, dual_encoder: DualEncoder | None = None) -> None:
+    def __init__(self, config: ModelConfig, dual_encoder: FrozenTowers | None = None) -> None:
         super().__init__()
         self.dual_encoder = dual_encoder = dual_encoder or load_dual_encoder(config)
         if dual_encoder is not None:
@@ -305,7 +305,7 @@ def _check_mask(name: str, mask: Tensor) -> None:
 
 
 def _build_towers(
-    config: ModelConfig, dual_encoder: DualEncoder | None
+    config: ModelConfig, dual_encoder: FrozenTowers | None
 ) -> tuple[VideoEncoder, TextEncoder | ResidualTextEncoder]:
     """The two towers, or two views of one encoder (the paper's shared ablation)."""
     if dual_encoder is not None:
