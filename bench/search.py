@@ -28,6 +28,7 @@ from videoclip.embedding import window_spans
 from videoclip.library.catalog import IndexedVideo
 from videoclip.library.library import VideoLibrary
 from videoclip.library.search import SearchOptions
+from videoclip.library.vectors import hub_biases
 
 RESULTS = Path(__file__).parent / "results" / "search.json"
 SECONDS_PER_VIDEO = 120
@@ -80,6 +81,8 @@ def fill(library: VideoLibrary, num_windows: int, dim: int) -> None:
         for number in range(num_windows // per_video):
             vectors = rng.standard_normal((per_video, dim), dtype=np.float32)
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+            biases = hub_biases(vectors, library._unrelated.scenes)
+            vectors = np.concatenate((vectors, biases[:, None]), axis=1)
             with store.path.open("ab") as file:  # without waiting for the disk after each video
                 file.write(vectors.astype(np.float16).tobytes())
             catalog.add(video_of(number, SECONDS_PER_VIDEO, per_video), [])

@@ -13,10 +13,12 @@ import pytest
 from tests.library.colours import ColourEmbedder, write_video
 from tests.make_video import write_video as make_video
 from videoclip.cli import main
+from videoclip.cli.results import FoundOutput
 from videoclip.embedding import Embedder
 from videoclip.errors import CheckpointError
 from videoclip.library.library import model_of
 from videoclip.library.storage import open_catalog
+from videoclip.zeroshot.moments import Moment
 
 
 @pytest.fixture
@@ -98,6 +100,49 @@ def test_search_says_when_nothing_matches(indexed, run):
     required = ("--where", "duration > 1000", "--require-match")
     assert run("search", "pink", "--library", "L", *required)[0] == 3
     assert run("search", "red", "--library", "L", "--require-match")[0] == 0
+
+
+def test_search_explains_strengths_and_names_doubt(indexed, run):
+    _, out, err = run("search", "chopping onions", "--library", "L", "--explain", "-k", 2)
+    lines = out.splitlines()
+    assert "said +" in lines[1] and "(all words)" in lines[1] and "seen " in lines[3]
+    assert len(lines) == 4 and "nearest" not in err
+    _, out, _ = run("search", "chopping onions", "--library", "L", "--json")
+    first, *others = json.loads(out)["moments"]
+    assert first["said"] > 0 and first["strength"] >= max(first["seen"], first["said"])
+    assert all(moment["said"] is None for moment in others)
+    levels = ["none", "low", "medium", "high"]
+    for query in ("red", "a zebra", "chopping onions"):
+        _, out, _ = run("search", query, "--library", "L", "--json")
+        found = [levels.index(moment["confidence"]) for moment in json.loads(out)["moments"]]
+        assert found == sorted(found, reverse=True)
+        for least in levels:
+            least_flag = ("--min-confidence", least)
+            _, out, err = run("search", query, "--library", "L", "--json", *least_flag)
+            kept = json.loads(out)["moments"]
+            assert len(kept) == sum(level >= levels.index(least) for level in found)
+
+
+def test_export_and_cut_leave_out_moments_of_lower_confidence(indexed, run):
+    _, out, _ = run("search", "red", "--library", "L", "--json")
+    (indexed / "red.json").write_text(out)
+    high = [m for m in json.loads(out)["moments"] if m["confidence"] == "high"]
+    _, out, _ = run("export", "red.json", "--format", "json", "--min-confidence", "high")
+    assert len(json.loads(out)) == len(high) < 10
+    _, out, err = run("cut", "red.json", "--min-confidence", "high", "--json")
+    assert len(json.loads(out)) == len(high), err
+
+
+@pytest.mark.parametrize(
+    ("confidence", "message"),
+    [("none", "nothing here looks like that"), ("low", "not sure; the nearest"), ("medium", "")],
+)
+def test_words_for_confidence(confidence, message, capsys):
+    FoundOutput().print(
+        [[Moment(Path("v.mp4"), 1, 2, confidence=confidence)]], ["q"], as_list=False
+    )
+    err = capsys.readouterr().err
+    assert message in err and bool(err) == bool(message)
 
 
 def test_an_index_that_fails_wholly_leaves_no_library(folder, run):

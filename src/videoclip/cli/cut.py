@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from videoclip.cli.options import Json
+from videoclip.cli.options import Json, MinConfidence
 from videoclip.config.codec import NOT_NEGATIVE, NotNegative, require
 from videoclip.errors import ConfigError, VideoCLIPError
 
@@ -38,6 +38,7 @@ class Cut:
     """Seconds to add before and after."""
     fast: bool = False
     """Copy without encoding: faster and lossless, but each clip starts at the keyframe before."""
+    min_confidence: MinConfidence = "none"
     json: Json = False
 
     def __post_init__(self) -> None:
@@ -81,12 +82,12 @@ class Cut:
 
     def _moments(self) -> list[Moment]:
         from videoclip.output.formats import read_moments
-        from videoclip.zeroshot.moments import Moment
+        from videoclip.zeroshot.moments import Moment, with_confidence
 
         if self.start is not None and self.end is not None:
             return [Moment(self.source, self.start, self.end)]
         if str(self.source) == "-" or self.source.suffix.lower() == ".json":
-            return read_moments(self.source)
+            return with_confidence(read_moments(self.source), self.min_confidence)
         raise ConfigError("nothing to cut; give --start and --end, or moments as JSON")
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from videoclip.cli import options
 from videoclip.config.codec import POSITIVE
 
 
@@ -34,15 +35,18 @@ class Export:
     video: Annotated[str | None, arg(metavar="VIDEO")] = None
     """Write only the moments of this video: its path, name or name without extension."""
 
+    min_confidence: options.MinConfidence = "none"
+
     def run(self) -> int:
         """Write the moments."""
         from videoclip.files import write_output
         from videoclip.output.edl import choose_rate
         from videoclip.output.formats import export_moments, read_moments
+        from videoclip.zeroshot.moments import with_confidence
 
         moments = [
             moment
-            for moment in read_moments(self.moments)
+            for moment in with_confidence(read_moments(self.moments), self.min_confidence)
             if self.video in (None, str(moment.path), moment.path.name, moment.video_id)
         ]
         rate = None

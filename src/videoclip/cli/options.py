@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 from tyro.conf import Positional, arg
@@ -74,6 +74,10 @@ Library = Annotated[
         metavar="LIBRARY",
         help="Folder of the library, or its address in object storage (s3://...).",
     ),
+]
+MinConfidence = Annotated[
+    Literal["none", "low", "medium", "high"],
+    arg(help="Leave out moments of lower confidence; none leaves out nothing."),
 ]
 _MODEL = arg(metavar="MODEL", help='Model folder, hub id or "starter".')
 Model = Annotated[str, _MODEL]

@@ -86,6 +86,8 @@ class FoundOutput:
     """Folder to write a picture of each moment to."""
     paths: bool = False
     """Print only the paths of the videos, each once."""
+    explain: bool = False
+    """Print below each moment what frames and narration contribute to its strength."""
     csv: bool = False
     """Print the result as CSV."""
     json: Json = False
@@ -118,7 +120,7 @@ class FoundOutput:
             for query, moments in zip(queries, answers, strict=True):
                 if len(queries) > 1:
                     print(f"\n{query}")
-                _print_moments(moments)
+                _print_moments(moments, self.explain)
 
     def _row(self, moment: Moment) -> dict[str, Any]:
         """Return a moment as plain values, and write its thumbnail if asked for."""
@@ -130,16 +132,32 @@ class FoundOutput:
         return row
 
 
-def _print_moments(moments: Sequence[Moment]) -> None:
+def _print_moments(moments: Sequence[Moment], explain: bool) -> None:
     if not moments:
-        print("no moments to search (--where or --vision 0 excludes all)", file=sys.stderr)
-    elif all(moment.confidence == "none" for moment in moments):
-        print("no match; the nearest moments are:", file=sys.stderr)
+        reason = "--where, --vision 0 or --min-confidence excludes all"
+        print(f"no moments to search or to show ({reason})", file=sys.stderr)
+    elif moments[0].confidence == "none":
+        print("nothing here looks like that; the nearest moments are:", file=sys.stderr)
+    elif moments[0].confidence == "low":
+        print("not sure; the nearest moments are:", file=sys.stderr)
     for moment in moments:
         strength = f"{moment.confidence:>6}  {moment.similarity:6.3f}"
         words = f"  “{moment.words:.60}”" if moment.words else ""
-        gone = "  (deleted; `videoclip index --prune` drops it)" if moment.is_deleted else ""
+        gone = "" if moment.path.exists() else "  (deleted; `videoclip index --prune` drops it)"
         print(printable(f"{strength}  {moment.times:>17}  {moment.path}{gone}{words}"))
+        if explain:
+            print(f"        {explanation(moment)}")
+
+
+def explanation(moment: Moment) -> str:
+    """Return what frames and narration contribute to the strength of a found moment."""
+    parts = []
+    if moment.seen is not None:
+        parts.append(f"seen {moment.seen:+.1f}")
+    if moment.said is not None:
+        complete = "all words" if moment.is_spoken else "some words"
+        parts.append(f"said {moment.said:+.1f} ({complete})")
+    return f"strength {moment.strength:+.1f}: {', '.join(parts)}"
 
 
 def printable(text: object) -> str:

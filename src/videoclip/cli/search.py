@@ -46,6 +46,7 @@ class Search:
     fit: Annotated[Path | None, arg(metavar="FILE")] = None
     """Do not search; fit the thresholds of high, medium and low confidence to labelled queries. CSV
     file with the columns query and video (empty: nothing matches), and optionally start and end."""
+    min_confidence: options.MinConfidence = "none"
     model: options.OptionalModel = None
     require_match: options.RequireMatch = False
     output: Annotated[FoundOutput, arg(name="")] = field(default_factory=FoundOutput)
@@ -64,6 +65,7 @@ class Search:
         from videoclip.library.labels import fit_library, read_labels
         from videoclip.library.library import VideoLibrary
         from videoclip.library.search import SearchOptions
+        from videoclip.zeroshot.moments import with_confidence
 
         queries = [" ".join(self.query)]
         if self.queries:
@@ -84,6 +86,7 @@ class Search:
                 answers = [library.search_like(self.like, settings, where=self.where)]
             else:
                 answers = library.search_many(queries, settings, where=self.where)
+        answers = [with_confidence(moments, self.min_confidence) for moments in answers]
         self.output.print(answers, queries, as_list=self.queries is not None)
         matched = any(moment.confidence != "none" for moments in answers for moment in moments)
         return 3 if self.require_match and not matched else 0

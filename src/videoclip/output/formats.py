@@ -72,10 +72,15 @@ def _is_list_of_objects(content: Any) -> bool:
     return isinstance(content, list) and all(isinstance(item, dict) for item in content)
 
 
+NUMBERS = frozenset(
+    {"start", "end", "best", "similarity", "strength", "seen", "said", "duration", "frame_rate"}
+)
+"""Of a moment."""
+
+
 def _moment(row: dict[str, Any]) -> Moment:
     label = row.get("label") or row.get("name") or row.get("query") or row.get("words") or ""
-    names = ("start", "end", "best", "similarity", "strength", "duration", "frame_rate")
-    numbers = {name: float(row[name]) for name in names if row.get(name) is not None}
+    numbers = {name: float(row[name]) for name in NUMBERS if row.get(name) is not None}
     if not all(map(math.isfinite, numbers.values())):
         raise ValueError("a number is NaN or infinite")
     is_span = 0 <= numbers.get("start", -1) <= numbers.get("end", -1)

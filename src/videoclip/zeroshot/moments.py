@@ -8,7 +8,7 @@ between those of the windows. Nothing is learned; `bench/moments.py` compares ot
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from videoclip.types import IntArray, RealArray
-from videoclip.zeroshot.confidence import Confidence
+from videoclip.zeroshot.confidence import LEVELS, Confidence
 
 KEPT_SHARE = 0.5
 """Share of the peak's votes a feature needs to belong to a moment."""
@@ -127,6 +127,12 @@ class Moment:
             f"Moment({self.video_id!r}, {self.times}, best {clock(self.best)}, "
             f"similarity {self.similarity:.3f}, {self.confidence}{words})"
         )
+
+
+def with_confidence(moments: Iterable[Moment], least: Confidence) -> list[Moment]:
+    """Return the moments of at least a confidence; where it is unknown, it counts as `none`."""
+    levels = LEVELS[LEVELS.index(least) :]
+    return [moment for moment in moments if (moment.confidence or "none") in levels]
 
 
 @dataclass(frozen=True)
