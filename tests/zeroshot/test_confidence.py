@@ -35,7 +35,7 @@ def of_library(scenes, things, sentences, owners, videos, *, has_biases=True):
     """Fit to the windows of videos, by their keys."""
     bare = LibraryCalibration(scenes, things, sentences, np.array(owners, np.int64), has_biases)
     rows = {
-        key: np.concatenate((w, hub_biases(w, scenes)[:, None]), axis=1) if has_biases else w
+        key: np.concatenate((w, 8 * hub_biases(w, scenes)[:, None]), axis=1) if has_biases else w
         for key, w in videos.items()
     }
     return bare.fit([bare.best_scores(row, len(row), key) for key, row in rows.items()])
@@ -130,7 +130,7 @@ def test_prepared_queries_subtract_the_biases_that_are_stored(rng):
     none = np.zeros((0, 8), np.float32)
     query = unit(rng.normal(size=(2, 8)))
     calibration = of_library(scenes, scenes, none, [], {})
-    rows = np.concatenate((windows, hub_biases(windows, scenes)[:, None]), axis=1)
+    rows = np.concatenate((windows, 8 * hub_biases(windows, scenes)[:, None]), axis=1)
     expected = query @ windows.T - hub_biases(windows, scenes)
     assert np.allclose(calibration.prepare(query) @ rows.T, expected, atol=1e-6)
     earlier = of_library(scenes, scenes, none, [], {}, has_biases=False)

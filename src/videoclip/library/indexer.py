@@ -37,6 +37,7 @@ from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.library.metadata import Values, metadata_of
 from videoclip.library.vectors import hub_biases, to_half
 from videoclip.types import FloatArray, OnProgress, RealArray
+from videoclip.zeroshot.confidence import BIAS_UNIT
 
 SAMPLED_BYTES = 1 << 20
 """Read at each end of a file for its quick content hash."""
@@ -295,7 +296,7 @@ class Indexer:
         spans = window_spans(len(features), rate, self.windows)
         vectors = self.embedder.embed_windows(features, spans)
         if int(self.catalog.facts()["dim"]) > vectors.shape[1]:
-            biases = hub_biases(vectors, self.unrelated)
+            biases = hub_biases(vectors, self.unrelated) / BIAS_UNIT
             vectors = np.concatenate((vectors, biases[:, None]), axis=1)
         with self.lock:
             first_row = self.catalog.vectors().append(vectors)  # on the disk before the commit

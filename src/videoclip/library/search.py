@@ -20,7 +20,13 @@ from videoclip.errors import ConfigError
 from videoclip.library.catalog import Catalog, IndexedVideo, NarrationHit, VectorStore
 from videoclip.library.filters import Condition
 from videoclip.types import BoolArray, FloatArray, IntArray, RealArray
-from videoclip.zeroshot.confidence import LibraryCalibration, Thresholds, combine, mean_of_best
+from videoclip.zeroshot.confidence import (
+    BIAS_UNIT,
+    LibraryCalibration,
+    Thresholds,
+    combine,
+    mean_of_best,
+)
 from videoclip.zeroshot.moments import (
     Moment,
     Proposal,
@@ -151,7 +157,7 @@ class Snapshot:
 
     def bias(self, row: FloatArray) -> float:
         """Return what a row (D,) is corrected by: its bias (`hub_biases`)."""
-        return float(row[-1]) if self.calibration.has_biases else 0.0
+        return BIAS_UNIT * float(row[-1]) if self.calibration.has_biases else 0.0
 
     def window_features(self, video: IndexedVideo) -> IntArray:
         """Return the ranges of features (W, 2) of a video's windows, in order of their rows."""

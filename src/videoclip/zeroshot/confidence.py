@@ -49,6 +49,9 @@ NUM_NEAREST = 5
 """Unrelated queries whose similarities make the bias of a window."""
 BIAS_SHARE = 0.5
 """Of their mean. Source: CSLS (Conneau et al., ICLR 2018) halves both neighbourhoods' means."""
+BIAS_UNIT = 1 / 8
+"""In which biases are stored; queries have it, negative, in that place. With 1, int8 codes of a
+query have to reach so far that a search compares ten times as many rows again."""
 
 BEST_SHARE = 1 / 3
 """Share of a video's seconds that are averaged."""
@@ -192,7 +195,8 @@ class LibraryCalibration:
         """Return queries (N, D) whose products with stored rows (W, D) are corrected for hubs."""
         if not self.has_biases:
             return queries
-        return np.concatenate((queries, np.full((len(queries), 1), -1, np.float32)), axis=1)
+        unit = np.full((len(queries), 1), -BIAS_UNIT, np.float32)
+        return np.concatenate((queries, unit), axis=1)
 
     def best_scores(self, rows: FloatArray, num_seconds: int, owner: int) -> FloatArray:
         """Return the score (Q,) that each measured query reaches in one video.
@@ -207,7 +211,7 @@ class LibraryCalibration:
         if self.has_biases:
             num_scenes = len(self.scenes)
             similarities[:num_scenes] -= hub_biases_without(vectors, self.scenes)
-            similarities[num_scenes:] -= rows[:num_seconds, -1]
+            similarities[num_scenes:] -= BIAS_UNIT * rows[:num_seconds, -1]
         scores = mean_of_best(similarities).astype(np.float32)
         num_others = len(scores) - len(self.owners)
         scores[num_others:][self.owners == owner] = -np.inf
