@@ -29,6 +29,7 @@ from videoclip.library.catalog import IndexedVideo
 from videoclip.library.library import VideoLibrary
 from videoclip.library.search import SearchOptions
 from videoclip.library.vectors import hub_biases
+from videoclip.zeroshot.confidence import BIAS_UNIT
 
 RESULTS = Path(__file__).parent / "results" / "search.json"
 SECONDS_PER_VIDEO = 120
@@ -81,7 +82,7 @@ def fill(library: VideoLibrary, num_windows: int, dim: int) -> None:
         for number in range(num_windows // per_video):
             vectors = rng.standard_normal((per_video, dim), dtype=np.float32)
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-            biases = hub_biases(vectors, library._unrelated.scenes)
+            biases = hub_biases(vectors, library._unrelated.scenes) / BIAS_UNIT
             vectors = np.concatenate((vectors, biases[:, None]), axis=1)
             with store.path.open("ab") as file:  # without waiting for the disk after each video
                 file.write(vectors.astype(np.float16).tobytes())
