@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from videoclip.benchmarks.activitynet import read_activitynet_paragraphs
+from videoclip.benchmarks.activitynet import read_activitynet_moments, read_activitynet_paragraphs
 from videoclip.benchmarks.charades import read_charades
 from videoclip.benchmarks.examples import (
     MomentExample,
@@ -21,6 +21,10 @@ def test_activitynet_sentences_become_a_paragraph(write):
     video = {"duration": 9.0, "timestamps": [[0, 3], [2, 9]], "sentences": ["A.", "  B runs."]}
     path = write("val_1.json", {"v_x": video})
     assert read_activitynet_paragraphs(path.parent) == [RetrievalExample("v_x", "A. B runs.")]
+    assert read_activitynet_moments(path.parent) == [
+        MomentExample("v_x_0", "v_x", "A.", ((0.0, 3.0),), 9.0),
+        MomentExample("v_x_1", "v_x", "B runs.", ((2.0, 9.0),), 9.0),
+    ]
     write("val_1.json", {"v_x": video | {"sentences": ["A."]}})
     with pytest.raises(DataError, match="video 'v_x': 1 sentences but 2 timestamps"):
         read_activitynet_paragraphs(path)
@@ -37,6 +41,24 @@ def test_qvhighlights_may_keep_its_answers(write):
     assert second.moments == ()
     write("highlight_val_release.jsonl", "\n".join(map(json.dumps, [row, row])))
     with pytest.raises(DataError, match=r":2: qid 5 occurs twice"):
+        read_qvhighlights(path)
+
+
+def test_qvhighlights_have_marks_of_every_two_seconds(write):
+    row = {"qid": 5, "query": "a girl cooks", "duration": 7, "vid": "x_1.0_2.0"}
+    row |= {"relevant_clip_ids": [1], "saliency_scores": [[4, 2, 0]]}
+    path = write("highlight_val_release.jsonl", json.dumps(row))
+    assert read_qvhighlights(path)[0].saliency == ((0, 0, 0), (4, 2, 0), (0, 0, 0))
+    for wrong in (
+        {"relevant_clip_ids": [3]},
+        {"saliency_scores": [[4, 2]]},
+        {"saliency_scores": [[5, 2, 0]]},
+    ):
+        write("highlight_val_release.jsonl", json.dumps(row | wrong))
+        with pytest.raises(DataError, match=r":1: needs 3 marks from 0 to 4 of a clip"):
+            read_qvhighlights(path)
+    write("highlight_val_release.jsonl", json.dumps(row | {"relevant_clip_ids": []}))
+    with pytest.raises(DataError, match=r":1: 0 relevant_clip_ids but 1 saliency_scores"):
         read_qvhighlights(path)
 
 

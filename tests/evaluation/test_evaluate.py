@@ -152,6 +152,7 @@ def test_the_whole_of_crosstask_at_chance(real, random_store, embedder, tmp_path
         ("qvhighlights", "qvhighlights", "highlight_val_release.jsonl"),
         ("charades", "charades_sta", "charades_sta_test.txt"),
         ("activitynet", "activitynet_captions", "val_1.json"),
+        ("activitynet_moments", "activitynet_captions", "val_1.json"),
     ],
 )
 def test_the_others_run_to_their_end(excerpts, random_store, embedder, name, folder, file):

@@ -1,5 +1,7 @@
 """Moments where one knows where they are."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -88,6 +90,39 @@ def test_moments_of_any_length(make_store, encoder):
     assert [c.name for c in outcome.baselines] == ["random spans", "whole video"]
     assert outcome.baselines[1].values["R1@0.5"] == pytest.approx(1 / 3)
     assert len(outcome.plots) == 3
+
+
+def test_measures_of_qvhighlights_charades_and_activitynet(make_store, encoder):
+    store = make_store({"a": SHOWN})
+    examples = [
+        marked(1, "fry", (5.0, 10.0)),
+        marked(2, "pour", (10.0, 30.0), (0.0, 4.0)),
+        marked(3, "cut", (6.0, 30.0)),
+    ]
+    outcome = evaluate_moments(examples, Trial(encoder, store, CONFIG))
+    got = {m.name: m.value for m in outcome.measures}
+    assert got["R1@0.5"] == pytest.approx(2 / 3) and got["R5@0.5"] >= got["R1@0.5"]
+    assert got["mAP@0.75"] <= got["mAP@0.5"]
+    # Exact: 5 s, found; 4 s, not found. 20 s, found; 24 s, of which nothing is found.
+    assert got["mAP of short moments"] < 1 and got["mAP of middle moments"] <= 1
+    assert "mAP of long moments" not in got and "HIT@1" not in got
+    assert 2 / 4 <= got["AR@10"] < 1
+    assert set(outcome.baselines[0].values) == set(got)
+
+
+def test_highlights_are_the_clips_that_raters_found_very_good(make_store, encoder):
+    store = make_store({"a": ["nothing"] * 4 + ["fry"] * 4 + ["cut"] * 2})
+    none, good = (0, 0, 0), (4, 2, 0)
+    saliency = (none, none, good, good, none, none)  # of 12 s, of which 10 have features
+    fry = replace(marked(1, "fry", (4.0, 8.0)), saliency=saliency)
+    cut = replace(marked(2, "cut", (4.0, 8.0)), saliency=saliency)
+    outcome = evaluate_moments([fry, cut], Trial(encoder, store, CONFIG))
+    got = {m.name: m.value for m in outcome.measures}
+    assert got["HIT@1"] == 1 / 2
+    # Of three raters one found highlights. "cut" finds another clip, then four others at once.
+    assert got["highlight mAP"] == pytest.approx((1 / 3 + 2 / 5 / 3) / 2)
+    random, whole = (baseline.values for baseline in outcome.baselines)
+    assert 0 <= random["highlight mAP"] <= 1 and "highlight mAP" not in whole
 
 
 def test_annotations_without_answers(make_store, encoder):

@@ -90,6 +90,25 @@ def test_precision_is_that_at_this_recall_or_more():
     assert moments.average_precision(predicted, spans, 0.5) == pytest.approx((1 + 1 + 3 / 5) / 3)
 
 
+def test_recalled_spans_by_hand():
+    true = np.array([[0, 10], [20, 30]], dtype=float)
+    predicted = np.array([[0, 8], [21, 26]], dtype=float)  # ratios 0.8 and 0.5
+    assert moments.recalled_spans(predicted, true, (0.5, 0.6)) == (2 + 1) / 2
+    assert moments.recalled_spans(predicted[:0], true, (0.5, 0.6)) == 0.0
+
+
+def test_precision_of_highlights_by_hand():
+    similarities = np.array([0.9, 0.8, 0.7, 0.6])
+    positive = np.array([True, False, True, False])
+    assert moments.highlight_precision(similarities, positive) == pytest.approx((1 + 2 / 3) / 2)
+    # A later, higher precision counts for the earlier recall too.
+    positive = np.array([False, True, True, False])
+    assert moments.highlight_precision(similarities, positive) == pytest.approx(2 / 3)
+    assert moments.highlight_precision(np.zeros(4), positive) == 0.5  # all come at once
+    assert moments.highlight_precision(similarities, np.zeros(4, bool)) == 0.0
+    assert moments.highlight_precision(similarities, np.ones(4, bool)) == 1.0
+
+
 def test_an_overlap_ratio_at_the_threshold_is_enough():
     true = np.array([[0.0, 10.0]])
     assert moments.average_precision(np.array([[0.0, 5.0]]), true, 0.5) == 1.0

@@ -79,3 +79,18 @@ def test_interpolated_average_precision(peer):
         ours = moments.average_precision(predicted, true, 0.5)
         assert ours == pytest.approx(expected, abs=1e-9)
     assert moments.average_precision(np.zeros((0, 2)), true, 0.5) == 0.0  # an empty prediction
+
+
+def test_precision_of_highlights(peer):
+    metrics = peer("sklearn.metrics")
+    rng = np.random.default_rng(4)
+    for levels in (1000, 4):  # without ties, and with clips that come at once
+        for _ in range(50):
+            similarities = rng.permutation(levels)[:30] if levels > 30 else rng.integers(4, size=30)
+            positive = rng.random(30) < 0.3
+            positive[0] = True
+            precision, recall, _ = metrics.precision_recall_curve(positive, similarities)
+            best = np.maximum.accumulate(precision)
+            expected = -np.sum(np.diff(recall) * best[:-1])
+            ours = moments.highlight_precision(similarities.astype(float), positive)
+            assert ours == pytest.approx(expected, abs=1e-9)

@@ -1,12 +1,12 @@
-"""ActivityNet Captions: paragraphs about whole videos; paragraph-to-video retrieval.
+"""ActivityNet Captions: paragraphs about whole videos, or sentences and their moments.
 
 Files: val_1.json, val_2.json, train.json: {"v_<id>": {duration, timestamps, sentences}}.
 """
 
 from pathlib import Path
 
-from videoclip.benchmarks.examples import Benchmark, RetrievalExample
-from videoclip.benchmarks.files import entries, find_file, read_json
+from videoclip.benchmarks.examples import Benchmark, MomentExample, RetrievalExample
+from videoclip.benchmarks.files import Record, entries, find_file, read_json
 
 
 def read_activitynet_paragraphs(path: Path) -> list[RetrievalExample]:
@@ -15,14 +15,43 @@ def read_activitynet_paragraphs(path: Path) -> list[RetrievalExample]:
     Args:
         path: A file, or the folder of val_1.json, the usual test.
     """
+    return [
+        RetrievalExample(video.key, " ".join(video.texts("sentences"))) for video in _read(path)
+    ]
+
+
+def read_activitynet_moments(path: Path) -> list[MomentExample]:
+    """Return every sentence with its moment; a few spans have their end first and are swapped.
+
+    Args:
+        path: A file, or the folder of val_1.json, the usual test.
+    """
+    return [
+        MomentExample(
+            f"{video.key}_{i}",
+            video.key,
+            text,
+            (video.span(sorted(span) if isinstance(span, list) else span, allow_empty=True),),
+            video.number("duration"),
+        )
+        for video in _read(path)
+        for i, (text, span) in enumerate(
+            zip(video.texts("sentences"), video.items("timestamps"), strict=True)
+        )
+    ]
+
+
+def _read(path: Path) -> list[Record]:
     found = find_file(path, "val_1.json")
-    examples = []
-    for video in entries(read_json(found), found, "video"):
+    videos = entries(read_json(found), found, "video")
+    for video in videos:
         sentences, times = video.texts("sentences"), video.items("timestamps")
         if len(sentences) != len(times):
             raise video.error(f"{len(sentences)} sentences but {len(times)} timestamps")
-        examples.append(RetrievalExample(video.key, " ".join(sentences)))
-    return examples
+    return videos
 
 
-BENCHMARKS = {"activitynet": Benchmark("retrieval", read_activitynet_paragraphs)}
+BENCHMARKS = {
+    "activitynet": Benchmark("retrieval", read_activitynet_paragraphs),
+    "activitynet_moments": Benchmark("moments", read_activitynet_moments),
+}

@@ -52,6 +52,8 @@ class MomentExample:
 
     `moments` are (start, end): all that the text describes, or one per annotator (DiDeMo); empty
     where they are not published. `example_id` is unique in its file; `duration` may be unknown.
+    `saliency` has a row of marks from 0 to 4, one per rater, for each two seconds of the video, and
+    is empty where nobody marked highlights.
     """
 
     example_id: str
@@ -59,6 +61,7 @@ class MomentExample:
     text: str
     moments: tuple[tuple[float, float], ...]
     duration: float | None = None
+    saliency: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,19 @@
 """QVHighlights: queries, each with all the moments of a 150-second video that match it.
 
+Three raters marked how well each two seconds of these moments match, from 0 to 4.
+
 Files: highlight_val_release.jsonl and others; the released test file has no answers.
 """
 
 from pathlib import Path
 
 from videoclip.benchmarks.examples import Benchmark, MomentExample
-from videoclip.benchmarks.files import find_file, read_json_lines, unique
+from videoclip.benchmarks.files import Record, find_file, read_json_lines, unique
 
 ANSWERS = "relevant_windows"
+CLIP_SECONDS = 2
+NUM_RATERS = 3
+MARKS = range(5)
 
 
 def read_qvhighlights(path: Path) -> list[MomentExample]:
@@ -25,9 +30,25 @@ def read_qvhighlights(path: Path) -> list[MomentExample]:
             row.text("query"),
             tuple(map(row.span, row.items(ANSWERS) if ANSWERS in row.values else ())),
             row.number("duration"),
+            _saliency(row) if "saliency_scores" in row.values else (),
         )
         for qid, row in unique(rows, "qid", lambda row: row.integer("qid")).items()
     ]
+
+
+def _saliency(row: Record) -> tuple[tuple[int, ...], ...]:
+    """Return the marks of every two seconds of the video, 0 outside of the moments."""
+    num_clips = int(row.number("duration") / CLIP_SECONDS)
+    clips, marks = row.items("relevant_clip_ids"), row.items("saliency_scores")
+    if len(clips) != len(marks):
+        raise row.error(f"{len(clips)} relevant_clip_ids but {len(marks)} saliency_scores")
+    saliency = [(0,) * NUM_RATERS] * num_clips
+    for clip, of_raters in zip(clips, marks, strict=True):
+        right = isinstance(of_raters, list) and len(of_raters) == NUM_RATERS
+        if not right or clip not in range(num_clips) or not all(m in MARKS for m in of_raters):
+            raise row.error(f"needs {NUM_RATERS} marks from 0 to 4 of a clip, got {of_raters!r}")
+        saliency[clip] = tuple(of_raters)
+    return tuple(saliency)
 
 
 BENCHMARKS = {"qvhighlights": Benchmark("moments", read_qvhighlights)}

@@ -1,7 +1,7 @@
 """Moment retrieval: the span of a video that a sentence describes."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -33,9 +33,31 @@ from videoclip.zeroshot.moments import (
 
 DIDEMO_SECONDS = 32
 MAX_PROPOSALS = 10
+MAX_RANK = 5
 RECALL_IOUS = (0.5, 0.7)
 PRECISION_IOUS = tuple(np.round(np.arange(0.5, 1.0, 0.05), 2).tolist())
+LENGTHS = {"short": (0.0, 10.0), "middle": (10.0, 30.0), "long": (30.0, np.inf)}
+"""Seconds of true moments, more than the first and at most the second, as in QVHighlights."""
+HIGHLIGHT_SECONDS = 2
+HIGHLIGHT_MARK = 4
+"""Least mark of a highlight: very good."""
+NUM_PROPOSALS = 10
+"""Proposals of a video, on average, at which recall is measured."""
 DecodedT = TypeVar("DecodedT")
+
+
+class Found(NamedTuple):
+    """What is found in a video for one sentence.
+
+    Attributes:
+        spans: (P, 2) in seconds, best first.
+        similarities: (P,) of the spans.
+        clips: (C,) similarity of each two seconds of the video; empty without highlights.
+    """
+
+    spans: RealArray
+    similarities: RealArray
+    clips: RealArray
 
 
 def evaluate_didemo(
@@ -140,22 +162,39 @@ def evaluate_moments(examples: Sequence[MomentExample], trial: Trial) -> Outcome
     store, rate = trial.store, trial.rate
     present, missing = with_features(examples, store)
 
-    def propose(video_id: str, text: FloatArray) -> list[RealArray]:
+    has_highlights = any(example.saliency for example in present)
+
+    def propose(video_id: str, text: FloatArray) -> list[Found]:
         features = store.read(video_id)
         spans = window_spans(len(features), rate)
         vectors = trial.encoder.embed_windows(features, spans)  # (W, E)
         rows = text @ vectors.T
+        clips = np.zeros((len(text), 0), dtype=np.float32)
+        if has_highlights:
+            pairs = _clip_spans(len(features), rate)
+            clips = text @ trial.encoder.embed_windows(features, pairs).T
         windows = [Windows(spans, row, vote_weights(row)) for row in rows]
-        pairs = zip(windows, merge_windows(windows), strict=True)
-        return [_spans(of, merged[:MAX_PROPOSALS]) / rate for of, merged in pairs]
+        merged = [some[:MAX_PROPOSALS] for some in merge_windows(windows)]
+        return [
+            Found(_spans(of, some) / rate, np.array([m.similarity for m in some]), clip)
+            for of, some, clip in zip(windows, merged, clips, strict=True)
+        ]
 
-    proposals = _by_video(present, trial, propose)
+    found = _by_video(present, trial, propose)
+    proposals = [of.spans for of in found]
     rng = np.random.default_rng(trial.config.seed)
     ends = [store.num_features(example.video_id) / rate for example in present]
-    whole = [np.array([[0.0, end]]) for end in ends]
-    random = [np.sort(rng.uniform(0, end, size=(MAX_PROPOSALS, 2)), axis=1) for end in ends]
+    random = [
+        Found(
+            np.sort(rng.uniform(0, end, size=(MAX_PROPOSALS, 2)), axis=1),
+            rng.random(MAX_PROPOSALS),
+            rng.random(len(example.saliency)),
+        )
+        for end, example in zip(ends, present, strict=True)
+    ]
+    whole = [Found(np.array([[0.0, end]]), np.zeros(1), np.zeros(0)) for end in ends]
     true = [np.array(example.moments) for example in present]
-    values = _moment_values(proposals, true)
+    first = np.array([_best_overlap(of.spans[:1], spans) for of, spans in zip(found, true)])
     videos = [example.video_id for example in present]
     lengths = ", ".join(f"{seconds:g}" for seconds in WindowConfig().lengths)
     return Outcome(
@@ -165,10 +204,21 @@ def evaluate_moments(examples: Sequence[MomentExample], trial: Trial) -> Outcome
             "seconds of the windows": lengths,
             "sentences": len(present),
         },
-        measures=measure(means(values), videos, trial.config),
+        measures=tuple(
+            number
+            for statistics, of_items in _moment_statistics(found, present)
+            for number in measure(statistics, of_items, trial.config)
+        ),
         baselines=tuple(
-            Baseline(name, means(_moment_values(spans, true))(np.arange(len(true))))
-            for name, spans in (("random spans", random), ("whole video", whole))
+            Baseline(
+                name,
+                {
+                    key: value
+                    for statistics, of_items in _moment_statistics(some, present)
+                    for key, value in statistics(np.arange(len(of_items))).items()
+                },
+            )
+            for name, some in (("random spans", random), ("whole video", whole))
         ),
         num_examples=len(present),
         num_videos=len(set(videos)),
@@ -180,7 +230,7 @@ def evaluate_moments(examples: Sequence[MomentExample], trial: Trial) -> Outcome
                 "text": example.text,
                 "start": float(spans[0, 0]),
                 "end": float(spans[0, 1]),
-                "IoU": float(values["mIoU"][i]),
+                "IoU": float(first[i]),
             }
             for i, (example, spans) in enumerate(zip(present, proposals, strict=True))
         ),
@@ -229,18 +279,109 @@ def _chunks(example: MomentExample) -> list[tuple[int, int]]:
     return [(int(start // size), int(end // size) - 1) for start, end in example.moments]
 
 
+def _clip_spans(num_features: int, rate: float) -> list[tuple[int, int]]:
+    """Return the rows of every two seconds of a video, at least one each."""
+    starts = np.arange(0, num_features / rate, HIGHLIGHT_SECONDS) * rate
+    firsts = np.minimum(starts.astype(int), num_features - 1)
+    lasts = np.minimum((starts + HIGHLIGHT_SECONDS * rate).astype(int), num_features)
+    return list(zip(firsts.tolist(), np.maximum(lasts, firsts + 1).tolist(), strict=True))
+
+
+def _best_overlap(predicted: RealArray, true: RealArray) -> float:
+    """Return the largest overlap ratio of any two of the spans."""
+    return float(moments.span_iou(predicted, true).max(initial=0.0))
+
+
+def _moment_statistics(
+    found: Sequence[Found], examples: Sequence[MomentExample]
+) -> list[tuple[Statistics, list[str]]]:
+    """Return the measures of what was found, each with the videos of the items it is of."""
+    spans = [of.spans for of in found]
+    true = [np.array(example.moments) for example in examples]
+    videos = [example.video_id for example in examples]
+    parts = [(means(_moment_values(spans, true)), videos)]
+    for name, (shortest, longest) in LENGTHS.items():
+        lengths = [of[:, 1] - of[:, 0] for of in true]
+        inside = [
+            of[(seconds > shortest) & (seconds <= longest)]
+            for of, seconds in zip(true, lengths, strict=True)
+        ]
+        chosen = [i for i, of in enumerate(inside) if len(of)]
+        if chosen:
+            precision = _precisions([spans[i] for i in chosen], [inside[i] for i in chosen])
+            column = {f"mAP of {name} moments": precision.mean(axis=1)}
+            parts.append((means(column), [videos[i] for i in chosen]))
+    parts.append(_average_recall(found, true, videos))
+    marked = [i for i, example in enumerate(examples) if example.saliency and len(found[i].clips)]
+    if marked:
+        pairs = [_highlights(found[i].clips, examples[i]) for i in marked]
+        precision, hits = np.array(pairs).T
+        columns = {"highlight mAP": precision, "HIT@1": hits}
+        parts.append((means(columns), [videos[i] for i in marked]))
+    return parts
+
+
+def _average_recall(
+    found: Sequence[Found], true: Sequence[RealArray], videos: Sequence[str]
+) -> tuple[Statistics, list[str]]:
+    """Return the recall of all true spans of a video by its proposals, whatever their sentence.
+
+    All videos keep the same share of their proposals, the most similar ones first.
+
+    Source: AR@AN of the ActivityNet proposal task.
+    """
+    names, video_of = unique(videos)
+    share = NUM_PROPOSALS * len(names) / sum(len(of.spans) for of in found)
+    counts = np.zeros((len(names), 2))
+    for video in range(len(names)):
+        rows = np.flatnonzero(video_of == video).tolist()
+        order = np.argsort(-np.concatenate([found[i].similarities for i in rows]), kind="stable")
+        order = order[: int(min(1.0, share) * len(order))]
+        proposals = np.concatenate([found[i].spans for i in rows])[order]
+        spans = np.concatenate([true[i] for i in rows])
+        counts[video] = moments.recalled_spans(proposals, spans, PRECISION_IOUS), len(spans)
+
+    def recall(items: IntArray) -> dict[str, float]:
+        recalled, present = counts[items].sum(axis=0).tolist()
+        return {f"AR@{NUM_PROPOSALS}": recalled / present}
+
+    return recall, names
+
+
+def _highlights(clips: RealArray, example: MomentExample) -> tuple[float, bool]:
+    """Return the precision of the highlights, a mean over raters, and whether the best clip is one.
+
+    Source: QVHighlights, with clips that are "very good".
+    """
+    highlights = np.array(example.saliency) >= HIGHLIGHT_MARK  # (C, raters)
+    similarities = np.full(len(highlights), -np.inf)  # past the features nothing is found
+    similarities[: len(clips)] = clips[: len(highlights)]
+    precision = [moments.highlight_precision(similarities, of) for of in highlights.T]
+    return float(np.mean(precision)), bool(highlights[similarities.argmax()].any())
+
+
+def _precisions(predicted: Sequence[RealArray], true: Sequence[RealArray]) -> RealArray:
+    """Return (N, ratios) average precisions of N sentences at each of `PRECISION_IOUS`."""
+    pairs = list(zip(predicted, true, strict=True))
+    return np.array(
+        [[moments.average_precision(p, t, iou) for iou in PRECISION_IOUS] for p, t in pairs]
+    )
+
+
 def _moment_values(
     predicted: Sequence[RealArray], true: Sequence[RealArray]
 ) -> dict[str, RealArray]:
-    """Return (N,) values of each measure: recall and IoU of the first span, average precision."""
+    """Return (N,) values of each measure: recall, IoU of the first span, average precision."""
     pairs = list(zip(predicted, true, strict=True))
-    first = np.array([moments.span_iou(p[:1], t).max() for p, t in pairs])
-    precision = np.array(
-        [[moments.average_precision(p, t, iou) for iou in PRECISION_IOUS] for p, t in pairs]
+    first, best = (
+        np.array([_best_overlap(p[:rank], t) for p, t in pairs]) for rank in (1, MAX_RANK)
     )
+    precision = _precisions(predicted, true)
     return {
         **{f"R1@{iou:g}": (first >= iou).astype(np.float64) for iou in RECALL_IOUS},
+        **{f"R{MAX_RANK}@{iou:g}": (best >= iou).astype(np.float64) for iou in RECALL_IOUS},
         "mIoU": first,
         "mAP@0.5": precision[:, 0],
+        "mAP@0.75": precision[:, PRECISION_IOUS.index(0.75)],
         "mAP": precision.mean(axis=1),
     }

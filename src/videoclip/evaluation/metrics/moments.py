@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from videoclip.types import IntArray, RealArray
+from videoclip.types import BoolArray, IntArray, RealArray
 from videoclip.zeroshot.moments import DIDEMO_CANDIDATES
 
 CANDIDATE_INDEX = {candidate: i for i, candidate in enumerate(DIDEMO_CANDIDATES)}
@@ -81,3 +81,30 @@ def average_precision(predicted: RealArray, true: RealArray, min_iou: float) -> 
     precision = np.cumsum(correct) / np.arange(1, len(correct) + 1)
     best_later = np.maximum.accumulate(precision[::-1])[::-1]  # precision at this recall or more
     return float((best_later * correct).sum() / len(true))
+
+
+def recalled_spans(predicted: RealArray, true: RealArray, min_ious: Sequence[float]) -> float:
+    """Return how many true spans (M, 2) some prediction (N, 2) overlaps, as a mean over ratios.
+
+    Source: the average recall of the ActivityNet proposal task.
+    """
+    best = span_iou(predicted, true).max(axis=0, initial=0.0)  # (M,)
+    return float(np.mean([(best >= min_iou).sum() for min_iou in min_ious]))
+
+
+def highlight_precision(similarities: RealArray, positive: BoolArray) -> float:
+    """Return the interpolated average precision of the clips of one video.
+
+    Args:
+        similarities: (C,) of each clip; equal ones come at once.
+        positive: (C,) whether a clip is a highlight; 0 where none is.
+
+    Source: QVHighlights (arXiv 2107.09609).
+    """
+    order = np.argsort(-similarities, kind="stable")
+    ranked = similarities[order]
+    ends = np.append(ranked[1:] != ranked[:-1], True)  # of runs of equal similarities
+    correct = np.cumsum(positive[order])[ends]
+    precision = correct / (np.flatnonzero(ends) + 1)
+    best_later = np.maximum.accumulate(precision[::-1])[::-1]
+    return float((best_later * np.diff(correct, prepend=0)).sum() / max(1, positive.sum()))
