@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from videoclip.benchmarks.crosstask import CrossTask
+from videoclip.benchmarks.crosstask import CrossTask, released_split
 from videoclip.benchmarks.examples import Segment, StepVideo, Task
 from videoclip.config import EvaluateConfig
 from videoclip.errors import DataError
@@ -77,11 +77,51 @@ def test_steps_shown_in_order_are_found(store, encoder):
 
 def test_a_run_of_seconds_for_each_step(store, encoder):
     config = EvaluateConfig(exactly_one=False, num_resamples=5)
-    assigned = step_localizer(Trial(encoder, store, config))(tea("a"))
+    assigned = step_localizer(Trial(encoder, store, config))(tea("a")).ordered
     runs = [np.flatnonzero(assigned[:, k]).tolist() for k in range(3)]
     assert runs == [[1, 2], [3], [5]]  # seconds that show nothing are as likely as chance
     outcome = evaluate_steps(benchmark(tea("a", (1, 3, 0))), Trial(encoder, store, config))
     assert outcome.settings["steps"] == "a run of seconds each"
+
+
+def test_steps_in_another_order_and_their_overlap(make_store, encoder):
+    store = make_store({"a": ["stir", "nothing", "wash", "wash", "nothing", "pour"]}, name="order")
+    video = tea("a", (2, 4, 0), (5, 6, 1), (0, 1, 2))  # stirring comes first
+    located = step_localizer(Trial(encoder, store, CONFIG))(video)
+    assert located.unordered.argmax(axis=0).tolist() == [2, 5, 0]
+    outcome = evaluate_steps(benchmark(video), Trial(encoder, store, CONFIG))
+    got = {m.name: m.value for m in outcome.measures}
+    assert got["average recall"] == pytest.approx(1 / 3)
+    assert got["average recall, unordered"] == 1.0
+    random = outcome.baselines[0].values
+    assert 0 < random["average recall, unordered"] < 0.6
+    store = make_store({"b": ["wash", "wash", "nothing", "nothing", "pour", "stir"]}, name="runs")
+    config = EvaluateConfig(exactly_one=False, num_resamples=5)
+    runs = benchmark(tea("b", (0, 4, 0), (4, 5, 1)))  # of the first step half is shown
+    outcome = evaluate_steps(runs, Trial(encoder, store, config))
+    overlap = {m.name: m.value for m in outcome.measures}["step IoU"]
+    assert overlap == pytest.approx((1 / 2 + 1) / 2)
+
+
+def test_recall_is_the_mean_over_splits(make_store, encoder):
+    found_of = {f"v{i}": 2 * (i % 2) for i in range(36)}  # odd videos show the steps in order
+    orders = ["fry", "cut", "nothing"], ["cut", "fry", "nothing"]
+    shown = {video_id: orders[found // 2] for video_id, found in found_of.items()}
+    store = make_store(shown, name="many")
+    videos = [fish(video_id, (0, 1, 0), (1, 2, 1)) for video_id in shown]
+    settings = [EvaluateConfig(num_splits=n, num_resamples=5) for n in (1, 4)]
+    one, four = (
+        evaluate_steps(benchmark(*videos), Trial(encoder, store, config)) for config in settings
+    )
+    assert one.num_videos == 6 < four.num_videos
+    recalls = []
+    for seed in range(4):
+        _, test = released_split(videos, (), set(shown), seed)
+        found = [found_of[video.video_id] for video in test]
+        recalls.append(sum(found) / (2 * len(found)))
+    assert one.measures[0].value == pytest.approx(recalls[0])
+    assert four.measures[0].value == pytest.approx(np.mean(recalls))
+    assert four.settings["splits"] == 4
 
 
 def test_validation_videos_are_not_tested(store, encoder):

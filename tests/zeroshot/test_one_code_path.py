@@ -56,7 +56,7 @@ def test_localize_finds_the_steps_that_are_scored(paths, store, encoder, embedde
         StepVideo("a", other, (Segment(22, 32, 0), Segment(0, 10, 1))),
         StepVideo("b", night, (Segment(0, 20, 0), Segment(20, 25, 1))),
     )
-    locate = step_localizer(Trial(encoder, store, CONFIG))
+    localizer = step_localizer(Trial(encoder, store, CONFIG))
     benchmark = CrossTask({t.task_id: t for t in (some, other, night)}, videos, frozenset())
     outcome = evaluate_steps(benchmark, Trial(encoder, store, CONFIG))
     recalls = []
@@ -66,7 +66,7 @@ def test_localize_finds_the_steps_that_are_scored(paths, store, encoder, embedde
         spans = {m.label: (round(m.start), round(m.end)) for m in timeline.moments}
         num_frames = store.num_features(video.video_id)
         mask = step_mask([spans.get(step) for step in steps], num_frames)
-        assert (mask == locate(video)).all()
+        assert (mask == localizer(video).ordered).all()
         found, present = recall_counts(mask, step_targets(video.segments, num_frames, len(steps)))
         assert (found, present) == (row["steps found"], row["steps present"])
         recalls.append(found / present)

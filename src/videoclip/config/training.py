@@ -188,6 +188,9 @@ class EvaluateConfig:
     largest similarity between two labels; `text`: similarity to the word "background"."""
     fitting_videos: Positive[int] = 300
     """Number of random training videos for fitting the background threshold."""
+    num_splits: Positive[int] = 1
+    """Random splits of CrossTask over whose test videos recall is averaged; the first is the
+    released one, 20 are usual in later papers."""
     exactly_one: bool = True
     """Whether each step of a task takes exactly one second (as released) or a span."""
     attend_cls: bool = False

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,12 +11,18 @@ from videoclip.benchmarks.examples import Baseline, StepVideo
 from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import DataError
 from videoclip.evaluation.baselines import even_steps, random_steps
-from videoclip.evaluation.metrics.frames import recall_counts, step_targets, task_recall
+from videoclip.evaluation.metrics.frames import (
+    recall_counts,
+    step_overlap,
+    step_targets,
+    task_recall,
+)
 from videoclip.evaluation.outcome import (
     SHARE_EDGES,
     Bars,
     Missing,
     Outcome,
+    Statistics,
     TimelinePlot,
     histogram,
     measure,
@@ -26,9 +33,22 @@ from videoclip.types import BoolArray, FloatArray, IntArray, RealArray
 from videoclip.zeroshot.confidence import MIN_Z_SCORE, UNRELATED_QUERIES, Calibration
 from videoclip.zeroshot.steps import assign_steps, order_steps, step_mask
 
-Localizer = Callable[[StepVideo], BoolArray]
-"""From a video to (T, K), True where a frame is assigned to a step."""
+
+class Located(NamedTuple):
+    """Where the steps of one video are: (T, K), True where a frame is assigned to a step.
+
+    Attributes:
+        ordered: Steps happen in the order of their task.
+        unordered: Each step has the frame where it is likeliest.
+    """
+
+    ordered: BoolArray
+    unordered: BoolArray
+
+
+Localizer = Callable[[StepVideo], Located]
 NUM_RANDOM_DRAWS = 10
+MEASURES = ("average recall", "average recall, unordered", "step IoU")
 
 
 def step_localizer(trial: Trial) -> Localizer:
@@ -43,38 +63,58 @@ def step_localizer(trial: Trial) -> Localizer:
     def embed_steps(steps: tuple[str, ...]) -> FloatArray:
         return encoder.embed_text(steps)
 
-    def locate(video: StepVideo) -> BoolArray:
+    def locate(video: StepVideo) -> Located:
         seconds = trial.embed_seconds(video.video_id, attend_cls=config.attend_cls)
         logits = seconds @ embed_steps(video.task.steps).T / encoder.temperature  # (T, K)
-        return assign_steps(logits, exactly_one=config.exactly_one)
+        return Located(assign_steps(logits, exactly_one=config.exactly_one), _likeliest(logits))
 
     if config.decoding == "released":
         return locate
     calibration = Calibration(encoder.embed_text(UNRELATED_QUERIES))
 
-    def locate_as_product(video: StepVideo) -> BoolArray:
+    def locate_as_product(video: StepVideo) -> Located:
         seconds = trial.embed_seconds(video.video_id, attend_cls=True)
         similarities = embed_steps(video.task.steps) @ seconds.T  # (K, T)
         z_scores = calibration.z_scores(seconds, similarities).T
-        return step_mask(order_steps(z_scores - MIN_Z_SCORE, optional=True), len(seconds))
+        ordered = step_mask(order_steps(z_scores - MIN_Z_SCORE, optional=True), len(seconds))
+        return Located(ordered, _likeliest(z_scores))
 
     return locate_as_product
 
 
+def _likeliest(scores: RealArray) -> BoolArray:
+    """Give each step the frame with its highest score (T, K)."""
+    return step_mask([(frame, frame + 1) for frame in scores.argmax(axis=0).tolist()], len(scores))
+
+
 def _test_videos(
-    benchmark: CrossTask, store: FeatureStore
-) -> tuple[list[StepVideo], list[Missing]]:
-    """Return the released test videos among those with features, and the videos left out.
+    benchmark: CrossTask, store: FeatureStore, num_splits: int
+) -> tuple[list[StepVideo], BoolArray, list[Missing]]:
+    """Return the test videos among those with features, and the videos left out.
 
     Videos with fewer features than steps, or without any step, are left out as well.
+
+    Returns:
+        The test videos of all splits, whether each (S, V) is in a split, and the videos left out.
 
     Raises:
         DataError: If no test video remains.
     """
     present, missing = with_features(benchmark.videos, store)
-    test = released_split(present, benchmark.validation, set(store.video_ids))[1]
-    kept = []
-    for video in test:
+    available = set(store.video_ids)
+    tests = [
+        {
+            (video.task.task_id, video.video_id)
+            for video in released_split(present, benchmark.validation, available, seed)[1]
+        }
+        for seed in range(num_splits)
+    ]
+    kept, inside = [], []
+    for video in present:
+        key = video.task.task_id, video.video_id
+        in_split = [key in test for test in tests]
+        if not any(in_split):
+            continue
         if not video.segments:
             missing.append(Missing(video.video_id, "no step annotated"))
         elif store.num_features(video.video_id) < len(video.task.steps):
@@ -82,12 +122,13 @@ def _test_videos(
             missing.append(Missing(video.video_id, reason))
         else:
             kept.append(video)
+            inside.append(in_split)
     if not kept:
         raise DataError(
             "no test video has features and steps to find in them: extract more of them",
             store.folder,
         )
-    return kept, missing
+    return kept, np.array(inside).T, missing
 
 
 def evaluate_steps(benchmark: CrossTask, trial: Trial) -> Outcome:
@@ -98,46 +139,68 @@ def evaluate_steps(benchmark: CrossTask, trial: Trial) -> Outcome:
         trial: The split depends on which videos have features.
     """
     config, rate = trial.config, trial.rate
-    videos, missing = _test_videos(benchmark, trial.store)
+    videos, inside, missing = _test_videos(benchmark, trial.store, config.num_splits)
     true = [
         step_targets(v.segments, trial.store.num_features(v.video_id), len(v.task.steps), rate)
         for v in videos
     ]
-    predicted = trial.predict_all(step_localizer(trial), videos)
+    located = trial.predict_all(step_localizer(trial), videos)
+    predicted = [of.ordered for of in located]
     rng = np.random.default_rng(config.seed)
-    draws = [[random_steps(len(t), t.shape[1], rng) for _ in range(NUM_RANDOM_DRAWS)] for t in true]
-    model = _counts(predicted, true)
-    even = _counts([even_steps(*t.shape) for t in true], true)
-    random = np.mean([_counts(drawn, true) for drawn in zip(*draws, strict=True)], axis=0)
-
+    ordered, unordered = (
+        [_draws(rng, of.shape, in_order) for of in true] for in_order in (True, False)
+    )
+    even = [even_steps(*t.shape) for t in true]
+    columns = {
+        "model": _counts(predicted, [of.unordered for of in located], true),
+        "random": np.mean(
+            [
+                _counts([d[i] for d in ordered], [d[i] for d in unordered], true)
+                for i in range(NUM_RANDOM_DRAWS)
+            ],
+            axis=0,
+        ),
+        "evenly spread": _counts(even, even, true),
+    }
+    model, even_counts = columns["model"], columns["evenly spread"]
     tasks, owner = unique([video.task for video in videos])
 
-    def recall(items: IntArray) -> dict[str, float]:
-        return {"average recall": task_recall(model[items], owner[items])}
+    def shares_of(counts: RealArray) -> Statistics:
+        def statistics(items: IntArray) -> dict[str, float]:
+            parts = [items[of_split[items]] for of_split in inside]
+            return {
+                name: float(
+                    np.mean([task_recall(counts[part][:, [i, -1]], owner[part]) for part in parts])
+                )
+                for i, name in enumerate(MEASURES)
+            }
+
+        return statistics
 
     per_task = tuple(
-        recall(np.flatnonzero(owner == i))["average recall"] for i in range(len(tasks))
+        task_recall(model[owner == i][:, [0, -1]], owner[owner == i]) for i in range(len(tasks))
     )
-    present = model[:, 1] > 0
+    present = model[:, -1] > 0
     shares = {
-        name: counts[present, 0] / counts[present, 1]
-        for name, counts in (("model", model), ("evenly spread", even))
+        name: counts[present, 0] / counts[present, -1]
+        for name, counts in (("model", model), ("evenly spread", even_counts))
     }
     steps = "exactly one second each" if config.exactly_one else "a run of seconds each"
     return Outcome(
-        protocol="recall of ordered steps, mean over tasks; released split of videos with features",
+        protocol="recall of steps, mean over tasks; released split of videos with features",
         settings={
             "steps": "as `localize` finds them" if config.decoding == "product" else steps,
             "attend to [CLS]": config.decoding == "product" or config.attend_cls,
+            "splits": config.num_splits,
             "tasks": len(tasks),
             "features per second": rate,
         },
-        measures=measure(recall, [video.video_id for video in videos], config),
+        measures=measure(shares_of(model), [video.video_id for video in videos], config),
         baselines=tuple(
-            Baseline(name, {"average recall": task_recall(counts, owner)})
-            for name, counts in (("random", random), ("evenly spread", even))
+            Baseline(name, shares_of(columns[name])(np.arange(len(videos))))
+            for name in ("random", "evenly spread")
         ),
-        num_examples=int(model[:, 1].sum()),
+        num_examples=int(model[:, -1].sum()),
         num_videos=len(videos),
         missing=tuple(missing),
         rows=tuple(
@@ -147,7 +210,7 @@ def evaluate_steps(benchmark: CrossTask, trial: Trial) -> Outcome:
                 "steps found": int(found),
                 "steps present": int(number),
             }
-            for video, (found, number) in zip(videos, model, strict=True)
+            for video, (found, *_, number) in zip(videos, model, strict=True)
         ),
         plots=(
             Bars("Recall by task", tuple(task.title for task in tasks), per_task),
@@ -157,10 +220,30 @@ def evaluate_steps(benchmark: CrossTask, trial: Trial) -> Outcome:
     )
 
 
-def _counts(predicted: Sequence[BoolArray], true: Sequence[BoolArray]) -> RealArray:
-    """Return (V, 2): the steps found in each video, and the steps it has."""
-    pairs = zip(predicted, true, strict=True)
-    return np.array([recall_counts(*pair) for pair in pairs], dtype=np.float64)
+def _draws(rng: np.random.Generator, shape: tuple[int, int], in_order: bool) -> list[BoolArray]:
+    """Give each step a random frame (T, K), several times."""
+    if in_order:
+        return [random_steps(*shape, rng) for _ in range(NUM_RANDOM_DRAWS)]
+    frames = rng.integers(shape[0], size=(NUM_RANDOM_DRAWS, shape[1])).tolist()
+    return [step_mask([(frame, frame + 1) for frame in draw], shape[0]) for draw in frames]
+
+
+def _counts(
+    ordered: Sequence[BoolArray], unordered: Sequence[BoolArray], true: Sequence[BoolArray]
+) -> RealArray:
+    """Return (V, 4): the sums of `MEASURES` over the steps of each video, and their number."""
+    return np.array(
+        [
+            (
+                recall_counts(a, t)[0],
+                recall_counts(b, t)[0],
+                step_overlap(a, t),
+                t.any(axis=0).sum(),
+            )
+            for a, b, t in zip(ordered, unordered, true, strict=True)
+        ],
+        dtype=np.float64,
+    )
 
 
 def _timeline(video: StepVideo, predicted: BoolArray, rate: float) -> TimelinePlot:

@@ -10,8 +10,10 @@ from videoclip.errors import ConfigError, DataError
 from videoclip.evaluation.metrics.frames import (
     edit_score,
     label_targets,
+    recall_counts,
     segment_counts,
     segment_f1,
+    step_overlap,
 )
 from videoclip.evaluation.outcome import (
     SHARE_EDGES,
@@ -232,6 +234,10 @@ def _count(predicted: IntArray, true: IntArray) -> dict[str, float]:
         "predicted background": float((predicted == BACKGROUND).sum()),
         "edit score": edit_score(predicted, true),
     }
+    steps = np.unique(true[foreground])
+    masks = predicted[:, None] == steps, true[:, None] == steps  # (T, steps of the video)
+    found, present = recall_counts(*masks)
+    counts |= {"steps": present, "steps found": found, "step overlap": step_overlap(*masks)}
     for iou in SEGMENT_IOUS:
         three = zip(("TP", "FP", "FN"), segment_counts(predicted, true, iou), strict=True)
         counts |= {f"{kind}@{iou}": float(count) for kind, count in three}
@@ -254,6 +260,8 @@ def _statistics(counts: Sequence[Mapping[str, float]]) -> Statistics:
                 for iou in SEGMENT_IOUS
             },
             "edit score": sums["edit score"] / len(items),
+            "step recall": sums["steps found"] / max(sums["steps"], 1),
+            "step IoU": sums["step overlap"] / max(sums["steps"], 1),
             "predicted background": sums["predicted background"] / sums["frames"],
         }
 

@@ -114,11 +114,25 @@ def recall_counts(predicted: BoolArray, true: BoolArray) -> tuple[int, int]:
     return int((predicted & true).any(axis=0).sum()), int(true.any(axis=0).sum())
 
 
-def task_recall(counts: RealArray, tasks: IntArray) -> float:
-    """Return the mean over tasks of step recall, which is pooled over the videos of a task.
+def step_overlap(predicted: BoolArray, true: BoolArray) -> float:
+    """Return the overlap ratios of the steps that a video has, summed.
 
     Args:
-        counts: (V, 2) from `recall_counts`.
+        predicted: (T, K), True where a frame is assigned to a step.
+        true: (T, K), True in the true segments.
+
+    Source: the IoU of Drop-DTW (arXiv 2108.11996), here of each step by itself.
+    """
+    either = (predicted | true).sum(axis=0)
+    ratios = (predicted & true).sum(axis=0) / np.maximum(either, 1)
+    return float(ratios[true.any(axis=0)].sum())
+
+
+def task_recall(counts: RealArray, tasks: IntArray) -> float:
+    """Return the mean over tasks of a share of steps, which is pooled over the videos of a task.
+
+    Args:
+        counts: (V, 2) from `recall_counts`, or sums over the steps of a video and their number.
         tasks: (V,) task of each video.
 
     Source: CrossTask.
