@@ -56,6 +56,46 @@ def test_words_found_in_part_rank_below_what_is_seen_and_all_of_them_above(fille
     assert filled.search("chopping onions", 1)[0].video_id == "b"
 
 
+def test_the_first_moment_of_a_video_has_the_strength_of_its_best_seconds(filled, embedder):
+    library = filled._snapshot()
+    calibration = library.calibration
+    for query in NAMES:
+        (vector,) = embedder.embed_text(query)
+        near = np.sort(calibration.things @ vector)[-3:].mean()
+        expected = calibration.median + calibration.slope * near
+        firsts = {m.path: m for m in reversed(filled.search(query, 50, speech=0.0))}
+        assert len(firsts) == 3
+        for video in library.videos:
+            rows = library.vectors.read(video.first_row, video.num_windows)
+            seconds = rows[: video.num_features]  # windows of a second come first
+            scores = np.sort([row[:-1] @ vector - row[-1] for row in seconds])[::-1]
+            score = scores[: min(8, -(-len(scores) // 3))].mean()
+            wanted = (score - expected) / calibration.scale
+            moment = firsts[Path(video.path)]
+            assert moment.strength == moment.seen == pytest.approx(wanted, abs=1e-3)
+
+
+def test_a_common_word_lifts_no_moment_and_rare_ones_do(filled, videos):
+    cues = [f"the man says number {i} to the man" for i in range(60)] + ["xylophone quartets"]
+    lines = [f"00:00.{10 * i:03d} --> 00:00.{10 * i + 9:03d}\n{cue}" for i, cue in enumerate(cues)]
+    (videos / "a.vtt").write_text("WEBVTT\n\n" + "\n\n".join(lines) + "\n")
+    filled.update(videos)
+    seen = filled.search("a man in yellow", 20, speech=0.0)
+    assert [replace(m, said=None) for m in filled.search("a man in yellow", 20)] == seen
+    quoted = filled.search("the xylophone quartets")[0]
+    assert quoted.video_id == "a" and quoted.is_spoken and quoted.confidence == "high"
+
+
+def test_moments_are_in_the_order_of_their_strength_and_confidence(filled):
+    levels = ["none", "low", "medium", "high"]
+    for query in (*NAMES, "chopping onions", "yellow onions", "a zebra"):
+        moments = filled.search(query, 50)
+        strengths = [moment.strength for moment in moments]
+        assert strengths == sorted(strengths, reverse=True)
+        ranks = [levels.index(moment.confidence) for moment in moments]
+        assert ranks == sorted(ranks, reverse=True)
+
+
 def test_a_moment_heard_at_either_end_stays_within_its_video(filled, videos):
     cues = "00:00.200 --> 00:00.800\nwelcome\n\n00:34.200 --> 00:34.400\ngoodbye\n"
     (videos / "b.vtt").write_text(f"WEBVTT\n\n{cues}")
