@@ -8,7 +8,7 @@ it, and what a video in which it stands out usually shows. The last ones, in `im
 are written from the class names alone: by hand for the things people film, and for animals by the
 common name of their kind ("a dog running and playing outside"), which WordNet's hypernyms give.
 
-Each attribute measured in pixels (`videoclip.features.appearance`) has a few words. What all
+Each attribute measured in pixels (`videoclip.features.backbones.starter`) has a few words. What all
 words for colours share is subtracted from them, and what all classes share from the others.
 """
 
@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from videoclip.data.tokenizer import Tokenizer, pad_tokens
-from videoclip.features.appearance import ATTRIBUTES, COLOURS
+from videoclip.features.backbones.starter import ATTRIBUTES, COLOURS
 from videoclip.model.convert import sentence_model
 from videoclip.model.videoclip import VideoCLIP
 

@@ -9,9 +9,8 @@ import torch
 from tools.starter_classes import class_names, class_sentences, class_table
 from videoclip.data.tokenizer import pad_tokens
 from videoclip.embedding import Embedder
-from videoclip.features.appearance import ATTRIBUTES, COLOURS
 from videoclip.features.backbones import load_backbone
-from videoclip.features.backbones.starter import FEATURE_DIM
+from videoclip.features.backbones.starter import ATTRIBUTES, COLOURS, FEATURE_DIM
 from videoclip.model.convert import sentence_model, starter_model
 from videoclip.weights.files import image_weights_file, read_weights
 

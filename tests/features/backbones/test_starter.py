@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from videoclip.errors import CheckpointError, ConfigError
-from videoclip.features.appearance import attributes_of
 from videoclip.features.backbones import Backbone, load_backbone
 from videoclip.features.backbones.starter import (
     BATCH_NORM_EPS,
@@ -17,6 +16,7 @@ from videoclip.features.backbones.starter import (
     RESIZE,
     STAGES,
     SpatialConv,
+    attributes_of,
     crops_along,
     from_published,
     load,

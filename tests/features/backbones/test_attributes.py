@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videoclip.features.appearance import ATTRIBUTES, COLOURS, USUAL, _colours, attributes_of
+from videoclip.features.backbones.starter import ATTRIBUTES, COLOURS, USUAL, _colours, attributes_of
 
 NAMED = {
     "red": (200, 20, 20),
