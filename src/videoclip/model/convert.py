@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from videoclip.config import ModelConfig, ReleasedSettings
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import CheckpointError
 from videoclip.model.dual_encoder import FrozenTowers
-from videoclip.model.encoders import pool
+from videoclip.model.encoders import ClassBridge, SentenceTower
 from videoclip.model.transformer import BERT_NORM_EPS
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import starter
@@ -76,9 +75,6 @@ VIDEO_WORDS = "video_encoder.bert.word_embeddings.weight"
 CLASS_TABLE = Path(__file__).with_name("starter_classes.safetensors")
 """Made from the text tower by `tools/starter_classes.py`, and kept as a file so
 that the starter model loads at once and is bit-identical on every machine."""
-BRIDGE_TEMPERATURE = 2.0
-"""Temperature of the bridge's softmax over class logits: 1 as classifiers are trained; 2 gives less
-likely classes more weight."""
 
 
 def kind_of(names: Iterable[str]) -> str:
@@ -314,7 +310,7 @@ def starter_towers() -> FrozenTowers:
     table = read_weights(CLASS_TABLE)
     classes = classifier["_fc.weight"], classifier["_fc.bias"], table["class_embeddings"]
     frames = ClassBridge(*classes, table["attribute_embeddings"])
-    texts = SentenceTower(sentence_model()[0], table["offset"])
+    texts = SentenceTower(sentence_model()[0].text_encoder, table["offset"])
     return FrozenTowers(frames, texts, fingerprint)
 
 
@@ -330,56 +326,3 @@ def sentence_model() -> tuple[VideoCLIP, Tokenizer]:
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     plain = replace(starter().model, dual_encoder="")
     return from_bert(weights, settings, plain, folder).eval(), Tokenizer.from_folder(folder)
-
-
-class ClassBridge(nn.Module):
-    """Features to class distributions and attributes to sentence embeddings.
-
-    Text finds frames through an image classifier that never saw text: the softened class
-    distribution of a frame weights the sentence embeddings of the class names. Source: ConSE (arXiv
-    1312.5650); softening, centring and attributes are ours.
-
-    Args:
-        weight: (K, C) of the linear classifier that the first C values of a feature come from.
-        bias: (K,) likewise.
-        class_embeddings: (K, E) of sentences about each class, minus their mean.
-        attribute_embeddings: (D - C, E) that are added in proportion to the other values.
-    """
-
-    def __init__(
-        self, weight: Tensor, bias: Tensor, class_embeddings: Tensor, attribute_embeddings: Tensor
-    ) -> None:
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
-        self.class_embeddings = nn.Parameter(class_embeddings)
-        self.attribute_embeddings = nn.Parameter(attribute_embeddings)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(..., D) -> (..., E) of unit length."""
-        seen, attributes = features.tensor_split([self.weight.shape[1]], dim=-1)
-        logits = F.linear(seen, self.weight, self.bias)
-        shares = (logits / BRIDGE_TEMPERATURE).softmax(dim=-1)  # (..., K)
-        things = F.normalize(shares @ self.class_embeddings, dim=-1)
-        return F.normalize(things + attributes @ self.attribute_embeddings, dim=-1)
-
-
-class SentenceTower(nn.Module):
-    """Word pieces to sentence embeddings without what all of them share.
-
-    Sentence embeddings share a large common component, which carries no information. It was
-    subtracted from the bridge's class embeddings, so it is subtracted from texts too.
-
-    Args:
-        model: From `sentence_model`.
-        offset: (E,) mean of the class embeddings before they were centred.
-    """
-
-    def __init__(self, model: VideoCLIP, offset: Tensor) -> None:
-        super().__init__()
-        self.text_encoder = model.text_encoder
-        self.offset = nn.Parameter(offset)
-
-    def forward(self, text: Tensor, text_mask: Tensor) -> Tensor:
-        """(B, L) ids and mask -> (B, E) of unit length."""
-        pooled = pool(self.text_encoder(text, text_mask), "plain_mean")
-        return F.normalize(F.normalize(pooled, dim=-1) - self.offset, dim=-1)

@@ -20,6 +20,10 @@ from torch.nn import functional as F
 from videoclip.config import ModelConfig
 from videoclip.model.transformer import BertEncoder, Packing, positions_of
 
+BRIDGE_TEMPERATURE = 2.0
+"""Temperature of the bridge's softmax over class logits: 1 as classifiers are trained; 2 gives less
+likely classes more weight."""
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -225,3 +229,56 @@ class ResidualTextEncoder(nn.Module):
         start = self.start(text, text_mask)
         hidden = start + self.residual_scale * self.mlp(start)
         return Encoded(hidden[:, None], text_mask.new_ones(len(text), 1))
+
+
+class ClassBridge(nn.Module):
+    """Features to class distributions and attributes to sentence embeddings.
+
+    Text finds frames through an image classifier that never saw text: the softened class
+    distribution of a frame weights the sentence embeddings of the class names. Source: ConSE (arXiv
+    1312.5650); softening, centring and attributes are ours.
+
+    Args:
+        weight: (K, C) of the linear classifier that the first C values of a feature come from.
+        bias: (K,) likewise.
+        class_embeddings: (K, E) of sentences about each class, minus their mean.
+        attribute_embeddings: (D - C, E) that are added in proportion to the other values.
+    """
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor, class_embeddings: Tensor, attribute_embeddings: Tensor
+    ) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+        self.class_embeddings = nn.Parameter(class_embeddings)
+        self.attribute_embeddings = nn.Parameter(attribute_embeddings)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(..., D) -> (..., E) of unit length."""
+        seen, attributes = features.tensor_split([self.weight.shape[1]], dim=-1)
+        logits = F.linear(seen, self.weight, self.bias)
+        shares = (logits / BRIDGE_TEMPERATURE).softmax(dim=-1)  # (..., K)
+        things = F.normalize(shares @ self.class_embeddings, dim=-1)
+        return F.normalize(things + attributes @ self.attribute_embeddings, dim=-1)
+
+
+class SentenceTower(nn.Module):
+    """Word pieces to sentence embeddings without what all of them share.
+
+    Sentence embeddings share a large common component, which carries no information. It was
+    subtracted from the bridge's class embeddings, so it is subtracted from texts too.
+
+    Args:
+        text_encoder: Of a sentence model.
+        offset: (E,) mean of the class embeddings before they were centred.
+    """
+
+    def __init__(self, text_encoder: nn.Module, offset: Tensor) -> None:
+        super().__init__()
+        self.text_encoder = text_encoder
+        self.offset = nn.Parameter(offset)
+
+    def forward(self, text: Tensor, text_mask: Tensor) -> Tensor:
+        """(B, L) ids and mask -> (B, E) of unit length."""
+        pooled = pool(self.text_encoder(text, text_mask), "plain_mean")
+        return F.normalize(F.normalize(pooled, dim=-1) - self.offset, dim=-1)
