@@ -98,6 +98,26 @@ class StepVideo:
 
 
 @dataclass(frozen=True)
+class PlacedText:
+    """A text of a video and the spans in which it is shown, none if it is not.
+
+    `time` is when it is spoken, if it is narration whose time is known.
+    """
+
+    text: str
+    spans: tuple[tuple[float, float], ...] = ()
+    time: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class AlignmentVideo:
+    """A video and its texts, in their order: narrated sentences, or the steps of an article."""
+
+    video_id: str
+    texts: tuple[PlacedText, ...]
+
+
+@dataclass(frozen=True)
 class LabelledVideo:
     """A video whose every second has one of a benchmark's labels, or is background.
 
@@ -172,13 +192,21 @@ class Benchmark:
             "moments": list of `MomentExample`, whose moments may be any spans;
             "chunks": two such lists, test and validation (or None), as DiDeMo has them;
             "labels": two `LabelledSplit`, test and training, as COIN has them;
-            "steps": a `CrossTask`.
+            "steps": a `CrossTask`;
+            "alignment": list of `AlignmentVideo`.
         read: Returns the examples in a folder or file of annotations.
         published: Numbers to print beside those of a model.
     """
 
     protocol: Literal[
-        "retrieval", "paragraphs", "multiple_choice", "moments", "chunks", "labels", "steps"
+        "retrieval",
+        "paragraphs",
+        "multiple_choice",
+        "moments",
+        "chunks",
+        "labels",
+        "steps",
+        "alignment",
     ]
     read: Callable[[Path], Any]
     published: tuple[Baseline, ...] = ()

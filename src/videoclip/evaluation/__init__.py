@@ -8,6 +8,7 @@ from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError, DataError, unknown
+from videoclip.evaluation.alignment import evaluate_alignment
 from videoclip.evaluation.localization import evaluate_steps
 from videoclip.evaluation.moment_retrieval import evaluate_didemo, evaluate_moments
 from videoclip.evaluation.outcome import Outcome, Result
@@ -88,6 +89,7 @@ PROTOCOLS: Mapping[str, Callable[..., Outcome]] = {
     "chunks": evaluate_didemo,
     "labels": evaluate_labels,
     "steps": evaluate_steps,
+    "alignment": evaluate_alignment,
 }
 """The function that scores a model, by `Benchmark.protocol`.
 

@@ -1,0 +1,153 @@
+"""Alignment: where each text of a long video is shown, and whether it is shown at all."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from videoclip.benchmarks.examples import AlignmentVideo, Baseline, PlacedText
+from videoclip.errors import DataError
+from videoclip.evaluation.metrics.confidence import roc_auc
+from videoclip.evaluation.outcome import Outcome, means, measure, similarity_histogram
+from videoclip.evaluation.trial import Trial, with_features
+from videoclip.types import BoolArray, FloatArray, IntArray
+
+WINDOW_SECONDS = 64
+EDGE_WINDOWS = 4
+
+
+def evaluate_alignment(examples: Sequence[AlignmentVideo], trial: Trial) -> Outcome:
+    """Score the most similar second of each text that is shown, and which texts are shown.
+
+    Windows: a text is only sought near the narration that is not shown around it, whose time is
+    known. A text's largest similarity says how likely it is shown.
+
+    Raises:
+        DataError: If no text of the videos with features is shown.
+
+    Source: TAN (arXiv 2204.02968) and its published evaluation, in which a second is right from
+    floor(start) to ceil(end), both included.
+    """
+    videos, missing = with_features(examples, trial.store)
+    config, rate = trial.config, trial.rate
+    if not any(text.spans for video in videos for text in video.texts):
+        raise DataError("no text of a video with features is shown: extract more of them")
+
+    def align(video: AlignmentVideo) -> FloatArray:
+        seconds = trial.embed_seconds(video.video_id, attend_cls=config.attend_cls)
+        return trial.encoder.embed_text([text.text for text in video.texts]) @ seconds.T  # (N, T)
+
+    similarities = trial.predict_all(align, videos)
+    texts = [text for video in videos for text in video.texts]
+    owners = [video.video_id for video in videos for _ in video.texts]
+    highest = np.concatenate([rows.max(axis=1) for rows in similarities])
+    shown = np.array([bool(text.spans) for text in texts])
+    places = np.flatnonzero(shown)
+    true = [
+        _true_frames(text, rows.shape[1], rate)
+        for video, rows in zip(videos, similarities, strict=True)
+        for text in video.texts
+    ]
+    best = np.concatenate([rows.argmax(axis=1) for rows in similarities])
+    spread = np.concatenate([_spread(*rows.shape) for rows in similarities])
+    columns = {"R@1": _hits(best, true, places)}
+    chance = {"R@1": float(np.mean([true[i].mean() for i in places]))}
+    even = {"R@1": float(_hits(spread, true, places).mean())}
+    if any(text.time and not text.spans for text in texts):
+        inside = [
+            windows(video.texts, rows.shape[1], rate)
+            for video, rows in zip(videos, similarities, strict=True)
+        ]
+        pairs = list(zip(similarities, inside, strict=True))
+        near = np.concatenate([np.where(m, rows, -np.inf).argmax(axis=1) for rows, m in pairs])
+        columns["R@1 in windows"] = _hits(near, true, places)
+        rows = [row for mask in inside for row in mask]
+        chance["R@1 in windows"] = float(
+            np.mean([(true[i] & rows[i]).sum() / max(1, rows[i].sum()) for i in places])
+        )
+    measures = measure(means(columns), [owners[i] for i in places], config)
+    if not shown.all():
+
+        def auc(items: IntArray) -> dict[str, float]:
+            area = roc_auc(highest[items], shown[items])
+            return {"alignability AUC": 0.5 if math.isnan(area) else area}
+
+        measures += measure(auc, owners, config)
+        chance["alignability AUC"] = 0.5
+    return Outcome(
+        protocol="the most similar second of each text of a video, and whether it is shown",
+        settings={
+            "attend to [CLS]": config.attend_cls,
+            "features per second": rate,
+            "texts": len(texts),
+            "texts that are shown": len(places),
+        },
+        measures=measures,
+        baselines=(
+            Baseline("random", chance),
+            Baseline("evenly spread", even, "texts in their order, at equal distances"),
+        ),
+        num_examples=len(places),
+        num_videos=len(videos),
+        missing=tuple(missing),
+        rows=tuple(
+            {
+                "video_id": owners[i],
+                "text": texts[i].text,
+                "second": float(best[i] / rate),
+                "right": bool(true[i][best[i]]),
+            }
+            for i in places.tolist()
+        ),
+        plots=(
+            similarity_histogram(
+                "Largest similarity of each text", ("shown", "not shown"), highest, shown
+            ),
+        ),
+    )
+
+
+def _true_frames(text: PlacedText, num_frames: int, rate: float) -> BoolArray:
+    """Return (T,) whether a frame is in a span of the text, from floor(start) to ceil(end)."""
+    seconds = np.arange(num_frames) / rate
+    inside = np.zeros(num_frames, dtype=bool)
+    for start, end in text.spans:
+        inside |= (seconds >= math.floor(start)) & (seconds <= math.ceil(end))
+    return inside
+
+
+def _hits(best: IntArray, true: Sequence[BoolArray], places: IntArray) -> FloatArray:
+    return np.array([true[i][best[i]] for i in places], dtype=np.float32)
+
+
+def _spread(num_texts: int, num_frames: int) -> IntArray:
+    """Return the frames (N,) of texts at equal distances."""
+    return np.asarray(((np.arange(num_texts) + 0.5) * num_frames / num_texts).astype(int))
+
+
+def windows(texts: Sequence[PlacedText], num_frames: int, rate: float) -> BoolArray:
+    """Return (N, T), True where a text may be sought: in the windows that it is active in.
+
+    Windows of 64 seconds begin every 16. Active are the texts between the first and the last
+    narration that is not shown and lies within a window's length of the window, and all up to the
+    first or from the last text on in the four windows at either end.
+
+    Source: the published evaluation of TAN, which so avoids to use the times of texts that are
+    shown.
+    """
+    size, step = round(WINDOW_SECONDS * rate), round(WINDOW_SECONDS / 4 * rate)
+    starts = list(range(0, max(1, num_frames - size // 2), step))
+    unshown = [i for i, text in enumerate(texts) if text.time and not text.spans]
+    middles = np.array([sum(texts[i].time or (0.0,)) / 2 * rate for i in unshown])
+    allowed = np.zeros((len(texts), num_frames), dtype=bool)
+    for number, start in enumerate(starts):
+        near = np.flatnonzero((middles >= start - size) & (middles <= start + 2 * size))
+        if not len(near):
+            continue
+        first, last = unshown[near[0]], unshown[near[-1]]
+        if number < EDGE_WINDOWS:
+            first = 0
+        elif number >= len(starts) - EDGE_WINDOWS:
+            last = len(texts) - 1
+        allowed[first : last + 1, start : start + size] = True
+    return allowed
