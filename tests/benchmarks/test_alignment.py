@@ -1,6 +1,5 @@
 """HTM-Align and HT-Step, made up in the form of their files."""
 
-
 import pytest
 
 from videoclip.benchmarks.alignment import read_ht_step, read_htm_align

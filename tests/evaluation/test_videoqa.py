@@ -25,7 +25,24 @@ def store(make_store):
 def test_answers_and_equal_choices(store, encoder):
     outcome = evaluate_multiple_choice(EXAMPLES, Trial(encoder, store, CONFIG))
     got = {m.name: m.value for m in outcome.measures}
-    assert got == pytest.approx({"accuracy": 2.5 / 3, "accuracy double": 0.5, "accuracy easy": 1.0})
+    # Probabilities at temperature 0.1: sure of the first two, half and half in the third.
+    sure, other = 1 / (1 + 2 * np.exp(-10)), np.exp(-10) / (1 + np.exp(-10))
+    assert got == pytest.approx(
+        {
+            "accuracy": 2.5 / 3,
+            "accuracy double": 0.5,
+            "accuracy easy": 1.0,
+            "calibration error": got["calibration error"],
+            "Brier score": 0.5 / 3,
+        },
+        abs=1e-4,
+    )
+    # The first two are in the bin of 1, the third in that of a half.
+    errors = abs(2 - sure - (1 - other)), abs(0.5 - 1 / (2 + np.exp(-10)))
+    assert got["calibration error"] == pytest.approx(sum(errors) / 3, rel=1e-3)
+    random = outcome.baselines[0].values
+    assert random["calibration error"] == 0
+    assert random["Brier score"] == pytest.approx(1 - random["accuracy"])
     assert [m.video_id for m in outcome.missing] == ["absent"]
     assert outcome.rows[1]["predicted"] == "fry" and outcome.rows[1]["right"]
     confusion, similarities, bars = outcome.plots

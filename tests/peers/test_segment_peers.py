@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from videoclip.evaluation.metrics import frames, moments
+from videoclip.evaluation.metrics import confidence, frames, moments
 
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
 
@@ -30,6 +31,28 @@ def test_edit_score(peer):
         expected = 1 - float(edit_distance(*texts)) / longest if longest else 1.0
         assert frames.edit_score(predicted, true) == pytest.approx(expected, abs=1e-6)
     assert frames.edit_score(np.zeros(5, int), np.ones(5, int)) == 0.0  # an empty prediction
+
+
+def test_calibration_and_areas(peer):
+    metrics, calibration = peer("sklearn.metrics"), peer("torchmetrics.functional.classification")
+    rng = np.random.default_rng(5)
+    probabilities = rng.dirichlet(np.ones(4), size=300)
+    answers = rng.integers(4, size=300)
+    correct = (probabilities.argmax(axis=1) == answers).astype(float)
+    ours = confidence.calibration_error(probabilities.max(axis=1), correct)
+    theirs = calibration.multiclass_calibration_error(
+        torch.from_numpy(probabilities), torch.from_numpy(answers), num_classes=4, n_bins=15
+    )
+    assert ours == pytest.approx(float(theirs), abs=1e-6)  # counted in float32
+    ours = confidence.brier_scores(probabilities, answers).mean()
+    assert ours == pytest.approx(
+        metrics.brier_score_loss(answers, probabilities, labels=range(4), scale_by_half=False),
+        abs=1e-9,
+    )
+    for levels in (10**6, 4):
+        scores, positive = rng.integers(levels, size=200), rng.random(200) < 0.3
+        area = confidence.roc_auc(scores.astype(float), positive)
+        assert area == pytest.approx(metrics.roc_auc_score(positive, scores), abs=1e-9)
 
 
 def test_segment_f1(peer):

@@ -9,17 +9,19 @@ import torch
 from videoclip.benchmarks.examples import Baseline, MultipleChoiceExample
 from videoclip.embedding import overlapping_windows
 from videoclip.evaluation.metrics import ranking
+from videoclip.evaluation.metrics.confidence import brier_scores, calibration_error
 from videoclip.evaluation.outcome import (
     Bars,
     Confusion,
     Outcome,
+    Statistics,
     means,
     measure,
     similarity_histogram,
 )
 from videoclip.evaluation.trial import Clip, Trial, find_clip, unique, with_features
-from videoclip.types import FloatArray, IntArray
-from videoclip.zeroshot.choices import choice_similarities, choice_texts
+from videoclip.types import FloatArray, IntArray, RealArray
+from videoclip.zeroshot.choices import choice_similarities, choice_texts, softmax
 
 
 def evaluate_multiple_choice(examples: Sequence[MultipleChoiceExample], trial: Trial) -> Outcome:
@@ -43,6 +45,8 @@ def evaluate_multiple_choice(examples: Sequence[MultipleChoiceExample], trial: T
         measures += measure(statistics, [videos[i] for i in chosen], config)
     bars = Bars("Accuracy by kind of question", tuple(kinds), tuple(m.value for m in measures[1:]))
     num_choices = similarity.shape[1]
+    probabilities = softmax(similarity.T.astype(np.float64), trial.encoder.temperature).T  # (N, C)
+    measures += measure(_calibration(probabilities, credit, answers), videos, config)
     counts = np.zeros((num_choices, num_choices), dtype=int)
     np.add.at(counts, (answers, predicted), 1)
     exists = np.isfinite(similarity)
@@ -86,6 +90,15 @@ def evaluate_multiple_choice(examples: Sequence[MultipleChoiceExample], trial: T
             *([bars] if kinds else []),
         ),
     )
+
+
+def _calibration(probabilities: RealArray, credit: RealArray, answers: IntArray) -> Statistics:
+    """Return the measures of the probabilities that `answer` gives with its answers."""
+    confidences, brier = probabilities.max(axis=1), brier_scores(probabilities, answers)
+    return lambda items: {
+        "calibration error": calibration_error(confidences[items], credit[items]),
+        "Brier score": float(brier[items].mean()),
+    }
 
 
 def choice_similarity(examples: Sequence[MultipleChoiceExample], trial: Trial) -> FloatArray:
@@ -133,10 +146,11 @@ def _find_clips(video_id: str, trial: Trial) -> list[Clip]:
 
 def _baselines(examples: Sequence[MultipleChoiceExample]) -> tuple[Baseline, ...]:
     chance = np.mean([1 / len(e.choices) for e in examples])
+    uniform = {"calibration error": 0.0, "Brier score": float(1 - chance)}
     majority = np.bincount([e.answer for e in examples]).max() / len(examples)
     longest = np.mean([np.argmax([len(c) for c in e.choices]) == e.answer for e in examples])
     return (
-        Baseline("random", {"accuracy": float(chance)}),
+        Baseline("random", {"accuracy": float(chance), **uniform}),
         Baseline("always the same place", {"accuracy": float(majority)}, "the best one here"),
         Baseline("longest choice", {"accuracy": float(longest)}),
     )
