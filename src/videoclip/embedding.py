@@ -31,10 +31,10 @@ from videoclip.features.extract import features_of
 from videoclip.model import hub
 from videoclip.model.hub import ModelCard
 from videoclip.model.videoclip import VideoCLIP, pad_features
+from videoclip.models import STARTER, full_name
 from videoclip.types import FloatArray, IntArray, OnProgress, RealArray
 from videoclip.weights.pretrained import is_transformers_model, model_folder
 
-STARTER = "starter"
 ItemT = TypeVar("ItemT")
 
 
@@ -211,7 +211,7 @@ class Embedder:
 
         Args:
             folder_or_hub_id: A VideoCLIP, or any dual encoder of `transformers` (CLIP, SigLIP,
-                ALIGN and the like).
+                ALIGN and the like); short names are in `videoclip models`.
             device: Torch device to compute on; "auto" is the GPU where there is one.
             backbone: The frozen backbone or its name, if its folder was moved.
 
@@ -219,17 +219,18 @@ class Embedder:
             CheckpointError: If there is no such model or it is damaged.
             MissingExtraError: If the packages of "starter" are not installed.
         """
-        if str(folder_or_hub_id) == STARTER:
+        name = full_name(folder_or_hub_id)
+        if name == STARTER:
             from videoclip.model.convert import starter_model
 
             embedder = cls(*starter_model(), device=device, backbone=backbone)
-        elif is_transformers_model(folder := model_folder(folder_or_hub_id)):
+        elif is_transformers_model(folder := model_folder(name)):
             from videoclip.features.dual_encoder import frames_spec
             from videoclip.model.dual_encoder import start_model
             from videoclip.text_tower import load_text_tower
 
-            texts = load_text_tower(folder_or_hub_id)
-            spec = frames_spec(folder_or_hub_id, texts.dim)
+            texts = load_text_tower(name)
+            spec = frames_spec(name, texts.dim)
             model = start_model(texts, spec)
             embedder = cls(model, texts.tokenizer, device, backbone=backbone)
             embedder._fingerprint = f"{texts.fingerprint[:16]}-{spec.fingerprint}"
@@ -239,7 +240,7 @@ class Embedder:
             tokenizer = tokenizer or Tokenizer.from_folder(folder)
             embedder = cls(model, tokenizer, device, backbone=backbone)
             embedder._fingerprint = hub.stored_fingerprint(folder)
-        embedder._source = str(folder_or_hub_id)
+        embedder._source = name
         return embedder
 
     def save_pretrained(self, folder: Path | str, card: ModelCard | None = None) -> None:

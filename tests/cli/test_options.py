@@ -108,7 +108,6 @@ OTHER_MEANING = {
 """Flags that mean something else in some commands, with the reason."""
 
 OTHER_DEFAULT = {
-    "--model": "a library keeps its model, so index and search have no default",
     "--num-videos": "a world to look at is small, one to compare training on is not",
     "--features": "some commands need it, index and pretrain can compute features",
 }

@@ -23,6 +23,7 @@ COMMANDS = {
     "evaluate": "score a model on a benchmark, with baselines",
     "compare": "compare runs and results: settings, losses, scores",
     "ablate": "train and compare variants of the method on a synthetic world",
+    "models": "list the models to search with, and which are here",
     "index": "add new and changed videos to a library",
     "search": "find moments in a library by words, or by a clip or picture",
     "segment": "label every second of a video",

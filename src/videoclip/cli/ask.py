@@ -21,7 +21,7 @@ class Ask:
     """The question."""
     choices: Annotated[tuple[str, ...], arg(metavar="ANSWER [ANSWER ...]")]
     """Two or more possible answers."""
-    model: options.Model = options.MODEL
+    model: options.Model = None
     device: options.Device = options.AUTO
     json: options.Json = False
 
@@ -31,7 +31,7 @@ class Ask:
         from videoclip.zeroshot.moments import clock
         from videoclip.zeroshot.results import answer
 
-        embedder = Embedder.from_pretrained(self.model, self.device)
+        embedder = Embedder.from_pretrained(options.chosen(self.model), self.device)
         found = answer(self.video, self.question, self.choices, embedder)
         if self.json:
             print(json.dumps(found.as_dict(), indent=2))

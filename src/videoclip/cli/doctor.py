@@ -22,7 +22,7 @@ class Doctor:
 
     folder: Annotated[Path, arg(metavar="FOLDER")] = Path()
     """Where stores, runs and libraries will be written."""
-    model: options.Model = options.MODEL
+    model: options.Model = None
     device: options.Device = options.AUTO
     json: options.Json = False
 

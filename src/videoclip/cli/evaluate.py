@@ -28,7 +28,7 @@ class Evaluate:
     benchmark: Annotated[str, Positional, arg(metavar="BENCHMARK", help=BENCHMARK_HELP)]
     features: options.Features
     annotations: options.Annotations
-    model: options.Model = options.MODEL
+    model: options.Model = None
     config: Annotated[EvaluateConfig, arg(name="")] = field(default_factory=EvaluateConfig)
     per_video: Annotated[Path | None, arg(metavar="FILE")] = None
     """CSV file to write, with one row for each example or video."""
@@ -46,7 +46,7 @@ class Evaluate:
 
         result = evaluate(
             self.benchmark,
-            self.model,
+            options.of_features(self.model, self.features),
             self.features,
             self.annotations,
             self.config,

@@ -20,7 +20,7 @@ class Extract:
 
     videos: options.Videos
     features: options.Features
-    backbone: options.Backbone = options.MODEL
+    backbone: options.Backbone = options.BACKBONE
     device: options.Device = options.AUTO
     workers: options.Workers = None
     cluster: options.Cluster = None

@@ -11,7 +11,7 @@ from tyro.conf import arg
 
 from videoclip.benchmarks import load_benchmarks
 from videoclip.benchmarks.examples import FINE_TUNED, Baseline
-from videoclip.cli.options import MODEL, Annotations, Features, Model
+from videoclip.cli.options import Annotations, Features, Model, of_features
 from videoclip.cli.recipe import RunCommand, parse_recipe
 from videoclip.config import FinetuneConfig
 from videoclip.recipes import FINETUNING
@@ -38,7 +38,7 @@ class Finetune(RunCommand):
 
     features: Features
     annotations: Annotations
-    model: Model = MODEL
+    model: Model = None
     training_annotations: Annotated[Path | None, arg(metavar="PATH")] = None
     """Annotation files of the training part, if they are elsewhere: a folder or a file."""
     config: Annotated[FinetuneConfig, arg(name="")]
@@ -50,7 +50,7 @@ class Finetune(RunCommand):
 
         return finetune(
             self.config,
-            self.model,
+            of_features(self.model, self.features),
             self.features,
             self.annotations,
             self.out,

@@ -20,13 +20,13 @@ class Index:
     Videos that did not change are skipped, so the same command keeps a library up to date.
     Subtitles beside a video (name.vtt, name.en.srt, ...) make its narration searchable. Files that
     cannot be read are listed at the end, and the exit status is then 1. With --features, videos in
-    that store are not decoded again. A library keeps its model: --model is for a new one ("starter"
-    by default) or goes with --rebuild.
+    that store are not decoded again. A library keeps its model: --model is for a new one (by
+    default the best one here, see `videoclip models`) or goes with --rebuild.
     """
 
     videos: options.Videos
     library: options.Library = options.LIBRARY
-    model: options.OptionalModel = None
+    model: options.Model = None
     metadata: Annotated[Path | None, arg(metavar="FILE")] = None
     """CSV or JSON file with your own columns, one row per video, for `search --where`."""
     features: options.OptionalFeatures = None
@@ -51,11 +51,14 @@ class Index:
         """Update the library, and print what changed and which files failed."""
         from videoclip.data.feature_store import FeatureStore
         from videoclip.library.library import VideoLibrary
+        from videoclip.library.storage import kind_of
 
+        is_new = kind_of(self.library) is None
+        model = options.chosen(self.model) if is_new else self.model
         features = FeatureStore.open(self.features) if self.features else None
         with (
             VideoLibrary.open(
-                self.library, self.model, self.device, rebuild=self.rebuild, store=self.store
+                self.library, model, self.device, rebuild=self.rebuild, store=self.store
             ) as library,
             redirect_stdout(sys.stderr),  # where Ray reports lost workers
         ):

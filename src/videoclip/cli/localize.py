@@ -25,7 +25,7 @@ class Localize:
     """A step; may be repeated."""
     any_order: bool = False
     """Allow the steps in any order."""
-    model: options.Model = options.MODEL
+    model: options.Model = None
     threshold: options.Threshold = options.THRESHOLD
     require_match: options.RequireMatch = False
     output: Annotated[Output, arg(name="")] = field(default_factory=Output)
@@ -40,7 +40,7 @@ class Localize:
         timeline = localize(
             self.video,
             read_texts(self.steps, self.step),
-            Embedder.from_pretrained(self.model, self.device),
+            Embedder.from_pretrained(options.chosen(self.model), self.device),
             ordered=not self.any_order,
             threshold=self.threshold,
         )

@@ -36,8 +36,8 @@ AUTO = "auto"
 """The default device."""
 LIBRARY = "library"
 """The default library, in the current folder."""
-MODEL = "starter"
-"""The default model and backbone: it needs nothing but installed packages."""
+BACKBONE = "starter"
+"""The default backbone: it needs nothing but installed packages."""
 THRESHOLD = 1.0
 """The default threshold; the same as `zeroshot.confidence.MIN_Z_SCORE`, which imports torch."""
 
@@ -79,9 +79,13 @@ MinConfidence = Annotated[
     Literal["none", "low", "medium", "high"],
     arg(help="Leave out moments of lower confidence; none leaves out nothing."),
 ]
-_MODEL = arg(metavar="MODEL", help='Model folder, hub id or "starter".')
-Model = Annotated[str, _MODEL]
-OptionalModel = Annotated[str | None, _MODEL]
+Model = Annotated[
+    str | None,
+    arg(
+        metavar="MODEL",
+        help='Model folder, hub id, "starter" or a short name; see `videoclip models`.',
+    ),
+]
 NumVideos = Annotated[int, POSITIVE, arg(metavar="N", help="How many videos the world has.")]
 RerankTop = Annotated[
     int,
@@ -154,6 +158,34 @@ def parse(
         print(f"{prog}: error: {error}; see {prog} --help", file=sys.stderr)
         raise SystemExit(2) from None
     return made
+
+
+def chosen(model: str | None) -> str:
+    """Return the named model, or else the best one present, which is named on stderr."""
+    if model is not None:
+        return model
+    from videoclip.models import STARTER, default_model
+
+    name = default_model()
+    why = "no stronger one is here" if name == STARTER else "the best one here"
+    print(f"videoclip: model: {name} ({why}; see `videoclip models`)", file=sys.stderr)
+    return name
+
+
+def of_features(model: str | None, features: Path) -> str:
+    """Return the named model, or else the one that features were made for: by default the starter.
+
+    Raises:
+        DataError: If the folder is no feature store.
+    """
+    if model is not None:
+        return model
+    from videoclip.data.feature_store import FeatureStore
+    from videoclip.models import STARTER
+
+    with FeatureStore.open(features) as store:
+        kind, _, source = store.spec.backbone.partition(":")
+    return source if kind in ("image", "video") else STARTER
 
 
 def print_failures(failed: Mapping[Any, str], what: str = "failed") -> int:

@@ -47,7 +47,7 @@ class Search:
     """Do not search; fit the thresholds of high, medium and low confidence to labelled queries. CSV
     file with the columns query and video (empty: nothing matches), and optionally start and end."""
     min_confidence: options.MinConfidence = "none"
-    model: options.OptionalModel = None
+    model: options.Model = None
     require_match: options.RequireMatch = False
     output: Annotated[FoundOutput, arg(name="")] = field(default_factory=FoundOutput)
     device: options.Device = options.AUTO

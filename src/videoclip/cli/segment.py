@@ -23,7 +23,7 @@ class Segment:
     """Text file with one label per line."""
     label: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="TEXT")] = ()
     """A label; may be repeated."""
-    model: options.Model = options.MODEL
+    model: options.Model = None
     threshold: options.Threshold = options.THRESHOLD
     switch_cost: NotNegative[float] = 2.0
     """Cost of a change of label, in z-score; higher: fewer, longer spans."""
@@ -39,7 +39,7 @@ class Segment:
         timeline = segment(
             self.video,
             read_texts(self.labels, self.label),
-            Embedder.from_pretrained(self.model, self.device),
+            Embedder.from_pretrained(options.chosen(self.model), self.device),
             threshold=self.threshold,
             switch_cost=self.switch_cost,
         )

@@ -24,7 +24,7 @@ from filelock import FileLock
 
 from videoclip.config import from_dict, to_dict
 from videoclip.data.feature_store import FeatureStore
-from videoclip.embedding import STARTER, Embedder, WindowConfig
+from videoclip.embedding import Embedder, WindowConfig
 from videoclip.errors import CheckpointError, ConfigError, DataError, IndexMismatchError
 from videoclip.features.backbones import check_features
 from videoclip.features.extract import features_of
@@ -42,6 +42,7 @@ from videoclip.library.indexer import Indexer, UpdateReport
 from videoclip.library.metadata import read_metadata
 from videoclip.library.search import SearchOptions, Snapshot, find_moments
 from videoclip.library.storage import StoreKind, kind_of, open_catalog
+from videoclip.models import default_model, full_name
 from videoclip.types import FloatArray, OnProgress, RealArray
 from videoclip.zeroshot.confidence import COMMON_THINGS, UNRELATED_QUERIES, Thresholds
 from videoclip.zeroshot.moments import Moment
@@ -117,8 +118,8 @@ class VideoLibrary:
 
         Args:
             folder: The library, or its address in object storage.
-            model: Model folder, hub id or "starter"; None: the library's own, and "starter" for a
-                new library.
+            model: Model folder, hub id or "starter"; None: the library's own, and for a new library
+                the best one present (`videoclip.models.default_model`).
             device: Torch device to compute on.
             must_exist: Whether a missing library is an error.
             rebuild: As for the class.
@@ -130,7 +131,7 @@ class VideoLibrary:
             IndexMismatchError: If the library was made by another model.
         """
         known = model_of(folder) if must_exist or kind_of(folder) else ""
-        name = model or known or STARTER
+        name = full_name(model or known or default_model())
         try:
             embedder = Embedder.from_pretrained(name, device)
         except CheckpointError as error:

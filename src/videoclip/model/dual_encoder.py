@@ -12,12 +12,12 @@ from torch import nn
 from videoclip.config import ModelConfig
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.errors import CheckpointError, ConfigError
+from videoclip.models import STARTER
 from videoclip.text_tower import TextTower, load_text_tower
 
 if TYPE_CHECKING:
     from videoclip.model.videoclip import VideoCLIP
 
-STARTER = "starter"
 HEAD_WIDTH = 64
 """Of the attention heads of a residual tower."""
 

@@ -16,13 +16,11 @@ from torch import nn
 
 from videoclip.errors import CheckpointError, MissingExtraError, one_line
 from videoclip.files import read_json
+from videoclip.models import CONFIG_FILE, WEIGHTS, cached_folder, full_name, weights_files
 from videoclip.weights.files import sampled_digest
 
-CONFIG_FILE = "config.json"
 SETTINGS = ("*.json", "*.txt", "*.model")
 """Files of a model that are not weights."""
-WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-"""Weights, in order of preference; a pickled file is read without running code."""
 _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 
 Side: TypeAlias = Literal["text", "frames"]
@@ -37,42 +35,19 @@ OTHER_SIDE: dict[Side, tuple[str, ...]] = {
 def model_folder(folder_or_hub_id: Path | str) -> Path:
     """Return a local folder as it is, and for a hub id (`owner/name`) the downloaded folder.
 
-    A model in the hub's cache is not looked up again; otherwise it is downloaded.
+    A short name (`videoclip models`) stands for its hub id. A model in the hub's cache is not
+    looked up again; otherwise it is downloaded.
 
     Raises:
         CheckpointError: If there is no such folder and the download fails.
     """
-    folder, name = Path(folder_or_hub_id), str(folder_or_hub_id)
+    name = full_name(folder_or_hub_id)
+    folder = Path(name)
     if folder.is_dir():
         return folder
     if not _HUB_ID.fullmatch(name) or folder.parent.exists():
         raise CheckpointError(f"there is no model folder {folder}")
     return cached_folder(name) or _download(name)
-
-
-def cached_folder(hub_id: str) -> Path | None:
-    """Return the folder of a model in the hub's cache, None unless it is complete there."""
-    from huggingface_hub import try_to_load_from_cache
-
-    config = try_to_load_from_cache(hub_id, CONFIG_FILE)
-    if not isinstance(config, str):
-        return None
-    folder = Path(config).parent
-    return folder if is_complete(folder) else None
-
-
-def is_complete(folder: Path) -> bool:
-    """Return whether a model folder has its settings and all files of its weights."""
-    index = next(iter(sorted(folder.glob("*.index.json"))), None)
-    names = set(read_json(index).get("weight_map", {}).values()) if index else set()
-    weights = weights_files(folder)
-    return bool(weights) and names <= {path.name for path in weights}
-
-
-def weights_files(folder: Path) -> list[Path]:
-    """Return the files of a model's weights, in order of name."""
-    found = (sorted(folder.glob(pattern)) for pattern in WEIGHTS)
-    return next(filter(None, found), [])
 
 
 def is_transformers_model(folder: Path) -> bool:

@@ -30,6 +30,7 @@ from videoclip.errors import CheckpointError, ConfigError
 from videoclip.features.decode import CentreCrop, Frame, Interpolation, Pixels, Resize, Squash
 from videoclip.features.frame_backbone import FrameBackbone, fingerprint
 from videoclip.files import read_json, write_json
+from videoclip.models import full_name
 from videoclip.text_tower import TextTower, load_text_tower
 from videoclip.types import FloatArray
 from videoclip.weights.pretrained import (
@@ -332,6 +333,7 @@ def load(source: str | None, device: str = "cpu") -> ImageBackbone:
             "'image:microsoft/resnet-50'"
         )
     transformers_library("backbone 'image'")
+    source = full_name(source)
     try:
         folder = model_folder(source)
         kind = check_model(folder, source)["model_type"]

@@ -28,6 +28,7 @@ from videoclip.features.backbones.image import (
     read_preprocessing,
 )
 from videoclip.features.decode import Frame
+from videoclip.models import full_name
 from videoclip.types import FloatArray
 from videoclip.weights.pretrained import (
     check_model,
@@ -130,6 +131,7 @@ def load(source: str | None, device: str = "cpu") -> VideoBackbone:
             "'video:facebook/vjepa2-vitl-fpc64-256'"
         )
     transformers_library("backbone 'video'")
+    source = full_name(source)
     try:
         folder = model_folder(source)
         kind = check_model(folder, source)["model_type"]

@@ -1,0 +1,102 @@
+"""`videoclip models`, and what commands use without --model."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.tiny_dual_encoders import save
+from videoclip.cli import main
+from videoclip.models import ALIASES, KNOWN, cached_folder, default_model, full_name
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache of the hub."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def video(videos):
+    """One of the small videos."""
+    return min(videos.rglob("*.mp4"))
+
+
+def put(cache, hub_id, family="clip"):
+    """Put a tiny model into the cache under another name."""
+    folder = cache / f"models--{hub_id.replace('/', '--')}"
+    save(family, folder / "snapshots" / "abc")
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("abc")
+    return folder / "snapshots" / "abc"
+
+
+def test_the_table_is_complete_and_every_number_has_a_source(cache, capsys):
+    assert main(["models"]) == 0
+    out = capsys.readouterr().out
+    for model in KNOWN:
+        assert model.alias in out and model.hub_id in out and model.licence in out
+        assert model.source.startswith("https://")
+        assert model.million_parameters > 100 and model.seconds_per_hour > 100
+    assert "default: starter" in out
+    assert len(ALIASES) == len(KNOWN) == len(set(ALIASES.values()))
+
+
+def test_the_best_model_present_is_the_default(cache, capsys):
+    assert default_model() == "starter"
+    put(cache, ALIASES["clip-base"])
+    assert default_model() == ALIASES["clip-base"]
+    best = put(cache, ALIASES["siglip2-base"])
+    own = put(cache, "somebody/own", "align")
+    assert default_model() == ALIASES["siglip2-base"]
+    assert main(["models", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["default"] == ALIASES["siglip2-base"]
+    assert content["present"]["somebody/own"] == str(own)
+    assert {m["alias"] for m in content["models"] if m["present"]} == {"clip-base", "siglip2-base"}
+    assert main(["models"]) == 0
+    assert f"also present: somebody/own ({own})" in capsys.readouterr().out
+    (best / "model.safetensors").unlink()  # a download that was interrupted
+    assert cached_folder(ALIASES["siglip2-base"]) is None
+    assert default_model() == ALIASES["clip-base"]
+
+
+def test_a_short_name_is_a_hub_id_unless_there_is_such_a_folder(cache, tmp_path):
+    assert full_name("clip-base") == "openai/clip-vit-base-patch32"
+    assert full_name("somebody/own") == "somebody/own"
+    (tmp_path / "clip-base").mkdir()
+    assert full_name("clip-base") == "clip-base"
+
+
+def test_commands_say_which_model_they_chose(cache, video, capsys):
+    put(cache, ALIASES["clip-base"])
+    assert main(["segment", str(video), "--label", "dog", "--label", "cat"]) == 0
+    err = capsys.readouterr().err
+    assert "videoclip: model: openai/clip-vit-base-patch32 (the best one here" in err
+    assert main(["index", str(video), "--library", "L", "--workers", "0"]) == 0
+    assert "videoclip: model: openai/clip-vit-base-patch32" in capsys.readouterr().err
+    put(cache, ALIASES["siglip2-base"], "siglip")  # a better one: the library keeps its own
+    for command in (["index", str(video), "--workers", "0"], ["search", "a dog"]):
+        assert main([*command, "--library", "L"]) == 0
+        assert "videoclip: model" not in capsys.readouterr().err
+    assert main(["search", "a dog", "--library", "L", "--model", "siglip2-base"]) == 1
+    assert "made by model 'openai/clip-vit-base-patch32', not" in capsys.readouterr().err
+
+
+def test_features_name_their_model(cache, video, tmp_path, capsys):
+    put(cache, ALIASES["clip-base"])
+    assert main(["extract", str(video), "--features", "F", "--backbone", "image:clip-base"]) == 0
+    table = tmp_path / "own.csv"
+    table.write_text(f"video,text\n{video.stem},a dog\n")
+    assert main(["evaluate", "csv", "--features", "F", "--annotations", str(table)]) == 0
+
+
+def test_the_table_needs_neither_torch_nor_transformers(cache):
+    code = (
+        "import sys; from videoclip.cli import main; main(['models']);"
+        "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
