@@ -29,9 +29,11 @@ from videoclip.errors import (
 from videoclip.features.backbones import Backbone, check_features, load_backbone
 from videoclip.features.extract import features_of
 from videoclip.model import hub
+from videoclip.model.dual_encoder import start_model
 from videoclip.model.hub import ModelCard
 from videoclip.model.videoclip import VideoCLIP, pad_features
 from videoclip.models import STARTER, full_name
+from videoclip.text_tower import TextTower, load_text_tower
 from videoclip.types import FloatArray, IntArray, OnProgress, RealArray
 from videoclip.weights.pretrained import is_transformers_model, model_folder
 
@@ -226,8 +228,6 @@ class Embedder:
             embedder = cls(*starter_model(), device=device, backbone=backbone)
         elif is_transformers_model(folder := model_folder(name)):
             from videoclip.features.dual_encoder import frames_spec
-            from videoclip.model.dual_encoder import start_model
-            from videoclip.text_tower import load_text_tower
 
             texts = load_text_tower(name)
             spec = frames_spec(name, texts.dim)
@@ -236,8 +236,8 @@ class Embedder:
             embedder._fingerprint = f"{texts.fingerprint[:16]}-{spec.fingerprint}"
         else:
             model = VideoCLIP.from_pretrained(folder)
-            tokenizer = getattr(model.dual_encoder and model.dual_encoder.texts, "tokenizer", None)
-            tokenizer = tokenizer or Tokenizer.from_folder(folder)
+            tower = _text_tower(model)
+            tokenizer = tower.tokenizer if tower else Tokenizer.from_folder(folder)
             embedder = cls(model, tokenizer, device, backbone=backbone)
             embedder._fingerprint = hub.stored_fingerprint(folder)
         embedder._source = name
@@ -319,6 +319,9 @@ class Embedder:
     def embed_text(self, texts: str | Sequence[str]) -> FloatArray:
         """Embed texts; each is cut to the model's longest text.
 
+        Bare words ("dog") are put into the sentence that CLIP and SigLIP were trained on (`phrase`
+        of their text side).
+
         Args:
             texts: One text or N of them.
 
@@ -332,6 +335,8 @@ class Embedder:
         if not texts:
             raise DataError("there are no texts to embed: give at least one")
         longest = self.config.max_text_tokens
+        if tower := _text_tower(self.model):
+            texts = [tower.phrase(text) for text in texts]
         token_ids = [ids[:longest] for ids in self.tokenizer.encode_batch(texts)]
         if empty := [i for i, ids in enumerate(token_ids) if not ids]:
             raise DataError(f"text {empty[0] + 1} of {len(texts)} has no words")
@@ -583,6 +588,12 @@ def _list_of(kinds: Any, values: Any, name: str) -> list[Any]:
         wanted = "texts" if kinds is str else "paths"
         raise DataError(f"{name} must be a list of {wanted}, got {reprlib.repr(values)}")
     return listed
+
+
+def _text_tower(model: VideoCLIP) -> TextTower | None:
+    """Return the text side of the dual encoder that a model starts from, if it has one."""
+    texts = model.dual_encoder.texts if model.dual_encoder else None
+    return texts if isinstance(texts, TextTower) else None
 
 
 def _check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:

@@ -7,6 +7,7 @@ that its family was trained with. An embedding equals that of the library's own 
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,16 @@ from videoclip.weights.pretrained import (
 
 UNBOUNDED = 10**6
 """From here on, the longest text that a tokenizer states means "not stated"."""
+TEMPLATES = {
+    "clip": "a photo of a {}",
+    "metaclip_2": "a photo of a {}",
+    "siglip": "This is a photo of {}.",
+    "siglip2": "This is a photo of {}.",
+}
+"""By model type: the published sentence around the bare name of a thing. Source: CLIP's and
+SigLIP's model cards."""
+BARE_WORDS = re.compile(r"(?!(?:a|an|the|some|one|two|three)\b)(?!\w+ing\b)[^\W\d]\w*( \w+)?", re.I)
+"""One or two words that name a thing: "dog", "red car"; not "a dog", "running", "dog, cat"."""
 COUNTS_FROM_PADDING = ("roberta", "altclip")
 """Kinds of text models whose first position is behind the id of the padding."""
 
@@ -105,6 +116,7 @@ class TextTower(nn.Module):
         masks: Whether it is given a mask of the real positions.
         pads_left: Whether padding goes before the text.
         fingerprint: Of weights and vocabulary.
+        template: The sentence around bare words, with {} in their place; empty: none.
 
     Attributes:
         max_text_tokens: Longest text, without special tokens.
@@ -123,8 +135,10 @@ class TextTower(nn.Module):
         masks: bool,
         pads_left: bool,
         fingerprint: str,
+        template: str = "",
     ) -> None:
         super().__init__()
+        self.template = template
         self.network = network.requires_grad_(False)
         self.tokenizer = tokenizer
         self.longest = longest
@@ -142,6 +156,14 @@ class TextTower(nn.Module):
             self.temperature = float(getattr(network, "temperature", torch.tensor(0.01)))
         bias = getattr(network, "logit_bias", None)
         self.logit_bias = float(bias) if isinstance(bias, Tensor) else 0.0
+
+    def phrase(self, text: str) -> str:
+        """Return bare words in the sentence that the model was trained on, other texts as they are.
+
+        So "dog" finds what "a photo of a dog" finds.
+        """
+        is_bare = bool(self.template) and BARE_WORDS.fullmatch(text.strip())
+        return self.template.format(text.strip()) if is_bare else text
 
     def rows(self, text: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return the ids and mask (B, W) that the library's own processor makes.
@@ -221,6 +243,7 @@ def load_text_tower(folder_or_hub_id: Path | str) -> TextTower:
             masks=not siglip,
             pads_left=tokenizer.padding_side == "left",
             fingerprint=files_digest(folder),
+            template=TEMPLATES.get(settings["model_type"], ""),
         )
     except VideoCLIPError:
         raise
