@@ -49,7 +49,8 @@ def indexed(folder, run):
 
 def test_index_says_what_it_did(folder, run):
     status, out, err = run("index", "v", "--library", "L", "--workers", 0)
-    assert (status, err) == (0, "") and out.startswith("2 added\nVideoLibrary('L', 2 videos")
+    line = "videoclip: model: starter (no stronger one is here; see `videoclip models`)\n"
+    assert (status, err) == (0, line) and out.startswith("2 added\nVideoLibrary('L', 2 videos")
     (folder / "v" / "broken.mp4").write_text("text")
     status, out, err = run("index", "v", "--library", "L", "--workers", 0, "--json")
     report = json.loads(out)

@@ -54,7 +54,7 @@ class Index:
         from videoclip.library.storage import kind_of
 
         is_new = kind_of(self.library) is None
-        model = options.chosen(self.model) if is_new else self.model
+        model = options.chosen(self.model, names_starter=True) if is_new else self.model
         features = FeatureStore.open(self.features) if self.features else None
         with (
             VideoLibrary.open(

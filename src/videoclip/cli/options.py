@@ -160,15 +160,21 @@ def parse(
     return made
 
 
-def chosen(model: str | None) -> str:
-    """Return the named model, or else the best one present, which is named on stderr."""
+def chosen(model: str | None, *, names_starter: bool = False) -> str:
+    """Return the named model, or else the best one present, which is named on stderr.
+
+    Args:
+        model: As the user named it.
+        names_starter: Whether the starter is named too, where what it computes is kept.
+    """
     if model is not None:
         return model
     from videoclip.models import STARTER, default_model
 
     name = default_model()
-    why = "no stronger one is here" if name == STARTER else "the best one here"
-    print(f"videoclip: model: {name} ({why}; see `videoclip models`)", file=sys.stderr)
+    if name != STARTER or names_starter:
+        why = "no stronger one is here" if name == STARTER else "the best one here"
+        print(f"videoclip: model: {name} ({why}; see `videoclip models`)", file=sys.stderr)
     return name
 
 
