@@ -6,7 +6,7 @@ belong together.
 
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -208,6 +208,7 @@ class Embedder:
         device: torch.device | str = "auto",
         *,
         backbone: Backbone | str | None = None,
+        frames_per_second: float | None = None,
     ) -> Self:
         """Load a model by its folder or hub id, or "starter".
 
@@ -216,8 +217,12 @@ class Embedder:
                 ALIGN and the like); short names are in `videoclip models`.
             device: Torch device to compute on; "auto" is the GPU where there is one.
             backbone: The frozen backbone or its name, if its folder was moved.
+            frames_per_second: Rate at which frames are sampled; by default the model's own. Only a
+                dual encoder as it is takes another one: a trained model has the rate it was trained
+                at.
 
         Raises:
+            ConfigError: If the model cannot take frames at this rate.
             CheckpointError: If there is no such model or it is damaged.
             MissingExtraError: If the packages of "starter" are not installed.
         """
@@ -226,20 +231,32 @@ class Embedder:
             from videoclip.model.convert import starter_model
 
             embedder = cls(*starter_model(), device=device, backbone=backbone)
+            if frames_per_second is not None:
+                from videoclip.features.backbones.starter import StarterBackbone
+
+                rate = frames_per_second / StarterBackbone.frames_per_feature
+                embedder.model.config = replace(embedder.config, features_per_second=rate)
         elif is_transformers_model(folder := model_folder(name)):
             from videoclip.features.dual_encoder import frames_spec
 
             texts = load_text_tower(name)
-            spec = frames_spec(name, texts.dim)
+            spec = frames_spec(name, texts.dim, frames_per_second)
             model = start_model(texts, spec)
             embedder = cls(model, texts.tokenizer, device, backbone=backbone)
-            embedder._fingerprint = f"{texts.fingerprint[:16]}-{spec.fingerprint}"
+            at_rate = f"-{spec.features_per_second:g}" if frames_per_second else ""
+            embedder._fingerprint = f"{texts.fingerprint[:16]}-{spec.fingerprint}{at_rate}"
         else:
             model = VideoCLIP.from_pretrained(folder)
             tower = _text_tower(model)
             tokenizer = tower.tokenizer if tower else Tokenizer.from_folder(folder)
             embedder = cls(model, tokenizer, device, backbone=backbone)
             embedder._fingerprint = hub.stored_fingerprint(folder)
+            if frames_per_second not in (None, model.config.features_per_second):
+                known = model.config.features_per_second
+                raise ConfigError(
+                    f"{name} was trained on {known:g} features a second, which cannot be changed: "
+                    "leave out --frames-per-second"
+                )
         embedder._source = name
         return embedder
 
@@ -306,6 +323,11 @@ class Embedder:
                     'the folder where it is now under "backbone" in the model\'s config.json'
                 )
             backbone = load_backbone(backbone, str(self.device))
+            from videoclip.features.frame_backbone import FrameBackbone
+
+            spec, rate = backbone.spec, self.config.features_per_second
+            if spec.features_per_second != rate and isinstance(backbone, FrameBackbone):
+                backbone = backbone.at_rate(rate * backbone.frames_per_feature)
         check_features(self.config, backbone.spec)
         return backbone
 

@@ -8,6 +8,10 @@ import pytest
 
 from tests.tiny_dual_encoders import save
 from videoclip.cli import main
+from videoclip.data.feature_store import FeatureStore
+from videoclip.embedding import Embedder
+from videoclip.errors import ConfigError
+from videoclip.library.library import VideoLibrary
 from videoclip.models import ALIASES, KNOWN, cached_folder, default_model, full_name
 
 
@@ -100,3 +104,43 @@ def test_the_table_needs_neither_torch_nor_transformers(cache):
         "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_several_frames_a_second_are_stored_with_features_and_library(cache, video, capsys):
+    put(cache, ALIASES["clip-base"])
+    twice = ["--frames-per-second", "2"]
+    assert main(["index", str(video), "--library", "L", "--workers", "2", *twice]) == 0
+    with VideoLibrary.open("L", must_exist=True) as library:  # as `search` opens it
+        assert library._embedder.config.features_per_second == 2.0
+        (indexed,) = library.videos()
+        assert indexed.num_features == pytest.approx(2 * indexed.duration, abs=1)
+    assert main(["search", "a dog", "--library", "L"]) == 0
+    capsys.readouterr()
+    assert main(["index", str(video), "--library", "L", "--frames-per-second", "4"]) == 1
+    assert "features_per_second 2.0, here 4.0" in capsys.readouterr().err
+    name = ["--backbone", "image:clip-base"]
+    assert main(["extract", str(video), "--features", "F", *name, *twice]) == 0
+    with FeatureStore.open("F") as store:
+        assert store.spec.features_per_second == 2.0
+    capsys.readouterr()
+    assert main(["extract", str(video), "--features", "F", *name]) == 1
+    assert "features" in capsys.readouterr().err
+    assert main(["index", str(video), "--library", "L3", "--features", "F"]) == 1
+    assert "features per second 2.0, not 1.0" in capsys.readouterr().err
+    assert main(["index", str(video), "--library", "L4", "--features", "F", *twice]) == 0
+    status = main(["index", str(video), "--library", "L", "--rebuild"])
+    assert status == 0, capsys.readouterr().err
+    with VideoLibrary.open("L", must_exist=True) as library:
+        assert library._embedder.config.features_per_second == 1.0
+
+
+def test_the_starter_takes_several_frames_a_second_too(cache, video):
+    command = ["index", str(video), "--library", "L", "--workers", "0", "--model", "starter"]
+    assert main([*command, "--frames-per-second", "2"]) == 0
+    assert main(["search", "a dog", "--library", "L"]) == 0
+
+
+def test_a_trained_model_keeps_its_rate(cache, tmp_path):
+    Embedder.from_pretrained("starter", "cpu").save_pretrained(tmp_path / "model")
+    with pytest.raises(ConfigError, match="was trained on 1 features a second, which cannot be"):
+        Embedder.from_pretrained(tmp_path / "model", "cpu", frames_per_second=2)

@@ -104,6 +104,7 @@ OTHER_MEANING = {
     "--workers": "pretrain prepares batches in them, and needs none for small data",
     "--rerank-top": "evaluate scores texts and questions, search moments",
     "--name": "a recipe's name and a world's",
+    "--frames-per-second": "synth writes videos, extract and index sample their frames",
 }
 """Flags that mean something else in some commands, with the reason."""
 

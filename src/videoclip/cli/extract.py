@@ -21,6 +21,7 @@ class Extract:
     videos: options.Videos
     features: options.Features
     backbone: options.Backbone = options.BACKBONE
+    frames_per_second: options.FramesPerSecond = None
     device: options.Device = options.AUTO
     workers: options.Workers = None
     cluster: options.Cluster = None
@@ -32,7 +33,7 @@ class Extract:
         from videoclip.features.backbones import load_backbone
         from videoclip.features.extract import extract_features
 
-        backbone = load_backbone(self.backbone, self.device)
+        backbone = load_backbone(self.backbone, self.device, self.frames_per_second)
         line = _ProgressLine() if sys.stderr.isatty() else None
         with (
             FeatureStore.open_or_create(self.features, backbone.spec) as store,

@@ -27,6 +27,7 @@ class Index:
     videos: options.Videos
     library: options.Library = options.LIBRARY
     model: options.Model = None
+    frames_per_second: options.FramesPerSecond = None
     metadata: Annotated[Path | None, arg(metavar="FILE")] = None
     """CSV or JSON file with your own columns, one row per video, for `search --where`."""
     features: options.OptionalFeatures = None
@@ -58,7 +59,12 @@ class Index:
         features = FeatureStore.open(self.features) if self.features else None
         with (
             VideoLibrary.open(
-                self.library, model, self.device, rebuild=self.rebuild, store=self.store
+                self.library,
+                model,
+                self.device,
+                rebuild=self.rebuild,
+                store=self.store,
+                frames_per_second=self.frames_per_second,
             ) as library,
             redirect_stdout(sys.stderr),  # where Ray reports lost workers
         ):

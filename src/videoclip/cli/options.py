@@ -67,6 +67,15 @@ Device = Annotated[
 _FEATURES = arg(metavar="FOLDER", help="Feature store, the folder that `videoclip extract` writes.")
 Features = Annotated[Path, _FEATURES]
 OptionalFeatures = Annotated[Path | None, _FEATURES]
+FramesPerSecond = Annotated[
+    float | None,
+    POSITIVE,
+    arg(
+        metavar="N",
+        help="Frames that the model is given of each second; by default its own rate, mostly 1. "
+        "Stored with the features.",
+    ),
+]
 Json = Annotated[bool, arg(help="Print the result as JSON.")]
 Library = Annotated[
     str,

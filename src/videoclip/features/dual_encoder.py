@@ -8,12 +8,15 @@ from videoclip.features.backbones.video import sampling
 from videoclip.weights.pretrained import model_folder, transformers_library
 
 
-def frames_spec(folder_or_hub_id: Path | str, dim: int) -> FeatureSpec:
+def frames_spec(
+    folder_or_hub_id: Path | str, dim: int, frames_per_second: float | None = None
+) -> FeatureSpec:
     """Return what the features of a dual encoder are, without loading their weights.
 
     Args:
         folder_or_hub_id: The model.
         dim: Width of its embeddings, as its text side has it.
+        frames_per_second: Rate at which frames are sampled; by default the model's own.
 
     Raises:
         CheckpointError: If it has no usable image side.
@@ -21,10 +24,10 @@ def frames_spec(folder_or_hub_id: Path | str, dim: int) -> FeatureSpec:
     name, folder = str(folder_or_hub_id), model_folder(folder_or_hub_id)
     source = str(folder.absolute()) if Path(name).is_dir() else name
     config = transformers_library(f"model '{name}'").AutoConfig.from_pretrained(folder)
-    kind, rate = "image", ImageBackbone.frames_per_second
+    kind, usual, frames_per_feature = "image", ImageBackbone.frames_per_second, 1
     if config.model_type in CLIP_MODELS:
-        _, frames_per_second, frames_per_feature = sampling(config)
-        kind, rate = "video", frames_per_second / frames_per_feature
+        kind, (_, usual, frames_per_feature) = "video", sampling(config)
+    rate = (frames_per_second or usual) / frames_per_feature
     return FeatureSpec(
         dim=dim,
         features_per_second=rate,

@@ -8,12 +8,13 @@ and prepared in a thread while the network computes.
 import hashlib
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import replace
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -137,9 +138,35 @@ class FrameBackbone:
             fingerprint=fingerprint(self.network, preprocessing),
         )
 
+    def at_rate(self, frames_per_second: float) -> Self:
+        """Return the same network over frames sampled at another rate.
+
+        Raises:
+            ConfigError: If it is not a positive number.
+        """
+        if not 0 < frames_per_second < float("inf"):
+            raise ConfigError(f"frames_per_second must be positive, got {frames_per_second!r}")
+        other = copy(self)
+        other.frames_per_second = float(frames_per_second)
+        rate = other.frames_per_second / self.frames_per_feature
+        other.spec = replace(self.spec, features_per_second=rate)
+        return other
+
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle as the source to load again, without weights."""
-        return sys.modules[type(self).__module__].load, (self.source, self.device)
+        load = sys.modules[type(self).__module__].load
+        return _load_at, (load, self.source, self.device, self.frames_per_second)
+
+
+def _load_at(
+    load: Callable[[str | None, str], FrameBackbone],
+    source: str | None,
+    device: str,
+    frames_per_second: float,
+) -> FrameBackbone:
+    backbone = load(source, device)
+    is_usual = backbone.frames_per_second == frames_per_second
+    return backbone if is_usual else backbone.at_rate(frames_per_second)
 
 
 class KeyframeBackbone:

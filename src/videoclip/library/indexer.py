@@ -157,7 +157,9 @@ class Indexer:
     def _own_features(self) -> FeatureStore:
         """The library's own store of the backbone's features, by content."""
         spec = self._backbone.spec
-        folder = self.catalog.folder / f"features-{spec.fingerprint[:16]}"
+        usual = spec.features_per_second == 1.0
+        rate = "" if usual else f"-{spec.features_per_second:g}"
+        folder = self.catalog.folder / f"features-{spec.fingerprint[:16]}{rate}"
         if folder not in self.stores:
             self.stores[folder] = FeatureStore.open_or_create(folder, spec)
         return self.stores[folder]

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -113,6 +113,7 @@ class VideoLibrary:
         must_exist: bool = False,
         rebuild: bool = False,
         store: StoreKind | None = None,
+        frames_per_second: float | None = None,
     ) -> Self:
         """Open a library with the model it was made with, or with a named one.
 
@@ -124,16 +125,24 @@ class VideoLibrary:
             must_exist: Whether a missing library is an error.
             rebuild: As for the class.
             store: As for the class.
+            frames_per_second: As for `Embedder.from_pretrained`; None: the library's own rate, and
+                for a new library the model's.
 
         Raises:
             CheckpointError: If the model is not there.
             DataError: If the library is damaged, or missing and must exist.
             IndexMismatchError: If the library was made by another model.
         """
-        known = model_of(folder) if must_exist or kind_of(folder) else ""
+        facts = _facts(folder) if must_exist or kind_of(folder) else {}
+        known = facts.get("model", "")
         name = full_name(model or known or default_model())
+        if frames_per_second is None and not rebuild:
+            frames_per_second = json.loads(facts.get("frames_per_second", "null"))
+        rate: dict[str, Any] = (
+            {} if frames_per_second is None else {"frames_per_second": frames_per_second}
+        )
         try:
-            embedder = Embedder.from_pretrained(name, device)
+            embedder = Embedder.from_pretrained(name, device, **rate)
         except CheckpointError as error:
             if name != known or Path(known).is_dir():
                 raise
@@ -144,14 +153,19 @@ class VideoLibrary:
             ) from error
         if Path(name).is_dir():  # so that a search from another folder finds it
             name = str(Path(name).resolve())
-        return cls(folder, embedder, model=name, rebuild=rebuild, store=store)
+        library = cls(folder, embedder, model=name, rebuild=rebuild, store=store)
+        stored = json.dumps(frames_per_second)
+        if library._catalog.facts().get("frames_per_second", "null") != stored:
+            with library._catalog.writing():
+                library._catalog.set_facts({"frames_per_second": stored})
+        return library
 
     def _initialise(self, windows: WindowConfig, model: str, rebuild: bool) -> None:
         """Set the facts of a new or emptied library, or check those of an existing one."""
         config, facts = self._embedder.config, self._catalog.facts()
         wanted = {
-            "fingerprint": self._embedder.fingerprint,
             "features_per_second": repr(config.features_per_second),
+            "fingerprint": self._embedder.fingerprint,
         }
         # Each vector is followed by its bias; in libraries of earlier versions it is not.
         dim, dims = config.hidden_size, (config.hidden_size + 1, config.hidden_size)
@@ -508,5 +522,10 @@ def model_of(library: Path | str) -> str:
     Raises:
         DataError: If there is no library.
     """
+    return _facts(library).get("model", "")
+
+
+def _facts(library: Path | str) -> dict[str, str]:
+    """Return what is stored about a library as a whole."""
     with closing(open_catalog(library, must_exist=True)) as catalog:
-        return catalog.facts().get("model", "")
+        return catalog.facts()

@@ -10,7 +10,7 @@ import hashlib
 import importlib
 import json
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -53,16 +53,21 @@ class Backbone(Protocol):
         """
 
 
-def load_backbone(name_or_folder: str | Path, device: str = "auto") -> Backbone:
+def load_backbone(
+    name_or_folder: str | Path, device: str = "auto", frames_per_second: float | None = None
+) -> Backbone:
     """Load a frozen backbone, for `extract_features`; only its own module is imported.
 
     Args:
         name_or_folder: `NAME` ("starter", "motion", "s3d"), `NAME:SOURCE` ("image:FOLDER",
-            "image:HUB-ID", "s3d:FOLDER"), or a folder whose `config.json` names its `backbone`.
+            "image:HUB-ID", "video:HUB-ID", "s3d:FOLDER"), or a folder whose `config.json` names its
+            `backbone`.
         device: Torch device the network runs on; "auto" is the GPU where there is one.
+        frames_per_second: Rate at which frames are sampled; by default the backbone's own. The
+            features follow each other as much faster.
 
     Raises:
-        ConfigError: If there is no such backbone.
+        ConfigError: If there is no such backbone, or it has one rate only.
         CheckpointError: If its weights are missing or broken.
         MissingExtraError: If it needs packages that are not installed.
     """
@@ -78,7 +83,19 @@ def load_backbone(name_or_folder: str | Path, device: str = "auto") -> Backbone:
     module = importlib.import_module(f"{__name__}.{name}")
     backbone = module.load(source if colon else None, choose_device(device))
     assert isinstance(backbone, Backbone)
-    return backbone
+    return backbone if frames_per_second is None else at_rate(backbone, frames_per_second)
+
+
+def at_rate(backbone: Backbone, frames_per_second: float) -> Backbone:
+    """Return a backbone over frames sampled at another rate.
+
+    Raises:
+        ConfigError: If the rate is not positive, or the backbone has one rate only.
+    """
+    change: Callable[[float], Backbone] | None = getattr(backbone, "at_rate", None)
+    if change is None:
+        raise ConfigError(f"backbone '{backbone.name}' has one rate: leave out --frames-per-second")
+    return change(frames_per_second)
 
 
 def keyframe_fingerprint(exact: str) -> str:
