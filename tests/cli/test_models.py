@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +48,12 @@ def test_the_table_is_complete_and_every_number_has_a_source(cache, capsys):
         assert model.million_parameters > 100 and model.seconds_per_hour > 100
     assert "default: starter" in out
     assert len(ALIASES) == len(KNOWN) == len(set(ALIASES.values()))
+
+
+def test_the_page_shows_the_table(cache, capsys):
+    assert main(["models"]) == 0
+    page = Path(__file__).parents[2] / "docs" / "models.md"
+    assert capsys.readouterr().out.strip() in page.read_text(encoding="utf-8")
 
 
 def test_the_best_model_present_is_the_default(cache, capsys):

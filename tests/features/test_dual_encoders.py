@@ -275,3 +275,15 @@ def test_bare_words_are_put_into_the_published_sentence(tmp_path):
             assert phrase(text) == text
         both = embedder.embed_text(["on", sentence.format("on")])
         np.testing.assert_array_equal(both[0], both[1])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("family", ["clip", "siglip", "xclip"])
+def test_half_precision_on_a_gpu_hardly_changes_features(family, video, tmp_path):
+    save(family, tmp_path)
+    name = f"{'video' if family == 'xclip' else 'image'}:{tmp_path}"
+    on_cpu, on_gpu = (
+        np.concatenate(list(load_backbone(name, device).features_for(video)))
+        for device in ("cpu", "cuda")
+    )
+    assert (on_cpu * on_gpu).sum(axis=1).min() > 0.999

@@ -239,6 +239,12 @@ class ImageBackbone(FrameBackbone):
         self.preprocessing, self.resize = preprocessing, preprocessing.resize
         self.has_pooler = has_pooler
         self.has_text = hasattr(network, "get_text_features")
+        on_gpu = torch.device(device).type == "cuda"
+        # In half precision on a GPU, but for networks that may be trained (`FrameEncoder`). On a
+        # CPU with bfloat16 units it gained 8 % (SigLIP base, 0.34 to 0.31 s a frame): not used.
+        self.half = on_gpu and (self.has_text or self.kind == "video")
+        if on_gpu:
+            self.frames_per_batch *= 4
         if not has_pooler:
             self.network.pooler = None  # random numbers that nothing reads
         self.spec = FeatureSpec(
@@ -263,6 +269,11 @@ class ImageBackbone(FrameBackbone):
             assert self.source is not None
             return _files_fingerprint(model_folder(self.source), self.preprocessing)
         return fingerprint(self.network, (self.preprocessing, "Pillow", self.has_pooler))
+
+    def embed_frames(self, frames: NDArray[np.uint8]) -> FloatArray:
+        """As `features_of`, on arrays and without gradients."""
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.half):
+            return super().embed_frames(frames)
 
     def prepare(self, frame: Frame) -> NDArray[np.uint8]:
         """Scale and crop one frame as the model's image processor does: (H, W, 3)."""
