@@ -69,6 +69,28 @@ def test_equal_texts_of_one_clip_score_chance(store, encoder):
         assert values(outcome)[name] == pytest.approx(chance[name])
 
 
+def test_a_text_of_several_clips_spans_and_whole_videos(store, encoder):
+    examples = [
+        RetrievalExample("b", "pour"),
+        RetrievalExample("a", "pour", 0.0, 3.0),  # shows cutting
+        RetrievalExample("a", "cut", 0.0, 3.0),
+        RetrievalExample("c", "stir"),
+        RetrievalExample("c", "pour"),
+        RetrievalExample("c", "pour"),  # the same row again changes nothing
+    ]
+    outcome = evaluate_retrieval(examples, Trial(encoder, store, CONFIG), join_texts=True)
+    ours, chance = values(outcome), outcome.baselines[0].values
+    assert (outcome.settings["texts"], outcome.settings["clips"]) == (3, 3)
+    assert ours["text-to-video R@1"] == ours["video-to-text R@1"] == 1.0
+    # "pour" has three right clips of three, the others one; b has one text, a and c two of three.
+    assert chance["text-to-video R@1"] == pytest.approx((1 + 1 / 3 + 1 / 3) / 3)
+    assert chance["video-to-text R@1"] == pytest.approx((1 / 3 + 2 / 3 + 2 / 3) / 3)
+    assert [row["rank"] for row in outcome.rows] == [1.0] * 6
+    assert len(outcome.rows) == outcome.num_examples == 6
+    apart = values(evaluate_retrieval(examples, Trial(encoder, store, CONFIG)))
+    assert apart["text-to-video R@1"] < 1  # each row is a query with one right clip
+
+
 def test_one_clip_with_two_texts_is_one_candidate(store, encoder):
     examples = [
         RetrievalExample("a", "cut", 0.0, 3.0),

@@ -187,6 +187,7 @@ class Benchmark:
     Attributes:
         protocol: How it is scored. What `read` must return for each:
             "retrieval": list of `RetrievalExample`;
+            "search": the same; examples with one text are one query with several right clips;
             "paragraphs": the same; the texts of a video are the sentences of its paragraph;
             "multiple_choice": list of `MultipleChoiceExample`;
             "moments": list of `MomentExample`, whose moments may be any spans;
@@ -200,6 +201,7 @@ class Benchmark:
 
     protocol: Literal[
         "retrieval",
+        "search",
         "paragraphs",
         "multiple_choice",
         "moments",

@@ -5,7 +5,8 @@
     garden,,,plant the seeds
 
 `video` is the id of the video's features (its file name without extension); start and end are
-seconds, both absent or empty for the whole video. Further columns are ignored.
+seconds, both absent or empty for the whole video. Further columns are ignored. Rows with the same
+text are one query with several right clips, rows with the same clip one clip with several texts.
 """
 
 from pathlib import Path
@@ -37,4 +38,4 @@ def _example(row: Record) -> RetrievalExample:
     return RetrievalExample(row.text("video"), row.text("text"), start, end)
 
 
-BENCHMARKS = {"csv": Benchmark("retrieval", read_table)}
+BENCHMARKS = {"csv": Benchmark("search", read_table)}

@@ -1,6 +1,7 @@
 """Scores of a model on public benchmarks, with intervals and trivial baselines beside them."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from videoclip.benchmarks import load_benchmarks
@@ -83,6 +84,7 @@ def _encoder(
 
 PROTOCOLS: Mapping[str, Callable[..., Outcome]] = {
     "retrieval": evaluate_retrieval,
+    "search": partial(evaluate_retrieval, join_texts=True),
     "paragraphs": evaluate_paragraphs,
     "multiple_choice": evaluate_multiple_choice,
     "moments": evaluate_moments,

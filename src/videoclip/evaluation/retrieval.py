@@ -28,11 +28,20 @@ RANK_EDGES = (1, 2, 3, 6, 11, 21, 51, 101, 501, 1001, 10001, 100001)
 PLOTTED_QUERIES = 1000
 
 
-def evaluate_retrieval(examples: Sequence[RetrievalExample], trial: Trial) -> Outcome:
+def evaluate_retrieval(
+    examples: Sequence[RetrievalExample], trial: Trial, *, join_texts: bool = False
+) -> Outcome:
     """Rank all clips for each text, and all texts for each clip.
 
     Every different clip is one candidate. With `ties="released"`, each example has a candidate of
     its own, even if several share a clip, as released.
+
+    Args:
+        examples: Texts and their clips.
+        trial: The model.
+        join_texts: Whether examples with the same text are one query with several right clips, of
+            which the best ranked counts; otherwise each is a query of its own, as published tests
+            have it.
     """
     encoder, store, config = trial.encoder, trial.store, trial.config
     present, missing = with_features(examples, store)
@@ -58,17 +67,26 @@ def evaluate_retrieval(examples: Sequence[RetrievalExample], trial: Trial) -> Ou
     if config.rerank_top:
         scorer = encoder.pair_scorer(texts, store.read_windows(candidates))
         similarity = rerank_clips(scorer, similarity, config.rerank_top)
-    similarity = similarity[text_of]  # (N, M)
+    query_of = np.arange(len(kept))
+    if join_texts and config.ties != "released":
+        query_of = text_of
+    else:
+        similarity = similarity[text_of]  # (N, M)
+    _, first = np.unique(query_of, return_index=True)  # an example of each query
 
     if config.ties == "released":
         protocol = "text-to-video retrieval over the whole test set, as released"
         measures, ranks = _released(similarity[:, clip_of], videos, config)
     else:
         protocol = "text-to-video and video-to-text retrieval over the whole test set"
-        measures, ranks = _both_ways(similarity, clip_of, videos, config)
+        measures, ranks = _both_ways(similarity, query_of, clip_of, videos, config)
     rank = ranking.expected_rank(ranks)
     edges = (*(edge for edge in RANK_EDGES if edge <= len(candidates)), len(candidates) + 1)
-    plotted = np.unique(np.linspace(0, len(kept) - 1, PLOTTED_QUERIES).astype(int))
+    plotted = np.unique(np.linspace(0, len(first) - 1, PLOTTED_QUERIES).astype(int))
+    is_plotted = np.isin(query_of, plotted)
+    right = np.zeros((len(plotted), len(candidates)), dtype=bool)
+    right[np.searchsorted(plotted, query_of[is_plotted]), clip_of[is_plotted]] = True
+    pairs = np.unique(np.column_stack((query_of, clip_of)), axis=0)
     return Outcome(
         protocol=protocol,
         settings={
@@ -76,15 +94,15 @@ def evaluate_retrieval(examples: Sequence[RetrievalExample], trial: Trial) -> Ou
             "ties": config.ties,
             "dual softmax": config.dual_softmax or "off",
             "re-ranked": f"best {config.rerank_top}" if config.rerank_top else "off",
-            "texts": len(kept),
+            "texts": len(first),
             "clips": len(candidates),
         },
         measures=measures,
         baselines=(
             Baseline(
                 "random",
-                _chance("text-to-video", np.ones(len(kept), np.int64), len(candidates))
-                | _chance("video-to-text", np.bincount(clip_of), len(kept)),
+                _chance("text-to-video", np.bincount(pairs[:, 0]), len(candidates))
+                | _chance("video-to-text", np.bincount(pairs[:, 1]), len(first)),
             ),
         ),
         num_examples=len(kept),
@@ -96,8 +114,8 @@ def evaluate_retrieval(examples: Sequence[RetrievalExample], trial: Trial) -> Ou
                 "start": clip.first / trial.rate,
                 "end": clip.last / trial.rate,
                 "text": example.text,
-                "rank": float(rank[i]),
-                "similarity": float(similarity[i, clip_of[i]]),
+                "rank": float(rank[query_of[i]]),
+                "similarity": float(similarity[query_of[i], clip_of[i]]),
             }
             for i, (example, clip) in enumerate(zip(kept, clips, strict=True))
         ),
@@ -107,16 +125,29 @@ def evaluate_retrieval(examples: Sequence[RetrievalExample], trial: Trial) -> Ou
                 "Similarity of texts with clips",
                 ("right pairs", "other pairs"),
                 similarity[plotted],
-                clip_of[plotted, None] == np.arange(len(candidates)),
+                right,
             ),
         ),
     )
 
 
 def _both_ways(
-    similarity: FloatArray, clip_of: IntArray, videos: Sequence[str], config: EvaluateConfig
+    similarity: FloatArray,
+    query_of: IntArray,
+    clip_of: IntArray,
+    videos: Sequence[str],
+    config: EvaluateConfig,
 ) -> tuple[tuple[Measure, ...], ranking.Ranks]:
-    """Measures with each different clip once, ties in random order, both directions."""
+    """Measures with each different clip once, ties in random order, both directions.
+
+    Args:
+        similarity: (Q, M) of queries and clips.
+        query_of: (N,) query of each example.
+        clip_of: (N,) clip of each example.
+        videos: (N,) video of each example.
+        config: How to score.
+    """
+    _, first_query = np.unique(query_of, return_index=True)
     clips, first_text = np.unique(clip_of, return_index=True)
 
     def rank(
@@ -124,7 +155,12 @@ def _both_ways(
     ) -> tuple[ranking.Ranks, Statistics]:
         if config.dual_softmax:
             similarity = ranking.dual_softmax(similarity, config.dual_softmax)
-        ranks = ranking.rank_queries(similarity, queries, candidates)
+        if len(first_query) == len(query_of):  # one right clip of each text
+            ranks = ranking.rank_queries(similarity, queries, candidates)
+        else:
+            right = np.zeros(similarity.shape, dtype=bool)
+            right[queries, candidates] = True
+            ranks = ranking.rank_right(similarity, right)
         expected = ranking.expected_rank(ranks)
         recalls = means({f"{name} R@{k}": ranking.recall_at(ranks, k) for k in CUTOFFS})
         return ranks, lambda items: {
@@ -133,10 +169,14 @@ def _both_ways(
             f"{name} MeanR": float(expected[items].mean()),
         }
 
-    ranks, of_texts = rank("text-to-video", similarity, clip_of, clips)
-    _, of_clips = rank("video-to-text", similarity.T, clips, clip_of)
-    owners = [videos[i] for i in first_text]
-    return measure(of_texts, videos, config) + measure(of_clips, owners, config), ranks
+    if len(first_query) == len(query_of):
+        ranks, of_texts = rank("text-to-video", similarity, clip_of, clips)
+        _, of_clips = rank("video-to-text", similarity.T, clips, clip_of)
+    else:
+        ranks, of_texts = rank("text-to-video", similarity, query_of, clip_of)
+        _, of_clips = rank("video-to-text", similarity.T, clip_of, query_of)
+    texts_of, clips_of = ([videos[i] for i in first] for first in (first_query, first_text))
+    return measure(of_texts, texts_of, config) + measure(of_clips, clips_of, config), ranks
 
 
 def _released(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from videoclip.types import IntArray, RealArray
+from videoclip.types import BoolArray, IntArray, RealArray
 from videoclip.zeroshot.choices import softmax
 
 ROWS_AT_ONCE = 2048
@@ -56,19 +56,30 @@ def rank_queries(
     num_queries, num_candidates = similarity.shape
     rows = np.arange(num_queries) if query_groups is None else query_groups
     columns = np.arange(num_candidates) if candidate_groups is None else candidate_groups
-    greater = np.empty(num_queries, np.int64)
-    ties = np.empty(num_queries, np.int64)
-    equal = np.empty(num_queries, np.int64)
-    for start in range(0, num_queries, ROWS_AT_ONCE):
-        part = slice(start, start + ROWS_AT_ONCE)
-        right = rows[part, None] == columns[None, :]  # (rows, M)
-        assert right.any(axis=1).all(), "every query needs a right candidate"
-        best = np.where(right, similarity[part], -np.inf).max(axis=1, keepdims=True)
-        wrong = np.where(right, -np.inf, similarity[part])
-        greater[part] = (wrong > best).sum(axis=1)
-        ties[part] = (wrong == best).sum(axis=1) + 1
-        equal[part] = (right & (similarity[part] == best)).sum(axis=1)
-    return Ranks(greater, ties, equal)
+    parts = [slice(start, start + ROWS_AT_ONCE) for start in range(0, num_queries, ROWS_AT_ONCE)]
+    ranks = [rank_right(similarity[part], rows[part, None] == columns) for part in parts]
+    return Ranks(
+        np.concatenate([of.greater for of in ranks]),
+        np.concatenate([of.ties for of in ranks]),
+        np.concatenate([of.right for of in ranks]),
+    )
+
+
+def rank_right(similarity: RealArray, right: BoolArray) -> Ranks:
+    """Return the rank of each query's best right candidate among the wrong ones.
+
+    Args:
+        similarity: (N, M), queries by candidates.
+        right: (N, M) whether a candidate is right; one or more of each query.
+    """
+    assert right.any(axis=1).all(), "every query needs a right candidate"
+    best = np.where(right, similarity, -np.inf).max(axis=1, keepdims=True)
+    wrong = np.where(right, -np.inf, similarity)
+    return Ranks(
+        (wrong > best).sum(axis=1),
+        (wrong == best).sum(axis=1) + 1,
+        (right & (similarity == best)).sum(axis=1),
+    )
 
 
 def recall_at(ranks: Ranks, k: int) -> RealArray:
