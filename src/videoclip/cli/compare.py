@@ -16,7 +16,7 @@ class Compare:
     """Compare runs and evaluations: results, and the settings that differ.
 
     Two CSV files of `videoclip evaluate --per-video` are compared example by example: how sure a
-    difference is, and which examples changed.
+    difference is, and which examples changed; `--report` writes a page of them.
     """
 
     runs: Annotated[tuple[Path, ...], Positional, arg(metavar="RUN RUN [RUN ...]")]
@@ -25,7 +25,7 @@ class Compare:
     picture: Annotated[Path | None, arg(metavar="FILE")] = None
     """Draw the losses over the updates into an SVG or PNG file."""
     report: Annotated[Path | None, arg(metavar="FILE")] = None
-    """HTML page to write, of two CSV files."""
+    """HTML page to write."""
     json: Json = False
 
     def __post_init__(self) -> None:

@@ -33,7 +33,7 @@ class Evaluate:
     per_video: Annotated[Path | None, arg(metavar="FILE")] = None
     """CSV file to write, with one row for each example or video."""
     report: Annotated[Path | None, arg(metavar="FILE")] = None
-    """HTML page to write, with charts."""
+    """HTML page to write."""
     device: options.Device = options.AUTO
     json: options.Json = False
 
