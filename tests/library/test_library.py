@@ -68,7 +68,7 @@ def test_the_first_moment_of_a_video_has_the_strength_of_its_best_seconds(filled
         for video in library.videos:
             rows = library.vectors.read(video.first_row, video.num_windows)
             seconds = rows[: video.num_features]  # windows of a second come first
-            scores = np.sort([row[:-1] @ vector - row[-1] for row in seconds])[::-1]
+            scores = np.sort([row[:-1] @ vector - row[-1] / 8 for row in seconds])[::-1]
             score = scores[: min(8, -(-len(scores) // 3))].mean()
             wanted = (score - expected) / calibration.scale
             moment = firsts[Path(video.path)]

@@ -10,7 +10,7 @@ from videoclip.zeroshot.moments import (
     DIDEMO_CANDIDATES,
     FLAT,
     KEPT_SHARE,
-    MARGIN_SECONDS,
+    LONGER_WEIGHT,
     MARGIN_WINDOWS,
     MAX_REACH,
     SMOOTHNESS,
@@ -234,22 +234,25 @@ def test_moments_without_single_seconds_equal_the_naive_twin(num_features, seed)
 
 def naive_refine(spans, similarities, moment):
     """The worth of every span that may be the refined moment, and the best second."""
-    shortest = min(b - a for a, b in spans)
-    seconds = [
-        (a, b, s) for (a, b), s in zip(spans, similarities, strict=True) if b - a == shortest
-    ]
-    borders = [a for a, _, _ in seconds] + [seconds[-1][1]]
-    features = [s for i, (a, _, s) in enumerate(seconds) for _ in range(a, borders[i + 1])]
+    rows = list(zip(spans, similarities, strict=True))
+    shortest, *longer = sorted({b - a for a, b in spans})
+    starts = [a for (a, b), _ in rows if b - a == shortest]
+    borders = [*starts, max(b for _, b in spans)]
+    seconds = list(itertools.pairwise(borders))
+    values = [s for (a, b), s in rows if b - a == shortest]
+    for i, (start, _) in enumerate(seconds):
+        # A window is around a second if it reaches into it and does not begin in its middle.
+        around = [s for (a, b), s in rows if [b - a] == longer[:1] and a <= start < b]
+        values[i] += LONGER_WEIGHT * (sum(around) / len(around) if around else 0)
+    features = [v for (a, b), v in zip(seconds, values, strict=True) for _ in range(a, b)]
     mean = sum(features) / len(features)
-    inside = [
-        i for i in range(len(seconds)) if borders[i + 1] > moment.start and borders[i] < moment.end
-    ]
-    best = max(inside, key=lambda i: seconds[i][2])
+    inside = [i for i, (a, b) in enumerate(seconds) if b > moment.start and a < moment.end]
+    best = max(inside, key=lambda i: values[i])
     worth = {
         (borders[i], borders[j]): sum(v - mean for v in features[borders[i] : borders[j]])
         / (borders[j] - borders[i]) ** 0.5
-        for i in range(max(0, inside[0] - MARGIN_SECONDS), best + 1)
-        for j in range(best + 1, min(len(seconds), inside[-1] + 1 + MARGIN_SECONDS) + 1)
+        for i in range(inside[0], best + 1)
+        for j in range(best + 1, inside[-1] + 2)
     }
     return worth, (borders[best] + borders[best + 1]) / 2
 

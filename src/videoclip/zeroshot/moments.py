@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from videoclip.types import IntArray, RealArray
+from videoclip.types import BoolArray, IntArray, RealArray
 from videoclip.zeroshot.confidence import LEVELS, Confidence
 
 KEPT_SHARE = 0.5
@@ -24,8 +24,8 @@ KEPT_SHARE = 0.5
 
 FLAT = 1e-6
 """A moment keeps its borders if no span around it is better than this: rounding errors."""
-MARGIN_SECONDS = 2
-"""How far a border may move out of what the windows found."""
+LONGER_WEIGHT = 0.25
+"""Weight of the next longer windows around a second: they smear borders, but are less noisy."""
 MAX_REACH = 300
 """Longest distance of a border from the best second, in seconds."""
 SMOOTHNESS = 0.1
@@ -264,37 +264,47 @@ def _voted_spans(
 def refine_moment(windows: Windows, moment: Proposal) -> Proposal:
     """Return a moment with its best second, and with borders to the second.
 
-    The best second is the most similar one of the moment. The moment becomes the span around it in
-    which seconds are most similar above the mean of the video: of largest sum over the square root
-    of the length, the scan statistic for a change of the mean, which favours neither short nor long
-    spans.
+    The best second is the most similar one of the moment. The moment shrinks to the span around it
+    in which seconds are most similar above the mean of the video: of largest sum over the square
+    root of the length, the scan statistic for a change of the mean, which favours neither short nor
+    long spans.
 
     Args:
         windows: Of the video, as given to `merge_windows`.
         moment: From `merge_windows`.
     """
     lengths = windows.spans[:, 1] - windows.spans[:, 0]
-    is_shortest = lengths == lengths.min()
-    seconds, similarities = windows.spans[is_shortest], windows.similarities[is_shortest]
+    shortest, *longer = np.unique(lengths).tolist()
+    seconds = windows.spans[lengths == shortest]
     if len(seconds) > 1 and seconds[1, 0] < seconds[0, 1]:
         return _refine_by_estimates(windows, moment)
-    borders = np.append(seconds[:, 0], seconds[-1, 1])
+    borders = np.append(seconds[:, 0], seconds[-1, 1])  # (S + 1,)
+    similarities = windows.similarities[lengths == shortest].astype(np.float64)  # (S,)
+    if longer:
+        similarities += LONGER_WEIGHT * _means_around(windows, lengths == longer[0], borders)
     first = int(np.searchsorted(borders, moment.start, side="right")) - 1
     last = int(np.searchsorted(borders, moment.end))
     best = first + int(similarities[first:last].argmax())
     moment = moment._replace(best=0.5 * float(borders[best] + borders[best + 1]))
-    earliest = max(first - MARGIN_SECONDS, best - MAX_REACH, 0)
-    latest = min(last + MARGIN_SECONDS, best + MAX_REACH, len(similarities))
-    lengths = np.diff(borders)
-    above_mean = similarities - np.average(similarities, weights=lengths)
-    sums = np.concatenate(([0.0], np.cumsum(above_mean * lengths)))
-    starts, ends = np.arange(earliest, best + 1), np.arange(best + 1, latest + 1)
+    above_mean = similarities - np.average(similarities, weights=np.diff(borders))
+    sums = np.concatenate(([0.0], np.cumsum(above_mean * np.diff(borders))))
+    starts = np.arange(max(first, best - MAX_REACH), best + 1)
+    ends = np.arange(best + 1, min(last, best + MAX_REACH) + 1)
     worth = sums[ends] - sums[starts, None]  # (starts, ends)
     worth /= np.sqrt(borders[ends] - borders[starts, None])
     if worth.max() < FLAT:
         return moment
     start, end = np.unravel_index(int(worth.argmax()), worth.shape)
     return moment._replace(start=float(borders[starts[start]]), end=float(borders[ends[end]]))
+
+
+def _means_around(windows: Windows, is_chosen: BoolArray, borders: IntArray) -> RealArray:
+    """Return the mean similarity (S,) of the chosen windows around each of S seconds."""
+    starts, ends = np.searchsorted(borders, windows.spans[is_chosen]).T
+    similarities, num = windows.similarities[is_chosen], len(borders)
+    sums = np.bincount(starts, similarities, num) - np.bincount(ends, similarities, num)
+    counts = np.bincount(starts, minlength=num) - np.bincount(ends, minlength=num)
+    return np.asarray(np.cumsum(sums)[:-1] / np.maximum(np.cumsum(counts)[:-1], 1))
 
 
 def rank_didemo_candidates(similarity: RealArray, num_valid: int) -> IntArray:
