@@ -43,6 +43,12 @@ def no_helpers():
     contained.stop_helpers()
 
 
+def test_paths_are_relative_to_the_folder_of_now(video, monkeypatch):
+    contained.probe(video)  # the helper starts in another folder
+    monkeypatch.chdir(video.parent)
+    assert contained.probe(video.name).num_frames == contained.probe(video).num_frames
+
+
 def test_frames_are_those_of_decoding_here(tmp_path):
     still = [numbered_picture(number // 10) for number in range(40)]
     video = write_numbered(tmp_path / "still.mkv", still, times=[*range(39), 120])

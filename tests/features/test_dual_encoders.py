@@ -278,6 +278,7 @@ def test_bare_words_are_put_into_the_published_sentence(tmp_path):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("family", ["clip", "siglip", "xclip"])
 def test_half_precision_on_a_gpu_hardly_changes_features(family, video, tmp_path):
     save(family, tmp_path)

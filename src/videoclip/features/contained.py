@@ -154,7 +154,7 @@ def stream(
         return (yield from _within_limits(function(*args), memory))
     helper = _take_helper()
     try:
-        is_over, item = helper.ask(path, (function, args, memory))
+        is_over, item = helper.ask(path, (Path.cwd(), function, args, memory))
         while not is_over:
             is_over, item = helper.ask(path, ((yield item),))
         return item
@@ -193,7 +193,8 @@ class _Helper:
 
         Args:
             path: The video that it reads.
-            message: Function, arguments and bytes of memory to start one; (value,) to go on.
+            message: Folder to be in, function, arguments and bytes of memory to start one; (value,)
+                to go on.
         """
         is_stuck = False
         try:
@@ -295,7 +296,8 @@ def serve(handle: int) -> None:
                 running = None  # which closes it
                 continue
             if running is None:
-                function, args, memory = message
+                folder, function, args, memory = message
+                os.chdir(folder)  # paths may be relative to where the parent is now
                 running, message = _within_limits(function(*args), memory), (None,)
             item = running.send(*message)
         except StopIteration as end:
