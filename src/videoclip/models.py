@@ -197,7 +197,7 @@ def present_models() -> dict[str, Path]:
     return {alias: folder for alias, folder in folders.items() if folder is not None}
 
 
-def other_models(known: dict[str, Path]) -> Iterator[tuple[str, Path]]:
+def other_models() -> Iterator[tuple[str, Path]]:
     """Yield hub id and folder of all other models in the hub's cache that have two sides."""
     from huggingface_hub import constants
 

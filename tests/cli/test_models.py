@@ -142,9 +142,11 @@ def test_several_frames_a_second_are_stored_with_features_and_library(cache, vid
 
 
 def test_the_starter_takes_several_frames_a_second_too(cache, video):
-    command = ["index", str(video), "--library", "L", "--workers", "0", "--model", "starter"]
-    assert main([*command, "--frames-per-second", "2"]) == 0
-    assert main(["search", "a dog", "--library", "L"]) == 0
+    usual, twice = (
+        Embedder.from_pretrained("starter", "cpu", frames_per_second=rate) for rate in (None, 2)
+    )
+    assert len(twice.embed_video(video).tokens) == 2 * len(usual.embed_video(video).tokens)
+    assert twice.fingerprint != usual.fingerprint
 
 
 def test_a_trained_model_keeps_its_rate(cache, tmp_path):

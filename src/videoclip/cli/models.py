@@ -30,7 +30,7 @@ class Models:
     def run(self) -> int:
         """Print the table, and the models that are here."""
         present = present_models()
-        others = dict(other_models(present))
+        others = dict(other_models())
         default = default_model()
         if self.json:
             content = {
