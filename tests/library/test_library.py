@@ -126,7 +126,7 @@ def test_more_windows_are_asked_for_where_moments_used_up_the_first(filled, monk
     monkeypatch.setattr(store, "search", spied)
     monkeypatch.setattr("videoclip.library.search.HITS_PER_MOMENT", (1, 100))
     assert filled.search_many(["red", "yellow"], options) == usual
-    assert asked == [(2, 12), (2, 1200)]  # three candidates for each moment
+    assert asked == [(2, 4), (2, 400)]
 
 
 def test_pages_follow_each_other(filled):

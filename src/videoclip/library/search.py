@@ -7,7 +7,7 @@ and the narration contribute are strengths relative to what unrelated queries re
 (`zeroshot.confidence`); their combination ranks the moments and gives their confidence.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -41,12 +41,14 @@ HITS_PER_MOMENT = (6, 48)
 second number is for queries whose first hits gave too few moments."""
 ROUNDING_ERROR = 1e-5
 """Upper bound on the difference between two ways of summing the same products."""
+EXACT_ROWS = 2**16
+"""Rows of a library that can be searched again for every query without being noticed."""
 MAX_WINDOWS = 2**12
 """Windows whose vectors are in memory at once, unless one video has more."""
 MIN_SPOKEN_SECONDS = 4.0
 """Shortest length of a moment that was found in the narration alone."""
-CANDIDATES_PER_MOMENT = 3
-"""Moments found by their best windows, of which those with the best seconds are returned."""
+CANDIDATES_PER_MOMENT = 2
+"""Videos found by their best windows, of which those with the best seconds are returned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,9 +157,11 @@ class Snapshot:
         change[ends] -= 1
         return np.cumsum(change[:-1], dtype=np.int8).astype(bool)
 
-    def bias(self, row: FloatArray) -> float:
-        """Return what a row (D,) is corrected by: its bias (`hub_biases`)."""
-        return BIAS_UNIT * float(row[-1]) if self.calibration.has_biases else 0.0
+    def biases(self, rows: FloatArray) -> FloatArray:
+        """Return what the similarities of rows (W, D) are corrected by: (W,), see `hub_biases`."""
+        if not self.calibration.has_biases:
+            return np.zeros(len(rows), np.float32)
+        return np.asarray(BIAS_UNIT * rows[:, -1])
 
     def window_features(self, video: IndexedVideo) -> IntArray:
         """Return the ranges of features (W, 2) of a video's windows, in order of their rows."""
@@ -179,16 +183,31 @@ class Snapshot:
         return seconds
 
 
+class _Scored(NamedTuple):
+    """A video that may have moments of a query."""
+
+    score: float
+    """What several of its seconds reach."""
+    video: IndexedVideo
+    similarities: FloatArray
+    """(W,) of its windows, corrected for hubs."""
+    biases: FloatArray
+    """(W,) what they are corrected by."""
+
+    @property
+    def fall(self) -> float:
+        """How far several seconds are below the best window."""
+        return float(self.similarities.max()) - self.score
+
+
 class _Found(NamedTuple):
     """A moment as it was merged from the windows of a video, in features."""
 
-    video: IndexedVideo
+    scored: _Scored
     windows: Windows
     proposal: Proposal
-    similarity: float
-    """Of the best window, not corrected for hubs."""
     score: float
-    """Corrected for hubs, and less by as much as several seconds of the video are below one."""
+    """The video's, less by as much as its own best window is below the video's."""
 
 
 @dataclass
@@ -258,111 +277,109 @@ def _search_frames(
 ) -> list[list[_Found]]:
     """Return the best moments of each prepared query by its similarities alone.
 
-    Candidates are those with the best windows; they are ranked by their scores.
+    Candidates are the videos with the best windows; their moments are ranked by their scores. In a
+    library of at most `EXACT_ROWS` rows no other video could have a better moment.
     """
     found: dict[int, list[_Found]] = {}
     left = list(range(len(queries)))  # queries with too few moments so far
-    num_moments = CANDIDATES_PER_MOMENT * options.num_moments
+    num_moments = options.num_moments
+    is_exact = library.num_rows <= EXACT_ROWS
+    num_videos = CANDIDATES_PER_MOMENT * num_moments
     for hits_per_moment in HITS_PER_MOMENT:
         k = hits_per_moment * num_moments
         similarities, rows = library.vectors.search(
             queries[left], k, library.num_rows, allowed, exact=options.exact
         )
         hits = dict(zip(left, zip(similarities, rows, strict=True), strict=True))
+        scored = _score_videos(library, queries, hits, None if is_exact else num_videos)
         # Below the last hit, videos that were not fetched may have better moments.
         lowest = {i: float(hits[i][0].min(initial=np.inf)) for i in left}
-        found |= _best_moments(library, queries, hits, num_moments, lowest)
+        found |= _best_moments(library, scored, num_moments, lowest, is_exact)
         left = [i for i in left if len(found[i]) < num_moments]
         if not left or rows.shape[1] < k:
             break
-    rest = {i: hits[i] for i in left}
-    found |= _best_moments(library, queries, rest, num_moments, dict.fromkeys(left, -np.inf))
-    return [
-        sorted(found[i], key=lambda moment: -moment.score)[: options.num_moments]
-        for i in range(len(queries))
-    ]
+    rest = {i: scored[i] for i in left}
+    found |= _best_moments(library, rest, num_moments, dict.fromkeys(left, -np.inf))
+    return [found[i] for i in range(len(queries))]
 
 
 def _refine(library: Snapshot, found: _Found, expected: float) -> _Candidate:
     """Place the borders of a moment, and convert it to seconds and a strength."""
     span = refine_moment(found.windows, found.proposal)
-    ((start, end),) = library.seconds(found.video, np.array([[span.start, span.end]])).tolist()
+    video = found.scored.video
+    ((start, end),) = library.seconds(video, np.array([[span.start, span.end]])).tolist()
     best = min(span.best / library.features_per_second, end)
     seen = (found.score - expected) / library.calibration.scale
-    return _Candidate(found.video, start, end, best, found.similarity, seen)
+    similarity = found.proposal.similarity + float(found.scored.biases[found.proposal.window])
+    return _Candidate(video, start, end, best, similarity, seen)
+
+
+def _score_videos(
+    library: Snapshot,
+    queries: FloatArray,
+    hits: Mapping[int, tuple[FloatArray, IntArray]],
+    num_videos: int | None,
+) -> dict[int, list[_Scored]]:
+    """Return the videos of each query's best hits, in descending order of their scores."""
+    wanted: dict[int, list[int]] = {}  # queries by the video's position
+    for i, (_, rows) in hits.items():
+        owners, best_at = np.unique(library.owners(rows), return_index=True)
+        for owner in owners[np.argsort(best_at)[:num_videos]].tolist():
+            wanted.setdefault(owner, []).append(i)
+    scored: dict[int, list[_Scored]] = {i: [] for i in hits}
+    for owner, some in wanted.items():
+        video = library.videos[owner]
+        vectors = library.vectors.read(video.first_row, video.num_windows)
+        similarities = queries[some] @ vectors.T  # (n, W)
+        scores = mean_of_best(similarities[:, : library.num_seconds(video)])
+        biases = library.biases(vectors)
+        for i, score, row in zip(some, scores.tolist(), similarities, strict=True):
+            scored[i].append(_Scored(score, video, row, biases))
+    return {
+        i: sorted(videos, key=lambda one: (-one.score, one.video.first_row))
+        for i, videos in scored.items()
+    }
 
 
 def _best_moments(
     library: Snapshot,
-    queries: FloatArray,
-    hits: Mapping[int, tuple[FloatArray, IntArray]],
+    scored: Mapping[int, list[_Scored]],
     num_moments: int,
     lowest: Mapping[int, float],
+    is_exact: bool = False,
 ) -> dict[int, list[_Found]]:
-    """Return the best moments, down to a similarity, in the videos of each query's hits.
+    """Return the best moments of each query whose best windows reach its lowest similarity.
 
-    Videos are decoded in order of their best hits until no video left can have a better moment. In
-    each round and for all queries at once, as many are decoded as moments are missing, or as fit
-    into memory.
+    If `is_exact`, their scores must reach it too: those of windows below it cannot.
+
+    Videos are decoded in order of their scores, which are those of their first moments, until no
+    video left can have a better moment. In each round and for all queries at once, as many are
+    decoded as moments are missing, or as fit into memory.
     """
-    queues = {i: _videos_of(library, *hits[i]) for i in hits}
-    found: dict[int, list[_Found]] = {i: [] for i in hits}
+    queues = {i: videos[::-1] for i, videos in scored.items()}
+    found: dict[int, list[_Found]] = {i: [] for i in scored}
     while True:
-        pairs: list[tuple[int, IndexedVideo, float]] = []  # query, video, least similarity
+        pairs: list[tuple[int, _Scored]] = []
+        windows: list[Windows] = []
         num_windows = 0
         for i, queue in queues.items():
             missing = num_moments - len(found[i])
-            least = lowest[i] if missing else found[i][-1].proposal.similarity
+            floor = lowest[i] if is_exact else -np.inf
+            least = floor if missing else found[i][-1].score
             for _ in range(max(1, missing)):
-                if num_windows >= MAX_WINDOWS or not queue or queue[-1][0] < least:
+                if num_windows >= MAX_WINDOWS or not queue or queue[-1].score < least:
                     break
-                pairs.append((i, library.videos[queue.pop()[1]], least))
-                num_windows += pairs[-1][1].num_windows
+                one = queue.pop()
+                pairs.append((i, one))
+                least_similarity = max(lowest[i], least + one.fall) - ROUNDING_ERROR
+                spans, weights = library.window_features(one.video), vote_weights(one.similarities)
+                windows.append(Windows(spans, one.similarities, weights, least_similarity))
+                num_windows += len(spans)
         if not pairs:
             return found
-        for i, moments in _moments_of(library, queries, pairs):
-            moments = sorted(found[i] + moments, key=lambda moment: -moment.proposal.similarity)
-            found[i] = moments[:num_moments]
-
-
-def _videos_of(
-    library: Snapshot, similarities: FloatArray, rows: IntArray
-) -> list[tuple[float, int]]:
-    """Return the videos of hits with the similarity of each one's best hit, ascending."""
-    owners, best_at = np.unique(library.owners(rows), return_index=True)
-    order = np.argsort(best_at)[::-1]
-    return list(zip(similarities[best_at[order]].tolist(), owners[order].tolist(), strict=True))
-
-
-def _moments_of(
-    library: Snapshot, queries: FloatArray, pairs: Sequence[tuple[int, IndexedVideo, float]]
-) -> Iterator[tuple[int, list[_Found]]]:
-    """Yield the moments of each pair of query and video, down to a similarity."""
-    known: dict[int, FloatArray] = {}  # vectors (W, E) by the key of their video
-    hits = []
-    for i, video, least in pairs:
-        if video.id not in known:
-            known[video.id] = library.vectors.read(video.first_row, video.num_windows)
-        similarities = known[video.id] @ queries[i]
-        spans, weights = library.window_features(video), vote_weights(similarities)
-        hits.append(Windows(spans, similarities, weights, least - ROUNDING_ERROR))
-    for (i, video, _), windows, proposals in zip(pairs, hits, merge_windows(hits), strict=True):
-        similarities = windows.similarities
-        several = float(mean_of_best(similarities[: library.num_seconds(video)]))
-        fall = float(similarities.max()) - several
-        yield (
-            i,
-            [
-                _Found(
-                    video,
-                    windows,
-                    proposal,
-                    proposal.similarity + library.bias(known[video.id][proposal.window]),
-                    proposal.similarity - fall,
-                )
-                for proposal in proposals
-            ],
-        )
+        for (i, one), some, proposals in zip(pairs, windows, merge_windows(windows), strict=True):
+            moments = [_Found(one, some, p, p.similarity - one.fall) for p in proposals]
+            found[i] = sorted(found[i] + moments, key=lambda m: -m.score)[:num_moments]
 
 
 def _add_narration(
@@ -399,7 +416,7 @@ def _add_narration(
     fall = float(similarities.max() - mean_of_best(similarities[: library.num_seconds(video)]))
     corrected = float(similarities[nearest])
     seen = (corrected - fall - expected) / library.calibration.scale
-    similarity = corrected + library.bias(rows[nearest])
+    similarity = corrected + float(library.biases(rows)[nearest])
     found = _Candidate(video, start, end, middle, similarity, seen, hit.strength, hit.is_complete)
     candidates.append(found)
 
