@@ -1,6 +1,6 @@
 """Cost of `index` beside its floor: decoding and the model's forward passes, each by itself.
 
-    PYTHONPATH=. python bench/index.py [--seconds 300] [--large-seconds 20] [--json]
+    python bench/index.py [--seconds 300] [--large-seconds 20] [--json]
 
 A moving and a still video of 640 x 360 at 24 frames a second are made first: a camera that pans
 over a random landscape with a cut every five seconds, and one picture of it. There are as many
@@ -26,13 +26,13 @@ import numpy as np
 import torch
 import transformers
 
-from tests.tiny_dual_encoders import gemma_tokenizer
 from videoclip.embedding import Embedder
 from videoclip.features.decode import sample_frames
 from videoclip.features.frame_backbone import FrameBackbone
 from videoclip.features.workers import num_cores
 from videoclip.library.library import VideoLibrary
 
+ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results" / "index.json"
 WIDTH, HEIGHT, FRAME_RATE = 640, 360, 24
 BIT_RATE = 800_000
@@ -74,6 +74,9 @@ def write_video(path: Path, seconds: int, is_moving: bool) -> None:
 
 def large_model(folder: Path) -> Embedder:
     """A dual encoder whose images go through a network of the size of SigLIP base."""
+    sys.path.insert(0, str(ROOT))
+    from tests.tiny_dual_encoders import gemma_tokenizer
+
     tokenizer = gemma_tokenizer(
         add_bos_token=False, add_eos_token=True, padding_side="right", model_max_length=16
     )
