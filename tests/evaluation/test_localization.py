@@ -124,6 +124,22 @@ def test_recall_is_the_mean_over_splits(make_store, encoder):
     assert four.settings["splits"] == 4
 
 
+def test_a_resample_without_a_video_of_a_split(make_store, encoder):
+    names = [f"v{i}" for i in range(36)]
+    store = make_store({name: ["cut", "fry", "nothing"] for name in names}, name="few")
+    videos = [fish(name, (0, 1, 0)) for name in names]
+    first, second = (
+        {video.video_id for video in released_split(videos, (), set(names), seed)[1]}
+        for seed in (0, 1)
+    )
+    kept = {min(first - second), min(second - first)}
+    videos = [video if video.video_id in kept else fish(video.video_id) for video in videos]
+    config = EvaluateConfig(num_splits=2, num_resamples=20)
+    outcome = evaluate_steps(benchmark(*videos), Trial(encoder, store, config))
+    assert outcome.num_videos == 2
+    assert outcome.measures[0].value == 1.0
+
+
 def test_validation_videos_are_not_tested(store, encoder):
     held_out = benchmark(fish("b", (0, 1, 0)), validation=[("2", "b")])
     with pytest.raises(DataError, match="no test video has features"):

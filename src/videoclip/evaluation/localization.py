@@ -167,13 +167,13 @@ def evaluate_steps(benchmark: CrossTask, trial: Trial) -> Outcome:
 
     def shares_of(counts: RealArray) -> Statistics:
         def statistics(items: IntArray) -> dict[str, float]:
-            parts = [items[of_split[items]] for of_split in inside]
-            return {
-                name: float(
-                    np.mean([task_recall(counts[part][:, [i, -1]], owner[part]) for part in parts])
-                )
-                for i, name in enumerate(MEASURES)
-            }
+            # A small resample may have no video of a split.
+            parts = [part for of in inside if len(part := items[of[items]])]
+            values = [
+                [task_recall(counts[part][:, [i, -1]], owner[part]) for i in range(len(MEASURES))]
+                for part in parts
+            ]
+            return dict(zip(MEASURES, np.mean(values, axis=0).tolist(), strict=True))
 
         return statistics
 
