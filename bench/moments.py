@@ -14,7 +14,7 @@ no single seconds  windows from 4 s on, as in libraries of earlier versions
 seconds in context likewise as `search`, but a second is embedded together with those around it
 three seconds      likewise, but a second is the window of three seconds around it
 z-score votes      votes are z-scores over unrelated queries (`confidence`)
-single window      the most similar window
+single window      the most similar window from 4 s on
 mean of frames     likewise, but a window is the mean of its seconds, each embedded by itself
 span of seconds    the span of the whole video whose seconds are most similar, without windows
 whole video        the trivial answer
@@ -76,8 +76,10 @@ def find_spans(
             np.concatenate((in_threes, rest)),
         ),
     }
-    means = np.stack([_unit(frames[(seconds[:, 0] >= a) & (seconds[:, 1] <= b)].mean(axis=0))
-                      for a, b in windows])  # fmt: skip
+    whole = others["no single seconds"][1]
+    means = np.stack(
+        [_unit(frames[(seconds[:, 0] >= a) & (seconds[:, 1] <= b)].mean(axis=0)) for a, b in longer]
+    )
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
 
     def note(name: str, start: float, end: float) -> None:
@@ -98,8 +100,8 @@ def find_spans(
         above = np.maximum(calibration.z_scores(vectors, similarities), MIN_WEIGHT)
         before = merge_windows([Windows(windows, similarities, above)])[0][0]
         note("z-score votes", before.start, before.end)
-        note("single window", *windows[similarities.argmax()])
-        note("mean of frames", *windows[(means @ query).argmax()])
+        note("single window", *longer[(whole @ query).argmax()])
+        note("mean of frames", *longer[(means @ query).argmax()])
         start, end = best_span_of_seconds(frames @ query)
         note("span of seconds", seconds[start, 0], seconds[end - 1, 1])
         note("whole video", 0, num)
@@ -191,7 +193,7 @@ def table(result: dict[str, object]) -> str:
         numbers = "  ".join(f"{key} {100 * row[key]:5.1f}" for key in row if "gain" not in key)
         gains = [100 * x for key in row if "gain" in key for x in row[key]]
         adds = "  gains" + 2 * " {:+.1f} [{:+.1f}, {:+.1f}]" if gains else ""
-        lines.append(f"{name:<18}{numbers}" + adds.format(*gains))
+        lines.append(f"{name:<19}{numbers}" + adds.format(*gains))
     return "\n".join(lines)
 
 
