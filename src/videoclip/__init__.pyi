@@ -56,6 +56,7 @@ from videoclip.model.hub import ModelCard as ModelCard
 from videoclip.model.losses.infonce import contrastive_loss as contrastive_loss
 from videoclip.model.videoclip import VideoCLIP as VideoCLIP
 from videoclip.training.finetune import finetune as finetune
+from videoclip.training.interpolation import Interpolation as Interpolation
 from videoclip.training.pretrain import pretrain as pretrain
 from videoclip.training.run import RunResult as RunResult
 from videoclip.zeroshot.confidence import Thresholds as Thresholds

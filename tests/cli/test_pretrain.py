@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
+from tests import tiny_dual_encoders
 from tests.make_video import numbered_picture, write_video
 from tests.training.tiny_corpus import SPEC, THINGS, tokenizer
 from tests.two_ranks import free_port
@@ -367,6 +369,27 @@ def test_a_folder_to_learn_nothing_from_is_one_line(clips, tmp_path, capsys, nam
     assert not (tmp_path / "run").exists()
 
 
+def test_learning_starts_from_a_dual_encoder_without_naming_a_recipe(clips, tmp_path, capsys):
+    tiny_dual_encoders.save("clip", tmp_path / "clip")
+    run = tmp_path / "run"
+    command = ["pretrain", "--init-from", tmp_path / "clip", "--data", clips, "--out", run]
+    options = ["--epochs", "2", "--validation-share", "0", "--json"]
+    assert main([*map(str, command), *options]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["kept"]["share"] == 1 and result["kept"]["num_videos"] == 0
+    config = json.loads((run / "model" / "config.json").read_text())
+    assert config["dual_encoder"] == "../../clip" and config["backbone"] == "image:../../clip"
+    assert "network" not in " ".join(load_file(run / "model" / "model.safetensors"))
+    start = Embedder.from_pretrained(tmp_path / "clip")
+    learned = Embedder.from_pretrained(run / "model")
+    assert learned.config.dual_encoder_fingerprint == start.config.dual_encoder_fingerprint
+    frames = np.zeros((2, 40, 40, 3), np.uint8)
+    before, after = (e.embed_frames(frames, 1.0).tokens for e in (start, learned))
+    np.testing.assert_allclose(after, before, atol=1e-4)  # black frames were not learned
+    texts = ["now the egg is boiled"]
+    assert not np.array_equal(learned.embed_text(texts), start.embed_text(texts))
+
+
 def test_one_narrated_clip_has_no_retrieval_and_the_reason_is_printed(clips, tmp_path, capsys):
     folder, run = tmp_path / "videos", tmp_path / "run"
     folder.mkdir()
@@ -375,7 +398,7 @@ def test_one_narrated_clip_has_no_retrieval_and_the_reason_is_printed(clips, tmp
     command = ["pretrain", "starter", "--data", str(folder), "--out", str(run), "--epochs", "1"]
     assert main(command) == 0
     output = capsys.readouterr()
-    assert "no retrieval before and after training: 0.1 of 1 narrated videos is less" in output.err
+    assert "no retrieval before and after training: 0.2 of 1 narrated videos is less" in output.err
     assert "before" not in output.out
     # Features of other videos in the same run folder are no part of what is trained on.
     shutil.copy(clips / "pan.mp4", folder)

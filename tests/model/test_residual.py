@@ -1,8 +1,8 @@
 """Towers that add a learned residual to the frozen embeddings of a dual encoder."""
 
 import json
+import math
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -12,54 +12,25 @@ from torch.nn import functional as F
 
 from tests.model.tiny_models import (
     TINY,
-    forward_padded,
-    layers_of,
     make_model,
     make_text,
     make_video,
+    tiny_dual_encoder,
 )
 from videoclip.config import ModelConfig, from_dict
 from videoclip.errors import CheckpointError, ConfigError
-from videoclip.model.dual_encoder import FrozenTowers, load_dual_encoder
+from videoclip.model.dual_encoder import load_dual_encoder
+from videoclip.model.encoders import Residual, residuals_of
 from videoclip.model.losses.infonce import contrastive_loss
 from videoclip.model.videoclip import VideoCLIP
 
 RESIDUAL = replace(TINY, dual_encoder="tiny", pooling="plain_mean", normalize=True)
 
 
-class Frames(nn.Module):
-    """A frozen linear map: (N, D) -> (N, E)."""
-
-    def __init__(self, config):
-        super().__init__()
-        self.map = nn.Linear(config.feature_dim, config.hidden_size)
-
-    def forward(self, features):
-        return F.normalize(self.map(features), dim=-1)
-
-
-class Texts(nn.Module):
-    """A frozen mean of word vectors: (B, L) -> (B, E)."""
-
-    def __init__(self, config):
-        super().__init__()
-        self.words = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.drop = nn.Dropout(0.5)  # which must never act
-
-    def forward(self, text, text_mask):
-        return F.normalize(self.drop((self.words(text) * text_mask[..., None]).sum(dim=1)), dim=-1)
-
-
-def dual_encoder(seed=3, fingerprint="tiny 1"):
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return FrozenTowers(Frames(RESIDUAL), Texts(RESIDUAL), fingerprint)
-
-
 @pytest.fixture
 def known(monkeypatch):
     """Dual encoders that can be loaded by name."""
-    found = {"tiny": dual_encoder()}
+    found = {"tiny": tiny_dual_encoder(RESIDUAL)}
     monkeypatch.setattr("videoclip.model.dual_encoder.load_by_name", found.__getitem__)
     return found
 
@@ -67,8 +38,7 @@ def known(monkeypatch):
 @pytest.fixture
 def model(known):
     model = make_model(RESIDUAL)
-    for tower in (model.video_encoder, model.text_encoder):
-        nn.init.zeros_(tower.residual_scale)
+    open_residuals(model, 0.0)
     return model
 
 
@@ -77,8 +47,8 @@ def batches():
 
 
 def open_residuals(model, scale=0.3):
-    for tower in (model.video_encoder, model.text_encoder):
-        nn.init.constant_(tower.residual_scale, scale)
+    for residual in residuals_of(model):
+        nn.init.constant_(residual.scale, scale)
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -90,11 +60,6 @@ def test_an_untrained_model_is_its_dual_encoder_to_the_bit(model, known, trainin
     assert (hidden[~video_mask] == 0).all()
     state = model.text_encoder(text, text_mask)
     assert torch.equal(state.hidden[:, 0], known["tiny"].texts(text, text_mask))
-
-
-def test_an_untrained_video_tower_does_not_run_its_residual_outside_training(model):
-    model.video_encoder.bert.forward = None
-    assert model.encode_video(*batches()[0]).isfinite().all()
 
 
 def test_a_clip_is_the_mean_of_its_tokens(model):
@@ -114,14 +79,13 @@ def test_what_is_masked_is_never_read(model):
     torch.testing.assert_close(model.encode_video(spoiled, mask), expected)
 
 
-def test_packed_equals_padded(model):
+def test_a_second_is_embedded_alike_in_every_clip(model):
     open_residuals(model)
-    video, text = batches()
-    packed = model.encode_video(*video), model.encode_text(*text)
-    for layer in layers_of(model):
-        layer.forward = partial(forward_padded, layer)
-    padded = model.encode_video(*video), model.encode_text(*text)
-    torch.testing.assert_close(packed, padded)
+    video, mask = make_video([9, 1, 4], 9)
+    tokens = model.video_tokens(video, mask)
+    alone = model.video_tokens(video[:1, 3:4], mask[:1, 3:4])
+    torch.testing.assert_close(tokens[0, 3], alone[0, 0])
+    assert (tokens[~mask] == 0).all()
 
 
 def test_training_starts_at_the_dual_encoder_and_changes_the_residuals_alone(model, known):
@@ -129,7 +93,7 @@ def test_training_starts_at_the_dual_encoder_and_changes_the_residuals_alone(mod
     frozen = [*known["tiny"].frames.parameters(), *known["tiny"].texts.parameters()]
     before = [parameter.clone() for parameter in frozen]
     names, parameters = zip(*model.named_parameters())
-    assert {name.split(".")[1] for name in names} == {"mlp", "bert", "residual_scale"}
+    assert {name.split(".")[1] for name in names} == {"residual"}
     model.train()
     losses, last_layers = [], []
     for _ in range(30):
@@ -147,8 +111,8 @@ def test_training_starts_at_the_dual_encoder_and_changes_the_residuals_alone(mod
         losses.append(loss.item())
         last_layers.append(
             [
-                gradients["video_encoder.mlp.linear2.weight"].norm(),
-                gradients["text_encoder.mlp.2.weight"].norm(),
+                gradients["video_encoder.residual.linear1.weight"].norm(),
+                gradients["text_encoder.residual.linear1.weight"].norm(),
             ]
         )
     assert losses[-1] < 0.1 * losses[0]
@@ -156,6 +120,66 @@ def test_training_starts_at_the_dual_encoder_and_changes_the_residuals_alone(mod
     assert last_layers[0] == [0, 0] and min(last_layers[1]) > 0
     assert all(map(torch.equal, before, frozen))
     assert all(parameter.grad is None for parameter in frozen)
+
+
+def unit(*shape, seed=0):
+    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def test_a_residual_is_added_near_its_examples_and_not_far_from_them():
+    residual = Residual(12, RESIDUAL)
+    far = unit(50, 16, seed=1)
+    assert (residual.openness(far) == 1).all()  # until it is fitted
+    centre = unit(1, 16)
+    near = F.normalize(centre + 0.1 * unit(400, 16, seed=2), dim=-1)
+    residual.open_for(near)
+    assert (residual.openness(near) == 1).float().mean() > 0.8
+    assert residual.openness(far).max() < 1e-3
+    # Half of it where the squared distance is 1 + log(2) / 16 times the radius.
+    residual.examples.copy_(centre.expand_as(residual.examples))
+    cosine = 1 - residual.radius * (1 + math.log(2) / 16) / 2
+    side = F.normalize(far[:1] - (far[:1] @ centre.T) * centre, dim=-1)
+    row = cosine * centre + (1 - cosine**2).sqrt() * side
+    torch.testing.assert_close(residual.openness(row), torch.tensor([[0.5]]), atol=1e-3, rtol=0)
+
+
+def test_a_residual_that_learns_again_is_still_added_where_it_was():
+    residual, centres = Residual(12, RESIDUAL), unit(2, 16)
+    some, others = (F.normalize(c + 0.05 * unit(400, 16, seed=2), dim=-1) for c in centres)
+    residual.open_for(some)
+    assert residual.openness(others).max() < 1e-3
+    residual.open_for(others)
+    for rows in (some, others):
+        assert (residual.openness(rows) == 1).float().mean() > 0.6
+
+
+def test_equal_examples_do_not_divide_by_zero():
+    residual = Residual(12, RESIDUAL)
+    residual.open_for(unit(1, 16))
+    assert residual.openness(unit(1, 16)) == 1
+    assert residual.openness(unit(1, 16, seed=1)) == 0
+
+
+def test_what_is_far_from_the_training_data_is_embedded_as_before(model):
+    (video, video_mask), (text, text_mask) = batches()
+    before = model.encode_video(video, video_mask), model.encode_text(text, text_mask)
+    open_residuals(model)
+    assert not torch.allclose(model.encode_video(video, video_mask), before[0], atol=1e-2)
+    for residual in residuals_of(model):
+        residual.open_for(F.normalize(unit(1, 16, seed=9) + 0.01 * unit(40, 16), dim=-1))
+    after = model.encode_video(video, video_mask), model.encode_text(text, text_mask)
+    torch.testing.assert_close(after, before)
+
+
+def test_drift_is_the_mean_squared_length_of_what_is_added(model):
+    (video, video_mask), (text, text_mask) = batches()
+    start = model.video_encoder(video, video_mask)
+    assert (start.drift == 0).all() and (model.text_encoder(text, text_mask).drift == 0).all()
+    open_residuals(model)
+    encoded = model.video_encoder(video, video_mask)
+    added = (encoded.hidden - start.hidden).square().sum(dim=2)  # (B, T + 2)
+    expected = torch.stack([row[1:-1][real].mean() for row, real in zip(added, video_mask)])
+    torch.testing.assert_close(encoded.drift, expected)
 
 
 def test_a_model_folder_has_no_frozen_weights_and_is_read_with_them(model, tmp_path):
@@ -171,7 +195,7 @@ def test_a_model_folder_has_no_frozen_weights_and_is_read_with_them(model, tmp_p
 
 def test_a_model_is_not_read_onto_another_dual_encoder(model, known, tmp_path):
     model.save_pretrained(tmp_path)
-    known["tiny"] = dual_encoder(seed=4, fingerprint="tiny 2")
+    known["tiny"] = tiny_dual_encoder(RESIDUAL, seed=4, fingerprint="tiny 2")
     with pytest.raises(CheckpointError, match=r"another version of 'tiny'.*tiny 1, found tiny 2"):
         VideoCLIP.from_pretrained(tmp_path)
 

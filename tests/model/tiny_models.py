@@ -3,10 +3,11 @@
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from videoclip.config import ModelConfig
+from videoclip.model.dual_encoder import FrozenTowers
 from videoclip.model.transformer import BertLayer, Packing
 from videoclip.model.videoclip import VideoCLIP
 
@@ -66,3 +67,35 @@ def make_text(lengths: list[int], num_slots: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(sum(lengths) + 1)
     mask = torch.arange(num_slots)[None] < torch.tensor(lengths)[:, None]
     return torch.randint(3, 50, mask.shape, generator=generator), mask
+
+
+class Frames(nn.Module):
+    """A frozen linear map: (N, D) -> (N, E)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.map = nn.Linear(config.feature_dim, config.hidden_size, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.normalize(self.map(features), dim=-1)
+
+
+class Texts(nn.Module):
+    """A frozen mean of word vectors: (B, L) -> (B, E)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.words = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.dropout = nn.Dropout(0.5)  # which must never act
+
+    def forward(self, text: Tensor, text_mask: Tensor) -> Tensor:
+        total = (self.words(text) * text_mask[..., None]).sum(dim=1)
+        return F.normalize(self.dropout(total), dim=-1)
+
+
+def tiny_dual_encoder(
+    config: ModelConfig, seed: int = 3, fingerprint: str = "tiny 1"
+) -> FrozenTowers:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return FrozenTowers(Frames(config), Texts(config), fingerprint)

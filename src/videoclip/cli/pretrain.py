@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from videoclip.training.run import RunResult
 
 
-USAGE = "videoclip pretrain RECIPE --data FOLDER --out RUN [options]"
+USAGE = (
+    "videoclip pretrain RECIPE --data FOLDER --out RUN [options], or without RECIPE "
+    "--init-from MODEL"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,8 @@ class Pretrain(RunCommand):
     also a caption file in the form of HowTo100M (raw_caption.json, `videoclip prepare`)."""
     features: OptionalFeatures = None
     init_from: Annotated[str | None, arg(metavar="MODEL")] = None
-    """Model to start from: a model folder, hub id or "starter"; by default random weights."""
+    """Model to start from: a model folder, hub id, "starter" or any dual encoder (then RECIPE may
+    be left out); by default random weights."""
     vocabulary: Vocabulary = None
     config: Annotated[PretrainConfig, arg(name="")]
     """The recipe."""
@@ -57,4 +61,9 @@ class Pretrain(RunCommand):
         )
 
 
-parse = partial(parse_recipe, Pretrain, RECIPES, USAGE)
+def parse(arguments: Sequence[str]) -> Pretrain:
+    """Return the command; the recipe of a model to start from may be left out: "starter"."""
+    starts = any(argument.split("=")[0] == "--init-from" for argument in arguments)
+    if starts and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--config"):
+        arguments = ["starter", *arguments]
+    return parse_recipe(Pretrain, RECIPES, USAGE, arguments)

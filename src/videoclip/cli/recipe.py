@@ -70,6 +70,7 @@ class RunCommand:
             f"{result.model_folder}: {result.num_updates} updates in {result.seconds:.0f} s, "
             f"loss {result.loss:.3f}{'' if result.validation_loss is None else self.kept}"
         )
+        text += f"\n{result.kept}" if result.kept else ""
         if not result.before:
             return text
         published = self.published()

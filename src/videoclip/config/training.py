@@ -126,6 +126,9 @@ class LossConfig:
     """Negatives per text for the re-ranker, where the model has one."""
     hard_similarity: float = 0.5
     """Cosine similarity between videos from which a negative counts as hard for the re-ranker."""
+    residual_weight: NotNegative[float] = 0.0
+    """Weight of the mean squared length of what both towers add to their dual encoder's embeddings,
+    where the model starts from one: it keeps them near the start."""
     reranking_temperature: Positive[float] = 0.07
     """Temperature of the re-ranker's softmax."""
 

@@ -18,9 +18,6 @@ from videoclip.text_tower import TextTower, load_text_tower
 if TYPE_CHECKING:
     from videoclip.model.videoclip import VideoCLIP
 
-HEAD_WIDTH = 64
-"""Of the attention heads of a residual tower."""
-
 
 @dataclass(frozen=True)
 class FrozenTowers:
@@ -88,10 +85,10 @@ def start_model(texts: TextTower, spec: FeatureSpec) -> VideoCLIP:
         normalized_features=spec.normalized,
         dual_encoder=spec.backbone.partition(":")[2],
         hidden_size=width,
-        num_video_layers=2,
+        num_video_layers=1,
         num_text_layers=1,
-        num_heads=width // HEAD_WIDTH if width % HEAD_WIDTH == 0 else 1,
-        intermediate_size=4 * width,
+        num_heads=1,
+        intermediate_size=2 * width,
         vocab_size=tokenizer.vocab_size,
         pad_id=tokenizer.pad_id,
         cls_id=tokenizer.cls_id,

@@ -6,7 +6,8 @@ Both put [CLS] before and [SEP] after the real positions, so that a tower sees
 Source: paper, section 3.1; positions, masks and pooling as released (docs/paper-to-code.md).
 
 A model that starts from a dual encoder has residual towers: the frozen embeddings of frames and
-texts, plus what training adds, which starts at zero.
+texts, plus what training adds, which starts at zero. It acts only near the data it was trained on,
+so that all else is embedded as before.
 """
 
 from collections import OrderedDict
@@ -23,6 +24,13 @@ from videoclip.model.transformer import BertEncoder, Packing, positions_of
 BRIDGE_TEMPERATURE = 2.0
 """Temperature of the bridge's softmax over class logits: 1 as classifiers are trained; 2 gives less
 likely classes more weight."""
+NUM_EXAMPLES = 1024
+"""Training frames, or texts, that a residual remembers."""
+OPEN_SHARE = 0.8
+"""Share of frames, or texts, of other videos to which it is added in full."""
+LEAST_RADIUS = 0.01
+SHARPNESS = 16.0
+"""How fast it fades: to a share of exp(-4) where the square is a quarter beyond the radius."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +40,12 @@ class Encoded:
     Attributes:
         hidden: (B, n + 2, H) last-layer states; zero where masked.
         mask: (B, n + 2), True where real. Column 0 is [CLS]; every sequence ends in [SEP].
+        drift: (B,) mean squared length of what a residual tower added to its dual encoder.
     """
 
     hidden: Tensor
     mask: Tensor
+    drift: Tensor | None = None
 
     def __getitem__(self, rows: Tensor) -> Self:
         """Return some of the sequences."""
@@ -182,53 +192,135 @@ class Frozen(nn.Module):
         return output
 
 
-class ResidualVideoEncoder(VideoEncoder):
-    """Video tower whose slots are frozen frame embeddings plus a learned residual, zero at first.
+class Residual(nn.Module):
+    """What training adds to the frozen embedding of a frame or a text: zero at first.
 
-    [CLS] and [SEP] take part in the transformer but are masked in the output: only slots are
-    pooled.
+    It is added in full near the training data, and not at all far from it, so that everything else
+    is embedded as before.
+
+    Args:
+        num_inputs: Width D of what it is computed from.
+        config: Width E of the embedding, of the hidden layer, and dropout.
+
+    Attributes:
+        scale: (E,) factors, zero at first.
+        examples: (P, E) frozen embeddings of training data.
+        radius: Squared distance from the nearest example up to which the residual is added in full;
+            infinite until `open_for`.
+    """
+
+    examples: Tensor
+    radius: Tensor
+
+    def __init__(self, num_inputs: int, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.linear1 = nn.Linear(num_inputs, config.intermediate_size)
+        self.linear2 = nn.Linear(config.intermediate_size, width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.scale = nn.Parameter(torch.zeros(width))
+        self.register_buffer("examples", torch.zeros(NUM_EXAMPLES, width))
+        self.register_buffer("radius", torch.tensor(torch.inf))
+
+    def forward(self, start: Tensor, inputs: Tensor) -> Tensor:
+        """Return the residual of frozen embeddings (N, E) with inputs (N, D): (N, E)."""
+        learned = self.linear2(self.dropout(F.gelu(self.linear1(inputs))))
+        residual: Tensor = self.openness(start) * self.scale * learned
+        return residual
+
+    def initialise(self) -> None:
+        """Draw weights so that states are about as large as the inputs; the scale stays zero."""
+        for layer in (self.linear1, self.linear2):
+            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+
+    def openness(self, start: Tensor) -> Tensor:
+        """Return the share of the residual that is added, in [0, 1]: (N, E) -> (N, 1)."""
+        excess = _nearest(start, self.examples) / self.radius - 1
+        return torch.exp(-SHARPNESS * excess.clamp(min=0)).unsqueeze(-1)
+
+    @torch.no_grad()
+    def open_for(self, start: Tensor) -> None:
+        """Add the residual to what is like `start` (N, E), beside what it was added to before.
+
+        The radius holds most of the second half of the rows, seen from the first: rows of one video
+        must be neighbours.
+        """
+        half = (len(start) + 1) // 2
+        radius = _nearest(start[-half:], _spaced(start[:half])).quantile(OPEN_SHARE)
+        radius = radius.clamp(min=LEAST_RADIUS)
+        if self.radius.isfinite():
+            start = torch.cat([_spaced(start)[::2], self.examples[::2]])
+            radius = radius.maximum(self.radius)
+        self.examples.copy_(_spaced(start))
+        self.radius.copy_(radius)
+
+
+def residuals_of(model: nn.Module) -> list[Residual]:
+    """Return what the towers add to a dual encoder, of video and text; none without one."""
+    return [module for module in model.modules() if isinstance(module, Residual)]
+
+
+def _nearest(start: Tensor, examples: Tensor) -> Tensor:
+    """Squared distance of each row (N, E) from the nearest example, all of unit length: (N,)."""
+    return 2 - 2 * (start @ examples.T).amax(dim=-1)
+
+
+def _spaced(rows: Tensor) -> Tensor:
+    """(N, E) -> (P, E), evenly spaced."""
+    return rows[torch.arange(NUM_EXAMPLES, device=rows.device) * len(rows) // NUM_EXAMPLES]
+
+
+class ResidualVideoEncoder(nn.Module):
+    """Video tower whose slots are frozen frame embeddings plus a learned residual.
 
     Args:
         config: Sizes.
         frames: Frozen: features (N, D) to embeddings (N, E) of unit length.
     """
 
-    def __init__(self, config: ModelConfig, bert: BertEncoder, frames: nn.Module) -> None:
-        super().__init__(config, bert, 0, 1)
-        self.start = Frozen(frames)
-        self.residual_scale = nn.Parameter(torch.zeros(config.hidden_size))
+    def __init__(self, config: ModelConfig, frames: nn.Module) -> None:
+        super().__init__()
+        self.start, self.residual = Frozen(frames), Residual(config.feature_dim, config)
 
     def forward(self, video: Tensor, video_mask: Tensor, *, attend_cls: bool = True) -> Encoded:
-        """Encode a batch of video clips: (B, T, D) -> (B, T + 2, E), see `VideoEncoder`."""
-        slots = self.start(video[video_mask])  # (N, E)
-        if self.training or self.residual_scale.any():
-            learned = super().forward(video, video_mask, attend_cls=attend_cls).hidden[:, 1:-1]
-            slots = slots + self.residual_scale * learned[video_mask]
-        hidden = slots.new_zeros(*video_mask.shape, slots.shape[1])
-        hidden = hidden.masked_scatter(video_mask[..., None], slots)  # (B, T, E)
-        return Encoded(F.pad(hidden, (0, 0, 1, 1)), F.pad(video_mask, (1, 1)))
+        """Encode a batch of video clips; special positions are masked.
+
+        Args:
+            video: (B, T, D) features; masked ones are never read.
+            video_mask: (B, T), True where real.
+            attend_cls: Of no effect: a slot depends on its own feature alone.
+
+        Returns:
+            States of [CLS], the T slots and [SEP]: (B, T + 2, E).
+        """
+        features = video[video_mask]  # (N, D)
+        start = self.start(features)
+        residual = self.residual(start, features)
+        padded = residual.new_zeros(*video_mask.shape, start.shape[1])
+        hidden = padded.masked_scatter(video_mask[..., None], start + residual)  # (B, T, E)
+        squares = padded.masked_scatter(video_mask[..., None], residual).square()
+        drift = squares.sum(dim=(1, 2)) / video_mask.sum(dim=1)
+        return Encoded(F.pad(hidden, (0, 0, 1, 1)), F.pad(video_mask, (1, 1)), drift)
 
 
 class ResidualTextEncoder(nn.Module):
-    """Text tower whose one state is a frozen embedding plus a learned residual, zero at first.
+    """Text tower whose one state is a frozen embedding plus a learned residual.
 
     Args:
-        config: Width.
+        config: Sizes.
         texts: Frozen: ids and mask (B, L) to embeddings (B, E) of unit length.
     """
 
     def __init__(self, config: ModelConfig, texts: nn.Module) -> None:
         super().__init__()
-        width = config.hidden_size
-        self.start = Frozen(texts)
-        self.mlp = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
-        self.residual_scale = nn.Parameter(torch.zeros(width))
+        self.start, self.residual = Frozen(texts), Residual(config.hidden_size, config)
 
     def forward(self, text: Tensor, text_mask: Tensor) -> Encoded:
         """Encode a batch of texts: (B, L) -> (B, 1, E)."""
         start = self.start(text, text_mask)
-        hidden = start + self.residual_scale * self.mlp(start)
-        return Encoded(hidden[:, None], text_mask.new_ones(len(text), 1))
+        residual = self.residual(start, start)
+        mask, drift = text_mask.new_ones(len(text), 1), residual.square().sum(dim=-1)
+        return Encoded((start + residual)[:, None], mask, drift)
 
 
 class ClassBridge(nn.Module):

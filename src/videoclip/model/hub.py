@@ -130,13 +130,19 @@ def render_card(card: ModelCard, config: ModelConfig, num_parameters: int) -> st
     """Return a model card as Markdown with the hub's front matter."""
     from jinja2 import Template
 
-    # A local folder says nothing to others; the fingerprint identifies the backbone.
+    # A local folder says nothing to others; fingerprints identify backbone and dual encoder.
     kind, _, source = config.backbone.partition(":")
-    backbone = kind if source.startswith((".", "/")) else config.backbone
+    is_local = source.startswith((".", "/"))
+    backbone = kind if is_local else config.backbone
+    dual_encoder = "a dual encoder" if is_local else f"`{config.dual_encoder}`"
     text = Path(__file__).with_name("card.md").read_text(encoding="utf-8")
     template: Template = Template(text, trim_blocks=True, keep_trailing_newline=True)
     return template.render(
-        card=card, config=config, num_parameters=num_parameters, backbone=backbone
+        card=card,
+        config=config,
+        num_parameters=num_parameters,
+        backbone=backbone,
+        dual_encoder=dual_encoder,
     )
 
 

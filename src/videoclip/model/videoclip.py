@@ -26,6 +26,7 @@ from videoclip.model.encoders import (
     TextEncoder,
     VideoEncoder,
     pool,
+    residuals_of,
 )
 from videoclip.model.hub import ModelCard
 from videoclip.model.reranker import Reranker
@@ -88,6 +89,8 @@ class VideoCLIP(nn.Module):
         for name, module in self.named_modules():
             if not name.startswith(skip):
                 init_bert_weights(module)
+        for residual in residuals_of(self):
+            residual.initialise()
         if self.config.num_cross_layers:
             self.reranker.start_neutral()
         if self.config.learn_temperature:
@@ -306,12 +309,13 @@ def _check_mask(name: str, mask: Tensor) -> None:
 
 def _build_towers(
     config: ModelConfig, dual_encoder: FrozenTowers | None
-) -> tuple[VideoEncoder, TextEncoder | ResidualTextEncoder]:
+) -> tuple[VideoEncoder | ResidualVideoEncoder, TextEncoder | ResidualTextEncoder]:
     """The two towers, or two views of one encoder (the paper's shared ablation)."""
     if dual_encoder is not None:
-        residual = BertEncoder(config, 2, config.num_video_layers)
-        texts = ResidualTextEncoder(config, dual_encoder.texts)
-        return ResidualVideoEncoder(config, residual, dual_encoder.frames), texts
+        return (
+            ResidualVideoEncoder(config, dual_encoder.frames),
+            ResidualTextEncoder(config, dual_encoder.texts),
+        )
     text_bert = BertEncoder(config, config.vocab_size, config.num_text_layers)
     if config.shared_encoder:
         video = VideoEncoder(config, text_bert, config.cls_id, config.sep_id)

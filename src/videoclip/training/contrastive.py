@@ -23,6 +23,7 @@ class Outputs(NamedTuple):
     Attributes:
         video: (B, E) float32 embeddings.
         text: (C * B, E) float32 embeddings, C candidates per video with MIL-NCE, else one.
+        drift: (B,) what both towers added to a dual encoder, mean squared lengths; 0 without one.
         temperature: Scalar.
         bias: Scalar added to the logits of the sigmoid loss.
         reranking: Scalar, the re-ranker's loss among these pairs; 0 without a re-ranker.
@@ -30,6 +31,7 @@ class Outputs(NamedTuple):
 
     video: Tensor
     text: Tensor
+    drift: Tensor
     temperature: Tensor
     bias: Tensor
     reranking: Tensor
@@ -77,9 +79,13 @@ class ContrastiveLoss(Loss[Batch]):
         if model.config.num_cross_layers and rerank:
             reranking = self._reranking_loss(video, text, videos, texts)
         bias = model.logit_bias if model.config.learn_logit_bias else 0.0
+        drift = torch.zeros(len(videos), device=reranking.device)
+        if video.drift is not None and text.drift is not None:
+            drift = video.drift.float() + text.drift.float().view(len(videos), -1).mean(dim=1)
         return Outputs(
             videos.float(),
             texts.float(),
+            drift,
             torch.as_tensor(model.temperature, device=reranking.device),
             torch.as_tensor(bias, device=reranking.device),
             reranking,
@@ -97,20 +103,25 @@ class ContrastiveLoss(Loss[Batch]):
         self, parts: Sequence[Outputs], world: World
     ) -> tuple[Tensor, list[tuple[Tensor | None, ...]]]:
         """Return the loss of all parts together, and its gradient by the `Outputs` of each."""
-        video, text = torch.cat([p.video for p in parts]), torch.cat([p.text for p in parts])
-        whole = Outputs(video, text, *parts[0][2:])
-        leaves = Outputs(*(x.detach().requires_grad_() for x in whole))
+        rows = (torch.cat(each) for each in zip(*(part[:3] for part in parts), strict=True))
+        whole = (*rows, *parts[0][3:])
+        leaves = Outputs._make(x.detach().requires_grad_() for x in whole)
         loss = pair_loss(leaves, self.config, world)
         loss.backward()  # type: ignore[no-untyped-call]
-        assert leaves.video.grad is not None and leaves.text.grad is not None
-        videos = torch.split(leaves.video.grad, [len(p.video) for p in parts])
-        texts = torch.split(leaves.text.grad, [len(p.text) for p in parts])
+        gradients = [x.grad for x in leaves]
+        of_parts = zip(
+            *(
+                torch.split(gradient, [len(part[i]) for part in parts])
+                for i, gradient in enumerate(gradients[:3])
+                if gradient is not None
+            ),
+            strict=True,
+        )
         # The scalars are the same in every part: the last one alone passes their gradient on.
-        scalars = [x.grad for x in leaves[2:]]
         last = len(parts) - 1
         return loss.detach(), [
-            (video, text, *(scalars if i == last else (None, None, None)))
-            for i, (video, text) in enumerate(zip(videos, texts, strict=True))
+            (*part, *(gradients[3:] if i == last else (None, None, None)))
+            for i, part in enumerate(of_parts)
         ]
 
     def _reranking_loss(
@@ -136,7 +147,7 @@ class ContrastiveLoss(Loss[Batch]):
 
 def pair_loss(outputs: Outputs, config: LossConfig, world: World) -> Tensor:
     """Return this process's share of the loss; see `ContrastiveLoss.forward`."""
-    video, text, temperature, bias, reranking = outputs
+    video, text, drift, temperature, bias, reranking = outputs
     all_video, all_text, first_row, num_processes = video, text, 0, 1
     if config.negatives == "global" and world.size > 1:
         all_video, all_text = world.gather_with_gradient(video), world.gather_with_gradient(text)
@@ -144,4 +155,5 @@ def pair_loss(outputs: Outputs, config: LossConfig, world: World) -> Tensor:
     pairs = PairEmbeddings(
         video, text, all_video, all_text, first_row, num_processes, temperature, bias
     )
-    return load_loss(config.kind)(pairs, config) + reranking
+    near_start = config.residual_weight * drift.mean()
+    return load_loss(config.kind)(pairs, config) + reranking + near_start

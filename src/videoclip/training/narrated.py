@@ -32,14 +32,17 @@ from videoclip.errors import (
 )
 from videoclip.evaluation.metrics.ranking import expected_rank, rank_queries, recall_at
 from videoclip.features.backbones import check_features
-from videoclip.model.videoclip import pad_features
+from videoclip.model.encoders import ResidualTextEncoder, ResidualVideoEncoder
+from videoclip.model.videoclip import VideoCLIP, pad_features
 from videoclip.training.batch import Batch
 from videoclip.training.trainer import BatchSource, Embed, Purpose, embed_batch, generator
-from videoclip.types import FloatArray
+from videoclip.types import FloatArray, RealArray
 
 FINGERPRINT_VIDEOS = 4096
 SAMPLE_VIDEOS = 8
+EXAMPLE_VIDEOS = 2048
 RETRIEVAL_CLIPS_PER_VIDEO = 4
+SCORED_CLIPS_PER_VIDEO = 16
 SECONDS_FOR_SIGNAL = 1.0
 """How much later the signal of a dead worker may come than the end of its connections."""
 
@@ -184,6 +187,15 @@ class NarratedSource(BatchSource[Batch]):
         group = Group(some, (self.config.seed, Purpose.TRAINING, 0))
         return self._feed(self.training, clips).batch(group)
 
+    def examples(self) -> Iterator[Batch]:
+        """Yield clip pairs of training videos, of at most some thousand, evenly spaced."""
+        step = 1 + len(self.training) // EXAMPLE_VIDEOS
+        groups = [
+            Group([i], (self.config.seed, Purpose.EXAMPLES, i))
+            for i in range(0, len(self.training), step)
+        ]
+        return self._feed(self.training, self.config.clips).batches(groups)
+
     def epoch_size(self, epoch: int) -> int:
         """Return the batches in the plan of an epoch."""
         plan, num_videos = self.config.plan, len(self.training)
@@ -262,6 +274,23 @@ class NarratedSource(BatchSource[Batch]):
     def _feed(self, corpus: NarratedCorpus, clips: ClipConfig) -> Feed:
         on_gpu = self.world.device.type == "cuda"
         return Feed(corpus, clips, self.config.model, self.config.num_workers, pin_memory=on_gpu)
+
+
+@torch.no_grad()
+def open_residuals(model: VideoCLIP, source: NarratedSource) -> None:
+    """Let the residuals of a model act near the frames and the narration of training videos.
+
+    Those of a model that has learned before act near its earlier videos, too. See `Residual`.
+    """
+    video, text = model.video_encoder, model.text_encoder
+    assert isinstance(video, ResidualVideoEncoder) and isinstance(text, ResidualTextEncoder)
+    frames, texts = [], []
+    for batch in source.examples():
+        batch = batch.to(source.world.device)
+        frames.append(video.start(batch.video[batch.video_mask]))
+        texts.append(text.start(batch.text, batch.text_mask))
+    video.residual.open_for(torch.cat(frames))
+    text.residual.open_for(torch.cat(texts))
 
 
 def data_fingerprints(corpus: NarratedCorpus) -> dict[str, str]:
@@ -361,6 +390,38 @@ def load_teacher(
                 "lower it, or name another teacher"
             )
     return teacher
+
+
+def held_out_scores(
+    config: PretrainConfig, held_out: NarratedCorpus
+) -> Callable[[VideoCLIP], RealArray]:
+    """Return a function that scores a model by narration it was not trained on.
+
+    The same clip pairs of each video are used each time, drawn as in training. It returns (V, N),
+    for N texts of each of V videos the reciprocal rank of the text's own clip among the clips of
+    all other videos.
+
+    Args:
+        config: The run.
+        held_out: Videos that are not trained on.
+    """
+    clips = replace(config.clips, clips_per_video=SCORED_CLIPS_PER_VIDEO)
+    feed = Feed(held_out, clips, config.model)
+    groups = _groups_in_order(config, len(held_out), Purpose.HELD_OUT)
+    video_of = np.repeat(np.arange(len(held_out)), SCORED_CLIPS_PER_VIDEO)
+
+    @torch.inference_mode()
+    def scores(model: VideoCLIP) -> RealArray:
+        pairs = [embed_batch(model, batch) for batch in feed.batches(groups)]
+        videos, texts = (torch.cat(side) for side in zip(*pairs, strict=True))
+        texts = texts[:: len(texts) // len(videos)]  # the first candidate of MIL-NCE
+        similarity = model.similarity(texts, videos).cpu().numpy()
+        is_better = similarity > similarity.diagonal()[:, None]
+        ranks = 1 + (is_better & (video_of[:, None] != video_of)).sum(axis=1)
+        reciprocal: RealArray = (1 / ranks).reshape(len(held_out), -1)
+        return reciprocal
+
+    return scores
 
 
 def held_out_retrieval(

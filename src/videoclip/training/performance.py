@@ -15,7 +15,7 @@ from torch import Tensor
 
 from videoclip.config import ModelConfig
 from videoclip.features.frame_encoder import FrameEncoder
-from videoclip.model.encoders import ResidualTextEncoder
+from videoclip.model.encoders import TextEncoder, VideoEncoder
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.batch import Batch
 
@@ -61,8 +61,11 @@ def forward_flops(config: ModelConfig, batch: Batch) -> tuple[int, int]:
     Counts the matrix products, a multiplication and an addition each, of real positions; the
     re-ranker is not counted.
     """
-    width = config.hidden_size
-    mlp = 2 * int(batch.video_mask.sum()) * width * (config.feature_dim + width)
+    width, num_frames = config.hidden_size, int(batch.video_mask.sum())
+    if config.dual_encoder:
+        video = 2 * num_frames * config.intermediate_size * (config.feature_dim + width)
+        return video, _encoder_flops(config, config.num_text_layers, batch.text_mask)
+    mlp = 2 * num_frames * width * (config.feature_dim + width)
     video = mlp + _encoder_flops(config, config.num_video_layers, batch.video_mask)
     return video, _encoder_flops(config, config.num_text_layers, batch.text_mask)
 
@@ -129,7 +132,7 @@ def compiling_pays(
 def compile_towers(model: VideoCLIP) -> None:
     """Make torch compile both towers, for clips of any length, when they are first called."""
     for tower in (model.video_encoder, model.text_encoder):
-        if not isinstance(tower, ResidualTextEncoder):
+        if isinstance(tower, VideoEncoder | TextEncoder):
             tower.bert.compile(dynamic=True)
 
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from videoclip.benchmarks.howto100m import read_captions
-from videoclip.config import PretrainConfig, to_dict
+from videoclip.config import ModelConfig, PretrainConfig, to_dict
 from videoclip.data.captions import Cue, clean_cues
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.data.frame_store import FrameStore
@@ -23,13 +24,16 @@ from videoclip.features.extract import extract_features, find_videos, name_video
 from videoclip.features.frame_encoder import FrameEncoder, store_frames
 from videoclip.model.hub import BACKBONE_FOLDER
 from videoclip.model.videoclip import VideoCLIP
-from videoclip.recipes import RECIPES, named_recipe
+from videoclip.recipes import RECIPES, named_recipe, starter
 from videoclip.training.contrastive import ContrastiveLoss
+from videoclip.training.interpolation import interpolate
 from videoclip.training.logging import OnLog, print_line
 from videoclip.training.narrated import (
     NarratedSource,
     held_out_retrieval,
+    held_out_scores,
     load_teacher,
+    open_residuals,
     report_dead_workers,
 )
 from videoclip.training.run import Evaluation, RunResult, train
@@ -68,8 +72,8 @@ def pretrain(
         tokenizer: The vocabulary of the words, or its vocab.txt; it is saved with the model. By
             default that of the corpus, else that of bert-base-uncased.
         init_from: Model to start from: a model of `config.model`, trained in place; a folder, a hub
-            id or "starter". By default random weights, or the starter where the model has its
-            bridge.
+            id, "starter" or any dual encoder. By default the dual encoder that `config.model` names
+            (the recipe "starter"), else random weights.
         frame_encoder: The backbone, trained in place, for a corpus of frames. The trained model has
             it in its folder `backbone`.
         evaluate: Called on the main process before and after training, with the model in eval
@@ -93,15 +97,20 @@ def pretrain(
     world, out = world or World(), Path(out)
     config = named_recipe(config, RECIPES) if isinstance(config, str) else config
     if init_from is None and config.model.dual_encoder:
-        init_from = "starter"
+        init_from = config.model.dual_encoder
     if isinstance(init_from, str | Path):
         init_from = Embedder.from_pretrained(init_from)
     if isinstance(init_from, Embedder):
         tokenizer = tokenizer or init_from.tokenizer
         init_from = init_from.model
     if init_from is not None:
+        config = _on_top_of(config, init_from.config)
         # The recipe names a kind of backbone, a trained model the very one.
-        known = replace(init_from.config, backbone_fingerprint=config.model.backbone_fingerprint)
+        known = replace(
+            init_from.config,
+            backbone_fingerprint=config.model.backbone_fingerprint,
+            dual_encoder_fingerprint=config.model.dual_encoder_fingerprint,
+        )
         if changed := differences(to_dict(config.model), to_dict(known)):
             raise ConfigError(f"the model to start from has other settings: {'; '.join(changed)}")
     if tokenizer is None and isinstance(data, NarratedCorpus):
@@ -159,6 +168,12 @@ def pretrain(
             )
 
     fingerprint = embedder.fingerprint if init_from else "random"
+    source = NarratedSource(config, corpus, fingerprint, world, teacher)
+    interpolation = None
+    if model.dual_encoder is not None:
+        open_residuals(embedder.model, source)
+        scores = held_out_scores(config, source.held_out)
+        interpolation = partial(interpolate, num_videos=len(source.held_out), scores=scores)
     if frame_encoder is not None:
         fingerprint += f" on {frame_encoder.fingerprint}"
         trained = out.resolve() / "model" / BACKBONE_FOLDER
@@ -167,16 +182,34 @@ def pretrain(
     with report_dead_workers():
         return train(
             config,
-            NarratedSource(config, corpus, fingerprint, world, teacher),
+            source,
             ContrastiveLoss(model, config.loss),
             out,
             tokenizer=tokenizer,
+            interpolate=interpolation,
             evaluate=evaluate,
             on_log=on_log,
             world=world,
             show_progress=show_progress,
             extend=extend,
         )
+
+
+def _on_top_of(config: PretrainConfig, start: ModelConfig) -> PretrainConfig:
+    """Return a recipe for learning on top of the starter with another dual encoder in its place.
+
+    Raises:
+        ConfigError: If settings of the model were changed, which are those of the dual encoder.
+    """
+    named, usual = config.model, starter().model
+    if start.dual_encoder == named.dual_encoder or "" in (start.dual_encoder, named.dual_encoder):
+        return config
+    if changed := differences(to_dict(usual), to_dict(named)):
+        raise ConfigError(
+            f"the settings of the model come from the model to start from: leave out what changes "
+            f"them ({'; '.join(changed)})"
+        )
+    return replace(config, model=start)
 
 
 def _open_store(

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeAlias
@@ -23,6 +23,8 @@ from videoclip.errors import CheckpointError, ConfigError, VideoCLIPError
 from videoclip.files import atomic_folder
 from videoclip.model import hub
 from videoclip.model.hub import ModelCard
+from videoclip.model.videoclip import VideoCLIP
+from videoclip.training.interpolation import Interpolation
 from videoclip.training.logging import OnLog, ProgressLine
 from videoclip.training.optim import freeze, learning_rate
 from videoclip.training.performance import (
@@ -76,6 +78,7 @@ class RunResult:
         validation_loss: Validation loss of the model, if videos were held out.
         before: What `evaluate` returned before training.
         after: What it returned for the trained model.
+        kept: How much of what was learned the model has, if it starts from a dual encoder.
     """
 
     model_folder: Path
@@ -85,6 +88,7 @@ class RunResult:
     validation_loss: float | None
     before: Evaluation
     after: Evaluation
+    kept: Interpolation | None = None
 
 
 def train(
@@ -96,6 +100,7 @@ def train(
     tokenizer: Tokenizer,
     untrained: Embedder | None = None,
     keep_best: bool = False,
+    interpolate: Callable[[VideoCLIP], Interpolation] | None = None,
     evaluate: Callable[[Embedder], Evaluation] | None = None,
     on_log: OnLog | None = None,
     world: World | None = None,
@@ -112,6 +117,7 @@ def train(
         tokenizer: Saved with the model.
         untrained: What `evaluate` is called with before training, if not the model itself.
         keep_best: Return the model with the lowest validation loss instead of the last one.
+        interpolate: Decides how much of the learned residuals is kept, and scales them.
         evaluate: See `pretrain`.
         on_log: See `pretrain`.
         world: See `pretrain`.
@@ -175,13 +181,14 @@ def train(
             if keep_best and files and (best := files.best()):
                 hub.load_weights(trainer.model, best.folder / "model")
                 progress.print_line(f"lowest validation loss: update {best.update}")
+            kept = run.interpolation(interpolate) if interpolate else None
             after = run.evaluation(run_length)
         if files:
             with atomic_folder(out / "model") as folder:
-                card = _model_card(config, facts, run_length, after)
+                card = _model_card(config, facts, run_length, after, kept)
                 hub.save_model(trainer.model, folder, tokenizer, card)
         world.barrier()
-        return _result(out, keep_best, before, after)
+        return _result(out, keep_best, before, after, kept)
 
 
 @dataclass
@@ -244,6 +251,16 @@ class _Run(Generic[BatchT]):
         trainer.train_mode()
         self.log({"update": update, "evaluation": evaluation})
         return evaluation
+
+    def interpolation(self, interpolate: Callable[[VideoCLIP], Interpolation]) -> Interpolation:
+        """Scale the residuals of the trained model, and report how much of them is kept."""
+        model, update = self.trainer.model.eval(), self.trainer.position.update
+        kept = self.trainer.world.broadcast(interpolate(model) if self.files else None)
+        assert kept is not None
+        if not any("kept" in entry for entry in read_log(self.out)):
+            self.log({"update": update, "kept": asdict(kept)})
+        self.progress.print_line(str(kept))
+        return kept
 
     def log(self, entry: dict[str, Any]) -> None:
         """Write a log entry, on the main process."""
@@ -341,7 +358,11 @@ def _report_disk_errors(out: Path) -> Iterator[None]:
 
 
 def _model_card(
-    config: RunConfig, facts: Mapping[str, Any], num_updates: int, after: Evaluation
+    config: RunConfig,
+    facts: Mapping[str, Any],
+    num_updates: int,
+    after: Evaluation,
+    kept: Interpolation | None,
 ) -> ModelCard:
     """Describe a trained model by what the run knows; its owner states licence and purpose."""
     data = facts.get("data")
@@ -351,12 +372,19 @@ def _model_card(
         if isinstance(data, Mapping)
         else "",
         recipe=f"`{config.name}`: {num_updates:,} updates in {config.epochs} epochs, seed "
-        f"{config.seed}. All settings are in the `config.json` of the run folder.",
+        f"{config.seed}. All settings are in the `config.json` of the run folder."
+        + (f" Afterwards: {kept}." if kept else ""),
         protocol=scores and f"Measured by the run after training:\n\n{scores}",
     )
 
 
-def _result(out: Path, keep_best: bool, before: Evaluation, after: Evaluation) -> RunResult:
+def _result(
+    out: Path,
+    keep_best: bool,
+    before: Evaluation,
+    after: Evaluation,
+    kept: Interpolation | None,
+) -> RunResult:
     entries = read_log(out)
     steps = [entry for entry in entries if "loss" in entry]
     validations = [entry["validation_loss"] for entry in entries if "validation_loss" in entry]
@@ -370,4 +398,5 @@ def _result(out: Path, keep_best: bool, before: Evaluation, after: Evaluation) -
         validation_loss=validations[0] if validations else None,
         before=before,
         after=after,
+        kept=kept,
     )

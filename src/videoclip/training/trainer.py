@@ -48,6 +48,7 @@ class Purpose(IntEnum):
     VALIDATION = 2
     HELD_OUT = 3
     ORDER = 4
+    EXAMPLES = 5
 
 
 def generator(seed: int, purpose: int, *place: int) -> np.random.Generator:

@@ -1,0 +1,114 @@
+"""How much of what training added to a dual encoder is kept: interpolation, and a guard.
+
+Embeddings are those of the dual encoder plus a share of the learned residual. The share is chosen
+on held-out narration, as small as it can be without being worse; if the result is not better than
+the dual encoder beyond doubt, nothing is kept. Source: WiSE-FT (arXiv 2109.01903), which
+interpolates all weights; a residual that starts at zero needs one factor.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from videoclip.evaluation.outcome import bootstrap_interval
+from videoclip.model.encoders import residuals_of
+from videoclip.model.videoclip import VideoCLIP
+from videoclip.types import RealArray
+
+SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+"""Shares of the residual that are tried, ascending from the start."""
+LEAST_VIDEOS = 5
+"""Fewer held-out videos decide nothing."""
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """What was kept of a learned residual.
+
+    Attributes:
+        share: Share of the residual, from 0 (the start) to 1 (the result of training).
+        num_videos: Held-out videos.
+        start: Mean reciprocal rank on held-out narration with the share 0.
+        score: Likewise with the chosen share, which `share` is unless the guard kept the start.
+        low: Lower end of the 95 % interval of their difference, from resampling videos.
+        high: Upper end.
+    """
+
+    share: float
+    num_videos: int
+    start: float = math.nan
+    score: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+
+    def __str__(self) -> str:
+        """Return what was kept, and why, in one line."""
+        if self.num_videos < LEAST_VIDEOS:
+            return (
+                f"kept all that was learned, unchecked: {self.num_videos} held-out videos, and at "
+                f"least {LEAST_VIDEOS} are needed to compare it with the start"
+            )
+        kept = f"kept {self.share:.0%} of what was learned" if self.share else "kept the start"
+        why = "" if self.share else ", since training made retrieval not clearly better"
+        return (
+            f"{kept}{why}: mean reciprocal rank on {self.num_videos} held-out videos "
+            f"{self.start:.3f} before, {self.score:.3f} after (95 % interval of the difference "
+            f"{self.low:+.3f} to {self.high:+.3f})"
+        )
+
+
+@torch.no_grad()
+def interpolate(
+    model: VideoCLIP, num_videos: int, scores: Callable[[VideoCLIP], RealArray]
+) -> Interpolation:
+    """Choose how much of the learned residuals to keep, and scale them in place.
+
+    Args:
+        model: A trained one that starts from a dual encoder.
+        num_videos: Held-out videos V.
+        scores: Returns (V, N), the reciprocal ranks of N held-out texts of each video.
+    """
+    if num_videos < LEAST_VIDEOS:
+        return Interpolation(1.0, num_videos)
+    trained = [residual.scale.clone() for residual in residuals_of(model)]
+    temperature = float(torch.as_tensor(model.temperature))
+
+    def keep(share: float) -> None:
+        for residual, whole in zip(residuals_of(model), trained, strict=True):
+            residual.scale.copy_(share * whole)
+        if model.config.learn_temperature:
+            start = math.log(model.config.temperature)
+            model.log_temperature.fill_(start + share * (math.log(temperature) - start))
+
+    means = []
+    for share in SHARES:
+        keep(share)
+        means.append(scores(model).mean(axis=1))
+    chosen, low, high = choose_share(np.stack(means))
+    share = SHARES[chosen] if low > 0 else 0.0
+    keep(share)
+    start, score = float(means[0].mean()), float(means[chosen].mean())
+    return Interpolation(share, num_videos, start, score, low, high)
+
+
+def choose_share(scores: RealArray) -> tuple[int, float, float]:
+    """Choose the smallest share that is not clearly worse than the best one.
+
+    Args:
+        scores: (S, V) of each share, from the start on, and each video.
+
+    Returns:
+        Index of the share, and the 95 % interval of its gain over the start. It is the smallest one
+        whose mean is within one standard error, of their difference, of the best mean.
+    """
+    lead = scores[scores.mean(axis=1).argmax()] - scores  # (S, V)
+    error = lead.std(axis=1, ddof=1) / math.sqrt(scores.shape[1])
+    chosen = int((lead.mean(axis=1) <= error).argmax())
+    gain = scores[chosen] - scores[0]
+    low, high = bootstrap_interval(
+        lambda rows: float(gain[rows].mean()), np.arange(len(gain)), np.random.default_rng(0)
+    )
+    return chosen, float(low), float(high)
