@@ -74,6 +74,7 @@ def test_the_pins_are_within_the_bounds():
     for text in [
         *project["dependencies"],
         *extras["hf"],
+        *extras["web"],
         *extras["dev"],
         *extras["stores"],
         *extras["peers"],

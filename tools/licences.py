@@ -24,6 +24,7 @@ PARTS = [
     "ann",
     "demo",
     "hf",
+    "web",
     "lance",
     "cluster",
     "dev",

@@ -29,6 +29,7 @@ COMMANDS = {
     "segment": "label every second of a video",
     "localize": "find when each step of a task happens in a video",
     "ask": "answer a multiple-choice question about a video",
+    "serve": "serve a page and a REST API for a library",
     "cut": "cut moments out of videos as clips",
     "export": "write moments as CSV, JSON, EDL, FCPXML or WebVTT",
     "convert": "convert released weights and features",

@@ -496,6 +496,13 @@ class Catalog:
         (count,) = self._db.execute("SELECT count(*) FROM cues").fetchone()
         return int(count)
 
+    def cues(self, key: int) -> list[Cue]:
+        """Return the narration of a video in order of time."""
+        rows = self._db.execute(
+            "SELECT start, end, text FROM cues WHERE video = ? ORDER BY start, id", (key,)
+        )
+        return [Cue(*row) for row in rows]
+
     def words(self, key: int, start: float, end: float) -> str:
         """Return the narration in a span of a video."""
         rows = self._db.execute(

@@ -23,8 +23,9 @@ import torch
 from filelock import FileLock
 
 from videoclip.config import from_dict, to_dict
+from videoclip.data.captions import Cue
 from videoclip.data.feature_store import FeatureStore
-from videoclip.embedding import Embedder, WindowConfig
+from videoclip.embedding import Embedder, VideoEmbedding, WindowConfig
 from videoclip.errors import CheckpointError, ConfigError, DataError, IndexMismatchError
 from videoclip.features.backbones import check_features
 from videoclip.features.extract import features_of
@@ -42,6 +43,7 @@ from videoclip.library.indexer import Indexer, UpdateReport
 from videoclip.library.metadata import read_metadata
 from videoclip.library.search import SearchOptions, Snapshot, find_moments
 from videoclip.library.storage import StoreKind, kind_of, open_catalog
+from videoclip.library.views import score_curve, span_vector
 from videoclip.models import default_model, full_name
 from videoclip.types import FloatArray, OnProgress, RealArray
 from videoclip.zeroshot.confidence import COMMON_THINGS, UNRELATED_QUERIES, Thresholds
@@ -266,6 +268,46 @@ class VideoLibrary:
             video = self._catalog.find(str(Path(path).absolute()))
             return self._catalog.metadata(video.id) if video else {}
 
+    @property
+    def address(self) -> str:
+        """The folder or address by which the library was opened."""
+        return self._address
+
+    @property
+    def embedder(self) -> Embedder:
+        """The model the library is indexed and searched with."""
+        return self._embedder
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Two numbers that change whenever any process changes the library."""
+        return self._catalog.version
+
+    def narration(self, path: Path | str) -> list[Cue]:
+        """Return the cues of a video in order of time; empty if it has none or is not indexed."""
+        with self._catalog.reading():
+            video = self._catalog.find(str(Path(path).absolute()))
+            return self._catalog.cues(video.id) if video else []
+
+    def embedded(self, path: Path | str) -> VideoEmbedding:
+        """Return a video's embedding from the features kept by the library, or from its file.
+
+        Raises:
+            DecodeError: If it has to be decoded and cannot be read.
+        """
+        video = self._catalog.find(str(Path(path).absolute()))
+        with ExitStack() as stack:
+            for folder in sorted(self.folder.glob("features-*")):
+                store = stack.enter_context(FeatureStore.open(folder))
+                if (
+                    video is not None
+                    and store.spec == self._embedder.backbone.spec
+                    and video.content_hash in store
+                ):
+                    features = np.asarray(store.read(video.content_hash), dtype=np.float32)
+                    return self._embedder.embed_features(features)
+        return self._embedder.embed_video(path)
+
     def close(self) -> None:
         """Close the files; a library that this object made is removed if updates added no video."""
         self._stores.clear()
@@ -437,6 +479,39 @@ class VideoLibrary:
         features = features_of(self._embedder.backbone, Path(path))
         vector = self._embedder.embed_windows(features, [(0, len(features))])  # (1, E)
         return self._search([""], vector, options or SearchOptions(), where)[0]
+
+    def search_span(
+        self,
+        path: Path | str,
+        start: float,
+        end: float,
+        options: SearchOptions | None = None,
+        *,
+        where: str | None = None,
+    ) -> list[Moment]:
+        """Find the moments that are similar to a span of an indexed video, without decoding it.
+
+        Raises:
+            DataError: If the library has no such video.
+        """
+        library = self._snapshot()
+        vector = span_vector(library, self._indexed(path), start, end)
+        return self._search([""], vector, options or SearchOptions(), where)[0]
+
+    def score_curve(self, query: str, path: Path | str) -> RealArray:
+        """Return (T, 3) start, end and strength of a query in each second of an indexed video.
+
+        Raises:
+            DataError: If the query has no words or the library has no such video.
+        """
+        vector = self._embedder.embed_text(query)[0]
+        return score_curve(self._snapshot(), self._indexed(path), vector)
+
+    def _indexed(self, path: Path | str) -> IndexedVideo:
+        video = self._catalog.find(str(Path(path).absolute()))
+        if video is None:
+            raise DataError("is not in the library: add it with `videoclip index`", path)
+        return video
 
     def _search(
         self, texts: Sequence[str], vectors: FloatArray, options: SearchOptions, where: str | None

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from videoclip.embedding import Embedder, overlapping_windows
+from videoclip.embedding import Embedder, VideoEmbedding, overlapping_windows
 from videoclip.errors import ConfigError
 from videoclip.features.contained import probe
 from videoclip.types import FloatArray
@@ -122,6 +122,7 @@ def segment(
     *,
     threshold: float = MIN_Z_SCORE,
     switch_cost: float = SWITCH_COST,
+    embedded: VideoEmbedding | None = None,
 ) -> Timeline:
     """Give every second of a video one of several labels, or none (background).
 
@@ -135,6 +136,7 @@ def segment(
         embedder: The model.
         threshold: Least z-score of a label; higher: more background.
         switch_cost: Cost of a change of label, in z-score; higher: fewer, longer moments.
+        embedded: The video's embedding; None: the video is decoded and embedded.
 
     Raises:
         ConfigError: If there are no labels, or one twice.
@@ -145,7 +147,7 @@ def segment(
         found, spans = label_segments(label_frames(z_scores, threshold, switch_cost))
         return zip((found - 1).tolist(), *spans.T.tolist(), strict=True)
 
-    return _find(video, _checked(labels, "labels"), embedder, threshold, decode)
+    return _find(video, _checked(labels, "labels"), embedder, threshold, decode, embedded)
 
 
 def localize(
@@ -155,6 +157,7 @@ def localize(
     *,
     ordered: bool = True,
     threshold: float = MIN_Z_SCORE,
+    embedded: VideoEmbedding | None = None,
 ) -> Timeline:
     """Find where each of several steps happens in a video.
 
@@ -166,6 +169,7 @@ def localize(
             by itself, and seconds in which another step gains more count against it. A step that
             is not found is left out; see `Timeline.missing`.
         threshold: Least z-score of a step.
+        embedded: The video's embedding; None: the video is decoded and embedded.
 
     Raises:
         ConfigError: If there are no steps, or one twice.
@@ -177,10 +181,17 @@ def localize(
         spans = order_steps(gains, optional=True) if ordered else best_spans(subtract_rivals(gains))
         return [(step, *span) for step, span in enumerate(spans) if span]
 
-    return _find(video, _checked(steps, "steps"), embedder, threshold, decode)
+    return _find(video, _checked(steps, "steps"), embedder, threshold, decode, embedded)
 
 
-def answer(video: Path | str, question: str, choices: Sequence[str], embedder: Embedder) -> Answer:
+def answer(
+    video: Path | str,
+    question: str,
+    choices: Sequence[str],
+    embedder: Embedder,
+    *,
+    embedded: VideoEmbedding | None = None,
+) -> Answer:
     """Choose among answers to a question about a video.
 
     Source: paper, section 4 (VideoQA as retrieval): the choice whose text, with the question in
@@ -192,6 +203,7 @@ def answer(video: Path | str, question: str, choices: Sequence[str], embedder: E
         question: May be empty.
         choices: Two or more.
         embedder: The model.
+        embedded: The video's embedding; None: the video is decoded and embedded.
 
     Raises:
         ConfigError: If there are fewer than two choices, or one twice.
@@ -200,7 +212,7 @@ def answer(video: Path | str, question: str, choices: Sequence[str], embedder: E
     if len(_checked(choices, "choices")) < 2:
         raise ConfigError("a question needs at least two choices")
     texts = embedder.embed_text(choice_texts(question, choices))  # (C, E)
-    embedded = embedder.embed_video(video)
+    embedded = embedded or embedder.embed_video(video)
     clips = overlapping_windows(len(embedded.features), embedder.config.max_video_tokens)
     vectors = embedder.embed_windows(embedded.features, clips)  # (W, E)
     similarities = choice_similarities(texts, vectors).max(axis=0)  # (C,)
@@ -231,6 +243,7 @@ def _find(
     embedder: Embedder,
     threshold: float,
     decode: Callable[[FloatArray], Iterable[tuple[int, int, int]]],
+    embedded: VideoEmbedding | None,
 ) -> Timeline:
     """Return the moments of K texts in a video.
 
@@ -240,10 +253,11 @@ def _find(
         embedder: The model.
         threshold: Least z-score, for the result.
         decode: From z-scores (T, K) of the frames to spans: text, first frame, end.
+        embedded: The video's embedding, if it is there.
     """
     queries = embedder.embed_text(list(texts))  # (K, E)
     info = probe(video)
-    embedded = embedder.embed_video(video)
+    embedded = embedded or embedder.embed_video(video)
     calibration = Calibration(embedder.embed_text(UNRELATED_QUERIES)).fit(embedded.tokens)
     similarities = queries @ embedded.tokens.T  # (K, T)
     z_scores = calibration.z_scores(embedded.tokens, similarities)

@@ -1,0 +1,77 @@
+"""`videoclip serve`: a page and a REST API for a library."""
+
+import os
+import secrets
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, UseAppendAction, arg
+
+from videoclip.cli import options
+from videoclip.errors import MissingExtraError
+
+
+@dataclass(frozen=True)
+class Serve:
+    """Serve a page and a REST API, where the moments of a library are searched and played.
+
+    Only this machine can connect, unless --host names another address. Then everyone needs a token:
+    that of the environment variable VIDEOCLIP_TOKEN (32 characters or more), or a new one, which is
+    printed. docs/serve.md describes the API and what is checked.
+    """
+
+    sources: Annotated[tuple[Path, ...], Positional, arg(metavar="[VIDEO ...]")] = ()
+    """Videos and folders that the page can index again; created libraries begin with them."""
+    library: options.Library = options.LIBRARY
+    host: Annotated[str, arg(metavar="ADDRESS")] = "127.0.0.1"
+    """Address to listen on; 0.0.0.0: all of this machine."""
+    port: Annotated[int, arg(metavar="PORT")] = 8000
+    """Port to listen on; 0: any free one."""
+    allow_host: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME")] = ()
+    """Host name by which browsers may call, beside --host; may be repeated."""
+    allow_upload: bool = False
+    """Let users upload videos, into the folder uploads of the library."""
+    model: options.Model = None
+    device: options.Device = options.AUTO
+
+    def run(self) -> int:
+        """Serve until interrupted."""
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        try:
+            import uvicorn
+
+            from videoclip.web.app import create_app
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("videoclip serve", "web") from error
+        from videoclip.library.library import VideoLibrary
+        from videoclip.web.safety import LOOPBACK, ServeSettings
+
+        token = os.environ.get("VIDEOCLIP_TOKEN") or None
+        if token is None and self.host not in LOOPBACK:
+            token = secrets.token_urlsafe(32)
+            print(f"token: {token}", file=sys.stderr)
+        settings = ServeSettings(
+            host=self.host,
+            token=token,
+            allowed_hosts=self.allow_host,
+            sources=tuple(path.absolute() for path in self.sources),
+            allow_upload=self.allow_upload,
+        )
+        is_new = bool(self.sources or self.allow_upload)
+        with VideoLibrary.open(
+            self.library, self.model, self.device, must_exist=not is_new
+        ) as library:
+            app = create_app(library, settings)
+            name = f"[{self.host}]" if ":" in self.host else self.host
+            print(f"{library!r}: http://{name}:{self.port}", file=sys.stderr)
+            uvicorn.run(
+                app,
+                host=self.host,
+                port=self.port,
+                log_level="warning",
+                server_header=False,
+                timeout_graceful_shutdown=5,
+            )
+        return 0

@@ -1,0 +1,227 @@
+"""The pages: HTML with the answer in it, which works without a script too.
+
+The address of a page says all that it shows: query, filters, video and span.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Request
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from videoclip.errors import ConfigError, DataError
+from videoclip.web import schemas
+from videoclip.web.api import Served
+from videoclip.web.media import playback_kind
+from videoclip.web.safety import COOKIE, MAX_BODY
+from videoclip.zeroshot.confidence import LEVELS
+from videoclip.zeroshot.moments import clock
+
+router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+NUM_STILLS = 24
+"""Thumbnails on a video's contact sheet."""
+CURVE_SIZE = (1000.0, 100.0)
+"""Width and height of a score curve, in units of the drawing."""
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("videoclip.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["clock"] = clock
+    environment.globals["address"] = address
+    return environment
+
+
+def address(path: str, **values: object) -> str:
+    """Return an address with those of the values that are not empty."""
+    text = urlencode({name: value for name, value in values.items() if value not in ("", None)})
+    return f"{path}?{text}" if text else path
+
+
+def _page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    return HTMLResponse(_environment().get_template(template).render(values), status)
+
+
+def error_page(request: Request, status: int, detail: str) -> Response:
+    """Return a page that says what went wrong."""
+    return _page("error.html", status, detail=detail)
+
+
+class PageQuery(schemas.SearchQuery):
+    """A search as the page asks for it: without the nearest moments if nothing matches."""
+
+    strictness: Any = "low"
+
+
+@router.get("/")
+def search_page(served: Served, query: Annotated[PageQuery, Query()]) -> HTMLResponse:
+    """The form, and what was found."""
+    if query.strictness not in LEVELS:
+        query.strictness = "low"
+    problem, following = "", ""
+    moments: list[dict[str, Any]] = []
+    is_asked = bool(query.q.strip() or query.like)
+    if is_asked:
+        try:
+            found, following = served.search(query)
+            moments = [served.describe_moment(moment) for moment in found]
+        except (ConfigError, DataError) as error:
+            problem = served.without_paths(str(error))
+    state = query.model_dump(exclude={"cursor", "limit"})
+    return _page(
+        "search.html",
+        query=query,
+        state=state,
+        levels=LEVELS,
+        moments=moments,
+        problem=problem,
+        is_asked=is_asked,
+        next=address("/", **{**state, "cursor": following}) if following else "",
+        num_videos=len(served.library),
+    )
+
+
+@router.get("/videos")
+def list_page(
+    served: Served,
+    where: Annotated[str, Query(max_length=2000)] = "",
+    cursor: Annotated[str, Query(max_length=40)] = "",
+) -> HTMLResponse:
+    """All videos, some on each page."""
+    problem, following = "", ""
+    videos: list[dict[str, Any]] = []
+    try:
+        found, following = served.list_videos(where, cursor, 48)
+        videos = [served.describe(video) for video in found]
+    except ConfigError as error:
+        problem = str(error)
+    return _page(
+        "videos.html",
+        where=where,
+        videos=videos,
+        problem=problem,
+        next=address("/videos", where=where, cursor=following) if following else "",
+        allow_upload=served.settings.allow_upload,
+        suffixes="video/*",
+    )
+
+
+@router.get("/videos/{id}")
+def video_page(
+    served: Served,
+    id: str,
+    q: Annotated[str, Query(max_length=1000)] = "",
+    start: schemas.Seconds = 0.0,
+    end: schemas.Seconds = 0.0,
+) -> HTMLResponse:
+    """One video: player, score curve, contact sheet, narration, steps."""
+    video = served.find(id)
+    problem, curve = "", ""
+    if q.strip():
+        try:
+            with served.computing():
+                rows = served.library.score_curve(q, video.path).tolist()
+            curve = _curve(rows, video.duration, served.library.thresholds.high)
+        except DataError as error:
+            problem = served.without_paths(str(error))
+    playback = "missing" if not Path(video.path).is_file() else playback_kind(video)[0]
+    step = video.duration / NUM_STILLS
+    return _page(
+        "video.html",
+        id=id,
+        video=served.describe(video),
+        metadata=served.library.metadata(video.path),
+        playback=playback,
+        q=q,
+        start=start,
+        end=min(end, video.duration) if end > start else 0.0,
+        problem=problem,
+        curve=curve,
+        cues=served.library.narration(video.path),
+        spans=served.spans(id),
+        stills=[round((i + 0.5) * step, 1) for i in range(NUM_STILLS)],
+    )
+
+
+def _curve(rows: list[list[float]], duration: float, high: float) -> str:
+    """Return the points of a line from the bottom (strength 0 or less) to the top."""
+    width, height = CURVE_SIZE
+    top = max([high, *(strength for _, _, strength in rows)]) * 1.05
+    points = []
+    for start, end, strength in rows:
+        x = min(1.0, 0.5 * (start + end) / max(duration, 1e-3)) * width
+        points.append(f"{x:.1f},{height * (1 - max(0.0, strength) / top):.1f}")
+    return " ".join(points)
+
+
+@router.get("/jobs")
+def jobs_page(served: Served) -> HTMLResponse:
+    """What the server does besides answering."""
+    return _page("jobs.html", can_index=bool(served.settings.sources))
+
+
+@router.get("/docs")
+def docs_page(request: Request, served: Served) -> Response:
+    """The API in one list; only on loopback."""
+    if not served.settings.is_local:
+        return error_page(request, 404, "Not Found")
+    return _page("docs.html", routes=_operations(request.app.openapi()))
+
+
+def _operations(document: Mapping[str, Any]) -> list[tuple[str, str, str, list[str]]]:
+    """Return method, path, summary and names of parameters of each operation."""
+    return [
+        (
+            method.upper(),
+            path,
+            operation.get("description", ""),
+            [parameter["name"] for parameter in operation.get("parameters", [])],
+        )
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    ]
+
+
+@router.get("/login")
+def login_page(next: str = "/") -> HTMLResponse:
+    """A form for the token."""
+    return _page("login.html", next=_local(next), problem="")
+
+
+@router.post("/login")
+async def log_in(request: Request, served: Served) -> Response:
+    """Give a cookie for the right token."""
+    assert int(request.headers.get("content-length", "0")) <= MAX_BODY
+    form = _form(await request.body())
+    target = _local(form.get("next", "/"))
+    settings = served.settings
+    if settings.token is None or not settings.is_token(form.get("token", "").strip()):
+        return _page("login.html", 401, next=target, problem="This is not the token.")
+    answer = RedirectResponse(target, 303)
+    is_secure = request.url.scheme == "https"
+    answer.set_cookie(
+        COOKIE, settings.session, httponly=True, samesite="strict", secure=is_secure, path="/"
+    )
+    return answer
+
+
+def _form(body: bytes) -> dict[str, str]:
+    from urllib.parse import parse_qsl
+
+    return dict(parse_qsl(body.decode("latin-1"), max_num_fields=5))
+
+
+def _local(target: str) -> str:
+    """Return the address of a page here, never of another server."""
+    is_local = target.startswith("/") and not target.startswith(("//", "/\\"))
+    return target if is_local and target.isprintable() else "/"

@@ -1,0 +1,100 @@
+// The search page: answers while typing, moments that play in their cards, judgements, selection.
+import { ask, element, exporting, keys, say, saying } from "./shared.js";
+
+const form = document.querySelector("#search");
+let timer, request;
+
+const addressOf = () => {
+  const state = new URLSearchParams(new FormData(form));
+  const defaults = { q: "", where: "", strictness: "low", vision: "1", speech: "1" };
+  if (state.get("q")?.trim()) for (const name of ["like", "start", "end"]) state.delete(name);
+  for (const [name, value] of [...state]) if (Number(value) === 1 && name in { vision: 1, speech: 1 } || defaults[name] === value) state.delete(name);
+  return state.size ? `/?${state}` : "/";
+};
+
+async function show(address, how) {
+  request?.abort();
+  request = new AbortController();
+  let answer;
+  try { answer = await fetch(address, { signal: request.signal, headers: { Accept: "text/html" } }); }
+  catch (error) { if (error.name !== "AbortError") say("The server does not answer."); return; }
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const results = page.querySelector("#results") ?? page.querySelector("main");
+  const here = document.querySelector("#results");
+  here.replaceChildren(...results.childNodes);
+  here.dataset.query = results.dataset.query ?? "";
+  document.title = page.title;
+  if (how) history[how](null, "", address);
+  const count = here.querySelectorAll(".card").length;
+  say(count ? `${count} moments` : here.textContent.trim().slice(0, 200));
+}
+
+form.addEventListener("input", () => {
+  clearTimeout(timer);
+  timer = setTimeout(() => show(addressOf(), "replaceState"), 200);
+});
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  clearTimeout(timer);
+  show(addressOf(), "pushState");
+});
+addEventListener("popstate", () => location.reload());
+
+const data = (card) => ({ video: card.dataset.video, start: Number(card.dataset.start), end: Number(card.dataset.end) });
+
+function play(card) {
+  for (const player of document.querySelectorAll(".card moment-player")) {
+    const other = player.closest(".card");
+    player.remove();
+    other.querySelector(".play").hidden = false;
+    if (other === card) return;
+  }
+  const { video, start, end } = data(card), place = `/api/v1/videos/${video}`;
+  const player = element("moment-player", { media: `${place}/media`, clip: `${place}/clip`, start, end });
+  card.querySelector(".play").hidden = true;
+  card.prepend(player);
+  player.video.play().catch(() => {});
+}
+
+async function judge(button) {
+  const card = button.closest(".card"), is_correct = button.dataset.correct === "yes";
+  const query = document.querySelector("#results").dataset.query;
+  const answer = await ask("/api/v1/labels", { ...data(card), query, is_correct });
+  for (const other of card.querySelectorAll(".judge")) other.setAttribute("aria-pressed", String(other === button));
+  say(`${(await answer.json()).count} judgements`);
+}
+
+document.querySelector("#results").addEventListener("click", saying(async (event) => {
+  const button = event.target.closest("button");
+  if (button?.matches(".play")) play(button.closest(".card"));
+  else if (button?.matches(".judge")) await judge(button);
+}));
+
+document.querySelector("#fit").addEventListener("click", saying(async () => {
+  say((await (await ask("/api/v1/labels/fit")).json()).message);
+}));
+
+exporting(() => [...document.querySelectorAll(".card:has(.pick:checked)")].map((card) => ({
+  ...data(card), label: card.dataset.label.slice(0, 300), confidence: card.dataset.confidence,
+})));
+
+const current = () => document.querySelector(".card.current");
+function move(step) {
+  const cards = [...document.querySelectorAll("#results .card")], old = current();
+  const next = cards[Math.min(Math.max(cards.indexOf(old) + step, 0), cards.length - 1)];
+  old?.classList.remove("current");
+  next?.classList.add("current");
+  next?.focus();
+  next?.scrollIntoView({ block: "nearest" });
+}
+const step = (frames) => () => document.querySelector(".card moment-player")?.step(frames);
+keys({
+  "/": () => form.elements.q.focus(),
+  j: () => move(1),
+  k: () => move(-1),
+  p: () => current() && play(current()),
+  x: () => current()?.querySelector(".pick").click(),
+  o: () => current()?.querySelector(".name").click(),
+  ",": step(-1),
+  ".": step(1),
+});

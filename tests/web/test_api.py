@@ -1,0 +1,269 @@
+"""The REST API answers as the library does, and names no path."""
+
+import io
+import json
+import time
+import zipfile
+
+import av
+import pytest
+
+from videoclip.library.labels import read_labels
+
+
+def get(client, address, **params):
+    answer = client.get(f"/api/v1/{address}", params=params)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def wait(client, answer):
+    """Follow a job to its end."""
+    assert answer.status_code == 202, answer.text
+    place = answer.headers["location"]
+    for _ in range(600):
+        status = client.get(place).json()
+        if status["state"] in ("done", "failed", "cancelled"):
+            return status
+        time.sleep(0.05)
+    raise AssertionError(status)
+
+
+def test_search_returns_what_the_library_finds(client, indexed, ids):
+    found = get(client, "search", q="yellow", limit=3)["items"]
+    expected = indexed.search("yellow", 3)
+    assert [(m["name"], m["start"], m["end"], m["strength"], m["confidence"]) for m in found] == [
+        (m.path.name, m.start, m.end, m.strength, m.confidence) for m in expected
+    ]
+    assert found[0]["video"] == ids["b.mp4"]
+    assert "path" not in found[0]
+
+
+def test_pages_of_a_search_are_parts_of_one_list(client):
+    whole = get(client, "search", q="red", limit=5)["items"]
+    pages, cursor = [], ""
+    while len(pages) < len(whole):
+        page = get(client, "search", q="red", limit=2, cursor=cursor)
+        pages += page["items"]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    assert pages[: len(whole)] == whole
+
+
+def test_strictness_leaves_out_weaker_moments(client):
+    whole = get(client, "search", q="yellow", limit=100)["items"]
+    levels = ["none", "low", "medium", "high"]
+    for least, level in enumerate(levels):
+        found = get(client, "search", q="yellow", limit=100, strictness=level)["items"]
+        assert found == [m for m in whole if levels.index(m["confidence"]) >= least]
+    assert 0 < len(found) < len(whole)
+
+
+def test_a_filter_and_weights_combine_with_a_query(client):
+    found = get(client, "search", q="chopping onions", vision=0, where="duration > 33")["items"]
+    assert [m["name"] for m in found] == ["b.mp4"]
+    assert found[0]["is_spoken"]
+    assert (
+        get(client, "search", q="chopping onions", vision=0, where="duration < 33")["items"] == []
+    )
+
+
+def test_more_like_a_span_begins_with_it(client, ids):
+    found = get(client, "search", like=ids["b.mp4"], start=20, end=25, limit=1)["items"]
+    assert (found[0]["name"], found[0]["start"], found[0]["end"]) == ("b.mp4", 20.0, 25.0)
+
+
+def test_videos_are_listed_in_pages_and_filtered(client):
+    first = get(client, "videos", limit=2)
+    rest = get(client, "videos", limit=2, cursor=first["next"])
+    assert [v["name"] for v in first["items"] + rest["items"]] == ["a.mp4", "b.mp4", "c d.mp4"]
+    assert rest["next"] is None
+    assert [v["name"] for v in get(client, "videos", where="duration < 5")["items"]] == ["c d.mp4"]
+
+
+def test_a_video_has_narration_and_a_score_curve(client, ids):
+    details = get(client, f"videos/{ids['b.mp4']}")
+    assert (details["playback"], details["has_narration"]) == ("direct", True)
+    cues = get(client, f"videos/{ids['b.mp4']}/narration")["items"]
+    assert cues[1]["start"] == 21.0
+    curve = get(client, f"videos/{ids['b.mp4']}/curve", q="yellow")
+    best = max(curve["points"], key=lambda point: point["strength"])
+    assert 20 <= best["start"] < 25
+    assert len(curve["points"]) == 35
+    assert curve["low"] <= curve["medium"] <= curve["high"]
+
+
+def test_media_takes_ranges(client, ids, made_videos):
+    content = (made_videos / "a.mp4").read_bytes()
+    address = f"/api/v1/videos/{ids['a.mp4']}/media"
+    whole = client.get(address)
+    assert (whole.content, whole.headers["content-type"]) == (content, "video/mp4")
+    part = client.get(address, headers={"Range": "bytes=10-19"})
+    assert (part.status_code, part.content) == (206, content[10:20])
+    assert part.headers["content-range"] == f"bytes 10-19/{len(content)}"
+    assert client.get(address, headers={"Range": f"bytes={len(content)}-"}).status_code == 416
+    assert client.get(address, headers={"Range": "bytes=x"}).status_code in (200, 400, 416)
+
+
+def test_a_clip_has_the_frames_of_its_span(client, ids):
+    answer = client.get(f"/api/v1/videos/{ids['a.mp4']}/clip", params={"start": 10, "end": 12})
+    with av.open(io.BytesIO(answer.content)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(frames) == 16
+    assert all(frame[16, 16].argmax() == 2 for frame in frames)  # blue
+    wrong = client.get(f"/api/v1/videos/{ids['a.mp4']}/clip", params={"start": 12, "end": 12})
+    assert wrong.status_code == 422
+
+
+def test_a_file_in_another_container_is_played_as_mp4(own_client, library, videos, tmp_path):
+    other = tmp_path / "more" / "a.mkv"
+    other.parent.mkdir()
+    with av.open(str(videos / "a.mp4")) as source, av.open(str(other), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    library.update([other])
+    found = get(own_client, "videos", where="path like '%.mkv'")["items"][0]
+    assert get(own_client, f"videos/{found['id']}")["playback"] == "remux"
+    answer = own_client.get(f"/api/v1/videos/{found['id']}/media")
+    with av.open(io.BytesIO(answer.content)) as container:
+        assert "mp4" in container.format.name
+        assert sum(1 for _ in container.decode(video=0)) == 32 * 8
+
+
+def test_a_thumbnail_shows_its_time(client, ids):
+    address = f"/api/v1/videos/{ids['a.mp4']}/thumbnail"
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(client.get(address, params={"t": 15}).content))
+    assert image.getpixel((16, 16))[2] > 150
+    assert client.get(address, params={"t": 1e6}).status_code == 200
+
+
+def test_segment_localize_and_ask(client, ids):
+    video = ids["a.mp4"]
+    asked = {"video": video, "labels": ["green", "red"]}
+    spans = client.post("/api/v1/segment", json=asked).json()
+    assert [(m["label"], m["start"], m["end"]) for m in spans["moments"]] == [
+        ("red", 0.0, 10.0),
+        ("green", 22.0, 32.0),
+    ]
+    asked = {"video": video, "steps": ["blue", "red"]}
+    steps = client.post("/api/v1/localize", json=asked).json()
+    assert len(steps["moments"]) + len(steps["missing"]) == 2
+    found = client.post("/api/v1/localize", json={**asked, "ordered": False}).json()
+    assert {m["label"] for m in found["moments"]} == {"blue", "red"}
+    asked = {"video": video, "question": "", "choices": ["yellow", "blue"]}
+    answer = client.post("/api/v1/ask", json=asked).json()
+    assert answer["choices"][0]["text"] == "blue"
+    assert 10 <= answer["best"] < 22
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "edl", "fcpxml", "vtt", "youtube"])
+def test_export(client, ids, form, made_videos):
+    moments = [{"video": ids["a.mp4"], "start": 10, "end": 22, "label": "blue"}]
+    answer = client.post("/api/v1/export", json={"format": form, "moments": moments})
+    assert answer.status_code == 200
+    assert "blue" in answer.text
+    assert "attachment" in answer.headers["content-disposition"]
+    if form in ("csv", "edl", "json"):
+        assert str(made_videos / "a.mp4") in answer.text  # this machine's own user
+
+
+def test_clips_come_as_a_zip_file(client, ids):
+    moments = [{"video": ids["a.mp4"], "start": 10, "end": 11}]
+    moments.append({"video": ids["b.mp4"], "start": 500, "end": 501})
+    answer = client.post("/api/v1/export", json={"format": "clips", "moments": moments})
+    status = wait(client, answer)
+    assert (status["state"], status["message"], len(status["failed"])) == ("done", "1 clips", 1)
+    content = client.get(f"{answer.headers['location']}/result").content
+    assert zipfile.ZipFile(io.BytesIO(content)).namelist() == ["001-a.mp4"]
+
+
+def test_spans_are_saved(own_client):
+    (video,) = get(own_client, "videos")["items"]
+    address = f"/api/v1/videos/{video['id']}/spans"
+    spans = [{"label": "blue", "start": 10.0, "end": 12.5}]
+    assert own_client.put(address, json=spans).status_code == 204
+    assert own_client.get(address).json()["items"] == spans
+    assert own_client.put(address, json=[{"start": 2, "end": 1}]).status_code == 422
+
+
+def test_judgements_fit_the_confidence(own_client, library):
+    (video,) = get(own_client, "videos")["items"]
+    judgement = {"video": video["id"], "start": 10, "end": 22, "query": "blue"}
+
+    def judge(**values):
+        return own_client.post("/api/v1/labels", json={**judgement, **values})
+
+    assert judge(is_correct=False).json() == {"count": 1}
+    assert judge(is_correct=True).json() == {"count": 1}  # replaces the other
+    assert own_client.post("/api/v1/labels/fit").status_code == 422  # all of one kind
+    wrong = library.search("yellow", 1, speech=0)[0]
+    judge(query="yellow", start=wrong.start, end=wrong.end, is_correct=False)
+    assert own_client.post("/api/v1/labels/fit").status_code == 200
+    labels = read_labels(library.folder / "web" / "labels.csv")
+    assert [(label.query, label.is_wrong) for label in labels] == [
+        ("blue", False),
+        ("yellow", True),
+    ]
+    assert library.search("blue", 1, speech=0)[0].confidence != "none"
+    assert library.search("yellow", 1, speech=0)[0].confidence == "none"
+
+
+def test_an_index_job_reports_progress_and_failures(own_client, videos):
+    (videos / "broken.mp4").write_bytes(b"no video")
+    answer = own_client.post("/api/v1/jobs", json={"kind": "index"})
+    with own_client.stream("GET", f"{answer.headers['location']}/events") as events:
+        lines = [line for line in events.iter_lines() if line.startswith("data:")]
+    status = json.loads(lines[-1].removeprefix("data:"))
+    assert (status["state"], list(status["failed"])) == ("done", ["broken.mp4"])
+    assert str(videos) not in json.dumps(status)
+    assert len(get(own_client, "videos")["items"]) == 3
+    assert get(own_client, "jobs")["items"][0]["id"] == status["id"]
+
+
+def test_a_job_is_cancelled(own_client, monkeypatch):
+    from videoclip.web.jobs import Jobs
+
+    def work(job, on_progress):
+        for i in range(10_000):
+            on_progress(i, 10_000)
+            time.sleep(0.001)
+
+    jobs = own_client.app.state.served.jobs
+    assert isinstance(jobs, Jobs)
+    job = jobs.start("test", work)
+    status = wait(own_client, own_client.delete(f"/api/v1/jobs/{job.id}"))
+    assert status["state"] == "cancelled"
+    assert own_client.delete("/api/v1/jobs/none").status_code == 404
+
+
+def test_an_upload_is_indexed(own_client, made_videos):
+    content = (made_videos / "b.mp4").read_bytes()
+    answer = own_client.put("/api/v1/uploads/new%20one.mp4", content=content)
+    assert wait(own_client, answer)["state"] == "done"
+    names = [video["name"] for video in get(own_client, "videos")["items"]]
+    assert "new one.mp4" in names
+    again = own_client.put("/api/v1/uploads/new%20one.mp4", content=content)
+    assert again.status_code == 409
+
+
+def test_a_video_whose_file_is_gone(own_client, videos):
+    (video,) = get(own_client, "videos")["items"]
+    (videos / "a.mp4").unlink()
+    assert get(own_client, f"videos/{video['id']}")["playback"] == "missing"
+    answer = own_client.get(f"/api/v1/videos/{video['id']}/media")
+    assert (answer.status_code, answer.json()["title"]) == (410, "Gone")
+    assert own_client.get(f"/videos/{video['id']}").status_code == 200
+
+
+def test_the_api_describes_itself(client):
+    document = client.get("/openapi.json").json()
+    assert "/api/v1/search" in document["paths"]
+    assert "GET /api/v1/search" in client.get("/docs").text
+    assert client.get("/healthz").text == client.get("/readyz").text == "ok\n"
+    assert 'route="/api/v1/search"' in client.get("/metrics").text
