@@ -214,7 +214,7 @@ def main() -> None:
     for name, measures in result.items():
         print(name)
         for measure_name, (value, *bounds) in measures.items():
-            spread = f"  [{bounds[0]:.1f}, {bounds[1]:.1f}]" if bounds else ""
+            spread = f"  [{bounds[0]:.3g}, {bounds[1]:.3g}]" if bounds else ""
             print(f"  {measure_name:<28}{value:>8.3g}{spread}")
 
 

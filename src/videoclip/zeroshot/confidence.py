@@ -87,8 +87,8 @@ NUM_NEAREST_THINGS = 3
 class Thresholds:
     """Least strength of each level.
 
-    Of queries about things that 45 real clips do not show, about one in two, one in sixteen and one
-    in fifty reach the defaults with the starter model (`bench/real/measure.py`).
+    Of queries about things that 45 real clips do not show, about four in ten, one in sixteen and
+    one in thirty reach the defaults with the starter model (`bench/real/measure.py`).
 
     Attributes:
         low: Below it, confidence is `none`.
@@ -100,7 +100,7 @@ class Thresholds:
     """
 
     low: float = 0.0
-    medium: float = 1.7
+    medium: float = 1.8
     high: float = 2.1
 
     def __post_init__(self) -> None:
