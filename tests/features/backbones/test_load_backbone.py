@@ -46,10 +46,12 @@ def test_a_folder_that_does_not_say(tmp_path, content):
 def test_unknown_names_get_a_hint():
     with pytest.raises(ConfigError, match="unknown backbone 'startr'; perhaps you meant 'starter'"):
         load_backbone("startr")
-    with pytest.raises(ConfigError, match="known: image, motion, s3d, starter, or a backbone's"):
+    with pytest.raises(
+        ConfigError, match="known: image, motion, s3d, starter, video, or a backbone's"
+    ):
         load_backbone("zzz")
 
 
 def test_the_toy_is_a_backbone():
     assert isinstance(MeanColour(), Backbone)
-    assert BACKBONES == ("image", "motion", "s3d", "starter")
+    assert BACKBONES == ("image", "motion", "s3d", "starter", "video")
