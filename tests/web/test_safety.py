@@ -3,12 +3,15 @@
 import pytest
 
 from tests.library.colours import ColourEmbedder
-from tests.web.conftest import TOKEN
+from tests.web.conftest import LOCAL, TOKEN
 from videoclip.errors import ConfigError
 from videoclip.library.library import VideoLibrary
 
 pytest.importorskip("fastapi", reason="the extra 'web' is not installed")
 
+from starlette.exceptions import HTTPException
+
+from videoclip.web.app import create_app
 from videoclip.web.safety import MAX_BODY, ServeSettings
 from videoclip.web.served import ServedLibrary
 
@@ -203,7 +206,40 @@ def test_headers_of_every_answer(client):
 
 def test_too_many_requests_are_told_to_come_again(indexed):
     served = ServedLibrary(indexed, ServeSettings())
-    served._num_waiting = 100
-    with pytest.raises(Exception, match="503"), served.computing():
+    while served._places.acquire(blocking=False):
         pass
+    with pytest.raises(HTTPException) as refusal, served.computing():
+        pass
+    assert (refusal.value.status_code, refusal.value.headers) == (503, {"Retry-After": "2"})
     served.close()
+
+
+def test_a_bug_is_not_explained_to_users(indexed, monkeypatch):
+    from starlette.testclient import TestClient
+
+    def fail(*arguments):
+        raise RuntimeError("/secret/path")
+
+    monkeypatch.setattr(ServedLibrary, "search", fail)
+    app = create_app(indexed)
+    with TestClient(app, base_url=LOCAL, raise_server_exceptions=False) as client:
+        answer = client.get("/api/v1/search?q=red")
+        assert "secret" not in refused(answer, 500)
+        assert "script-src 'self'" in answer.headers["content-security-policy"]
+        page = client.get("/?q=red", headers={"Accept": "text/html"})
+        assert "Not possible" in page.text
+
+
+def test_beyond_loopback_the_server_may_be_called_by_its_address(remote, client):
+    assert remote.get("/healthz", headers={"Host": "192.168.0.7:8000"}).status_code == 200
+    refused(client.get("/healthz", headers={"Host": "192.168.0.7:8000"}), 421)
+
+
+def test_a_library_that_cannot_be_written(own_client, library, monkeypatch):
+    (video,) = own_client.get("/api/v1/videos").json()["items"]
+    (library.folder / "web").write_text("in the way")
+    spans = own_client.put(f"/api/v1/videos/{video['id']}/spans", json=[])
+    span = {"video": video["id"], "start": 0, "end": 1}
+    label = own_client.post("/api/v1/labels", json={**span, "query": "x", "is_correct": True})
+    for answer in (spans, label):
+        assert str(library.folder) not in refused(answer, 500)

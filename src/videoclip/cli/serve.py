@@ -10,6 +10,7 @@ from typing import Annotated
 from tyro.conf import Positional, UseAppendAction, arg
 
 from videoclip.cli import options
+from videoclip.config.codec import require
 from videoclip.errors import MissingExtraError
 
 
@@ -19,11 +20,11 @@ class Serve:
 
     Only this machine can connect, unless --host names another address. Then everyone needs a token:
     that of the environment variable VIDEOCLIP_TOKEN (32 characters or more), or a new one, which is
-    printed. docs/serve.md describes the API and what is checked.
+    printed. docs/serve.md describes the API and its safety.
     """
 
     sources: Annotated[tuple[Path, ...], Positional, arg(metavar="[VIDEO ...]")] = ()
-    """Videos and folders that the page can index again; created libraries begin with them."""
+    """Video files, and folders of videos, that the page "Jobs" can index."""
     library: options.Library = options.LIBRARY
     host: Annotated[str, arg(metavar="ADDRESS")] = "127.0.0.1"
     """Address to listen on; 0.0.0.0: all of this machine."""
@@ -36,13 +37,14 @@ class Serve:
     model: options.Model = None
     device: options.Device = options.AUTO
 
+    def __post_init__(self) -> None:
+        require(0 <= self.port < 65536, "a port is a number from 0 to 65535")
+
     def run(self) -> int:
         """Serve until interrupted."""
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         try:
-            import uvicorn
-
-            from videoclip.web.app import create_app
+            from videoclip.web.app import create_app, listen, run
         except ModuleNotFoundError as error:
             raise MissingExtraError("videoclip serve", "web") from error
         from videoclip.library.library import VideoLibrary
@@ -59,19 +61,15 @@ class Serve:
             sources=tuple(path.absolute() for path in self.sources),
             allow_upload=self.allow_upload,
         )
-        is_new = bool(self.sources or self.allow_upload)
-        with VideoLibrary.open(
-            self.library, self.model, self.device, must_exist=not is_new
-        ) as library:
-            app = create_app(library, settings)
-            name = f"[{self.host}]" if ":" in self.host else self.host
-            print(f"{library!r}: http://{name}:{self.port}", file=sys.stderr)
-            uvicorn.run(
-                app,
-                host=self.host,
-                port=self.port,
-                log_level="warning",
-                server_header=False,
-                timeout_graceful_shutdown=5,
-            )
+        must_exist = not (self.sources or self.allow_upload)
+        with (
+            listen(self.host, self.port) as server,
+            VideoLibrary.open(
+                self.library, self.model, self.device, must_exist=must_exist
+            ) as library,
+        ):
+            host, port = server.getsockname()[:2]
+            name = f"[{host}]" if ":" in host else host
+            print(f"{library!r}: http://{name}:{port}", file=sys.stderr)
+            run(create_app(library, settings), server)
         return 0

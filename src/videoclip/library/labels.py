@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
@@ -108,8 +109,9 @@ def add_label(path: Path, label: LabelledQuery) -> list[LabelledQuery]:
     Raises:
         DataError: If the file cannot be read or written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with report_disk_errors(path), FileLock(path.with_suffix(".lock")):
+    with report_disk_errors(path), ExitStack() as stack:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(FileLock(path.with_suffix(".lock")))
         known = read_labels(path) if path.exists() else []
 
         def is_replaced(old: LabelledQuery) -> bool:

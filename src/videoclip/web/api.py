@@ -4,7 +4,6 @@ import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -158,7 +157,7 @@ async def upload(request: Request, served: Served, name: str) -> JSONResponse:
                 raise HTTPException(409, "a video of this name was uploaded before") from None
     finally:
         partial.unlink(missing_ok=True)
-    return _accepted(served, served.index([path]))
+    return _accepted(served.index([path]))
 
 
 # --- questions
@@ -236,7 +235,7 @@ def ask(served: Served, asked: schemas.AskRequest) -> schemas.Answered:
 def export(served: Served, asked: schemas.ExportRequest) -> Response:
     """Write spans in a format; clips are made by a job, whose result is a ZIP file."""
     if asked.format == "clips":
-        return _accepted(served, served.cut(asked.moments))
+        return _accepted(served.cut(asked.moments))
     text = export_moments(served.to_moments(asked.moments), asked.format, asked.title)
     suffix = "txt" if asked.format == "youtube" else asked.format
     headers = {"Content-Disposition": f'attachment; filename="moments.{suffix}"'}
@@ -258,15 +257,13 @@ def fit_confidence(served: Served) -> dict[str, str]:
 # --- jobs
 
 
-def _status(served: ServedLibrary, job: Job) -> schemas.JobStatus:
-    return schemas.JobStatus(
-        **{**job.as_dict(), "message": served.without_paths(job.message)},
-    )
+def _status(job: Job) -> schemas.JobStatus:
+    return schemas.JobStatus(**job.as_dict())
 
 
-def _accepted(served: ServedLibrary, job: Job) -> JSONResponse:
+def _accepted(job: Job) -> JSONResponse:
     location = {"Location": f"/api/v1/jobs/{job.id}"}
-    return JSONResponse(_status(served, job).model_dump(), 202, location)
+    return JSONResponse(_status(job).model_dump(), 202, location)
 
 
 @router.post("/jobs", status_code=202, response_model=schemas.JobStatus)
@@ -274,19 +271,19 @@ def start_job(served: Served, asked: schemas.JobRequest) -> JSONResponse:
     """Bring the library up to date with the videos that the server was started with."""
     if not served.settings.sources:
         raise HTTPException(409, "start the server with the folders to index: serve FOLDER ...")
-    return _accepted(served, served.index(served.settings.sources))
+    return _accepted(served.index(served.settings.sources))
 
 
 @router.get("/jobs")
 def list_jobs(served: Served) -> schemas.Page[schemas.JobStatus]:
     """List the jobs, newest first."""
-    return schemas.Page(items=[_status(served, job) for job in served.jobs.list()])
+    return schemas.Page(items=[_status(job) for job in served.jobs.list()])
 
 
 @router.get("/jobs/{id}")
 def describe_job(served: Served, id: str) -> schemas.JobStatus:
     """Say how far a job is."""
-    return _status(served, served.jobs.find(id))
+    return _status(served.jobs.find(id))
 
 
 @router.get("/jobs/{id}/events", response_class=EventSourceResponse)
@@ -295,7 +292,7 @@ async def follow_job(served: Served, id: str) -> AsyncIterable[ServerSentEvent]:
     last = None
     job = served.jobs.find(id)
     while True:
-        is_over, status = job.is_over, _status(served, job)
+        is_over, status = job.is_over, _status(job)
         if status != last:
             yield ServerSentEvent(data=status.model_dump(), event="status")
             last = status
@@ -317,6 +314,5 @@ def read_result(served: Served, id: str) -> FileResponse:
 def cancel_job(served: Served, id: str) -> JSONResponse:
     """End a job after the video in hand; what was done is kept."""
     job = served.jobs.find(id)
-    with suppress(KeyError):
-        served.jobs.cancel(job)
-    return _accepted(served, job)
+    served.jobs.cancel(job)
+    return _accepted(job)

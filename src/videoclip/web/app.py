@@ -1,9 +1,11 @@
 """The application: API, pages and static files behind one guard."""
 
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -14,7 +16,7 @@ from videoclip import __version__
 from videoclip.errors import ConfigError, DataError, DecodeError, MissingExtraError, VideoCLIPError
 from videoclip.library.library import VideoLibrary
 from videoclip.web import api, pages
-from videoclip.web.safety import Guard, ServeSettings, problem
+from videoclip.web.safety import HEADERS, Guard, ServeSettings, problem
 from videoclip.web.served import ServedLibrary
 
 
@@ -86,7 +88,8 @@ def create_app(library: VideoLibrary, settings: ServeSettings | None = None) -> 
 
     @app.exception_handler(Exception)
     def answer_bug(request: Request, error: Exception) -> Response:
-        return _error(request, 500, "an error in the server; its log says more")
+        # Answered outside the guard, which sets these headers for all other answers.
+        return _error(request, 500, "an error in the server; its log says more", HEADERS)
 
     return app
 
@@ -97,5 +100,29 @@ def _error(
     """Return an error as a page where one was asked for, else as RFC 9457 describes."""
     is_page = not request.url.path.startswith("/api/")
     if is_page and "text/html" in request.headers.get("accept", ""):
-        return pages.error_page(request, status, detail)
+        return pages.error_page(status, detail, headers)
     return JSONResponse(problem(status, detail), status, headers, "application/problem+json")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        ConfigError: If the address or port is not to be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {host}, port {port} ({error.strerror}): choose another with --host "
+            "or --port"
+        ) from error
+
+
+def run(app: FastAPI, server: socket.socket) -> None:
+    """Serve an application until the process is interrupted."""
+    config = uvicorn.Config(
+        app, log_level="warning", server_header=False, timeout_graceful_shutdown=2
+    )
+    uvicorn.Server(config).run([server])

@@ -1,5 +1,6 @@
 """Work that takes longer than a request: one after the other, with progress and cancel."""
 
+import logging
 import secrets
 import threading
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from videoclip.errors import VideoCLIPError, one_line
 from videoclip.types import OnProgress
 
 JobState: TypeAlias = Literal["waiting", "running", "done", "failed", "cancelled"]
+LOG = logging.getLogger(__name__)
 MAX_WAITING = 20
 """Jobs that may wait at once."""
 MAX_KEPT = 100
@@ -83,9 +85,14 @@ Work: TypeAlias = Callable[[Job, OnProgress], None]
 
 
 class Jobs:
-    """A queue of jobs, of which one runs at a time."""
+    """A queue of jobs, of which one runs at a time.
 
-    def __init__(self) -> None:
+    Args:
+        to_public: Makes an error's message fit for users.
+    """
+
+    def __init__(self, to_public: Callable[[str], str] = str) -> None:
+        self._to_public = to_public
         self._jobs: dict[str, Job] = {}
         self._pool = ThreadPoolExecutor(1, "videoclip-job")
 
@@ -118,9 +125,10 @@ class Jobs:
         except _CancelledError:
             job.message, job.state = "cancelled; what was done is kept", "cancelled"
         except VideoCLIPError as error:
-            job.message, job.state = str(error), "failed"
-        except Exception as error:  # noqa: BLE001  (a bug must not leave the job running for ever)
-            job.message, job.state = f"{type(error).__name__}: {one_line(error)}", "failed"
+            job.message, job.state = self._to_public(str(error)), "failed"
+        except Exception as error:
+            LOG.exception("a job of videoclip serve failed")
+            job.message, job.state = self._to_public(one_line(error)), "failed"
 
     def list(self) -> list[Job]:
         """The jobs, newest first."""

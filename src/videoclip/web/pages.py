@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter, Query, Request
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -17,7 +17,7 @@ from videoclip.errors import ConfigError, DataError
 from videoclip.web import schemas
 from videoclip.web.api import Served
 from videoclip.web.media import playback_kind
-from videoclip.web.safety import COOKIE, MAX_BODY
+from videoclip.web.safety import COOKIE
 from videoclip.zeroshot.confidence import LEVELS
 from videoclip.zeroshot.moments import clock
 
@@ -52,9 +52,11 @@ def _page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
     return HTMLResponse(_environment().get_template(template).render(values), status)
 
 
-def error_page(request: Request, status: int, detail: str) -> Response:
+def error_page(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return a page that says what went wrong."""
-    return _page("error.html", status, detail=detail)
+    page = _page("error.html", status, detail=detail)
+    page.headers.update(headers or {})
+    return page
 
 
 class PageQuery(schemas.SearchQuery):
@@ -174,7 +176,7 @@ def jobs_page(served: Served) -> HTMLResponse:
 def docs_page(request: Request, served: Served) -> Response:
     """The API in one list; only on loopback."""
     if not served.settings.is_local:
-        return error_page(request, 404, "Not Found")
+        return error_page(404, "Not Found")
     return _page("docs.html", routes=_operations(request.app.openapi()))
 
 
@@ -201,8 +203,7 @@ def login_page(next: str = "/") -> HTMLResponse:
 @router.post("/login")
 async def log_in(request: Request, served: Served) -> Response:
     """Give a cookie for the right token."""
-    assert int(request.headers.get("content-length", "0")) <= MAX_BODY
-    form = _form(await request.body())
+    form = dict(parse_qsl((await request.body()).decode("latin-1"), max_num_fields=5))
     target = _local(form.get("next", "/"))
     settings = served.settings
     if settings.token is None or not settings.is_token(form.get("token", "").strip()):
@@ -213,12 +214,6 @@ async def log_in(request: Request, served: Served) -> Response:
         COOKIE, settings.session, httponly=True, samesite="strict", secure=is_secure, path="/"
     )
     return answer
-
-
-def _form(body: bytes) -> dict[str, str]:
-    from urllib.parse import parse_qsl
-
-    return dict(parse_qsl(body.decode("latin-1"), max_num_fields=5))
 
 
 def _local(target: str) -> str:

@@ -12,6 +12,7 @@ import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from http import HTTPStatus
+from ipaddress import ip_address
 from pathlib import Path
 from time import perf_counter
 from urllib.parse import quote, urlsplit
@@ -91,7 +92,10 @@ class ServeSettings:
     def knows_host(self, address: str) -> bool:
         """Whether browsers may call by the host and port of a Host header."""
         host = urlsplit(f"//{address}").hostname or ""
-        return host in (*LOOPBACK, self.host, *self.allowed_hosts)
+        if host in (*LOOPBACK, self.host, *self.allowed_hosts):
+            return True
+        # Who calls by an address was not led here by a name of someone else's.
+        return not self.is_local and _is_address(host)
 
 
 class Metrics:
@@ -196,6 +200,14 @@ class Guard:
             return message
 
         return receive_limited
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_host(text: str) -> bool:

@@ -30,7 +30,7 @@ from videoclip.zeroshot.moments import Moment
 
 MAX_FOUND = 1000
 """Moments of a search that paging reaches."""
-MAX_QUEUE = 16
+MAX_QUEUE = 32
 """Requests that wait for a processor; more are refused."""
 MAX_WAIT_SECONDS = 30.0
 STATE = "web"
@@ -57,13 +57,14 @@ class ServedLibrary:
 
     def __init__(self, library: VideoLibrary, settings: ServeSettings) -> None:
         self.library, self.settings = library, settings
-        self.metrics, self.jobs, self.media = Metrics(), Jobs(), MediaCache()
+        self.metrics, self.jobs, self.media = Metrics(), Jobs(self.without_paths), MediaCache()
         self._key = hashlib.sha256(str(library.folder.resolve()).encode()).digest()
         self._known: tuple[tuple[int, int], list[IndexedVideo], dict[str, IndexedVideo]] | None = (
             None
         )
-        self._slots = threading.Semaphore(max(2, os.cpu_count() or 1))
-        self._num_waiting = 0
+        num_slots = max(2, os.cpu_count() or 1)
+        self._slots = threading.Semaphore(num_slots)
+        self._places = threading.Semaphore(num_slots + MAX_QUEUE)
 
     def close(self) -> None:
         """Cancel jobs and remove temporary files."""
@@ -77,17 +78,18 @@ class ServedLibrary:
         Raises:
             HTTPException: 503 if too many wait, or it takes too long.
         """
-        self._num_waiting += 1
+        busy = HTTPException(503, "too much to do at once: try again", {"Retry-After": "2"})
+        if not self._places.acquire(blocking=False):
+            raise busy
         try:
-            busy = HTTPException(503, "too much to do at once: try again", {"Retry-After": "2"})
-            if self._num_waiting > MAX_QUEUE or not self._slots.acquire(timeout=MAX_WAIT_SECONDS):
+            if not self._slots.acquire(timeout=MAX_WAIT_SECONDS):
                 raise busy
+            try:
+                yield
+            finally:
+                self._slots.release()
         finally:
-            self._num_waiting -= 1
-        try:
-            yield
-        finally:
-            self._slots.release()
+            self._places.release()
 
     # --- videos and their ids
 
@@ -191,9 +193,9 @@ class ServedLibrary:
             DataError: If they cannot be written.
         """
         self.find(id)
-        self._state.mkdir(exist_ok=True)
         path = self._state / f"spans-{id}.json"
         with report_disk_errors(path):
+            self._state.mkdir(exist_ok=True)
             write_json(path, [span.model_dump() for span in spans])
 
     def judge(self, judgement: Judgement) -> int:

@@ -45,10 +45,15 @@ class MomentPlayer extends HTMLElement {
     if (this.clips || !this.hasAttribute("clip")) return;
     this.setAttribute("playback", "transcode");
     this.span(this.start, this.end);
+    if (this.isWanted) this.play();
+  }
+  play() {
+    this.isWanted = true;
+    this.video.play().catch(() => {}); // an error of the file ends in `fallBack`
   }
   restart() {
     this.video.currentTime = this.start - this.offset;
-    this.video.play();
+    this.play();
   }
   seek(time) {
     const inside = time - this.offset;
@@ -56,7 +61,7 @@ class MomentPlayer extends HTMLElement {
     else this.video.currentTime = Math.max(0, inside);
   }
   step(frames) { this.video.pause(); this.seek(this.time + frames / this.rate); }
-  toggle() { this.video.paused ? this.video.play() : this.video.pause(); }
+  toggle() { this.video.paused ? this.play() : this.video.pause(); }
   report() { this.dispatchEvent(new CustomEvent("time", { detail: this.time })); }
 }
 customElements.define("moment-player", MomentPlayer);

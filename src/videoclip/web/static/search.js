@@ -26,7 +26,7 @@ async function show(address, how) {
   document.title = page.title;
   if (how) history[how](null, "", address);
   const count = here.querySelectorAll(".card").length;
-  say(count ? `${count} moments` : here.textContent.trim().slice(0, 200));
+  say(count ? `${count} ${count === 1 ? "moment" : "moments"}` : here.textContent.trim().slice(0, 200));
 }
 
 form.addEventListener("input", () => {
@@ -53,7 +53,7 @@ function play(card) {
   const player = element("moment-player", { media: `${place}/media`, clip: `${place}/clip`, start, end });
   card.querySelector(".play").hidden = true;
   card.prepend(player);
-  player.video.play().catch(() => {});
+  player.play();
 }
 
 async function judge(button) {
@@ -61,7 +61,7 @@ async function judge(button) {
   const query = document.querySelector("#results").dataset.query;
   const answer = await ask("/api/v1/labels", { ...data(card), query, is_correct });
   for (const other of card.querySelectorAll(".judge")) other.setAttribute("aria-pressed", String(other === button));
-  say(`${(await answer.json()).count} judgements`);
+  say(`${(await answer.json()).count} marked`);
 }
 
 document.querySelector("#results").addEventListener("click", saying(async (event) => {

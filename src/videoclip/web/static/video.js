@@ -43,6 +43,13 @@ const timeAt = (event) => {
 };
 strip.addEventListener("pointerdown", (event) => { strip.setPointerCapture(event.pointerId); go(timeAt(event)); });
 strip.addEventListener("pointermove", (event) => event.buttons && go(timeAt(event)));
+// Scrubbing: the still nearest to the pointer is marked on the contact sheet.
+strip.addEventListener("pointermove", (event) => {
+  const stills = document.querySelectorAll(".sheet button");
+  const nearest = Math.min(stills.length - 1, Math.max(0, Math.floor((timeAt(event) / duration) * stills.length)));
+  stills.forEach((still, i) => still.classList.toggle("near", i === nearest));
+});
+strip.addEventListener("pointerleave", () => document.querySelector(".sheet .near")?.classList.remove("near"));
 strip.addEventListener("keydown", (event) => {
   const step = { ArrowLeft: -1, ArrowRight: 1, PageDown: -10, PageUp: 10 }[event.key];
   if (!step || !player) return;
@@ -98,7 +105,7 @@ function addRow({ label = "", start, end, confidence = "" }) {
   play.addEventListener("click", () => {
     const { start: from, end: to } = row.span();
     player?.span(from, to);
-    player?.video.play();
+    player?.play();
   });
   remove.addEventListener("click", () => { row.remove(); draw(); });
   row.addEventListener("input", draw);

@@ -1,0 +1,230 @@
+"""The page in a headless Chromium, as a person uses it."""
+
+import json
+import shutil
+import threading
+import time
+from itertools import pairwise
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the extra 'web' is not installed")
+pytest.importorskip("playwright", reason="playwright is not installed")
+
+import uvicorn
+from playwright.sync_api import sync_playwright
+
+from tests.library.colours import ColourEmbedder, write_video
+from videoclip.library.library import VideoLibrary
+from videoclip.web.app import create_app
+from videoclip.web.safety import ServeSettings
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def site(made_videos, tmp_path_factory):
+    """The address of a server with a library that tests may label."""
+    folder = tmp_path_factory.mktemp("browser")
+    with VideoLibrary(folder / "library", ColourEmbedder()) as library:
+        library.update([made_videos])
+        settings = ServeSettings(sources=(made_videos,), allow_upload=True)
+        config = uvicorn.Config(create_app(library, settings), port=0, log_level="warning")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, site):
+    """A page on which no script fails and nothing breaks the content security policy."""
+    context = browser.new_context(base_url=site)
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    problems = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+    yield page
+    context.close()
+    assert problems == []
+
+
+def wait_for(page, expression):
+    """Wait until an expression is true; Playwright's own way needs `eval`, which pages forbid."""
+    for _ in range(400):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(expression)
+
+
+def player_time(page):
+    return page.evaluate("document.querySelector('moment-player').time")
+
+
+def test_search_answers_while_typing_and_plays_the_moment_in_a_loop(page):
+    page.goto("/")
+    page.keyboard.type("yellow")  # the field has the focus
+    page.wait_for_selector(".card")
+    assert page.url.endswith("/?q=yellow")
+    assert page.locator(".card .times").first.inner_text() == "0:20.0–0:25.0"
+    page.locator(".play").first.click()
+    wait_for(page, "document.querySelector('moment-player video').currentTime > 20")
+    video = "document.querySelector('moment-player video')"
+    page.evaluate(f"{video}.playbackRate = 8")
+    times = []
+    for _ in range(20):
+        page.wait_for_timeout(100)
+        times.append(player_time(page))
+    assert all(19.9 <= time < 25.3 for time in times), times
+    assert any(after < before for before, after in pairwise(times))  # looped
+
+
+def test_strictness_and_back_button(page):
+    page.goto("/?q=yellow&strictness=none")
+    page.wait_for_selector(".card")
+    many = page.locator(".card").count()
+    page.get_by_label("high", exact=True).check()
+    wait_for(page, f"document.querySelectorAll('.card').length < {many}")
+    page.locator(".card .name").first.click()
+    page.wait_for_selector("moment-player")
+    assert "start=20.0" in page.url
+    page.go_back()
+    page.wait_for_selector(".card")
+    assert "strictness=high" in page.url
+    assert page.get_by_label("high", exact=True).is_checked()
+
+
+def test_nothing_and_errors_are_said(page):
+    page.goto("/?q=yellow")
+    page.locator("summary", has_text="Options").click()
+    page.fill("[name=where]", "length > 3")
+    page.wait_for_selector(".problem")
+    assert "unknown name" in page.locator(".problem").inner_text()
+    page.fill("[name=where]", "duration > 1000")
+    page.wait_for_selector("text=Nothing here matches")
+
+
+def test_steps_are_found_edited_saved_and_exported(page):
+    page.goto("/videos")
+    page.locator(".name", has_text="a.mp4").click()
+    page.fill("#find textarea", "green\nred")
+    page.select_option("#find select", "labels")
+    page.click("#find button")
+    page.wait_for_selector("#spans input")
+    rows = page.locator("#spans tbody tr")
+    assert rows.count() == 2
+    rows.first.locator("input").nth(2).fill("9.5")
+    page.click("#save")
+    page.wait_for_selector("text=Saved.")
+    page.reload()
+    page.wait_for_selector("#spans input")
+    assert rows.first.locator("input").nth(2).input_value() == "9.500"
+    page.select_option("#export select", "json")
+    with page.expect_download() as download:
+        page.click("#export button")
+    moments = json.loads(download.value.path().read_text())
+    assert [(m["label"], m["end"]) for m in moments] == [("red", 9.5), ("green", 32.0)]
+
+
+def test_narration_seeks_and_marks_the_current_cue(page):
+    page.goto("/videos")
+    page.locator(".name", has_text="b.mp4").click()
+    wait_for(page, "document.querySelector('moment-player video')?.readyState > 0")
+    page.locator(".cues button", has_text="chopping").click()
+    page.wait_for_selector(".cues button[aria-current]")
+    assert abs(player_time(page) - 21) < 0.2
+    page.keyboard.press(".")
+    wait_for(page, "document.querySelector('moment-player').time > 21.05")
+    assert abs(player_time(page) - 21.125) < 0.05  # one frame of eight a second
+
+
+def test_keyboard_only(page):
+    page.goto("/?q=yellow&strictness=none")
+    page.wait_for_selector(".card")
+    page.keyboard.press("Tab")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("j")
+    page.keyboard.press("x")
+    page.keyboard.press("j")
+    page.keyboard.press("x")
+    assert page.locator(".pick:checked").count() == 2
+    with page.expect_download() as download:
+        page.click("#export button")
+    assert len(download.value.path().read_text().splitlines()) == 3
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.name") == "q"
+
+
+def test_clips_of_selected_moments_are_downloaded(page):
+    page.goto("/?q=yellow")
+    page.locator(".pick").first.check()
+    page.select_option("#export select", "clips")
+    with page.expect_download() as download:
+        page.click("#export button")
+    assert download.value.path().read_bytes()[:2] == b"PK"
+
+
+def test_judgements_and_more_like_this(page):
+    page.goto("/?q=yellow")
+    button = page.locator(".judge").first
+    button.click()
+    page.wait_for_selector(".judge[aria-pressed=true]")
+    page.locator("text=More like this").first.click()
+    page.wait_for_selector("text=Moments like the one chosen")
+    assert page.locator(".card .times").first.inner_text() == "0:20.0–0:25.0"
+
+
+def test_an_upload_is_indexed_and_found(page, tmp_path):
+    path = write_video(tmp_path / "uploaded.mp4", ["green"] * 4)
+    page.goto("/videos")
+    page.set_input_files("#upload input", str(path))
+    page.wait_for_selector("#jobs >> text=done")
+    page.goto("/?q=green&where=path like '%25uploaded%25'&strictness=none")
+    page.wait_for_selector(".card")
+    page.goto("/jobs")
+    page.click("#index")
+    page.wait_for_selector("#jobs >> text=unchanged")
+
+
+def test_a_file_that_chromium_cannot_play_is_encoded(page, site):
+    """As an mp4 of another codec would be: the element gets an error and asks for a clip."""
+    page.route("**/media", lambda route: route.fulfill(body=b"?", content_type="video/mp4"))
+    page.goto("/?q=yellow")
+    page.locator(".play").first.click()
+    wait_for(page, "document.querySelector('moment-player video').currentTime > 0")
+    wait_for(page, "document.querySelector('moment-player').time > 20")
+    assert "/clip?start=20" in page.evaluate("document.querySelector('moment-player video').src")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_narrow_screens_in_light_and_dark(page, scheme):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.emulate_media(color_scheme=scheme)
+    page.goto("/?q=yellow&strictness=none")
+    addresses = [page.locator(".name").first.get_attribute("href"), "/videos", "/jobs", "/docs"]
+    for address in ["/?q=yellow", *addresses]:
+        page.goto(address)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, address
+    back, text = page.evaluate(
+        "(({backgroundColor, color}) => [backgroundColor, color])(getComputedStyle(document.body))"
+    )
+    light = [sum(map(int, colour[4:-1].split(","))) for colour in (back, text)]
+    assert (light[0] > light[1]) == (scheme == "light")
