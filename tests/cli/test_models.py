@@ -13,7 +13,7 @@ from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError
 from videoclip.library.library import VideoLibrary
-from videoclip.models import ALIASES, KNOWN, cached_folder, default_model, full_name
+from videoclip.pretrained.known import ALIASES, KNOWN, cached_folder, default_model, full_name
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ from videoclip.errors import CheckpointError, ConfigError
 from videoclip.features.backbones import load_backbone
 from videoclip.features.backbones.image import read_preprocessing
 from videoclip.features.decode import sample_frames
-from videoclip.models import cached_folder
-from videoclip.weights.pretrained import model_folder
+from videoclip.pretrained.known import cached_folder
+from videoclip.pretrained.loading import model_folder
 
 TEXTS = [*SENTENCES, "Dog", "x", "a very long text that is cut " * 3]
 

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from videoclip.cli import options
-from videoclip.models import (
+from videoclip.pretrained.known import (
     ALIASES,
     KNOWN,
     KnownModel,

@@ -178,7 +178,7 @@ def chosen(model: str | None, *, names_starter: bool = False) -> str:
     """
     if model is not None:
         return model
-    from videoclip.models import STARTER, default_model
+    from videoclip.pretrained.known import STARTER, default_model
 
     name = default_model()
     if name != STARTER or names_starter:
@@ -196,7 +196,7 @@ def of_features(model: str | None, features: Path) -> str:
     if model is not None:
         return model
     from videoclip.data.feature_store import FeatureStore
-    from videoclip.models import STARTER
+    from videoclip.pretrained.known import STARTER
 
     with FeatureStore.open(features) as store:
         kind, _, source = store.spec.backbone.partition(":")

@@ -5,7 +5,7 @@ from pathlib import Path
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.features.backbones.image import CLIP_MODELS, ImageBackbone, fingerprint_of
 from videoclip.features.backbones.video import sampling
-from videoclip.weights.pretrained import model_folder, transformers_library
+from videoclip.pretrained.loading import model_folder, transformers_library
 
 
 def frames_spec(

@@ -44,7 +44,7 @@ from videoclip.library.metadata import read_metadata
 from videoclip.library.search import SearchOptions, Snapshot, find_moments
 from videoclip.library.storage import StoreKind, kind_of, open_catalog
 from videoclip.library.views import score_curve, span_vector
-from videoclip.models import default_model, full_name
+from videoclip.pretrained.known import default_model, full_name
 from videoclip.types import FloatArray, OnProgress, RealArray
 from videoclip.zeroshot.confidence import COMMON_THINGS, UNRELATED_QUERIES, Thresholds
 from videoclip.zeroshot.moments import Moment
@@ -122,7 +122,7 @@ class VideoLibrary:
         Args:
             folder: The library, or its address in object storage.
             model: Model folder, hub id or "starter"; None: the library's own, and for a new library
-                the best one present (`videoclip.models.default_model`).
+                the best one present (`videoclip.pretrained.known.default_model`).
             device: Torch device to compute on.
             must_exist: Whether a missing library is an error.
             rebuild: As for the class.

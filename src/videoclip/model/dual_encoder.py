@@ -12,8 +12,8 @@ from torch import nn
 from videoclip.config import ModelConfig
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.errors import CheckpointError, ConfigError
-from videoclip.models import STARTER
-from videoclip.text_tower import TextTower, load_text_tower
+from videoclip.pretrained.known import STARTER
+from videoclip.pretrained.text_tower import TextTower, load_text_tower
 
 if TYPE_CHECKING:
     from videoclip.model.videoclip import VideoCLIP

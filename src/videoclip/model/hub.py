@@ -41,7 +41,7 @@ from videoclip.files import (
     write_json,
     write_text,
 )
-from videoclip.models import CONFIG_FILE
+from videoclip.pretrained.known import CONFIG_FILE
 
 if TYPE_CHECKING:
     from videoclip.model.videoclip import VideoCLIP

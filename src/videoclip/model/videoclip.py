@@ -31,7 +31,7 @@ from videoclip.model.encoders import (
 from videoclip.model.hub import ModelCard
 from videoclip.model.reranker import Reranker
 from videoclip.model.transformer import BertEncoder, init_bert_weights
-from videoclip.weights.pretrained import model_folder
+from videoclip.pretrained.loading import model_folder
 
 INITIAL_LOGIT_BIAS = -10.0
 

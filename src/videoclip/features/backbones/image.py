@@ -1,9 +1,9 @@
 """Any Hugging Face image model as a backbone: one pooled vector for each frame.
 
 CLIP, SigLIP, DINOv2, ViT, ResNet and the like, from a local folder or a hub id that the user names
-(`image:microsoft/resnet-50`). Models with a text side (`videoclip.model.text_tower`) embed text
-into the same space; they compare by cosine, so their features are L2-normalised. Features of all
-other models are not.
+(`image:microsoft/resnet-50`). Models with a text side embed text into the same space
+(`videoclip.pretrained.text_tower`); they compare by cosine, so their features are L2-normalised.
+Features of all other models are not.
 
 Frames are prepared as the model's own image processor does it: Pillow scales and crops them, by
 the settings in its `preprocessor_config.json`; they are normalised on the model's device.
@@ -30,10 +30,8 @@ from videoclip.errors import CheckpointError, ConfigError
 from videoclip.features.decode import CentreCrop, Frame, Interpolation, Pixels, Resize, Squash
 from videoclip.features.frame_backbone import FrameBackbone, fingerprint
 from videoclip.files import read_json, write_json
-from videoclip.models import full_name
-from videoclip.text_tower import TextTower, load_text_tower
-from videoclip.types import FloatArray
-from videoclip.weights.pretrained import (
+from videoclip.pretrained.known import full_name
+from videoclip.pretrained.loading import (
     check_model,
     files_digest,
     load_network,
@@ -42,6 +40,8 @@ from videoclip.weights.pretrained import (
     transformers_library,
     unusable,
 )
+from videoclip.pretrained.text_tower import TextTower, load_text_tower
+from videoclip.types import FloatArray
 
 INTERPOLATIONS: dict[int, Interpolation] = {1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "area"}
 """Pillow's numbers for scaling filters, as image processors store them."""

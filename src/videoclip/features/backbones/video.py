@@ -28,15 +28,15 @@ from videoclip.features.backbones.image import (
     read_preprocessing,
 )
 from videoclip.features.decode import Frame
-from videoclip.models import full_name
-from videoclip.types import FloatArray
-from videoclip.weights.pretrained import (
+from videoclip.pretrained.known import full_name
+from videoclip.pretrained.loading import (
     check_model,
     load_network,
     model_folder,
     transformers_library,
     unusable,
 )
+from videoclip.types import FloatArray
 
 
 class VideoBackbone(ImageBackbone):

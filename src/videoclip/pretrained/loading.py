@@ -16,7 +16,7 @@ from torch import nn
 
 from videoclip.errors import CheckpointError, MissingExtraError, one_line
 from videoclip.files import read_json
-from videoclip.models import CONFIG_FILE, WEIGHTS, cached_folder, full_name, weights_files
+from videoclip.pretrained.known import CONFIG_FILE, WEIGHTS, cached_folder, full_name, weights_files
 from videoclip.weights.files import sampled_digest
 
 SETTINGS = ("*.json", "*.txt", "*.model")

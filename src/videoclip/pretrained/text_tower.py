@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import CheckpointError, ConfigError, VideoCLIPError
-from videoclip.weights.pretrained import (
+from videoclip.pretrained.loading import (
     check_model,
     files_digest,
     load_network,

@@ -1,0 +1,1 @@
+"""Published models of `transformers`: which there are, which are here, and how they are loaded."""
