@@ -26,6 +26,7 @@ EXTRAS = {
     "lance": ("lancedb", "libraries in object storage (s3://...)"),
     "cluster": ("ray", "workers on many machines (`--cluster`)"),
     "hf": ("transformers", "CLIP, SigLIP and others (`videoclip models`)"),
+    "web": ("fastapi", "the page and REST API of `videoclip serve`"),
     "asr": ("faster_whisper", "speech recognition (`prepare --asr`)"),
     "tensorboard": ("tensorboard", "training curves (`pretrain --tracker tensorboard`)"),
     "wandb": ("wandb", "training curves (`pretrain --tracker wandb`)"),
