@@ -58,7 +58,7 @@ def test_an_embedder_is_a_provider():
 
 def test_frames_alone_are_a_baseline(monkeypatch):
     monkeypatch.setattr(trial, "load_backbone", lambda name, device: TextBackbone())
-    encoder = trial.FrameEncoder("test")
+    encoder = trial.BackboneEncoder("test")
     encoder.check(SPEC)
     assert encoder.name == "mean of test frames"
     np.testing.assert_allclose(encoder.embed_text(["a cat"])[0][:2], [0.6, 0.8])
@@ -75,7 +75,7 @@ def test_frames_alone_are_a_baseline(monkeypatch):
 
 def test_frames_have_neither_a_head_nor_a_reranker(monkeypatch):
     monkeypatch.setattr(trial, "load_backbone", lambda name, device: TextBackbone())
-    encoder = trial.FrameEncoder("test")
+    encoder = trial.BackboneEncoder("test")
     with pytest.raises(ConfigError, match="'mean of test frames' has no classes of its own"):
         encoder.classify_seconds(np.eye(12), attend_cls=False)
     with pytest.raises(ConfigError, match="'mean of test frames' has no re-ranker: set rerank_top"):
@@ -85,7 +85,7 @@ def test_frames_have_neither_a_head_nor_a_reranker(monkeypatch):
 def test_frames_need_a_text_side(monkeypatch):
     monkeypatch.setattr(trial, "load_backbone", lambda name, device: BlindBackbone())
     with pytest.raises(ConfigError, match="backbone 'blind' has no text encoder"):
-        trial.FrameEncoder("blind")
+        trial.BackboneEncoder("blind")
 
 
 def test_frames_of_a_clip_folder_are_evaluated_like_a_model(tmp_path):

@@ -12,6 +12,7 @@ from videoclip.benchmarks.files import Record, find_file, read_json_lines, uniqu
 
 ANSWERS = "relevant_windows"
 CLIP_SECONDS = 2
+"""Length of the clips that raters marked."""
 NUM_RATERS = 3
 MARKS = range(5)
 

@@ -16,7 +16,7 @@ from videoclip.evaluation.outcome import Outcome, Result
 from videoclip.evaluation.paragraphs import evaluate_paragraphs
 from videoclip.evaluation.retrieval import evaluate_retrieval
 from videoclip.evaluation.segmentation import evaluate_labels
-from videoclip.evaluation.trial import DualEncoder, EmbedderEncoder, FrameEncoder, Trial
+from videoclip.evaluation.trial import BackboneEncoder, DualEncoder, EmbedderEncoder, Trial
 from videoclip.evaluation.videoqa import evaluate_multiple_choice
 from videoclip.types import OnProgress
 
@@ -77,7 +77,7 @@ def _encoder(
 ) -> DualEncoder:
     if isinstance(model, (Path, str)):
         if str(model) == FRAMES:
-            return FrameEncoder(store.spec.backbone, device)
+            return BackboneEncoder(store.spec.backbone, device)
         model = Embedder.from_pretrained(model, device)
     return EmbedderEncoder(model) if isinstance(model, Embedder) else model
 

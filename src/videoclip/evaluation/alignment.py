@@ -7,6 +7,7 @@ import numpy as np
 
 from videoclip.benchmarks.examples import AlignmentVideo, Baseline, PlacedText
 from videoclip.errors import DataError
+from videoclip.evaluation.baselines import even_frames
 from videoclip.evaluation.metrics.confidence import roc_auc
 from videoclip.evaluation.outcome import Outcome, means, measure, similarity_histogram
 from videoclip.evaluation.trial import Trial, with_features
@@ -19,8 +20,8 @@ EDGE_WINDOWS = 4
 def evaluate_alignment(examples: Sequence[AlignmentVideo], trial: Trial) -> Outcome:
     """Score the most similar second of each text that is shown, and which texts are shown.
 
-    Windows: a text is only sought near the narration that is not shown around it, whose time is
-    known. A text's largest similarity says how likely it is shown.
+    "In windows", a text is only sought near the narration around it that is not shown, whose time
+    is known (`windows`). Whether a text is shown is predicted by its largest similarity.
 
     Raises:
         DataError: If no text of the videos with features is shown.
@@ -49,7 +50,7 @@ def evaluate_alignment(examples: Sequence[AlignmentVideo], trial: Trial) -> Outc
         for text in video.texts
     ]
     best = np.concatenate([rows.argmax(axis=1) for rows in similarities])
-    spread = np.concatenate([_spread(*rows.shape) for rows in similarities])
+    spread = np.concatenate([even_frames(*rows.T.shape) for rows in similarities])
     columns = {"R@1": _hits(best, true, places)}
     chance = {"R@1": float(np.mean([true[i].mean() for i in places]))}
     even = {"R@1": float(_hits(spread, true, places).mean())}
@@ -120,20 +121,14 @@ def _hits(best: IntArray, true: Sequence[BoolArray], places: IntArray) -> FloatA
     return np.array([true[i][best[i]] for i in places], dtype=np.float32)
 
 
-def _spread(num_texts: int, num_frames: int) -> IntArray:
-    """Return the frames (N,) of texts at equal distances."""
-    return np.asarray(((np.arange(num_texts) + 0.5) * num_frames / num_texts).astype(int))
-
-
 def windows(texts: Sequence[PlacedText], num_frames: int, rate: float) -> BoolArray:
-    """Return (N, T), True where a text may be sought: in the windows that it is active in.
+    """Return (N, T), True where a text may be sought.
 
-    Windows of 64 seconds begin every 16. Active are the texts between the first and the last
-    narration that is not shown and lies within a window's length of the window, and all up to the
-    first or from the last text on in the four windows at either end.
+    Windows of 64 seconds begin every 16 seconds. A text is sought in a window if it is between the
+    first and the last unshown narration at most 64 seconds from the window. In the first four
+    windows all texts before these are sought too, in the last four all texts after them.
 
-    Source: the published evaluation of TAN, which so avoids to use the times of texts that are
-    shown.
+    Source: the published evaluation of TAN, which does not use the times of texts that are shown.
     """
     size, step = round(WINDOW_SECONDS * rate), round(WINDOW_SECONDS / 4 * rate)
     starts = list(range(0, max(1, num_frames - size // 2), step))

@@ -10,7 +10,6 @@ import numpy as np
 from videoclip.evaluation.metrics.moments import CANDIDATE_INDEX, CANDIDATE_IOU, NUM_COUNTED
 from videoclip.types import BoolArray, IntArray, RealArray
 from videoclip.zeroshot.moments import DIDEMO_CANDIDATES
-from videoclip.zeroshot.steps import step_mask
 
 Chunks = tuple[int, int]
 """First and last chunk of a moment of DiDeMo, inclusive."""
@@ -76,10 +75,19 @@ def _chance_within(pattern: tuple[int, ...]) -> RealArray:
 def random_steps(num_frames: int, num_steps: int, rng: np.random.Generator) -> BoolArray:
     """Give each step one frame, at random but in order: (T, K)."""
     frames = np.sort(rng.choice(num_frames, num_steps, replace=False))
-    return step_mask([(frame, frame + 1) for frame in frames], num_frames)
+    return single_frames(frames, num_frames)
 
 
 def even_steps(num_frames: int, num_steps: int) -> BoolArray:
     """Spread the steps evenly over the video: (T, K)."""
-    frames = ((np.arange(num_steps) + 0.5) * num_frames / num_steps).astype(int)
-    return step_mask([(frame, frame + 1) for frame in frames], num_frames)
+    return single_frames(even_frames(num_frames, num_steps), num_frames)
+
+
+def even_frames(num_frames: int, number: int) -> IntArray:
+    """Return (N,) frames at equal distances, half a distance from both ends of the video."""
+    return np.asarray(((np.arange(number) + 0.5) * num_frames / number).astype(int))
+
+
+def single_frames(frames: IntArray, num_frames: int) -> BoolArray:
+    """Return (T, K), True where a frame is that (K,) of a step."""
+    return np.asarray(np.arange(num_frames)[:, None] == frames)

@@ -10,7 +10,7 @@ from videoclip.benchmarks.crosstask import CrossTask, released_split
 from videoclip.benchmarks.examples import Baseline, StepVideo
 from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import DataError
-from videoclip.evaluation.baselines import even_steps, random_steps
+from videoclip.evaluation.baselines import even_steps, random_steps, single_frames
 from videoclip.evaluation.metrics.frames import (
     recall_counts,
     step_overlap,
@@ -84,7 +84,7 @@ def step_localizer(trial: Trial) -> Localizer:
 
 def _likeliest(scores: RealArray) -> BoolArray:
     """Give each step the frame with its highest score (T, K)."""
-    return step_mask([(frame, frame + 1) for frame in scores.argmax(axis=0).tolist()], len(scores))
+    return single_frames(scores.argmax(axis=0), len(scores))
 
 
 def _test_videos(
@@ -224,8 +224,8 @@ def _draws(rng: np.random.Generator, shape: tuple[int, int], in_order: bool) -> 
     """Give each step a random frame (T, K), several times."""
     if in_order:
         return [random_steps(*shape, rng) for _ in range(NUM_RANDOM_DRAWS)]
-    frames = rng.integers(shape[0], size=(NUM_RANDOM_DRAWS, shape[1])).tolist()
-    return [step_mask([(frame, frame + 1) for frame in draw], shape[0]) for draw in frames]
+    draws = rng.integers(shape[0], size=(NUM_RANDOM_DRAWS, shape[1]))
+    return [single_frames(frames, shape[0]) for frames in draws]
 
 
 def _counts(

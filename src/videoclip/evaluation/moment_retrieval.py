@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from videoclip.benchmarks.examples import Baseline, MomentExample
+from videoclip.benchmarks.qvhighlights import CLIP_SECONDS
 from videoclip.embedding import WindowConfig, window_spans
 from videoclip.errors import DataError
 from videoclip.evaluation.baselines import frequency_ranking, random_moments
@@ -32,17 +33,16 @@ from videoclip.zeroshot.moments import (
 )
 
 DIDEMO_SECONDS = 32
-MAX_PROPOSALS = 10
+PROPOSALS_PER_TEXT = 10
 MAX_RANK = 5
 RECALL_IOUS = (0.5, 0.7)
 PRECISION_IOUS = tuple(np.round(np.arange(0.5, 1.0, 0.05), 2).tolist())
 LENGTHS = {"short": (0.0, 10.0), "middle": (10.0, 30.0), "long": (30.0, np.inf)}
 """Seconds of true moments, more than the first and at most the second, as in QVHighlights."""
-HIGHLIGHT_SECONDS = 2
 HIGHLIGHT_MARK = 4
 """Least mark of a highlight: very good."""
-NUM_PROPOSALS = 10
-"""Proposals of a video, on average, at which recall is measured."""
+PROPOSALS_PER_VIDEO = 10
+"""On average, at which recall is measured."""
 DecodedT = TypeVar("DecodedT")
 
 
@@ -174,7 +174,7 @@ def evaluate_moments(examples: Sequence[MomentExample], trial: Trial) -> Outcome
             pairs = _clip_spans(len(features), rate)
             clips = text @ trial.encoder.embed_windows(features, pairs).T
         windows = [Windows(spans, row, vote_weights(row)) for row in rows]
-        merged = [some[:MAX_PROPOSALS] for some in merge_windows(windows)]
+        merged = [some[:PROPOSALS_PER_TEXT] for some in merge_windows(windows)]
         return [
             Found(_spans(of, some) / rate, np.array([m.similarity for m in some]), clip)
             for of, some, clip in zip(windows, merged, clips, strict=True)
@@ -186,8 +186,8 @@ def evaluate_moments(examples: Sequence[MomentExample], trial: Trial) -> Outcome
     ends = [store.num_features(example.video_id) / rate for example in present]
     random = [
         Found(
-            np.sort(rng.uniform(0, end, size=(MAX_PROPOSALS, 2)), axis=1),
-            rng.random(MAX_PROPOSALS),
+            np.sort(rng.uniform(0, end, size=(PROPOSALS_PER_TEXT, 2)), axis=1),
+            rng.random(PROPOSALS_PER_TEXT),
             rng.random(len(example.saliency)),
         )
         for end, example in zip(ends, present, strict=True)
@@ -200,7 +200,7 @@ def evaluate_moments(examples: Sequence[MomentExample], trial: Trial) -> Outcome
     return Outcome(
         protocol="moments merged from windows, ranked by similarity with a sentence",
         settings={
-            "proposals": MAX_PROPOSALS,
+            "proposals": PROPOSALS_PER_TEXT,
             "seconds of the windows": lengths,
             "sentences": len(present),
         },
@@ -281,9 +281,9 @@ def _chunks(example: MomentExample) -> list[tuple[int, int]]:
 
 def _clip_spans(num_features: int, rate: float) -> list[tuple[int, int]]:
     """Return the rows of every two seconds of a video, at least one each."""
-    starts = np.arange(0, num_features / rate, HIGHLIGHT_SECONDS) * rate
+    starts = np.arange(0, num_features / rate, CLIP_SECONDS) * rate
     firsts = np.minimum(starts.astype(int), num_features - 1)
-    lasts = np.minimum((starts + HIGHLIGHT_SECONDS * rate).astype(int), num_features)
+    lasts = np.minimum((starts + CLIP_SECONDS * rate).astype(int), num_features)
     return list(zip(firsts.tolist(), np.maximum(lasts, firsts + 1).tolist(), strict=True))
 
 
@@ -331,7 +331,7 @@ def _average_recall(
     Source: AR@AN of the ActivityNet proposal task.
     """
     names, video_of = unique(videos)
-    share = NUM_PROPOSALS * len(names) / sum(len(of.spans) for of in found)
+    share = PROPOSALS_PER_VIDEO * len(names) / sum(len(of.spans) for of in found)
     counts = np.zeros((len(names), 2))
     for video in range(len(names)):
         rows = np.flatnonzero(video_of == video).tolist()
@@ -343,7 +343,7 @@ def _average_recall(
 
     def recall(items: IntArray) -> dict[str, float]:
         recalled, present = counts[items].sum(axis=0).tolist()
-        return {f"AR@{NUM_PROPOSALS}": recalled / present}
+        return {f"AR@{PROPOSALS_PER_VIDEO}": recalled / present}
 
     return recall, names
 

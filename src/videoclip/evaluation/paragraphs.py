@@ -1,4 +1,4 @@
-"""Paragraph retrieval: the whole video of which a sequence of sentences describes the clips."""
+"""Paragraph retrieval: whole videos by a sequence of sentences, each of which describes a clip."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -11,8 +11,8 @@ from videoclip.evaluation.baselines import chance_ranks
 from videoclip.evaluation.metrics import ranking, sequences
 from videoclip.evaluation.outcome import Missing, Outcome, histogram, means, measure
 from videoclip.evaluation.retrieval import CUTOFFS, RANK_EDGES
-from videoclip.evaluation.trial import Clip, Trial, find_clip, with_features
-from videoclip.types import FloatArray, RealArray
+from videoclip.evaluation.trial import Clip, Trial, find_clip, normalize_rows, with_features
+from videoclip.types import RealArray
 
 
 def evaluate_paragraphs(examples: Sequence[RetrievalExample], trial: Trial) -> Outcome:
@@ -38,7 +38,9 @@ def evaluate_paragraphs(examples: Sequence[RetrievalExample], trial: Trial) -> O
         raise DataError("every clip begins after the end of its features", store.folder)
 
     videos = list(paragraphs)
-    text = _unit(trial.encoder.embed_text([t for pairs in paragraphs.values() for t, _ in pairs]))
+    text = normalize_rows(
+        trial.encoder.embed_text([t for pairs in paragraphs.values() for t, _ in pairs])
+    )
     counts = np.array(list(map(len, paragraphs.values())))
     removed = [[clip for _, clip in pairs] for pairs in paragraphs.values()]
     piece = round(config.clip_seconds * trial.rate)
@@ -46,7 +48,7 @@ def evaluate_paragraphs(examples: Sequence[RetrievalExample], trial: Trial) -> O
     kept = [_with_background(*pair, piece) for pair in zip(removed, lengths, strict=True)]
     costs: dict[str, RealArray] = {}
     for background, clips in (("removed", removed), ("kept", kept)):
-        video = _unit(trial.embed_clips([clip for of_video in clips for clip in of_video]))
+        video = normalize_rows(trial.embed_clips([clip for of_video in clips for clip in of_video]))
         num_clips = np.array(list(map(len, clips)))
         found = sequences.paragraph_costs(1 - text @ video.T, counts, num_clips)
         costs |= {f"{method}, background {background}": cost for method, cost in found.items()}
@@ -101,11 +103,6 @@ def evaluate_paragraphs(examples: Sequence[RetrievalExample], trial: Trial) -> O
 
 def _order(example: RetrievalExample) -> tuple[str, float]:
     return example.video_id, example.start or 0.0
-
-
-def _unit(vectors: FloatArray) -> FloatArray:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, 1e-12))
 
 
 def _with_background(clips: Sequence[Clip], num_features: int, piece: int) -> list[Clip]:

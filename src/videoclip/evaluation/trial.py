@@ -117,7 +117,7 @@ class _TextEncoder(Protocol):
     def embed_text(self, texts: Sequence[str]) -> FloatArray: ...
 
 
-class FrameEncoder(DualEncoder):
+class BackboneEncoder(DualEncoder):
     """Baseline without training: means of frame features of a backbone with a text encoder.
 
     Features and texts are compared by cosine, for which such backbones are trained.
@@ -158,21 +158,22 @@ class FrameEncoder(DualEncoder):
 
     def embed_text(self, texts: Sequence[str]) -> FloatArray:
         """Embed texts with the backbone's text encoder."""
-        return _unit(self._texts.embed_text(list(texts)))
+        return normalize_rows(self._texts.embed_text(list(texts)))
 
     def embed_windows(
         self, features: RealArray, spans: Sequence[tuple[int, int]] | IntArray
     ) -> FloatArray:
         """Average the unit features of each window."""
-        unit = _unit(features)
-        return _unit(np.stack([unit[start:stop].mean(axis=0) for start, stop in spans]))
+        unit = normalize_rows(features)
+        return normalize_rows(np.stack([unit[start:stop].mean(axis=0) for start, stop in spans]))
 
     def embed_seconds(self, features: RealArray, *, attend_cls: bool) -> FloatArray:
         """Return unit features, without context or [CLS]."""
-        return _unit(features)
+        return normalize_rows(features)
 
 
-def _unit(vectors: RealArray) -> FloatArray:
+def normalize_rows(vectors: RealArray) -> FloatArray:
+    """Return vectors (N, E) of unit length; zeros stay zeros."""
     rows = vectors.astype(np.float32)
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
 

@@ -13,7 +13,7 @@ from videoclip.types import IntArray, RealArray
 
 
 def dtw_costs(distances: RealArray, num_clips: IntArray) -> RealArray:
-    """Return (M,) costs of dynamic time warping: of the cheapest alignment of all with all.
+    """Return (M,) costs of dynamic time warping: all sentences aligned with all clips, in order.
 
     An alignment leads from the first sentence and clip to the last ones; each step goes to the next
     sentence, the next clip or both, and the distances on the way are summed.
