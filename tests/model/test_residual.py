@@ -129,35 +129,35 @@ def unit(*shape, seed=0):
 def test_a_residual_is_added_near_its_examples_and_not_far_from_them():
     residual = Residual(12, RESIDUAL)
     far = unit(50, 16, seed=1)
-    assert (residual.openness(far) == 1).all()  # until it is fitted
+    assert (residual.gate(far) == 1).all()  # until it is fitted
     centre = unit(1, 16)
     near = F.normalize(centre + 0.1 * unit(400, 16, seed=2), dim=-1)
-    residual.open_for(near)
-    assert (residual.openness(near) == 1).float().mean() > 0.8
-    assert residual.openness(far).max() < 1e-3
+    residual.fit_gate(near)
+    assert (residual.gate(near) == 1).float().mean() > 0.8
+    assert residual.gate(far).max() < 1e-3
     # Half of it where the squared distance is 1 + log(2) / 16 times the radius.
     residual.examples.copy_(centre.expand_as(residual.examples))
     cosine = 1 - residual.radius * (1 + math.log(2) / 16) / 2
     side = F.normalize(far[:1] - (far[:1] @ centre.T) * centre, dim=-1)
     row = cosine * centre + (1 - cosine**2).sqrt() * side
-    torch.testing.assert_close(residual.openness(row), torch.tensor([[0.5]]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(residual.gate(row), torch.tensor([[0.5]]), atol=1e-3, rtol=0)
 
 
 def test_a_residual_that_learns_again_is_still_added_where_it_was():
     residual, centres = Residual(12, RESIDUAL), unit(2, 16)
     some, others = (F.normalize(c + 0.05 * unit(400, 16, seed=2), dim=-1) for c in centres)
-    residual.open_for(some)
-    assert residual.openness(others).max() < 1e-3
-    residual.open_for(others)
+    residual.fit_gate(some)
+    assert residual.gate(others).max() < 1e-3
+    residual.fit_gate(others)
     for rows in (some, others):
-        assert (residual.openness(rows) == 1).float().mean() > 0.6
+        assert (residual.gate(rows) == 1).float().mean() > 0.6
 
 
 def test_equal_examples_do_not_divide_by_zero():
     residual = Residual(12, RESIDUAL)
-    residual.open_for(unit(1, 16))
-    assert residual.openness(unit(1, 16)) == 1
-    assert residual.openness(unit(1, 16, seed=1)) == 0
+    residual.fit_gate(unit(1, 16))
+    assert residual.gate(unit(1, 16)) == 1
+    assert residual.gate(unit(1, 16, seed=1)) == 0
 
 
 def test_what_is_far_from_the_training_data_is_embedded_as_before(model):
@@ -166,7 +166,7 @@ def test_what_is_far_from_the_training_data_is_embedded_as_before(model):
     open_residuals(model)
     assert not torch.allclose(model.encode_video(video, video_mask), before[0], atol=1e-2)
     for residual in residuals_of(model):
-        residual.open_for(F.normalize(unit(1, 16, seed=9) + 0.01 * unit(40, 16), dim=-1))
+        residual.fit_gate(F.normalize(unit(1, 16, seed=9) + 0.01 * unit(40, 16), dim=-1))
     after = model.encode_video(video, video_mask), model.encode_text(text, text_mask)
     torch.testing.assert_close(after, before)
 

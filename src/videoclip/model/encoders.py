@@ -25,12 +25,12 @@ BRIDGE_TEMPERATURE = 2.0
 """Temperature of the bridge's softmax over class logits: 1 as classifiers are trained; 2 gives less
 likely classes more weight."""
 NUM_EXAMPLES = 1024
-"""Training frames, or texts, that a residual remembers."""
-OPEN_SHARE = 0.8
-"""Share of frames, or texts, of other videos to which it is added in full."""
+"""Training frames, or texts, whose embeddings a residual stores."""
+GATE_COVERAGE = 0.8
+"""Share of frames, or texts, of other training videos to which a residual is added in full."""
 LEAST_RADIUS = 0.01
 SHARPNESS = 16.0
-"""How fast it fades: to a share of exp(-4) where the square is a quarter beyond the radius."""
+"""How fast the gate closes: to exp(-4) where the squared distance is a quarter above the radius."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class Residual(nn.Module):
         scale: (E,) factors, zero at first.
         examples: (P, E) frozen embeddings of training data.
         radius: Squared distance from the nearest example up to which the residual is added in full;
-            infinite until `open_for`.
+            infinite until `fit_gate`.
     """
 
     examples: Tensor
@@ -225,7 +225,7 @@ class Residual(nn.Module):
     def forward(self, start: Tensor, inputs: Tensor) -> Tensor:
         """Return the residual of frozen embeddings (N, E) with inputs (N, D): (N, E)."""
         learned = self.linear2(self.dropout(F.gelu(self.linear1(inputs))))
-        residual: Tensor = self.openness(start) * self.scale * learned
+        residual: Tensor = self.gate(start) * self.scale * learned
         return residual
 
     def initialise(self) -> None:
@@ -233,20 +233,20 @@ class Residual(nn.Module):
         for layer in (self.linear1, self.linear2):
             nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
 
-    def openness(self, start: Tensor) -> Tensor:
-        """Return the share of the residual that is added, in [0, 1]: (N, E) -> (N, 1)."""
+    def gate(self, start: Tensor) -> Tensor:
+        """Return the factor of the residual, in [0, 1], of frozen embeddings: (N, E) -> (N, 1)."""
         excess = _nearest(start, self.examples) / self.radius - 1
         return torch.exp(-SHARPNESS * excess.clamp(min=0)).unsqueeze(-1)
 
     @torch.no_grad()
-    def open_for(self, start: Tensor) -> None:
-        """Add the residual to what is like `start` (N, E), beside what it was added to before.
+    def fit_gate(self, start: Tensor) -> None:
+        """Open the gate for embeddings like `start` (N, E), and keep it open where it was before.
 
-        The radius holds most of the second half of the rows, seen from the first: rows of one video
-        must be neighbours.
+        The radius is such that most of the second half of the rows are within it of the first half.
+        Rows of one video must follow each other, so that the halves are of different videos.
         """
         half = (len(start) + 1) // 2
-        radius = _nearest(start[-half:], _spaced(start[:half])).quantile(OPEN_SHARE)
+        radius = _nearest(start[-half:], _spaced(start[:half])).quantile(GATE_COVERAGE)
         radius = radius.clamp(min=LEAST_RADIUS)
         if self.radius.isfinite():
             start = torch.cat([_spaced(start)[::2], self.examples[::2]])
@@ -256,7 +256,7 @@ class Residual(nn.Module):
 
 
 def residuals_of(model: nn.Module) -> list[Residual]:
-    """Return what the towers add to a dual encoder, of video and text; none without one."""
+    """Return the residuals of the video and the text tower; none unless it has a dual encoder."""
     return [module for module in model.modules() if isinstance(module, Residual)]
 
 
@@ -266,7 +266,7 @@ def _nearest(start: Tensor, examples: Tensor) -> Tensor:
 
 
 def _spaced(rows: Tensor) -> Tensor:
-    """(N, E) -> (P, E), evenly spaced."""
+    """Return evenly spaced rows: (N, E) -> (P, E)."""
     return rows[torch.arange(NUM_EXAMPLES, device=rows.device) * len(rows) // NUM_EXAMPLES]
 
 

@@ -188,7 +188,7 @@ class NarratedSource(BatchSource[Batch]):
         return self._feed(self.training, clips).batch(group)
 
     def examples(self) -> Iterator[Batch]:
-        """Yield clip pairs of training videos, of at most some thousand, evenly spaced."""
+        """Yield clip pairs of evenly spaced training videos, at most `EXAMPLE_VIDEOS`."""
         step = 1 + len(self.training) // EXAMPLE_VIDEOS
         groups = [
             Group([i], (self.config.seed, Purpose.EXAMPLES, i))
@@ -277,10 +277,10 @@ class NarratedSource(BatchSource[Batch]):
 
 
 @torch.no_grad()
-def open_residuals(model: VideoCLIP, source: NarratedSource) -> None:
-    """Let the residuals of a model act near the frames and the narration of training videos.
+def fit_gates(model: VideoCLIP, source: NarratedSource) -> None:
+    """Open the gates of a model's residuals for the frames and narration of training videos.
 
-    Those of a model that has learned before act near its earlier videos, too. See `Residual`.
+    They stay open for the videos that it was trained on before. See `Residual`.
     """
     video, text = model.video_encoder, model.text_encoder
     assert isinstance(video, ResidualVideoEncoder) and isinstance(text, ResidualTextEncoder)
@@ -289,8 +289,8 @@ def open_residuals(model: VideoCLIP, source: NarratedSource) -> None:
         batch = batch.to(source.world.device)
         frames.append(video.start(batch.video[batch.video_mask]))
         texts.append(text.start(batch.text, batch.text_mask))
-    video.residual.open_for(torch.cat(frames))
-    text.residual.open_for(torch.cat(texts))
+    video.residual.fit_gate(torch.cat(frames))
+    text.residual.fit_gate(torch.cat(texts))
 
 
 def data_fingerprints(corpus: NarratedCorpus) -> dict[str, str]:

@@ -30,10 +30,10 @@ from videoclip.training.interpolation import interpolate
 from videoclip.training.logging import OnLog, print_line
 from videoclip.training.narrated import (
     NarratedSource,
+    fit_gates,
     held_out_retrieval,
     held_out_scores,
     load_teacher,
-    open_residuals,
     report_dead_workers,
 )
 from videoclip.training.run import Evaluation, RunResult, train
@@ -171,7 +171,7 @@ def pretrain(
     source = NarratedSource(config, corpus, fingerprint, world, teacher)
     interpolation = None
     if model.dual_encoder is not None:
-        open_residuals(embedder.model, source)
+        fit_gates(embedder.model, source)
         scores = held_out_scores(config, source.held_out)
         interpolation = partial(interpolate, num_videos=len(source.held_out), scores=scores)
     if frame_encoder is not None:
