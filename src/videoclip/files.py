@@ -150,13 +150,13 @@ def read_json(path: Path, advice: str = "restore the file or start anew") -> Any
 def write_checksums(
     folder: Path, names: Iterable[str], known: Mapping[str, str] | None = None, **more: Any
 ) -> None:
-    """Write the SHA-256 of files of a folder, and more facts, into its `CHECKSUMS_FILE`.
+    """Write the SHA-256 of files of a folder, and further entries, into its `CHECKSUMS_FILE`.
 
     Args:
         folder: The folder.
         names: The files, relative to it.
         known: Digests of some of them that need not be computed.
-        more: Facts.
+        more: Further entries of the file.
     """
     known = known or {}
     digests = {name: known.get(name) or sha256(folder / name) for name in names}

@@ -1,4 +1,4 @@
-"""`videoclip models`: which models there are, and which are here."""
+"""`videoclip models`: list known models, and those on this machine."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -28,7 +28,7 @@ class Models:
     json: options.Json = False
 
     def run(self) -> int:
-        """Print the table, and the models that are here."""
+        """Print the known models, and those that are present."""
         present = present_models()
         others = dict(other_models())
         default = default_model()

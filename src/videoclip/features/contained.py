@@ -1,9 +1,9 @@
-"""Read videos in a helper process: what crashes FFmpeg costs one video and names it.
+"""Read videos in a helper process, so that a file that crashes FFmpeg fails alone and by name.
 
-The functions are those of `videoclip.features.decode`, under the same names. The helper is a plain
-Python process that imports no torch. It is started when the first video is read, serves all that
-follow, and ends with this process. Processes that are expendable themselves, those of `extract` and
-`index` with several workers, read videos within the same limits but without a helper (`read_here`).
+`probe`, `grab_frame` and `sample_frames` are those of `videoclip.features.decode`. The helper is a
+plain Python process that imports no torch. It is started when the first video is read, serves all
+that follow, and ends with this process. Worker processes of `extract` and `index`, whose death
+costs one video only, read videos within the same limits but without a helper (`read_here`).
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ _idle: list[_Helper] = []
 
 
 def probe(path: str | Path) -> VideoInfo:
-    """Contained `videoclip.features.decode.probe`."""
+    """Return what `decode.probe` returns, from a helper process."""
     return call(Path(path), decode.probe, Path(path))
 
 
 def grab_frame(path: str | Path, time: float, resize: Resize | None = None) -> Pixels:
-    """Contained `videoclip.features.decode.grab_frame`."""
+    """Return what `decode.grab_frame` returns, from a helper process."""
     return call(Path(path), decode.grab_frame, Path(path), time, resize)
 
 
 def sample_frames(path: str | Path, per_second: float, *, mode: Mode = "exact") -> Iterator[Frame]:
-    """Contained `videoclip.features.decode.sample_frames`.
+    """Yield what `decode.sample_frames` yields, from a helper process.
 
     A frame can be converted until the next one is asked for.
     """
@@ -117,10 +117,10 @@ def _send_frames(path: Path, per_second: float, mode: Mode) -> Generator[Any, An
 
 
 def call(path: Path, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return what a function of a module returns that reads the video `path`.
+    """Call a module-level function that reads the video `path`, in a helper process.
 
     Raises:
-        DecodeError: If reading it crashes, or exceeds a limit; else what the function raises.
+        DecodeError: If the helper crashes or exceeds a limit; else what the function raises.
     """
     if _reads_here:
         with _limits(MAX_MEMORY):
@@ -137,15 +137,15 @@ def _as_generator(function: Callable[..., T], args: Any, kwargs: Any) -> Iterato
 def stream(
     path: Path, function: Callable[..., Iterator[Any]], *args: Any, memory: int = MAX_MEMORY
 ) -> Generator[Any, Any, Any]:
-    """Run a generator function of a module, which reads a video, in a helper process.
+    """Run a module-level generator function that reads a video, in a helper process.
 
-    The limits of time and processor time hold from one item to the next.
+    The limits of time and processor time apply to each item by itself.
 
     Args:
         path: The video.
-        function: Pickled by name; what it yields, takes by `send` and returns is pickled too.
+        function: Pickled by name; what it yields, is sent and returns is pickled too.
         args: Of the function.
-        memory: Bytes that it may take beyond what the process has.
+        memory: Bytes that it may allocate beyond what the process holds already.
 
     Raises:
         DecodeError: If the helper crashes or exceeds a limit; else what the function raises.
@@ -221,7 +221,7 @@ class _Helper:
         return not self._is_busy, item
 
     def rest(self) -> None:
-        """Let the process close its video and wait for the next one."""
+        """Let the process close its video, and keep it for the next one."""
         if self._connection.closed:
             return
         if self._is_busy:
@@ -237,7 +237,7 @@ class _Helper:
         self.process.wait()
 
     def forget(self) -> None:
-        """In a fork: leave the process to the one that started it."""
+        """In a forked process: close the connection, and leave the helper to the parent."""
         self._connection.close()
         self.process.returncode = 0
 
@@ -259,7 +259,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def exit_cause(exit_code: int | None) -> str:
-    """Return in a few words how a process has ended that should go on."""
+    """Describe in a few words how a process ended that was to go on."""
     if exit_code is None or exit_code >= 0:
         return f"exit status {exit_code}"
     name = signal.Signals(-exit_code).name
@@ -267,11 +267,11 @@ def exit_cause(exit_code: int | None) -> str:
     return name + hints.get(name, "")
 
 
-# --- in an expendable process --------------------------------------------------------------------
+# --- in a process that may die -----------------------------------------------------------------
 
 
 def read_here() -> None:
-    """Read videos in this process from now on: it is expendable."""
+    """Read videos in this process from now on, since its death costs one video only."""
     global _reads_here
     _reads_here = True
 
@@ -320,7 +320,7 @@ def _end_with_parent(handle: int) -> None:
 
 
 def _within_limits(items: Iterator[T], memory: int = MAX_MEMORY) -> Generator[T, Any, Any]:
-    """Go through a generator within the limits from each item to the next."""
+    """Yield the items of a generator; the limits apply to each by itself."""
     assert isinstance(items, Generator)
     value = None
     while True:
@@ -334,7 +334,7 @@ def _within_limits(items: Iterator[T], memory: int = MAX_MEMORY) -> Generator[T,
 
 @contextmanager
 def _limits(memory: int) -> Iterator[None]:
-    """Limit the memory that is taken and the processor time that passes within the block.
+    """Limit the memory and the processor time that the block takes.
 
     Beyond the memory, allocations fail; beyond the time, the system ends the process.
     """

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from videoclip.data.feature_store import FeatureSpec
-from videoclip.features.backbones.image import CLIP_MODELS, ImageBackbone, fingerprint_of
+from videoclip.features.backbones.image import VIDEO_MODELS, ImageBackbone, fingerprint_of
 from videoclip.features.backbones.video import sampling
 from videoclip.pretrained.loading import model_folder, transformers_library
 
@@ -25,7 +25,7 @@ def frames_spec(
     source = str(folder.absolute()) if Path(name).is_dir() else name
     config = transformers_library(f"model '{name}'").AutoConfig.from_pretrained(folder)
     kind, usual, frames_per_feature = "image", ImageBackbone.frames_per_second, 1
-    if config.model_type in CLIP_MODELS:
+    if config.model_type in VIDEO_MODELS:
         kind, (_, usual, frames_per_feature) = "video", sampling(config)
     rate = (frames_per_second or usual) / frames_per_feature
     return FeatureSpec(

@@ -1,1 +1,1 @@
-"""Published models of `transformers`: which there are, which are here, and how they are loaded."""
+"""Published models of `transformers`: a list of good ones, finding, downloading and loading any."""

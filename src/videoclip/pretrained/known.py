@@ -1,4 +1,4 @@
-"""Models to search with: a curated table, their short names, and which are present on this machine.
+"""Known models to search with, their short names, and which models are present on this machine.
 
 A model is present if its folder is in the hub's cache, whole. Nothing is downloaded here, and
 neither torch nor transformers is imported.
@@ -32,11 +32,10 @@ class KnownModel:
         hub_id: Its name on the Hugging Face hub.
         million_parameters: Of both sides.
         licence: Of the weights, as published.
-        seconds_per_hour: Of this CPU's time for an hour of video on two cores, with random weights
-            (`bench/models.py`).
+        seconds_per_hour: Seconds that two CPU cores took for an hour of video (`bench/models.py`).
         published: Zero-shot result as its authors or others published it.
         source: Where that is published.
-        good_for: In a few words.
+        good_for: When to choose it, in a few words.
     """
 
     alias: str

@@ -29,7 +29,7 @@ from videoclip.pretrained.loading import (
 )
 
 UNBOUNDED = 10**6
-"""From here on, the longest text that a tokenizer states means "not stated"."""
+"""Tokenizers without a longest text state a number above this one."""
 TEMPLATES = {
     "clip": "a photo of a {}",
     "metaclip_2": "a photo of a {}",
@@ -41,7 +41,7 @@ SigLIP's model cards."""
 BARE_WORDS = re.compile(r"(?!(?:a|an|the|some|one|two|three)\b)(?!\w+ing\b)[^\W\d]\w*( \w+)?", re.I)
 """One or two words that name a thing: "dog", "red car"; not "a dog", "running", "dog, cat"."""
 COUNTS_FROM_PADDING = ("roberta", "altclip")
-"""Kinds of text models whose first position is behind the id of the padding."""
+"""Types of text models that number positions from `pad_token_id + 1`."""
 
 
 class TextTokenizer(Tokenizer):
@@ -113,7 +113,7 @@ class TextTower(nn.Module):
         tokenizer: Its tokenizer.
         longest: Longest row that it takes, with special tokens.
         fills_rows: Whether rows are padded to `longest`, as in training of SigLIP and others.
-        masks: Whether it is given a mask of the real positions.
+        masks: Whether the network is given a mask of the real positions.
         pads_left: Whether padding goes before the text.
         fingerprint: Of weights and vocabulary.
         template: The sentence around bare words, with {} in their place; empty: none.

@@ -1,9 +1,11 @@
-"""How much of what training added to a dual encoder is kept: interpolation, and a guard.
+"""Choose how much of what training added to a dual encoder is kept.
 
-Embeddings are those of the dual encoder plus a share of the learned residual. The share is chosen
-on held-out narration, as small as it can be without being worse; if the result is not better than
-the dual encoder beyond doubt, nothing is kept. Source: WiSE-FT (arXiv 2109.01903), which
-interpolates all weights; a residual that starts at zero needs one factor.
+Embeddings are those of the dual encoder plus a share of the learned residual. The smallest share is
+chosen that is not clearly worse than the best one on held-out narration. If the 95 % interval of
+its gain over the dual encoder is not above zero, nothing is kept.
+
+Source: WiSE-FT (arXiv 2109.01903), which interpolates all weights; a residual that starts at zero
+needs one factor.
 """
 
 import math
@@ -19,9 +21,9 @@ from videoclip.model.videoclip import VideoCLIP
 from videoclip.types import RealArray
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-"""Shares of the residual that are tried, ascending from the start."""
+"""Shares of the residual that are tried, ascending from 0, the dual encoder."""
 LEAST_VIDEOS = 5
-"""Fewer held-out videos decide nothing."""
+"""With fewer held-out videos, the whole residual is kept."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,11 @@ class Interpolation:
     """What was kept of a learned residual.
 
     Attributes:
-        share: Share of the residual, from 0 (the start) to 1 (the result of training).
+        share: Kept share of the residual, from 0 (the dual encoder) to 1 (the trained model).
         num_videos: Held-out videos.
-        start: Mean reciprocal rank on held-out narration with the share 0.
-        score: Likewise with the chosen share, which `share` is unless the guard kept the start.
-        low: Lower end of the 95 % interval of their difference, from resampling videos.
+        start: Mean reciprocal rank of the dual encoder on held-out narration.
+        score: That of the chosen share; `share` is 0 instead where `low` is not above 0.
+        low: Lower end of the 95 % interval of `score - start`, from resampling videos.
         high: Upper end.
     """
 
@@ -64,7 +66,7 @@ class Interpolation:
 def interpolate(
     model: VideoCLIP, num_videos: int, scores: Callable[[VideoCLIP], RealArray]
 ) -> Interpolation:
-    """Choose how much of the learned residuals to keep, and scale them in place.
+    """Choose the share of the learned residuals to keep, and scale them by it in place.
 
     Args:
         model: A trained one that starts from a dual encoder.
@@ -98,7 +100,7 @@ def choose_share(scores: RealArray) -> tuple[int, float, float]:
     """Choose the smallest share that is not clearly worse than the best one.
 
     Args:
-        scores: (S, V) of each share, from the start on, and each video.
+        scores: (S, V) of each share, from 0 on, and each video.
 
     Returns:
         Index of the share, and the 95 % interval of its gain over the start. It is the smallest one

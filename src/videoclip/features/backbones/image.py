@@ -53,9 +53,9 @@ PILLOW_FILTERS = {
 }
 FAILURES = (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, ConfigError)
 """Exceptions by which a model that is not what it should be fails to load."""
-CLIP_MODELS = {"videomae": 8.0, "vjepa2": 4.0, "xclip": 4.0, "videoprism": 4.0}
-"""Models over clips of several frames, and the frames a second that they are given. They were
-trained on about 7.5 (VideoMAE) and 4 (V-JEPA 2); X-CLIP and VideoPrism on frames that are spread
+VIDEO_MODELS = {"videomae": 8.0, "vjepa2": 4.0, "xclip": 4.0, "videoprism": 4.0}
+"""By type of a video model, which takes clips of several frames: frames per second of its clips.
+VideoMAE was trained on about 7.5 and V-JEPA 2 on 4; X-CLIP and VideoPrism on frames that are spread
 over a clip of seconds."""
 VIDEO_DEFAULTS = {"resample": 2, "image_mean": (0.485, 0.456, 0.406)} | {
     "image_std": (0.229, 0.224, 0.225)
@@ -348,7 +348,7 @@ def load(source: str | None, device: str = "cpu") -> ImageBackbone:
     try:
         folder = model_folder(source)
         kind = check_model(folder, source)["model_type"]
-        if kind in CLIP_MODELS:
+        if kind in VIDEO_MODELS:
             raise ValueError(f"it takes clips of several frames: name it 'video:{source}'")
         preprocessing = read_preprocessing(folder)
         network, missing = load_network(folder, "frames")

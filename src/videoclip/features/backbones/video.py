@@ -21,8 +21,8 @@ from torch.nn import functional as F
 
 from videoclip.errors import CheckpointError, ConfigError
 from videoclip.features.backbones.image import (
-    CLIP_MODELS,
     FAILURES,
+    VIDEO_MODELS,
     ImageBackbone,
     Preprocessing,
     read_preprocessing,
@@ -103,11 +103,11 @@ def sampling(config: Any) -> tuple[int, float, int]:
         ValueError: If it is no video model that is known here.
     """
     kind = config.model_type
-    if kind not in CLIP_MODELS:
-        raise ValueError(f"it is of type '{kind}', and known are {', '.join(CLIP_MODELS)}")
+    if kind not in VIDEO_MODELS:
+        raise ValueError(f"it is of type '{kind}', and known are {', '.join(VIDEO_MODELS)}")
     vision = getattr(config, "vision_config", config)
     frames = getattr(vision, "frames_per_clip", None) or vision.num_frames
-    rate = CLIP_MODELS[kind]
+    rate = VIDEO_MODELS[kind]
     has_text = hasattr(config, "text_config")
     per_feature = frames if has_text or frames % rate else int(rate)
     return int(frames), rate, int(per_feature)
@@ -135,8 +135,8 @@ def load(source: str | None, device: str = "cpu") -> VideoBackbone:
     try:
         folder = model_folder(source)
         kind = check_model(folder, source)["model_type"]
-        if kind not in CLIP_MODELS:
-            raise ValueError(f"it is of type '{kind}', and known are {', '.join(CLIP_MODELS)}")
+        if kind not in VIDEO_MODELS:
+            raise ValueError(f"it is of type '{kind}', and known are {', '.join(VIDEO_MODELS)}")
         network, missing = load_network(folder, "frames")
         if lacking := [name for name in missing if not name.startswith(("predictor", "decoder"))]:
             raise ValueError(f"it lacks '{lacking[0]}'")
