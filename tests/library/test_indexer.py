@@ -15,6 +15,7 @@ from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
 from videoclip.features.extract import VideoLocks, extract_features
 from videoclip.features.frame_backbone import KeyframeBackbone
+from videoclip.features.video_file import NO_VIDEOS
 from videoclip.library import indexer
 from videoclip.library import library as library_module
 from videoclip.library.library import VideoLibrary, model_of
@@ -124,7 +125,7 @@ def test_what_cannot_be_read_is_listed_and_stops_nothing(library, videos, tmp_pa
         "absent.mp4",
         "cut off.mp4",
     }
-    assert report.failed[str(videos / "nothing")] == "no videos in this folder"
+    assert report.failed[str(videos / "nothing")] == NO_VIDEOS
     assert "link" in report.failed[str(videos / "link.mp4")]
     assert all("\n" not in why and str(videos) not in why for why in report.failed.values())
     assert len(report.added) == 4 and str(odd) in report.added

@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from io import TextIOWrapper
+from pathlib import Path
 
 from videoclip import __version__
 from videoclip.errors import DISK_ADVICE, VideoCLIPError, show_warning, unknown
@@ -37,6 +38,38 @@ COMMANDS = {
     "doctor": "check this machine and say how to fix what fails",
 }
 """One line of help for each command, in the order in which a newcomer needs them."""
+
+SYNONYMS = {
+    "find": "search",
+    "query": "search",
+    "add": "index",
+    "import": "index",
+    "scan": "index",
+    "update": "index",
+    "train": "pretrain",
+    "learn": "pretrain",
+    "eval": "evaluate",
+    "test": "evaluate",
+    "list": "info",
+    "ls": "info",
+    "show": "info",
+    "label": "segment",
+    "annotate": "segment",
+    "timeline": "segment",
+    "steps": "localize",
+    "question": "ask",
+    "clip": "cut",
+    "trim": "cut",
+    "save": "export",
+    "embed": "extract",
+    "features": "extract",
+    "check": "doctor",
+    "diff": "compare",
+    "download": "models",
+    "captions": "prepare",
+    "subtitles": "prepare",
+}
+"""What other programs call a command, and what we do."""
 
 EXIT_STATUSES = {
     0: "success",
@@ -81,15 +114,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     """Print the overview or the version, or run a command."""
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    name, *rest = arguments or [""]
+    if name in ("help", "-h", "--help") and rest:  # `help search` is `search --help`
+        name, *rest = rest[0], "--help"
+    if name in ("", "-h", "--help", "help"):
         print(_overview())
-        return 0 if arguments else 2
-    if arguments[0] == "--version":
+        return 0 if name else 2
+    if name in ("-V", "--version", "version"):
         print(f"videoclip {__version__}")
         return 0
-    name, *rest = arguments
     if name not in COMMANDS:
-        print(f"videoclip: {unknown('command', name, COMMANDS)}", file=sys.stderr)
+        print(f"videoclip: {_unknown_command(name)}", file=sys.stderr)
         return 2
     import importlib
 
@@ -102,6 +137,17 @@ def _run(arguments: Sequence[str]) -> int:
         command = parse(getattr(module, name.capitalize()), rest, f"videoclip {name}")
     status: int = command.run()
     return status
+
+
+def _unknown_command(name: str) -> str:
+    """Return the message for a word that is no command."""
+    if name.startswith("-"):
+        return unknown("option", name, ("--version", "--help", "--debug"))
+    if meant := SYNONYMS.get(name.lower()):
+        return f"unknown command '{name}'; perhaps you meant '{meant}'"
+    if Path(name).exists():
+        return f"a command comes first, before '{name}'; `videoclip --help` lists them"
+    return unknown("command", name, COMMANDS)
 
 
 def _overview() -> str:

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from tyro.conf import Positional, arg
 
@@ -15,6 +15,8 @@ class Ask:
 
     Prints the answers with their probabilities, the most likely one first.
     """
+
+    stray: ClassVar[str] = "give the answers as --choices ANSWER ANSWER"
 
     video: options.Video
     question: Annotated[str, Positional, arg(metavar="QUESTION")]

@@ -7,13 +7,13 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from tyro.conf import Positional, arg
 
-from videoclip.cli.options import Json, MinConfidence
+from videoclip.cli.options import Json, MinConfidence, Nearest, Seconds
 from videoclip.config.codec import NOT_NEGATIVE, NotNegative, require
-from videoclip.errors import ConfigError, VideoCLIPError
+from videoclip.errors import ConfigError, DataError, VideoCLIPError
 
 if TYPE_CHECKING:
     from videoclip.zeroshot.moments import Moment
@@ -26,19 +26,22 @@ class Cut:
     For example: videoclip search "chop the onion" --json | videoclip cut - --out clips
     """
 
+    stray: ClassVar[str] = "give times as --start 0:08 --end 0:12"
+
     source: Annotated[Path, Positional, arg(metavar="SOURCE")]
     """A video; or moments as JSON from search, segment or localize, "-" for standard input."""
     out: Path = Path("clips")
     """Folder for the clips; or, with an extension, the file for a single clip."""
-    start: Annotated[float | None, NOT_NEGATIVE] = None
-    """Start of the span of a video, in seconds."""
-    end: float | None = None
-    """End of the span of a video, in seconds."""
+    start: Annotated[Seconds | None, NOT_NEGATIVE] = None
+    """Start of the span of a video: seconds, or 1:02:03.5."""
+    end: Seconds | None = None
+    """End of the span of a video."""
     padding: NotNegative[float] = 0.0
     """Seconds to add before and after."""
     fast: bool = False
     """Copy without encoding: faster and lossless, but each clip starts at the keyframe before."""
     min_confidence: MinConfidence = "none"
+    nearest: Nearest = False
     json: Json = False
 
     def __post_init__(self) -> None:
@@ -52,7 +55,7 @@ class Cut:
 
         moments = self._moments()
         if not moments:
-            raise ConfigError("there are no moments to cut")
+            raise ConfigError("there are no moments to cut; search for something else")
         is_file = len(moments) == 1 and bool(self.out.suffix)
         written: list[dict[str, object]] = []
         num_failed = 0
@@ -81,14 +84,18 @@ class Cut:
         return 1 if num_failed else 0
 
     def _moments(self) -> list[Moment]:
-        from videoclip.output.formats import read_moments
-        from videoclip.zeroshot.moments import Moment, with_confidence
+        from videoclip.cli.results import read_matches
+        from videoclip.zeroshot.moments import Moment
 
         if self.start is not None and self.end is not None:
             return [Moment(self.source, self.start, self.end)]
         if str(self.source) == "-" or self.source.suffix.lower() == ".json":
-            return with_confidence(read_moments(self.source), self.min_confidence)
-        raise ConfigError("nothing to cut; give --start and --end, or moments as JSON")
+            return read_matches(self.source, self.min_confidence, self.nearest)
+        if self.source.is_dir():
+            raise DataError("is a folder; name one video, or moments as JSON", self.source)
+        raise ConfigError(
+            "nothing to cut; give --start and --end, such as 0:08 and 0:12, or moments as JSON"
+        )
 
 
 def _clip_name(number: int, moment: Moment) -> str:

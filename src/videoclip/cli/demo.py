@@ -9,6 +9,8 @@ from typing import Annotated
 
 from tyro.conf import arg
 
+from videoclip.errors import DataError
+
 
 @dataclass(frozen=True)
 class Demo:
@@ -34,7 +36,10 @@ class Demo:
         folder = self.out / ("quick" if self.quick else "full")
         videos = sample_clips()
         if self.videos:
-            videos = [file.path for file in find_videos([self.videos])[0]]
+            files, failed = find_videos([self.videos])
+            if not files:
+                raise DataError(next(iter(failed.values())), self.videos)
+            videos = [file.path for file in files]
         on_message = partial(print, file=sys.stderr, flush=True)
         num_videos, epochs = (16, 60) if self.quick else (64, 40)
         report = run_demo(folder, videos, num_videos, epochs, on_message)

@@ -10,6 +10,8 @@ from tyro.conf import Positional, arg
 from videoclip.benchmarks import load_benchmarks
 from videoclip.cli import options
 from videoclip.config import EvaluateConfig
+from videoclip.config.codec import require
+from videoclip.errors import unknown
 
 BENCHMARK_HELP = (
     f"One of {', '.join(load_benchmarks())}; csv: your own .csv or .jsonl file with the columns "
@@ -36,6 +38,10 @@ class Evaluate:
     """HTML page to write."""
     device: options.Device = options.AUTO
     json: options.Json = False
+
+    def __post_init__(self) -> None:
+        known = load_benchmarks()
+        require(self.benchmark in known, unknown("benchmark", self.benchmark, known))
 
     def run(self) -> int:
         """Evaluate, print the table and write the files that were asked for."""

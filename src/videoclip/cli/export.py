@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from videoclip.cli import options
+from videoclip.cli.results import read_matches
 from videoclip.config.codec import POSITIVE
 
 
@@ -36,25 +37,25 @@ class Export:
     """Write only the moments of this video: its path, name or name without extension."""
 
     min_confidence: options.MinConfidence = "none"
+    nearest: options.Nearest = False
 
     def run(self) -> int:
         """Write the moments."""
         from videoclip.files import write_output
         from videoclip.output.edl import choose_rate
-        from videoclip.output.formats import export_moments, read_moments
-        from videoclip.zeroshot.moments import with_confidence
+        from videoclip.output.formats import export_moments
 
         moments = [
             moment
-            for moment in with_confidence(read_moments(self.moments), self.min_confidence)
+            for moment in read_matches(self.moments, self.min_confidence, self.nearest)
             if self.video in (None, str(moment.path), moment.path.name, moment.video_id)
         ]
         rate = None
+        on_message = partial(print, "videoclip:", file=sys.stderr)
         if moments and self.format in ("edl", "fcpxml"):
             is_drop = {"auto": None, "drop": True, "non-drop": False}[self.timecode]
-            on_message = partial(print, "videoclip:", file=sys.stderr)
             rate = choose_rate(moments, self.rate, is_drop, on_message)
-        text = export_moments(moments, self.format, self.title, rate)
+        text = export_moments(moments, self.format, self.title, rate, on_message)
         if self.out is None:
             sys.stdout.write(text)
         else:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from tyro.conf import UseAppendAction, arg
 
@@ -17,6 +17,8 @@ class Localize:
     The steps happen in the given order unless --any-order is given. Prints one line for each step
     that was found, and the names of the others.
     """
+
+    stray: ClassVar[str] = "give each step as --step TEXT, or a file as --steps FILE"
 
     video: options.Video
     steps: Annotated[Path | None, arg(metavar="FILE")] = None
@@ -39,7 +41,7 @@ class Localize:
 
         timeline = localize(
             self.video,
-            read_texts(self.steps, self.step),
+            read_texts(self.steps, self.step, "steps", f"; {self.stray}"),
             Embedder.from_pretrained(options.chosen(self.model), self.device),
             ordered=not self.any_order,
             threshold=self.threshold,

@@ -7,23 +7,28 @@ a constant, so that commands cannot drift apart (`tests/cli/test_options.py` com
 from __future__ import annotations
 
 import dataclasses
+import io
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout, suppress
+from functools import partial
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 import tyro
 from tyro.conf import Positional, arg
 from tyro.constructors import (
     MISSING_NONPROP,
     ConstructorRegistry,
+    PrimitiveConstructorSpec,
     StructConstructorSpec,
     StructFieldSpec,
     StructTypeInfo,
 )
 
+from videoclip.cli import usage
 from videoclip.config.codec import NOT_NEGATIVE, POSITIVE, check_numbers, require
 from videoclip.errors import ConfigError
 
@@ -88,6 +93,10 @@ MinConfidence = Annotated[
     Literal["none", "low", "medium", "high"],
     arg(help="Leave out moments of lower confidence; none leaves out nothing."),
 ]
+Nearest = Annotated[
+    bool,
+    arg(help="Keep moments of confidence none too: the nearest to a query that nothing matches."),
+]
 Model = Annotated[
     str | None,
     arg(
@@ -100,6 +109,16 @@ RerankTop = Annotated[
     int,
     NOT_NEGATIVE,
     arg(metavar="N", help="Best candidates that the model's re-ranker, if any, scores again."),
+]
+Seconds = Annotated[
+    float,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="TIME",
+        instance_from_str=lambda words: usage.seconds(words[0]),
+        is_instance=lambda value: isinstance(value, (int, float)),
+        str_from_instance=lambda value: [f"{value:g}"],
+    ),
 ]
 RequireMatch = Annotated[bool, arg(help="Exit with status 3 if nothing matches.")]
 Threshold = Annotated[
@@ -121,6 +140,10 @@ Workers = Annotated[
     arg(metavar="N", help="Worker processes; by default one per core. 0: no extra process."),
 ]
 
+_MANY = ("query", "videos", "runs")
+"""Arguments of any number of words."""
+_FLAG = re.compile(r"(?<!\S)--?[a-zA-Z][\w.-]*")
+"""An option in a help text."""
 _ADDRESS = re.compile(r"auto|local|[^/]+:\d+")
 """An address of a Ray cluster; anything else after --cluster is a video."""
 
@@ -152,21 +175,39 @@ def parse(
             arguments.insert(position, "local")
     registry = ConstructorRegistry()
     registry.struct_rule(_PlainHelp())
+    call = partial(
+        tyro.cli,
+        command,
+        prog=prog,
+        default=MISSING_NONPROP if default is None else default,
+        config=(tyro.conf.DisallowNone,),
+        registry=registry,
+    )
+
+    def flags() -> list[str]:
+        with redirect_stdout(io.StringIO()) as text, suppress(SystemExit):
+            call(args=["--help"])
+        return list(dict.fromkeys(_FLAG.findall(text.getvalue())))
+
     try:
-        made: CommandT = tyro.cli(
-            command,
-            args=arguments,
-            prog=prog,
-            default=MISSING_NONPROP if default is None else default,
-            config=(tyro.conf.DisallowNone,),
-            registry=registry,
-        )
+        with usage.errors_in_one_line(flags):
+            made, rest = call(args=arguments, return_unknown_args=True)
+        for switch, _, value in (word.partition("=") for word in arguments):
+            require(not value or value not in rest, f"{switch} takes no value: leave out ={value}")
+        # Words may stand on both sides of an option: `search a --json dog`.
+        given = vars(made)
+        name = next((n for n in given if n in _MANY and isinstance(given[n], tuple)), None)
+        if rest and name and not any(word.startswith("-") for word in rest):
+            words = rest if name == "query" else map(Path, rest)
+            made, rest = dataclasses.replace(made, **{name: (*given[name], *words)}), []
+        if rest:
+            raise ConfigError(usage.unknown_arguments(rest, flags(), getattr(made, "stray", "")))
         check_numbers(made)
         require(getattr(made, "videos", None) != (), "name at least one VIDEO")
     except ConfigError as error:
         print(f"{prog}: error: {error}; see {prog} --help", file=sys.stderr)
         raise SystemExit(2) from None
-    return made
+    return cast(CommandT, made)
 
 
 def chosen(model: str | None, *, names_starter: bool = False) -> str:

@@ -106,6 +106,13 @@ def parse_recipe(
     if name in ("-h", "--help", ""):
         print(_overview(prog, recipes, usage), file=sys.stdout if name else sys.stderr)
         raise SystemExit(0 if name else 2)
+    if name.startswith("-") and name != "--config":
+        known = ", ".join(recipes)
+        first = next((word for word in options if word in recipes), "RECIPE")
+        print(
+            f"{prog}: the recipe comes first: {prog} {first} {name} ... ({known})", file=sys.stderr
+        )
+        raise SystemExit(2)
     if name == "--config" and options:
         path, *options = options
         config, name = load_run_config(type(next(iter(recipes.values()))()), path), f"{name} {path}"

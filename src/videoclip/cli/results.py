@@ -6,15 +6,18 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
 from videoclip.cli.options import Json
+from videoclip.config.codec import require
 from videoclip.errors import DataError
 
 if TYPE_CHECKING:
+    from videoclip.zeroshot.confidence import Confidence
     from videoclip.zeroshot.moments import Moment
     from videoclip.zeroshot.results import Timeline
 
@@ -56,7 +59,8 @@ class Output:
                 write_output(self.svg, to_svg(figure, f"Timeline of {timeline.path.name}"))
             if self.html:
                 write_output(self.html, timeline_page(timeline, figure, self.html))
-        texts = ((self.csv, to_csv), (self.vtt, to_webvtt), (self.chapters, to_youtube))
+        chapters = partial(to_youtube, on_message=partial(print, "videoclip:", file=sys.stderr))
+        texts = ((self.csv, to_csv), (self.vtt, to_webvtt), (self.chapters, chapters))
         for path, to_text in texts:
             if path:
                 write_output(path, to_text(timeline.moments))
@@ -91,6 +95,10 @@ class FoundOutput:
     csv: bool = False
     """Print the result as CSV."""
     json: Json = False
+
+    def __post_init__(self) -> None:
+        chosen = sum((self.json, self.csv, self.paths))
+        require(chosen < 2, "choose one of --json, --csv and --paths")
 
     def print(
         self, answers: Sequence[Sequence[Moment]], queries: Sequence[str], *, as_list: bool
@@ -160,6 +168,34 @@ def explanation(moment: Moment) -> str:
     return f"strength {moment.strength:+.1f}: {', '.join(parts)}"
 
 
+def read_matches(source: Path, least: Confidence, nearest: bool) -> list[Moment]:
+    """Read moments as JSON without those of a lower confidence; how many these are is printed.
+
+    Args:
+        source: A file; "-" for standard input.
+        least: The least confidence.
+        nearest: Whether to keep moments that are known to match nothing.
+
+    Raises:
+        DataError: If they cannot be read, or none is left.
+    """
+    from videoclip.output.formats import read_moments
+    from videoclip.zeroshot.moments import with_confidence
+
+    moments = read_moments(source)
+    kept = with_confidence(moments, least)
+    if not nearest:
+        kept = [moment for moment in kept if moment.confidence != "none"]
+    num = len(moments) - len(kept)
+    advice = "--nearest keeps them" if least == "none" else f"--min-confidence {least}"
+    if num and not kept:
+        raise DataError(f"no moment matches well enough ({advice})", source)
+    if num:
+        text = f"left out {num} of {len(moments)} moments, which do not match well enough"
+        print(f"videoclip: {text} ({advice})", file=sys.stderr)
+    return kept
+
+
 def printable(text: object) -> str:
     """Return a text without control characters if stdout is a terminal, which would obey them.
 
@@ -172,13 +208,16 @@ def printable(text: object) -> str:
     )
 
 
-def read_texts(file: Path | None, given: Iterable[str] = (), what: str = "texts") -> list[str]:
+def read_texts(
+    file: Path | None, given: Iterable[str] = (), what: str = "texts", hint: str = ""
+) -> list[str]:
     """Return texts given as options, then those of a file with one text per line.
 
     Args:
         file: The file; "-" for standard input.
         given: Texts of options.
         what: What the texts are, for the message.
+        hint: How else to give them, for the message; begins with "; ".
 
     Raises:
         DataError: If the file cannot be read, or there are no texts.
@@ -187,9 +226,13 @@ def read_texts(file: Path | None, given: Iterable[str] = (), what: str = "texts"
     if file is not None:
         from videoclip.data.subtitles import read_text
 
+        if str(file) != "-" and not file.exists():
+            raise DataError(
+                f"cannot be read (no such file); it holds {what}, one per line{hint}", file
+            )
         texts += [line.strip() for line in read_text(file).splitlines() if line.strip()]
     if not texts and file is None:
-        raise DataError(f"no {what}; give some, or a file with one per line")
+        raise DataError(f"no {what}{hint or '; name a file with one per line'}")
     if not texts:
         raise DataError(f"no {what} in this file; write one per line", file)
     return texts

@@ -1,6 +1,8 @@
 """`videoclip search`: find the moments of a library that match a query."""
 
 import os
+import re
+import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated
@@ -87,6 +89,11 @@ class Search:
             else:
                 answers = library.search_many(queries, settings, where=self.where)
         answers = [with_confidence(moments, self.min_confidence) for moments in answers]
+        if not any(answers) and re.search(
+            r"like\s+(['\"])(?!.*%)", self.where or "", re.IGNORECASE
+        ):
+            advice = "like compares the whole text; % stands for any: --where \"path like '%x%'\""
+            print(f"videoclip: no video passes the filter; {advice}", file=sys.stderr)
         self.output.print(answers, queries, as_list=self.queries is not None)
         matched = any(moment.confidence != "none" for moments in answers for moment in moments)
         return 3 if self.require_match and not matched else 0

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from tyro.conf import UseAppendAction, arg
 
@@ -17,6 +17,8 @@ class Segment:
 
     Labels may occur in any order and more than once. Prints one line for each labelled span.
     """
+
+    stray: ClassVar[str] = "give each label as --label TEXT, or a file as --labels FILE"
 
     video: options.Video
     labels: Annotated[Path | None, arg(metavar="FILE")] = None
@@ -38,7 +40,7 @@ class Segment:
 
         timeline = segment(
             self.video,
-            read_texts(self.labels, self.label),
+            read_texts(self.labels, self.label, "labels", f"; {self.stray}"),
             Embedder.from_pretrained(options.chosen(self.model), self.device),
             threshold=self.threshold,
             switch_cost=self.switch_cost,

@@ -9,6 +9,7 @@ FFmpeg itself prints nothing (PyAV's default); every failure is a DecodeError of
 """
 
 import math
+import re
 import stat
 import warnings
 from collections.abc import Iterable, Iterator
@@ -65,7 +66,7 @@ FORMATS = (
 
 MICROSECONDS = 1_000_000
 
-NO_VIDEOS = "no videos in this folder"
+NO_VIDEOS = "no videos in this folder; name one that holds files such as .mp4, .mkv or .webm"
 NOT_REGULAR = "not a regular file (a pipe, socket or device)"
 NO_FRAME = "no frame can be decoded; the file is damaged, copy or download it again"
 
@@ -354,10 +355,22 @@ def _end_of_all_streams(path: Path) -> float:
 def os_reason(path: Path, error: OSError) -> str:
     """Return in a few words why the system cannot open a file or list a folder."""
     if isinstance(error, FileNotFoundError):
-        return "a link to a file that does not exist" if path.is_symlink() else "no such file"
+        return "a link to a file that does not exist" if path.is_symlink() else _missing(str(path))
     if isinstance(error, PermissionError):
         return "no permission to read it"
     return (error.strerror or str(error)).lower()
+
+
+def _missing(path: str) -> str:
+    """Return that there is no such file and, where the name shows it, why."""
+    advice = {
+        r"\bhttps?:/": "an address: download the video first, then name its file",
+        r"^~|/~(/|$)": "~ in quotes is not your home folder; leave out the quotes",
+        r"\b[A-Za-z]:\\": "a path of Windows; in WSL, C:\\Videos is /mnt/c/Videos",
+        r"[*?]": "no name fits this pattern; check the folder, and leave out quotes",
+    }
+    found = (why for pattern, why in advice.items() if re.search(pattern, path))
+    return "no such file" + "".join(f" ({why})" for why in islice(found, 1))
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -371,7 +384,7 @@ def _reason(path: Path, error: Exception) -> str:
     ):
         return os_reason(path, error)
     if path.is_dir():  # `find_videos` lists a folder only if it has no videos
-        return NO_VIDEOS
+        return "a folder; name one video file"
     if path.stat().st_size == 0:
         return "the file is empty (0 bytes)"
     detail = getattr(error, "strerror", None) or type(error).__name__

@@ -4,7 +4,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -16,12 +17,15 @@ from videoclip.output.edl import FrameRate, choose_rate, to_edl, to_fcpxml
 from videoclip.zeroshot.confidence import LEVELS, Confidence
 from videoclip.zeroshot.moments import Moment, clock
 
+OnMessage: TypeAlias = Callable[[str], None]
 ExportFormat: TypeAlias = Literal["csv", "json", "edl", "fcpxml", "vtt", "youtube"]
 CONFIDENCES: dict[str, Confidence | Literal[""]] = {"": "", **{word: word for word in LEVELS}}
 FORMULA_MARKS = ("=", "+", "-", "@", "\t")
 """What a formula begins with in a spreadsheet."""
 MIN_CHAPTER_SECONDS = 10
 """YouTube ignores all chapters if one is shorter."""
+GAP_TITLE = "..."
+"""Title of a chapter between two moments."""
 NO_LABEL = "moment"
 """Text of a chapter without a label."""
 
@@ -36,11 +40,19 @@ def read_moments(path: Path | str) -> list[Moment]:
         DataError: If it cannot be read or is something else.
     """
     source = "standard input" if str(path) == "-" else path
+    advice = "print moments with `videoclip search --json`"
+    if source != path and sys.stdin.isatty():
+        raise DataError(f"nothing is piped in; {advice} and pipe them in", source)
+    text = read_text(Path(path))
+    if not text.strip():
+        raise DataError(f"is empty; {advice}", source)
     try:
-        content = json.loads(read_text(Path(path)))
+        content = json.loads(text)
         json.dumps(content, ensure_ascii=False).encode()  # finds halves of surrogate pairs
     except json.JSONDecodeError as error:
-        raise DataError(f"is not valid JSON ({error.msg})", source, error.lineno) from error
+        raise DataError(
+            f"is not valid JSON ({error.msg}); {advice}", source, error.lineno
+        ) from error
     except (RecursionError, ValueError) as error:
         reason = "nested too deeply, a number too long, or a text not Unicode"
         raise DataError(f"is not valid JSON of moments ({reason})", source) from error
@@ -65,7 +77,7 @@ def _rows(content: Any) -> list[dict[str, Any]]:
             return [{**common, **row} for rows in lists for row in _rows(rows)]
     elif _is_list_of_objects(content):
         return [row for item in content for row in _rows(item)]
-    raise ValueError("there are none")
+    raise ValueError("none here")
 
 
 def _is_list_of_objects(content: Any) -> bool:
@@ -104,6 +116,7 @@ def export_moments(
     format: ExportFormat,
     title: str = "videoclip",
     rate: FrameRate | None = None,
+    on_message: OnMessage = lambda text: None,
 ) -> str:
     """Write moments in a format.
 
@@ -112,16 +125,19 @@ def export_moments(
         format: The format.
         title: Title of an edit list.
         rate: Frame rate of an edit list; by default the one that most moments have.
+        on_message: Called with a line of text if the format cannot hold all of a moment.
 
     Raises:
         DataError: If there are no moments or the format cannot hold them.
     """
     if not moments:
-        raise DataError("there are no moments to export")
+        raise DataError("there are no moments to export; search for something else")
     if format in ("edl", "fcpxml"):
         write = to_edl if format == "edl" else to_fcpxml
         return write(moments, rate or choose_rate(moments), title)
-    writers = {"csv": to_csv, "json": to_json, "vtt": to_webvtt, "youtube": to_youtube}
+    if format == "youtube":
+        return to_youtube(moments, on_message)
+    writers = {"csv": to_csv, "json": to_json, "vtt": to_webvtt}
     return writers[format](moments)
 
 
@@ -176,23 +192,44 @@ def to_webvtt(moments: Sequence[Moment]) -> str:
     return subtitles.to_webvtt(Cue(m.start, m.end, _chapter_title(m)) for m in chapters)
 
 
-def to_youtube(moments: Sequence[Moment]) -> str:
+def to_youtube(moments: Sequence[Moment], on_message: OnMessage = lambda text: None) -> str:
     """Chapter lines for a video's description: the first at 0:00, none shorter than 10 seconds.
 
-    A chapter that would begin within 10 seconds of the one before is left out.
+    Chapters have no end: each lasts until the next one. A chapter named "..." therefore begins
+    where a moment ends, if at least 10 seconds are left to the next. A chapter that would begin
+    within 10 seconds of the one before is left out.
+
+    Args:
+        moments: Of one video.
+        on_message: Called with a line of text about what chapters cannot show.
 
     Raises:
         DataError: If the moments are of several videos.
     """
     lines: list[tuple[int, str]] = []
+    left_out, stretched, end = 0, 0, 0.0
     for moment in _of_one_video(moments):
         second = int(moment.start)
         if not lines and second >= MIN_CHAPTER_SECONDS:
             lines.append((0, "Intro"))
         elif not lines:
+            stretched += second > 0
             second = 0
+        elif second - end >= MIN_CHAPTER_SECONDS <= end - lines[-1][0]:
+            lines.append((int(end), GAP_TITLE))
+        elif second > end:
+            stretched += 1
         if not lines or second - lines[-1][0] >= MIN_CHAPTER_SECONDS:
             lines.append((second, _chapter_title(moment)))
+        else:
+            left_out += 1
+        end = max(end, moment.end)
+    for number, what in ((left_out, "left out"), (stretched, "made longer")):
+        if number:
+            on_message(
+                f"{number} of {len(moments)} chapters {what}, since each lasts until the next one, "
+                f"{MIN_CHAPTER_SECONDS} s or more (--format vtt keeps the exact times)"
+            )
     return "".join(f"{clock(second).removesuffix('.0')} {title}\n" for second, title in lines)
 
 

@@ -46,7 +46,14 @@ def model_folder(folder_or_hub_id: Path | str) -> Path:
     if folder.is_dir():
         return folder
     if not _HUB_ID.fullmatch(name) or folder.parent.exists():
-        raise CheckpointError(f"there is no model folder {folder}")
+        if folder.is_file():
+            raise CheckpointError(
+                f"{folder}: is a file; name the model's folder, such as RUN/model"
+            )
+        raise CheckpointError(
+            f"there is no model folder {folder}; name one such as RUN/model, a hub id, or one of "
+            "`videoclip models`"
+        )
     return cached_folder(name) or _download(name)
 
 

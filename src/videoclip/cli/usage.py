@@ -1,0 +1,152 @@
+"""Wrong usage in one line: what is wrong, and what to write instead."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from videoclip.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tyro._arguments import ArgumentDefinition
+    from tyro._errors import ParseErrorEvent
+
+SYNONYMS = {
+    "--limit": "--top-k",
+    "--max": "--top-k",
+    "--num": "--top-k",
+    "--number": "--top-k",
+    "-n": "--top-k",
+    "-o": "--out",
+    "--output": "--out",
+    "--db": "--library",
+    "--index": "--library",
+    "-l": "--library",
+    "-m": "--model",
+    "--filter": "--where",
+    "--format": "--json",
+    "--gpu": "--device",
+    "--cuda": "--device",
+    "--threads": "--workers",
+    "--jobs": "--workers",
+    "-j": "--workers",
+    "--image": "--like",
+    "--picture": "--like",
+    "--to": "--end",
+    "--from": "--start",
+    "--store": "--features",
+    "--lr": "--optim.lr",
+    "--epoch": "--epochs",
+}
+"""What other programs call an option, and what we do."""
+_TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)(?:s|sec|seconds)?")
+
+
+def seconds(text: str) -> float:
+    """Return a time such as 8.5, 8s, 0:08 or 1:02:03.5 as seconds.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    minus, time = re.fullmatch(r"(-?)(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
+    if (match := _TIME.fullmatch(time)) is None:
+        raise ValueError(f"expected a time such as 8.5, 0:08 or 1:02:03, got '{text}'")
+    hours, minutes, rest = (float(part or 0) for part in match.groups())
+    return (3600 * hours + 60 * minutes + rest) * (-1 if minus else 1)
+
+
+@contextmanager
+def errors_in_one_line(flags: Callable[[], Sequence[str]]) -> Iterator[None]:
+    """Make what tyro rejects a `ConfigError` of one line; its own message is a box of ten.
+
+    A version of tyro without hooks for errors prints that box.
+
+    Args:
+        flags: Returns the options of the command.
+    """
+    try:
+        from tyro._errors import on_parse_error
+    except ImportError:
+        yield
+        return
+
+    def refuse(event: ParseErrorEvent) -> None:
+        if message := _message(event, flags):
+            raise ConfigError(message)
+
+    with on_parse_error(refuse):
+        yield
+
+
+def unknown_arguments(words: Sequence[str], flags: Sequence[str], stray: str = "") -> str:
+    """Return the message for arguments that a command does not take.
+
+    Args:
+        words: The arguments.
+        flags: Options of the command.
+        stray: What to do with words that belong to no option.
+    """
+    option = next((word for word in words if word.startswith("-")), None)
+    if option is not None:
+        near = nearest_flag(option, flags)
+        return f"unknown option '{option}'" + (f"; perhaps you meant '{near}'" if near else "")
+    option = f"--{words[0]}"
+    advice = f"perhaps you meant '{option}'" if option in flags else stray
+    if re.search(r"\w\.\w{2,5}$", words[0]):
+        advice = "put names with spaces in quotes"
+    return f"unexpected '{words[0]}'; {advice or 'put several words in quotes'}"
+
+
+def nearest_flag(option: str, flags: Sequence[str]) -> str | None:
+    """Return the option that was probably meant."""
+    option = option.partition("=")[0].replace("_", "-")
+    if SYNONYMS.get(option) in flags:
+        return SYNONYMS[option]
+    begins = [flag for flag in flags if len(option) > 2 and flag.startswith(option)]
+    return next(iter(begins or difflib.get_close_matches(option, flags, n=1)), None)
+
+
+def _message(event: ParseErrorEvent, flags: Callable[[], Sequence[str]]) -> str:
+    """Return what is wrong in one line; empty if tyro has to say it."""
+    from tyro import _errors as tyro_errors
+
+    match event:
+        case tyro_errors.MissingArgs():
+            wrong = [word for word in event.unrecognized_tokens if word.startswith("-")]
+            missing = " and ".join(_usage(one.arg) for one in event.missing_arguments)
+            return (unknown_arguments(wrong, flags()) + "; and " if wrong else "") + (
+                f"{missing} must be given"
+            )
+        case tyro_errors.InvalidChoice():
+            near = difflib.get_close_matches(event.value, event.choices, n=1)
+            known = (
+                f"perhaps you meant '{near[0]}'" if near else "one of " + ", ".join(event.choices)
+            )
+            return f"{_name(event.argument)}: no such choice '{event.value}'; {known}"
+        case tyro_errors.BadValue():
+            return f"{_usage(event.argument)}: its value is missing"
+        case tyro_errors.InstantiationFailure() if event.argument is not None:
+            reason = event.message
+            kind = "a whole number" if re.search(r"\bint\(\)|\bINT\b", reason) else "a number"
+            if value := re.search(
+                r"(?:base 10|to float|instantiated from):? \[?(.*?)\]?\.?$", reason
+            ):
+                reason = f"expected {kind}, got {value[1]}"
+            return f"{_name(event.argument)}: {' '.join(reason.split())}"
+    return ""
+
+
+def _name(argument: ArgumentDefinition) -> str:
+    """Return the longest name of an option, or what a positional argument is called."""
+    if argument.is_positional():
+        return str(argument.lowered.metavar)
+    return max(argument.lowered.name_or_flags, key=len)
+
+
+def _usage(argument: ArgumentDefinition) -> str:
+    """Return the name of an option with that of its value."""
+    is_option = not argument.is_positional() and argument.lowered.metavar
+    return f"{_name(argument)} {argument.lowered.metavar}" if is_option else _name(argument)

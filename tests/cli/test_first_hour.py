@@ -1,0 +1,269 @@
+"""Typical mistakes of the first hour: each is answered in one line that says what to do."""
+
+import io
+import json
+import shlex
+import sys
+
+import pytest
+from PIL import Image
+
+from tests.library.colours import ColourEmbedder, write_video
+from videoclip.cli import main
+from videoclip.embedding import Embedder
+
+FOUND = {"path": "v/a.mp4", "start": 0.0, "end": 2.0, "label": "red", "confidence": "high"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two videos with a library, and what people confuse with them."""
+    folder = tmp_path_factory.mktemp("hour")
+    write_video(folder / "v" / "a.mp4", ["red"] * 10 + ["blue"] * 12)
+    write_video(folder / "v" / "b.mp4", ["black"] * 10 + ["yellow"] * 5, frame_rate=10)
+    for name in ("empty", "pictures"):
+        (folder / name).mkdir()
+    Image.new("RGB", (64, 64), "red").save(folder / "pictures" / "a.jpg")
+    for name in ("notes.txt", "fake.mp4", "model.bin"):
+        (folder / name).write_text("red\nblue\n")
+    (folder / "empty.txt").touch()
+    (folder / "moments.csv").write_text("path,start,end\nv/a.mp4,0,1\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Embedder, "from_pretrained", lambda *_: ColourEmbedder("starter"))
+        patch.chdir(folder)
+        assert main(["index", "v", "--model", "starter"]) == 0
+    return folder
+
+
+@pytest.fixture
+def run(folder, monkeypatch, capsys):
+    """Return a function that runs a command line, perhaps with standard input."""
+    monkeypatch.chdir(folder)
+    real = Embedder.from_pretrained
+
+    def from_pretrained(model, device="auto"):
+        return ColourEmbedder(model) if model == "starter" else real(model, device)
+
+    monkeypatch.setattr(Embedder, "from_pretrained", from_pretrained)
+    monkeypatch.setattr("videoclip.models.default_model", lambda: "starter")
+
+    def run_line(line, stdin=""):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        capsys.readouterr()
+        try:
+            status = main(shlex.split(line))
+        except SystemExit as ended:
+            status = ended.code
+        return status, *capsys.readouterr()
+
+    return run_line
+
+
+MISTAKES = """
+2 | serch red                                  | perhaps you meant 'search'
+2 | find red                                   | perhaps you meant 'search'
+2 | train v                                    | perhaps you meant 'pretrain'
+2 | Search red                                 | perhaps you meant 'search'
+2 | ls                                         | perhaps you meant 'info'
+2 | v/a.mp4                                    | a command comes first, before 'v/a.mp4'
+2 | play red                                   | known: demo, synth, prepare
+2 | --verson                                   | perhaps you meant '--version'
+2 | help serch                                 | perhaps you meant 'search'
+2 | search                                     | give one of: a query in words, --like FILE
+2 | search ''                                  | give one of: a query in words, --like FILE
+2 | search red --queries notes.txt             | give one of: a query in words
+2 | search red -k many                         | --top-k: expected a whole number, got 'many'
+2 | search red -k 2.5                          | --top-k: expected a whole number, got '2.5'
+2 | search red -k -5                           | top_k must be positive
+2 | search red --top 5                         | perhaps you meant '--top-k'
+2 | search red --limit 5                       | perhaps you meant '--top-k'
+2 | search red -n 5                            | perhaps you meant '--top-k'
+2 | search red --libary library                | perhaps you meant '--library'
+2 | search red --top_q 5                       | perhaps you meant '--top-k'
+2 | search red --library                       | --library LIBRARY: its value is missing
+2 | search red --json --csv                    | choose one of --json, --csv
+2 | search red --json=true                     | --json takes no value
+2 | search red --min-confidence hihg           | perhaps you meant 'high'
+2 | search red --vision 0 --speech 0           | not both 0
+1 | search red --where 'duration > abc'        | expected a number or a text in quotes
+1 | search red --where 'lenght > 3'            | unknown name 'lenght'
+1 | search red --where duration                | expected a comparison such as =
+1 | search red --library nowhere               | make one with `videoclip index`
+1 | search red --library v                     | make one with `videoclip index`
+1 | search red --library notes.txt             | make one with `videoclip index`
+1 | search red --model small                   | `videoclip pretrain small` trains one
+1 | search red --model model.bin               | is a file; name the model's folder
+1 | search red --model ./nowhere/model         | there is no model folder nowhere/model; name one
+1 | search --queries nowhere.txt               | it holds queries, one per line
+1 | search --queries empty.txt                 | write one per line
+1 | search --like nowhere.jpg                  | nowhere.jpg: no such file
+1 | search --like notes.txt                    | notes.txt: not a video, or damaged
+2 | index                                      | name at least one VIDEO
+1 | index empty                                | name one that holds files such as .mp4
+1 | index pictures                             | name one that holds files such as .mp4
+1 | index nowhere                              | nowhere: no such file
+1 | index notes.txt                            | notes.txt: not a video, or damaged
+1 | index fake.mp4                             | fake.mp4: not a video, or damaged
+1 | index https://example.org/a.mp4            | download the video first
+1 | index 'C:\\Users\\me\\Videos'              | a path of Windows; in WSL
+1 | index '~/Videos'                           | leave out the quotes
+1 | index 'v/*.mkv'                            | no name fits this pattern
+2 | segment v/my video.mp4 --label red         | put names with spaces in quotes
+1 | index v L --library library                | L: no such file
+2 | index v --workers many                     | --workers: expected a whole number
+2 | index v --workers -1                       | workers must not be negative
+2 | index v --model                            | --model MODEL: its value is missing
+1 | segment v --label red                      | v: a folder; name one video file
+1 | segment v/a.mp4                            | give each label as --label TEXT
+2 | segment v/a.mp4 red blue                   | give each label as --label TEXT
+2 | segment v/a.mp4 --label red blue           | give each label as --label TEXT
+1 | segment v/a.mp4 --labels red,blue          | give each label as --label TEXT
+1 | segment 'v/a movie.mp4' --label red        | v/a movie.mp4: no such file
+2 | segment v/a.mp4 --label red --threshold high | --threshold: expected a number, got 'high'
+2 | segment --label red                        | VIDEO must be given
+1 | localize v --step red                      | v: a folder; name one video file
+1 | localize v/a.mp4 --steps red               | give each step as --step TEXT
+2 | ask v/a.mp4 'what colour'                  | --choices ANSWER [ANSWER ...] must be given
+1 | ask v/a.mp4 'what colour' --choices red    | at least two choices
+1 | ask 'what colour' v/a.mp4 --choices red blue | what colour: no such file
+1 | cut v/a.mp4                                | give --start and --end, such as 0:08
+1 | cut v                                      | is a folder; name one video
+2 | cut v/a.mp4 --start 8                      | give both --start and --end
+2 | cut v/a.mp4 --start 9 --end 5              | --start must be before --end
+2 | cut v/a.mp4 --start 1m --end 2m            | expected a time such as 8.5, 0:08
+2 | cut v/a.mp4 --start -3 --end 5             | start must not be negative
+2 | cut v/a.mp4 1 2                            | give times as --start 0:08
+1 | cut v/a.mp4 --start 500 --end 600          | ends at 22 s, before 500 s
+1 | cut v/a.mp4 --start 1 --end 2 --out a.xyz  | try .mp4 or .mkv
+1 | cut nowhere.mp4 --start 1 --end 2          | nowhere.mp4: no such file
+1 | cut -                                      | standard input: is empty; print moments with
+1 | cut - < {}                                 | expected moments as `videoclip search --json`
+1 | cut - < []                                 | no moments to cut
+1 | export -                                   | standard input: is empty; print moments with
+1 | export - < hello                           | print moments with `videoclip search --json`
+1 | export - < []                              | no moments to export; search for something else
+1 | export moments.csv                         | print moments with `videoclip search --json`
+1 | export nowhere.json                        | nowhere.json: cannot be read
+1 | export v/a.mp4                             | v/a.mp4: is not text
+2 | export                                     | MOMENTS must be given
+2 | export - --format edll                     | perhaps you meant 'edl'
+2 | export - --format xlsx                     | one of csv, json, edl
+2 | pretrain --data v                          | the recipe comes first: videoclip pretrain RECIPE
+2 | pretrain --data v small                    | the recipe comes first: videoclip pretrain small
+2 | pretrain v                                 | known: paper, base, small
+2 | pretrain smal --data v --out run           | perhaps you meant 'small'
+2 | pretrain small --data v                    | --out RUN must be given
+1 | pretrain small --data nowhere --out run    | nowhere: no such file
+2 | pretrain small --data v --out run --lr 1   | perhaps you meant '--optim.lr'
+2 | finetune v                                 | known: youcook2, msrvtt
+2 | evaluate                                   | BENCHMARK and --features FOLDER and
+2 | evaluate msrvt --features f --annotations x | perhaps you meant 'msrvtt'
+1 | evaluate csv --features f --annotations x  | f: there is no feature store
+2 | extract v                                  | --features FOLDER must be given
+1 | extract v --features f --backbone resnet   | known: image, motion, s3d, starter
+1 | prepare empty                              | name one that holds files such as .mp4
+2 | compare run                                | name at least two runs
+1 | compare run other                          | is neither a run folder nor a result
+1 | info nowhere                               | nowhere: no such file or folder
+1 | info v                                     | run videoclip extract or videoclip index first
+1 | info small                                 | a recipe; `videoclip pretrain small
+1 | convert nowhere out                        | name what is to be converted
+1 | convert notes.txt out                      | not a PyTorch checkpoint
+2 | synth w --num-videos many                  | --num-videos: expected a whole number
+2 | demo quick                                 | perhaps you meant '--quick'
+1 | demo --videos nowhere                      | nowhere: no such file
+1 | demo --videos empty                        | name one that holds files such as .mp4
+"""
+
+
+@pytest.mark.parametrize("row", [row for row in MISTAKES.splitlines() if row])
+def test_a_mistake_is_answered_in_one_line(row, run):
+    status, line, advice = map(str.strip, row.split("|"))
+    line, _, stdin = line.partition(" < ")
+    found, _, err = run(line, stdin)
+    assert (found, err.count("\n")) == (int(status), 1), err
+    assert err.startswith("videoclip") and advice in err
+
+
+def test_words_need_no_quotes_and_may_surround_options(run):
+    quoted = run("search 'yellow and black' --json")[1]
+    assert json.loads(quoted)["query"] == "yellow and black"
+    assert run("search yellow and black --json")[1] == quoted
+    assert run("search yellow --library library and black --json")[1] == quoted
+    assert "library" not in run("search --json yellow --library library and black")[1][:60]
+
+
+def test_help_and_version_as_people_type_them(run):
+    for line in ("help search", "search --help", "--help search"):
+        status, out, err = run(line)
+        assert (status, err) == (0, "") and "usage: videoclip search" in out
+    for line in ("--version", "-V", "version"):
+        assert run(line)[:2] == run("--version")[:2] and run(line)[0] == 0
+
+
+def test_times_as_people_write_them(run, folder):
+    for line in ("--start 0:01 --end 3", "--start 1s --end 00:00:03", "--start 1.0 --end 0:03.0"):
+        status, out, _ = run(f"cut v/a.mp4 {line} --out {folder / 'spans'} --json")
+        assert status == 0 and json.loads(out)[0]["start"] == 1 and json.loads(out)[0]["end"] == 3
+
+
+def test_what_segment_and_localize_print_can_be_piped(run, folder):
+    for line in ("segment v/a.mp4 --label red --label blue", "localize v/a.mp4 --step red"):
+        printed = run(f"{line} --model starter --json")[1]
+        status, out, err = run("export -", printed)
+        assert (status, err) == (0, "") and "a.mp4,0.000,10.000,red" in out
+        status, out, err = run(f"cut - --out {folder / 'piped'}", printed)
+        assert (status, err) == (0, "") and "red.mp4" in out
+
+
+def test_an_edit_list_of_mixed_rates_has_the_commonest_and_only_matches(run, folder):
+    moments = [
+        {**FOUND, "frame_rate": 25.0},
+        {**FOUND, "frame_rate": 25.0, "start": 3.0, "end": 5.0},
+        {**FOUND, "path": "v/b.mp4", "frame_rate": 29.97},
+        {**FOUND, "label": "nothing", "confidence": "none", "frame_rate": 50.0},
+    ]
+    status, _, err = run("export - --format edl --out red.edl", json.dumps(moments))
+    assert status == 0 and err.count("\n") == 2
+    assert "left out 1 of 4 moments" in err and "took 25, the commonest" in err
+    text = (folder / "red.edl").read_text()
+    assert text.count("FROM CLIP NAME") == 3 and "nothing" not in text
+    everything = run("export - --nearest", json.dumps(moments))
+    assert everything[0] == 0 and everything[1].count("\n") == 5
+    unknown = [{"path": "v/a.mp4", "start": 0, "end": 1}]
+    status, _, err = run("export - --format edl --out no.edl", json.dumps(unknown))
+    assert status == 1 and "choose one with --rate" in err
+    assert not (folder / "no.edl").exists()
+    status, _, err = run("export -", json.dumps(moments[3:]))
+    assert status == 1 and "no moment matches well enough (--nearest" in err
+
+
+def test_chapters_that_differ_from_the_moments_are_named(run):
+    spans = [(0, 12), (15, 30), (20, 40), (60, 80), (100, 110)]
+    moments = [{**FOUND, "start": a, "end": b, "label": f"at {a}"} for a, b in spans]
+    status, out, err = run("export - --format youtube", json.dumps(moments))
+    assert status == 0
+    assert out.splitlines() == [
+        "0:00 at 0", "0:15 at 15", "0:40 ...", "1:00 at 60", "1:20 ...", "1:40 at 100",
+    ]  # fmt: skip
+    assert "1 of 5 chapters left out" in err and "1 of 5 chapters made longer" in err
+
+
+def test_a_pattern_without_a_wildcard_is_explained(run):
+    status, out, err = run("search red --where \"path like 'a.mp4'\"")
+    assert (status, out) == (0, "") and "% stands for any: --where \"path like '%x%'\"" in err
+    status, out, err = run("search red --where \"path like '%a.mp4'\"")
+    assert status == 0 and "a.mp4" in out and "stands for" not in err
+
+
+def test_the_starter_has_a_description(run):
+    status, out, _ = run("info starter")
+    assert status == 0 and "kind     model" in out and "videoclip models" in out
+
+
+@pytest.mark.parametrize("videos", ["nowhere", "empty", "notes.txt"])
+def test_an_index_that_failed_leaves_no_library(videos, run, folder):
+    assert run(f"index {videos} --library new --model starter")[0] == 1
+    assert not (folder / "new").exists()
+    status, out, err = run("search red --library new")
+    assert (status, out) == (1, "") and "make one with `videoclip index`" in err
