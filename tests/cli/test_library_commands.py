@@ -471,7 +471,7 @@ def test_moments_of_deleted_files_are_marked(indexed, run, monkeypatch):
     found = json.loads(text)["moments"]
     table = csv.DictReader(io.StringIO(run("search", "red", "--library", "L", "--csv")[1]))
     give(monkeypatch, text)
-    exported = csv.DictReader(io.StringIO(run("export", "-")[1]))
+    exported = csv.DictReader(io.StringIO(run("export", "-", "--nearest")[1]))
     for rows, gone in ((found, True), (list(table), "True"), (list(exported), "True")):
         assert {row["is_deleted"] == gone for row in rows} == {True, False}
         assert all((row["is_deleted"] == gone) == marked[Path(row["path"]).name] for row in rows)

@@ -53,9 +53,10 @@ class Index:
         from videoclip.data.feature_store import FeatureStore
         from videoclip.library.library import VideoLibrary
         from videoclip.library.storage import kind_of
+        from videoclip.models import default_model
 
         is_new = kind_of(self.library) is None
-        model = options.chosen(self.model, names_starter=True) if is_new else self.model
+        model = default_model() if is_new and self.model is None else self.model
         features = FeatureStore.open(self.features) if self.features else None
         with (
             VideoLibrary.open(
@@ -68,6 +69,8 @@ class Index:
             ) as library,
             redirect_stdout(sys.stderr),  # where Ray reports lost workers
         ):
+            if model is not None and self.model is None:
+                options.print_model(model)
             report = library.update(
                 self.videos,
                 prune=self.prune,

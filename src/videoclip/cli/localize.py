@@ -41,7 +41,7 @@ class Localize:
 
         timeline = localize(
             self.video,
-            read_texts(self.steps, self.step, "steps", f"; {self.stray}"),
+            read_texts(self.steps, self.step, hint=f"; {self.stray}"),
             Embedder.from_pretrained(options.chosen(self.model), self.device),
             ordered=not self.any_order,
             threshold=self.threshold,

@@ -210,22 +210,24 @@ def parse(
     return cast(CommandT, made)
 
 
-def chosen(model: str | None, *, names_starter: bool = False) -> str:
-    """Return the named model, or else the best one present, which is named on stderr.
-
-    Args:
-        model: As the user named it.
-        names_starter: Whether the starter is named too, where what it computes is kept.
-    """
+def chosen(model: str | None) -> str:
+    """Return the named model, or else the best one present; if not the starter, it is printed."""
     if model is not None:
         return model
     from videoclip.pretrained.known import STARTER, default_model
 
     name = default_model()
-    if name != STARTER or names_starter:
-        why = "no stronger one is here" if name == STARTER else "the best one here"
-        print(f"videoclip: model: {name} ({why}; see `videoclip models`)", file=sys.stderr)
+    if name != STARTER:
+        print_model(name)
     return name
+
+
+def print_model(name: str) -> None:
+    """Print the model that is used because none was named."""
+    from videoclip.models import STARTER
+
+    why = "no stronger one is here" if name == STARTER else "the best one here"
+    print(f"videoclip: model: {name} ({why}; see `videoclip models`)", file=sys.stderr)
 
 
 def of_features(model: str | None, features: Path) -> str:
