@@ -1,4 +1,6 @@
-"""The whole method in minutes on synthetic narrated videos, through the public functions only.
+"""The demo in two acts: real clips are found, then a model learns from synthetic narrated videos.
+
+Only public functions are used.
 
 Every stage calls a public function on a folder that stays, and each of those resumes; so a demo
 that is started again continues where it was interrupted.
@@ -25,7 +27,7 @@ from videoclip.features.backbones import load_backbone
 from videoclip.features.extract import extract_features
 from videoclip.library.library import VideoLibrary
 from videoclip.model.convert import starter_model
-from videoclip.output.clip import write_thumbnail
+from videoclip.output.clip import cut_clip, write_thumbnail
 from videoclip.output.figures import draw_losses, to_svg
 from videoclip.output.html import render
 from videoclip.recipes import starter
@@ -34,6 +36,7 @@ from videoclip.synthetic.write import write_world
 from videoclip.training.pretrain import pretrain
 from videoclip.training.run import RunResult
 from videoclip.training.run_folder import read_log
+from videoclip.types import OnProgress
 from videoclip.zeroshot.moments import Moment
 
 MEASURES = ("text-to-video R@1", "text-to-video R@5", "text-to-video MedR")
@@ -58,10 +61,15 @@ QUERIES = (
     "a rabbit in a meadow",
     "bicycles standing in the street",
     "a man talking in a car",
-    "a green ball is lifted up",
-    "somebody waters the flowers with an elephant",
+    "an elephant in the snow",
 )
-"""Three about the real clips, one about the synthetic videos, one that matches nothing."""
+"""About the real clips; the last one matches nothing."""
+NUM_WINS = 3
+"""Sentences of the report whose clips ranked higher after training."""
+MAX_PLAYED = 8.0
+"""Seconds of a moment that the page plays."""
+SECONDS_BETWEEN = 1.5
+"""Between two lines of progress."""
 
 
 @dataclass(frozen=True)
@@ -79,21 +87,45 @@ class DemoRun:
     result: RunResult
 
 
+@dataclass(frozen=True)
+class Win:
+    """A sentence about a held-out video, whose clip ranked higher after training.
+
+    Attributes:
+        text: The sentence.
+        before: Rank of its clip before training, from 1.
+        after: Likewise after training.
+        clip: The clip as a file of its own.
+    """
+
+    text: str
+    before: int
+    after: int
+    clip: Path
+
+
 @dataclass
 class DemoReport:
     """The results of a demo.
 
     Attributes:
         stages: What was done and the seconds it took, in order.
+        searches: By query, each moment of the real clips with its thumbnail file, best first; a
+            playable clip may lie beside the thumbnail, as .mp4.
         runs: Pre-training with overlapped clips, and with aligned ones.
-        searches: By query, each moment with its thumbnail file, best first.
         num_candidates: Clips among which each sentence retrieves its own.
+        num_higher: Sentences whose clip ranked higher after training, of those that were not first.
+        num_lower: Sentences whose clip ranked lower.
+        wins: Some of the former.
     """
 
     stages: list[tuple[str, float]] = field(default_factory=list)
-    runs: list[DemoRun] = field(default_factory=list)
     searches: dict[str, list[tuple[Moment, Path]]] = field(default_factory=dict)
+    runs: list[DemoRun] = field(default_factory=list)
     num_candidates: int = 0
+    num_higher: int = 0
+    num_lower: int = 0
+    wins: list[Win] = field(default_factory=list)
 
 
 def sample_clips() -> list[Path]:
@@ -116,34 +148,63 @@ def run_demo(
     epochs: int = 40,
     on_message: Callable[[str], None] = lambda text: None,
 ) -> DemoReport:
-    """Run all stages in a folder.
+    """Find moments in real clips, then learn from the narration of synthetic videos.
 
     Args:
         folder: Everything is written here.
-        videos: Real videos to search in beside the synthetic ones.
+        videos: Real videos to search in.
         num_videos: Synthetic videos; about one in three is held out.
         epochs: Training epochs.
-        on_message: Called with a line of text before and after each stage.
+        on_message: Called with a line of text before, in and after each stage.
     """
     report = DemoReport()
 
     @contextmanager
     def stage(description: str) -> Iterator[None]:
-        on_message(f"[{len(report.stages) + 1}/5] {description} ...")
+        on_message(f"[{len(report.stages) + 1}/6] {description} ...")
         began = time.perf_counter()
         yield
         seconds = time.perf_counter() - began
         report.stages.append((description, seconds))
         on_message(f"      done in {seconds:.1f} s")
 
+    def progress(unit: str) -> OnProgress:
+        last = time.perf_counter()
+
+        def show(done: int, total: int) -> None:
+            nonlocal last
+            if (now := time.perf_counter()) - last > SECONDS_BETWEEN:
+                last = now
+                on_message(f"      {done} of {total} {unit}")
+
+        return show
+
+    with VideoLibrary(folder / "library", Embedder.from_pretrained("starter")) as library:
+        with stage(f"index {len(videos)} real clips with a model that needs no training"):
+            library.update(videos, on_progress=progress("clips"))
+        with stage(f"search them with {len(QUERIES)} queries"):
+            for query in QUERIES:
+                moments = library.search(query, top_k=3)
+                report.searches[query] = [
+                    (moment, write_thumbnail(moment, folder / "moments")) for moment in moments
+                ]
+                if moments and moments[0].confidence != "none":
+                    moment, thumbnail = report.searches[query][0]
+                    end = min(moment.end, moment.start + MAX_PLAYED)
+                    cut_clip(moment.path, moment.start, end, thumbnail.with_suffix(".mp4"))
+                    found = f"{moment.path.name} {moment.times} ({moment.confidence})"
+                else:
+                    found = "nothing here looks like that"
+                on_message(f"      “{query}”: {found}")
+
     world = folder / "world"
-    with stage(f"write {num_videos} short synthetic videos with subtitles"):
-        write_world(world, WORLD, num_videos)
+    with stage(f"write {num_videos} short synthetic videos with subtitles, to learn from"):
+        write_world(world, WORLD, num_videos, on_progress=progress("videos"))
 
     with stage("extract features of every second with a frozen image encoder"):
         backbone = load_backbone("starter")
         with FeatureStore.open_or_create(folder / "features", backbone.spec) as store:
-            extract_features([world / "videos"], store, backbone)
+            extract_features([world / "videos"], store, backbone, on_progress=progress("videos"))
 
     report.num_candidates = len(read_table(world / "annotations" / "test.csv"))
     with stage(
@@ -151,24 +212,38 @@ def run_demo(
         "with strictly aligned ones for comparison"
     ):
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            aligned = pool.submit(_train, "aligned", folder, epochs, show_progress=False)
-            report.runs = [_train("overlap", folder, epochs), aligned.result()]
+            aligned = pool.submit(_train, "aligned", folder, epochs)
+            report.runs = [_train("overlap", folder, epochs, progress("epochs")), aligned.result()]
         for run in report.runs:
             on_message(f"      {run.name}: {format_scores(run)}")
 
-    embedder = Embedder.from_pretrained(report.runs[0].result.model_folder)
-    library = VideoLibrary(folder / "library", embedder, model=str(folder / "overlap" / "model"))
-    with library, FeatureStore.open(folder / "features") as store:
-        with stage(f"index the held-out videos and {len(videos)} real clips"):
-            library.update([*_videos(world, "test"), *videos], features=store)
-        with stage(f"search with {len(QUERIES)} queries"):
-            for query in QUERIES:
-                moments = library.search(query, top_k=4)
-                report.searches[query] = [
-                    (moment, write_thumbnail(moment, folder / "thumbnails")) for moment in moments
-                ]
-                on_message(f"      “{query}”: {moments[0] if moments else 'nothing'}")
+    with stage("find what ranks higher after training"):
+        _find_wins(report, folder)
+        for win in report.wins:
+            on_message(f"      “{win.text}”: rank {win.before} before, {win.after} after")
     return report
+
+
+def _find_wins(report: DemoReport, folder: Path) -> None:
+    """Compare the rank of every held-out sentence's clip before and after training."""
+    world = folder / "world"
+    table = world / "annotations" / "test.csv"
+    models = ("starter", report.runs[0].result.model_folder)
+    with FeatureStore.open(folder / "features") as store:
+        results = [evaluate("csv", model, store, table).outcome.rows for model in models]
+    ranks = [(round(float(b["rank"])), round(float(a["rank"]))) for b, a in zip(*results)]
+    report.num_higher = sum(after < before for before, after in ranks)
+    report.num_lower = sum(after > before for before, after in ranks)
+    risen = [i for i, (before, after) in enumerate(ranks) if after == 1 < before]
+    by_text: dict[str, int] = {}
+    for i in sorted(risen, key=lambda i: -ranks[i][0]):
+        by_text.setdefault(str(results[0][i]["text"]), i)
+    for text, i in list(by_text.items())[:NUM_WINS]:
+        row, clip = results[0][i], folder / "moments" / f"win-{i}.mp4"
+        start, end = float(row["start"]), float(row["end"])
+        video = world / "videos" / f"{row['video_id']}.mp4"
+        cut_clip(video, start, min(end, start + MAX_PLAYED), clip)
+        report.wins.append(Win(text, *ranks[i], clip))
 
 
 def _videos(world: Path, split: str) -> list[Path]:
@@ -177,7 +252,9 @@ def _videos(world: Path, split: str) -> list[Path]:
     return [world / "videos" / f"{name}.mp4" for name in names]
 
 
-def _train(name: str, folder: Path, epochs: int, show_progress: bool = True) -> DemoRun:
+def _train(
+    name: str, folder: Path, epochs: int, on_progress: OnProgress = lambda done, total: None
+) -> DemoRun:
     """Pre-train the starter model on the training videos; evaluate it on the held-out ones."""
     # At this size a second thread gains little, and loses much where other programs want the core.
     torch.set_num_threads(1)
@@ -197,7 +274,8 @@ def _train(name: str, folder: Path, epochs: int, show_progress: bool = True) -> 
             NarratedCorpus.from_folder(world / "videos", store, starter_model()[1], training),
             folder / name,
             evaluate=measure,
-            show_progress=show_progress,
+            show_progress=False,
+            on_log=lambda entry: on_progress(int(entry.get("epoch", 0)), epochs),
         )
     losses = tuple(entry["loss"] for entry in read_log(folder / name) if "loss" in entry)
     return DemoRun(name, losses, result)

@@ -11,6 +11,7 @@ from PIL import Image
 from tests.library.colours import ColourEmbedder, write_video
 from videoclip.cli import main
 from videoclip.embedding import Embedder
+from videoclip.output import player
 
 FOUND = {"path": "v/a.mp4", "start": 0.0, "end": 2.0, "label": "red", "confidence": "high"}
 
@@ -267,3 +268,43 @@ def test_an_index_that_failed_leaves_no_library(videos, run, folder):
     assert not (folder / "new").exists()
     status, out, err = run("search red --library new")
     assert (status, out) == (1, "") and "make one with `videoclip index`" in err
+
+
+def test_search_writes_a_page_whose_moments_play(run, folder):
+    status, _, err = run("search red --html page.html -k 2")
+    page = (folder / "page.html").read_text()
+    assert status == 0 and "page.html written" in err
+    assert page.count("<video ") == 2 and 'src="v/a.mp4#t=0.000,10.000"' in page
+    assert page.count('poster="data:image/jpeg;base64,') == 2 and "“red”" in page
+
+
+def test_a_moment_opens_in_the_player_of_the_system(run, folder, monkeypatch):
+    started = []
+    monkeypatch.setattr(player, "_start", started.append)
+    monkeypatch.setattr(player.sys, "platform", "linux")
+    have = {"mpv", "xdg-open"}
+    monkeypatch.setattr(player.shutil, "which", lambda name: name if name in have else None)
+    assert "mpv plays a.mp4 from 0:10.0-0:22.0" in run("search blue --open 1")[2]
+    assert started.pop() == ["mpv", "--start=10.00", str(folder / "v" / "a.mp4")]
+    assert "mpv plays" in run("search --open blue")[2] and started.pop()[0] == "mpv"
+    have.remove("mpv")
+    run("search blue --open")
+    assert started.pop() == ["xdg-open", str(folder / "v" / "a.mp4")]
+    run("search blue --html page.html --open")
+    assert started.pop() == ["xdg-open", str(folder / "page.html")]
+    status, _, err = run("search blue --open 99")
+    assert status == 1 and "there is no moment 99 to open" in err
+    have.clear()
+    status, _, err = run("search blue --open")
+    assert status == 1 and "no player found; install mpv or VLC" in err
+
+
+@pytest.mark.parametrize("columns", [60, 100])
+def test_rows_on_a_terminal_have_heads_and_fit(columns, run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    _, out, head = run("search red")
+    rows = out.splitlines()
+    assert head.split() == ["N", "confidence", "similarity", "time", "video"]
+    assert rows[0].split()[0] == "1" and rows[0].endswith("v/a.mp4")
+    assert all(len(row) <= max(columns, 62) for row in rows)

@@ -81,6 +81,7 @@ FramesPerSecond = Annotated[
         "Stored with the features.",
     ),
 ]
+Html = Annotated[Path | None, arg(help="Page to write, in which a click plays a moment.")]
 Json = Annotated[bool, arg(help="Print the result as JSON.")]
 Library = Annotated[
     str,
@@ -144,8 +145,9 @@ _MANY = ("query", "videos", "runs")
 """Arguments of any number of words."""
 _FLAG = re.compile(r"(?<!\S)--?[a-zA-Z][\w.-]*")
 """An option in a help text."""
-_ADDRESS = re.compile(r"auto|local|[^/]+:\d+")
-"""An address of a Ray cluster; anything else after --cluster is a video."""
+_MAY_LACK_VALUE = {"--cluster": (r"auto|local|[^/]+:\d+", "local"), "--open": (r"\d+", "0")}
+"""Options whose value may be left out: how a value looks (anything else is an argument of its
+own), and what stands for none."""
 
 FLAGS = {"num_workers": "workers"}
 """Settings of recipes that have another name on the command line."""
@@ -169,10 +171,11 @@ def parse(
         default: Values of what is not given, and `tyro.MISSING` for what must be given.
     """
     arguments = list(arguments)
-    if "--cluster" in arguments:  # tyro has no options whose value may be left out
-        position = arguments.index("--cluster") + 1
-        if not _ADDRESS.fullmatch("".join(arguments[position : position + 1])):
-            arguments.insert(position, "local")
+    for flag, (pattern, value) in _MAY_LACK_VALUE.items():  # tyro has no such options
+        if flag in arguments:
+            position = arguments.index(flag) + 1
+            if not re.fullmatch(pattern, "".join(arguments[position : position + 1])):
+                arguments.insert(position, value)
     registry = ConstructorRegistry()
     registry.struct_rule(_PlainHelp())
     call = partial(

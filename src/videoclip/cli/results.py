@@ -8,12 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
-from videoclip.cli.options import Json
-from videoclip.config.codec import require
+from videoclip.cli.options import Html, Json
+from videoclip.config.codec import NOT_NEGATIVE, require
 from videoclip.errors import DataError
 
 if TYPE_CHECKING:
@@ -30,8 +31,7 @@ class Output:
     """PNG picture of the timeline, with frames of the video."""
     svg: Path | None = None
     """The same picture as SVG."""
-    html: Path | None = None
-    """Page with the video and its timeline; a click plays a moment."""
+    html: Html = None
     csv: Path | None = None
     """Table of the moments."""
     vtt: Path | None = None
@@ -88,6 +88,10 @@ class FoundOutput:
 
     thumbnails: Annotated[Path | None, arg(metavar="FOLDER")] = None
     """Folder to write a picture of each moment to."""
+    html: Html = None
+    open: Annotated[int | None, NOT_NEGATIVE, arg(metavar="[N]")] = None
+    """Play moment N with the player of this machine (mpv or VLC begin at its start); without N: the
+    first one, or the page of --html."""
     paths: bool = False
     """Print only the paths of the videos, each once."""
     explain: bool = False
@@ -129,6 +133,26 @@ class FoundOutput:
                 if len(queries) > 1:
                     print(f"\n{query}")
                 _print_moments(moments, self.explain)
+        if self.html:
+            from videoclip.files import write_output
+            from videoclip.output.html import search_page
+
+            write_output(self.html, search_page(queries, answers, self.html))
+            print(f"videoclip: {self.html} written", file=sys.stderr)
+        if self.open is not None:
+            print(f"videoclip: {self._open(answers)}", file=sys.stderr)
+
+    def _open(self, answers: Sequence[Sequence[Moment]]) -> str:
+        """Open the page, or the moment that was chosen; return what was opened."""
+        from videoclip.output.player import open_file, play
+
+        if self.html and not self.open:
+            return open_file(self.html.absolute())
+        found = [moment for moments in answers for moment in moments]
+        number = self.open or 1
+        if number > len(found):
+            raise DataError(f"there is no moment {number} to open; {len(found)} were found")
+        return play(found[number - 1])
 
     def _row(self, moment: Moment) -> dict[str, Any]:
         """Return a moment as plain values, and write its thumbnail if asked for."""
@@ -148,13 +172,36 @@ def _print_moments(moments: Sequence[Moment], explain: bool) -> None:
         print("nothing here looks like that; the nearest moments are:", file=sys.stderr)
     elif moments[0].confidence == "low":
         print("not sure; the nearest moments are:", file=sys.stderr)
-    for moment in moments:
-        strength = f"{moment.confidence:>6}  {moment.similarity:6.3f}"
+    on_screen = sys.stdout.isatty()
+    if on_screen and moments:
+        print(f" {'N':>3}  confidence  similarity  {'time':>17}  video", file=sys.stderr)
+    for number, moment in enumerate(moments, start=1):
         words = f"  “{moment.words:.60}”" if moment.words else ""
         gone = "" if moment.path.exists() else "  (deleted; `videoclip index --prune` drops it)"
-        print(printable(f"{strength}  {moment.times:>17}  {moment.path}{gone}{words}"))
+        if on_screen:
+            strength = f" {number:3}  {moment.confidence:<10}  {moment.similarity:10.3f}"
+            row = f"{strength}  {moment.times:>17}  "
+            print(row + _fit(moment.path, gone + words, len(row)))
+        else:
+            strength = f"{moment.confidence:>6}  {moment.similarity:6.3f}"
+            print(f"{strength}  {moment.times:>17}  {moment.path}{gone}{words}")
         if explain:
             print(f"        {explanation(moment)}")
+
+
+def _fit(path: Path, rest: str, used: int) -> str:
+    """Return a path and what follows it, shortened to one line of the terminal.
+
+    Below the current folder a path is relative; the beginning of a long one is left out.
+    """
+    from videoclip.zeroshot.moments import cut_text
+
+    here = Path.cwd()
+    name = printable(path.relative_to(here) if path.is_relative_to(here) else path)
+    space = max(get_terminal_size().columns - used, len(path.name[-30:]) + 1)
+    if len(name) > space:
+        name = "…" + name[1 - space :]
+    return name + cut_text(printable(rest), max(0, space - len(name))) if rest else name
 
 
 def explanation(moment: Moment) -> str:

@@ -169,9 +169,9 @@ def _to_jpeg(url: str) -> str:
     return data_url(file.getvalue())
 
 
-def data_url(jpeg: bytes) -> str:
-    """The data URL of a JPEG file, for a page that is complete in one file."""
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+def data_url(content: bytes, kind: str = "image/jpeg") -> str:
+    """The data URL of a file of a kind, for a page that is complete in one file."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _add_title(element: ET.Element, text: str) -> None:
