@@ -46,7 +46,7 @@ def run(folder, monkeypatch, capsys):
         return ColourEmbedder(model) if model == "starter" else real(model, device)
 
     monkeypatch.setattr(Embedder, "from_pretrained", from_pretrained)
-    monkeypatch.setattr("videoclip.models.default_model", lambda: "starter")
+    monkeypatch.setattr("videoclip.pretrained.known.default_model", lambda: "starter")
 
     def run_line(line, stdin=""):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))

@@ -53,7 +53,7 @@ class Index:
         from videoclip.data.feature_store import FeatureStore
         from videoclip.library.library import VideoLibrary
         from videoclip.library.storage import kind_of
-        from videoclip.models import default_model
+        from videoclip.pretrained.known import default_model
 
         is_new = kind_of(self.library) is None
         model = default_model() if is_new and self.model is None else self.model

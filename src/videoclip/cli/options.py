@@ -227,7 +227,7 @@ def chosen(model: str | None) -> str:
 
 def print_model(name: str) -> None:
     """Print the model that is used because none was named."""
-    from videoclip.models import STARTER
+    from videoclip.pretrained.known import STARTER
 
     why = "no stronger one is here" if name == STARTER else "the best one here"
     print(f"videoclip: model: {name} ({why}; see `videoclip models`)", file=sys.stderr)
