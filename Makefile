@@ -32,7 +32,7 @@ check: setup ## style, types and import layers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 bench: setup ## measure speed and memory side by side; writes bench/results/*.json
-	@for script in $(filter-out $(BENCH_WITH_ARGUMENTS),$(wildcard bench/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out $(BENCH_WITH_ARGUMENTS),$(wildcard bench/*.py)); do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done
 
 lock: setup ## resolve the requirements again, with hashes; LOCK=--upgrade for the newest versions
 	@$(BIN)/python -m tools.lock $(LOCK)

@@ -199,6 +199,7 @@ def test_judgements_fit_the_confidence(own_client, library):
     def judge(**values):
         return own_client.post("/api/v1/labels", json={**judgement, **values})
 
+    assert own_client.post("/api/v1/labels/fit").status_code == 422  # nothing is labelled
     assert judge(is_correct=False).json() == {"count": 1}
     assert judge(is_correct=True).json() == {"count": 1}  # replaces the other
     assert own_client.post("/api/v1/labels/fit").status_code == 422  # all of one kind

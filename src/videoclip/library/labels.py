@@ -14,6 +14,7 @@ import numpy as np
 from filelock import FileLock
 
 from videoclip.benchmarks.files import read_rows
+from videoclip.errors import DataError
 from videoclip.files import report_disk_errors, write_text
 from videoclip.library.search import SearchOptions
 from videoclip.zeroshot.confidence import Thresholds, fit_thresholds
@@ -134,9 +135,11 @@ def fit_library(library: VideoLibrary, labels: Iterable[LabelledQuery]) -> FitRe
     """Fit a library's thresholds to labelled queries, and store them in the library.
 
     Raises:
-        DataError: If all first moments are correct, or none is.
+        DataError: If there are no labels, or all first moments are correct, or none is.
     """
     labels = list(labels)
+    if not labels:
+        raise DataError("there are no labelled queries to fit thresholds to: label some")
     options = SearchOptions(top_k=NUM_JUDGED, speech=0.0)  # narration raises the level by itself
     answers = library.search_many([label.query for label in labels], options)
     judged = [

@@ -8,7 +8,11 @@ from videoclip.output.playback import Playback
 from videoclip.zeroshot.confidence import Confidence
 
 ItemT = TypeVar("ItemT")
-VideoKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{24}$")]
+VideoKey = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9a-f]{24}$"),
+    Field(examples=["8f3a09c1d2e4b5a697887766"]),
+]
 """Opaque id of a video."""
 Text = Annotated[
     str, StringConstraints(min_length=1, max_length=300, strip_whitespace=True, pattern=r"\w")
@@ -132,7 +136,9 @@ class SegmentRequest(Strict):
     """Labels for the seconds of a video."""
 
     video: VideoKey
-    labels: Annotated[list[Text], Field(min_length=1, max_length=100)]
+    labels: Annotated[
+        list[Text], Field(min_length=1, max_length=100, examples=[["chop", "fry", "stir"]])
+    ]
     threshold: Annotated[float, Field(ge=-100, le=100)] = 1.0
     switch_cost: Annotated[float, Field(ge=0, le=1000)] = 2.0
 
@@ -141,7 +147,10 @@ class LocalizeRequest(Strict):
     """Steps to find in a video."""
 
     video: VideoKey
-    steps: Annotated[list[Text], Field(min_length=1, max_length=100)]
+    steps: Annotated[
+        list[Text],
+        Field(min_length=1, max_length=100, examples=[["chop the onion", "fry it"]]),
+    ]
     ordered: bool = True
     threshold: Annotated[float, Field(ge=-100, le=100)] = 1.0
 
@@ -158,8 +167,12 @@ class AskRequest(Strict):
     """A multiple-choice question about a video."""
 
     video: VideoKey
-    question: Annotated[str, StringConstraints(max_length=1000)] = ""
-    choices: Annotated[list[Text], Field(min_length=2, max_length=50)]
+    question: Annotated[str, StringConstraints(max_length=1000)] = Field(
+        "", examples=["What is cut?"]
+    )
+    choices: Annotated[
+        list[Text], Field(min_length=2, max_length=50, examples=[["an onion", "bread"]])
+    ]
 
 
 class Choice(BaseModel):

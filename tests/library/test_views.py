@@ -1,0 +1,78 @@
+"""What a library answers about one of its videos."""
+
+import numpy as np
+import pytest
+
+from videoclip.errors import DataError
+from videoclip.library.labels import LabelledQuery, add_label, fit_library, read_labels
+
+
+@pytest.fixture
+def indexed(library, videos):
+    library.update([videos])
+    return library
+
+
+def test_the_score_curve_is_the_strength_of_each_second(indexed, embedder, videos):
+    curve = indexed.score_curve("yellow", videos / "b.mp4")
+    assert curve.shape == (35, 3)
+    assert curve[:, 0].tolist() == list(range(35))
+    assert set(np.flatnonzero(curve[:, 2] > curve[:, 2].mean())) == set(range(20, 25))
+    (best,) = indexed.search("yellow", 1, speech=0)
+    assert curve[:, 2].max() >= best.seen  # which is less by the fall to several seconds
+    snapshot = indexed._snapshot()
+    video = next(v for v in snapshot.videos if v.path.endswith("b.mp4"))
+    for second in (3, 22):  # the same, one by one
+        row = snapshot.vectors.read(video.first_row + second, 1)[0]
+        query = embedder.embed_text("yellow")
+        score = float(row @ snapshot.calibration.prepare(query)[0])
+        expected = float(snapshot.calibration.expected(query)[0])
+        strength = (score - expected) / snapshot.calibration.scale
+        assert curve[second, 2] == pytest.approx(strength, rel=1e-5)
+
+
+def test_a_span_finds_itself_and_nothing_is_decoded(indexed, embedder, videos):
+    decoded = list(embedder.backbone.decoded)
+    first = indexed.search_span(videos / "a.mp4", 10, 22)[0]
+    assert (first.path.name, first.start, first.end) == ("a.mp4", 10.0, 22.0)
+    embedded = indexed.embedded(videos / "a.mp4")
+    assert embedder.backbone.decoded == decoded
+    np.testing.assert_array_equal(embedded.tokens, embedder.embed_video(videos / "a.mp4").tokens)
+    with pytest.raises(DataError, match="not in the library"):
+        indexed.search_span("none.mp4", 0, 1)
+
+
+def test_a_video_outside_the_library_is_decoded(library, embedder, videos):
+    assert len(library.embedded(videos / "a.mp4").tokens) == 32
+    assert library.narration(videos / "a.mp4") == []
+
+
+def test_the_narration_comes_in_order_of_time(indexed, videos):
+    assert [cue.start for cue in indexed.narration(videos / "b.mp4")] == [2.0, 21.0]
+
+
+def test_labels_are_added_and_replaced(tmp_path):
+    path = tmp_path / "new" / "labels.csv"
+    add_label(path, LabelledQuery('a, "b"\nc', "v.mp4", 1.0, 2.0, is_wrong=True))
+    add_label(path, LabelledQuery("other", "v.mp4"))
+    kept = add_label(path, LabelledQuery("other", "w.mp4", 3.0, 4.0))
+    assert read_labels(path) == kept
+    assert len(kept) == 3
+    assert kept[1].end == float("inf")
+    changed = add_label(path, LabelledQuery("other", "v.mp4", 5.0, 6.0, is_wrong=True))
+    assert [label.is_wrong for label in changed] == [True, False, True]
+
+
+def test_a_wrong_answer_that_is_not_the_first_counts_by_its_own_strength(indexed):
+    moments = indexed.search("yellow", 5, speech=0)
+    wrong = moments[1]
+    labels = [
+        LabelledQuery("yellow", str(moments[0].path), moments[0].start, moments[0].end),
+        LabelledQuery("yellow", str(wrong.path), wrong.start, wrong.end, is_wrong=True),
+        LabelledQuery("yellow", "elsewhere", is_wrong=True),  # was not found: says nothing
+    ]
+    report = fit_library(indexed, labels)
+    assert (report.num_correct, report.num_incorrect) == (1, 1)
+    assert wrong.strength < report.thresholds.low <= moments[0].strength
+    with pytest.raises(DataError, match="no labelled queries"):
+        fit_library(indexed, [])
