@@ -6,8 +6,10 @@ import time
 import zipfile
 
 import av
+import numpy as np
 import pytest
 
+from videoclip.errors import DataError
 from videoclip.library.labels import read_labels
 
 
@@ -268,3 +270,68 @@ def test_the_api_describes_itself(client):
     assert "GET /api/v1/search" in client.get("/docs").text
     assert client.get("/healthz").text == client.get("/readyz").text == "ok\n"
     assert 'route="/api/v1/search"' in client.get("/metrics").text
+
+
+def test_moments_of_a_codec_that_browsers_do_not_know_are_encoded(own_client, library, tmp_path):
+    other = tmp_path / "old" / "old.avi"
+    other.parent.mkdir()
+    with av.open(str(other), "w") as target:
+        stream = target.add_stream("mpeg4", rate=8)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv420p"
+        for _ in range(24):
+            image = np.full((32, 32, 3), (30, 30, 220), np.uint8)
+            target.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
+        target.mux(stream.encode(None))
+    library.update([other])
+    found = get(own_client, "videos", where="path like '%.avi'")["items"][0]
+    assert get(own_client, f"videos/{found['id']}")["playback"] == "transcode"
+    assert own_client.get(f"/api/v1/videos/{found['id']}/media").status_code == 415
+    clip = own_client.get(f"/api/v1/videos/{found['id']}/clip", params={"start": 0, "end": 1})
+    with av.open(io.BytesIO(clip.content)) as container:
+        assert container.streams.video[0].codec_context.codec.canonical_name == "h264"
+
+
+def test_old_clips_are_dropped_when_they_take_too_much(own_client, monkeypatch):
+    from videoclip.web import media
+
+    monkeypatch.setattr(media, "MAX_CACHE", 1)
+    (video,) = get(own_client, "videos")["items"]
+    for start in (0, 1):
+        address = f"/api/v1/videos/{video['id']}/clip?start={start}&end={start + 1}"
+        assert own_client.get(address).status_code == 200
+    assert len(list(own_client.app.state.served.media.folder.glob("*.mp4"))) == 1
+
+
+def test_a_job_that_fails_says_why(own_client, library):
+    jobs = own_client.app.state.served.jobs
+    place = str(library.folder / "x.mp4")
+    errors = {"failed": DataError("is damaged", place), "a bug": ZeroDivisionError("a bug")}
+    for reason, error in errors.items():
+
+        def work(job, on_progress, error=error):
+            raise error
+
+        job = jobs.start("test", work)
+        while not job.is_over:
+            time.sleep(0.01)
+        status = get(own_client, f"jobs/{job.id}")
+        assert status["state"] == "failed"
+        assert str(library.folder) not in status["message"]
+        assert status["message"] in ("x.mp4: is damaged", reason)
+
+
+def test_too_many_jobs_are_refused(own_client, monkeypatch):
+    monkeypatch.setattr("videoclip.web.jobs.MAX_WAITING", 0)
+    answer = own_client.post("/api/v1/jobs", json={"kind": "index"})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
+
+
+def test_only_the_last_jobs_are_remembered(own_client, monkeypatch):
+    monkeypatch.setattr("videoclip.web.jobs.MAX_KEPT", 2)
+    jobs = own_client.app.state.served.jobs
+    for number in range(5):
+        job = jobs.start(str(number), lambda job, on_progress: None)
+        while not job.is_over:
+            time.sleep(0.01)
+    assert [job.kind for job in jobs.list()] == ["4", "3", "2"]
