@@ -33,7 +33,7 @@ class Ask:
         from videoclip.zeroshot.moments import clock
         from videoclip.zeroshot.results import answer
 
-        embedder = Embedder.from_pretrained(options.chosen(self.model), self.device)
+        embedder = Embedder.from_pretrained(options.model_or_default(self.model), self.device)
         found = answer(self.video, self.question, self.choices, embedder)
         if self.json:
             print(json.dumps(found.as_dict(), indent=2))

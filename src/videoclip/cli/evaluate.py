@@ -52,7 +52,7 @@ class Evaluate:
 
         result = evaluate(
             self.benchmark,
-            options.of_features(self.model, self.features),
+            options.model_of_features(self.model, self.features),
             self.features,
             self.annotations,
             self.config,

@@ -11,7 +11,7 @@ from tyro.conf import arg
 
 from videoclip.benchmarks import load_benchmarks
 from videoclip.benchmarks.examples import FINE_TUNED, Baseline
-from videoclip.cli.options import Annotations, Features, Model, of_features
+from videoclip.cli.options import Annotations, Features, Model, model_of_features
 from videoclip.cli.recipe import RunCommand, parse_recipe
 from videoclip.config import FinetuneConfig
 from videoclip.recipes import FINETUNING
@@ -50,7 +50,7 @@ class Finetune(RunCommand):
 
         return finetune(
             self.config,
-            of_features(self.model, self.features),
+            model_of_features(self.model, self.features),
             self.features,
             self.annotations,
             self.out,

@@ -42,7 +42,7 @@ class Localize:
         timeline = localize(
             self.video,
             read_texts(self.steps, self.step, hint=f"; {self.stray}"),
-            Embedder.from_pretrained(options.chosen(self.model), self.device),
+            Embedder.from_pretrained(options.model_or_default(self.model), self.device),
             ordered=not self.any_order,
             threshold=self.threshold,
         )

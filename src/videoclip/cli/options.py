@@ -213,7 +213,7 @@ def parse(
     return cast(CommandT, made)
 
 
-def chosen(model: str | None) -> str:
+def model_or_default(model: str | None) -> str:
     """Return the named model, or else the best one present; if not the starter, it is printed."""
     if model is not None:
         return model
@@ -233,7 +233,7 @@ def print_model(name: str) -> None:
     print(f"videoclip: model: {name} ({why}; see `videoclip models`)", file=sys.stderr)
 
 
-def of_features(model: str | None, features: Path) -> str:
+def model_of_features(model: str | None, features: Path) -> str:
     """Return the named model, or else the one that features were made for: by default the starter.
 
     Raises:

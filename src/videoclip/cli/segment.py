@@ -41,7 +41,7 @@ class Segment:
         timeline = segment(
             self.video,
             read_texts(self.labels, self.label, hint=f"; {self.stray}"),
-            Embedder.from_pretrained(options.chosen(self.model), self.device),
+            Embedder.from_pretrained(options.model_or_default(self.model), self.device),
             threshold=self.threshold,
             switch_cost=self.switch_cost,
         )
