@@ -23,7 +23,7 @@ KEPT_SHARE = 0.5
 """Share of the peak's votes a feature needs to belong to a moment."""
 
 FLAT = 1e-6
-"""A moment keeps its borders if no span around it is better than this: rounding errors."""
+"""A moment keeps its borders unless a span around it is better by more than this rounding error."""
 LONGER_WEIGHT = 0.25
 """Weight of the next longer windows around a second: they smear borders, but are less noisy."""
 MAX_REACH = 300
@@ -35,7 +35,7 @@ MARGIN_WINDOWS = 2
 """Likewise: how far around a moment features are estimated, in shortest windows."""
 
 MIN_WEIGHT = 0.001
-"""Of windows at or below the mean of their video, so that even their moments have borders."""
+"""Least vote of a window, so that moments around windows below the mean have borders too."""
 
 DIDEMO_CHUNK_SECONDS = 5
 DIDEMO_CANDIDATES: tuple[tuple[int, int], ...] = (

@@ -1,8 +1,8 @@
 """The starter backbone: what one frame a second shows, with weights from a package.
 
-A feature is what a classifier of ImageNet saw, and attributes that need no network: colours, and
-whether the frame is dark, grey or drawn. A classifier of things is trained to ignore them, but
-people search for "a green frog" or "a black and white film".
+A feature is the last hidden layer of an ImageNet classifier, and attributes that need no network:
+colours, and whether the frame is dark, grey or drawn. A classifier of things is trained to ignore
+them, but people search for "a green frog" or "a black and white film".
 
 Three square crops along a frame cover all of it at its own aspect ratio. On the short real clips
 it was tuned on, their mean retrieved better than one centre crop or the squashed frame.
@@ -54,23 +54,23 @@ COLOURS = (*HUES, "brown", "white", "grey", "black")
 ATTRIBUTES = (*COLOURS, "black and white", "dark", "drawn")
 """Names of the numbers that `attributes_of` returns."""
 USUAL = (0.09, 0.19, 0.08, 0.07, 0.04, 0.13, 0.03, 0.05, 0.24, 0.23, 0.57, 0.34)
-"""Root of the share that each colour has in real videos on average: what is usual says nothing."""
+"""By colour: mean root of its share of the pixels in real videos. Only what exceeds it counts."""
 
 STEP = 4
-"""Of so many rows one is measured, and for colours of so many columns."""
+"""Colours are measured on every fourth row and column, flat areas on every fourth row."""
 MIN_SPREAD, MIN_SATURATION = 0.15, 0.3
 """Between the strongest and the weakest of red, green and blue, by itself and as a share of the
 strongest: below these, a pixel is white, grey or black."""
 BLACK, WHITE = 0.2, 0.8
-"""Brightness, of 1, below and above which a pixel without colour is called so."""
+"""A pixel without colour is black below the first brightness (of 1) and white above the second."""
 GREY_SPREAD, GREY_SHARE = 24 / 255, 0.01
-"""A frame is grey if fewer pixels than this share have a larger spread."""
+"""A frame is grey if less than this share of its pixels has a larger spread."""
 DARK_SHARE = 0.5
-"""Share of black pixels from which a frame is dark; at 1 it is as dark as can be."""
+"""Share of black pixels from which darkness rises, from 0 to 1 where all are black."""
 FLAT_DIFFERENCE = 0.75
-"""Largest difference of neighbours, of 255 levels, in an area of one colour."""
+"""Largest difference in brightness, of 255 levels, between neighbours in a flat area."""
 FLAT_SHARES = (0.5, 0.9)
-"""Share of such pixels at which a frame begins to look drawn, and at which it surely is."""
+"""Shares of flat pixels at which the attribute "drawn" is 0 and 1."""
 
 NETWORK_DIM = 1280
 FEATURE_DIM = NETWORK_DIM + len(ATTRIBUTES)
@@ -279,8 +279,8 @@ def attributes_of(frames: Tensor) -> Tensor:
         frames: (n, ..., H, W, 3) uint8 RGB; what lies between is part of a frame, such as crops.
 
     Returns:
-        (n, 15): for each colour by how much the root of its share exceeds what is usual; then from
-        0 to 1 whether a frame is black and white, dark, and drawn.
+        (n, 15): for each colour the root of its share minus `USUAL`; then whether a frame is black
+        and white, dark, and drawn, from 0 to 1.
     """
     pixels = frames[..., STEP // 2 :: STEP, STEP // 2 :: STEP, :].flatten(1, -2).float() / 255
     colours = _colours(pixels)  # (n, P)
