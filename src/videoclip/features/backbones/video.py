@@ -97,17 +97,10 @@ class VideoBackbone(ImageBackbone):
 
 
 def sampling(config: Any) -> tuple[int, float, int]:
-    """Return frames per clip, frames per second and frames per feature of a model.
-
-    Raises:
-        ValueError: If it is no video model that is known here.
-    """
-    kind = config.model_type
-    if kind not in VIDEO_MODELS:
-        raise ValueError(f"it is of type '{kind}', and known are {', '.join(VIDEO_MODELS)}")
+    """Return frames per clip, frames per second and frames per feature of one of `VIDEO_MODELS`."""
     vision = getattr(config, "vision_config", config)
     frames = getattr(vision, "frames_per_clip", None) or vision.num_frames
-    rate = VIDEO_MODELS[kind]
+    rate = VIDEO_MODELS[config.model_type]
     has_text = hasattr(config, "text_config")
     per_feature = frames if has_text or frames % rate else int(rate)
     return int(frames), rate, int(per_feature)
