@@ -243,6 +243,8 @@ def test_a_job_is_cancelled(own_client, monkeypatch):
     status = wait(own_client, own_client.delete(f"/api/v1/jobs/{job.id}"))
     assert status["state"] == "cancelled"
     assert own_client.delete("/api/v1/jobs/none").status_code == 404
+    for address in ("", "/events", "/result"):
+        assert own_client.get(f"/api/v1/jobs/none{address}").status_code == 404
 
 
 def test_an_upload_is_indexed(own_client, made_videos):

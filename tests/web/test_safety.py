@@ -34,7 +34,9 @@ def test_beyond_loopback_a_long_token_is_required():
         ServeSettings(host="0.0.0.0", token="short")
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1@evil", "a b", ""])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "127.0.0.1@evil", "a b", "", "[::::]", "["]
+)
 def test_unknown_host_names_are_refused(client, host):
     refused(client.get("/api/v1/videos", headers={"Host": host}), 421)
 
@@ -44,7 +46,9 @@ def test_names_of_loopback_are_known(client, host):
     assert client.get("/api/v1/videos", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:9999"])
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "http://127.0.0.1:9999", "http://["]
+)
 def test_pages_of_other_origins_change_nothing(client, origin):
     answer = client.post("/api/v1/labels/fit", headers={"Origin": origin})
     refused(answer, 403)
@@ -68,6 +72,7 @@ def test_the_token_is_exchanged_for_a_cookie(remote):
     wrong = remote.post("/login", data={"token": "no", "next": "/"})
     assert wrong.status_code == 401
     assert "set-cookie" not in wrong.headers
+    assert remote.post("/login", content=b"&a=b" * 1000).status_code == 401
     right = remote.post("/login", data={"token": TOKEN, "next": "/?q=red"})
     assert (right.status_code, right.headers["location"]) == (303, "/?q=red")
     cookie = right.headers["set-cookie"].lower()

@@ -286,11 +286,15 @@ def describe_job(served: Served, id: str) -> schemas.JobStatus:
     return _status(served.jobs.find(id))
 
 
+def found_job(served: Served, id: str) -> Job:
+    """Return a job, or answer 404 before a stream begins."""
+    return served.jobs.find(id)
+
+
 @router.get("/jobs/{id}/events", response_class=EventSourceResponse)
-async def follow_job(served: Served, id: str) -> AsyncIterable[ServerSentEvent]:
+async def follow_job(job: Annotated[Job, Depends(found_job)]) -> AsyncIterable[ServerSentEvent]:
     """Send a job's status whenever it changes, until it is over."""
     last = None
-    job = served.jobs.find(id)
     while True:
         is_over, status = job.is_over, _status(job)
         if status != last:

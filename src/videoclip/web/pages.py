@@ -203,7 +203,7 @@ def login_page(next: str = "/") -> HTMLResponse:
 @router.post("/login")
 async def log_in(request: Request, served: Served) -> Response:
     """Give a cookie for the right token."""
-    form = dict(parse_qsl((await request.body()).decode("latin-1"), max_num_fields=5))
+    form = dict(parse_qsl((await request.body()).decode("latin-1")))
     target = _local(form.get("next", "/"))
     settings = served.settings
     if settings.token is None or not settings.is_token(form.get("token", "").strip()):

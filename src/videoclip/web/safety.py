@@ -15,7 +15,7 @@ from http import HTTPStatus
 from ipaddress import ip_address
 from pathlib import Path
 from time import perf_counter
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -71,7 +71,7 @@ class ServeSettings:
 
     def __post_init__(self) -> None:
         if not self.is_local and self.token is None:
-            raise ConfigError(f"beyond loopback ({self.host}) a token of {MIN_TOKEN} characters")
+            raise ConfigError(f"a token is needed beyond loopback, to listen on {self.host}")
         if self.token is not None and not re.fullmatch(rf"[!-~]{{{MIN_TOKEN},}}", self.token):
             raise ConfigError(f"a token has at least {MIN_TOKEN} letters, digits or signs")
 
@@ -91,7 +91,10 @@ class ServeSettings:
 
     def knows_host(self, address: str) -> bool:
         """Whether browsers may call by the host and port of a Host header."""
-        host = urlsplit(f"//{address}").hostname or ""
+        match = re.fullmatch(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?", address)
+        if match is None:
+            return False
+        host = match[1].strip("[]").lower()
         if host in (*LOOPBACK, self.host, *self.allowed_hosts):
             return True
         # Who calls by an address was not led here by a name of someone else's.
@@ -142,7 +145,8 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers[name] = value
-                headers.setdefault("Cache-Control", "no-store")
+                is_static = scope["path"].startswith("/static/")  # compared by its ETag
+                headers.setdefault("Cache-Control", "no-cache" if is_static else "no-store")
             await send(message)
 
         self.metrics.in_flight += 1
@@ -163,10 +167,10 @@ class Guard:
         headers, settings = Headers(scope=scope), self.settings
         if self.metrics.in_flight > MAX_REQUESTS:
             return 503, "too many requests at once: try again", {"Retry-After": "1"}
-        if not _is_host(host := headers.get("host", "")) or not settings.knows_host(host):
+        if not settings.knows_host(host := headers.get("host", "")):
             return 421, "unknown host name: name it with --allow-host", {}
         origin = headers.get("origin")
-        is_foreign = origin is not None and urlsplit(origin).netloc != host
+        is_foreign = origin is not None and origin.partition("://")[2] != host
         if is_foreign and scope["method"] not in ("GET", "HEAD", "OPTIONS"):
             return 403, "a page of another origin must not change anything here", {}
         if settings.token is None or scope["path"].startswith(OPEN_PATHS):
@@ -208,10 +212,6 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _is_host(text: str) -> bool:
-    return re.fullmatch(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?", text) is not None
 
 
 async def _refuse(status: int, detail: str, headers: dict[str, str], send: Send) -> None:
