@@ -10,6 +10,7 @@ import pytest
 from tests.make_video import write_video
 from videoclip.demo import (
     MEASURES,
+    QUERIES,
     DemoReport,
     DemoRun,
     format_scores,
@@ -106,8 +107,12 @@ def test_the_quick_demo_learns_finds_and_continues(tmp_path):
     first = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "overlap: R@1" in first.stdout and "aligned: R@1" in first.stdout
     page = (tmp_path / "report.html").read_text()
-    assert page.count("<h3>") == 5
-    assert "bigbuckbunny.mp4" in page
+    for query, video in zip(
+        QUERIES, ("bigbuckbunny", "bikes", "carphone_pristine", ""), strict=True
+    ):
+        sure = f"“{query}”: {video}.mp4 .*\\((high|medium)\\)"
+        assert re.search(sure if video else f"“{query}”: nothing here", first.stderr)
+    assert page.count("<h3>") == 4 and page.count("data:video/mp4;base64,") >= 3
     log = tmp_path / "quick" / "overlap" / "log.jsonl"
     entries = log.read_text()
     again = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -94,6 +94,13 @@ def run_checks(
     for name in devices if device == "auto" else [device]:
         fix = "use --device cpu, or install a torch build for this GPU"
         yield _try(f"torch on {name}", partial(_multiply, name), fix)
+    if torch.version.cuda and not torch.cuda.is_available():
+        fix = "pip install torch --index-url https://download.pytorch.org/whl/cpu saves several GB"
+        yield Check("torch build", "ok", f"for CUDA {torch.version.cuda}, without a GPU here", fix)
+    if importlib.util.find_spec("sentence_transformers") is not None:
+        fix = "pip uninstall sentence-transformers, unless you use it elsewhere"
+        purpose = "came with the starter's packages; videoclip does not use it"
+        yield Check("extra package", "ok", purpose, fix)
     yield _try("decoder", _decode, "pip install --force-reinstall av")
     found = _try(f"model {model}", partial(_embed, model, "cpu" if device == "auto" else device))
     if model == STARTER and "videoclip[starter]" in found.details:
