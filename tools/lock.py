@@ -9,7 +9,8 @@
 and the tests of LanceDB, S3 and Ray `requirements-stores.lock`. They are one resolution for Linux
 and macOS. `requirements-peers.lock` adds the packages whose numbers `tests/peers` compares with
 ours, by a second resolution that keeps all pins of the first: peers need packages that
-`exclude-dependencies` in pyproject.toml leaves out of the first.
+`exclude-dependencies` in pyproject.toml leaves out of the first. `requirements-docs.lock` is what
+`make docs` needs beside `requirements.lock`; its pins are those of the others where both have one.
 
 The package index has one build of torch. The hashes of others (the one without CUDA) come from the
 page of the index that has them (an address or a saved page) or from a wheel, and stay as long as
@@ -24,12 +25,13 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.request import urlopen
 
 ROOT = Path(__file__).resolve().parents[1]
 MAIN, CUDA, STORES = "requirements.lock", "requirements-cuda.lock", "requirements-stores.lock"
-PEERS = "requirements-peers.lock"
+PEERS, DOCS = "requirements-peers.lock", "requirements-docs.lock"
 HEAD = "# Written by `make lock`.\n"
 EXTRAS = ["--extra=dev", "--extra=stores"]
 OPTIONS = ["--universal", "--python-version=3.11", "--fork-strategy=fewest", "--generate-hashes"]
@@ -67,6 +69,23 @@ def split(entries: dict[str, str]) -> dict[str, list[str]]:
     return files
 
 
+def without(entries: dict[str, str], pins: Iterable[str]) -> dict[str, str]:
+    """The entries of packages that are not among the pins."""
+    pinned = set(map(package, pins))
+    return {pin: entry for pin, entry in entries.items() if package(pin) not in pinned}
+
+
+def needed_there(entries: dict[str, str]) -> dict[str, str]:
+    """The entries, which name only packages among them and ours as what needs them."""
+    names = {"videoclip", *map(package, entries)}
+    line = re.compile(r"^    #(?: via|  ) +(\S+).*\n", flags=re.MULTILINE)
+
+    def kept(found: re.Match[str]) -> str:
+        return found[0] if found[1] in names else ""
+
+    return {pin: line.sub(kept, entry) for pin, entry in entries.items()}
+
+
 def other_builds(source: str, version: str) -> set[str]:
     """The hashes of torch's builds: of a wheel, or of those that an index page links to."""
     with urlopen(source if "://" in source else Path(source).resolve().as_uri()) as stream:
@@ -88,7 +107,7 @@ def compile_lock(output: Path, *options: str) -> None:
 
 
 def main() -> None:
-    """Resolve twice, then write each lock file."""
+    """Resolve three times, then write each lock file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--torch", action="append", default=[], metavar="PAGE_OR_WHEEL")
     arguments, compile_options = parser.parse_known_args()
@@ -101,11 +120,13 @@ def main() -> None:
         peers = Path(folder) / "peers.lock"
         peers.write_text((ROOT / PEERS).read_text())
         compile_lock(peers, "--extra=peers", "--no-config", f"-c={output}", *compile_options)
-        pinned = set(map(package, entries))
+        docs = Path(folder) / "docs.lock"
+        docs.write_text((ROOT / DOCS).read_text())
+        compile_lock(docs, "--extra=docs", f"-c={output}", f"-c={peers}", *compile_options)
+        installed = [*split(entries)[MAIN], *split(entries)[CUDA]]
         added = {
-            pin: entry
-            for pin, entry in lock_entries(peers.read_text()).items()
-            if package(pin) not in pinned
+            PEERS: without(lock_entries(peers.read_text()), entries),
+            DOCS: needed_there(without(lock_entries(docs.read_text()), installed)),
         }
     torch = next(pin for pin in entries if package(pin) == "torch")
     hashes = set(HASH.findall(entries[torch] + lock_entries(old).get(torch, "")))
@@ -117,8 +138,9 @@ def main() -> None:
     for name, pins in split(entries).items():
         (ROOT / name).write_text(HEAD + "".join(map(entries.get, pins)))
         print(f"{name}: {len(pins)} packages")
-    (ROOT / PEERS).write_text(HEAD + "".join(added.values()))
-    print(f"{PEERS}: {len(added)} packages")
+    for name, more in added.items():
+        (ROOT / name).write_text(HEAD + "".join(more.values()))
+        print(f"{name}: {len(more)} packages")
 
 
 if __name__ == "__main__":
