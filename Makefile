@@ -1,6 +1,6 @@
 # Every target first makes .venv from requirements.lock, unless it is up to date.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all torture mutants check bench lock licences audit clean
+.PHONY: help setup demo docs sessions test test-all torture mutants check bench lock licences audit clean
 
 BIN := .venv/bin
 # These need videos as arguments; their docstrings have the commands.
@@ -15,10 +15,17 @@ setup: ## install the pinned requirements into .venv
 demo: setup ## learn from narrated videos, find moments, and write demo/report.html, in minutes
 	@$(BIN)/videoclip demo
 
+docs: setup ## build the documentation site into site/index.html; installs its requirements
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --require-hashes --no-build -r requirements-docs.lock
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+sessions: setup ## run the commands that docs/ shows, and write their output there
+	@$(BIN)/python -m tools.sessions
+
 test: setup ## the fast tests, with coverage
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not browser and not gpu and not peers" --cov --cov-fail-under=95
 
-test-all: setup ## every test this machine can run; installs LanceDB, an S3 server, Ray and peers for them
+test-all: setup docs ## every test this machine can run, and the site; installs LanceDB, an S3 server, Ray and peers for them
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --require-hashes --no-build -r requirements-stores.lock -r requirements-peers.lock
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --hypothesis-profile=explore
 
@@ -44,4 +51,4 @@ audit: setup ## look up known security holes of all pinned packages
 	@for lock in requirements*.lock; do $(BIN)/uv tool run pip-audit --strict --no-deps --disable-pip -r $$lock || exit 1; done
 
 clean: ## remove .venv, caches and the demo
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis demo bench/results mutants
+	@rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache .hypothesis demo bench/results mutants
