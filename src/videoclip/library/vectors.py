@@ -8,7 +8,7 @@ stay until compaction and are never asked for.
 import mmap
 import os
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -79,7 +79,7 @@ class MatrixStore:
 
     def read_half(self, first: int, count: int) -> HalfArray:
         """Return consecutive vectors as they are stored; see `read`."""
-        return self._read_rows(np.arange(first, first + count))
+        return self._read_ranges([(first, count)])
 
     def map_half(self, first: int, count: int) -> HalfArray:
         """Return consecutive vectors as they are stored, mapped into memory instead of copied.
@@ -172,18 +172,24 @@ class MatrixStore:
 
     def _read_rows(self, rows: IntArray) -> HalfArray:
         """Read some rows (n, E), given by ascending numbers."""
-        handle = self._open()
-        half = np.empty((len(rows), self.dim), np.float16)
-        memory = half.view(np.uint8).data
         starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)  # of consecutive rows
-        ends = np.append(starts, len(rows))[1:]
-        num_bytes = 0
+        counts = np.diff(starts, append=len(rows))
+        return self._read_ranges(list(zip(rows[starts].tolist(), counts.tolist(), strict=True)))
+
+    def _read_ranges(self, ranges: Sequence[tuple[int, int]]) -> HalfArray:
+        """Read the rows (n, E) of ascending ranges (first row, number of rows)."""
+        handle = self._open()
+        half = np.empty((sum(count for _, count in ranges), self.dim), np.float16)
+        memory = half.view(np.uint8).data
+        num_rows = num_bytes = 0
         if handle is not None:
-            for start, end, row in zip(starts.tolist(), ends.tolist(), rows[starts].tolist()):
-                num_bytes += os.preadv(handle, [memory[start:end]], row * self._row_bytes)
+            for first, count in ranges:
+                part = memory[num_rows : num_rows + count]
+                num_bytes += os.preadv(handle, [part], first * self._row_bytes)
+                num_rows += count
         if num_bytes < half.nbytes:
             raise DataError(
-                f"holds {self.num_rows} of the {rows[-1] + 1} vectors that the catalogue lists; "
+                f"holds {self.num_rows} of the {sum(ranges[-1])} vectors that the catalogue lists; "
                 "rebuild the library with `videoclip index VIDEOS --library L --rebuild`",
                 self.path,
             )

@@ -273,21 +273,19 @@ def refine_moment(windows: Windows, moment: Proposal) -> Proposal:
         windows: Of the video, as given to `merge_windows`.
         moment: From `merge_windows`.
     """
-    lengths = windows.spans[:, 1] - windows.spans[:, 0]
-    shortest, *longer = np.unique(lengths).tolist()
-    seconds = windows.spans[lengths == shortest]
-    if len(seconds) > 1 and seconds[1, 0] < seconds[0, 1]:
+    seconds = _seconds_of(windows.spans.tobytes())
+    if seconds is None:
         return _refine_by_estimates(windows, moment)
-    borders = np.append(seconds[:, 0], seconds[-1, 1])  # (S + 1,)
-    similarities = windows.similarities[lengths == shortest].astype(np.float64)  # (S,)
-    if longer:
-        similarities += LONGER_WEIGHT * _means_around(windows, lengths == longer[0], borders)
+    borders = seconds.borders
+    similarities = windows.similarities[seconds.is_second].astype(np.float64)  # (S,)
+    similarities += LONGER_WEIGHT * _means_around(seconds, windows.similarities)
     first = int(np.searchsorted(borders, moment.start, side="right")) - 1
     last = int(np.searchsorted(borders, moment.end))
     best = first + int(similarities[first:last].argmax())
     moment = moment._replace(best=0.5 * float(borders[best] + borders[best + 1]))
-    above_mean = similarities - np.average(similarities, weights=np.diff(borders))
-    sums = np.concatenate(([0.0], np.cumsum(above_mean * np.diff(borders))))
+    durations = seconds.durations
+    above_mean = similarities - (similarities * durations).sum() / durations.sum()
+    sums = np.concatenate(([0.0], np.cumsum(above_mean * durations)))
     starts = np.arange(max(first, best - MAX_REACH), best + 1)
     ends = np.arange(best + 1, min(last, best + MAX_REACH) + 1)
     worth = sums[ends] - sums[starts, None]  # (starts, ends)
@@ -298,13 +296,57 @@ def refine_moment(windows: Windows, moment: Proposal) -> Proposal:
     return moment._replace(start=float(borders[starts[start]]), end=float(borders[ends[end]]))
 
 
-def _means_around(windows: Windows, is_chosen: BoolArray, borders: IntArray) -> RealArray:
-    """Return the mean similarity (S,) of the chosen windows around each of S seconds."""
-    starts, ends = np.searchsorted(borders, windows.spans[is_chosen]).T
-    similarities, num = windows.similarities[is_chosen], len(borders)
-    sums = np.bincount(starts, similarities, num) - np.bincount(ends, similarities, num)
-    counts = np.bincount(starts, minlength=num) - np.bincount(ends, minlength=num)
-    return np.asarray(np.cumsum(sums)[:-1] / np.maximum(np.cumsum(counts)[:-1], 1))
+class _Seconds(NamedTuple):
+    """Where the shortest and the next longer of W windows are; the shortest lie side by side.
+
+    Attributes:
+        borders: (S + 1,) of the S shortest windows, in features.
+        durations: (S,) of them.
+        is_second: (W,) which windows these are.
+        is_longer: (W,) which are the L next longer ones; none where all are equally long.
+        starts: (L,) shortest window at which each longer one starts.
+        ends: (L,) exclusive.
+        counts: (S,) longer windows around each shortest one.
+    """
+
+    borders: IntArray
+    durations: IntArray
+    is_second: BoolArray
+    is_longer: BoolArray
+    starts: IntArray
+    ends: IntArray
+    counts: IntArray
+
+
+@lru_cache(maxsize=64)
+def _seconds_of(spans: bytes) -> _Seconds | None:
+    """Return where single seconds are among windows; None if the shortest ones overlap.
+
+    Cached, since videos of one length have the same windows for every query.
+
+    Args:
+        spans: (W, 2) int64 ranges of features.
+    """
+    windows = np.frombuffer(spans, dtype=np.int64).reshape(-1, 2)
+    lengths = windows[:, 1] - windows[:, 0]
+    shortest, next_longer = np.unique(np.append(lengths, np.iinfo(np.int64).max))[:2]
+    is_second, is_longer = lengths == shortest, lengths == next_longer
+    seconds = windows[is_second]
+    if len(seconds) > 1 and seconds[1, 0] < seconds[0, 1]:
+        return None
+    borders = np.append(seconds[:, 0], seconds[-1, 1])
+    starts, ends = np.searchsorted(borders, windows[is_longer]).T
+    num = len(borders)
+    changes = np.bincount(starts, minlength=num) - np.bincount(ends, minlength=num)
+    counts = np.cumsum(changes)[:-1]
+    return _Seconds(borders, np.diff(borders), is_second, is_longer, starts, ends, counts)
+
+
+def _means_around(seconds: _Seconds, similarities: RealArray) -> RealArray:
+    """Return the mean similarity (S,) of the longer windows around each second; 0 without any."""
+    longer, num = similarities[seconds.is_longer], len(seconds.borders)
+    sums = np.bincount(seconds.starts, longer, num) - np.bincount(seconds.ends, longer, num)
+    return np.asarray(np.cumsum(sums)[:-1] / np.maximum(seconds.counts, 1))
 
 
 def rank_didemo_candidates(similarity: RealArray, num_valid: int) -> IntArray:
