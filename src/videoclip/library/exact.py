@@ -106,7 +106,7 @@ class ExactIndex:
             sample = np.arange(0, num_rows, -(-num_rows // NUM_SAMPLES))
             self._centre = to_float32(self._read_rows(sample)).mean(axis=0)
         first = self.num_rows // ROWS_PER_BLOCK  # a block that is not full is copied again
-        self._blocks[first:] = in_threads(self._quantize, _blocks_of(num_rows)[first:])
+        self._blocks[first:] = _in_threads(self._quantize, _blocks_of(num_rows)[first:])
         self.num_rows = num_rows
 
     def _quantize(self, rows: range) -> _Block:
@@ -161,9 +161,9 @@ class ExactIndex:
             for rows in _blocks_of(num_rows)
             if allowed is None or allowed[rows.start : rows.stop].any()
         ]
-        columns = zip(*in_threads(scan_block, blocks), strict=True)
+        columns = zip(*_in_threads(scan_block, blocks), strict=True)
         owners, rows, lower, upper = map(np.concatenate, columns)
-        best = in_threads(choose, range(len(queries)))
+        best = _in_threads(choose, range(len(queries)))
         return np.stack([pair[0] for pair in best]), np.stack([pair[1] for pair in best])
 
 
@@ -265,7 +265,7 @@ def _blocks_of(num_rows: int) -> list[range]:
     return [range(first, min(first + size, num_rows)) for first in range(0, num_rows, size)]
 
 
-def in_threads(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+def _in_threads(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """Apply a function to items on as many threads as torch may use."""
     import torch  # imported here, since it takes long and not every user of a library needs it
 

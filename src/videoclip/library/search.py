@@ -18,7 +18,6 @@ import numpy as np
 from videoclip.embedding import WindowConfig, window_spans
 from videoclip.errors import ConfigError
 from videoclip.library.catalog import Catalog, IndexedVideo, NarrationHit, VectorStore
-from videoclip.library.exact import in_threads
 from videoclip.library.filters import Condition
 from videoclip.types import BoolArray, FloatArray, IntArray, RealArray
 from videoclip.zeroshot.confidence import (
@@ -327,23 +326,15 @@ def _score_videos(
         owners, best_at = np.unique(library.owners(rows), return_index=True)
         for owner in owners[np.argsort(best_at)[:num_videos]].tolist():
             wanted.setdefault(owner, []).append(i)
-
-    def score_video(owner: int) -> list[tuple[int, _Scored]]:
-        """Return the scores of one video for each query that wants it."""
-        video, some = library.videos[owner], wanted[owner]
+    scored: dict[int, list[_Scored]] = {i: [] for i in hits}
+    for owner, some in wanted.items():
+        video = library.videos[owner]
         vectors = library.vectors.read(video.first_row, video.num_windows)
         similarities = queries[some] @ vectors.T  # (n, W)
         scores = mean_of_best(similarities[:, : library.num_seconds(video)])
         biases = library.biases(vectors)
-        return [
-            (i, _Scored(score, video, row, biases))
-            for i, score, row in zip(some, scores.tolist(), similarities, strict=True)
-        ]
-
-    scored: dict[int, list[_Scored]] = {i: [] for i in hits}
-    for pairs in in_threads(score_video, list(wanted)):
-        for i, one in pairs:
-            scored[i].append(one)
+        for i, score, row in zip(some, scores.tolist(), similarities, strict=True):
+            scored[i].append(_Scored(score, video, row, biases))
     return {
         i: sorted(videos, key=lambda one: (-one.score, one.video.first_row))
         for i, videos in scored.items()
