@@ -212,7 +212,7 @@ def session(leader):
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
-            line = (stat.parent / "cmdline").read_text()
+            line = os.fsdecode((stat.parent / "cmdline").read_bytes())
         except (FileNotFoundError, ProcessLookupError):
             continue
         if int(fields[3]) == leader and fields[0] != "Z" and "resource_tracker" not in line:

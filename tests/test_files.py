@@ -177,6 +177,8 @@ OWN_WRITES = {
     ("synthetic/write.py", "write_bytes"),  # into an atomic folder
     ("training/run_folder.py", "write_text"),  # into an atomic folder
     ("training/run_folder.py", "open"),  # the log
+    ("web/api.py", "open"),  # an upload, in pieces, aside
+    ("web/api.py", "link"),  # an upload never replaces a file, which a rename would
 }
 """What writes, syncs or renames with calls of its own, and why not with those of `files`."""
 

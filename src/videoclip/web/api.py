@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, JSONResponse
 
 from videoclip.features.extract import VIDEO_SUFFIXES
-from videoclip.files import report_disk_errors
+from videoclip.files import report_disk_errors, sync
 from videoclip.output.formats import export_moments
 from videoclip.web import schemas
 from videoclip.web.jobs import Job
@@ -149,10 +149,10 @@ async def upload(request: Request, served: Served, name: str) -> JSONResponse:
             with partial.open("wb") as file:
                 async for piece in request.stream():
                     await asyncio.to_thread(file.write, piece)
-                file.flush()
-                os.fsync(file.fileno())
+            sync(partial)
             try:
                 os.link(partial, path)  # unlike a rename, it replaces no file
+                sync(folder)
             except FileExistsError:
                 raise HTTPException(409, "a video of this name was uploaded before") from None
     finally:
