@@ -87,7 +87,7 @@ def _child(arguments, folder, notes, fault):
         os.dup2(os.open(notes / name, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), number)
     if arguments[0] == "index":
         Embedder.from_pretrained = lambda model, device="auto": ColourEmbedder()
-    backbones.load_backbone = lambda name, device="auto": MeanColour()
+    backbones.load_backbone = lambda *_: MeanColour()
     contained.read_here()  # so that the events of reading and writing are of one process
     count, synced, real_fsync = 0, {}, os.fsync
 
