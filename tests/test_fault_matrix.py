@@ -190,6 +190,7 @@ def test_workers_end_with_their_command(number, tmp_path):
         )  # fmt: skip
         try:
             while len(members := session(process.pid)) < 3:
+                assert process.poll() is None, (tmp_path / "err").read_text()
                 time.sleep(0.05)
             time.sleep(1.0)
             started = time.monotonic()
