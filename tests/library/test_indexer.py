@@ -20,7 +20,7 @@ from videoclip.library import indexer
 from videoclip.library import library as library_module
 from videoclip.library.library import VideoLibrary, model_of
 from videoclip.library.storage import kind_of
-from videoclip.zeroshot.confidence import hub_biases
+from videoclip.library.vectors import hub_biases
 
 ROOT = Path(__file__).parents[2]
 

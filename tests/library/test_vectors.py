@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from videoclip.errors import DataError
 from videoclip.library import exact
-from videoclip.library.vectors import MatrixStore
-from videoclip.zeroshot.confidence import BIAS_UNIT, LibraryCalibration, hub_biases
+from videoclip.library.vectors import MatrixStore, hub_biases
+from videoclip.zeroshot.confidence import BIAS_UNIT, LibraryCalibration
 
 
 def search_both_ways(store, *args):

@@ -35,9 +35,9 @@ from videoclip.features.workers import Computed, Failed
 from videoclip.files import atomic_folder
 from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.library.metadata import Values, metadata_of
-from videoclip.library.vectors import to_half
+from videoclip.library.vectors import hub_biases, to_half
 from videoclip.types import FloatArray, OnProgress, RealArray
-from videoclip.zeroshot.confidence import BIAS_UNIT, hub_biases
+from videoclip.zeroshot.confidence import BIAS_UNIT
 
 SAMPLED_BYTES = 1 << 20
 """Read at each end of a file for its quick content hash."""

@@ -19,6 +19,7 @@ from videoclip.files import atomic_file, report_disk_errors, sync
 from videoclip.library.approximate import RECALL_OF, IndexFile, build_index, find_candidates
 from videoclip.library.exact import ExactIndex, HalfArray, compare, highest, to_float32
 from videoclip.types import BoolArray, FloatArray, IntArray
+from videoclip.zeroshot.confidence import BIAS_SHARE, NUM_NEAREST
 
 FEW_SHARE = 1 / 16
 """Share of the rows: if a filter allows fewer, only these are read, and compared in float32."""
@@ -194,6 +195,19 @@ class MatrixStore:
                 self.path,
             )
         return half
+
+
+def hub_biases(vectors: FloatArray, unrelated: FloatArray) -> FloatArray:
+    """Return the biases (W,) of windows: half the mean of their largest unrelated similarities.
+
+    Args:
+        vectors: (W, E) of the windows.
+        unrelated: (Q, E) queries that hardly any video shows.
+    """
+    similarities = unrelated @ vectors.T  # (Q, W)
+    num = min(NUM_NEAREST, len(similarities))
+    largest = np.partition(similarities, -num, axis=0)[-num:]
+    return np.asarray(BIAS_SHARE * largest.mean(axis=0), dtype=np.float32)
 
 
 def to_half(vectors: FloatArray, place: Path | str) -> HalfArray:
