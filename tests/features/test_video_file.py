@@ -58,7 +58,7 @@ def test_missing_link_folder(tmp_path):
     link = tmp_path / "link.mp4"
     link.symlink_to("gone/clip.mp4")
     assert why(link) == "a link to a file that does not exist"
-    assert why(tmp_path) == "no videos in this folder"
+    assert why(tmp_path) == "a folder; name one video file"
 
 
 def test_no_permission(tmp_path):

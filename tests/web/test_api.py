@@ -271,6 +271,7 @@ def test_the_api_describes_itself(client):
     assert "/api/v1/search" in document["paths"]
     assert "GET /api/v1/search" in client.get("/docs").text
     assert client.get("/healthz").text == client.get("/readyz").text == "ok\n"
+    get(client, "search", q="red")
     assert 'route="/api/v1/search"' in client.get("/metrics").text
 
 
