@@ -29,7 +29,8 @@ from bench.search import RandomText, video_of
 from videoclip.embedding import window_spans
 from videoclip.library.library import VideoLibrary
 from videoclip.library.search import SearchOptions
-from videoclip.zeroshot.confidence import BIAS_UNIT, hub_biases
+from videoclip.library.vectors import hub_biases
+from videoclip.zeroshot.confidence import BIAS_UNIT
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results" / "serve.json"
