@@ -147,7 +147,7 @@ class _Worker:
         return message
 
     def end_if_stuck(self, is_heard: bool) -> None:
-        """End the process if it has made no progress for too long; `receive` then says so."""
+        """End the process if it has made no progress for too long; `receive` then reports it."""
         if is_heard and self._heard < math.inf:
             self._heard = time.monotonic()
         elif time.monotonic() - self._heard > MAX_SILENCE:

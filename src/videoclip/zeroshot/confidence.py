@@ -1,9 +1,9 @@
 """Ranking and confidence: how similar a moment is, relative to what unrelated queries reach.
 
-Some windows are similar to every query: hubs. Each window's bias is what it gives to queries that
-have nothing to do with it (`hub_biases`), and is subtracted from its similarities. A video's score
-is the mean of its best seconds (`mean_of_best`), since the best one of many is often best by
-chance. `python bench/real/measure.py` shows how well that ranks.
+Some windows are similar to every query: hubs. Each window's bias is how similar it is to unrelated
+queries (`library.vectors.hub_biases`), and is subtracted from its similarities. A video's score is
+the mean of its best seconds (`mean_of_best`), since the best one of many is often best by chance.
+`python bench/real/measure.py` shows how well that ranks.
 
 A score of 0.3 means nothing by itself. In a library, `LibraryCalibration` measures what
 unrelated queries reach: scenes that hardly any library shows, and sentences spoken in other videos
@@ -48,18 +48,20 @@ MIN_Z_SCORE = 1.0
 NUM_NEAREST = 5
 """Unrelated queries whose similarities make the bias of a window."""
 BIAS_SHARE = 0.5
-"""Of their mean. Source: CSLS (Conneau et al., ICLR 2018) halves both neighbourhoods' means."""
+"""Share of their mean that is the bias. Source: CSLS (Conneau et al., ICLR 2018) halves both
+neighbourhoods' means."""
 BIAS_UNIT = 1 / 8
-"""In which biases are stored; queries have it, negative, in that place. With 1, int8 codes of a
-query have to reach so far that a search compares ten times as many rows again."""
+"""Biases are stored divided by this unit, and the last component of a query is the unit, negative.
+With 1, that component would make the int8 codes of a query so coarse that a search compares ten
+times as many rows in float32."""
 
 BEST_SHARE = 1 / 3
-"""Share of a video's seconds that are averaged."""
+"""Share of a video's seconds, the most similar ones, whose mean is its score."""
 MAX_SECONDS = 8
-"""Most seconds averaged, so that a short moment of a long video is not lost."""
+"""At most so many of them, so that a short moment of a long video is not lost."""
 
 MIN_QUERIES = 4
-"""Fewest unrelated queries of a kind whose median is used."""
+"""A kind with fewer unrelated queries is left out."""
 MAD_TO_STANDARD_DEVIATION = 1.4826
 """For normally distributed values."""
 MIN_SCALE = 0.25
@@ -78,9 +80,9 @@ unlike things, so that half a match counts as unrelated too."""
 COMMON_THINGS = _read_lines("common_things.txt")
 """What videos usually show: animals, places, things, actions, people, kinds of pictures."""
 COMMON_STEP = 4
-"""Of the common things, every so-manyth is searched for to measure the slope."""
+"""Every fourth common thing is a query by which the slope is measured."""
 NUM_NEAREST_THINGS = 3
-"""Nearness is the mean similarity of a query with so many common things."""
+"""The nearness of a query is its mean similarity with so many of the most similar common things."""
 
 
 @dataclass(frozen=True)
@@ -227,8 +229,8 @@ class LibraryCalibration:
         slope = _slope(self.nearness[things], best[things])
         rest = best - slope * self.nearness
         kinds = [rest[:num_scenes], rest[num_others:][np.isfinite(rest[num_others:])]]
-        # Scenes match nothing in a library, sentences about its subject match many videos: wrong
-        # matches have to be told from whichever of the two reach higher.
+        # Scenes match nothing in a library, sentences about its subject match many videos. A right
+        # match must reach more than whichever of the two reach more.
         levels = [
             median_and_scale(kind, MIN_SCORE_SCALE) for kind in kinds if len(kind) >= MIN_QUERIES
         ]
