@@ -100,6 +100,13 @@ def unknown(kind: str, name: str, known: Iterable[str], prefix: str = "") -> str
     return f"unknown {kind} '{prefix}{name}'; {hint}"
 
 
+def printable(text: object) -> str:
+    """Return a text as valid Unicode without control characters; names of files may hold any."""
+    return "".join(
+        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(text)
+    )
+
+
 def one_line(error: BaseException) -> str:
     """Return the message of any exception as one line, or its type if it has none."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -30,7 +30,7 @@ from tyro.constructors import (
 
 from videoclip.cli import usage
 from videoclip.config.codec import NOT_NEGATIVE, POSITIVE, check_numbers, require
-from videoclip.errors import ConfigError
+from videoclip.errors import ConfigError, printable
 
 if TYPE_CHECKING:
     from videoclip.types import OnProgress
@@ -252,8 +252,7 @@ def model_of_features(model: str | None, features: Path) -> str:
 def print_failures(failed: Mapping[Any, str], what: str = "failed") -> int:
     """Print the reason for each file that failed on stderr; return the exit status."""
     for path, reason in failed.items():
-        name = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(path))
-        print(f"videoclip: {what}: {name}: {reason}", file=sys.stderr)
+        print(f"videoclip: {what}: {printable(path)}: {reason}", file=sys.stderr)
     return 1 if failed else 0
 
 

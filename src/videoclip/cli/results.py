@@ -15,7 +15,7 @@ from tyro.conf import arg
 
 from videoclip.cli.options import Html, Json
 from videoclip.config.codec import NOT_NEGATIVE, require
-from videoclip.errors import DataError
+from videoclip.errors import DataError, printable
 
 if TYPE_CHECKING:
     from videoclip.zeroshot.confidence import Confidence
@@ -73,7 +73,7 @@ def print_timeline(timeline: Timeline, as_json: bool) -> None:
         return
     for moment in timeline.moments:
         strength = f"{moment.confidence:>6}  {moment.similarity:6.3f}"
-        print(f"{moment.times:>19}  {strength}  {printable(moment.label)}")
+        print(f"{moment.times:>19}  {strength}  {for_stdout(moment.label)}")
     if timeline.missing:
         print(f"not found: {', '.join(timeline.missing)}", file=sys.stderr)
     print(
@@ -127,7 +127,7 @@ class FoundOutput:
             print(to_table(flat), end="")
         elif self.paths:
             for path in dict.fromkeys(moment.path for moments in answers for moment in moments):
-                print(printable(path))
+                print(for_stdout(path))
         else:
             for query, moments in zip(queries, answers, strict=True):
                 if len(queries) > 1:
@@ -243,16 +243,12 @@ def read_matches(source: Path, least: Confidence, nearest: bool) -> list[Moment]
     return kept
 
 
-def printable(text: object) -> str:
+def for_stdout(text: object) -> str:
     """Return a text without control characters if stdout is a terminal, which would obey them.
 
-    Names of files may hold any. Output to a file or another program keeps them.
+    Output to a file or another program keeps them.
     """
-    if not sys.stdout.isatty():
-        return str(text)
-    return "".join(
-        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(text)
-    )
+    return printable(text) if sys.stdout.isatty() else str(text)
 
 
 def read_texts(

@@ -119,7 +119,7 @@ class FrameTimes:
 
     @cached_property
     def cut(self) -> npt.NDArray[np.float64]:
-        """Return (V + 2,) seconds that are left out before the start, each visible frame and the end."""
+        """(V + 2,) seconds left out up to the start (0), each visible frame and the end."""
         shown = (self.visible - float(self.origin)) * float(self.time_base)
         gaps = np.diff(shown, prepend=(0.0, 0.0), append=self.duration)
         return np.asarray(np.cumsum(np.maximum(gaps - MAX_GAP, 0.0)))

@@ -18,7 +18,7 @@ from videoclip.output.formats import export_moments
 from videoclip.web import schemas
 from videoclip.web.jobs import Job
 from videoclip.web.media import playback_kind, thumbnail
-from videoclip.web.served import ServedLibrary, printable
+from videoclip.web.served import ServedLibrary
 from videoclip.zeroshot.results import Timeline, answer, localize, segment
 
 router = APIRouter(prefix="/api/v1", responses=schemas.PROBLEMS)
@@ -137,7 +137,7 @@ async def upload(request: Request, served: Served, name: str) -> JSONResponse:
     if not served.settings.allow_upload:
         raise HTTPException(403, "uploads are off: start the server with --allow-upload")
     suffix = Path(name).suffix.lower()
-    if Path(name).name != name or name.startswith(".") or not printable(name) == name:
+    if Path(name).name != name or name.startswith(".") or not name.isprintable():
         raise HTTPException(422, "not a file name")
     if suffix not in VIDEO_SUFFIXES or len(name.encode()) > 200:
         raise HTTPException(422, f"a video's name ends in {', '.join(sorted(VIDEO_SUFFIXES))}")

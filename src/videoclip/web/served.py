@@ -13,7 +13,7 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
-from videoclip.errors import VideoCLIPError
+from videoclip.errors import VideoCLIPError, printable
 from videoclip.files import read_json, report_disk_errors, write_json
 from videoclip.library.catalog import IndexedVideo
 from videoclip.library.labels import FitReport, LabelledQuery, add_label, fit_library, read_labels
@@ -296,11 +296,6 @@ class ServedLibrary:
         for place in sorted(places, key=len, reverse=True):
             message = message.replace(f"{place}{os.sep}", "").replace(place, Path(place).name)
         return printable(message)
-
-
-def printable(text: str) -> str:
-    """Return a text that is valid Unicode without control characters; file names may hold any."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def cursor_of(offset: int) -> str:
