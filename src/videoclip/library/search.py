@@ -175,6 +175,13 @@ class Snapshot:
         lengths = ends - starts
         return int(np.count_nonzero(lengths == lengths[0]))
 
+    def nearest_window(self, video: IndexedVideo, start: float, end: float) -> int:
+        """Return the number of a video's window that is most like a span in seconds, by IoU."""
+        spans = self.seconds(video, self.window_features(video))  # (W, 2)
+        intersection = np.minimum(spans[:, 1], end) - np.maximum(spans[:, 0], start)
+        union = np.maximum(spans[:, 1], end) - np.minimum(spans[:, 0], start)
+        return int(np.argmax(intersection / union))
+
     def seconds(self, video: IndexedVideo, spans: RealArray | IntArray) -> RealArray:
         """Convert ranges of features (n, 2) of a video to seconds."""
         seconds = np.asarray(spans / self.features_per_second)
@@ -407,10 +414,7 @@ def _add_narration(
     video = library.by_key[hit.video]
     start = min(hit.start, max(0.0, middle - MIN_SPOKEN_SECONDS / 2))
     end = min(max(hit.end, start + MIN_SPOKEN_SECONDS), max(video.duration, hit.end))
-    spans = library.seconds(video, library.window_features(video))  # (W, 2)
-    intersection = np.minimum(spans[:, 1], end) - np.maximum(spans[:, 0], start)
-    union = np.maximum(spans[:, 1], end) - np.minimum(spans[:, 0], start)
-    nearest = int(np.argmax(intersection / union))
+    nearest = library.nearest_window(video, start, end)
     rows = library.vectors.read(video.first_row, video.num_windows)
     similarities = rows @ query
     fall = float(similarities.max() - mean_of_best(similarities[: library.num_seconds(video)]))

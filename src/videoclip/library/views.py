@@ -26,9 +26,6 @@ def score_curve(library: Snapshot, video: IndexedVideo, query: FloatArray) -> Re
 
 def span_vector(library: Snapshot, video: IndexedVideo, start: float, end: float) -> FloatArray:
     """Return the embedding (1, E) of the window that is most like a span, by IoU."""
-    spans = library.seconds(video, library.window_features(video))  # (W, 2)
-    intersection = np.minimum(spans[:, 1], end) - np.maximum(spans[:, 0], start)
-    union = np.maximum(spans[:, 1], end) - np.minimum(spans[:, 0], start)
-    nearest = int(np.argmax(intersection / union))
+    nearest = library.nearest_window(video, start, end)
     row = library.vectors.read(video.first_row + nearest, 1)
     return row[:, : library.calibration.scenes.shape[1]]
