@@ -27,15 +27,16 @@ def render(template: str, **values: Any) -> str:
         values: The names it uses. Filters beside Jinja's own: `clock` (seconds) and `data_url` (of
             a JPEG or MP4 file).
     """
-    return _environment().get_template(template).render(values)
+    return environment_of("videoclip.output").get_template(template).render(values)
 
 
 @cache
-def _environment() -> Environment:
+def environment_of(package: str) -> Environment:
+    """Return what renders the templates of a package; see `render` for its filters."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("videoclip.output"),
+        loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

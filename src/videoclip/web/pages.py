@@ -4,42 +4,26 @@ The address of a page says all that it shows: query, filters, video and span.
 """
 
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter, Query, Request
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from videoclip.errors import ConfigError, DataError
+from videoclip.output.html import environment_of
 from videoclip.web import schemas
 from videoclip.web.api import Served
 from videoclip.web.media import playback_kind
 from videoclip.web.safety import COOKIE
 from videoclip.zeroshot.confidence import LEVELS
-from videoclip.zeroshot.moments import clock
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 NUM_STILLS = 24
 """Thumbnails on a video's contact sheet."""
 CURVE_SIZE = (1000.0, 100.0)
 """Width and height of a score curve, in units of the drawing."""
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("videoclip.web"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["clock"] = clock
-    environment.globals["address"] = address
-    return environment
 
 
 def address(path: str, **values: object) -> str:
@@ -49,7 +33,8 @@ def address(path: str, **values: object) -> str:
 
 
 def _page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
-    return HTMLResponse(_environment().get_template(template).render(values), status)
+    page = environment_of("videoclip.web").get_template(template, globals={"address": address})
+    return HTMLResponse(page.render(values), status)
 
 
 def error_page(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
