@@ -11,11 +11,11 @@ the settings in its `preprocessor_config.json`; they are normalised on the model
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -63,6 +63,8 @@ VIDEO_DEFAULTS = {"resample": 2, "image_mean": (0.485, 0.456, 0.406)} | {
 """What video processors do where their settings do not say."""
 LARGEST_DIFFERENCE = 0.02
 """Between our pixel values and those of the model's image processor, on average."""
+
+BackboneT = TypeVar("BackboneT", bound=FrameBackbone)
 
 
 @dataclass(frozen=True)
@@ -338,17 +340,9 @@ def load(source: str | None, device: str = "cpu") -> ImageBackbone:
         CheckpointError: If it cannot be found, is not an image model or lacks weights.
         MissingExtraError: If `transformers` is not installed.
     """
-    if not source:
-        raise ConfigError(
-            "backbone 'image' needs a model: 'image:FOLDER' or 'image:HUB-ID', such as "
-            "'image:microsoft/resnet-50'"
-        )
-    transformers_library("backbone 'image'")
-    source = full_name(source)
-    try:
-        folder = model_folder(source)
-        kind = check_model(folder, source)["model_type"]
-        if kind in VIDEO_MODELS:
+
+    def build(source: str, folder: Path, model_type: str) -> ImageBackbone:
+        if model_type in VIDEO_MODELS:
             raise ValueError(f"it takes clips of several frames: name it 'video:{source}'")
         preprocessing = read_preprocessing(folder)
         network, missing = load_network(folder, "frames")
@@ -359,8 +353,39 @@ def load(source: str | None, device: str = "cpu") -> ImageBackbone:
         if lacking := [name for name in missing if "pooler." not in name]:
             raise ValueError(f"it lacks '{lacking[0]}'")
         return ImageBackbone(source, network, preprocessing, device, has_pooler=has_pooler)
+
+    return load_named(source, "image", "microsoft/resnet-50", build)
+
+
+def load_named(
+    source: str | None, kind: str, example: str, build: Callable[[str, Path, str], BackboneT]
+) -> BackboneT:
+    """Find a model of `transformers` by its name, and build its backbone.
+
+    Args:
+        source: A local folder, a hub id or a short name.
+        kind: Name of the backbone, "image" or "video".
+        example: A hub id, for the message.
+        build: From the full name, the model's folder and its type to the backbone; what it raises
+            of `FAILURES` becomes a `CheckpointError` about the model.
+
+    Raises:
+        ConfigError: If no model is named.
+        CheckpointError: If it cannot be found or built.
+        MissingExtraError: If `transformers` is not installed.
+    """
+    if not source:
+        raise ConfigError(
+            f"backbone '{kind}' needs a model: '{kind}:FOLDER' or '{kind}:HUB-ID', such as "
+            f"'{kind}:{example}'"
+        )
+    transformers_library(f"backbone '{kind}'")
+    source = full_name(source)
+    try:
+        folder = model_folder(source)
+        return build(source, folder, check_model(folder, source)["model_type"])
     except (*FAILURES, CheckpointError) as error:
-        raise unusable(source, "image model", error) from error
+        raise unusable(source, f"{kind} model", error) from error
 
 
 def fingerprint_of(folder: Path, name: str) -> str:

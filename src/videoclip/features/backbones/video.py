@@ -12,6 +12,7 @@ filled up with its last frame.
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,23 +20,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from videoclip.errors import CheckpointError, ConfigError
 from videoclip.features.backbones.image import (
-    FAILURES,
     VIDEO_MODELS,
     ImageBackbone,
     Preprocessing,
+    load_named,
     read_preprocessing,
 )
 from videoclip.features.decode import Frame
-from videoclip.pretrained.known import full_name
-from videoclip.pretrained.loading import (
-    check_model,
-    load_network,
-    model_folder,
-    transformers_library,
-    unusable,
-)
+from videoclip.pretrained.loading import load_network
 from videoclip.types import FloatArray
 
 
@@ -118,21 +111,15 @@ def load(source: str | None, device: str = "cpu") -> VideoBackbone:
         CheckpointError: If it cannot be found, is not a video model or lacks weights.
         MissingExtraError: If `transformers` is not installed.
     """
-    if not source:
-        raise ConfigError(
-            "backbone 'video' needs a model: 'video:FOLDER' or 'video:HUB-ID', such as "
-            "'video:facebook/vjepa2-vitl-fpc64-256'"
-        )
-    transformers_library("backbone 'video'")
-    source = full_name(source)
-    try:
-        folder = model_folder(source)
-        kind = check_model(folder, source)["model_type"]
-        if kind not in VIDEO_MODELS:
-            raise ValueError(f"it is of type '{kind}', and known are {', '.join(VIDEO_MODELS)}")
+
+    def build(source: str, folder: Path, model_type: str) -> VideoBackbone:
+        if model_type not in VIDEO_MODELS:
+            raise ValueError(
+                f"it is of type '{model_type}', and known are {', '.join(VIDEO_MODELS)}"
+            )
         network, missing = load_network(folder, "frames")
         if lacking := [name for name in missing if not name.startswith(("predictor", "decoder"))]:
             raise ValueError(f"it lacks '{lacking[0]}'")
         return VideoBackbone(source, network, read_preprocessing(folder), device)
-    except (*FAILURES, CheckpointError) as error:
-        raise unusable(source, "video model", error) from error
+
+    return load_named(source, "video", "facebook/vjepa2-vitl-fpc64-256", build)
