@@ -29,6 +29,7 @@ from videoclip.data.tokenizer import Tokenizer, pad_tokens
 from videoclip.features.backbones.starter import ATTRIBUTES, COLOURS
 from videoclip.model.convert import sentence_model
 from videoclip.model.videoclip import VideoCLIP
+from videoclip.weights.files import text_folder
 
 TEXTS_PER_BATCH = 100
 COLOUR_WORDS = ("something {}", "a {} thing", "the colour {}", "{} colour", "a {} background")
@@ -104,5 +105,6 @@ def class_table(
 
 
 if __name__ == "__main__":
-    table = class_table(*sentence_model(), class_sentences())
+    tokenizer = Tokenizer.from_folder(text_folder())
+    table = class_table(sentence_model(), tokenizer, class_sentences())
     safetensors.torch.save_file(table, Path(sys.argv[1]))

