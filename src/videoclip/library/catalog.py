@@ -578,10 +578,13 @@ def _join_cues(
         spoken: Numbers of the terms that each cue contains, by its key.
         rarities: Of the terms.
     """
+    of_video: dict[int, list[tuple[int, int, float, float]]] = {}
+    for cue in cues:
+        of_video.setdefault(cue[1], []).append(cue)
     passages = []
     for key, video, start, end in cues:
         # Neighbours, nearest first, each only if it adds a term.
-        near = [cue for cue in cues if cue[1] == video and cue[0] != key]
+        near = [cue for cue in of_video[video] if cue[0] != key]
         near = [cue for cue in near if max(start - cue[3], cue[2] - end) <= PASSAGE_SECONDS]
         near.sort(key=lambda cue: abs(cue[2] - start))
         terms, first, last = set(spoken[key]), start, end
@@ -592,12 +595,16 @@ def _join_cues(
         strength = sum(rarity if term in terms else -rarity for term, rarity in enumerate(rarities))
         passages.append((strength, len(terms) == len(rarities), video, first, last))
     passages.sort(key=lambda passage: (-passage[0], passage[4] - passage[3]))
+    num_videos = {
+        strength: len({passage[2] for passage in passages if math.isclose(passage[0], strength)})
+        for strength in {passage[0] for passage in passages}
+    }
     hits: list[NarrationHit] = []
+    taken: dict[int, list[tuple[float, float]]] = {video: [] for video in of_video}
     for strength, is_complete, video, first, last in passages:
-        videos = {other[2] for other in passages if math.isclose(other[0], strength)}
-        strength -= math.log(len(videos))
-        is_new = all(hit.video != video or first >= hit.end or last <= hit.start for hit in hits)
-        if is_new:
+        if all(first >= end or last <= start for start, end in taken[video]):
+            taken[video].append((first, last))
+            strength -= math.log(num_videos[strength])
             hits.append(NarrationHit(video, first, last, is_complete, strength))
     return hits
 
