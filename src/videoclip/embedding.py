@@ -169,6 +169,16 @@ def window_spans(
     return windows
 
 
+@lru_cache(maxsize=4096)
+def num_shortest_windows(
+    num_features: int, features_per_second: float, config: WindowConfig | None = None
+) -> int:
+    """Return how many of a video's windows are of the shortest length; see `window_spans`."""
+    starts, ends = window_spans(num_features, features_per_second, config).T
+    lengths = ends - starts
+    return int(np.count_nonzero(lengths == lengths[0]))
+
+
 class Embedder:
     """Turns texts and videos into comparable arrays.
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from videoclip.embedding import WindowConfig, window_spans
+from videoclip.embedding import WindowConfig, num_shortest_windows, window_spans
 from videoclip.errors import ConfigError
 from videoclip.library.catalog import Catalog, IndexedVideo, NarrationHit, VectorStore
 from videoclip.library.filters import Condition
@@ -171,9 +171,7 @@ class Snapshot:
 
     def num_seconds(self, video: IndexedVideo) -> int:
         """Return the number of a video's shortest windows, which come first."""
-        starts, ends = self.window_features(video).T
-        lengths = ends - starts
-        return int(np.count_nonzero(lengths == lengths[0]))
+        return num_shortest_windows(video.num_features, self.features_per_second, self.windows)
 
     def nearest_window(self, video: IndexedVideo, start: float, end: float) -> int:
         """Return the number of a video's window that is most like a span in seconds, by IoU."""

@@ -25,6 +25,7 @@ In one video (`segment`, `localize`), `Calibration` compares every second with t
     strength = (z_score - median of the scenes' best z-scores) / their scaled MAD
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -271,9 +272,12 @@ def combine(seen: float, said: float, vision: float = 1.0, speech: float = 1.0) 
         vision: Weight of the frames.
         speech: Weight of the narration; the larger of the two weights counts as 1.
     """
-    with np.errstate(divide="ignore"):
-        weights = np.log(np.array([vision, speech]) / max(vision, speech))
-    return float(np.logaddexp(*(weights + np.array([seen, said]))))
+    largest = max(vision, speech)
+    of_frames, of_narration = (
+        strength + math.log(weight / largest) if weight else -math.inf
+        for strength, weight in ((seen, vision), (said, speech))
+    )
+    return float(np.logaddexp(of_frames, of_narration))
 
 
 def median_and_scale(values: FloatArray, least: float) -> tuple[float, float]:
