@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hatchling.metadata.core import ProjectMetadata
+from hatchling.plugin.manager import PluginManager
 
 import videoclip
 from videoclip.cli.options import parse
@@ -117,6 +119,15 @@ def test_make_targets_exist():
 
 def test_continuous_integration_runs_the_test_command():
     assert (ROOT / ".ci/run").read_text(encoding="utf-8").rstrip().endswith("make test")
+
+
+def test_the_package_index_shows_the_readme_without_links_into_the_repository():
+    metadata = ProjectMetadata(str(ROOT), PluginManager())
+    text = metadata.core.readme
+    assert metadata.core.readme_content_type == "text/markdown"
+    assert re.findall(r"\]\((?!https?:)|src=.(?!https?:)", README)
+    assert not re.findall(r"\]\((?!https?:)|src=.(?!https?:)", text)
+    assert "docs/models.md" in text and "(https://arxiv.org" in text
 
 
 def test_linked_files_exist():

