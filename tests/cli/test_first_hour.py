@@ -194,6 +194,14 @@ def test_words_need_no_quotes_and_may_surround_options(run):
     assert "library" not in run("search --json yellow --library library and black")[1][:60]
 
 
+def test_an_ordered_query_prints_its_parts(run):
+    status, out, _ = run("search red, then blue -k 1")
+    assert status == 0 and [line.split()[-1] for line in out.splitlines()[1:]] == ["red", "blue"]
+    assert "0:10.0-0:22.0" in out.splitlines()[2]
+    assert "parts" not in run("search red, then blue --csv")[1]
+    assert run("export - --format csv", run("search red, then blue --json -k 1")[1])[0] == 0
+
+
 def test_help_and_version_as_people_type_them(run):
     for line in ("help search", "search --help", "--help search"):
         status, out, err = run(line)

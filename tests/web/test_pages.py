@@ -15,6 +15,15 @@ def test_the_search_page_shows_what_was_found(client):
     assert 'value="low" checked' in page.text
 
 
+def test_an_ordered_query_shows_the_spans_of_its_parts(client, ids):
+    page = client.get("/", params={"q": "red, then blue"}).text
+    first = re.search(r'class="card".*?class="tools"', page, re.DOTALL)[0]
+    assert 'data-start="0.0"\n  data-end="22.0"' in first
+    assert f'href="/videos/{ids["a.mp4"]}?q=blue&amp;start=10.0&amp;end=22.0"' in first
+    found = client.get("/api/v1/search", params={"q": "red, then blue"}).json()["items"][0]
+    assert [part["label"] for part in found["parts"]] == ["red", "blue"]
+
+
 def test_nothing_is_an_honest_answer(client):
     page = client.get("/", params={"q": "red", "strictness": "high", "where": "duration < 5"}).text
     assert "Nothing here matches" in page

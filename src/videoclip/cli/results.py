@@ -124,6 +124,8 @@ class FoundOutput:
             print(json.dumps(found if as_list else found[0], indent=2))
         elif self.csv:
             flat = [{"query": one["query"], **row} for one in found for row in one["moments"]]
+            for row in flat:
+                row.pop("parts", None)
             print(to_table(flat), end="")
         elif self.paths:
             for path in dict.fromkeys(moment.path for moments in answers for moment in moments):
@@ -185,6 +187,8 @@ def _print_moments(moments: Sequence[Moment], explain: bool) -> None:
         else:
             strength = f"{moment.confidence:>6}  {moment.similarity:6.3f}"
             print(f"{strength}  {moment.times:>17}  {moment.path}{gone}{words}")
+        for part in moment.parts:
+            print(f"        {part.confidence:<6}  {part.times:>17}  {for_stdout(part.label)}")
         if explain:
             print(f"        {explanation(moment)}")
 

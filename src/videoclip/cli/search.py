@@ -24,7 +24,7 @@ class Search:
     """
 
     query: Annotated[tuple[str, ...], Positional, arg(metavar="[QUERY]")] = ()
-    """What to look for, in words."""
+    """What to look for, in words. "A, then B" finds A that is followed by B in the same video."""
     library: options.Library = options.LIBRARY
     top_k: Annotated[int, POSITIVE, arg(aliases=("-k",), metavar="N")] = 10
     """Number of moments for each query."""

@@ -38,10 +38,11 @@ from videoclip.library.calibration import (
     read_unrelated,
 )
 from videoclip.library.catalog import Catalog, IndexedVideo
-from videoclip.library.filters import parse_filter
+from videoclip.library.filters import Condition, parse_filter
 from videoclip.library.indexer import Indexer, UpdateReport
 from videoclip.library.metadata import read_metadata
 from videoclip.library.search import SearchOptions, Snapshot, find_moments
+from videoclip.library.sequences import find_sequences, split_query
 from videoclip.library.storage import StoreKind, kind_of, open_catalog
 from videoclip.library.views import score_curve, span_vector
 from videoclip.pretrained.known import default_model, full_name
@@ -259,8 +260,8 @@ class VideoLibrary:
             ConfigError: If the filter cannot be parsed.
         """
         with self._catalog.reading():
-            condition = parse_filter(where, self._catalog.metadata_keys()) if where else None
-            return sorted(self._catalog.videos(condition), key=lambda video: video.path)
+            videos = self._catalog.videos(self._condition(where))
+            return sorted(videos, key=lambda video: video.path)
 
     def metadata(self, path: Path | str) -> dict[str, str | float | None]:
         """Return the user's metadata of a video."""
@@ -436,7 +437,8 @@ class VideoLibrary:
         """Find the moments that show what a query describes, or whose narration contains it.
 
         Args:
-            query: Free text.
+            query: Free text. "A, then B" finds A that is followed by B in the same video; the
+                moment lasts from the start of A to the end of B, and has both as its `parts`.
             top_k: Number of moments.
             where: Filter on videos, such as "duration > 60 and camera = 'left'".
             offset: Moments skipped before them, for paging.
@@ -461,8 +463,37 @@ class VideoLibrary:
         where: str | None = None,
     ) -> list[list[Moment]]:
         """Search for several queries in one pass over the library; see `search`."""
-        vectors = self._embedder.embed_text(list(queries))
-        return self._search(list(queries), vectors, options or SearchOptions(), where)
+        options, texts = options or SearchOptions(), list(queries)
+        parts = {text: split_query(text) for text in texts}
+        single = [text for text in texts if len(parts[text]) == 1]
+        vectors = self._embedder.embed_text(single) if single else np.empty((0, 0), np.float32)
+        answers = iter(self._search(single, vectors, options, where) if single else ())
+        return [
+            self._search_sequence(text, parts[text], options, where)
+            if len(parts[text]) > 1
+            else next(answers)
+            for text in texts
+        ]
+
+    def _search_sequence(
+        self, query: str, parts: Sequence[str], options: SearchOptions, where: str | None
+    ) -> list[Moment]:
+        """Return the moments of an ordered query.
+
+        Raises:
+            ConfigError: If the re-ranker is asked for, which compares with one text.
+        """
+        if options.rerank_top:
+            raise ConfigError("the re-ranker does not compare ordered queries: set rerank_top to 0")
+        library = self._snapshot()
+        assert library.is_whole
+        vectors = self._embedder.embed_text(list(parts))
+        condition = self._condition(where)
+        found = find_sequences(library, vectors, parts, query, options, condition)
+        return found[options.offset :]
+
+    def _condition(self, where: str | None) -> Condition | None:
+        return parse_filter(where, self._catalog.metadata_keys()) if where else None
 
     def search_like(
         self,
@@ -501,11 +532,15 @@ class VideoLibrary:
     def score_curve(self, query: str, path: Path | str) -> RealArray:
         """Return (T, 3) start, end and strength of a query in each second of an indexed video.
 
+        Of an ordered query, the strength of the part that is strongest in a second.
+
         Raises:
             DataError: If the query has no words or the library has no such video.
         """
-        vector = self._embedder.embed_text(query)[0]
-        return score_curve(self._snapshot(), self._indexed(path), vector)
+        library, video = self._snapshot(), self._indexed(path)
+        vectors = self._embedder.embed_text(split_query(query))
+        curves = [score_curve(library, video, vector) for vector in vectors]
+        return np.asarray(np.max(curves, axis=0))
 
     def _indexed(self, path: Path | str) -> IndexedVideo:
         video = self._catalog.find(str(Path(path).absolute()))
@@ -518,7 +553,7 @@ class VideoLibrary:
     ) -> list[list[Moment]]:
         library = self._snapshot()
         assert library.is_whole
-        condition = parse_filter(where, self._catalog.metadata_keys()) if where else None
+        condition = self._condition(where)
         # Pages are cut at the end, so that they are the same as parts of one long list.
         top = options.rerank_top
         ranking = replace(options, offset=0, top_k=max(options.num_moments, top))

@@ -107,6 +107,7 @@ def _moment(row: dict[str, Any]) -> Moment:
         confidence=CONFIDENCES[confidence],
         is_spoken=bool(row.get("is_spoken")),
         words=str(row.get("words") or ""),
+        parts=(),
         **numbers,
     )
 

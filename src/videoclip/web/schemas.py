@@ -34,7 +34,9 @@ class Strict(BaseModel):
 class SearchQuery(Strict):
     """A search by words, or by a span of an indexed video."""
 
-    q: Annotated[str, StringConstraints(max_length=1000)] = Field("", examples=["chop the onion"])
+    q: Annotated[str, StringConstraints(max_length=1000)] = Field(
+        "", examples=["chop the onion"], description='Words; "A, then B" is an ordered query'
+    )
     like: VideoKey | Literal[""] = Field("", description="A video, whose span is the query")
     start: Seconds = 0.0
     end: Seconds = 0.0
@@ -87,6 +89,15 @@ class Span(Strict):
         return self
 
 
+class Part(BaseModel):
+    """A moment of an ordered query ("A, then B")."""
+
+    label: str
+    start: float
+    end: float
+    confidence: Confidence | Literal[""]
+
+
 class FoundMoment(BaseModel):
     """A found moment. Strengths are relative to what unrelated queries reach."""
 
@@ -105,6 +116,7 @@ class FoundMoment(BaseModel):
     words: str
     duration: float | None
     thumbnail: str
+    parts: list[Part] = []
 
 
 class CueText(BaseModel):

@@ -143,6 +143,8 @@ class ServedLibrary:
         """Plain values of a moment for JSON, without its path."""
         row = moment.as_dict()
         del row["path"], row["video_id"], row["is_deleted"], row["frame_rate"]
+        names = ("label", "start", "end", "confidence")
+        row["parts"] = [{name: getattr(part, name) for name in names} for part in moment.parts]
         id = self.id_of(moment.path)
         thumbnail = f"/api/v1/videos/{id}/thumbnail?t={moment.best:.1f}"
         return {"video": id, "name": printable(moment.path.name), **row, "thumbnail": thumbnail}

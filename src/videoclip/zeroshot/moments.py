@@ -79,6 +79,7 @@ class Moment:
         words: Narration of the moment.
         duration: Seconds of the whole video; None where unknown.
         frame_rate: Frames per second of the video; None where unknown.
+        parts: Of an ordered query ("A, then B"), its moments; empty for other queries.
     """
 
     path: Path
@@ -95,6 +96,7 @@ class Moment:
     words: str = ""
     duration: float | None = None
     frame_rate: float | None = None
+    parts: "tuple[Moment, ...]" = ()
 
     def __post_init__(self) -> None:
         if math.isnan(self.best):
@@ -116,9 +118,11 @@ class Moment:
         return not self.path.exists()
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON or CSV."""
+        """Plain values for JSON; with `parts` as a list of such if there are any."""
         values = {"video_id": self.video_id, **asdict(self), "path": str(self.path)}
-        return {**values, "is_deleted": self.is_deleted}
+        parts = [part.as_dict() for part in self.parts]
+        del values["parts"]
+        return {**values, "is_deleted": self.is_deleted} | ({"parts": parts} if parts else {})
 
     def __repr__(self) -> str:
         """One line: video, times, similarity, confidence, narration."""

@@ -1,0 +1,133 @@
+"""Ordered queries: "chop the onion, then fry it" is found where one moment follows the other."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import count, islice, pairwise
+from pathlib import Path
+
+import numpy as np
+
+from videoclip.library.filters import Condition
+from videoclip.library.search import SearchOptions, Snapshot, find_moments
+from videoclip.types import FloatArray
+from videoclip.zeroshot.moments import Moment
+
+SEPARATOR = re.compile(r"\s*,\s*then\s+", re.IGNORECASE)
+MOMENTS_PER_SEQUENCE = 8
+"""Moments of each part that are fetched first for a sequence; four times as many next."""
+MAX_MOMENTS = 4000
+"""Moments of each part that are fetched at most."""
+
+
+def split_query(query: str) -> list[str]:
+    """Return the parts of an ordered query ("A, then B"); the query itself if it is none."""
+    parts = SEPARATOR.split(query.strip())
+    return parts if len(parts) > 1 and all(re.search(r"\w", part) for part in parts) else [query]
+
+
+def find_sequences(
+    library: Snapshot,
+    queries: FloatArray,
+    texts: Sequence[str],
+    label: str,
+    options: SearchOptions,
+    condition: Condition | None = None,
+) -> list[Moment]:
+    """Find where moments of several queries follow each other in a video.
+
+    A sequence is as strong as its weakest moment. A moment that was not fetched is at most as
+    strong as the last one fetched, so more are fetched until no other sequence can be stronger.
+
+    Args:
+        library: Where to search.
+        queries: (N, E) embeddings of the parts.
+        texts: The words of each part.
+        label: The whole query.
+        options: How many sequences, and the weights of frames and narration.
+        condition: Which videos to search; None: all.
+
+    Returns:
+        Sequences, best first: moments from the first start to the last end, with their `parts`.
+    """
+    for step in count():
+        top_k = min(MAX_MOMENTS, MOMENTS_PER_SEQUENCE * options.num_moments * 4**step)
+        fetched = replace(options, top_k=top_k, offset=0)
+        found = find_moments(library, queries, texts, fetched, condition)
+        cut_off = [moments[-1].strength for moments in found if len(moments) == top_k]
+        least = max(cut_off, default=-np.inf)
+        sequences = sequences_of(found, label, options.num_moments)
+        certain = sum(one.strength >= least for one in sequences)
+        if certain >= options.num_moments or not cut_off or top_k == MAX_MOMENTS:
+            return sequences[: options.num_moments]
+    raise AssertionError
+
+
+def sequences_of(
+    found: Sequence[Sequence[Moment]], label: str = "", num_per_video: int = 1
+) -> list[Moment]:
+    """Join moments of the same video in the order of the parts, each moment used once.
+
+    Args:
+        found: The moments of each part.
+        label: Of the sequences.
+        num_per_video: Sequences of a video at most.
+    """
+    by_video: dict[Path, list[list[Moment]]] = {}
+    for part, moments in enumerate(found):
+        for moment in moments:
+            by_video.setdefault(moment.path, [[] for _ in found])[part].append(moment)
+    sequences = [
+        _join(chain, label)
+        for parts in by_video.values()
+        if all(parts)
+        for chain in islice(_chains(parts), num_per_video)
+    ]
+    return sorted(sequences, key=lambda one: (-one.strength, one.end - one.start))
+
+
+def _chains(parts: Sequence[Sequence[Moment]]) -> Iterator[tuple[Moment, ...]]:
+    """Yield chains, one moment of each part in order of time, whose weakest is strongest.
+
+    Of equally strong chains the shortest comes first. Moments of a chain may overlap, but each
+    begins and ends before the next one.
+    """
+    spans = [
+        np.array([(moment.start, moment.end) for moment in moments], float) for moments in parts
+    ]
+    before = [(a[:, None] < b).all(axis=-1) for a, b in pairwise(spans)]  # (n, m) of each pair
+    strengths = [np.array([moment.strength for moment in moments], float) for moments in parts]
+    while True:
+        values = strengths[0]
+        for is_before, strength in zip(before, strengths[1:], strict=True):
+            reached = np.where(is_before, values[:, None], -np.inf).max(axis=0)
+            values = np.minimum(strength, reached)
+        if not np.isfinite(weakest := values.max()):
+            return
+        # Of the moments that are as strong, the chain of each end that begins last.
+        starts = np.where(strengths[0] >= weakest, spans[0][:, 0], -np.inf)
+        origins = []
+        for is_before, strength in zip(before, strengths[1:], strict=True):
+            reached = np.where(is_before & (strength >= weakest), starts[:, None], -np.inf)
+            origins.append(reached.argmax(axis=0))
+            starts = reached.max(axis=0)
+        chain = [int((spans[-1][:, 1] - starts).argmin())]
+        for origin in reversed(origins):
+            chain.insert(0, int(origin[chain[0]]))
+        for strength, i in zip(strengths, chain, strict=True):
+            strength[i] = -np.inf
+        yield tuple(moments[i] for moments, i in zip(parts, chain, strict=True))
+
+
+def _join(chain: Sequence[Moment], label: str) -> Moment:
+    first, weakest = chain[0], min(chain, key=lambda moment: moment.strength)
+    return replace(
+        weakest,
+        start=first.start,
+        end=chain[-1].end,
+        best=first.best,
+        label=label,
+        is_spoken=all(moment.is_spoken for moment in chain),
+        words=" … ".join(dict.fromkeys(moment.words for moment in chain if moment.words)),
+        parts=tuple(chain),
+    )
