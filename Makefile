@@ -26,7 +26,8 @@ test: setup ## the fast tests, with coverage
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not browser and not gpu and not peers" --cov --cov-fail-under=95
 
 test-all: setup docs ## every test this machine can run, and the site; installs LanceDB, an S3 server, Ray and peers for them
-	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --require-hashes --no-build -r requirements-stores.lock -r requirements-peers.lock
+	@# --project /: exclude-dependencies in pyproject.toml is for the other locks, not for peers.
+	@$(BIN)/uv pip install -q --project / --python $(BIN)/python --no-deps --require-hashes --no-build -r requirements-stores.lock -r requirements-peers.lock
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --hypothesis-profile=explore
 
 torture: setup ## send hostile files through the commands; writes the table of docs/reliability.md; TORTURE="--seed 1"
