@@ -1,6 +1,6 @@
-"""Convert released weights and features into folders that this package reads.
+"""Convert released weights, features, captions and project files into folders that we read.
 
-Nothing in a checkpoint is ever run; every tensor is checked by name and shape.
+Nothing in a checkpoint or pickle is ever run; every tensor is checked by name and shape.
 """
 
 import json
@@ -14,20 +14,33 @@ import numpy as np
 from safetensors.torch import save_file
 from torch import Tensor
 
-from videoclip.config import ConvertKind, ConvertOptions, ReleasedSettings
+from videoclip.benchmarks.howto100m import read_captions
+from videoclip.config import (
+    RUN_CONFIG_VERSION,
+    ConvertKind,
+    ConvertOptions,
+    PretrainConfig,
+    ReleasedSettings,
+    to_dict,
+)
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import CheckpointError, ConfigError, DataError, one_line
 from videoclip.features.backbones import s3d
-from videoclip.files import atomic_folder
-from videoclip.model.convert import from_bert, from_released, kind_of
+from videoclip.files import atomic_folder, write_json
+from videoclip.mmpt import read_project
+from videoclip.model.convert import from_bert, from_released, kind_of, released_differences
 from videoclip.model.hub import save_model
 from videoclip.model.videoclip import VideoCLIP
+from videoclip.preparation import write_captions
 from videoclip.recipes import RECIPES, named_recipe
 from videoclip.weights.files import read_weights
 
 Facts: TypeAlias = dict[str, Any]
 
+PICKLE_SUFFIXES = (".pkl", ".pickle")
+PROJECT_SUFFIXES = (".yaml", ".yml")
+S3D_WIDTH = 512
 BERT_FILES = ("model.safetensors", "pytorch_model.bin")
 S3D_WORDS = "s3d_dict.npy"
 HEAD_FILE = "segmentation_head.safetensors"
@@ -38,7 +51,7 @@ class Conversion:
     """What was written; `str()` is a description with the next step.
 
     Attributes:
-        kind: What the source was: "videoclip", "s3d", "bert" or "features".
+        kind: What the source was: "videoclip", "s3d", "bert", "features", "captions" or "project".
         folder: The new folder.
         facts: Sizes and counts, by name.
     """
@@ -58,6 +71,15 @@ class Conversion:
                 f"{folder}: features of {facts['videos']:,} videos, {facts['dim']} wide; "
                 f"{facts['added']:,} videos are new\nuse it as --features {folder}"
             )
+        if self.kind == "captions":
+            return (
+                f"{facts['captions']}: {facts['cues']:,} cues of {facts['videos']:,} videos\n"
+                f"use it as --data {facts['captions']}"
+            )
+        if self.kind == "project":
+            lines = [f"{theirs}: {ours}" for theirs, ours in facts["translated"].items()]
+            lines += [f"not taken over: {k}: {why}" for k, why in facts["untranslated"].items()]
+            return "\n".join([*lines, f"{facts['config']}: use it as `{facts['command']} ...`"])
         if self.kind == "s3d":
             return (
                 f"{folder}: S3D with {facts['num_words']:,} words and "
@@ -68,6 +90,8 @@ class Conversion:
             f"{facts['num_text_layers']} text layers, {facts['hidden_size']} wide, "
             f"{facts['num_parameters']:,} parameters"
         )
+        for difference in facts.get("differences", ()):
+            text += f"\nunlike the released VideoCLIP: {difference}"
         if "head" in facts:
             text += f"\nits action segmentation head is in {facts['head']}"
         if not facts["vocabulary"]:
@@ -86,14 +110,16 @@ def convert(
     settings: ReleasedSettings | None = None,
     options: ConvertOptions | None = None,
 ) -> Conversion:
-    """Convert released weights or features into a folder.
+    """Convert released weights, features, captions or a project file into a folder.
 
     Args:
-        source: A released VideoCLIP checkpoint (.pt), MIL-NCE S3D weights (.pth), a BERT folder,
-            or a folder of feature arrays (VIDEO_ID.npy or VIDEO_ID.mp4.npy).
+        source: A checkpoint of VideoCLIP or one of its relatives (.pt), MIL-NCE S3D weights (.pth),
+            a BERT folder, a folder of feature arrays (VIDEO_ID.npy or VIDEO_ID.mp4.npy), pickled
+            captions (.pkl) or a project file of MMPT (.yaml).
         folder: Folder to make. A feature store may exist already: new videos are added.
         kind: What the source is; "auto" recognises it by the names of files and tensors.
-        vocabulary: vocab.txt of the text tower; a BERT folder has its own.
+        vocabulary: vocab.txt of the text tower; a BERT folder has its own. For captions of
+            word-piece ids: that of the ids.
         settings: For a VideoCLIP checkpoint: what its shapes do not determine.
         options: For the other kinds: what the files do not say.
 
@@ -107,6 +133,10 @@ def convert(
         raise DataError("cannot read it (no such file); name what is to be converted", source)
     if kind == "features" or (kind == "auto" and _has_arrays(source)):
         return Conversion("features", folder, _convert_features(source, folder, options))
+    if kind == "captions" or (kind == "auto" and source.suffix in PICKLE_SUFFIXES):
+        return Conversion("captions", folder, _convert_captions(source, folder, vocabulary))
+    if kind == "project" or (kind == "auto" and source.suffix in PROJECT_SUFFIXES):
+        return Conversion("project", folder, _convert_project(source, folder))
     file = _bert_file(source) if source.is_dir() else source
     weights = read_weights(file)
     found = kind_of(weights) if kind == "auto" else kind
@@ -124,7 +154,7 @@ def convert(
             facts = _convert_bert(file, weights, partial, vocabulary, options)
         else:
             settings = settings or ReleasedSettings()
-            facts = _convert_videoclip(file, weights, partial, vocabulary, settings)
+            facts = _convert_videoclip(file, weights, partial, vocabulary, settings, options)
     return Conversion(found, folder, facts)
 
 
@@ -152,6 +182,7 @@ def _convert_videoclip(
     folder: Path,
     vocabulary: Path | None,
     settings: ReleasedSettings,
+    options: ConvertOptions,
 ) -> Facts:
     tokenizer = Tokenizer.from_vocab(vocabulary) if vocabulary else None
     if tokenizer:
@@ -162,11 +193,50 @@ def _convert_videoclip(
                 raise ConfigError(f"{option} contradicts {vocabulary} ({value}); leave it out")
         settings = replace(settings, **ids)
     model, head = from_released(weights, settings, file)
+    is_s3d = options.backbone.partition(":")[0] == "s3d"
+    if is_s3d and model.config.feature_dim != S3D_WIDTH:
+        raise ConfigError(
+            f"{file} takes features {model.config.feature_dim} wide, but those of S3D are "
+            f"{S3D_WIDTH}; name what computed them with --backbone, and their rate with "
+            "--features-per-second"
+        )
+    model.config = replace(
+        model.config,
+        backbone=options.backbone,
+        features_per_second=options.features_per_second,
+        normalized_features=is_s3d or options.normalized,  # S3D's were, in the release
+    )
     facts = _save(model, tokenizer, folder, file)
+    facts["differences"] = released_differences(weights, model.config, settings)
     if head:
         save_file(head, folder / HEAD_FILE)
         facts["head"] = HEAD_FILE
     return facts
+
+
+def _convert_captions(source: Path, folder: Path, vocabulary: Path | None) -> Facts:
+    path = folder / "captions.json"
+    if path.exists():
+        raise ConfigError(f"{path} already exists: name a new folder, or remove it")
+    tokenizer = Tokenizer.from_vocab(vocabulary) if vocabulary else None
+    captions = dict(read_captions(source, tokenizer))
+    write_captions(path, captions)
+    num_cues = sum(map(len, captions.values()))
+    return {"captions": str(path), "videos": len(captions), "cues": num_cues}
+
+
+def _convert_project(source: Path, folder: Path) -> Facts:
+    project, path = read_project(source), folder / "config.json"
+    if path.exists():
+        raise ConfigError(f"{path} already exists: name a new folder, or remove it")
+    write_json(path, {"version": RUN_CONFIG_VERSION, **to_dict(project.config)})
+    command = "pretrain" if isinstance(project.config, PretrainConfig) else "finetune"
+    return {
+        "config": str(path),
+        "command": f"videoclip {command} --config {path}",
+        "translated": dict(project.translated),
+        "untranslated": dict(project.untranslated),
+    }
 
 
 def _convert_bert(

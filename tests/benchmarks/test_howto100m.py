@@ -1,11 +1,15 @@
 """HowTo100M's files, made up."""
 
 import gzip
+import json
+import pickle
+from pathlib import Path
 
 import pytest
 
 from videoclip.benchmarks import files, howto100m
 from videoclip.data.captions import Cue
+from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import DataError
 from videoclip.library.metadata import read_metadata
 
@@ -54,6 +58,47 @@ CAPTIONS = {
     "none": {"start": [], "end": [], "text": []},
     "_t-o": {"start": [1.0], "end": [1.0], "text": ["overlap"]},
 }
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_a_pickle_has_the_same_captions(write, tmp_path, as_text):
+    table = {name: json.dumps(value) if as_text else value for name, value in CAPTIONS.items()}
+    path = tmp_path / "raw_caption_dedup.pkl"
+    path.write_bytes(pickle.dumps(table))
+    plain = write("raw_caption.json", json.dumps(CAPTIONS))
+    assert list(howto100m.read_captions(path)) == list(howto100m.read_captions(plain))
+
+
+def test_pickled_word_pieces_become_text(tmp_path):
+    path = tmp_path / "captions.pickle"
+    table = {"one": {"start": [0, 1], "end": [1, 2], "cap": [[4, 5, 6], [6]]}}
+    path.write_bytes(pickle.dumps(table))
+    tokenizer = Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "chop", "##ping", "onion"])
+    assert dict(howto100m.read_captions(path, tokenizer)) == {
+        "one": [Cue(0.0, 1.0, "chopping onion"), Cue(1.0, 2.0, "onion")]
+    }
+    with pytest.raises(DataError, match=r"video 'one': its captions are word-piece ids: .*--vocab"):
+        list(howto100m.read_captions(path))
+    table["one"]["cap"][1] = [7]
+    path.write_bytes(pickle.dumps(table))
+    with pytest.raises(DataError, match="no list of word-piece ids below 7: check --vocabulary"):
+        list(howto100m.read_captions(path, tokenizer))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (["one"], "not a table of captions"),
+        ({"one": "{"}, "video 'one' is not valid JSON"),
+        ({"one": {"start": [0], "end": [], "text": ["a"]}}, "1 starts, 0 ends and 1 texts"),
+        ({"one": Path("/")}, "not a pickle of plain data"),
+    ],
+)
+def test_other_pickles_are_refused(tmp_path, content, message):
+    path = tmp_path / "captions.pkl"
+    path.write_bytes(pickle.dumps(content))
+    with pytest.raises(DataError, match=message):
+        list(howto100m.read_captions(path))
 
 
 @pytest.mark.parametrize("characters", [1, 7, 64, 1 << 20])

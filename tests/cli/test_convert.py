@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import pickle
 import resource
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from videoclip.cli import main
+from videoclip.config import PretrainConfig, load_run_config
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.embedding import Embedder
 from videoclip.features.backbones import load_backbone
@@ -21,7 +23,8 @@ from videoclip.features.backbones.s3d import S3D
 from videoclip.model.videoclip import VideoCLIP
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "cut", "the", "onion"]
-SIZES = ["--num-heads", "2", "--max-video-tokens", "6", "--max-text-tokens", "9"]
+LENGTHS = ["--num-heads", "2", "--max-video-tokens", "6", "--max-text-tokens", "9"]
+SIZES = [*LENGTHS, "--backbone", "narrow"]
 
 
 def released_weights(hidden=8, layers=(1, 2), vocab=7, positions=24, feature_dim=5):
@@ -128,6 +131,52 @@ def test_a_head_is_kept_beside_the_model(tmp_path, vocab, capsys):
     summary = json.loads(capsys.readouterr().out)
     kept = load_file(tmp_path / "model" / summary["head"])
     assert kept["weight"].shape == (9, 8)
+
+
+def test_features_of_poses_need_a_name_and_a_rate(tmp_path, vocab, capsys):
+    path = fairseq_file(tmp_path / "signs.pt", released_weights(feature_dim=609))
+    arguments = [path, tmp_path / "model", "--vocabulary", vocab, *LENGTHS]
+    assert run(*arguments) == 1
+    error = capsys.readouterr().err
+    assert "takes features 609 wide" in error and "--backbone" in error
+    assert run(*arguments, "--backbone", "poses", "--features-per-second", 25) == 0
+    assert "unlike the released VideoCLIP: feature_dim 609, not 512" in capsys.readouterr().out
+    config = VideoCLIP.from_pretrained(tmp_path / "model").config
+    assert (config.backbone, config.features_per_second) == ("poses", 25)
+    assert not config.normalized_features
+
+
+def test_pickled_captions_become_a_caption_file(tmp_path, capsys):
+    captions = {"kitchen": json.dumps({"start": [0], "end": [2.5], "text": ["chop it"]})}
+    (tmp_path / "raw_caption_dedup.pkl").write_bytes(pickle.dumps(captions))
+    arguments = [tmp_path / "raw_caption_dedup.pkl", tmp_path / "captions"]
+    assert run(*arguments) == 0
+    assert "1 cues of 1 videos" in capsys.readouterr().out
+    written = json.loads((tmp_path / "captions" / "captions.json").read_text())
+    assert written == {"kitchen": {"start": [0.0], "end": [2.5], "text": ["chop it"]}}
+    assert run(*arguments) == 1
+    assert "captions.json already exists" in capsys.readouterr().err
+
+
+def test_a_project_file_becomes_settings_of_a_run(tmp_path, capsys):
+    (tmp_path / "how2.yaml").write_text(
+        "model: {model_cls: MMFusionSeparate}\n"
+        "loss: {loss_cls: MMContraLoss}\n"
+        "fairseq: {optimization: {max_epoch: 7, magic: 3}}\n"
+    )
+    arguments = [tmp_path / "how2.yaml", tmp_path / "settings"]
+    assert run(*arguments) == 0
+    out = capsys.readouterr().out
+    config = tmp_path / "settings" / "config.json"
+    assert "fairseq.optimization.max_epoch: epochs = 7" in out
+    assert "not taken over: fairseq.optimization.magic: unknown here (it is 3)" in out
+    assert f"use it as `videoclip pretrain --config {config} ...`" in out
+    assert load_run_config(PretrainConfig, config).epochs == 7
+    with pytest.raises(SystemExit, match="0"):
+        main(["pretrain", "--config", str(config), "--print-config"])
+    assert '"epochs": 7' in capsys.readouterr().out
+    assert run(*arguments) == 1
+    assert "config.json already exists" in capsys.readouterr().err
 
 
 def test_s3d_becomes_a_backbone(tmp_path, capsys):

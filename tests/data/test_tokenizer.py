@@ -21,6 +21,12 @@ def test_encodes_word_pieces_without_special_ids(tokenizer):
     assert tokenizer.vocab_size == 10
 
 
+def test_a_cased_vocabulary_keeps_case_and_accents():
+    cased = Tokenizer([*PIECES, "Onion", "Ö"])
+    assert cased.encode("Onion onion Ö") == [10, 8, 11]
+    assert cased.encode("Chop") == [1]
+
+
 def test_batch_equals_single_and_decodes(tokenizer):
     texts = ["chop the onion", "", "!" * 5, "unknown words"]
     assert tokenizer.encode_batch(texts) == [tokenizer.encode(t) for t in texts]

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from tests.model.tiny_models import TINY
-from videoclip.config import ReleasedSettings
+from videoclip.config import ModelConfig, ReleasedSettings
 from videoclip.errors import CheckpointError, ConfigError
-from videoclip.model.convert import from_bert, from_released, kind_of
+from videoclip.model.convert import from_bert, from_released, kind_of, released_differences
 from videoclip.weights.files import read_weights
 
 PARITY = 1e-5
@@ -106,9 +106,88 @@ def test_the_published_names_are_all_known(shared):
     assert not any(parameter.any() for parameter in model.parameters())
 
 
+NARROW = {768: 24, 3072: 48, 512: 96}
+
+
+@pytest.fixture(scope="module")
+def published(shared):
+    """Function that makes weights of the released names, narrow, with some sizes replaced."""
+    path = shared / "golden/model_small/full_size_state_dict_keys.json"
+    entries = json.loads(path.read_text())["entries"]
+
+    def make(vocab_size=30522, feature_dim=512):
+        sizes = {**NARROW, 30522: vocab_size}
+        weights = {
+            name: torch.zeros([sizes.get(size, size) for size in shape])
+            for name, (shape, _) in entries.items()
+        }
+        weights["mmmodel.video_encoder.videomlp.linear1.weight"] = torch.zeros(24, feature_dim)
+        return weights
+
+    return make
+
+
+def one_encoder(weights):
+    """VLM: all twelve layers of the text tower in one encoder, with BERT's heads."""
+    video = {n: w for n, w in weights.items() if ".videomlp." in n}
+    layers = {n: w for n, w in weights.items() if ".text_encoder." in n}
+    shared = {n.replace("video_encoder", "mm_encoder"): w for n, w in video.items()}
+    shared |= {n.replace("text_encoder", "mm_encoder.bert"): w for n, w in layers.items()}
+    heads = ("bias", "transform.dense.weight", "transform.LayerNorm.bias", "decoder.weight")
+    return shared | {f"mmmodel.mm_encoder.cls.predictions.{n}": torch.ones(2) for n in heads}
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", ["VideoCLIP", "TempCLR", "Norton", "SignCLIP", "VLM", "COIN"])
+def test_every_layout_of_the_family_names_its_differences(published, name):
+    weights = published()
+    if name == "SignCLIP":  # poses of 203 points, words of bert-base-cased
+        weights = published(vocab_size=28996, feature_dim=609)
+    elif name == "VLM":
+        weights = one_encoder(weights)
+    elif name == "COIN":
+        weights["mmmodel.video_encoder.classifier.weight"] = torch.ones(779, 24)
+        weights["mmmodel.video_encoder.classifier.bias"] = torch.ones(779)
+    settings = ReleasedSettings(num_heads=2)
+    model, head = from_released(weights, settings, "file")
+    found = released_differences(weights, model.config, settings)
+    sizes = {name: model.config for name in ("hidden_size", "num_heads")}
+    narrow = [f"{n} {getattr(c, n)}, not {getattr(ModelConfig(), n)}" for n, c in sizes.items()]
+    narrow += ["intermediate_size 48, not 3072", "max_positions 96, not 512"]
+    assert [line for line in found if line not in narrow] == {
+        "VideoCLIP": [],
+        "TempCLR": [],
+        "Norton": [],
+        "SignCLIP": [
+            "feature_dim 609, not 512",
+            "vocabulary of 28,996 word pieces (bert-*-cased), not 30,522 (bert-*-uncased)",
+        ],
+        "VLM": [
+            "one encoder for both modalities, as in VLM, not two towers",
+            "left out: 4 tensors of mm_encoder.cls",
+        ],
+        "COIN": ["a head for action segmentation"],
+    }[name]
+    assert bool(head) == (name == "COIN")
+    assert model.config.shared_encoder == (name == "VLM")
+
+
+@pytest.mark.parity
+def test_a_head_without_a_place_is_left_out_only_if_it_is_named(published):
+    weights = one_encoder(published()) | {"mmmodel.mm_encoder.mfm_head.weight": torch.ones(2)}
+    with pytest.raises(CheckpointError, match=r"unexpected: 'mm_encoder\.mfm_head\.weight'"):
+        from_released(weights, ReleasedSettings(num_heads=2), "file")
+    settings = ReleasedSettings(num_heads=2, leave_out=("mm_encoder.mfm",))
+    model, _ = from_released(weights, settings, "file")
+    found = released_differences(weights, model.config, settings)
+    assert "left out: 1 tensors of mm_encoder.mfm_head" in found
+
+
 def test_what_every_bert_base_has_need_not_be_said():
     settings = ReleasedSettings().complete(768, 30522)
-    assert settings == vars(ReleasedSettings(12, 0, 101, 102))
+    wanted = vars(ReleasedSettings(12, 0, 101, 102))
+    assert settings == {name: value for name, value in wanted.items() if name != "leave_out"}
+    assert ReleasedSettings().complete(768, 28996) == settings
     assert ReleasedSettings(num_heads=8).complete(768, 30522)["num_heads"] == 8
 
 

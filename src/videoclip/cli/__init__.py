@@ -33,7 +33,7 @@ COMMANDS = {
     "serve": "serve a page and a REST API for a library",
     "cut": "cut moments out of videos as clips",
     "export": "write moments as CSV, JSON, EDL, FCPXML or WebVTT",
-    "convert": "convert released weights and features",
+    "convert": "convert released weights, features and captions",
     "info": "describe a folder or file",
     "doctor": "check this machine and say how to fix what fails",
 }

@@ -1,4 +1,4 @@
-"""`videoclip convert`: released weights and features into our folders."""
+"""`videoclip convert`: released weights, features, captions and project files into our folders."""
 
 import json
 from dataclasses import dataclass, field
@@ -13,16 +13,18 @@ from videoclip.config import ConvertKind, ConvertOptions, ReleasedSettings
 
 @dataclass(frozen=True)
 class Convert:
-    """Convert released weights or features into a folder that the other commands read.
+    """Convert released weights, features or captions into a folder that the other commands read.
 
-    Takes released VideoCLIP checkpoints (.pt); MIL-NCE S3D weights (.pth, with s3d_dict.npy beside
-    them); BERT folders (config.json with model.safetensors or pytorch_model.bin), from which
-    pre-training can start; and folders of feature arrays (VIDEO_ID.npy or VIDEO_ID.mp4.npy), which
-    become a feature store. Nothing in a checkpoint is ever run.
+    Takes checkpoints of VideoCLIP, VLM, TempCLR, Norton and SignCLIP (.pt); MIL-NCE S3D weights
+    (.pth, with s3d_dict.npy beside them); BERT folders (config.json with model.safetensors or
+    pytorch_model.bin), from which pre-training can start; folders of feature arrays (VIDEO_ID.npy
+    or VIDEO_ID.mp4.npy), which become a feature store; pickled captions (.pkl); and project files
+    of MMPT (.yaml), which become settings for --config. Nothing in a checkpoint or pickle is ever
+    run.
     """
 
     source: Annotated[Path, Positional, arg(metavar="SOURCE")]
-    """The checkpoint, or the folder of a BERT or of feature arrays."""
+    """The checkpoint, captions or project file, or the folder of a BERT or of feature arrays."""
     folder: Annotated[Path, Positional, arg(metavar="FOLDER")]
     """Folder to make; an existing feature store gets what is new."""
     kind: Annotated[ConvertKind, arg(name="as")] = "auto"

@@ -8,6 +8,7 @@ from videoclip.config.codec import RUN_CONFIG_VERSION as RUN_CONFIG_VERSION
 from videoclip.config.codec import from_dict as from_dict
 from videoclip.config.codec import load_run_config as load_run_config
 from videoclip.config.codec import to_dict as to_dict
+from videoclip.config.model import BERT_VOCABULARIES as BERT_VOCABULARIES
 from videoclip.config.model import ConvertKind as ConvertKind
 from videoclip.config.model import ConvertOptions as ConvertOptions
 from videoclip.config.model import ModelConfig as ModelConfig

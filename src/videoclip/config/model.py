@@ -8,8 +8,16 @@ from videoclip.config.codec import NotNegative, Positive, check_numbers, require
 
 NUM_HEADS = {768: 12, 1024: 16}
 """Attention heads of bert-base and bert-large, by width."""
-BERT_IDS = {30522: {"pad_id": 0, "cls_id": 101, "sep_id": 102}}
-"""Special ids of bert-*-uncased, by vocabulary size."""
+BERT_VOCABULARIES = {
+    30522: "bert-*-uncased",
+    28996: "bert-*-cased",
+    119547: "bert-base-multilingual-cased",
+    105879: "bert-base-multilingual-uncased",
+    21128: "bert-base-chinese",
+}
+"""Published vocabularies by size."""
+BERT_IDS = {"pad_id": 0, "cls_id": 101, "sep_id": 102}
+"""Special ids, equal in all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,11 +132,13 @@ class ReleasedSettings:
 
     Attributes:
         num_heads: Attention heads; needed where the width is neither 768 nor 1024.
-        pad_id: Id of [PAD]; needed without a vocabulary, except for bert-*-uncased.
+        pad_id: Id of [PAD]; needed without a vocabulary, except for Google's BERTs.
         cls_id: Id of [CLS]; needed likewise.
         sep_id: Id of [SEP]; needed likewise.
         max_video_tokens: Longest video clip the weights were trained on, in features.
         max_text_tokens: Longest text the weights were trained on, in word pieces.
+        leave_out: Beginnings of names of tensors to leave out, such as a head for pre-training; any
+            other tensor without a place in our model is an error.
     """
 
     num_heads: int | None = None
@@ -137,6 +147,7 @@ class ReleasedSettings:
     sep_id: int | None = None
     max_video_tokens: int = 32
     max_text_tokens: int = 61
+    leave_out: tuple[str, ...] = ()
 
     def complete(self, hidden_size: int, vocab_size: int) -> dict[str, Any]:
         """Return all settings for weights of these sizes.
@@ -144,8 +155,10 @@ class ReleasedSettings:
         Raises:
             ConfigError: If one is missing; the message names its option.
         """
-        known = {"num_heads": NUM_HEADS.get(hidden_size), **BERT_IDS.get(vocab_size, {})}
+        known = {"num_heads": NUM_HEADS.get(hidden_size)}
+        known |= BERT_IDS if vocab_size in BERT_VOCABULARIES else {}
         settings = known | {name: value for name, value in vars(self).items() if value is not None}
+        del settings["leave_out"]
         for name in ("num_heads", "pad_id", "cls_id", "sep_id"):
             ids = "" if name == "num_heads" else "--vocabulary or "
             require(
@@ -156,7 +169,9 @@ class ReleasedSettings:
         return settings
 
 
-ConvertKind: TypeAlias = Literal["auto", "videoclip", "s3d", "bert", "features"]
+ConvertKind: TypeAlias = Literal[
+    "auto", "videoclip", "s3d", "bert", "features", "captions", "project"
+]
 """What a source of `convert` is."""
 
 
@@ -165,9 +180,10 @@ class ConvertOptions:
     """What feature arrays, S3D and BERT weights do not say about themselves.
 
     Attributes:
-        backbone: For features: the name of the backbone that computed them.
-        features_per_second: For features: their rate.
-        normalized: For features: whether each vector is L2-normalised.
+        backbone: For features, and for a VideoCLIP that was not trained on S3D: the name of the
+            backbone that computed them, or any other word for what is not videoclip's.
+        features_per_second: For the same: their rate.
+        normalized: For the same: whether each vector is L2-normalised.
         words: For S3D: its word list; by default s3d_dict.npy beside the weights.
         recipe: For a BERT: the recipe whose model it will initialise.
     """

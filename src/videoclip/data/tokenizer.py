@@ -23,7 +23,9 @@ _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 
 class Tokenizer:
-    """An uncased BERT word-piece tokenizer. Source: bert-base-uncased, as the paper uses it.
+    """A BERT word-piece tokenizer. Source: bert-base-uncased, as the paper uses it.
+
+    A vocabulary with capital letters, such as that of bert-base-cased, keeps case and accents.
 
     Attributes:
         pad_id: Id of [PAD], which fills short rows.
@@ -53,7 +55,8 @@ class Tokenizer:
         self.fingerprint = hashlib.sha256(_file_text(self.word_pieces).encode()).hexdigest()[:16]
 
         self._backend = tokenizers.Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
-        self._backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+        is_cased = any(p != p.lower() for p in word_pieces if not p.startswith("["))
+        self._backend.normalizer = normalizers.BertNormalizer(lowercase=not is_cased)
         self._backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         self._backend.decoder = decoders.WordPiece(cleanup=False)
         self._backend.add_special_tokens([p for p in (*_SPECIAL, "[MASK]") if p in ids])
@@ -98,7 +101,7 @@ class Tokenizer:
         return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return readable text for word-piece ids (lower case, without special tokens)."""
+        """Return readable text for word-piece ids, without special tokens."""
         text: str = self._backend.decode(list(ids), skip_special_tokens=True)
         return text
 

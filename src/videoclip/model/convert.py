@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from videoclip.config import ModelConfig, ReleasedSettings
+from videoclip.config import BERT_VOCABULARIES, ModelConfig, ReleasedSettings
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import CheckpointError
 from videoclip.model.dual_encoder import FrozenTowers
@@ -62,8 +62,10 @@ VIDEO_MLP_NAMES: Names = {
 
 PREFIX = "mmmodel."
 """Prefix of every name in some of the released files."""
-HEAD = "video_encoder.classifier."
+HEAD = re.compile(r"(video|mm)_encoder\.classifier\.")
 """Head of a model fine-tuned for action segmentation."""
+MASKED_MODEL_HEAD = re.compile(r"(.*\.)?cls\.(predictions|seq_relationship)\..*")
+"""BERT's own heads for pre-training, which VLM trains further: no tower needs them."""
 UNUSED = re.compile(r"(.*\.)?(pooler\.dense\.(weight|bias)|embeddings\.position_ids)")
 """Tensors that the released code loads and never uses."""
 BERT_HEADS = re.compile(r"(cls|classifier|qa_outputs)\..*")
@@ -92,7 +94,10 @@ def kind_of(names: Iterable[str]) -> str:
 def from_released(
     weights: Mapping[str, Tensor], settings: ReleasedSettings, where: Path | str
 ) -> tuple[VideoCLIP, dict[str, Tensor]]:
-    """Build a model from a released VideoCLIP checkpoint, two towers or one shared.
+    """Build a model from a checkpoint of the MMPT family: two towers, or one encoder for both.
+
+    VideoCLIP, TempCLR, Norton and SignCLIP have two towers, VLM and the paper's ablation one
+    encoder. They differ in sizes and heads, which `released_differences` names.
 
     Args:
         weights: By their published names, with or without the prefix `mmmodel.`.
@@ -108,8 +113,8 @@ def from_released(
         ConfigError: If something that the shapes do not determine is missing in `settings`.
     """
     weights = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}
-    weights = {name: tensor for name, tensor in weights.items() if not UNUSED.fullmatch(name)}
-    head = {n.removeprefix(HEAD): weights.pop(n) for n in list(weights) if n.startswith(HEAD)}
+    weights = {n: tensor for n, tensor in weights.items() if not is_left_out(n, settings)}
+    head = {HEAD.sub("", n): weights.pop(n) for n in list(weights) if HEAD.match(n)}
     shared = any(name.startswith("mm_encoder.") for name in weights)
     video, text = (
         ("mm_encoder.", "mm_encoder.bert.") if shared else ("video_encoder.", "text_encoder.")
@@ -130,6 +135,55 @@ def from_released(
         **_bert_names("text_encoder.bert.", text, config.num_text_layers),
     }
     return _filled(config, weights, names, where), head
+
+
+def is_left_out(name: str, settings: ReleasedSettings) -> bool:
+    """Whether a tensor of a checkpoint, named without its prefix, has no place in our model."""
+    return bool(
+        UNUSED.fullmatch(name)
+        or MASKED_MODEL_HEAD.fullmatch(name)
+        or name.startswith(settings.leave_out)
+    )
+
+
+def released_differences(
+    names: Iterable[str], config: ModelConfig, settings: ReleasedSettings
+) -> list[str]:
+    """Return where a checkpoint differs from the released VideoCLIP, a line for each difference.
+
+    Args:
+        names: Of its tensors.
+        config: Of the model made from it.
+        settings: The settings it was made with.
+    """
+    usual = ModelConfig()
+    found = []
+    if config.shared_encoder:
+        found.append("one encoder for both modalities, as in VLM, not two towers")
+    for name in (
+        *("feature_dim", "hidden_size", "num_video_layers", "num_text_layers", "num_heads"),
+        *("intermediate_size", "max_positions", "max_video_tokens", "max_text_tokens"),
+    ):
+        if getattr(config, name) != getattr(usual, name) and not (
+            config.shared_encoder and name == "num_video_layers"
+        ):
+            found.append(f"{name} {getattr(config, name)}, not {getattr(usual, name)}")
+    if config.vocab_size != usual.vocab_size:
+        known = BERT_VOCABULARIES.get(config.vocab_size, "unknown")
+        found.append(
+            f"vocabulary of {config.vocab_size:,} word pieces ({known}), not {usual.vocab_size:,} "
+            f"({BERT_VOCABULARIES[usual.vocab_size]})"
+        )
+    names = [name.removeprefix(PREFIX) for name in names]
+    groups: dict[str, int] = {}
+    for name in names:
+        if is_left_out(name, settings) and not UNUSED.fullmatch(name):
+            group = ".".join(name.split(".")[:2])
+            groups[group] = groups.get(group, 0) + 1
+    found += [f"left out: {number} tensors of {group}" for group, number in groups.items()]
+    if any(map(HEAD.match, names)):
+        found.append("a head for action segmentation")
+    return found
 
 
 def from_bert(
