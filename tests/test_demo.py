@@ -45,7 +45,7 @@ def make_moment(path, confidence):
         similarity=0.3,
         strength=4.0,
         confidence=confidence,
-        is_spoken=False,
+        has_all_words=False,
         words="",
         duration=3.0,
         frame_rate=10.0,

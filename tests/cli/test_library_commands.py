@@ -106,12 +106,14 @@ def test_search_says_when_nothing_matches(indexed, run):
 def test_search_explains_strengths_and_names_doubt(indexed, run):
     _, out, err = run("search", "chopping onions", "--library", "L", "--explain", "-k", 2)
     lines = out.splitlines()
-    assert "said +" in lines[1] and "(all words)" in lines[1] and "seen " in lines[3]
+    assert "narration +" in lines[1] and "(all words)" in lines[1] and "frames " in lines[3]
     assert len(lines) == 4 and "nearest" not in err
     _, out, _ = run("search", "chopping onions", "--library", "L", "--json")
     first, *others = json.loads(out)["moments"]
-    assert first["said"] > 0 and first["strength"] >= max(first["seen"], first["said"])
-    assert all(moment["said"] is None for moment in others)
+    assert first["narration_strength"] > 0 and first["strength"] >= max(
+        first["visual_strength"], first["narration_strength"]
+    )
+    assert all(moment["narration_strength"] is None for moment in others)
     levels = ["none", "low", "medium", "high"]
     for query in ("red", "a zebra", "chopping onions"):
         _, out, _ = run("search", query, "--library", "L", "--json")

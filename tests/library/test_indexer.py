@@ -139,7 +139,7 @@ def test_new_subtitles_are_read_without_decoding(library, embedder, videos):
     assert names(library.update(videos).narrated) == ["a.mp4"]
     assert embedder.backbone.decoded == []
     found = library.search("peel a potato", vision=0.0)[0]
-    assert found.video_id == "a" and found.is_spoken and found.start <= 12 < found.end
+    assert found.video_id == "a" and found.has_all_words and found.start <= 12 < found.end
     (videos / "a.vtt").unlink()
     library.update(videos)
     assert library.search("peel a potato", vision=0.0) == []

@@ -35,9 +35,9 @@ def test_moments_have_their_borders_words_and_confidence(filled):
 
 def test_what_is_said_and_what_is_seen_are_fused(filled):
     heard = filled.search("chopping onions")[0]
-    assert heard.video_id == "b" and heard.is_spoken and heard.start <= 22 < heard.end
+    assert heard.video_id == "b" and heard.has_all_words and heard.start <= 22 < heard.end
     assert heard.confidence != "none"
-    assert not any(moment.is_spoken for moment in filled.search("chopping onions", speech=0.0))
+    assert not any(moment.has_all_words for moment in filled.search("chopping onions", speech=0.0))
     assert [m.video_id for m in filled.search("chop onion", vision=0.0)] == ["b"]
     assert [m.start for m in filled.search("kitchen", vision=0.0)] == [1.0]
     both = filled.search("yellow onions")[0]
@@ -46,7 +46,7 @@ def test_what_is_said_and_what_is_seen_are_fused(filled):
 
 def test_half_of_the_words_is_better_than_nothing(filled):
     assert filled.search("zebra onions", vision=0.0)[0].video_id == "b"
-    assert not filled.search("zebra onions", vision=0.0)[0].is_spoken
+    assert not filled.search("zebra onions", vision=0.0)[0].has_all_words
     assert filled.search("zebra crossing", vision=0.0) == []
     assert filled.search("?! *", vision=0.0) == []
 
@@ -72,7 +72,7 @@ def test_the_first_moment_of_a_video_has_the_strength_of_its_best_seconds(filled
             score = scores[: min(8, -(-len(scores) // 3))].mean()
             wanted = (score - expected) / calibration.scale
             moment = firsts[Path(video.path)]
-            assert moment.strength == moment.seen == pytest.approx(wanted, abs=1e-3)
+            assert moment.strength == moment.visual_strength == pytest.approx(wanted, abs=1e-3)
 
 
 def test_a_common_word_lifts_no_moment_and_rare_ones_do(filled, videos):
@@ -81,9 +81,11 @@ def test_a_common_word_lifts_no_moment_and_rare_ones_do(filled, videos):
     (videos / "a.vtt").write_text("WEBVTT\n\n" + "\n\n".join(lines) + "\n")
     filled.update(videos)
     seen = filled.search("a man in yellow", 20, speech=0.0)
-    assert [replace(m, said=None) for m in filled.search("a man in yellow", 20)] == seen
+    assert [
+        replace(m, narration_strength=None) for m in filled.search("a man in yellow", 20)
+    ] == seen
     quoted = filled.search("the xylophone quartets")[0]
-    assert quoted.video_id == "a" and quoted.is_spoken and quoted.confidence == "high"
+    assert quoted.video_id == "a" and quoted.has_all_words and quoted.confidence == "high"
 
 
 def test_moments_are_in_the_order_of_their_strength_and_confidence(filled):

@@ -19,7 +19,7 @@ def test_the_score_curve_is_the_strength_of_each_second(indexed, embedder, video
     assert curve[:, 0].tolist() == list(range(35))
     assert set(np.flatnonzero(curve[:, 2] > curve[:, 2].mean())) == set(range(20, 25))
     (best,) = indexed.search("yellow", 1, speech=0)
-    assert curve[:, 2].max() >= best.seen  # which is less by the fall to several seconds
+    assert curve[:, 2].max() >= best.visual_strength  # which is less by the fall to several seconds
     snapshot = indexed._snapshot()
     video = next(v for v in snapshot.videos if v.path.endswith("b.mp4"))
     for second in (3, 22):  # the same, one by one

@@ -65,7 +65,7 @@ def test_strictness_leaves_out_weaker_moments(client):
 def test_a_filter_and_weights_combine_with_a_query(client):
     found = get(client, "search", q="chopping onions", vision=0, where="duration > 33")["items"]
     assert [m["name"] for m in found] == ["b.mp4"]
-    assert found[0]["is_spoken"]
+    assert found[0]["has_all_words"]
     assert (
         get(client, "search", q="chopping onions", vision=0, where="duration < 33")["items"] == []
     )

@@ -211,11 +211,11 @@ def _fit(path: Path, rest: str, used: int) -> str:
 def explanation(moment: Moment) -> str:
     """Return what frames and narration contribute to the strength of a found moment."""
     parts = []
-    if moment.seen is not None:
-        parts.append(f"seen {moment.seen:+.1f}")
-    if moment.said is not None:
-        complete = "all words" if moment.is_spoken else "some words"
-        parts.append(f"said {moment.said:+.1f} ({complete})")
+    if moment.visual_strength is not None:
+        parts.append(f"frames {moment.visual_strength:+.1f}")
+    if moment.narration_strength is not None:
+        complete = "all words" if moment.has_all_words else "some words"
+        parts.append(f"narration {moment.narration_strength:+.1f} ({complete})")
     return f"strength {moment.strength:+.1f}: {', '.join(parts)}"
 
 

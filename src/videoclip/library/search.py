@@ -200,7 +200,7 @@ class _Scored(NamedTuple):
     """(W,) what they are corrected by."""
 
     @property
-    def fall(self) -> float:
+    def gap(self) -> float:
         """How far several seconds are below the best window."""
         return float(self.similarities.max()) - self.score
 
@@ -224,9 +224,9 @@ class _Candidate:
     end: float
     best: float
     similarity: float
-    seen: float
-    said: float = -np.inf
-    is_spoken: bool = False
+    visual_strength: float
+    narration_strength: float = -np.inf
+    has_all_words: bool = False
 
 
 def find_moments(
@@ -269,7 +269,8 @@ def find_moments(
                     _add_narration(library, prepared[i], float(expected[i]), hit, candidates)
         weights = options.vision, options.speech
         ranked = sorted(
-            ((combine(c.seen, c.said, *weights), c) for c in candidates), key=lambda pair: -pair[0]
+            ((combine(c.visual_strength, c.narration_strength, *weights), c) for c in candidates),
+            key=lambda pair: -pair[0],
         )
         ranked = ranked[: options.num_moments]
         library.catalog.check_records({candidate.video.id for _, candidate in ranked})
@@ -314,9 +315,9 @@ def _refine(library: Snapshot, found: _Found, expected: float) -> _Candidate:
     video = found.scored.video
     ((start, end),) = library.seconds(video, np.array([[span.start, span.end]])).tolist()
     best = min(span.best / library.features_per_second, end)
-    seen = (found.score - expected) / library.calibration.scale
+    strength = (found.score - expected) / library.calibration.scale
     similarity = found.proposal.similarity + float(found.scored.biases[found.proposal.window])
-    return _Candidate(video, start, end, best, similarity, seen)
+    return _Candidate(video, start, end, best, similarity, strength)
 
 
 def _score_videos(
@@ -376,14 +377,14 @@ def _best_moments(
                     break
                 one = queue.pop()
                 pairs.append((i, one))
-                least_similarity = max(lowest[i], least + one.fall) - ROUNDING_ERROR
+                least_similarity = max(lowest[i], least + one.gap) - ROUNDING_ERROR
                 spans, weights = library.window_features(one.video), vote_weights(one.similarities)
                 windows.append(Windows(spans, one.similarities, weights, least_similarity))
                 num_windows += len(spans)
         if not pairs:
             return found
         for (i, one), some, proposals in zip(pairs, windows, merge_windows(windows), strict=True):
-            moments = [_Found(one, some, p, p.similarity - one.fall) for p in proposals]
+            moments = [_Found(one, some, p, p.similarity - one.gap) for p in proposals]
             found[i] = sorted(found[i] + moments, key=lambda m: -m.score)[:num_moments]
 
 
@@ -394,20 +395,20 @@ def _add_narration(
     hit: NarrationHit,
     candidates: list[_Candidate],
 ) -> None:
-    """Add what is said to the candidate that contains it, or as a new candidate.
+    """Add a passage of the narration to the candidate that contains it, or as a new candidate.
 
     Args:
         library: The library.
         query: (D,) the prepared query.
         expected: Its expected score.
-        hit: What is said.
+        hit: The passage.
         candidates: Of the query; changed.
     """
     middle = 0.5 * (hit.start + hit.end)
     for candidate in candidates:
         if candidate.video.id == hit.video and candidate.start <= middle < candidate.end:
-            candidate.said = max(candidate.said, hit.strength)
-            candidate.is_spoken |= hit.is_complete
+            candidate.narration_strength = max(candidate.narration_strength, hit.strength)
+            candidate.has_all_words |= hit.is_complete
             return
     video = library.by_key[hit.video]
     start = min(hit.start, max(0.0, middle - MIN_SPOKEN_SECONDS / 2))
@@ -415,17 +416,17 @@ def _add_narration(
     nearest = library.nearest_window(video, start, end)
     rows = library.vectors.read(video.first_row, video.num_windows)
     similarities = rows @ query
-    fall = float(similarities.max() - mean_of_best(similarities[: library.num_seconds(video)]))
+    gap = float(similarities.max() - mean_of_best(similarities[: library.num_seconds(video)]))
     corrected = float(similarities[nearest])
-    seen = (corrected - fall - expected) / library.calibration.scale
+    strength = (corrected - gap - expected) / library.calibration.scale
     similarity = corrected + float(library.biases(rows)[nearest])
-    found = _Candidate(video, start, end, middle, similarity, seen, hit.strength, hit.is_complete)
-    candidates.append(found)
+    span, narration = (start, end, middle), (hit.strength, hit.is_complete)
+    candidates.append(_Candidate(video, *span, similarity, strength, *narration))
 
 
 def _to_moment(library: Snapshot, candidate: _Candidate, text: str, strength: float) -> Moment:
     """Return a candidate with its confidence and narration."""
-    video = candidate.video
+    video, narration = candidate.video, candidate.narration_strength
     return Moment(
         path=Path(video.path),
         start=candidate.start,
@@ -435,9 +436,9 @@ def _to_moment(library: Snapshot, candidate: _Candidate, text: str, strength: fl
         similarity=candidate.similarity,
         strength=strength,
         confidence=library.thresholds.level(strength),
-        seen=candidate.seen,
-        said=candidate.said if np.isfinite(candidate.said) else None,
-        is_spoken=candidate.is_spoken,
+        visual_strength=candidate.visual_strength,
+        narration_strength=narration if np.isfinite(narration) else None,
+        has_all_words=candidate.has_all_words,
         words=library.catalog.words(video.id, candidate.start, candidate.end),
         duration=video.duration,
         frame_rate=video.frame_rate,

@@ -127,7 +127,7 @@ def _join(chain: Sequence[Moment], label: str) -> Moment:
         end=chain[-1].end,
         best=first.best,
         label=label,
-        is_spoken=all(moment.is_spoken for moment in chain),
+        has_all_words=all(moment.has_all_words for moment in chain),
         words=" … ".join(dict.fromkeys(moment.words for moment in chain if moment.words)),
         parts=tuple(chain),
     )

@@ -85,7 +85,17 @@ def _is_list_of_objects(content: Any) -> bool:
 
 
 NUMBERS = frozenset(
-    {"start", "end", "best", "similarity", "strength", "seen", "said", "duration", "frame_rate"}
+    {
+        "start",
+        "end",
+        "best",
+        "similarity",
+        "strength",
+        "visual_strength",
+        "narration_strength",
+        "duration",
+        "frame_rate",
+    }
 )
 """Of a moment."""
 
@@ -105,7 +115,7 @@ def _moment(row: dict[str, Any]) -> Moment:
         path=Path(row["path"]),
         label=str(label),
         confidence=CONFIDENCES[confidence],
-        is_spoken=bool(row.get("is_spoken")),
+        has_all_words=bool(row.get("has_all_words")),
         words=str(row.get("words") or ""),
         parts=(),
         **numbers,

@@ -110,9 +110,9 @@ class FoundMoment(BaseModel):
     similarity: float
     strength: float
     confidence: Confidence | Literal[""]
-    seen: float | None
-    said: float | None
-    is_spoken: bool
+    visual_strength: float | None
+    narration_strength: float | None
+    has_all_words: bool
     words: str
     duration: float | None
     thumbnail: str

@@ -260,22 +260,22 @@ def mean_of_best(similarities: RealArray) -> RealArray:
     return np.asarray(np.partition(similarities, -num, axis=-1)[..., -num:].mean(axis=-1))
 
 
-def combine(seen: float, said: float, vision: float = 1.0, speech: float = 1.0) -> float:
+def combine(visual: float, narration: float, vision: float = 1.0, speech: float = 1.0) -> float:
     """Combine the strengths of two kinds of evidence: log of the weighted sum of their powers.
 
     Strengths are like logarithms of odds: either kind is enough, and weak evidence of one kind
     takes nothing from strong evidence of the other.
 
     Args:
-        seen: Strength of the frames; -inf if there is none.
-        said: Strength of the narration; -inf if there is none.
+        visual: Strength of the frames; -inf if there is none.
+        narration: Strength of the narration; -inf if there is none.
         vision: Weight of the frames.
         speech: Weight of the narration; the larger of the two weights counts as 1.
     """
     largest = max(vision, speech)
     of_frames, of_narration = (
         strength + math.log(weight / largest) if weight else -math.inf
-        for strength, weight in ((seen, vision), (said, speech))
+        for strength, weight in ((visual, vision), (narration, speech))
     )
     return float(np.logaddexp(of_frames, of_narration))
 

@@ -73,9 +73,9 @@ class Moment:
             (timelines); 0 where unknown.
         strength: Score relative to unrelated queries, as in `confidence`; 0 where unknown.
         confidence: Level of that strength; empty where unknown.
-        seen: Strength of the frames alone; None where unknown.
-        said: Strength of the narration alone; None where it adds nothing.
-        is_spoken: Whether every word of the query is spoken in the moment.
+        visual_strength: Of the frames alone; None where unknown.
+        narration_strength: Of the narration alone; None where it adds nothing.
+        has_all_words: Whether the narration of the moment contains every word of the query.
         words: Narration of the moment.
         duration: Seconds of the whole video; None where unknown.
         frame_rate: Frames per second of the video; None where unknown.
@@ -90,9 +90,9 @@ class Moment:
     similarity: float = 0.0
     strength: float = 0.0
     confidence: Confidence | Literal[""] = ""
-    seen: float | None = None
-    said: float | None = None
-    is_spoken: bool = False
+    visual_strength: float | None = None
+    narration_strength: float | None = None
+    has_all_words: bool = False
     words: str = ""
     duration: float | None = None
     frame_rate: float | None = None
