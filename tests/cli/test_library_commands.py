@@ -16,7 +16,7 @@ from videoclip.cli import main
 from videoclip.cli.results import FoundOutput
 from videoclip.embedding import Embedder
 from videoclip.errors import CheckpointError
-from videoclip.library.library import model_of
+from videoclip.library.library import stored_facts
 from videoclip.library.storage import open_catalog
 from videoclip.zeroshot.moments import Moment
 
@@ -60,7 +60,7 @@ def test_index_says_what_it_did(folder, run):
     assert status == 1 and "--model other --rebuild" in err and err.count("\n") == 1
     (folder / "model").mkdir()
     run("index", "v", "--library", "L2", "--workers", 0, "--model", "model")
-    assert model_of("L2") == str(folder / "model")
+    assert stored_facts("L2")["model"] == str(folder / "model")
 
 
 def test_search_prints_a_table_json_csv_or_paths(indexed, run):

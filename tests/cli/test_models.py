@@ -118,7 +118,7 @@ def test_several_frames_a_second_are_stored_with_features_and_library(cache, vid
     twice = ["--frames-per-second", "2"]
     assert main(["index", str(video), "--library", "L", "--workers", "2", *twice]) == 0
     with VideoLibrary.open("L", must_exist=True) as library:  # as `search` opens it
-        assert library._embedder.config.features_per_second == 2.0
+        assert library.embedder.config.features_per_second == 2.0
         (indexed,) = library.videos()
         assert indexed.num_features == pytest.approx(2 * indexed.duration, abs=1)
     assert main(["search", "a dog", "--library", "L"]) == 0
@@ -138,7 +138,7 @@ def test_several_frames_a_second_are_stored_with_features_and_library(cache, vid
     status = main(["index", str(video), "--library", "L", "--rebuild"])
     assert status == 0, capsys.readouterr().err
     with VideoLibrary.open("L", must_exist=True) as library:
-        assert library._embedder.config.features_per_second == 1.0
+        assert library.embedder.config.features_per_second == 1.0
 
 
 def test_the_starter_takes_several_frames_a_second_too(cache, video):

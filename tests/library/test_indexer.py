@@ -18,7 +18,7 @@ from videoclip.features.frame_backbone import KeyframeBackbone
 from videoclip.features.video_file import NO_VIDEOS
 from videoclip.library import indexer
 from videoclip.library import library as library_module
-from videoclip.library.library import VideoLibrary, model_of
+from videoclip.library.library import VideoLibrary, stored_facts
 from videoclip.library.storage import kind_of
 from videoclip.library.vectors import hub_biases
 
@@ -170,7 +170,7 @@ def test_another_model_is_refused_with_the_command_that_rebuilds(library, videos
         assert len(rebuilt.update(videos).added) == 3
         assert other.backbone.decoded == []  # the library had kept the features
         assert rebuilt.search("yellow", 1)[0].video_id == "b"
-    assert model_of(tmp_path / "library") == "other"
+    assert stored_facts(tmp_path / "library")["model"] == "other"
 
 
 def test_features_extracted_before_are_used(library, embedder, videos, tmp_path):
@@ -239,7 +239,7 @@ def test_a_reader_sees_what_another_process_adds(library, embedder, videos, tmp_
 def test_a_folder_that_is_no_library_is_said(tmp_path, embedder):
     assert not kind_of(tmp_path)
     with pytest.raises(DataError, match="videoclip index"):
-        model_of(tmp_path)
+        stored_facts(tmp_path)
     (tmp_path / "catalog.sqlite").write_text("not a database, but long enough to be looked at")
     with pytest.raises(DataError, match="not a library's catalogue"):
         VideoLibrary(tmp_path, embedder)

@@ -50,7 +50,7 @@ def test_the_best_moments_come_in_the_rerankers_order(library):
     stores = [FeatureStore.open(path) for path in library.folder.glob("features-*")]
     features = [moment_features(m, stores, library._catalog) for m in once[:4]]
     scores = [
-        PairScorer(library._embedder, [QUERY], [clip])(
+        PairScorer(library.embedder, [QUERY], [clip])(
             torch.tensor([0]), torch.tensor([0]), torch.tensor([moment.similarity])
         ).item()
         for clip, moment in zip(features, once, strict=False)

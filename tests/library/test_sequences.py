@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from videoclip.errors import ConfigError
 from videoclip.library import sequences
-from videoclip.library.search import SearchOptions
-from videoclip.library.sequences import sequences_of, split_query
+from videoclip.library.search import SearchOptions, split_query
+from videoclip.library.sequences import sequences_of
 from videoclip.zeroshot.moments import Moment
 
 

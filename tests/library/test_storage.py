@@ -9,7 +9,7 @@ import pytest
 from tests.library.colours import NAMES, ColourEmbedder, write_video
 from videoclip.errors import ConfigError, DataError, IndexMismatchError, MissingExtraError
 from videoclip.library import storage as storage_module
-from videoclip.library.library import VideoLibrary, model_of
+from videoclip.library.library import VideoLibrary, stored_facts
 from videoclip.library.search import SearchOptions
 from videoclip.library.storage import kind_of, open_catalog
 
@@ -75,12 +75,12 @@ def opened(request, tmp_path, monkeypatch):
 def test_everything_a_library_does(opened, videos, tmp_path):
     assert not kind_of(opened.address)
     with pytest.raises(DataError, match="make one with"):
-        model_of(opened.address)
+        stored_facts(opened.address)
     library = opened()
     table = tmp_path / "cameras.csv"
     table.write_text("video,camera\na,left\nb,right\n")
     assert len(library.update(videos, metadata=table).added) == 3
-    assert kind_of(opened.address) and model_of(opened.address) == "colours"
+    assert kind_of(opened.address) and stored_facts(opened.address)["model"] == "colours"
 
     other = opened()  # on another machine
     assert len(other) == 3 and other.search("yellow", 1)[0].video_id == "b"

@@ -28,7 +28,7 @@ from videoclip.data.captions import Cue
 from videoclip.errors import DISK_ADVICE, DataError, IndexMismatchError
 from videoclip.library.exact import HalfArray
 from videoclip.library.filters import Condition, Value
-from videoclip.library.vectors import MatrixStore
+from videoclip.library.vectors import REBUILD, MatrixStore
 
 if TYPE_CHECKING:
     from videoclip.library.lance import LanceVectors
@@ -40,7 +40,6 @@ FIRST_FILES = ("catalog.sqlite", "vectors-0.f16", "background-0.npz", "lock", "l
 SCHEMA_VERSION = 3
 ADDED_COLUMNS = {2: "checksum", 3: "record_checksum"}
 """Columns of `videos` that a version added; null for the videos that were there before."""
-REBUILD = "rebuild it with `videoclip index VIDEOS --library L --rebuild`"
 REPAIR = "compute them again with `videoclip index VIDEOS --library L --repair`"
 APPLICATION_ID = 0x76636C70  # "vclp"
 

@@ -25,9 +25,9 @@ import pyarrow as pa
 
 from videoclip.data.captions import Cue
 from videoclip.errors import DataError, one_line
-from videoclip.library.catalog import REBUILD, REPAIR, Catalog, IndexedVideo
+from videoclip.library.catalog import REPAIR, Catalog, IndexedVideo
 from videoclip.library.exact import HalfArray, highest, to_float32
-from videoclip.library.vectors import to_half
+from videoclip.library.vectors import REBUILD, to_half
 from videoclip.types import BoolArray, FloatArray, IntArray
 
 MAX_KEYS = 512
@@ -222,9 +222,7 @@ class LanceCatalog(Catalog):
         return bool(rows)
 
     def _row(self, video: IndexedVideo) -> dict[str, Any]:
-        cues = self._db.execute(
-            "SELECT start, end, text FROM cues WHERE video = ? ORDER BY start, id", (video.id,)
-        ).fetchall()
+        cues = [(cue.start, cue.end, cue.text) for cue in self.cues(video.id)]
         return {
             **{name: value for name, value in asdict(video).items() if name in COLUMNS},
             "key": self._keys.key[video.first_row],
@@ -285,7 +283,7 @@ class LanceVectors:
         if found.num_rows != count:
             raise DataError(
                 f"holds {found.num_rows} of the {count} vectors that the catalogue lists for a "
-                "video; rebuild the library with `videoclip index VIDEOS --library L --rebuild`",
+                f"video; {REBUILD}",
                 self.name,
             )
         return self._half(found)

@@ -12,8 +12,8 @@ lock, locks/       locks of the processes that write
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack, closing, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -41,10 +41,9 @@ from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.library.filters import Condition, parse_filter
 from videoclip.library.indexer import Indexer, UpdateReport
 from videoclip.library.metadata import read_metadata
-from videoclip.library.search import SearchOptions, Snapshot, find_moments
-from videoclip.library.sequences import find_sequences, split_query
+from videoclip.library.search import SearchOptions, Snapshot, find_moments, split_query
+from videoclip.library.sequences import find_sequences
 from videoclip.library.storage import StoreKind, kind_of, open_catalog
-from videoclip.library.views import score_curve, span_vector
 from videoclip.pretrained.known import default_model, full_name
 from videoclip.types import FloatArray, OnProgress, RealArray
 from videoclip.zeroshot.confidence import COMMON_THINGS, UNRELATED_QUERIES, Thresholds
@@ -66,10 +65,15 @@ class VideoLibrary:
             `lance`).
         embedder: The model to index and search with.
         windows: Window lengths of a new library.
-        model: Name of the model, returned by `model_of`.
+        model: Name of the model, stored with the library.
         rebuild: Empty the library if it was made by another model. Features of the same backbone
             are kept, so that no video is decoded again.
         store: Kind of a new library; see `storage`.
+
+    Attributes:
+        folder: On this machine: the library, or locks and features of one in object storage.
+        address: The folder or address by which it was opened.
+        embedder: The model it is indexed and searched with.
 
     Raises:
         IndexMismatchError: If the library was made by another model.
@@ -88,8 +92,8 @@ class VideoLibrary:
     ) -> None:
         self._catalog = open_catalog(folder, store)
         self.folder = self._catalog.folder
-        self._address = str(folder)
-        self._embedder = embedder
+        self.address = str(folder)
+        self.embedder = embedder
         self._lock = FileLock(self.folder / "lock")
         self._is_new = self._keeps_empty = False
         self._stores: dict[Path, FeatureStore] = {}
@@ -136,7 +140,7 @@ class VideoLibrary:
             DataError: If the library is damaged, or missing and must exist.
             IndexMismatchError: If the library was made by another model.
         """
-        facts = _facts(folder) if must_exist or kind_of(folder) else {}
+        facts = stored_facts(folder) if must_exist or kind_of(folder) else {}
         known = facts.get("model", "")
         name = full_name(model or known or default_model())
         if frames_per_second is None and not rebuild:
@@ -165,10 +169,10 @@ class VideoLibrary:
 
     def _initialise(self, windows: WindowConfig, model: str, rebuild: bool) -> None:
         """Set the facts of a new or emptied library, or check those of an existing one."""
-        config, facts = self._embedder.config, self._catalog.facts()
+        config, facts = self.embedder.config, self._catalog.facts()
         wanted = {
             "features_per_second": repr(config.features_per_second),
-            "fingerprint": self._embedder.fingerprint,
+            "fingerprint": self.embedder.fingerprint,
         }
         # Each vector is followed by its bias; in libraries of earlier versions it is not.
         dim, dims = config.hidden_size, (config.hidden_size + 1, config.hidden_size)
@@ -178,10 +182,10 @@ class VideoLibrary:
             for name, value in wanted.items():
                 if facts.get(name) != value:
                     raise IndexMismatchError(
-                        f"{self._address}: made by model '{facts.get('model') or 'unknown'}', not "
+                        f"{self.address}: made by model '{facts.get('model') or 'unknown'}', not "
                         f"by this one ({name} {facts.get(name)}, here {value}): search it with "
                         f"that model, or rebuild it with `videoclip index VIDEOS "
-                        f"--library {self._address} --model {model or 'MODEL'} --rebuild`"
+                        f"--library {self.address} --model {model or 'MODEL'} --rebuild`"
                     )
             self._unrelated = self._load_unrelated(facts)
             return
@@ -212,7 +216,7 @@ class VideoLibrary:
         except DAMAGED as error:  # or of an earlier version, or created on another machine
             if self._catalog.is_read_only:
                 raise IndexMismatchError(
-                    f"{self._address}: {path.name} is damaged or of an earlier version; search the "
+                    f"{self.address}: {path.name} is damaged or of an earlier version; search the "
                     "library once from where it can be written, which computes it again"
                 ) from error
             path = path.with_suffix(".npz")
@@ -223,9 +227,9 @@ class VideoLibrary:
 
     def _save_unrelated(self, name: str) -> Unrelated:
         texts = (UNRELATED_QUERIES, COMMON_THINGS)
-        scenes, things = (self._embedder.embed_text(some) for some in texts)
+        scenes, things = (self.embedder.embed_text(some) for some in texts)
         unrelated = Unrelated(scenes, things)
-        with report_disk_errors(self._address), atomic_file(self.folder / name) as partial:
+        with report_disk_errors(self.address), atomic_file(self.folder / name) as partial:
             np.savez(partial, queries=scenes, things=things)
         return unrelated
 
@@ -239,7 +243,7 @@ class VideoLibrary:
         library = self._snapshot()
         hours = sum(video.duration for video in library.videos) / 3600
         return (
-            f"VideoLibrary({self._address!r}, {len(library.videos)} videos, "
+            f"VideoLibrary({self.address!r}, {len(library.videos)} videos, "
             f"{hours:.1f} h, {library.num_live} windows)"
         )
 
@@ -266,18 +270,8 @@ class VideoLibrary:
     def metadata(self, path: Path | str) -> dict[str, str | float | None]:
         """Return the user's metadata of a video."""
         with self._catalog.reading():
-            video = self._catalog.find(str(Path(path).absolute()))
+            video = self._find(path)
             return self._catalog.metadata(video.id) if video else {}
-
-    @property
-    def address(self) -> str:
-        """The folder or address by which the library was opened."""
-        return self._address
-
-    @property
-    def embedder(self) -> Embedder:
-        """The model the library is indexed and searched with."""
-        return self._embedder
 
     @property
     def version(self) -> tuple[int, int]:
@@ -287,7 +281,7 @@ class VideoLibrary:
     def narration(self, path: Path | str) -> list[Cue]:
         """Return the cues of a video in order of time; empty if it has none or is not indexed."""
         with self._catalog.reading():
-            video = self._catalog.find(str(Path(path).absolute()))
+            video = self._find(path)
             return self._catalog.cues(video.id) if video else []
 
     def embedded(self, path: Path | str) -> VideoEmbedding:
@@ -296,18 +290,19 @@ class VideoLibrary:
         Raises:
             DecodeError: If it has to be decoded and cannot be read.
         """
-        video = self._catalog.find(str(Path(path).absolute()))
+        video, spec = self._find(path), self.embedder.backbone.spec
+        with self._feature_stores() as stores:
+            for store in stores:
+                if video is not None and store.spec == spec and video.content_hash in store:
+                    return self.embedder.embed_features(store.read(video.content_hash))
+        return self.embedder.embed_video(path)
+
+    @contextmanager
+    def _feature_stores(self) -> Iterator[list[FeatureStore]]:
+        """Open the stores of frozen features that the library has kept."""
         with ExitStack() as stack:
-            for folder in sorted(self.folder.glob("features-*")):
-                store = stack.enter_context(FeatureStore.open(folder))
-                if (
-                    video is not None
-                    and store.spec == self._embedder.backbone.spec
-                    and video.content_hash in store
-                ):
-                    features = np.asarray(store.read(video.content_hash), dtype=np.float32)
-                    return self._embedder.embed_features(features)
-        return self._embedder.embed_video(path)
+            folders = sorted(self.folder.glob("features-*"))
+            yield [stack.enter_context(FeatureStore.open(folder)) for folder in folders]
 
     def close(self) -> None:
         """Close the files; a library that this object made is removed if updates added no video."""
@@ -368,13 +363,13 @@ class VideoLibrary:
         """
         self._keeps_empty = False
         if features is not None:
-            check_features(self._embedder.config, features.spec)
+            check_features(self.embedder.config, features.spec)
         indexer = Indexer(
             catalog=self._catalog,
             unrelated=self._unrelated.scenes,
             lock=self._lock,
             windows=self._windows,
-            embedder=self._embedder,
+            embedder=self.embedder,
             fast=fast,
             stores=self._stores,
             given=features,
@@ -405,7 +400,7 @@ class VideoLibrary:
         with self._lock:  # so that the last of several processes measures the videos of all
             state, videos = self._calibrated_videos(), self._snapshot().videos
             changed = calibrate(
-                self._catalog, videos, self._embedder, self._unrelated, self._snapshot().num_seconds
+                self._catalog, videos, self.embedder, self._unrelated, self._snapshot().num_seconds
             )
             changed["calibrated"] = state
             with self._catalog.writing():
@@ -466,7 +461,7 @@ class VideoLibrary:
         options, texts = options or SearchOptions(), list(queries)
         parts = {text: split_query(text) for text in texts}
         single = [text for text in texts if len(parts[text]) == 1]
-        vectors = self._embedder.embed_text(single) if single else np.empty((0, 0), np.float32)
+        vectors = self.embedder.embed_text(single) if single else np.empty((0, 0), np.float32)
         answers = iter(self._search(single, vectors, options, where) if single else ())
         return [
             self._search_sequence(text, parts[text], options, where)
@@ -487,7 +482,7 @@ class VideoLibrary:
             raise ConfigError("the re-ranker does not compare ordered queries: set rerank_top to 0")
         library = self._snapshot()
         assert library.is_whole
-        vectors = self._embedder.embed_text(list(parts))
+        vectors = self.embedder.embed_text(list(parts))
         condition = self._condition(where)
         found = find_sequences(library, vectors, parts, query, options, condition)
         return found[options.offset :]
@@ -507,8 +502,8 @@ class VideoLibrary:
         Raises:
             DecodeError: If it cannot be read.
         """
-        features = features_of(self._embedder.backbone, Path(path))
-        vector = self._embedder.embed_windows(features, [(0, len(features))])  # (1, E)
+        features = features_of(self.embedder.backbone, Path(path))
+        vector = self.embedder.embed_windows(features, [(0, len(features))])  # (1, E)
         return self._search([""], vector, options or SearchOptions(), where)[0]
 
     def search_span(
@@ -525,8 +520,9 @@ class VideoLibrary:
         Raises:
             DataError: If the library has no such video.
         """
-        library = self._snapshot()
-        vector = span_vector(library, self._indexed(path), start, end)
+        library, video = self._snapshot(), self._indexed(path)
+        row = video.first_row + library.nearest_window(video, start, end)
+        vector = library.vectors.read(row, 1)[:, : self.embedder.config.hidden_size]  # no bias
         return self._search([""], vector, options or SearchOptions(), where)[0]
 
     def score_curve(self, query: str, path: Path | str) -> RealArray:
@@ -538,13 +534,15 @@ class VideoLibrary:
             DataError: If the query has no words or the library has no such video.
         """
         library, video = self._snapshot(), self._indexed(path)
-        vectors = self._embedder.embed_text(split_query(query))
-        curves = [score_curve(library, video, vector) for vector in vectors]
+        vectors = self.embedder.embed_text(split_query(query))
+        curves = [library.score_curve(video, vector) for vector in vectors]
         return np.asarray(np.max(curves, axis=0))
 
+    def _find(self, path: Path | str) -> IndexedVideo | None:
+        return self._catalog.find(str(Path(path).absolute()))
+
     def _indexed(self, path: Path | str) -> IndexedVideo:
-        video = self._catalog.find(str(Path(path).absolute()))
-        if video is None:
+        if (video := self._find(path)) is None:
             raise DataError("is not in the library: add it with `videoclip index`", path)
         return video
 
@@ -574,11 +572,9 @@ class VideoLibrary:
         """
         if not query:
             raise ConfigError("the re-ranker compares words with video: search by words")
-        with ExitStack() as stack:
-            folders = sorted(self.folder.glob("features-*"))
-            stores = [stack.enter_context(FeatureStore.open(folder)) for folder in folders]
+        with self._feature_stores() as stores:
             features = [moment_features(moment, stores, self._catalog) for moment in moments]
-        scorer = PairScorer(self._embedder, [query], features)
+        scorer = PairScorer(self.embedder, [query], features)
         if not moments:
             return []
         clips = torch.arange(len(moments))
@@ -626,16 +622,11 @@ def moment_features(moment: Moment, stores: Sequence[FeatureStore], catalog: Cat
     )
 
 
-def model_of(library: Path | str) -> str:
-    """Return the name of the model a library was made with, as `Embedder.from_pretrained` takes it.
+def stored_facts(library: Path | str) -> dict[str, str]:
+    """Return what is stored about a library as a whole, such as its "model".
 
     Raises:
         DataError: If there is no library.
     """
-    return _facts(library).get("model", "")
-
-
-def _facts(library: Path | str) -> dict[str, str]:
-    """Return what is stored about a library as a whole."""
     with closing(open_catalog(library, must_exist=True)) as catalog:
         return catalog.facts()

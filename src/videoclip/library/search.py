@@ -7,6 +7,7 @@ and the narration contribute are strengths relative to what unrelated queries re
 (`zeroshot.confidence`); their combination ranks the moments and gives their confidence.
 """
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -49,6 +50,8 @@ MIN_SPOKEN_SECONDS = 4.0
 """Shortest length of a moment that was found in the narration alone."""
 CANDIDATES_PER_MOMENT = 2
 """Videos found by their best windows, of which those with the best seconds are returned."""
+SEPARATOR = re.compile(r"\s*,\s*then\s+", re.IGNORECASE)
+"""Between the parts of an ordered query."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +183,22 @@ class Snapshot:
         union = np.maximum(spans[:, 1], end) - np.minimum(spans[:, 0], start)
         return int(np.argmax(intersection / union))
 
+    def score_curve(self, video: IndexedVideo, query: FloatArray) -> RealArray:
+        """Return the strength of a query (E,) in each second of a video.
+
+        It has the unit of `Moment.strength`, but a moment's strength is lower than the peak of the
+        curve where several seconds of the video are below one.
+
+        Returns:
+            (T, 3) start and end in seconds, and strength, of the shortest windows in order of time.
+        """
+        calibration, num_seconds = self.calibration, self.num_seconds(video)
+        rows = self.vectors.read(video.first_row, num_seconds)
+        scores = rows @ calibration.prepare(query[None])[0]
+        strengths = (scores - calibration.expected(query[None])[0]) / calibration.scale
+        spans = self.seconds(video, self.window_features(video)[:num_seconds])
+        return np.column_stack((spans, strengths))
+
     def seconds(self, video: IndexedVideo, spans: RealArray | IntArray) -> RealArray:
         """Convert ranges of features (n, 2) of a video to seconds."""
         seconds = np.asarray(spans / self.features_per_second)
@@ -227,6 +246,12 @@ class _Candidate:
     visual_strength: float
     narration_strength: float = -np.inf
     has_all_words: bool = False
+
+
+def split_query(query: str) -> list[str]:
+    """Return the parts of an ordered query ("A, then B"); the query itself if it is none."""
+    parts = SEPARATOR.split(query.strip())
+    return parts if len(parts) > 1 and all(re.search(r"\w", part) for part in parts) else [query]
 
 
 def find_moments(

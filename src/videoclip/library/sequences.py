@@ -1,6 +1,5 @@
 """Ordered queries: "chop the onion, then fry it" is found where one moment follows the other."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count, islice, pairwise
@@ -13,17 +12,10 @@ from videoclip.library.search import SearchOptions, Snapshot, find_moments
 from videoclip.types import FloatArray
 from videoclip.zeroshot.moments import Moment
 
-SEPARATOR = re.compile(r"\s*,\s*then\s+", re.IGNORECASE)
 MOMENTS_PER_SEQUENCE = 8
 """Moments of each part that are fetched first for a sequence; four times as many next."""
 MAX_MOMENTS = 4000
 """Moments of each part that are fetched at most."""
-
-
-def split_query(query: str) -> list[str]:
-    """Return the parts of an ordered query ("A, then B"); the query itself if it is none."""
-    parts = SEPARATOR.split(query.strip())
-    return parts if len(parts) > 1 and all(re.search(r"\w", part) for part in parts) else [query]
 
 
 def find_sequences(

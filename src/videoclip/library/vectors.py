@@ -21,6 +21,7 @@ from videoclip.library.exact import ExactIndex, HalfArray, compare, highest, to_
 from videoclip.types import BoolArray, FloatArray, IntArray
 from videoclip.zeroshot.confidence import BIAS_SHARE, NUM_NEAREST
 
+REBUILD = "rebuild the library with `videoclip index VIDEOS --library L --rebuild`"
 FEW_SHARE = 1 / 16
 """Share of the rows: if a filter allows fewer, only these are read, and compared in float32."""
 FEW_QUERIES = 8
@@ -191,7 +192,7 @@ class MatrixStore:
         if num_bytes < half.nbytes:
             raise DataError(
                 f"holds {self.num_rows} of the {sum(ranges[-1])} vectors that the catalogue lists; "
-                "rebuild the library with `videoclip index VIDEOS --library L --rebuild`",
+                f"{REBUILD}",
                 self.path,
             )
         return half
