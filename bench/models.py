@@ -20,9 +20,10 @@ import numpy as np
 import torch
 import transformers
 
-from videoclip.features.backbones.image import ImageBackbone, PatchPreprocessing, Preprocessing
+from videoclip.features.backbones.image import ImageBackbone
 from videoclip.features.backbones.video import VideoBackbone
 from videoclip.features.decode import CentreCrop, Resize, Squash
+from videoclip.features.preprocessing import PatchPreprocessing, Preprocessing
 
 CORES = 2
 FRAMES = 2

@@ -253,7 +253,7 @@ class Embedder:
                 "then name its folder RUN/model"
             )
         elif is_transformers_model(folder := model_folder(name)):
-            from videoclip.features.dual_encoder import frames_spec
+            from videoclip.features.backbones.video import frames_spec
 
             texts = load_text_tower(name)
             spec = frames_spec(name, texts.dim, frames_per_second)

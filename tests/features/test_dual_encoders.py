@@ -21,8 +21,8 @@ from tests.tiny_dual_encoders import (
 from videoclip.embedding import Embedder
 from videoclip.errors import CheckpointError, ConfigError
 from videoclip.features.backbones import load_backbone
-from videoclip.features.backbones.image import read_preprocessing
 from videoclip.features.decode import sample_frames
+from videoclip.features.preprocessing import read_preprocessing
 from videoclip.pretrained.known import cached_folder
 from videoclip.pretrained.loading import model_folder
 

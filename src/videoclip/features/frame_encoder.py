@@ -17,8 +17,9 @@ from videoclip.config import ModelConfig
 from videoclip.data.frame_store import FrameSpec, FrameStore
 from videoclip.errors import ConfigError, DecodeError, IndexMismatchError
 from videoclip.features.backbones import Backbone
-from videoclip.features.backbones.image import ImageBackbone, size_of
+from videoclip.features.backbones.image import ImageBackbone
 from videoclip.features.contained import sample_frames
+from videoclip.features.preprocessing import size_of
 from videoclip.types import OnProgress
 from videoclip.weights.files import fill, read_weights
 

@@ -10,8 +10,8 @@ import torch
 
 from videoclip.errors import CheckpointError, ConfigError, MissingExtraError
 from videoclip.features.backbones import Backbone, image, load_backbone
-from videoclip.features.backbones.image import Preprocessing
 from videoclip.features.decode import CentreCrop, Squash, sample_frames
+from videoclip.features.preprocessing import Preprocessing
 
 transformers = pytest.importorskip("transformers")
 from tests.features.tiny_image_models import (  # noqa: E402  (needs transformers)

@@ -83,15 +83,8 @@ def load_backbone(
     module = importlib.import_module(f"{__name__}.{name}")
     backbone = module.load(source if colon else None, choose_device(device))
     assert isinstance(backbone, Backbone)
-    return backbone if frames_per_second is None else at_rate(backbone, frames_per_second)
-
-
-def at_rate(backbone: Backbone, frames_per_second: float) -> Backbone:
-    """Return a backbone over frames sampled at another rate.
-
-    Raises:
-        ConfigError: If the rate is not positive, or the backbone has one rate only.
-    """
+    if frames_per_second is None:
+        return backbone
     change: Callable[[float], Backbone] | None = getattr(backbone, "at_rate", None)
     if change is None:
         raise ConfigError(f"backbone '{backbone.name}' has one rate: leave out --frames-per-second")

@@ -20,15 +20,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from videoclip.data.feature_store import FeatureSpec
 from videoclip.features.backbones.image import (
+    FAILURES,
     VIDEO_MODELS,
     ImageBackbone,
-    Preprocessing,
+    files_fingerprint,
     load_named,
-    read_preprocessing,
 )
 from videoclip.features.decode import Frame
-from videoclip.pretrained.loading import load_network
+from videoclip.features.preprocessing import Preprocessing, read_preprocessing
+from videoclip.pretrained.loading import (
+    load_network,
+    model_folder,
+    transformers_library,
+    unusable,
+)
 from videoclip.types import FloatArray
 
 
@@ -123,3 +130,36 @@ def load(source: str | None, device: str = "cpu") -> VideoBackbone:
         return VideoBackbone(source, network, read_preprocessing(folder), device)
 
     return load_named(source, "video", "facebook/vjepa2-vitl-fpc64-256", build)
+
+
+def frames_spec(
+    folder_or_hub_id: Path | str, dim: int, frames_per_second: float | None = None
+) -> FeatureSpec:
+    """Return what the features of a dual encoder are, image or video, without loading its weights.
+
+    Args:
+        folder_or_hub_id: The model.
+        dim: Width of its embeddings, as its text side has it.
+        frames_per_second: Rate at which frames are sampled; by default the model's own.
+
+    Raises:
+        CheckpointError: If it has no usable image side.
+    """
+    name, folder = str(folder_or_hub_id), model_folder(folder_or_hub_id)
+    source = str(folder.absolute()) if Path(name).is_dir() else name
+    config = transformers_library(f"model '{name}'").AutoConfig.from_pretrained(folder)
+    try:
+        fingerprint = files_fingerprint(folder, read_preprocessing(folder))
+    except FAILURES as error:
+        raise unusable(name, "dual encoder", error) from error
+    kind, usual, frames_per_feature = "image", ImageBackbone.frames_per_second, 1
+    if config.model_type in VIDEO_MODELS:
+        kind, (_, usual, frames_per_feature) = "video", sampling(config)
+    rate = (frames_per_second or usual) / frames_per_feature
+    return FeatureSpec(
+        dim=dim,
+        features_per_second=rate,
+        backbone=f"{kind}:{source}",
+        normalized=True,
+        fingerprint=fingerprint,
+    )
