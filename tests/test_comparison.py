@@ -63,6 +63,8 @@ def test_evaluations_and_results_of_runs_are_compared_too(runs, tmp_path):
     assert comparison.settings["ties"] == ("unbiased", None)
     with pytest.raises(DataError, match="evaluations have no losses to draw"):
         compare([file, file]).save_picture(tmp_path / "x.svg")
+    compare([file, file]).save_page(tmp_path / "x.html")
+    assert "R@1" in (tmp_path / "x.html").read_text()
 
 
 @pytest.mark.parametrize(("suffix", "start"), [("svg", b"<svg"), ("png", b"\x89PNG")])
@@ -79,6 +81,10 @@ def test_the_command_prints_a_table_or_json(runs, tmp_path, capsys):
     assert main(["compare", *names, "--picture", str(tmp_path / "losses.svg")]) == 0
     assert "settings that differ" in capsys.readouterr().out
     assert (tmp_path / "losses.svg").is_file()
+    assert main(["compare", *names, "--html", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "<td>  optim.lr</td><td>0.001</td>" in page and page.count("<svg") == 1
+    capsys.readouterr()
     assert main(["compare", *names, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["settings"] == {"optim.lr": [1e-3, 1e-4]}
 

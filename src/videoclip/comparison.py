@@ -4,14 +4,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from videoclip.errors import ConfigError, DataError
 from videoclip.evaluation.outcome import Result, align_columns
 from videoclip.files import unseal, write_output
 from videoclip.output.figures import draw_losses, to_png, to_svg
-from videoclip.training.run import RunResult
+from videoclip.output.html import render
+from videoclip.training.run import BOUNDS, RunResult
 from videoclip.training.run_folder import average_losses, flatten, read_log
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LOSSES = "Losses of runs over their updates"
 
 
 @dataclass(frozen=True)
@@ -81,20 +87,37 @@ class RunComparison:
         path = Path(path)
         if path.suffix not in (".svg", ".png"):
             raise ConfigError(f"{path}: a picture is written as .svg or .png")
-        if not any(run.curve for run in self.runs):
+        if (figure := self._draw_losses()) is None:
             raise DataError("evaluations have no losses to draw: name a run folder")
-        figure = draw_losses((r.label, r.curve, r.validation) for r in self.runs if r.curve)
-        is_svg, title = path.suffix == ".svg", "losses of runs over their updates"
-        write_output(path, to_svg(figure, title) if is_svg else to_png(figure))
+        write_output(path, to_svg(figure, LOSSES) if path.suffix == ".svg" else to_png(figure))
 
-    def __str__(self) -> str:
-        """Return the differing settings and the results, one column per run."""
+    def save_page(self, path: Path | str) -> None:
+        """Write an HTML page with the table and the losses.
+
+        Raises:
+            DataError: If the file cannot be written.
+        """
+        figure = self._draw_losses()
+        losses = to_svg(figure, LOSSES) if figure is not None else ""
+        write_output(Path(path), render("comparison.html", table=self._table(), losses=losses))
+
+    def _draw_losses(self) -> "Figure | None":
+        """Draw the losses of the runs; None if there is none."""
+        curves = [(run.label, run.curve, run.validation) for run in self.runs if run.curve]
+        return draw_losses(curves) if curves else None
+
+    def _table(self) -> list[list[str]]:
+        """Return a head, then results and differing settings, each below a line that names them."""
         rows = [["", *(run.label for run in self.runs)]]
         for heading, table in ("results", self.results), ("settings that differ", self.settings):
             if table:
                 rows.append([heading, *[""] * len(self.runs)])
             rows += [[f"  {name}", *map(_text, values)] for name, values in table.items()]
-        return align_columns(rows)
+        return rows
+
+    def __str__(self) -> str:
+        """Return the differing settings and the results, one column per run."""
+        return align_columns(self._table())
 
 
 def compare(runs: Sequence[Path | str | RunResult | Result]) -> RunComparison:
@@ -138,8 +161,9 @@ def _run(folder: Path, config: Mapping[str, Any]) -> ComparedRun:
         results["loss"] = losses[-1]
     if validation:
         results["lowest validation loss"] = min(loss for _, loss in validation)
-    for entry in log:
-        results |= entry.get("evaluation", {})  # the last one counts
+    for entry in log:  # the last evaluation counts
+        values = entry.get("evaluation", {}).items()
+        results |= {name: value for name, value in values if not name.endswith(BOUNDS)}
     epochs_begun = max((entry.get("epoch", 0) for entry in log), default=0)
     finished = (folder / "model").is_dir() and epochs_begun >= config["epochs"]
     curve = tuple(average_losses(log))

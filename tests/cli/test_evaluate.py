@@ -52,7 +52,7 @@ def test_a_table_on_stdout(folder, capsys):
 
 def test_json_rows_and_page(folder, capsys):
     page, rows = folder / "page.html", folder / "rows.csv"
-    assert run(folder, "--json", "--per-video", rows, "--report", page, "--ties", "released") == 0
+    assert run(folder, "--json", "--per-video", rows, "--html", page, "--ties", "released") == 0
     values = json.loads(capsys.readouterr().out)
     assert values["measures"]["text-to-video R@1"]["value"] == 1.0
     assert values["settings"]["ties"] == "released"

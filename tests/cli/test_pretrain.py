@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -86,10 +87,14 @@ def test_a_run_from_folder_to_model(world, tmp_path, capsys):
     result = json.loads(output.out)
     assert result["num_updates"] == 4 and 0 <= result["after"]["text-to-video R@1"] <= 1
     assert "left out: tea has no subtitles" in output.err
+    assert result["after"]["text-to-video R@1 low"] <= result["after"]["text-to-video R@1 high"]
     assert Embedder.from_pretrained(tmp_path / "run" / "model").config.hidden_size == 16
+    page = (tmp_path / "run" / "index.html").read_text()
+    assert "“now the " in page and "data:image/jpeg" in page and "<th>after</th>" in page
     # The same command once more has nothing to do; another setting is another run.
     assert main(arguments(world, tmp_path / "run", "--validation-videos", "3")) == 0
-    assert "before" in capsys.readouterr().out
+    row = capsys.readouterr().out.splitlines()[3]
+    assert re.fullmatch(r"text-to-video R@1( +\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]){2}", row), row
     assert main(arguments(world, tmp_path / "run", "--validation-videos", "2")) == 1
     assert "validation_videos: 3 -> 2" in capsys.readouterr().err
 

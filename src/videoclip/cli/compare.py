@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from videoclip.cli.options import Json
+from videoclip.cli.options import Html, Json
 from videoclip.config.codec import require
 
 
@@ -16,7 +16,7 @@ class Compare:
     """Compare runs and evaluations: results, and the settings that differ.
 
     Two CSV files of `videoclip evaluate --per-video` are compared example by example: how sure a
-    difference is, and which examples changed; `--report` writes a page of them.
+    difference is, and which examples changed.
     """
 
     runs: Annotated[tuple[Path, ...], Positional, arg(metavar="RUN RUN [RUN ...]")]
@@ -24,8 +24,7 @@ class Compare:
     `videoclip evaluate --per-video`."""
     picture: Annotated[Path | None, arg(metavar="FILE")] = None
     """Draw the losses over the updates into an SVG or PNG file."""
-    report: Annotated[Path | None, arg(metavar="FILE")] = None
-    """HTML page to write."""
+    html: Html = None
     json: Json = False
 
     def __post_init__(self) -> None:
@@ -34,7 +33,6 @@ class Compare:
             not self._by_example or (len(self.runs) == 2 and self.picture is None),
             "CSV files are compared two at a time, and have no losses to draw",
         )
-        require(self._by_example or self.report is None, "--report needs two CSV files")
 
     @property
     def _by_example(self) -> bool:
@@ -47,8 +45,8 @@ class Compare:
 
             paired = compare_examples(self.runs[0], self.runs[1])
             print(json.dumps(paired.to_dict(), indent=2) if self.json else paired)
-            if self.report is not None:
-                paired.save_page(self.report)
+            if self.html is not None:
+                paired.save_page(self.html)
             return 0
         from videoclip.comparison import compare
 
@@ -56,4 +54,6 @@ class Compare:
         print(json.dumps(comparison.to_dict(), indent=2) if self.json else comparison)
         if self.picture is not None:
             comparison.save_picture(self.picture)
+        if self.html is not None:
+            comparison.save_page(self.html)
         return 0

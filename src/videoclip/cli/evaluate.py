@@ -34,8 +34,7 @@ class Evaluate:
     config: Annotated[EvaluateConfig, arg(name="")] = field(default_factory=EvaluateConfig)
     per_video: Annotated[Path | None, arg(metavar="FILE")] = None
     """CSV file to write, with one row for each example or video."""
-    report: Annotated[Path | None, arg(metavar="FILE")] = None
-    """HTML page to write."""
+    html: options.Html = None
     device: options.Device = options.AUTO
     json: options.Json = False
 
@@ -62,6 +61,6 @@ class Evaluate:
         print(json.dumps(result.to_dict(), indent=1) if self.json else result)
         if self.per_video is not None:
             write_output(self.per_video, to_table(result.outcome.rows))
-        if self.report is not None:
-            write_output(self.report, render_report(result))
+        if self.html is not None:
+            write_output(self.html, render_report(result))
         return 0

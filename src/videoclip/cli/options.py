@@ -81,7 +81,7 @@ FramesPerSecond = Annotated[
         "Stored with the features.",
     ),
 ]
-Html = Annotated[Path | None, arg(help="Page to write, in which a click plays a moment.")]
+Html = Annotated[Path | None, arg(metavar="FILE", help="HTML page to write; moments play in it.")]
 Json = Annotated[bool, arg(help="Print the result as JSON.")]
 Library = Annotated[
     str,

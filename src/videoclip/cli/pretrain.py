@@ -31,6 +31,8 @@ class Pretrain(RunCommand):
     Every setting of the recipe can be changed by its name. On many GPUs:
     `torchrun --nproc-per-node 8 -m videoclip pretrain ...` (docs/distributed.md).
 
+    RUN/index.html shows losses, speed, and what the model finds before and after.
+
     Without --features the features are computed into RUN/features; with --train-backbone it is a
     store of frames, by default RUN/frames.
     """
@@ -57,6 +59,7 @@ class Pretrain(RunCommand):
             features=self.features,
             tokenizer=self.vocabulary,
             init_from=self.init_from,
+            page=True,
             **shared,
         )
 

@@ -73,14 +73,12 @@ class RunCommand:
         text += f"\n{result.kept}" if result.kept else ""
         if not result.before:
             return text
-        published = self.published()
-        columns = {"before": result.before, "after": result.after}
-        columns |= {"published": published.values} if published else {}
-        rows = [["", *columns]]
-        for name in result.before:
-            values = (column.get(name) for column in columns.values())
-            rows.append([name, *("" if value is None else f"{value:.3f}" for value in values)])
-        note = f"\npublished: fine-tuned, {published.note}" if published else ""
+        rows = [["", "before", "after"], *result.measures()]
+        note = ""
+        if published := self.published():
+            known = {name: f"{value:.3f}" for name, value in published.values.items()}
+            rows = [[*rows[0], "published"], *([*row, known.get(row[0], "")] for row in rows[1:])]
+            note = f"\npublished: fine-tuned, {published.note}"
         return f"{text}\n\n{align_columns(rows)}{note}"
 
 

@@ -40,6 +40,8 @@ SYNONYMS = {
     "--store": "--features",
     "--lr": "--optim.lr",
     "--epoch": "--epochs",
+    "--report": "--html",
+    "--page": "--html",
 }
 """What other programs call an option, and what we do."""
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)(?:s|sec|seconds)?")

@@ -31,12 +31,14 @@ from videoclip.errors import (
     VideoCLIPError,
 )
 from videoclip.evaluation.metrics.ranking import expected_rank, rank_queries, recall_at
+from videoclip.evaluation.outcome import bootstrap_interval
 from videoclip.features.backbones import check_features
 from videoclip.model.encoders import ResidualTextEncoder, ResidualVideoEncoder
 from videoclip.model.videoclip import VideoCLIP, pad_features
 from videoclip.training.batch import Batch
+from videoclip.training.run import BOUNDS
 from videoclip.training.trainer import BatchSource, Embed, Purpose, embed_batch, generator
-from videoclip.types import FloatArray, RealArray
+from videoclip.types import FloatArray, IntArray, RealArray
 
 FINGERPRINT_VIDEOS = 4096
 SAMPLE_VIDEOS = 8
@@ -430,7 +432,7 @@ def held_out_retrieval(
     """Return a function that measures retrieval on held-out videos, without any annotation.
 
     The same few aligned clip pairs of each video are used each time; a text is correct for any clip
-    of its own video, among the clips of all.
+    of its own video, among the clips of all. Intervals are over resampled videos.
 
     Args:
         config: The run.
@@ -450,12 +452,19 @@ def held_out_retrieval(
         similarity = model.similarity(torch.cat(texts), torch.cat(videos)).numpy()
         video_of = np.repeat(np.arange(len(held_out)), RETRIEVAL_CLIPS_PER_VIDEO)
         ranks = rank_queries(similarity, video_of, video_of)
-        return {
-            "text-to-video R@1": float(recall_at(ranks, 1).mean()),
-            "text-to-video R@5": float(recall_at(ranks, 5).mean()),
-            "text-to-video MedR": float(np.median(expected_rank(ranks))),
-            "clips": float(len(similarity)),
-        }
+        scores = [recall_at(ranks, 1), recall_at(ranks, 5), expected_rank(ranks)]
+
+        def measure(items: IntArray) -> list[float]:
+            first, five, rank = (values[items] for values in scores)
+            return [float(first.mean()), float(five.mean()), float(np.median(rank))]
+
+        names = [f"text-to-video {name}" for name in ("R@1", "R@5", "MedR")]
+        values = measure(np.arange(len(similarity)))
+        low, high = bootstrap_interval(measure, video_of, np.random.default_rng(config.seed))
+        found = dict(zip(names, values, strict=True))
+        for end, bounds in zip(BOUNDS, (low, high), strict=True):
+            found |= {name + end: float(bound) for name, bound in zip(names, bounds, strict=True)}
+        return found | {"clips": float(len(similarity))}
 
     return evaluate
 

@@ -36,6 +36,7 @@ from videoclip.training.narrated import (
     load_teacher,
     report_dead_workers,
 )
+from videoclip.training.page import run_page
 from videoclip.training.run import Evaluation, RunResult, train
 from videoclip.training.run_folder import differences, refuse_changes
 from videoclip.weights.files import text_folder
@@ -58,6 +59,7 @@ def pretrain(
     world: World | None = None,
     show_progress: bool = True,
     extend: bool = False,
+    page: bool = False,
 ) -> RunResult:
     """Pre-train a model on narrated videos.
 
@@ -84,6 +86,7 @@ def pretrain(
         show_progress: Whether progress is written to stderr.
         extend: Allow more `epochs` than a finished run was started with. The learning rate then
             follows the schedule of the longer run.
+        page: Write OUT/index.html: losses, speed, and what the model finds before and after.
 
     Raises:
         ConfigError: If the run was started with other settings or data.
@@ -179,8 +182,9 @@ def pretrain(
         trained = out.resolve() / "model" / BACKBONE_FOLDER
         model.frame_encoder = frame_encoder
         model.config = replace(model.config, backbone=f"image:{trained}")
+    show = run_page(source, tokenizer, data, embedder.model) if page and world.on_main else None
     with report_dead_workers():
-        return train(
+        result = train(
             config,
             source,
             ContrastiveLoss(model, config.loss),
@@ -193,6 +197,9 @@ def pretrain(
             show_progress=show_progress,
             extend=extend,
         )
+    if show is not None:
+        show(out, result)
+    return result
 
 
 def _on_top_of(config: PretrainConfig, start: ModelConfig) -> PretrainConfig:

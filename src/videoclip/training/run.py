@@ -64,6 +64,18 @@ DISK_ERRORS = {
 _logger = logging.getLogger(__name__)
 
 Evaluation: TypeAlias = Mapping[str, float]
+"""Measures by name; "X low" and "X high" are the ends of the 95 % interval of X."""
+BOUNDS = (" low", " high")
+
+
+def measure_texts(values: Evaluation, form: str = ".3f") -> dict[str, str]:
+    """Return each measure as text, such as "0.250 [0.167, 0.333]" where its interval is known."""
+    texts = {}
+    for name, value in values.items():
+        if not name.endswith(BOUNDS):
+            bounds = [format(values[name + end], form) for end in BOUNDS if name + end in values]
+            texts[name] = format(value, form) + (f" [{', '.join(bounds)}]" if bounds else "")
+    return texts
 
 
 @dataclass(frozen=True)
@@ -89,6 +101,11 @@ class RunResult:
     before: Evaluation
     after: Evaluation
     kept: Interpolation | None = None
+
+    def measures(self) -> list[list[str]]:
+        """Return a row of text for each measure: name, before, after."""
+        before, after = measure_texts(self.before), measure_texts(self.after)
+        return [[name, text, after.get(name, "")] for name, text in before.items()]
 
 
 def train(
@@ -366,7 +383,7 @@ def _model_card(
 ) -> ModelCard:
     """Describe a trained model by what the run knows; its owner states licence and purpose."""
     data = facts.get("data")
-    scores = "\n".join(f"- {name}: {value:.4g}" for name, value in after.items())
+    scores = "\n".join(f"- {name}: {text}" for name, text in measure_texts(after, ".4g").items())
     return ModelCard(
         data="\n".join(f"- {name}: {value}" for name, value in data.items())
         if isinstance(data, Mapping)
