@@ -25,6 +25,7 @@ from videoclip.embedding import (
 from videoclip.errors import CheckpointError, ConfigError, DataError, IndexMismatchError
 from videoclip.features.backbones import check_features, keyframe_fingerprint, with_fingerprint
 from videoclip.features.decode import Squash, resample_frames, sample_frames
+from videoclip.files import verify_checksums
 from videoclip.model import hub
 from videoclip.model.videoclip import VideoCLIP
 
@@ -145,7 +146,11 @@ def test_a_saved_embedder_is_the_same(tmp_path):
 def test_a_saved_fingerprint_is_that_of_the_files_or_they_are_refused(tmp_path, monkeypatch):
     embedder = make_embedder()
     embedder.save_pretrained(tmp_path)
-    assert hub.verify(tmp_path) == ["config.json", "model.safetensors", "vocab.txt"]
+    assert verify_checksums(tmp_path, hub.ADVICE) == [
+        "config.json",
+        "model.safetensors",
+        "vocab.txt",
+    ]
     assert hub.stored_fingerprint(tmp_path) == embedder.fingerprint
     VideoCLIP(CONFIG).save_pretrained(tmp_path / "other")
     shutil.copy(tmp_path / "other" / "model.safetensors", tmp_path)

@@ -39,8 +39,7 @@ from videoclip.evaluation.outcome import Missing as Missing
 from videoclip.evaluation.outcome import Outcome as Outcome
 from videoclip.evaluation.outcome import Result as Result
 from videoclip.evaluation.outcome import TimelinePlot as TimelinePlot
-from videoclip.evaluation.outcome import Track as Track
-from videoclip.evaluation.trial import DualEncoder as DualEncoder
+from videoclip.evaluation.trial import TextVideoEncoder as TextVideoEncoder
 from videoclip.features.backbones import Backbone as Backbone
 from videoclip.features.backbones import load_backbone as load_backbone
 from videoclip.features.extract import ExtractReport as ExtractReport

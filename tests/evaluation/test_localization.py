@@ -70,7 +70,7 @@ def test_steps_shown_in_order_are_found(store, encoder):
     bars, spread, first, *_ = outcome.plots
     assert sum(spread.counts["model"]) == 4 and spread.counts["model"][-1] == 3
     assert bars.names == ("Make Tea", "Fry Fish")
-    assert first.tracks[1].spans[-1] == (5.0, 6.0, "stir")
+    assert first.predicted[-1] == (5.0, 6.0, "stir")
     names = [c.name for c in outcome.baselines]
     assert names == ["random", "evenly spread"]
 

@@ -17,7 +17,6 @@ from videoclip.evaluation.outcome import (
     Outcome,
     Result,
     TimelinePlot,
-    Track,
 )
 from videoclip.evaluation.report import draw, render_report
 from videoclip.files import write_output
@@ -32,14 +31,10 @@ PLOTS = (
     TimelinePlot(
         "One video",
         20.0,
-        (
-            Track("true", ((0.0, 3.0, "cut <it>"), (4.0, 90.0, "fry"))),
-            Track("predicted", ((1.0, 2.0, "cut <it>"),)),
-        ),
+        ((0.0, 3.0, "cut <it>"), (4.0, 90.0, "fry")),
+        ((1.0, 2.0, "cut <it>"),),
     ),
-    TimelinePlot(
-        "Many", 9.0, (Track("true", tuple((i, i + 1.0, f"label {i}" * 3) for i in range(9))),)
-    ),
+    TimelinePlot("Many", 9.0, tuple((i, i + 1.0, f"label {i}" * 3) for i in range(9)), ()),
 )
 OUTCOME = Outcome(
     protocol="a made-up test",

@@ -39,8 +39,8 @@ def store(make_store):
 @pytest.mark.parametrize("background", ["fitted", "balanced"])
 def test_a_fitted_threshold_separates_background(store, encoder, background):
     config = EvaluateConfig(background=background, num_resamples=20)
-    segmenter = zero_shot_segmenter(TEXTS, TRAIN, Trial(encoder, store, config))
-    assert segmenter.label(TEST.videos[0]).tolist() == [1, 1, 1, 0, 2, 2, 0, 3]
+    label, _ = zero_shot_segmenter(TEXTS, TRAIN, Trial(encoder, store, config))
+    assert label(TEST.videos[0]).tolist() == [1, 1, 1, 0, 2, 2, 0, 3]
     outcome = evaluate_labels(
         (TEST, LabelledSplit(TEXTS, tuple(TRAIN))), Trial(encoder, store, config)
     )
@@ -73,9 +73,9 @@ def test_a_fitted_threshold_separates_background(store, encoder, background):
 def test_the_released_threshold_can_turn_everything_into_background(store, encoder):
     alike = ("cut fry", "fry pour", "pour")  # two labels as similar as a frame with its own
     config = EvaluateConfig(background="released", num_resamples=20)
-    segmenter = zero_shot_segmenter(alike, [], Trial(encoder, store, config))
-    assert segmenter.settings["threshold"] == 1.0
-    assert segmenter.label(TEST.videos[0]).tolist() == [0] * 8
+    label, settings = zero_shot_segmenter(alike, [], Trial(encoder, store, config))
+    assert settings["threshold"] == 1.0
+    assert label(TEST.videos[0]).tolist() == [0] * 8
     test = LabelledSplit(alike, TEST.videos)
     outcome = evaluate_labels((test, LabelledSplit(alike, ())), Trial(encoder, store, config))
     assert {m.name: m.value for m in outcome.measures}["predicted background"] == 1.0
@@ -91,8 +91,8 @@ def test_no_more_training_videos_than_asked_for(make_store, encoder):
     store = make_store({f"v{i}": shown for i in range(5)})
     training = [video(f"v{i}", (1, 3, 1), (4, 6, 2)) for i in range(5)]
     config = EvaluateConfig(fitting_videos=2)
-    segmenter = zero_shot_segmenter(TEXTS, training, Trial(encoder, store, config))
-    assert segmenter.settings["videos the threshold is fitted on"] == 2
+    _, settings = zero_shot_segmenter(TEXTS, training, Trial(encoder, store, config))
+    assert settings["videos the threshold is fitted on"] == 2
 
 
 def test_a_head_is_scored_alike(store, encoder):
@@ -112,7 +112,7 @@ def test_a_head_is_scored_alike(store, encoder):
     assert confusion.labels[:3] == ("background", "cut", "fry")
     assert confusion.counts[1][1] == 3
     assert np.sum(confusion.counts) == 8
-    assert timeline.tracks[1].spans == ((0.0, 3.0, "cut"), (4.0, 6.0, "fry"))
+    assert timeline.predicted == ((0.0, 3.0, "cut"), (4.0, 6.0, "fry"))
 
 
 def test_a_second_is_background_unless_a_label_is_nearer_than_that_word(make_store, encoder):
@@ -122,17 +122,17 @@ def test_a_second_is_background_unless_a_label_is_nearer_than_that_word(make_sto
     encoder.embed_text = lambda texts: np.array([words[t] for t in texts], np.float32)
     store = make_store({"v": ["nothing", "cut", "fry", "pour"]})
     config = EvaluateConfig(background="text")
-    segmenter = zero_shot_segmenter(("cut", "fry"), [], Trial(encoder, store, config))
-    assert segmenter.label(LabelledVideo("v", 4.0, ())).tolist() == [0, 1, 0, 0]
-    assert segmenter.settings["background"] == "text"
-    assert segmenter.settings["videos the threshold is fitted on"] == 0
+    label, settings = zero_shot_segmenter(("cut", "fry"), [], Trial(encoder, store, config))
+    assert label(LabelledVideo("v", 4.0, ())).tolist() == [0, 1, 0, 0]
+    assert settings["background"] == "text"
+    assert settings["videos the threshold is fitted on"] == 0
 
 
 def test_a_head_says_the_likeliest_class(make_store, encoder):
     encoder.classes = ("cut", "fry")
     encoder.classify_seconds = lambda features, attend_cls: features[:, [0, 3, 4]]
     store = make_store({"v": ["nothing", "cut", "fry", "nothing"]})
-    segmenter = head_segmenter(("cut", "fry"), Trial(encoder, store, EvaluateConfig()))
-    assert segmenter.label(LabelledVideo("v", 4.0, ())).tolist() == [0, 1, 2, 0]
+    label, _ = head_segmenter(("cut", "fry"), Trial(encoder, store, EvaluateConfig()))
+    assert label(LabelledVideo("v", 4.0, ())).tolist() == [0, 1, 2, 0]
     with pytest.raises(ConfigError, match="2 classes, which are not the 3 labels here"):
         head_segmenter(("cut", "fry", "pour"), Trial(encoder, store, EvaluateConfig()))

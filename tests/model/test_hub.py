@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.model.tiny_models import TINY, make_model
 from videoclip.errors import CheckpointError, ConfigError
+from videoclip.files import verify_checksums
 from videoclip.model import hub
 from videoclip.model.hub import ModelCard
 from videoclip.model.videoclip import VideoCLIP
@@ -140,7 +141,7 @@ def test_a_folder_of_the_first_format_loads(tmp_path):
     (tmp_path / "checksums.json").unlink()
     (tmp_path / "README.md").unlink()
     assert VideoCLIP.from_pretrained(tmp_path).config == model.config
-    assert hub.verify(tmp_path) == []
+    assert verify_checksums(tmp_path, hub.ADVICE) == []
     assert hub.stored_fingerprint(tmp_path) is None
 
 
@@ -172,19 +173,19 @@ def test_building_without_weights_allocates_and_draws_nothing():
 
 def test_checksums_name_the_file_that_was_changed(tmp_path):
     make_model().save_pretrained(tmp_path)
-    assert hub.verify(tmp_path) == ["config.json", "model.safetensors"]
+    assert verify_checksums(tmp_path, hub.ADVICE) == ["config.json", "model.safetensors"]
     weights = tmp_path / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"model\.safetensors was changed after it was saved"):
-        hub.verify(tmp_path)
+        verify_checksums(tmp_path, hub.ADVICE)
     weights.unlink()
     with pytest.raises(CheckpointError, match=r"model\.safetensors is missing"):
-        hub.verify(tmp_path)
+        verify_checksums(tmp_path, hub.ADVICE)
     (tmp_path / "checksums.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"checksums\.json is damaged"):
-        hub.verify(tmp_path)
+        verify_checksums(tmp_path, hub.ADVICE)
 
 
 def test_the_card_tells_what_is_known_and_what_is_not(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from videoclip.evaluation.metrics import confidence, frames, moments
+from videoclip.evaluation.metrics import frames, moments
 
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
 
@@ -39,19 +39,19 @@ def test_calibration_and_areas(peer):
     probabilities = rng.dirichlet(np.ones(4), size=300)
     answers = rng.integers(4, size=300)
     correct = (probabilities.argmax(axis=1) == answers).astype(float)
-    ours = confidence.calibration_error(probabilities.max(axis=1), correct)
+    ours = calibration.calibration_error(probabilities.max(axis=1), correct)
     theirs = calibration.multiclass_calibration_error(
         torch.from_numpy(probabilities), torch.from_numpy(answers), num_classes=4, n_bins=15
     )
     assert ours == pytest.approx(float(theirs), abs=1e-6)  # counted in float32
-    ours = confidence.brier_scores(probabilities, answers).mean()
+    ours = calibration.brier_scores(probabilities, answers).mean()
     assert ours == pytest.approx(
         metrics.brier_score_loss(answers, probabilities, labels=range(4), scale_by_half=False),
         abs=1e-9,
     )
     for levels in (10**6, 4):
         scores, positive = rng.integers(levels, size=200), rng.random(200) < 0.3
-        area = confidence.roc_auc(scores.astype(float), positive)
+        area = calibration.roc_auc(scores.astype(float), positive)
         assert area == pytest.approx(metrics.roc_auc_score(positive, scores), abs=1e-9)
 
 

@@ -29,6 +29,7 @@ from videoclip.errors import (
     VideoCLIPError,
 )
 from videoclip.features.frame_encoder import FrameEncoder
+from videoclip.files import verify_checksums
 from videoclip.model import hub
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training import pretrain as module
@@ -434,7 +435,11 @@ def test_compiled_towers_learn_the_same(corpus, tmp_path):
 def test_the_model_folder_states_what_it_was_trained_on(corpus, tmp_path):
     config = tiny_config()
     result = pretrain(config, corpus, tmp_path / "run", show_progress=False)
-    assert hub.verify(result.model_folder) == ["config.json", "model.safetensors", "vocab.txt"]
+    assert verify_checksums(result.model_folder, hub.ADVICE) == [
+        "config.json",
+        "model.safetensors",
+        "vocab.txt",
+    ]
     model = VideoCLIP.from_pretrained(result.model_folder)
     assert model.config.backbone_fingerprint == corpus.store.spec.fingerprint
     card = (result.model_folder / "README.md").read_text()

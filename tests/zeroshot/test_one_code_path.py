@@ -81,7 +81,7 @@ def test_segment_gives_the_labels_that_are_scored(paths, store, encoder, embedde
         LabelledVideo("b", 35.0, (Segment(20, 27, 3),)),
         LabelledVideo("c d", 3.0, (Segment(0, 3, 4),)),
     )
-    segmenter = zero_shot_segmenter(labels, [], Trial(encoder, store, CONFIG))
+    label, _ = zero_shot_segmenter(labels, [], Trial(encoder, store, CONFIG))
     examples = LabelledSplit(labels, videos), LabelledSplit(labels, ())
     outcome = evaluate_labels(examples, Trial(encoder, store, CONFIG))
     correct = total = 0
@@ -90,7 +90,7 @@ def test_segment_gives_the_labels_that_are_scored(paths, store, encoder, embedde
         predicted = np.zeros_like(true)
         for moment in segment(paths[video.video_id], labels, embedder).moments:
             predicted[round(moment.start) : round(moment.end)] = labels.index(moment.label) + 1
-        assert (predicted == segmenter.label(video)).all()
+        assert (predicted == label(video)).all()
         correct, total = correct + (predicted == true).sum(), total + len(true)
     accuracy = {m.name: m.value for m in outcome.measures}["frame accuracy"]
     assert accuracy == pytest.approx(correct / total) and 0.5 < accuracy < 1

@@ -22,7 +22,7 @@ from videoclip.evaluation.metrics.frames import (
     step_targets,
 )
 from videoclip.evaluation.metrics.ranking import rank_queries, recall_at
-from videoclip.evaluation.trial import DualEncoder, embed_arrays, find_clip
+from videoclip.evaluation.trial import TextVideoEncoder, embed_arrays, find_clip
 from videoclip.features.backbones.motion import APPEARANCE_DIM
 from videoclip.synthetic.annotate import descriptions
 from videoclip.synthetic.narrate import label
@@ -62,7 +62,7 @@ FITTING_VIDEOS = 60
 NUM_THRESHOLDS = 20
 
 
-def measure(encoder: DualEncoder, testbed: TestBed, rerank_top: int = 0) -> Counts:
+def measure(encoder: TextVideoEncoder, testbed: TestBed, rerank_top: int = 0) -> Counts:
     """Measure a model on the test videos.
 
     Args:
@@ -75,7 +75,7 @@ def measure(encoder: DualEncoder, testbed: TestBed, rerank_top: int = 0) -> Coun
     return clips | _measure_seconds(encoder, testbed)
 
 
-def _measure_clips(encoder: DualEncoder, testbed: TestBed, rerank_top: int) -> Counts:
+def _measure_clips(encoder: TextVideoEncoder, testbed: TestBed, rerank_top: int) -> Counts:
     """Retrieve clips by descriptions, and choose between the label of a clip and the opposite one.
 
     A clip is a step of a test video; every clip that shows the described step is correct. With its
@@ -135,7 +135,7 @@ def _hide_order(clip: NDArray[np.float16]) -> NDArray[np.float16]:
     return np.tile(mean.astype(np.float16), (len(clip), 1))
 
 
-def _measure_seconds(encoder: DualEncoder, testbed: TestBed) -> Counts:
+def _measure_seconds(encoder: TextVideoEncoder, testbed: TestBed) -> Counts:
     """Label every second, among the steps of the video's task and among all, and find the steps."""
     store, videos, training = testbed.store, testbed.test_videos, testbed.training_videos
     evenly = np.linspace(0, len(training) - 1, min(FITTING_VIDEOS, len(training))).astype(int)

@@ -16,7 +16,7 @@ from videoclip.evaluation.outcome import Outcome, Result
 from videoclip.evaluation.paragraphs import evaluate_paragraphs
 from videoclip.evaluation.retrieval import evaluate_retrieval
 from videoclip.evaluation.segmentation import evaluate_labels
-from videoclip.evaluation.trial import BackboneEncoder, DualEncoder, EmbedderEncoder, Trial
+from videoclip.evaluation.trial import BackboneEncoder, EmbedderEncoder, TextVideoEncoder, Trial
 from videoclip.evaluation.videoqa import evaluate_multiple_choice
 from videoclip.types import OnProgress
 
@@ -28,7 +28,7 @@ FRAMES = "frames"
 
 def evaluate(
     benchmark: str,
-    model: Path | str | Embedder | DualEncoder,
+    model: Path | str | Embedder | TextVideoEncoder,
     features: Path | str | FeatureStore,
     annotations: Path | str,
     config: EvaluateConfig | None = None,
@@ -41,7 +41,7 @@ def evaluate(
     Args:
         benchmark: A name in `load_benchmarks()`; "csv" for a table of your own.
         model: A model folder or hub id, "starter", "frames" (the backbone alone), an `Embedder`,
-            or anything with the methods of a `DualEncoder`.
+            or anything with the methods of a `TextVideoEncoder`.
         features: Store with the features of the benchmark's videos.
         annotations: Folder with the benchmark's own files, or the file.
         config: How to score.
@@ -73,8 +73,8 @@ def evaluate(
 
 
 def _encoder(
-    model: Path | str | Embedder | DualEncoder, store: FeatureStore, device: str
-) -> DualEncoder:
+    model: Path | str | Embedder | TextVideoEncoder, store: FeatureStore, device: str
+) -> TextVideoEncoder:
     if isinstance(model, (Path, str)):
         if str(model) == FRAMES:
             return BackboneEncoder(store.spec.backbone, device)

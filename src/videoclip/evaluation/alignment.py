@@ -8,7 +8,7 @@ import numpy as np
 from videoclip.benchmarks.examples import AlignmentVideo, Baseline, PlacedText
 from videoclip.errors import DataError
 from videoclip.evaluation.baselines import even_frames
-from videoclip.evaluation.metrics.confidence import roc_auc
+from videoclip.evaluation.metrics.calibration import roc_auc
 from videoclip.evaluation.outcome import Outcome, means, measure, similarity_histogram
 from videoclip.evaluation.trial import Trial, with_features
 from videoclip.types import BoolArray, FloatArray, IntArray

@@ -255,4 +255,4 @@ def _timeline(video: StepVideo, predicted: BoolArray, rate: float) -> TimelinePl
     )
     true = ((s.start, s.end, names[s.label]) for s in video.segments)
     title = f"{video.task.title}, {video.video_id}"
-    return TimelinePlot.of(title, len(predicted) / rate, true, runs)
+    return TimelinePlot(title, len(predicted) / rate, tuple(true), tuple(runs))

@@ -235,11 +235,11 @@ def evaluate_moments(examples: Sequence[MomentExample], trial: Trial) -> Outcome
             for i, (example, spans) in enumerate(zip(present, proposals, strict=True))
         ),
         plots=some_timelines(
-            lambda i: TimelinePlot.of(
+            lambda i: TimelinePlot(
                 f"{present[i].text} ({videos[i]})",
                 ends[i],
-                ((start, end, "") for start, end in present[i].moments),
-                ((start, end, "") for start, end in proposals[i][:1].tolist()),
+                tuple((start, end, "") for start, end in present[i].moments),
+                tuple((start, end, "") for start, end in proposals[i][:1].tolist()),
             ),
             len(present),
         ),

@@ -4,9 +4,9 @@ With the name of its benchmark and the published numbers it is a `Result`, print
 written as JSON.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -119,16 +119,8 @@ class Confusion:
     counts: tuple[tuple[int, ...], ...]
 
 
-Spans = Iterable[tuple[float, float, str]]
+Spans = tuple[tuple[float, float, str], ...]
 """Labelled spans of one video, (start, end, label) in seconds."""
-
-
-@dataclass(frozen=True)
-class Track:
-    """Labelled spans of one video, (start, end, label) in seconds."""
-
-    name: str
-    spans: tuple[tuple[float, float, str], ...]
 
 
 @dataclass(frozen=True)
@@ -137,13 +129,8 @@ class TimelinePlot:
 
     title: str
     duration: float
-    tracks: tuple[Track, ...]
-
-    @classmethod
-    def of(cls, title: str, duration: float, true: Spans, predicted: Spans) -> Self:
-        """Return the plot of two tracks."""
-        tracks = (Track("true", tuple(true)), Track("predicted", tuple(predicted)))
-        return cls(title, duration, tracks)
+    true: Spans
+    predicted: Spans
 
 
 Plot = Histogram | Bars | Confusion | TimelinePlot

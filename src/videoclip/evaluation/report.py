@@ -133,23 +133,24 @@ def _confusion(plot: Confusion) -> Figure:
 
 
 def _timeline(plot: TimelinePlot) -> Figure:
-    """A row for each track and a colour for each label."""
-    labels = list(dict.fromkeys(span[2] for track in plot.tracks for span in track.spans))
+    """A row for the true and for the predicted spans, and a colour for each label."""
+    tracks = {"true": plot.true, "predicted": plot.predicted}
+    labels = list(dict.fromkeys(span[2] for span in (*plot.true, *plot.predicted)))
     named = [label for label in labels if label]
-    figure = new_figure(WIDTH, 26 * len(plot.tracks) + 30 + 18 * -(-len(named) // 3))
+    figure = new_figure(WIDTH, 26 * len(tracks) + 30 + 18 * -(-len(named) // 3))
     axes = figure.subplots()
     handles = {}
-    for row, track in enumerate(plot.tracks):
+    for row, (name, spans) in enumerate(tracks.items()):
         axes.barh(row, plot.duration, 0.7, color="#eeeeee")
-        for start, end, label in track.spans:
+        for start, end, label in spans:
             colour = PALETTE[labels.index(label) % len(PALETTE)]
             length = min(end, plot.duration) - start
             bars = axes.barh(row, length, 0.7, left=start, color=colour)
-            annotate(bars[0], f"{label or track.name}: {start:.1f} to {end:.1f} s")
+            annotate(bars[0], f"{label or name}: {start:.1f} to {end:.1f} s")
             handles[label] = bars
-    axes.set_yticks(range(len(plot.tracks)), [track.name for track in plot.tracks])
+    axes.set_yticks(range(len(tracks)), list(tracks))
     axes.set_xticks([0, plot.duration], ["0 s", f"{plot.duration:.0f} s"])
-    axes.set(xlim=(0, plot.duration), ylim=(len(plot.tracks) - 0.5, -0.5))
+    axes.set(xlim=(0, plot.duration), ylim=(len(tracks) - 0.5, -0.5))
     axes.spines["bottom"].set_visible(False)
     axes.tick_params(length=0)
     _add_legend(axes, [handles[label] for label in named], named)

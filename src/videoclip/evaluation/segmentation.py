@@ -1,7 +1,7 @@
 """Action segmentation: a label, or background, for every second of a video."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -43,17 +43,8 @@ SEGMENT_IOUS = (0.10, 0.25, 0.50)
 CONFUSED_LABELS = 15
 
 
-@dataclass(frozen=True)
-class Segmenter:
-    """A way to label every second of a video.
-
-    Attributes:
-        label: From a video to (T,) labels, 0 for background.
-        settings: Printed with the numbers.
-    """
-
-    label: Callable[[LabelledVideo], IntArray]
-    settings: dict[str, Setting]
+Segmenter: TypeAlias = tuple[Callable[[LabelledVideo], IntArray], dict[str, Setting]]
+"""From a video to (T,) labels, 0 for background; and what is printed with the numbers."""
 
 
 def zero_shot_segmenter(
@@ -86,7 +77,7 @@ def zero_shot_segmenter(
             "switch cost": SWITCH_COST,
             "attend to [CLS]": True,
         }
-        return Segmenter(label, settings)
+        return label, settings
 
     origin = np.zeros(embeddings.shape[1], dtype=np.float32)
     if config.background == "text":
@@ -110,15 +101,12 @@ def zero_shot_segmenter(
                 trial.store.folder,
             )
         threshold, num_fitted = _fit(some, similarity, trial), len(some)
-    return Segmenter(
-        lambda video: label_frames(similarity(video), threshold),
-        {
-            "background": config.background,
-            "threshold": threshold,
-            "videos the threshold is fitted on": num_fitted,
-            "attend to [CLS]": config.attend_cls,
-        },
-    )
+    return lambda video: label_frames(similarity(video), threshold), {
+        "background": config.background,
+        "threshold": threshold,
+        "videos the threshold is fitted on": num_fitted,
+        "attend to [CLS]": config.attend_cls,
+    }
 
 
 def head_segmenter(texts: Sequence[str], trial: Trial) -> Segmenter:
@@ -139,7 +127,7 @@ def head_segmenter(texts: Sequence[str], trial: Trial) -> Segmenter:
         logits = encoder.classify_seconds(features, attend_cls=attend_cls)
         return np.asarray(logits.argmax(axis=1))
 
-    return Segmenter(label, {"labels by": "the model's head", "attend to [CLS]": attend_cls})
+    return label, {"labels by": "the model's head", "attend to [CLS]": attend_cls}
 
 
 def _fit(
@@ -169,13 +157,13 @@ def evaluate_labels(examples: tuple[LabelledSplit, LabelledSplit], trial: Trial)
     """
     test, training = examples
     if trial.encoder.classes:
-        segmenter = head_segmenter(test.labels, trial)
+        label, settings = head_segmenter(test.labels, trial)
     else:
-        segmenter = zero_shot_segmenter(test.labels, training.videos, trial)
+        label, settings = zero_shot_segmenter(test.labels, training.videos, trial)
     videos, missing = with_features(test.videos, trial.store)
     rate = trial.rate
     true = [label_targets(v.segments, trial.store.num_features(v.video_id), rate) for v in videos]
-    predicted = trial.predict_all(segmenter.label, videos)
+    predicted = trial.predict_all(label, videos)
     model = [_count(*pair) for pair in zip(predicted, true, strict=True)]
     empty = [_count(np.zeros_like(labels), labels) for labels in true]
     names = ("background", *test.labels)
@@ -189,11 +177,7 @@ def evaluate_labels(examples: tuple[LabelledSplit, LabelledSplit], trial: Trial)
     by_chance = ("frame accuracy", "foreground accuracy", "predicted background")
     return Outcome(
         protocol="a label or background for every feature, over all test videos",
-        settings={
-            **segmenter.settings,
-            "labels": len(test.labels),
-            "features per second": rate,
-        },
+        settings={**settings, "labels": len(test.labels), "features per second": rate},
         measures=measure(_statistics(model), [video.video_id for video in videos], trial.config),
         baselines=(
             Baseline("always background", nothing, "an empty prediction"),
@@ -292,4 +276,4 @@ def _timeline(
     )
     true = ((s.start, s.end, texts[s.label - 1]) for s in video.segments)
     title = f"{video.task}, {video.video_id}"
-    return TimelinePlot.of(title, len(predicted) / rate, true, runs)
+    return TimelinePlot(title, len(predicted) / rate, tuple(true), tuple(runs))

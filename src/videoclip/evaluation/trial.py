@@ -29,7 +29,7 @@ ItemT = TypeVar("ItemT")
 PredictedT = TypeVar("PredictedT")
 
 
-class DualEncoder(Protocol):
+class TextVideoEncoder(Protocol):
     """Turns frozen features and texts into comparable embeddings.
 
     A subclass inherits the last two methods if it has neither a head nor a re-ranker.
@@ -82,7 +82,7 @@ class DualEncoder(Protocol):
         raise ConfigError(f"'{self.name}' has no re-ranker: set rerank_top to 0")
 
 
-def embed_arrays(encoder: DualEncoder, clips: Sequence[RealArray]) -> FloatArray:
+def embed_arrays(encoder: TextVideoEncoder, clips: Sequence[RealArray]) -> FloatArray:
     """Embed the features (T, D) of M clips, each by itself: (M, E)."""
     borders = np.cumsum([0, *map(len, clips)]).tolist()
     return encoder.embed_windows(np.concatenate(clips), list(pairwise(borders)))
@@ -117,7 +117,7 @@ class _TextEncoder(Protocol):
     def embed_text(self, texts: Sequence[str]) -> FloatArray: ...
 
 
-class BackboneEncoder(DualEncoder):
+class BackboneEncoder(TextVideoEncoder):
     """Baseline without training: means of frame features of a backbone with a text encoder.
 
     Features and texts are compared by cosine, for which such backbones are trained.
@@ -253,7 +253,7 @@ class Trial:
         on_progress: Called with the number of videos or clips done and in all.
     """
 
-    encoder: DualEncoder
+    encoder: TextVideoEncoder
     store: FeatureStore
     config: EvaluateConfig
     on_progress: OnProgress | None = None

@@ -9,7 +9,7 @@ import torch
 from videoclip.benchmarks.examples import Baseline, MultipleChoiceExample
 from videoclip.embedding import overlapping_windows
 from videoclip.evaluation.metrics import ranking
-from videoclip.evaluation.metrics.confidence import brier_scores, calibration_error
+from videoclip.evaluation.metrics.calibration import brier_scores, calibration_error
 from videoclip.evaluation.outcome import (
     Bars,
     Confusion,

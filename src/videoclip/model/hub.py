@@ -205,7 +205,7 @@ def load_weights(model: nn.Module, folder: Path, *, assign: bool = False) -> Non
             model.load_state_dict(tensors, assign=assign)
         except RuntimeError as error:
             raise CheckpointError(f"{path} does not fit its config: {one_line(error)}") from None
-    verify(folder)
+    verify_checksums(folder, ADVICE)
     if frame_encoder is not None:
         frame_encoder.load_pretrained(folder / BACKBONE_FOLDER)
 
@@ -227,7 +227,7 @@ def fingerprint(model: VideoCLIP, tokenizer: Tokenizer) -> str:
 
 
 def stored_fingerprint(folder: Path) -> str | None:
-    """Return the embedder's fingerprint as stored with files that `verify` has compared.
+    """Return the embedder's fingerprint as stored with files that `load_weights` has compared.
 
     None for an older or foreign folder: there it is computed from the weights, which takes long.
     """
@@ -235,18 +235,6 @@ def stored_fingerprint(folder: Path) -> str | None:
         read_json(folder / CHECKSUMS_FILE).get("embedder", {}).get("fingerprint")
     )
     return fingerprint
-
-
-def verify(folder: Path | str) -> list[str]:
-    """Compare every file of a model folder with its stored SHA-256.
-
-    Returns:
-        Names of the verified files; empty for an older folder without checksums.
-
-    Raises:
-        CheckpointError: If a file is missing or differs; the message names it.
-    """
-    return verify_checksums(Path(folder), ADVICE)
 
 
 def push(save: Callable[[Path], object], hub_id: str, *, private: bool) -> str:
