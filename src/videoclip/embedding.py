@@ -190,6 +190,9 @@ class Embedder:
         backbone: The frozen backbone, or its name for `load_backbone`, where it is not to be
             loaded as the model names it: a backbone whose folder was moved.
 
+    Attributes:
+        source: Folder, hub id or name it was loaded from; empty if it was made otherwise.
+
     Raises:
         CheckpointError: If model and tokenizer do not belong together.
     """
@@ -209,7 +212,7 @@ class Embedder:
         self.tokenizer = tokenizer
         self.batch_size = batch_size
         self._given_backbone = backbone
-        self._source = ""
+        self.source = ""
         self._fingerprint: str | None = None
 
     @classmethod
@@ -273,7 +276,7 @@ class Embedder:
                     f"{name} was trained on {known:g} features a second, which cannot be changed: "
                     "leave out --frames-per-second"
                 )
-        embedder._source = name
+        embedder.source = name
         return embedder
 
     def save_pretrained(self, folder: Path | str, card: ModelCard | None = None) -> None:
@@ -306,7 +309,7 @@ class Embedder:
 
     def __repr__(self) -> str:
         """Show what is loaded: model, width, backbone and device."""
-        source = f"{self._source!r}, " if self._source else ""
+        source = f"{self.source!r}, " if self.source else ""
         return (
             f"Embedder({source}{self.config.hidden_size}-d, "
             f"backbone {self.config.backbone!r}, {self.device})"

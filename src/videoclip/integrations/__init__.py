@@ -1,0 +1,1 @@
+"""Our models inside other libraries, one file for each; nothing here imports another."""
