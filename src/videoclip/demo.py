@@ -246,12 +246,6 @@ def _find_wins(report: DemoReport, folder: Path) -> None:
         report.wins.append(Win(text, *ranks[i], clip))
 
 
-def _videos(world: Path, split: str) -> list[Path]:
-    """The videos of a split."""
-    names = (world / "annotations" / f"{split}_list.txt").read_text(encoding="utf-8").split()
-    return [world / "videos" / f"{name}.mp4" for name in names]
-
-
 def _train(
     name: str, folder: Path, epochs: int, on_progress: OnProgress = lambda done, total: None
 ) -> DemoRun:
@@ -262,7 +256,7 @@ def _train(
     clips = replace(config.clips, strategy="overlapped" if name == "overlap" else "aligned")
     config = replace(config, epochs=epochs, clips=clips, validation_share=0.0)
     world = folder / "world"
-    training = [path.stem for path in _videos(world, "train")]
+    training = (world / "annotations" / "train_list.txt").read_text(encoding="utf-8").split()
     with FeatureStore.open(folder / "features") as store:
 
         def measure(embedder: Embedder) -> dict[str, float]:

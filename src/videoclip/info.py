@@ -192,10 +192,6 @@ def _model(folder: Path) -> Facts:
     return {"kind": "model", **asdict(config), "classes": classes}
 
 
-def _s3d(folder: Path) -> Facts:
-    return {"kind": "S3D weights", **read_json(folder / "config.json")}
-
-
 def _video(path: Path) -> Facts:
     from videoclip.features.contained import probe
 
@@ -223,7 +219,7 @@ FOLDERS: dict[str, Callable[[Path], Facts]] = {
     "lance": _library,
     "table.json": _ablation,
     "world.json": _world,
-    "words.txt": _s3d,
+    "words.txt": lambda folder: {"kind": "S3D weights", **read_json(folder / "config.json")},
     "config.json": _model,
 }
 """What describes a folder, by the file that marks its kind. A run has a config too: it is first."""

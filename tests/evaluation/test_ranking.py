@@ -109,7 +109,7 @@ def test_many_queries_are_taken_in_parts(monkeypatch):
     monkeypatch.setattr(ranking, "ROWS_AT_ONCE", 7)
     parts = ranking.rank_queries(similarity)
     assert (whole.greater == parts.greater).all()
-    assert len(parts) == 30
+    assert len(parts.greater) == 30
 
 
 def test_dual_softmax_prefers_the_query_that_wants_a_candidate_most():

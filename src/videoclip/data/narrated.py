@@ -32,12 +32,10 @@ class NarratedVideo:
     Attributes:
         video_id: Its name in the store.
         narration: Spans and word-piece ids of its cues.
-        texts: The text of each cue; empty where only ids are known.
     """
 
     video_id: str
     narration: Narration
-    texts: tuple[str, ...] = ()
 
 
 class FeatureReader(Protocol):
@@ -245,5 +243,5 @@ def narrate(captions: Mapping[str, Sequence[Cue]], tokenizer: Tokenizer) -> list
             ends=np.array([cue.end for cue in cues], dtype=np.float64),
             token_ids=tuple(np.array(next(ids)[:MAX_CUE_TOKENS], dtype=np.int32) for _ in cues),
         )
-        videos.append(NarratedVideo(video_id, narration, tuple(cue.text for cue in cues)))
+        videos.append(NarratedVideo(video_id, narration))
     return videos

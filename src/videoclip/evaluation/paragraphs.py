@@ -27,7 +27,8 @@ def evaluate_paragraphs(examples: Sequence[RetrievalExample], trial: Trial) -> O
     store, config = trial.store, trial.config
     present, missing = with_features(examples, store)
     paragraphs: dict[str, list[tuple[str, Clip]]] = {}
-    for video_id, of_video in groupby(sorted(present, key=_order), key=lambda e: e.video_id):
+    in_order = sorted(present, key=lambda e: (e.video_id, e.start or 0.0))
+    for video_id, of_video in groupby(in_order, key=lambda e: e.video_id):
         for example in of_video:
             clip = find_clip(store, video_id, example.start, example.end, config.clip_seconds)
             if clip:
@@ -99,10 +100,6 @@ def evaluate_paragraphs(examples: Sequence[RetrievalExample], trial: Trial) -> O
         ),
         plots=(histogram("Rank of the right video by DTW", "rank", edges, by_dtw),),
     )
-
-
-def _order(example: RetrievalExample) -> tuple[str, float]:
-    return example.video_id, example.start or 0.0
 
 
 def _with_background(clips: Sequence[Clip], num_features: int, piece: int) -> list[Clip]:

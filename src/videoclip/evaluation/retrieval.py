@@ -148,19 +148,16 @@ def _both_ways(
         config: How to score.
     """
     _, first_query = np.unique(query_of, return_index=True)
-    clips, first_text = np.unique(clip_of, return_index=True)
+    _, first_text = np.unique(clip_of, return_index=True)
 
     def rank(
         name: str, similarity: FloatArray, queries: IntArray, candidates: IntArray
     ) -> tuple[ranking.Ranks, Statistics]:
         if config.dual_softmax:
             similarity = ranking.dual_softmax(similarity, config.dual_softmax)
-        if len(first_query) == len(query_of):  # one right clip of each text
-            ranks = ranking.rank_queries(similarity, queries, candidates)
-        else:
-            right = np.zeros(similarity.shape, dtype=bool)
-            right[queries, candidates] = True
-            ranks = ranking.rank_right(similarity, right)
+        right = np.zeros(similarity.shape, dtype=bool)
+        right[queries, candidates] = True
+        ranks = ranking.rank_right(similarity, right)
         expected = ranking.expected_rank(ranks)
         recalls = means({f"{name} R@{k}": ranking.recall_at(ranks, k) for k in CUTOFFS})
         return ranks, lambda items: {
@@ -169,12 +166,8 @@ def _both_ways(
             f"{name} MeanR": float(expected[items].mean()),
         }
 
-    if len(first_query) == len(query_of):
-        ranks, of_texts = rank("text-to-video", similarity, clip_of, clips)
-        _, of_clips = rank("video-to-text", similarity.T, clips, clip_of)
-    else:
-        ranks, of_texts = rank("text-to-video", similarity, query_of, clip_of)
-        _, of_clips = rank("video-to-text", similarity.T, clip_of, query_of)
+    ranks, of_texts = rank("text-to-video", similarity, query_of, clip_of)
+    _, of_clips = rank("video-to-text", similarity.T, clip_of, query_of)
     texts_of, clips_of = ([videos[i] for i in first] for first in (first_query, first_text))
     return measure(of_texts, texts_of, config) + measure(of_clips, clips_of, config), ranks
 
@@ -186,8 +179,7 @@ def _released(
     ranks = ranking.rank_queries(similarity)
 
     def statistics(items: IntArray) -> dict[str, float]:
-        some = ranking.Ranks(ranks.greater[items], ranks.ties[items], ranks.right[items])
-        entries = ranking.released_rank_entries(some)
+        entries = ranking.released_rank_entries(ranking.Ranks(*(of[items] for of in ranks)))
         return {
             **{f"text-to-video R@{k}": float((entries < k).mean()) for k in CUTOFFS},
             "text-to-video MedR": float(np.median(entries) + 1),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 from videoclip.features.contained import call
 from videoclip.features.video_file import open_container, reading
@@ -17,12 +17,6 @@ WEBM = ({"vp8", "vp9", "av1"}, {"opus", "vorbis", ""})
 PIXELS = {"yuv420p", "yuvj420p"}
 
 
-class _Streams(NamedTuple):
-    video: str
-    pixels: str
-    audio: str
-
-
 def playback_of(path: Path | str) -> tuple[Playback, str]:
     """Return how a browser can play a video, and the extension of the file it then plays.
 
@@ -30,24 +24,22 @@ def playback_of(path: Path | str) -> tuple[Playback, str]:
         DecodeError: If it cannot be read.
     """
     path = Path(path)
-    streams = call(path, _read_streams, path)
+    video, pixels, audio = call(path, _read_codecs, path)
     suffix = path.suffix.lower()
     for (videos, sounds), target, suffixes in (
         (MP4, ".mp4", {".mp4", ".m4v", ".mov"}),
         (WEBM, ".webm", {".webm"}),
     ):
-        if streams.video in videos and streams.pixels in PIXELS and streams.audio in sounds:
+        if video in videos and pixels in PIXELS and audio in sounds:
             return ("direct", suffix) if suffix in suffixes else ("remux", target)
     return "transcode", ".mp4"
 
 
-def _read_streams(path: Path) -> _Streams:
+def _read_codecs(path: Path) -> tuple[str, str, str]:
+    """Return the codec and pixel format of the video, and the codec of the sound or ""."""
     with reading(path), open_container(path) as container:
         video, audio = container.streams.best("video"), container.streams.best("audio")
         context = video.codec_context
         # PyAV names the decoder, such as libdav1d of an AV1 stream.
-        return _Streams(
-            context.codec.canonical_name,
-            context.pix_fmt or "",
-            audio.codec_context.codec.canonical_name if audio is not None else "",
-        )
+        sound = audio.codec_context.codec.canonical_name if audio is not None else ""
+        return context.codec.canonical_name, context.pix_fmt or "", sound

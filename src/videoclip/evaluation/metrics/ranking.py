@@ -10,7 +10,7 @@ similar, `right` the number of right ones that similar. All measures follow from
     expected rank                2.5
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,7 @@ ROWS_AT_ONCE = 2048
 """Queries compared with all candidates at once, so that memory stays bounded."""
 
 
-@dataclass(frozen=True)
-class Ranks:
+class Ranks(NamedTuple):
     """Rank of the right candidate of each query, with ties.
 
     Attributes:
@@ -35,9 +34,6 @@ class Ranks:
     greater: IntArray
     ties: IntArray
     right: IntArray
-
-    def __len__(self) -> int:
-        return len(self.greater)
 
 
 def rank_queries(
@@ -56,13 +52,7 @@ def rank_queries(
     num_queries, num_candidates = similarity.shape
     rows = np.arange(num_queries) if query_groups is None else query_groups
     columns = np.arange(num_candidates) if candidate_groups is None else candidate_groups
-    parts = [slice(start, start + ROWS_AT_ONCE) for start in range(0, num_queries, ROWS_AT_ONCE)]
-    ranks = [rank_right(similarity[part], rows[part, None] == columns) for part in parts]
-    return Ranks(
-        np.concatenate([of.greater for of in ranks]),
-        np.concatenate([of.ties for of in ranks]),
-        np.concatenate([of.right for of in ranks]),
-    )
+    return rank_right(similarity, rows[:, None] == columns)
 
 
 def rank_right(similarity: RealArray, right: BoolArray) -> Ranks:
@@ -73,13 +63,16 @@ def rank_right(similarity: RealArray, right: BoolArray) -> Ranks:
         right: (N, M) whether a candidate is right; one or more of each query.
     """
     assert right.any(axis=1).all(), "every query needs a right candidate"
-    best = np.where(right, similarity, -np.inf).max(axis=1, keepdims=True)
-    wrong = np.where(right, -np.inf, similarity)
-    return Ranks(
-        (wrong > best).sum(axis=1),
-        (wrong == best).sum(axis=1) + 1,
-        (right & (similarity == best)).sum(axis=1),
-    )
+    parts = []
+    for first in range(0, len(similarity), ROWS_AT_ONCE):
+        rows = slice(first, first + ROWS_AT_ONCE)
+        some, is_right = similarity[rows], right[rows]
+        best = np.where(is_right, some, -np.inf).max(axis=1, keepdims=True)
+        wrong = np.where(is_right, -np.inf, some)
+        ties, equal_right = wrong == best, is_right & (some == best)
+        counts = ((wrong > best).sum(axis=1), ties.sum(axis=1) + 1, equal_right.sum(axis=1))
+        parts.append(counts)
+    return Ranks(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def recall_at(ranks: Ranks, k: int) -> RealArray:
@@ -90,7 +83,7 @@ def recall_at(ranks: Ranks, k: int) -> RealArray:
     (`released_rank_entries`), in which a tie is an entry for every rank it may have.
     """
     places = np.maximum(k - ranks.greater, 0)  # of the first k, those that go to the ties
-    all_wrong = np.ones(len(ranks))  # the chance that none of them goes to a right candidate
+    all_wrong = np.ones(len(places))  # the chance that none of them goes to a right candidate
     for i in range(ranks.right.max(initial=0)):
         candidates = ranks.ties - 1 + np.maximum(ranks.right - i, 1)
         missed = np.maximum(candidates - places, 0) / candidates
