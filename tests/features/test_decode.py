@@ -8,7 +8,7 @@ from tests.make_video import number_shown, numbered_picture, write_video
 from videoclip.errors import ConfigError
 from videoclip.features import video_file
 from videoclip.features.decode import CentreCrop, Fit, Squash, grab_frame, probe, sample_frames
-from videoclip.features.video_file import Action, sample_times
+from videoclip.features.frame_times import Action, sample_times
 
 
 def numbers(path, per_second=1.0, **options):

@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videoclip.features.video_file import (
+from videoclip.features.frame_times import (
     Action,
     num_samples,
     plan_packets,

@@ -20,13 +20,13 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from videoclip.errors import ConfigError, DataError
+from videoclip.features.frame_times import sample_times
 from videoclip.features.video_file import (
     MAX_PIXELS,
     decode_frames,
     decode_near,
     find_frame_times,
     reading,
-    sample_times,
 )
 from videoclip.types import IntArray
 
