@@ -5,13 +5,15 @@
 
 FILE has one JSON object a line: `query`, `video` (the name of the video that shows it, a list if
 several do, null if none does), and optionally `spans`, the seconds at which it is shown, and `kind`
-"speech" if it quotes what is spoken there. FOLDER has subtitles named like videos; they are put
-beside links to the videos. The default files are about the clips of the public test suites of
-other packages, and their narration was written for this measurement.
+"speech" if it quotes what is spoken there, "meaning" if it says the same in other words. FOLDER
+has subtitles named like videos; they are put beside links to the videos. The default files are
+about the clips of the public test suites of other packages, and their narration was written for
+this measurement.
 
 pictures           queries about pictures, searched without the narration
 with narration     the same queries, narration included
 speech             queries that quote the narration, in the same library
+meaning            queries that say in other words what is said, in the same library
 
 R@k and MRR are of the distinct videos in the order of their first moments. Most firsts is the
 largest share of queries for which one video comes first, right or wrong.
@@ -169,6 +171,7 @@ def measure_folder(
     """Return the measures of the folder as it is, and of the three ways to search narrated."""
     pictures = [question for question in questions if question.kind == "pictures"]
     speech = [question for question in questions if question.kind == "speech"]
+    meaning = [question for question in questions if question.kind == "meaning"]
     fused = SearchOptions(top_k=NUM_MOMENTS)
     seen = SearchOptions(top_k=NUM_MOMENTS, speech=0.0)
     result = {}
@@ -184,6 +187,7 @@ def measure_folder(
             result["pictures"] = measure(library, pictures, seen)
             result["with narration"] = measure(library, pictures, fused)
             result["speech"] = measure(library, speech, fused)
+            result["meaning"] = measure(library, meaning, fused)
     return result
 
 

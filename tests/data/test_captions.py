@@ -4,7 +4,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from videoclip.data.captions import Cue, clean_cues, clean_text, unroll
+from videoclip.data.captions import Cue, clean_cues, clean_text, join_cues, unroll
 
 SENTENCES = [
     "first we chop the onion",
@@ -171,3 +171,14 @@ def test_clean_cues_keep_their_promises(cues):
         assert first.end <= second.start or first.start == second.start
     said = {word for cue in cues for word in cue.text.split()} & set("abc")
     assert {word for cue in found for word in cue.text.split()} == said
+
+
+def test_cues_are_joined_until_a_pause_or_the_longest_passage():
+    cues = [Cue(0, 3, "a"), Cue(3, 6, "b"), Cue(6, 9, "c"), Cue(9, 9.5, "d"), Cue(12, 13, "e")]
+    joined = [Cue(0, 6, "a b"), Cue(6, 9.5, "c d"), Cue(12, 13, "e")]
+    assert join_cues(cues, max_seconds=8, max_pause=2) == joined
+    assert join_cues([Cue(0, 30, "long"), Cue(30, 31, "short")], 8, 2) == [
+        Cue(0, 30, "long"),
+        Cue(30, 31, "short"),
+    ]
+    assert join_cues([], 8, 2) == []

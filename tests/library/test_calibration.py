@@ -22,22 +22,26 @@ def write_narrated(folder, name, colours, sentences):
 
 
 def measured(library):
-    """Slope, median and scale in the catalogue."""
-    return json.loads(library._catalog.facts()["levels"])
+    """Slope, median and scale of the frames and of the narration in the catalogue."""
+    facts = library._catalog.facts()
+    return [json.loads(facts[name]) for name in ("levels", "narration_levels")]
 
 
 def measured_again(library):
-    """Slope, median and scale of the same queries from all vectors."""
+    """Slope, median and scale of the same queries from all vectors and passages."""
     snapshot = library._snapshot()
     fitted = snapshot.calibration.fit(
         [
             snapshot.calibration.best_scores(
-                snapshot.vectors.read(v.first_row, v.num_windows), snapshot.num_seconds(v), v.id
+                snapshot.vectors.read(v.first_row, v.num_windows),
+                snapshot.num_seconds(v),
+                snapshot.passages.vectors[snapshot.passages.videos == v.id].astype(np.float32),
+                v.id,
             )
             for v in snapshot.videos
         ]
     )
-    return [fitted.slope, fitted.median, fitted.scale]
+    return [list(fitted.frames), list(fitted.narration)]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from videoclip.errors import ConfigError, DecodeError
 from videoclip.library.catalog import search_terms
 from videoclip.library.indexer import UpdateReport, content_hash
 from videoclip.library.library import VideoLibrary
-from videoclip.library.search import SearchOptions
+from videoclip.library.search import MIN_ALIKE, SearchOptions
 from videoclip.output.clip import write_thumbnail
 from videoclip.zeroshot.moments import Moment, clock
 
@@ -51,6 +51,38 @@ def test_half_of_the_words_is_better_than_nothing(filled):
     assert filled.search("?! *", vision=0.0) == []
 
 
+class Synonyms(ColourEmbedder):
+    """Knows two names of a colour."""
+
+    def _text(self, text):
+        return super()._text(text.replace("crimson", "red"))
+
+
+def test_what_is_said_in_other_words_is_found(tmp_path, videos):
+    (videos / "b.en.vtt").unlink()  # which is a link
+    (videos / "b.en.vtt").write_text("WEBVTT\n\n00:04.000 --> 00:06.000\nsomething crimson\n")
+    with VideoLibrary(tmp_path / "library", Synonyms()) as library:
+        library.update(videos)
+        (moment, *_) = library.search("red", vision=0.0)
+        assert (moment.path.name, moment.has_all_words) == ("b.mp4", False)
+        assert moment.start <= 5 <= moment.end and moment.narration_strength >= MIN_ALIKE
+        found = {(m.path.name, m.narration_strength) for m in library.search("red")}
+        assert ("b.mp4", moment.narration_strength) in found and ("a.mp4", None) in found
+        assert library.search("red", vision=0.0, where="path like '%a.mp4'") == []
+        assert library.search("green", vision=0.0) == []
+
+        (videos / "b.en.vtt").unlink()
+        library.update(videos)
+        assert library.search("red", vision=0.0) == []
+
+
+def test_a_narration_without_words_is_no_obstacle(library, videos):
+    (videos / "b.en.vtt").unlink()  # which is a link
+    (videos / "b.en.vtt").write_text("WEBVTT\n\n00:04.000 --> 00:06.000\n- ?! -\n")
+    assert not library.update(videos).failed
+    assert library.search("red", vision=0.0) == []
+
+
 def test_words_found_in_part_rank_below_what_is_seen_and_all_of_them_above(filled):
     assert filled.search("red onions", 1)[0].video_id == "a"  # no cue says "red"
     assert filled.search("chopping onions", 1)[0].video_id == "b"
@@ -62,7 +94,7 @@ def test_the_first_moment_of_a_video_has_the_strength_of_its_best_seconds(filled
     for query in NAMES:
         (vector,) = embedder.embed_text(query)
         near = np.sort(calibration.things @ vector)[-3:].mean()
-        expected = calibration.median + calibration.slope * near
+        expected = calibration.frames.median + calibration.frames.slope * near
         firsts = {m.path: m for m in reversed(filled.search(query, 50, speech=0.0))}
         assert len(firsts) == 3
         for video in library.videos:
@@ -70,7 +102,7 @@ def test_the_first_moment_of_a_video_has_the_strength_of_its_best_seconds(filled
             seconds = rows[: video.num_features]  # windows of a second come first
             scores = np.sort([row[:-1] @ vector - row[-1] / 8 for row in seconds])[::-1]
             score = scores[: min(8, -(-len(scores) // 3))].mean()
-            wanted = (score - expected) / calibration.scale
+            wanted = (score - expected) / calibration.frames.scale
             moment = firsts[Path(video.path)]
             assert moment.strength == moment.visual_strength == pytest.approx(wanted, abs=1e-3)
 

@@ -25,8 +25,9 @@ def test_the_score_curve_is_the_strength_of_each_second(indexed, embedder, video
         row = snapshot.vectors.read(video.first_row + second, 1)[0]
         query = embedder.embed_text("yellow")
         score = float(row @ snapshot.calibration.prepare(query)[0])
-        expected = float(snapshot.calibration.expected(query)[0])
-        strength = (score - expected) / snapshot.calibration.scale
+        levels = snapshot.calibration.frames
+        (expected,) = levels.expected(snapshot.calibration.nearness_of(query))
+        strength = (score - expected) / levels.scale
         assert curve[second, 2] == pytest.approx(strength, rel=1e-5)
 
 

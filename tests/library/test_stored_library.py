@@ -1,12 +1,17 @@
 """A library written by an earlier version: it must open and give the same answers."""
 
 import json
+import os
+import sqlite3
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.library.colours import ColourEmbedder
+from videoclip.library.catalog import Catalog
 from videoclip.library.library import VideoLibrary
 from videoclip.library.search import SearchOptions
 
@@ -32,3 +37,34 @@ def test_a_library_of_an_earlier_version_gives_the_same_answers(tmp_path):
             for name in ("similarity", "strength"):  # sums may be rounded otherwise elsewhere
                 assert found.pop(name) == pytest.approx(row.pop(name), abs=1e-4)
             assert found == row
+
+
+def test_a_library_of_an_earlier_version_embeds_its_narration_at_the_next_update(
+    library, videos, monkeypatch
+):
+    library.update(videos)
+    path, expected = library.folder / "catalog.sqlite", library._snapshot().passages
+    assert len(expected.videos)
+    library.close()
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("DROP TABLE passages")
+        db.execute("PRAGMA user_version = 3")
+    catalog = Catalog(path)  # whose checksums are those of the version before
+    for video in catalog.videos():
+        catalog._seal(video.id)
+    catalog.close()
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("DROP TABLE passages")
+        db.execute("PRAGMA user_version = 3")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *_: False)
+        with VideoLibrary(library.folder, ColourEmbedder()) as read_only:
+            assert not len(read_only._snapshot().passages.videos)
+            assert read_only.search("red")
+    with VideoLibrary(library.folder, ColourEmbedder()) as updated:
+        assert updated.search("red")
+        assert updated.update(videos).narrated
+        for found, wanted in zip(updated._snapshot().passages, expected, strict=True):
+            np.testing.assert_array_equal(found, wanted)
+        assert not updated.update(videos).narrated

@@ -38,7 +38,8 @@ def of_library(scenes, things, sentences, owners, videos, *, has_biases=True):
         key: np.concatenate((w, 8 * hub_biases(w, scenes)[:, None]), axis=1) if has_biases else w
         for key, w in videos.items()
     }
-    return bare.fit([bare.best_scores(row, len(row), key) for key, row in rows.items()])
+    said = np.zeros((0, scenes.shape[1]), np.float32)
+    return bare.fit([bare.best_scores(row, len(row), said, key) for key, row in rows.items()])
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def test_levels_of_a_library_equal_the_formula(rng):
     near = [naive_nearness(things[i], np.delete(things, i, axis=0)) for i in common]
     reached = [best(things[i], (1, 2)) for i in common]
     slope = max(0.0, np.polyfit(near, reached, 1)[0])
-    assert calibration.slope == pytest.approx(slope, rel=1e-3, abs=1e-5)
+    assert calibration.frames.slope == pytest.approx(slope, rel=1e-3, abs=1e-5)
 
     kinds = [
         [
@@ -119,10 +120,37 @@ def test_levels_of_a_library_equal_the_formula(rng):
     ]
     levels = [(np.median(k), 1.4826 * np.median(np.abs(k - np.median(k)))) for k in kinds]
     wanted = max(levels, key=sum)
-    assert (calibration.median, calibration.scale) == pytest.approx(wanted, rel=1e-3, abs=1e-5)
+    _, median, scale = calibration.frames
+    assert (median, scale) == pytest.approx(wanted, rel=1e-3, abs=1e-5)
     query = unit(rng.normal(size=8))
     expected = wanted[0] + slope * naive_nearness(query, things)
-    assert calibration.expected(query[None]) == pytest.approx([expected], rel=1e-3, abs=1e-5)
+    found = calibration.frames.expected(calibration.nearness_of(query[None]))
+    assert found == pytest.approx([expected], rel=1e-3, abs=1e-5)
+    assert calibration.narration == (0, 0, 1)  # there is none
+
+
+def test_levels_of_the_narration_are_of_the_best_passages_of_other_videos(rng):
+    scenes, things = unit(rng.normal(size=(9, 8))), unit(rng.normal(size=(33, 8)))
+    sentences, owners = unit(rng.normal(size=(5, 8))), np.array([1, 1, 2, 2, 2])
+    passages = {1: unit(rng.normal(size=(4, 8))), 2: unit(rng.normal(size=(3, 8))), 3: scenes[:0]}
+    bare = LibraryCalibration(scenes, things, sentences, owners, has_biases=False)
+    frames = unit(rng.normal(size=(6, 8)))
+    scores = [bare.best_scores(frames, 6, said, key) for key, said in passages.items()]
+    fitted = bare.fit(scores)
+    assert fitted.frames == bare.fit([bare.best_scores(frames, 6, scenes[:0], 3)] * 2).frames
+
+    slope, median, scale = fitted.narration
+    rest = [
+        max(float(query @ passage) for key in keys for passage in passages[key])
+        - slope * naive_nearness(query, things)
+        for query, keys in [
+            *((scene, (1, 2)) for scene in scenes),
+            *((sentence, {1, 2} - {owner}) for sentence, owner in zip(sentences, owners)),
+        ]
+    ]
+    kinds = np.split(np.array(rest), [len(scenes)])
+    levels = [(np.median(k), 1.4826 * np.median(np.abs(k - np.median(k)))) for k in kinds]
+    assert (median, scale) == pytest.approx(max(levels, key=sum), rel=1e-3, abs=1e-5)
 
 
 def test_prepared_queries_subtract_the_biases_that_are_stored(rng):
@@ -140,7 +168,7 @@ def test_prepared_queries_subtract_the_biases_that_are_stored(rng):
 def test_an_empty_library_has_no_calibration(rng):
     scenes = unit(rng.normal(size=(9, 8)))
     calibration = of_library(scenes, scenes, np.zeros((0, 8), np.float32), [], {})
-    assert (calibration.slope, calibration.median, calibration.scale) == (0.0, 0.0, 1.0)
+    assert calibration.frames == calibration.narration == (0.0, 0.0, 1.0)
 
 
 def test_the_sentences_of_a_single_video_tell_nothing(rng):
@@ -148,7 +176,7 @@ def test_the_sentences_of_a_single_video_tell_nothing(rng):
     sentences, none = unit(rng.normal(size=(5, 8))), np.zeros((0, 8), np.float32)
     alone = of_library(scenes, scenes, sentences, [1] * 5, {1: windows})
     silent = of_library(scenes, scenes, none, [], {1: windows})
-    assert (alone.median, alone.scale) == (silent.median, silent.scale)
+    assert alone.frames == silent.frames
 
 
 def test_a_library_takes_unrelated_queries_from_its_own_narration(library, videos, tmp_path):
@@ -252,8 +280,8 @@ def test_so_few_queries_are_enough_to_fit():
     for number, expected in ((MIN_QUERIES, 2.0), (MIN_QUERIES - 1, 0.0)):
         scenes, owners = np.zeros((number, 3), np.float32), np.zeros(0, np.int64)
         calibration = LibraryCalibration(scenes, things, none, owners)
-        fitted = calibration.fit([np.full(len(calibration.queries), 2.0, np.float32)])
-        assert fitted.median == expected
+        fitted = calibration.fit([np.full((2, len(calibration.queries)), 2.0, np.float32)])
+        assert fitted.frames.median == fitted.narration.median == expected
 
 
 STRENGTHS = st.floats(-20, 20) | st.just(-np.inf)

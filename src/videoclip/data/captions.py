@@ -120,6 +120,25 @@ def _num_carried(shown: Sequence[str], starts: Sequence[int], words: Sequence[st
     return 0
 
 
+def join_cues(cues: Sequence[Cue], max_seconds: float, max_pause: float) -> list[Cue]:
+    """Join neighbouring cues into passages.
+
+    Args:
+        cues: In order of their starts.
+        max_seconds: Longest passage of several cues.
+        max_pause: Longest pause between two cues of one passage, in seconds.
+    """
+    passages: list[Cue] = []
+    for cue in cues:
+        last = passages[-1] if passages else cue
+        fits = cue.end - last.start <= max_seconds and cue.start - last.end <= max_pause
+        if passages and fits:
+            passages[-1] = Cue(last.start, max(last.end, cue.end), f"{last.text} {cue.text}")
+        else:
+            passages.append(cue)
+    return passages
+
+
 def _is_hold(cue: Cue) -> bool:
     return cue.end - cue.start <= _HOLD_SECONDS
 

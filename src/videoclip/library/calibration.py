@@ -24,8 +24,9 @@ from videoclip.embedding import Embedder
 from videoclip.errors import DataError
 from videoclip.files import atomic_file, report_disk_errors
 from videoclip.library.catalog import Catalog, IndexedVideo
+from videoclip.library.exact import to_float32
 from videoclip.types import FloatArray
-from videoclip.zeroshot.confidence import LibraryCalibration
+from videoclip.zeroshot.confidence import NO_LEVELS, Levels, LibraryCalibration
 
 NUM_SENTENCES = 48
 """Sentences of the narration, about as many as there are scenes."""
@@ -61,8 +62,12 @@ def load_calibration(
         sentences = packed.reshape(-1, dim).astype(np.float32)
         speakers = [keys.get(path, REMOVED) for path in spoken["videos"]]
         owners = np.array(speakers, dtype=np.int64)
-    levels = json.loads(facts.get("levels", "[0.0, 0.0, 1.0]"))
-    return LibraryCalibration(scenes, things, sentences, owners, int(facts["dim"]) > dim, *levels)
+    frames, narration = (
+        Levels(*json.loads(facts[name])) if name in facts else NO_LEVELS
+        for name in ("levels", "narration_levels")
+    )
+    has_biases = int(facts["dim"]) > dim
+    return LibraryCalibration(scenes, things, sentences, owners, has_biases, frames, narration)
 
 
 def calibrate(
@@ -95,11 +100,13 @@ def calibrate(
         key = _key(video, calibration)
         if key not in known:
             rows = catalog.vectors().read(video.first_row, video.num_windows)
-            known[key] = calibration.best_scores(rows, num_seconds(video), video.id)
+            passages = to_float32(catalog.passages(unrelated.scenes.shape[1], video.id).vectors)
+            known[key] = calibration.best_scores(rows, num_seconds(video), passages, video.id)
         best[key] = known[key]
     _write_best(folder / BEST_FILE, calibration.queries, best)
     fitted = calibration.fit(list(best.values()))
-    new["levels"] = json.dumps([fitted.slope, fitted.median, fitted.scale])
+    new["levels"] = json.dumps(fitted.frames)
+    new["narration_levels"] = json.dumps(fitted.narration)
     return {key: value for key, value in new.items() if facts.get(key) != value}
 
 
@@ -156,15 +163,15 @@ def check_unrelated(path: Path) -> None:
 
 
 def _key(video: IndexedVideo, calibration: LibraryCalibration) -> bytes:
-    """Identify a video as it was embedded, and the sentences that are spoken in it."""
+    """Identify a video and its narration as embedded, and the sentences that are spoken in it."""
     own = np.flatnonzero(calibration.owners == video.id).tolist()
     stored = f"{video.content_hash} {video.added} {video.num_windows} {calibration.has_biases}"
-    identity = f"{stored} {own} {video.path}"
+    identity = f"{stored} {own} {video.path} {video.narration_path} {video.narration_mtime_ns}"
     return hashlib.blake2b(identity.encode(), digest_size=16).hexdigest().encode()
 
 
 def _read_best(path: Path, queries: FloatArray) -> dict[bytes, FloatArray]:
-    """Read the best scores (Q,) by video; none if they are of other queries or damaged."""
+    """Read the best scores (2, Q) by video; none if they are of other queries or damaged."""
     try:
         with _LOADING, np.load(path) as file:
             if np.array_equal(file["queries"], queries):
@@ -175,6 +182,6 @@ def _read_best(path: Path, queries: FloatArray) -> dict[bytes, FloatArray]:
 
 
 def _write_best(path: Path, queries: FloatArray, best: Mapping[bytes, FloatArray]) -> None:
-    values = np.stack(list(best.values())) if best else np.zeros((0, len(queries)), np.float32)
+    values = np.array(list(best.values()), dtype=np.float32)
     with report_disk_errors(path), atomic_file(path) as partial:
         np.savez(partial, queries=queries, keys=np.array(list(best), dtype="S32"), best=values)

@@ -3,6 +3,7 @@
     videos      one row per video: file identity, length, and which rows of vectors are its windows
     metadata    the user's own keys and values
     cues        the narration, and `cues_text`, its full-text index
+    passages    embeddings of what is said in a row, to find what means the same in other words
     facts       about the whole library: model fingerprint, window lengths, name of the vector file
 
 One writer at a time (the library's lock); any number of readers, which it never blocks (WAL).
@@ -24,11 +25,14 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+import numpy as np
+
 from videoclip.data.captions import Cue
 from videoclip.errors import DISK_ADVICE, DataError, IndexMismatchError
 from videoclip.library.exact import HalfArray
 from videoclip.library.filters import Condition, Value
 from videoclip.library.vectors import REBUILD, MatrixStore
+from videoclip.types import IntArray, RealArray
 
 if TYPE_CHECKING:
     from videoclip.library.lance import LanceVectors
@@ -37,12 +41,13 @@ VectorStore: TypeAlias = "MatrixStore | LanceVectors"
 
 FIRST_FILES = ("catalog.sqlite", "vectors-0.f16", "background-0.npz", "lock", "locks/*.lock")
 """What a new library may consist of, beside stores of features."""
-SCHEMA_VERSION = 3
-ADDED_COLUMNS = {2: "checksum", 3: "record_checksum"}
-"""Columns of `videos` that a version added; null for the videos that were there before."""
+SCHEMA_VERSION = 4
 REPAIR = "compute them again with `videoclip index VIDEOS --library L --repair`"
 APPLICATION_ID = 0x76636C70  # "vclp"
 
+PASSAGES = """CREATE TABLE passages (
+    video INTEGER NOT NULL REFERENCES videos(id) ON DELETE CASCADE, start REAL NOT NULL,
+    end REAL NOT NULL, vector BLOB NOT NULL)"""
 SCHEMA = (
     "CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     """CREATE TABLE videos (
@@ -65,7 +70,16 @@ SCHEMA = (
     INSERT INTO cues_text(rowid, text) VALUES (new.id, new.text); END""",
     """CREATE TRIGGER cue_removed AFTER DELETE ON cues BEGIN
     INSERT INTO cues_text(cues_text, rowid, text) VALUES ('delete', old.id, old.text); END""",
+    PASSAGES,
+    "CREATE INDEX passages_by_video ON passages(video, start)",
 )
+UPGRADES = {
+    2: ("ALTER TABLE videos ADD COLUMN checksum INTEGER",),
+    3: ("ALTER TABLE videos ADD COLUMN record_checksum INTEGER",),
+    4: SCHEMA[-2:],
+}
+"""Statements that make a catalogue of the version before one of this version; new columns are null
+and new tables empty for the videos that were there before."""
 
 PRIOR_CUES = 50
 """Cues without any term that are added to all libraries, since in a few cues every word is rare."""
@@ -135,8 +149,28 @@ class IndexedVideo:
         return zlib.crc32(vectors.data, zlib.crc32(row.encode()))
 
 
+class Passage(NamedTuple):
+    """Some cues in a row, from `start` to `end` seconds, and their embedding."""
+
+    start: float
+    end: float
+    vector: HalfArray
+    """(E,)"""
+
+
+class Passages(NamedTuple):
+    """The P passages of a video, or of all."""
+
+    videos: IntArray
+    """(P,) keys in the catalogue."""
+    spans: RealArray
+    """(P, 2) seconds."""
+    vectors: HalfArray
+    """(P, E)"""
+
+
 class NarrationHit(NamedTuple):
-    """Cues in a row that contain rare words of a query."""
+    """Cues in a row that contain rare words of a query, or mean the same as a query."""
 
     video: int
     """Key in the catalogue."""
@@ -208,15 +242,24 @@ class Catalog:
                     f"{self.path}: library of schema {version}, but this videoclip reads up to "
                     f"{SCHEMA_VERSION}: upgrade it with `pip install -U videoclip`"
                 )
-            elif version < SCHEMA_VERSION and not self.is_read_only:
-                for added in range(version + 1, SCHEMA_VERSION + 1):
-                    self._db.execute(
-                        f"ALTER TABLE videos ADD COLUMN {ADDED_COLUMNS[added]} INTEGER"
-                    )
-                self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            elif version < SCHEMA_VERSION and self.is_read_only:
+                if not self._db.execute("PRAGMA table_info(passages)").fetchall():
+                    self._db.execute(PASSAGES.replace("CREATE", "CREATE TEMP", 1))
+            elif version < SCHEMA_VERSION:
+                self._upgrade(version)
             facts = self.facts() if owner == APPLICATION_ID else {}
             if facts.get("checksum", checksum := _checksum_of(facts)) != checksum:
                 raise sqlite3.DatabaseError(f"its facts are damaged: {REBUILD}")
+
+    def _upgrade(self, version: int) -> None:
+        """Bring a catalogue of an earlier version up to date."""
+        for later in range(version + 1, SCHEMA_VERSION + 1):
+            for statement in UPGRADES[later]:
+                self._db.execute(statement)
+        narrated = [video.id for video in self.videos() if video.narration_path]
+        for key in set(narrated).difference(self.damaged_records(narrated)):
+            self.change(key, narration_mtime_ns=0)  # the next update reads and embeds it
+        self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     def close(self) -> None:
         """Close the file; further calls fail."""
@@ -277,7 +320,9 @@ class Catalog:
 
     # --- videos
 
-    def add(self, video: IndexedVideo, cues: Sequence[Cue]) -> int:
+    def add(
+        self, video: IndexedVideo, cues: Sequence[Cue], passages: Sequence[Passage] = ()
+    ) -> int:
         """Add a video, or replace the one of that path, and return its key."""
         row = [getattr(video, name) for name in COLUMNS]
         marks = ", ".join("?" * len(row))
@@ -287,7 +332,7 @@ class Catalog:
             f"ON CONFLICT(path) DO UPDATE SET {updates} RETURNING id",
             row,
         ).fetchone()
-        self.set_cues(key, cues)
+        self.set_narration(key, cues, passages)
         return int(key)
 
     def change(self, key: int, **values: str | int | None) -> None:
@@ -301,9 +346,14 @@ class Catalog:
         self._db.execute(f"UPDATE videos SET {names} WHERE id = ?", (*values.values(), key))
         self._seal(key)
 
-    def set_cues(self, key: int, cues: Sequence[Cue]) -> None:
+    def set_narration(self, key: int, cues: Sequence[Cue], passages: Sequence[Passage]) -> None:
         """Replace the narration of a video."""
-        self._db.execute("DELETE FROM cues WHERE video = ?", (key,))
+        for table in ("cues", "passages"):
+            self._db.execute(f"DELETE FROM {table} WHERE video = ?", (key,))
+        self._db.executemany(
+            "INSERT INTO passages VALUES (?, ?, ?, ?)",
+            ((key, start, end, vector.tobytes()) for start, end, vector in passages),
+        )
         self._db.executemany(
             "INSERT INTO cues (video, start, end, text) VALUES (?, ?, ?, ?)",
             ((key, cue.start, cue.end, cue.text) for cue in cues),
@@ -326,7 +376,10 @@ class Catalog:
                 "SELECT key, value FROM metadata WHERE video = ? ORDER BY key",
             )
         ]
-        return zlib.crc32(repr(parts).encode())
+        passages = self._db.execute(
+            "SELECT start, end, vector FROM passages WHERE video = ? ORDER BY start, end", (key,)
+        ).fetchall()
+        return zlib.crc32(repr([*parts, *passages]).encode())
 
     def remove(self, keys: Iterable[int]) -> None:
         """Remove videos with their cues and metadata."""
@@ -501,6 +554,23 @@ class Catalog:
             "SELECT start, end, text FROM cues WHERE video = ? ORDER BY start, id", (key,)
         )
         return [Cue(*row) for row in rows]
+
+    def passages(self, dim: int, key: int | None = None) -> Passages:
+        """Return the passages of a video in order of time, or those of all videos.
+
+        Args:
+            dim: Width E of their embeddings.
+            key: Of the video; None: all.
+        """
+        where, values = ("WHERE video = ?", (key,)) if key is not None else ("", ())
+        rows = self._db.execute(
+            f"SELECT video, start, end, vector FROM passages {where} ORDER BY video, start, end",
+            values,
+        ).fetchall()
+        videos = np.array([row[0] for row in rows], dtype=np.int64)
+        spans = np.array([row[1:3] for row in rows], dtype=np.float64).reshape(-1, 2)
+        vectors = np.frombuffer(b"".join(row[3] for row in rows), dtype=np.float16)
+        return Passages(videos, spans, vectors.reshape(-1, dim))
 
     def words(self, key: int, start: float, end: float) -> str:
         """Return the narration in a span of a video."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from videoclip.data.captions import Cue
+from videoclip.data.captions import Cue, join_cues
 from videoclip.data.feature_store import FeatureStore
 from videoclip.data.subtitles import pair_subtitles, read_subtitles
 from videoclip.embedding import Embedder, WindowConfig, window_spans
@@ -33,7 +34,7 @@ from videoclip.features.frame_backbone import KeyframeBackbone
 from videoclip.features.video_file import NO_VIDEOS, os_reason
 from videoclip.features.workers import Computed, Failed
 from videoclip.files import atomic_folder
-from videoclip.library.catalog import Catalog, IndexedVideo
+from videoclip.library.catalog import Catalog, IndexedVideo, Passage
 from videoclip.library.metadata import Values, metadata_of
 from videoclip.library.vectors import hub_biases, to_half
 from videoclip.types import FloatArray, OnProgress, RealArray
@@ -41,6 +42,9 @@ from videoclip.zeroshot.confidence import BIAS_UNIT
 
 SAMPLED_BYTES = 1 << 20
 """Read at each end of a file for its quick content hash."""
+MAX_PASSAGE_SECONDS, MAX_PAUSE_SECONDS = 8.0, 2.0
+"""Longest passage of several cues that is embedded at once, and longest pause within it: about two
+sentences."""
 DISK_ERRORS = (OSError, sqlite3.OperationalError)
 
 
@@ -300,9 +304,10 @@ class Indexer:
         if int(self.catalog.facts()["dim"]) > vectors.shape[1]:
             biases = hub_biases(vectors, self.unrelated) / BIAS_UNIT
             vectors = np.concatenate((vectors, biases[:, None]), axis=1)
+        narration_path, narration_mtime_ns, cues = self._narration(path)
+        passages = self._passages(cues)
         with self.lock:
             first_row = self.catalog.vectors().append(vectors)  # on the disk before the commit
-            narration_path, narration_mtime_ns, cues = self._narration(path)
             video = IndexedVideo(
                 path=str(path),
                 size=file.size,
@@ -322,7 +327,7 @@ class Indexer:
             video = replace(video, checksum=video.checksum_of(to_half(vectors, path)))
             with self.catalog.writing():
                 known = self.catalog.find(video.path)
-                self.catalog.add(video, cues)
+                self.catalog.add(video, cues, passages)
         (self.report.changed if known else self.report.added).append(video.path)
 
     def _narration(self, video: Path) -> tuple[str | None, int | None, list[Cue]]:
@@ -336,6 +341,15 @@ class Indexer:
             self._fail(path, error)
             return None, None, []
 
+    def _passages(self, cues: Sequence[Cue]) -> list[Passage]:
+        """Embed a narration passage by passage; those without words are left out."""
+        joined = join_cues(cues, MAX_PASSAGE_SECONDS, MAX_PAUSE_SECONDS)
+        spoken = [cue for cue in joined if re.search(r"\w", cue.text)]
+        if not spoken:
+            return []
+        vectors = self.embedder.embed_text([cue.text for cue in spoken]).astype(np.float16)
+        return [Passage(c.start, c.end, v) for c, v in zip(spoken, vectors, strict=True)]
+
     def _refresh_narration(self, videos: Sequence[IndexedVideo]) -> None:
         """Read the narration of unchanged videos again where the subtitle file is another."""
         for video in videos:
@@ -345,9 +359,10 @@ class Indexer:
                 path, mtime_ns, cues = self._narration(Path(video.path))
                 if path is None and video.narration_path is None:
                     continue  # unreadable before and after
+                passages = self._passages(cues)
                 with self.catalog.writing():
                     self.catalog.change(video.id, narration_path=path, narration_mtime_ns=mtime_ns)
-                    self.catalog.set_cues(video.id, cues)
+                    self.catalog.set_narration(video.id, cues, passages)
                 self.report.narrated.append(video.path)
 
     def _drop_missing(self, paths: Sequence[Path | str], prune: bool) -> None:

@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from videoclip.data.captions import Cue
 from videoclip.errors import DataError, one_line
-from videoclip.library.catalog import REPAIR, Catalog, IndexedVideo
+from videoclip.library.catalog import REPAIR, Catalog, IndexedVideo, Passage
 from videoclip.library.exact import HalfArray, highest, to_float32
 from videoclip.library.vectors import REBUILD, to_half
 from videoclip.types import BoolArray, FloatArray, IntArray
@@ -39,9 +39,8 @@ COLUMNS = {
     # These have a meaning in this process only.
     if field.name not in ("id", "first_row")
 }
-VIDEOS = pa.schema(
-    [*COLUMNS.items(), ("key", pa.string()), ("cues", pa.string()), ("metadata", pa.string())]
-)
+TEXTS = ("key", "cues", "passages", "metadata")
+VIDEOS = pa.schema([*COLUMNS.items(), *((name, pa.string()) for name in TEXTS)])
 FACTS = pa.schema([("key", pa.string()), ("value", pa.string()), ("checksum", pa.int64())])
 
 
@@ -171,7 +170,11 @@ class LanceCatalog(Catalog):
             values: dict[str, Any] = {name: row.get(name) for name in COLUMNS}
             video = IndexedVideo(**values, first_row=first_row)
             self._keys.video[first_row] = video
-            key = self.add(video, [Cue(*cue) for cue in json.loads(row["cues"])])
+            passages = [
+                Passage(start, end, np.frombuffer(bytes.fromhex(vector), np.float16))
+                for start, end, vector in json.loads(row.get("passages") or "[]")
+            ]
+            key = self.add(video, [Cue(*cue) for cue in json.loads(row["cues"])], passages)
             self.set_metadata(key, json.loads(row["metadata"]))
             if video.record_checksum not in (None, self.record_checksum(key)):
                 raise DataError(f"the record of {video.path} is damaged: {REBUILD}", "videos")
@@ -223,10 +226,15 @@ class LanceCatalog(Catalog):
 
     def _row(self, video: IndexedVideo) -> dict[str, Any]:
         cues = [(cue.start, cue.end, cue.text) for cue in self.cues(video.id)]
+        passages = self._db.execute(
+            "SELECT start, end, hex(vector) FROM passages WHERE video = ? ORDER BY start, end",
+            (video.id,),
+        ).fetchall()
         return {
             **{name: value for name, value in asdict(video).items() if name in COLUMNS},
             "key": self._keys.key[video.first_row],
             "cues": json.dumps(cues),
+            "passages": json.dumps(passages),
             "metadata": json.dumps(self.metadata(video.id)),
         }
 

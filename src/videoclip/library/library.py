@@ -200,6 +200,7 @@ class VideoLibrary:
                     **wanted,
                     "dim": str(dim + 1),
                     "levels": "[0.0, 0.0, 1.0]",
+                    "narration_levels": "[0.0, 0.0, 1.0]",
                     "model": model,
                     "windows": json.dumps(to_dict(windows)),
                     "generation": str(generation),

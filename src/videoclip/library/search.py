@@ -18,7 +18,14 @@ import numpy as np
 
 from videoclip.embedding import WindowConfig, num_shortest_windows, window_spans
 from videoclip.errors import ConfigError
-from videoclip.library.catalog import Catalog, IndexedVideo, NarrationHit, VectorStore
+from videoclip.library.catalog import (
+    Catalog,
+    IndexedVideo,
+    NarrationHit,
+    Passages,
+    VectorStore,
+)
+from videoclip.library.exact import highest, to_float32
 from videoclip.library.filters import Condition
 from videoclip.types import BoolArray, FloatArray, IntArray, RealArray
 from videoclip.zeroshot.confidence import (
@@ -44,6 +51,11 @@ ROUNDING_ERROR = 1e-5
 """Upper bound on the difference between two ways of summing the same products."""
 EXACT_ROWS = 2**16
 """Rows of a library that can be searched again for every query without being noticed."""
+MIN_ALIKE = 2.5
+"""Least strength of a passage that says something like the query: about one in a hundred unrelated
+queries finds one."""
+PASSAGES_PER_BLOCK = 2**14
+"""Passages of the narration that are compared at once."""
 MAX_WINDOWS = 2**12
 """Windows whose vectors are in memory at once, unless one video has more."""
 MIN_SPOKEN_SECONDS = 4.0
@@ -121,6 +133,11 @@ class Snapshot:
         return True
 
     @cached_property
+    def passages(self) -> Passages:
+        """What is said in all videos."""
+        return self.catalog.passages(self.calibration.scenes.shape[1])
+
+    @cached_property
     def by_key(self) -> dict[int, IndexedVideo]:
         """The videos by their keys."""
         return {video.id: video for video in self.videos}
@@ -195,7 +212,8 @@ class Snapshot:
         calibration, num_seconds = self.calibration, self.num_seconds(video)
         rows = self.vectors.read(video.first_row, num_seconds)
         scores = rows @ calibration.prepare(query[None])[0]
-        strengths = (scores - calibration.expected(query[None])[0]) / calibration.scale
+        (expected,) = calibration.frames.expected(calibration.nearness_of(query[None]))
+        strengths = (scores - expected) / calibration.frames.scale
         spans = self.seconds(video, self.window_features(video)[:num_seconds])
         return np.column_stack((spans, strengths))
 
@@ -274,21 +292,26 @@ def find_moments(
         Moments of each query, best first.
     """
     calibration = library.calibration
-    expected = calibration.expected(queries)
+    nearness = calibration.nearness_of(queries)
+    expected = calibration.frames.expected(nearness)
     prepared = calibration.prepare(queries)
+    keys = library.catalog.keys(condition) if condition else None
     visual: list[list[_Candidate]] = [[] for _ in texts]
     if options.vision:
-        keys = library.catalog.keys(condition) if condition else None
         found = _search_frames(library, prepared, options, library.allowed(keys))
         visual = [
             [_refine(library, moment, least) for moment in moments]
             for moments, least in zip(found, expected.tolist(), strict=True)
         ]
+    num_hits = 4 * options.num_moments
+    alike: list[list[NarrationHit]] = [[] for _ in texts]
+    if options.speech:
+        alike = _search_passages(library, queries, nearness, num_hits, keys)
     answers = []
     for i, (text, candidates) in enumerate(zip(texts, visual, strict=True)):
         if options.speech and text:
-            hits = library.catalog.spoken(text, 4 * options.num_moments, condition)
-            for hit in hits:
+            hits = library.catalog.spoken(text, num_hits, condition)
+            for hit in hits + alike[i]:
                 # Where frames count too, words that are as likely by chance add nothing.
                 if hit.video in library.by_key and (hit.strength > 0 or not options.vision):
                     _add_narration(library, prepared[i], float(expected[i]), hit, candidates)
@@ -301,6 +324,45 @@ def find_moments(
         library.catalog.check_records({candidate.video.id for _, candidate in ranked})
         answers.append([_to_moment(library, c, text, strength) for strength, c in ranked])
     return answers
+
+
+def _search_passages(
+    library: Snapshot,
+    queries: FloatArray,
+    nearness: FloatArray,
+    num_hits: int,
+    keys: Collection[int] | None,
+) -> list[list[NarrationHit]]:
+    """Return where something like each query (N, E) is said in other words, strongest first."""
+    videos, spans, vectors = library.passages
+    levels, rows = library.calibration.narration, np.arange(len(videos))
+    if keys is not None:
+        rows = rows[np.isin(videos, list(keys))]
+    similarities = np.concatenate(
+        [
+            queries @ to_float32(vectors[rows[first : first + PASSAGES_PER_BLOCK]]).T
+            for first in range(0, max(1, len(rows)), PASSAGES_PER_BLOCK)
+        ],
+        axis=1,
+    )  # (N, P)
+    strengths = (similarities - levels.expected(nearness)[:, None]) / levels.scale
+    hits = []
+    for mine in strengths:
+        best, best_rows = highest(mine, rows, num_hits)
+        hits.append(
+            [
+                NarrationHit(
+                    video=int(videos[row]),
+                    start=float(spans[row, 0]),
+                    end=float(spans[row, 1]),
+                    is_complete=False,
+                    strength=float(strength),
+                )
+                for strength, row in zip(best, best_rows, strict=True)
+                if strength >= MIN_ALIKE
+            ]
+        )
+    return hits
 
 
 def _search_frames(
@@ -340,7 +402,7 @@ def _refine(library: Snapshot, found: _Found, expected: float) -> _Candidate:
     video = found.scored.video
     ((start, end),) = library.seconds(video, np.array([[span.start, span.end]])).tolist()
     best = min(span.best / library.features_per_second, end)
-    strength = (found.score - expected) / library.calibration.scale
+    strength = (found.score - expected) / library.calibration.frames.scale
     similarity = found.proposal.similarity + float(found.scored.biases[found.proposal.window])
     return _Candidate(video, start, end, best, similarity, strength)
 
@@ -443,7 +505,7 @@ def _add_narration(
     similarities = rows @ query
     gap = float(similarities.max() - mean_of_best(similarities[: library.num_seconds(video)]))
     corrected = float(similarities[nearest])
-    strength = (corrected - gap - expected) / library.calibration.scale
+    strength = (corrected - gap - expected) / library.calibration.frames.scale
     similarity = corrected + float(library.biases(rows)[nearest])
     span, narration = (start, end, middle), (hit.strength, hit.is_complete)
     candidates.append(_Candidate(video, *span, similarity, strength, *narration))

@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self, TypeAlias, get_args
+from typing import Literal, NamedTuple, Self, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -155,6 +155,25 @@ class Calibration:
         return (z_score - self.median) / self.scale
 
 
+class Levels(NamedTuple):
+    """What unrelated queries reach in the frames, or in the narration, of one library."""
+
+    slope: float = 0.0
+    """Gain in score by the nearness of a query to common things."""
+    median: float = 0.0
+    """Of what scenes or sentences reach beyond that, whichever is higher."""
+    scale: float = 1.0
+    """Scaled MAD of that, since some of them may match after all."""
+
+    def expected(self, nearness: FloatArray) -> FloatArray:
+        """Return the scores (N,) that queries of some nearness (N,) reach if nothing matches."""
+        return np.asarray(self.median + self.slope * nearness)
+
+
+NO_LEVELS = Levels()
+"""Where nothing was measured: scores are strengths."""
+
+
 @dataclass(frozen=True)
 class LibraryCalibration:
     """What unrelated queries reach in one library.
@@ -166,9 +185,8 @@ class LibraryCalibration:
         owners: (N,) key of the video that speaks each sentence: it is related to that video, and
             is left out there.
         has_biases: Whether each window's vector is followed by its bias (`hub_biases`).
-        slope: Gain in score by the nearness of a query to common things.
-        median: Of what scenes or sentences reach beyond that, whichever is higher.
-        scale: Scaled MAD of that, since some of them may match after all.
+        frames: Levels of a video's score.
+        narration: Levels of the similarity of texts with passages of the narration.
     """
 
     scenes: FloatArray
@@ -176,18 +194,21 @@ class LibraryCalibration:
     sentences: FloatArray
     owners: IntArray
     has_biases: bool = True
-    slope: float = 0.0
-    median: float = 0.0
-    scale: float = 1.0
+    frames: Levels = NO_LEVELS
+    narration: Levels = NO_LEVELS
 
     @cached_property
     def queries(self) -> FloatArray:
         """The queries (Q, E) that are measured: scenes, some things, and sentences."""
         return np.concatenate((self.scenes, self.things[::COMMON_STEP], self.sentences))
 
+    def nearness_of(self, queries: FloatArray) -> FloatArray:
+        """Return the nearness (N,) of queries (N, E) to common things."""
+        return _mean_of_largest(queries @ self.things.T)
+
     @cached_property
-    def nearness(self) -> FloatArray:
-        """The nearness (Q,) of those queries to common things other than themselves."""
+    def _nearness(self) -> FloatArray:
+        """The nearness (Q,) of the measured queries to common things other than themselves."""
         similarities = self.queries @ self.things.T
         num_things = len(self.things[::COMMON_STEP])
         rows = np.arange(num_things)
@@ -201,13 +222,19 @@ class LibraryCalibration:
         unit = np.full((len(queries), 1), -BIAS_UNIT, np.float32)
         return np.concatenate((queries, unit), axis=1)
 
-    def best_scores(self, rows: FloatArray, num_seconds: int, owner: int) -> FloatArray:
-        """Return the score (Q,) that each measured query reaches in one video.
+    def best_scores(
+        self, rows: FloatArray, num_seconds: int, passages: FloatArray, owner: int
+    ) -> FloatArray:
+        """Return what each measured query reaches in the frames and in the narration of a video.
 
         Args:
             rows: (W, D) of the video's windows, as stored.
             num_seconds: Number of its shortest windows, which come first.
+            passages: (P, E) of its narration.
             owner: Key of the video; the sentences spoken in it get -inf.
+
+        Returns:
+            (2, Q): scores, and best similarities with passages, -inf where there are none.
         """
         vectors = rows[:num_seconds, : self.scenes.shape[1]]
         similarities = self.queries @ vectors.T
@@ -215,20 +242,29 @@ class LibraryCalibration:
             num_scenes = len(self.scenes)
             similarities[:num_scenes] -= hub_biases_without(vectors, self.scenes)
             similarities[num_scenes:] -= BIAS_UNIT * rows[:num_seconds, -1]
-        scores = mean_of_best(similarities).astype(np.float32)
-        num_others = len(scores) - len(self.owners)
-        scores[num_others:][self.owners == owner] = -np.inf
-        return np.asarray(scores)
+        said = np.full(len(self.queries), -np.inf, np.float32)
+        if len(passages):
+            said = (self.queries @ passages.T).max(axis=1)
+        scores = np.stack((mean_of_best(similarities), said)).astype(np.float32)
+        num_others = scores.shape[1] - len(self.owners)
+        scores[:, num_others:][:, self.owners == owner] = -np.inf
+        return scores
 
     def fit(self, scores: Sequence[FloatArray]) -> Self:
-        """Return a copy with slope, median and scale of the `best_scores` in each video."""
+        """Return a copy with the levels of the `best_scores` in each video."""
         if not scores:
-            return replace(self, slope=0.0, median=0.0, scale=1.0)
-        best = np.maximum.reduce(scores)  # (Q,)
+            return replace(self, frames=NO_LEVELS, narration=NO_LEVELS)
+        frames, narration = np.maximum.reduce(scores)  # (2, Q)
+        return replace(self, frames=self._levels(frames), narration=self._levels(narration))
+
+    def _levels(self, best: FloatArray) -> Levels:
+        """Return the levels of what the measured queries reach at best (Q,)."""
         num_scenes, num_others = len(self.scenes), len(best) - len(self.owners)
+        if not np.isfinite(best[:num_others]).all():  # there is no narration
+            return NO_LEVELS
         things = slice(num_scenes, num_others)
-        slope = _slope(self.nearness[things], best[things])
-        rest = best - slope * self.nearness
+        slope = _slope(self._nearness[things], best[things])
+        rest = best - slope * self._nearness
         kinds = [rest[:num_scenes], rest[num_others:][np.isfinite(rest[num_others:])]]
         # Scenes match nothing in a library, sentences about its subject match many videos. A right
         # match must reach more than whichever of the two reach more.
@@ -236,11 +272,7 @@ class LibraryCalibration:
             median_and_scale(kind, MIN_SCORE_SCALE) for kind in kinds if len(kind) >= MIN_QUERIES
         ]
         median, scale = max(levels, key=sum, default=(0.0, 1.0))
-        return replace(self, slope=slope, median=median, scale=scale)
-
-    def expected(self, queries: FloatArray) -> FloatArray:
-        """Return the scores (N,) that queries (N, E) would reach if nothing showed them."""
-        return np.asarray(self.median + self.slope * _mean_of_largest(queries @ self.things.T))
+        return Levels(slope, median, scale)
 
 
 def hub_biases_without(vectors: FloatArray, unrelated: FloatArray) -> FloatArray:
