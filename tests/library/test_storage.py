@@ -122,6 +122,8 @@ def test_both_rank_alike(opened, videos, tmp_path):
             assert [(m.path, m.start, m.end) for m in ours] == [
                 (m.path, m.start, m.end) for m in theirs
             ]
+    passages = opened()._snapshot().passages.vectors, reference._snapshot().passages.vectors
+    assert len(passages[0]) and np.array_equal(*passages)
     reference.close()
 
 
