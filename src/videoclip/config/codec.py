@@ -13,12 +13,6 @@ from videoclip.files import unseal
 
 RUN_CONFIG_VERSION = 1
 """Stored as `version` in the config.json of a run; raised when its settings change meaning."""
-RETIRED = {
-    "num_bridge_classes": "from the starter of an older videoclip: train again with `videoclip "
-    "pretrain starter`",
-    "bridge_temperature": "",
-}
-"""Settings of earlier versions, and why a config that used one is refused; others ignore them."""
 
 ConfigT = TypeVar("ConfigT")
 
@@ -43,9 +37,6 @@ def from_dict(cls: type[ConfigT], values: Mapping[str, Any], where: str = "") ->
     hints = typing.get_type_hints(cls)
     kwargs = {}
     for key, value in values.items():
-        if key in RETIRED:
-            require(not RETIRED[key] or not value, RETIRED[key])
-            continue
         if key not in hints:
             raise ConfigError(unknown("setting", key, hints, where))
         kwargs[key] = _typed(value, hints[key], f"{where}{key}")

@@ -3,7 +3,8 @@
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -178,36 +179,25 @@ def search(
 @router.post("/segment")
 def segment_video(served: Served, asked: schemas.SegmentRequest) -> schemas.FoundSpans:
     """Give every second of a video one of several labels, or none."""
-    path, library = served.find(asked.video).path, served.library
-    with served.computing():
-        timeline = segment(
-            path,
-            asked.labels,
-            library.embedder,
-            threshold=asked.threshold,
-            switch_cost=asked.switch_cost,
-            embedded=library.embedded(path),
-        )
-    return _spans(served, timeline)
+    find = partial(
+        segment, labels=asked.labels, threshold=asked.threshold, switch_cost=asked.switch_cost
+    )
+    return _find_spans(served, asked.video, find)
 
 
 @router.post("/localize")
 def localize_steps(served: Served, asked: schemas.LocalizeRequest) -> schemas.FoundSpans:
     """Find where each of several steps happens in a video."""
-    path, library = served.find(asked.video).path, served.library
+    find = partial(localize, steps=asked.steps, ordered=asked.ordered, threshold=asked.threshold)
+    return _find_spans(served, asked.video, find)
+
+
+def _find_spans(
+    served: ServedLibrary, id: str, find: Callable[..., Timeline]
+) -> schemas.FoundSpans:
+    path, library = served.find(id).path, served.library
     with served.computing():
-        timeline = localize(
-            path,
-            asked.steps,
-            library.embedder,
-            ordered=asked.ordered,
-            threshold=asked.threshold,
-            embedded=library.embedded(path),
-        )
-    return _spans(served, timeline)
-
-
-def _spans(served: ServedLibrary, timeline: Timeline) -> schemas.FoundSpans:
+        timeline = find(path, embedder=library.embedder, embedded=library.embedded(path))
     return schemas.FoundSpans(
         moments=[schemas.FoundMoment(**served.describe_moment(m)) for m in timeline.moments],
         missing=list(timeline.missing),

@@ -7,7 +7,7 @@ import threading
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,7 @@ from videoclip.web.jobs import Job, Jobs
 from videoclip.web.media import MediaCache, existing
 from videoclip.web.safety import Metrics, ServeSettings
 from videoclip.web.schemas import ExportedSpan, Judgement, SearchQuery, Span
-from videoclip.zeroshot.confidence import LEVELS
-from videoclip.zeroshot.moments import Moment
+from videoclip.zeroshot.moments import Moment, with_confidence
 
 MAX_FOUND = 1000
 """Moments of a search that paging reaches."""
@@ -171,8 +170,7 @@ class ServedLibrary:
                 found = self.library.search_span(path, query.start, end, options, where=where)
             else:
                 found = self.library.search_many([query.q], options, where=where)[0]
-        least = LEVELS.index(query.strictness)
-        moments = [m for m in found if not m.confidence or LEVELS.index(m.confidence) >= least]
+        moments = with_confidence(found, query.strictness)
         has_more = len(moments) > query.limit and offset + query.limit < MAX_FOUND
         return moments[: query.limit], cursor_of(offset + query.limit) if has_more else ""
 
@@ -270,25 +268,22 @@ class ServedLibrary:
 
     def to_moments(self, spans: Sequence[ExportedSpan]) -> list[Moment]:
         """Return spans as moments; beyond loopback with names instead of paths."""
-        moments = []
+        is_local, moments = self.settings.is_local, []
         for span in spans:
             video = self.find(span.video)
+            path = Path(video.path)
             moments.append(
-                Moment(
-                    Path(video.path),
+                (Moment if is_local else NamedMoment)(
+                    path if is_local else Path(path.name),
                     span.start,
                     span.end,
                     label=span.label,
                     confidence=span.confidence,
-                    words="",
                     duration=video.duration,
                     frame_rate=video.frame_rate,
                 )
             )
-        if self.settings.is_local:
-            return moments
-        names = [replace(moment, path=Path(moment.path.name)) for moment in moments]
-        return [NamedMoment(**vars(moment)) for moment in names]
+        return moments
 
     def without_paths(self, message: str) -> str:
         """Return a message in which videos and the library have names instead of paths."""
