@@ -3,6 +3,8 @@
 .PHONY: help setup demo docs sessions test test-all torture mutants check bench lock licences audit clean
 
 BIN := .venv/bin
+# Modules that ./setup.sh did not compile to bytecode are compiled when first imported.
+export PYTHONDONTWRITEBYTECODE :=
 # These need videos as arguments; their docstrings have the commands.
 BENCH_WITH_ARGUMENTS := bench/approximate.py bench/confidence.py bench/moments.py
 

@@ -66,7 +66,9 @@ def test_a_worker_gets_the_same_backbone(backbone, video):
 
 
 @needs_weights
-def test_a_feature_is_the_mean_over_crops_of_its_second_and_its_attributes(backbone, video):
+def test_a_feature_is_the_mean_over_crops_of_its_second_and_its_attributes(video):
+    backbone = load_backbone("starter")
+    backbone.network.float()  # how bf16 rounds depends on the size of a batch and on threads
     features = np.concatenate(list(backbone.features_for(video)))
     frames = [frame.rgb(RESIZE) for frame in sample_frames(video, 1.0)]
     assert features.dtype == np.float32
