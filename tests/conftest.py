@@ -69,6 +69,12 @@ def library(tmp_path, embedder):
 
 
 @pytest.fixture
+def no_workers(monkeypatch):
+    """Read videos in this process where no number of workers is given: each imports torch anew."""
+    monkeypatch.setattr("videoclip.features.extract.num_cores", lambda: 0)
+
+
+@pytest.fixture
 def disk_calls(tmp_path, monkeypatch):
     """The syncs and renames under `tmp_path` from here on."""
     return DiskCalls(tmp_path, monkeypatch)

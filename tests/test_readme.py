@@ -67,6 +67,7 @@ def test_python_uses_public_names_alone(block):
             assert name in {"videoclip", *(f"videoclip.{n}" for n in videoclip.__all__)}, name
 
 
+@pytest.mark.usefixtures("no_workers")
 def test_python_runs_in_order_and_gives_what_is_shown(assets, monkeypatch):
     """Comments behind assignments and prints are results; numbers may differ in the last digit."""
     monkeypatch.chdir(assets)

@@ -1,10 +1,19 @@
-"""A test bed whose features encode the steps directly, and a model that can read them."""
+"""A test bed whose features encode the steps directly, a model that can read them, and runs."""
+
+import functools
+import shutil
+from dataclasses import replace
 
 import numpy as np
+import pytest
 
+from videoclip.ablation import runs as module
+from videoclip.ablation.runs import VARIANTS, Variant, run_ablation
 from videoclip.ablation.testbed import TestBed
+from videoclip.config import OptimConfig
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.features.backbones.motion import APPEARANCE_DIM, FEATURE_DIM
+from videoclip.recipes import tiny
 from videoclip.synthetic.annotate import descriptions
 from videoclip.synthetic.narrate import label
 from videoclip.synthetic.world import SyntheticConfig
@@ -66,3 +75,64 @@ class Reader:
         seen = features[:, APPEARANCE_DIM : APPEARANCE_DIM + self.num_steps].astype(np.float32)
         noise = self.rng.standard_normal(seen.shape).astype(np.float32)
         return self.sight * seen + (1 - self.sight) * noise
+
+
+def quick():
+    run = tiny()
+    return replace(
+        run,
+        model=replace(run.model, num_video_layers=1, num_text_layers=1, num_cross_layers=1),
+        optim=OptimConfig(optimizer="adamw", lr=3e-3, warmup_updates=0, total_updates=0),
+        plan=replace(run.plan, kind="shuffled", videos_per_batch=12, num_neighbours=12),
+        epochs=2,
+    )
+
+
+def quick_mined():
+    run = quick()
+    return replace(run, plan=replace(run.plan, kind="mined", first_epoch=1))
+
+
+@pytest.fixture
+def little(tmp_path, monkeypatch):
+    """A folder with a world, and variants that train in a second."""
+    variants = {
+        "plain": Variant("plain", "", quick()),
+        "mined": Variant("mined", "plain", quick_mined()),
+        "again": Variant("re-ranked", "plain", quick(), rerank_top=5, trained_as="plain"),
+        "taught": Variant("by a teacher", "mined", quick_mined(), teacher="plain"),
+    }
+    usual = dict(VARIANTS)
+    VARIANTS.clear()
+    VARIANTS.update(variants)
+    make_testbed(tmp_path / "worlds" / "little")
+    monkeypatch.setattr(module, "build_testbed", lambda folder, *_: TestBed.open(folder))
+    yield tmp_path
+    VARIANTS.clear()
+    VARIANTS.update(usual)
+
+
+@functools.cache
+def finished(folder):
+    """Finish three of these variants in a folder, once for all tests; return the messages."""
+    messages = []
+    make_testbed(folder / "worlds" / "little")
+    run_ablation(
+        folder,
+        "little",
+        CONFIG,
+        24,
+        variants=("again", "plain", "mined"),
+        seeds=(1,),
+        on_message=messages.append,
+    )
+    return messages
+
+
+@pytest.fixture
+def out(little, tmp_path_factory):
+    """The same with finished runs."""
+    folder = tmp_path_factory.getbasetemp() / "finished"
+    finished(folder)
+    shutil.copytree(folder / "runs", little / "runs")
+    return little

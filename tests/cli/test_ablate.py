@@ -1,9 +1,10 @@
 """`videoclip ablate` as a user runs it."""
 
 import json
+import shutil
 
-from tests.ablation.test_runs import out  # noqa: F401
-from videoclip.ablation.runs import VARIANTS
+from tests.ablation.testbeds import little, out  # noqa: F401
+from videoclip.ablation.runs import VARIANTS, run_folder
 from videoclip.cli import main
 
 
@@ -14,6 +15,7 @@ def test_variants_are_listed(capsys):
 
 
 def test_a_table_on_stdout(out, capsys):  # noqa: F811
+    shutil.rmtree(run_folder(out, "little", "again", 1))
     options = ["--name", "little", "--workers", "0", "--seeds", "1", "--variants", "plain", "mined"]
     assert main(["ablate", str(out), *options]) == 0
     printed, progress = capsys.readouterr()
@@ -24,6 +26,6 @@ def test_a_table_on_stdout(out, capsys):  # noqa: F811
     assert [row["variant"] for row in rows] == ["plain", "mined"]
 
 
-def test_an_unknown_variant_is_reported_in_a_line(out, capsys):  # noqa: F811
-    assert main(["ablate", str(out), "--name", "little", "--variants", "plian"]) != 0
+def test_an_unknown_variant_is_reported_in_a_line(little, capsys):  # noqa: F811
+    assert main(["ablate", str(little), "--name", "little", "--variants", "plian"]) != 0
     assert "unknown variant 'plian'" in capsys.readouterr().err

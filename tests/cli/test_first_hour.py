@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Embedder, "from_pretrained", lambda *_: ColourEmbedder("starter"))
         patch.chdir(folder)
-        assert main(["index", "v", "--model", "starter"]) == 0
+        assert main(["index", "v", "--model", "starter", "--workers", "0"]) == 0
     return folder
 
 

@@ -374,6 +374,7 @@ def test_a_folder_to_learn_nothing_from_is_one_line(clips, tmp_path, capsys, nam
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("no_workers")
 def test_learning_starts_from_a_dual_encoder_without_naming_a_recipe(clips, tmp_path, capsys):
     tiny_dual_encoders.save("clip", tmp_path / "clip")
     run = tmp_path / "run"

@@ -19,6 +19,8 @@ from videoclip.errors import ConfigError, DataError, IndexMismatchError
 SPEC = FeatureSpec(
     dim=4, features_per_second=1.0, backbone="toy", normalized=False, fingerprint="f1"
 )
+any_character = st.characters(exclude_categories=["Cs"])
+"""What `st.text` draws from by default, found without encoding every character there is."""
 
 
 def rows(num_rows, value=1.0):
@@ -52,7 +54,9 @@ def test_what_goes_in_comes_out(store):
 @settings(max_examples=25, deadline=None)
 @given(
     st.dictionaries(
-        st.text(min_size=1).filter(lambda text: text.isprintable()), st.integers(1, 9), max_size=6
+        st.text(any_character, min_size=1).filter(lambda text: text.isprintable()),
+        st.integers(1, 9),
+        max_size=6,
     ),
     st.randoms(use_true_random=False),
 )

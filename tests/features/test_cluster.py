@@ -335,6 +335,6 @@ def test_without_ray_the_extra_is_named(videos, tmp_path, monkeypatch, capsys):
 def test_ray_is_not_started_when_nothing_is_left_to_do(videos, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with FeatureStore.create(tmp_path / "store", ColourBackbone.spec) as store:
-        extract_features([videos], store, ColourBackbone())
+        extract_features([videos], store, ColourBackbone(), num_workers=0)
         report = extract_features([videos], store, ColourBackbone(), cluster="local")
     assert len(report.skipped) == 3

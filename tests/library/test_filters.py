@@ -12,6 +12,8 @@ ROWS = [
     {"path": "/v/b.mp4", "duration": 90.0, "width": 1280, "camera": "right", "take": 2.0},
     {"path": "/w/it's.mp4", "duration": 120.0, "width": None, "camera": "left", "take": None},
 ]
+any_character = st.characters(exclude_categories=["Cs"])
+"""What `st.text` draws from by default, found without encoding every character there is."""
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +85,7 @@ def test_mistakes_are_pointed_at(text, message):
         parse_filter(text, ["camera"])
 
 
-@given(st.text(max_size=40))
+@given(st.text(any_character, max_size=40))
 def test_no_text_of_the_user_becomes_sql(text):
     try:
         condition = parse_filter(text, ["camera"])
@@ -93,7 +95,7 @@ def test_no_text_of_the_user_becomes_sql(text):
     assert ";" not in condition.sql
 
 
-@given(st.text(max_size=20))
+@given(st.text(any_character, max_size=20))
 def test_any_text_in_quotes_comes_through_unharmed(text):
     quoted = "'" + text.replace("'", "''") + "'"
     assert parse_filter(f"path = {quoted}").values == (text,)

@@ -465,6 +465,7 @@ def assert_both_are_listed(output):
     assert output.count("left out: ") == 2 and "link" in output
 
 
+@pytest.mark.usefixtures("no_workers")
 def test_videos_whose_features_cannot_be_computed_are_listed(odd_folder, tmp_path, capsys):
     store = module._compute_features(odd_folder, tmp_path, ColourBackbone(), World(), True)
     assert store.video_ids == ["good"] and store.num_features("good") == 3

@@ -23,7 +23,8 @@ from videoclip.zeroshot.moments import Moment
 
 DEFAULT_CODECS = ("libx264", "aac", {"crf": "18", "preset": "veryfast"})
 """Video, audio and options of a visually lossless quality."""
-CODECS = {"webm": ("libvpx-vp9", "libopus", {"crf": "24", "b": "0", "deadline": "realtime"})}
+VP9_OPTIONS = {"crf": "24", "b": "0", "deadline": "realtime", "cpu-used": "5"}
+CODECS = {"webm": ("libvpx-vp9", "libopus", VP9_OPTIONS)}
 """The same for containers that do not take H.264 and AAC."""
 OPUS_RATE = 48_000
 """Samples per second; Opus supports few others."""
