@@ -27,6 +27,7 @@ PARTS = [
     "web",
     "mcp",
     "lance",
+    "s3",
     "cluster",
     "dev",
     "stores",

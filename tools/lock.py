@@ -58,7 +58,7 @@ def dependents(entry: str) -> set[str]:
 
 def split(entries: dict[str, str]) -> dict[str, list[str]]:
     """The pins of each lock file."""
-    stores, before = {"lancedb", "moto", "ray"}, 0
+    stores, before = {"lancedb", "moto", "ray", "s3fs"}, 0
     while before < len(stores):
         before = len(stores)
         stores |= {package(pin) for pin, entry in entries.items() if dependents(entry) <= stores}

@@ -16,6 +16,7 @@ import av
 from av.stream import Discard, Disposition
 
 from videoclip.data.captions import Cue, clean_cues, clean_text
+from videoclip.data.sources import write_archive
 from videoclip.data.subtitles import pair_subtitles, parse_subtitles, to_webvtt
 from videoclip.errors import ConfigError, DecodeError, MissingExtraError, VideoCLIPError
 from videoclip.features.contained import call, probe
@@ -25,6 +26,9 @@ from videoclip.files import write_json, write_text
 from videoclip.types import OnProgress
 
 Source = Literal["file", "embedded", "speech", "none"]
+CaptionFormat = Literal["vtt", "json", "tar"]
+SHARD_BYTES = 10**9
+"""Size from which a new tar archive is begun."""
 
 _MAX_WORDS_PER_SECOND = 5.0
 _MIN_COVERAGE = 0.05
@@ -132,7 +136,7 @@ def prepare_videos(
     videos: Iterable[Path | str],
     folder: Path | str,
     *,
-    format: Literal["vtt", "json"] = "vtt",
+    format: CaptionFormat = "vtt",
     speech_model: str | None = None,
     device: str = "auto",
     on_progress: OnProgress | None = None,
@@ -142,7 +146,9 @@ def prepare_videos(
     Args:
         videos: Files and folders, see `find_videos`.
         folder: Where to write.
-        format: "vtt": one file per video; "json": one captions.json in the form of HowTo100M.
+        format: "vtt": one file per video; "json": one captions.json in the form of HowTo100M;
+            "tar": archives 00000.tar, ... of about a gigabyte with the videos and their captions,
+            as WebDataset reads them.
         speech_model: Whisper model for videos without captions: a folder, size or hub id. What it
             recognised in an earlier run is read again.
         device: Where speech is recognised: "cpu", "cuda" or "auto".
@@ -175,6 +181,9 @@ def prepare_videos(
     report = CaptionReport(folder, prepared, failed)
     if format == "json":
         write_captions(folder / "captions.json", report.captions)
+    if format == "tar":
+        readable = {name: path for path, name in names.items() if name in prepared}
+        write_shards(folder, readable, report.captions)
     write_json(folder / "report.json", report.as_dict())
     return report
 
@@ -312,6 +321,39 @@ def write_captions(path: Path, captions: Mapping[str, Sequence[Cue]]) -> None:
         for video_id, cues in captions.items()
     }
     write_text(path, json.dumps(table, ensure_ascii=False))
+
+
+def write_shards(
+    folder: Path,
+    videos: Mapping[str, Path],
+    captions: Mapping[str, Sequence[Cue]],
+    shard_bytes: int = SHARD_BYTES,
+) -> list[Path]:
+    """Write videos, each followed by its captions as WebVTT, into tar archives in a folder.
+
+    Args:
+        folder: Where 00000.tar and so on are written; those that exist are replaced.
+        videos: Video files by id, which is their name in an archive.
+        captions: Cues by video id; videos without any have no caption file.
+        shard_bytes: Size from which a new archive is begun.
+
+    Returns:
+        The archives.
+    """
+    shards: list[dict[str, Path | bytes]] = []
+    size = shard_bytes
+    for name, path in videos.items():
+        if size >= shard_bytes:
+            shards.append({})
+            size = 0
+        shards[-1][f"{name}{path.suffix}"] = path
+        if cues := captions.get(name):
+            shards[-1][f"{name}.vtt"] = to_webvtt(cues).encode()
+        size += path.stat().st_size
+    paths = [folder / f"{i:05d}.tar" for i in range(len(shards))]
+    for path, files in zip(paths, shards, strict=True):
+        write_archive(path, files)
+    return paths
 
 
 def _seconds_covered(cues: Sequence[Cue], duration: float) -> float:

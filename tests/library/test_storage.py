@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from tests.library.colours import NAMES, ColourEmbedder, write_video
+from tests.s3_server import S3
+from tests.s3_server import bucket as bucket
 from videoclip.errors import ConfigError, DataError, IndexMismatchError, MissingExtraError
 from videoclip.library import storage as storage_module
 from videoclip.library.library import VideoLibrary, stored_facts
@@ -18,33 +20,6 @@ LANCE = pytest.mark.skipif(
     importlib.util.find_spec("lancedb") is None,
     reason="needs the extra `lance`; `make test-all` installs it",
 )
-S3 = pytest.mark.skipif(
-    importlib.util.find_spec("moto") is None, reason="needs moto; `make test-all` installs it"
-)
-
-
-@pytest.fixture(scope="module")
-def bucket():
-    """An S3 server on this machine, and a bucket in it."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    settings = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(name, value)
-        boto3.client("s3").create_bucket(Bucket="videos")
-        yield "s3://videos"
-    server.stop()
 
 
 @pytest.fixture(

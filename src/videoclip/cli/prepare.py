@@ -22,8 +22,9 @@ class Prepare:
     videos: options.Videos
     out: Annotated[Path, arg(metavar="FOLDER")] = Path("captions")
     """Folder for the clean captions and report.json."""
-    format: Literal["vtt", "json"] = "vtt"
-    """vtt: one file per video; json: one captions.json in the form of HowTo100M."""
+    format: Literal["vtt", "json", "tar"] = "vtt"
+    """vtt: one file per video; json: one captions.json in the form of HowTo100M; tar: archives for
+    WebDataset with the videos and their captions."""
     asr: Annotated[str | None, arg(metavar="MODEL")] = None
     """Whisper model for videos without captions: a folder, or a size or hub id to download."""
     device: options.Device = options.AUTO

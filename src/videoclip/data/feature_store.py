@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from videoclip.config import from_dict
+from videoclip.data.sources import address_of, read_bytes
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
 from videoclip.files import unseal, write_state
 
@@ -93,12 +94,15 @@ class FeatureStore:
         self._entries = array("Q")  # three per video: a million in 24 MB, not 200 as objects
         self._verified = bytearray()  # 1 by video whose checksum was compared in this process
         self._num_rows = self._name_bytes = 0
-        self._handle = os.open(folder / "features.bin", os.O_RDONLY | os.O_CLOEXEC)
+        self._open_features()
+        self.refresh()
+
+    def _open_features(self) -> None:
+        self._handle = os.open(self.folder / "features.bin", os.O_RDONLY | os.O_CLOEXEC)
         self._close = weakref.finalize(self, os.close, self._handle)
         if hasattr(os, "posix_fadvise"):  # Linux
             # Windows are drawn at random: read-ahead would fetch megabytes that nobody needs.
             os.posix_fadvise(self._handle, 0, 0, os.POSIX_FADV_RANDOM)
-        self.refresh()
 
     @classmethod
     def create(cls, folder: str | Path, spec: FeatureSpec) -> Self:
@@ -121,13 +125,18 @@ class FeatureStore:
 
     @classmethod
     def open(cls, folder: str | Path) -> Self:
-        """Open a store.
+        """Open a store; one in object storage (s3://bucket/store) can only be read.
 
         Raises:
             DataError: If there is none or it is damaged; the message says what to do.
+            MissingExtraError: If the package of an object storage is not installed.
         """
         folder = Path(folder)
-        if not (folder / "store.json").is_file():
+        if address_of(folder) and cls is FeatureStore:
+            from videoclip.data.remote_store import RemoteFeatureStore
+
+            return RemoteFeatureStore.open(folder)  # type: ignore[return-value]
+        if not cls._exists(folder):
             raise DataError("there is no feature store; 'videoclip extract' makes one", folder)
         spec = _read_spec(folder / "store.json")
         try:
@@ -152,6 +161,10 @@ class FeatureStore:
                 f"{folder}: the store holds other features ({differences}); use another folder"
             )
         return store
+
+    @classmethod
+    def _exists(cls, folder: Path) -> bool:
+        return (folder / "store.json").is_file()
 
     @property
     def video_ids(self) -> list[str]:
@@ -193,7 +206,7 @@ class FeatureStore:
         Raises:
             DataError: If the video is not in the store or its bytes are damaged.
         """
-        first_row, length, checksum = self._find(video_id)
+        first_row, length, _ = self._find(video_id)
         first, last, _ = slice(start, stop).indices(length)
         number = self._positions[video_id]
         if self._verified[number] and last - first < length:
@@ -202,8 +215,7 @@ class FeatureStore:
             return rows
         rows = np.empty((length, self.spec.dim), dtype=np.float16)
         self._fill(rows, first_row)
-        if zlib.crc32(rows.data) != checksum:
-            raise DataError(f"the features of '{video_id}' are damaged; {REMEDY}", self.folder)
+        self._check_sum(video_id, rows.data)
         self._verified[number] = 1
         return rows[first:last]
 
@@ -223,12 +235,7 @@ class FeatureStore:
         """
         firsts, lengths = [], []
         for video_id, start, stop in windows:
-            first_row, length, _ = self._find(video_id)
-            if not 0 <= start <= stop <= length:
-                raise DataError(
-                    f"window [{start}, {stop}) is not within the {length} features of '{video_id}'",
-                    self.folder,
-                )
+            first_row = self._check_window(video_id, start, stop)
             if not self._verified[self._positions[video_id]]:
                 self.read(video_id)
             firsts.append(first_row + start)
@@ -292,9 +299,9 @@ class FeatureStore:
                 leaves one behind, and the next append overwrites it.
         """
         path = self.folder / "index.bin"
-        records = _read_from(path, len(self) * RECORD_BYTES)
+        records = self._read_from(path, len(self) * RECORD_BYTES)
         base = self._name_bytes
-        names = _read_from(self.folder / "names.bin", base)
+        names = self._read_from(self.folder / "names.bin", base)
         num_whole = len(records) // RECORD_BYTES
         for number in range(num_whole):
             record = records[number * RECORD_BYTES : (number + 1) * RECORD_BYTES]
@@ -306,7 +313,7 @@ class FeatureStore:
             if own != zlib.crc32(record[: RECORD.size] + name) or first != self._num_rows:
                 raise DataError(f"record {len(self)} is damaged; {REMEDY}", path)
             self._add(name, (first, length, checksum))
-        found = os.fstat(self._handle).st_size // self._row_bytes
+        found = self._features_bytes() // self._row_bytes
         if found < self._num_rows:
             raise DataError(
                 f"it ends after {found} of {self._num_rows} features; {REMEDY}",
@@ -354,6 +361,20 @@ class FeatureStore:
         first, length, checksum = self._entries[at : at + 3]
         return first, length, checksum
 
+    def _check_window(self, video_id: str, start: int, stop: int) -> int:
+        """Return the first row of a video, or raise a DataError if it has no such window."""
+        first_row, length, _ = self._find(video_id)
+        if not 0 <= start <= stop <= length:
+            raise DataError(
+                f"window [{start}, {stop}) is not within the {length} features of '{video_id}'",
+                self.folder,
+            )
+        return first_row
+
+    def _check_sum(self, video_id: str, rows: bytes | memoryview) -> None:
+        if zlib.crc32(rows) != self.checksum(video_id):
+            raise DataError(f"the features of '{video_id}' are damaged; {REMEDY}", self.folder)
+
     def _add(self, name: bytes, entry: tuple[int, int, int]) -> None:
         """Add a video whose record is on the disk: first row, number of rows, checksum."""
         self._positions[name.decode("utf-8", "surrogateescape")] = len(self)
@@ -361,6 +382,16 @@ class FeatureStore:
         self._verified.append(0)
         self._name_bytes += len(name)
         self._num_rows += entry[1]
+
+    def _features_bytes(self) -> int:
+        """Return the size of the file of features."""
+        return os.fstat(self._handle).st_size
+
+    def _read_from(self, path: Path, offset: int) -> bytes:
+        """Return a file from some byte on."""
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read()
 
     def _fill(self, rows: npt.NDArray[np.float16], first: int) -> None:
         """Read rows from the file, starting with row `first`."""
@@ -402,19 +433,13 @@ def _reopen(store: type[FeatureStore], folder: Path, verified: bytes) -> Feature
 
 def _read_spec(path: Path) -> FeatureSpec:
     try:
-        content = unseal(json.loads(path.read_text()))
+        content = unseal(json.loads(read_bytes(path)))
         version = content["format"]
         if version == FORMAT:
             return from_dict(FeatureSpec, content["spec"])
     except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
         raise DataError(f"this does not describe features ({error})", path) from error
     raise DataError(f"format {version} is not known; this version reads {FORMAT}", path)
-
-
-def _read_from(path: Path, offset: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(offset)
-        return file.read()
 
 
 def _write_at(path: Path, data: bytes | memoryview, offset: int) -> None:

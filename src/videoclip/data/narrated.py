@@ -5,7 +5,7 @@ A corpus lists the videos it left out, with the reason.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, Self, overload
 
@@ -16,7 +16,7 @@ from videoclip.config import ClipConfig
 from videoclip.data.captions import Cue
 from videoclip.data.clips import ClipPair, Narration, candidate_tokens, clip_tokens, draw_clip_pair
 from videoclip.data.feature_store import FeatureSpec
-from videoclip.data.subtitles import find_narrations, read_subtitles
+from videoclip.data.subtitles import MAX_SECONDS, find_narrations, read_subtitles
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import DataError
 
@@ -96,7 +96,11 @@ class NarratedCorpus(Sequence[NarratedVideo]):
                 left_out[video_id] = "has no features; 'videoclip extract' computes them"
                 continue
             duration = store.num_features(video_id) / store.spec.features_per_second
-            inside = [cue for cue in cues if cue.start < duration]
+            inside = [
+                replace(cue, end=duration) if cue.end == MAX_SECONDS else cue
+                for cue in cues
+                if cue.start < duration
+            ]
             if cues and not inside:
                 left_out[video_id] = f"all its narration comes after its end ({duration:.0f} s)"
             else:

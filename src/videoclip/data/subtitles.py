@@ -21,12 +21,15 @@ import pysubs2
 from pysubs2.formats.webvtt import WebVTTFormat
 
 from videoclip.data.captions import Cue, clean_cues
+from videoclip.data.sources import archive_of, is_plain, list_files, read_bytes
 from videoclip.errors import DataError, one_line
 
 SUBTITLE_SUFFIXES = (".vtt", ".srt", ".ass", ".ssa", ".json")
 """Suffixes of the files that can be read, the preferred ones first."""
+TEXT_SUFFIX = ".txt"
+"""In a tar archive: a text about the whole video, as WebDataset has it."""
 MAX_SECONDS = 3_600_000.0
-"""Latest time of a cue."""
+"""Latest time of a cue; the end of one that is about the whole video."""
 
 _TIME = r"(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?"
 _SPAN = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s|$)")
@@ -52,6 +55,8 @@ def parse_subtitles(path: Path | str) -> list[Cue]:
     """
     path = Path(path)
     suffix = path.suffix.lower()
+    if suffix == TEXT_SUFFIX and archive_of(path) is not None:
+        return [Cue(0.0, MAX_SECONDS, read_text(path))]
     if suffix not in SUBTITLE_SUFFIXES:
         known = ", ".join(SUBTITLE_SUFFIXES)
         raise DataError(f"unknown subtitle format; expected one of {known}", path)
@@ -83,15 +88,17 @@ def pair_subtitles(videos: Iterable[Path]) -> dict[Path, Path | None]:
 def find_narrations(folder: Path | str, video_ids: Iterable[str]) -> dict[str, Path | None]:
     """Return the subtitle file of each video id, or None, searching a folder and its subfolders.
 
+    The folder may be a tar archive, have some in it, or be an address in object storage.
+
     The file of an id with slashes ("camera-2/take") must be in a folder of that name. Of several
     folders with a file, the least deep, then the first in sorted order is taken.
 
     Raises:
         DataError: If there is no such folder.
     """
-    if not Path(folder).is_dir():
+    if is_plain(folder) and not Path(folder).is_dir():
         raise DataError("no such folder; name the folder with the subtitles", folder)
-    files = _by_stem(Path(folder).rglob("*"))
+    files = _by_stem(list_files(folder))
     found: dict[str, Path | None] = {}
     for video_id in video_ids:
         *parents, name = video_id.split("/")
@@ -106,7 +113,8 @@ def _by_stem(files: Iterable[Path]) -> defaultdict[str, list[Path]]:
     """Index subtitle files by every video name they may belong to."""
     table: defaultdict[str, list[Path]] = defaultdict(list)
     for file in files:
-        if file.suffix.lower() in SUBTITLE_SUFFIXES:
+        suffix = file.suffix.lower()
+        if suffix in SUBTITLE_SUFFIXES or (suffix == TEXT_SUFFIX and archive_of(file)):
             # a.en.vtt is of a.mp4, or of a.en.mp4.
             for stem in accumulate(file.stem.split("."), "{}.{}".format):
                 table[stem].append(file)
@@ -120,7 +128,7 @@ def _best(stem: str, files: Iterable[Path]) -> Path | None:
         language = file.stem.removeprefix(stem).removeprefix(".").lower()
         if not language or _LANGUAGE.fullmatch(language):
             choice = 0 if not language else 1 if language.startswith("en") else 2
-            kind = SUBTITLE_SUFFIXES.index(file.suffix.lower())
+            kind = (*SUBTITLE_SUFFIXES, TEXT_SUFFIX).index(file.suffix.lower())
             ranked.append((len(file.parts), file.parent, choice, kind, file))
     return min(ranked)[-1] if ranked else None
 
@@ -131,7 +139,7 @@ def read_text(path: Path) -> str:
     The path "-" is standard input.
     """
     try:
-        raw = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        raw = sys.stdin.buffer.read() if str(path) == "-" else read_bytes(path)
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})", path) from error
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -220,6 +228,11 @@ def _parse_json(text: str, path: Path) -> Iterator[Cue]:
         content = json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(f"is not valid JSON ({error.msg})", path, error.lineno) from error
+    if isinstance(content, dict) and archive_of(path) is not None:
+        for name in ("caption", "text"):  # WebDataset's description of a whole video
+            if isinstance(content.get(name), str) and "segments" not in content:
+                yield Cue(0.0, MAX_SECONDS, content[name])
+                return
     for number, segment in enumerate(_json_segments(content, path), start=1):
         start: Any = segment.get("start")
         end: Any = segment.get("end")

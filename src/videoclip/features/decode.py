@@ -19,6 +19,7 @@ import numpy.typing as npt
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
+from videoclip.data.sources import status_of
 from videoclip.errors import ConfigError, DataError
 from videoclip.features.frame_times import sample_times
 from videoclip.features.video_file import (
@@ -342,7 +343,7 @@ _latest_video = lru_cache(maxsize=1)(_Video)
 def _video(path: str | Path) -> _Video:
     path = Path(path)
     try:
-        status = path.stat()
-    except OSError:
+        status = status_of(path)
+    except (OSError, DataError):
         return _Video(path, 0, 0)  # which raises the reason
     return _latest_video(path, status.st_size, status.st_mtime_ns)

@@ -21,6 +21,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from videoclip.data.feature_store import FeatureStore
+from videoclip.data.sources import ARCHIVE_SUFFIX, is_plain, list_files, status_of
 from videoclip.errors import ConfigError, DataError, IndexMismatchError, VideoCLIPError
 from videoclip.features.backbones import Backbone
 from videoclip.features.cluster import run_on_cluster
@@ -51,7 +52,9 @@ class VideoFile:
     mtime_ns: int
 
 
-def find_videos(paths: Iterable[Path | str]) -> tuple[list[VideoFile], dict[Path, str]]:
+def find_videos(
+    paths: Iterable[Path | str], *, archives: bool = False
+) -> tuple[list[VideoFile], dict[Path, str]]:
     """List the videos in folders and their subfolders, and the files that are named.
 
     In folders, hidden files and folders are left out, links to files are followed and links to
@@ -59,6 +62,7 @@ def find_videos(paths: Iterable[Path | str]) -> tuple[list[VideoFile], dict[Path
 
     Args:
         paths: Files and folders.
+        archives: Whether to list the videos in tar archives, and in object storage, too.
 
     Returns:
         The files in order of path, and for each path that cannot be read the reason.
@@ -66,17 +70,33 @@ def find_videos(paths: Iterable[Path | str]) -> tuple[list[VideoFile], dict[Path
     found: dict[str, VideoFile] = {}
     failed: dict[Path, str] = {}
 
+    def list_stored(source: Path) -> None:
+        """List the videos of an archive or address."""
+        try:
+            files = [f for f in list_files(source) if _is_video(f.name)]
+            found.update({str(f): VideoFile(f, *vars(status_of(f)).values()) for f in files})
+            if not files:
+                failed[source] = "has no videos"
+        except VideoCLIPError as error:
+            failed[source] = str(error).removeprefix(f"{source}: ")
+
     def fail(error: OSError) -> None:
         path = Path(str(error.filename))
         failed[path] = os_reason(path, error)
 
     for given in paths:
+        if archives and not is_plain(given):
+            list_stored(Path(given))
+            continue
         path = os.path.abspath(given)  # noqa: PTH100 - Path.resolve would follow links
         num_failed = len(failed)
-        files = list(_videos_below(path, fail)) if Path(path).is_dir() else [path]
+        files = list(_videos_below(path, archives, fail)) if Path(path).is_dir() else [path]
         if not files and len(failed) == num_failed:
             failed[Path(path)] = NO_VIDEOS
         for file in files:
+            if archives and file.lower().endswith(ARCHIVE_SUFFIX):
+                list_stored(Path(file))
+                continue
             try:
                 file.encode()
                 status = os.stat(file)  # noqa: PTH116 - speed
@@ -93,11 +113,17 @@ def find_videos(paths: Iterable[Path | str]) -> tuple[list[VideoFile], dict[Path
     return [found[path] for path in sorted(found)], failed
 
 
-def _videos_below(folder: str, on_error: Callable[[OSError], None]) -> Iterator[str]:
+def _is_video(name: str) -> bool:
+    return Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith(".")
+
+
+def _videos_below(
+    folder: str, archives: bool, on_error: Callable[[OSError], None]
+) -> Iterator[str]:
     for current, folders, files in os.walk(folder, onerror=on_error):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
-            if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
+            if _is_video(name) or (archives and name.lower().endswith(ARCHIVE_SUFFIX)):
                 yield os.path.join(current, name)  # noqa: PTH118 - speed
 
 
@@ -280,7 +306,8 @@ def extract_features(
     processes, also of machines that share the disk, may add to one store at once.
 
     Args:
-        videos: Files and folders, see `find_videos`; ids are those of `name_videos`.
+        videos: Files and folders, archives and addresses too, see `find_videos`; ids are those of
+            `name_videos`.
         store: Store to add to; its spec must be the backbone's.
         backbone: The frozen network.
         num_workers: Processes that compute, each on one core; 0: this process, with all its
@@ -301,7 +328,7 @@ def extract_features(
     if differences := store.spec.differences(backbone.spec):
         raise IndexMismatchError(f"{store.folder}: the store holds other features ({differences})")
     started = time.monotonic()
-    files, unread = find_videos(videos)
+    files, unread = find_videos(videos, archives=True)
     names = name_videos([file.path for file in files])
     skipped = [path for path, name in names.items() if name in store]
     todo = [path for path, name in names.items() if name not in store]

@@ -25,6 +25,7 @@ import numpy.typing as npt
 from av.error import FFmpegError
 from av.stream import Discard, Disposition
 
+from videoclip.data.sources import is_plain, open_binary, status_of
 from videoclip.errors import DecodeError, VideoCLIPError, one_line
 from videoclip.features.frame_times import (
     MAX_GAP,
@@ -85,10 +86,15 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def open_container(path: Path) -> Any:
-    """Open a single media file for reading; "file:" keeps FFmpeg from taking a name for a URL."""
+    """Open a single media file for reading; "file:" keeps FFmpeg from taking a name for a URL.
+
+    The file may be a member of a tar archive, or in object storage.
+    """
+    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+    if not is_plain(path):
+        return av.open(open_binary(path), metadata_errors="replace", options=options)
     if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
         raise DecodeError(NOT_REGULAR, path)
-    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
     return av.open(f"file:{path}", metadata_errors="replace", options=options)
 
 
@@ -320,7 +326,7 @@ def _reason(path: Path, error: Exception) -> str:
         return os_reason(path, error)
     if path.is_dir():  # `find_videos` lists a folder only if it has no videos
         return "a folder; name one video file"
-    if path.stat().st_size == 0:
+    if status_of(path).st_size == 0:
         return "the file is empty (0 bytes)"
     detail = getattr(error, "strerror", None) or type(error).__name__
     return f"not a video, or damaged ({detail})"

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from videoclip.data.clips import clip_tokens
+from videoclip.data.sources import is_plain
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import DecodeError
 from videoclip.features.extract import find_videos, name_videos
@@ -118,8 +119,8 @@ def run_page(
         model: The model before training, which is trained in place.
     """
     paths: dict[str, Path] = {}
-    if isinstance(data, Path) and data.is_dir():
-        files, _ = find_videos([data])
+    if isinstance(data, Path) and (data.is_dir() or not is_plain(data)):
+        files, _ = find_videos([data], archives=True)
         paths = {name: path for path, name in name_videos([file.path for file in files]).items()}
     pairs = draw_clip_pairs(source, tokenizer, paths)
     before = pairs.similarities(model)

@@ -14,6 +14,7 @@ from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.data.frame_store import FrameStore
 from videoclip.data.narrated import FeatureReader, NarratedCorpus, split_indices
 from videoclip.data.released import ShardFolder
+from videoclip.data.sources import is_plain
 from videoclip.data.subtitles import find_narrations
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.distributed import World
@@ -233,7 +234,7 @@ def _open_store(
             fingerprint="released",
         )
         return ShardFolder(data, "train", spec)
-    if data.is_file() and features is None:
+    if data.is_file() and is_plain(data) and features is None:
         raise ConfigError(f"{data} has no videos: name the store of their features, --features")
     if isinstance(features, str | Path):
         return (FrameStore if config.train_backbone else FeatureStore).open(features)
@@ -246,7 +247,7 @@ def _narrated_videos(folder: Path, config: PretrainConfig) -> list[str]:
     Raises:
         DataError: If there is no such folder, or too few videos have subtitles.
     """
-    files, unread = find_videos([folder])
+    files, unread = find_videos([folder], archives=True)
     if not files:
         raise DataError(next(iter(unread.values())), folder)
     names = list(name_videos([file.path for file in files]).values())
@@ -266,7 +267,7 @@ def _compute_features(
     store = FrameStore if isinstance(encoder, FrameEncoder) else FeatureStore
     folder = out / ("frames" if store is FrameStore else "features")
     if world.on_main:
-        files, unread = find_videos([data])
+        files, unread = find_videos([data], archives=True)
         print_line(f"{folder.name} of {len(files)} videos go to {folder}", visible)
         if isinstance(encoder, FrameEncoder):
             videos = name_videos([file.path for file in files])
@@ -298,7 +299,7 @@ def _join(
     """
     if isinstance(store, ShardFolder):
         corpus = NarratedCorpus(store, store, tokenizer=tokenizer)
-    elif data.is_file():
+    elif data.is_file() and is_plain(data):
         corpus = NarratedCorpus.from_captions(store, _captions(data, store), tokenizer)
     else:
         known = set(store.video_ids)
