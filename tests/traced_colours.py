@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from tests.library.colours import ColourBackbone
-from videoclip.features.decode import Mode
 
 
 class TracedColours(ColourBackbone):
@@ -30,7 +29,7 @@ class TracedColours(ColourBackbone):
     def __reduce__(self) -> tuple[object, ...]:
         return TracedColours, (self.folder, self.num_processes)
 
-    def features_for(self, path: Path, mode: Mode = "exact") -> Iterator[np.ndarray]:
+    def features_for(self, path: Path) -> Iterator[np.ndarray]:
         (self.folder / f"{path.stem} {os.getpid()} {time.monotonic_ns()}").touch()
         if "killed" in path.stem:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -39,7 +38,7 @@ class TracedColours(ColourBackbone):
         while len(pids(self.folder)) < self.num_processes:
             time.sleep(0.05)
         time.sleep(0.02)
-        yield from super().features_for(path, mode)
+        yield from super().features_for(path)
 
 
 def pids(folder: Path) -> set[int]:

@@ -3,7 +3,6 @@
 Nothing in a checkpoint or pickle is ever run; every tensor is checked by name and shape.
 """
 
-import json
 import tokenize
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import CheckpointError, ConfigError, DataError, one_line
 from videoclip.features.backbones import s3d
-from videoclip.files import atomic_folder, write_json
+from videoclip.files import atomic_folder, read_json, write_json
 from videoclip.mmpt import read_project
 from videoclip.model.convert import from_bert, from_released, kind_of, released_differences
 from videoclip.model.hub import save_model
@@ -145,8 +144,8 @@ def convert(
             f"{file} has weights of no known kind (its first tensor is "
             f"'{next(iter(weights), '')}'); name their kind with --as"
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} already exists: name a new folder, or remove it")
+    if not folder.is_dir() or any(folder.iterdir()):
+        _refuse_existing(folder)
     with atomic_folder(folder) as partial:
         if found == "s3d":
             facts = _convert_s3d(file, weights, partial, options)
@@ -215,9 +214,7 @@ def _convert_videoclip(
 
 
 def _convert_captions(source: Path, folder: Path, vocabulary: Path | None) -> Facts:
-    path = folder / "captions.json"
-    if path.exists():
-        raise ConfigError(f"{path} already exists: name a new folder, or remove it")
+    _refuse_existing(path := folder / "captions.json")
     tokenizer = Tokenizer.from_vocab(vocabulary) if vocabulary else None
     captions = dict(read_captions(source, tokenizer))
     write_captions(path, captions)
@@ -226,9 +223,8 @@ def _convert_captions(source: Path, folder: Path, vocabulary: Path | None) -> Fa
 
 
 def _convert_project(source: Path, folder: Path) -> Facts:
-    project, path = read_project(source), folder / "config.json"
-    if path.exists():
-        raise ConfigError(f"{path} already exists: name a new folder, or remove it")
+    project = read_project(source)
+    _refuse_existing(path := folder / "config.json")
     write_json(path, {"version": RUN_CONFIG_VERSION, **to_dict(project.config)})
     command = "pretrain" if isinstance(project.config, PretrainConfig) else "finetune"
     return {
@@ -251,6 +247,11 @@ def _convert_bert(
     config = replace(recipe.model, **_special_ids(tokenizer))
     model = from_bert(weights, _bert_settings(file.parent), config, file.parent)
     return _save(model, tokenizer, folder, file)
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise ConfigError(f"{path} already exists: name a new folder, or remove it")
 
 
 def _special_ids(tokenizer: Tokenizer) -> Facts:
@@ -295,14 +296,10 @@ def _bert_file(folder: Path) -> Path:
 
 
 def _bert_settings(folder: Path) -> Mapping[str, Any]:
-    path = folder / "config.json"
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(settings, dict):
-            raise ValueError("it has no settings; download it again")
-        return settings
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot read {path}, which a BERT needs ({error})") from None
+    settings = read_json(path := folder / "config.json", "download it again")
+    if not (settings and isinstance(settings, dict)):
+        raise CheckpointError(f"{path}, which a BERT needs, has no settings: download it again")
+    return settings
 
 
 VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv")

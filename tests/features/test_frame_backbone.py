@@ -11,7 +11,7 @@ from tests.library.colours import NAMES, ColourBackbone, write_video
 from videoclip.errors import DecodeError
 from videoclip.features.backbones import keyframe_fingerprint
 from videoclip.features.decode import sample_frames
-from videoclip.features.frame_backbone import FEATURES_PER_CHUNK, FrameBackbone, KeyframeBackbone
+from videoclip.features.frame_backbone import FEATURES_PER_CHUNK, FrameBackbone, with_keyframes
 
 
 class InThrees(ColourBackbone):
@@ -31,7 +31,7 @@ def test_features_come_in_batches_and_in_order(tmp_path):
 
 def test_features_of_keyframes_have_another_fingerprint():
     exact = ColourBackbone()
-    fast = KeyframeBackbone(exact)
+    fast = with_keyframes(exact)
     assert fast.name == exact.name
     assert fast.spec.fingerprint == keyframe_fingerprint(exact.spec.fingerprint)
     assert fast.spec.fingerprint != exact.spec.fingerprint

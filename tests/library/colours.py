@@ -11,7 +11,7 @@ import numpy as np
 
 from videoclip.config import ModelConfig
 from videoclip.data.feature_store import FeatureSpec
-from videoclip.features.decode import Frame, Mode, Squash
+from videoclip.features.decode import Frame, Squash
 from videoclip.features.frame_backbone import FrameBackbone
 
 PALETTE = {
@@ -57,9 +57,9 @@ class ColourBackbone(FrameBackbone):
     def __reduce__(self) -> tuple[object, ...]:
         return ColourBackbone, ()
 
-    def features_for(self, path: Path, mode: Mode = "exact") -> Iterator[np.ndarray]:
+    def features_for(self, path: Path) -> Iterator[np.ndarray]:
         self.decoded.append(path)
-        return super().features_for(path, mode)
+        return super().features_for(path)
 
     def prepare(self, frame: Frame) -> np.ndarray:
         return frame.rgb(Squash(4, 4))

@@ -14,7 +14,7 @@ from tests.library.colours import NAMES, ColourEmbedder, write_video
 from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
 from videoclip.features.extract import VideoLocks, extract_features
-from videoclip.features.frame_backbone import KeyframeBackbone
+from videoclip.features.frame_backbone import with_keyframes
 from videoclip.features.video_file import NO_VIDEOS
 from videoclip.library import indexer
 from videoclip.library import library as library_module
@@ -186,7 +186,7 @@ def test_keyframes_alone_are_looked_at_when_asked(library, embedder, tmp_path):
     shown = ["red"] * 3 + ["blue"] * 10 + ["green"] * 7
     path = write_video(tmp_path / "v.mp4", shown, keyframe_every=8)
     library.update(path, fast=True)
-    spec = KeyframeBackbone(embedder.backbone).spec
+    spec = with_keyframes(embedder.backbone).spec
     with FeatureStore.open(tmp_path / "library" / f"features-{spec.fingerprint[:16]}") as store:
         seen = [NAMES[i] for i in store.read(store.video_ids[0]).argmax(axis=1)]
     assert seen == ["red"] * 4 + ["blue"] * 8 + ["green"] * 8

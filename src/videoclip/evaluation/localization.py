@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 
@@ -33,20 +32,11 @@ from videoclip.types import BoolArray, FloatArray, IntArray, RealArray
 from videoclip.zeroshot.confidence import MIN_Z_SCORE, UNRELATED_QUERIES, Calibration
 from videoclip.zeroshot.steps import assign_steps, order_steps, step_mask
 
+Localizer = Callable[[StepVideo], tuple[BoolArray, BoolArray]]
+"""From a video to where its steps are: (T, K), True where a frame is assigned to a step.
 
-class Located(NamedTuple):
-    """Where the steps of one video are: (T, K), True where a frame is assigned to a step.
-
-    Attributes:
-        ordered: Steps happen in the order of their task.
-        unordered: Each step has the frame where it is likeliest.
-    """
-
-    ordered: BoolArray
-    unordered: BoolArray
-
-
-Localizer = Callable[[StepVideo], Located]
+First with the steps in the order of their task, then with each where it is likeliest.
+"""
 NUM_RANDOM_DRAWS = 10
 MEASURES = ("average recall", "average recall, unordered", "step IoU")
 
@@ -63,21 +53,21 @@ def step_localizer(trial: Trial) -> Localizer:
     def embed_steps(steps: tuple[str, ...]) -> FloatArray:
         return encoder.embed_text(steps)
 
-    def locate(video: StepVideo) -> Located:
+    def locate(video: StepVideo) -> tuple[BoolArray, BoolArray]:
         seconds = trial.embed_seconds(video.video_id, attend_cls=config.attend_cls)
         logits = seconds @ embed_steps(video.task.steps).T / encoder.temperature  # (T, K)
-        return Located(assign_steps(logits, exactly_one=config.exactly_one), _likeliest(logits))
+        return assign_steps(logits, exactly_one=config.exactly_one), _likeliest(logits)
 
     if config.decoding == "released":
         return locate
     calibration = Calibration(encoder.embed_text(UNRELATED_QUERIES))
 
-    def locate_as_product(video: StepVideo) -> Located:
+    def locate_as_product(video: StepVideo) -> tuple[BoolArray, BoolArray]:
         seconds = trial.embed_seconds(video.video_id, attend_cls=True)
         similarities = embed_steps(video.task.steps) @ seconds.T  # (K, T)
         z_scores = calibration.z_scores(seconds, similarities).T
         ordered = step_mask(order_steps(z_scores - MIN_Z_SCORE, optional=True), len(seconds))
-        return Located(ordered, _likeliest(z_scores))
+        return ordered, _likeliest(z_scores)
 
     return locate_as_product
 
@@ -144,15 +134,14 @@ def evaluate_steps(benchmark: CrossTask, trial: Trial) -> Outcome:
         step_targets(v.segments, trial.store.num_features(v.video_id), len(v.task.steps), rate)
         for v in videos
     ]
-    located = trial.predict_all(step_localizer(trial), videos)
-    predicted = [of.ordered for of in located]
+    predicted, likeliest = zip(*trial.predict_all(step_localizer(trial), videos), strict=True)
     rng = np.random.default_rng(config.seed)
     ordered, unordered = (
         [_draws(rng, of.shape, in_order) for of in true] for in_order in (True, False)
     )
     even = [even_steps(*t.shape) for t in true]
     columns = {
-        "model": _counts(predicted, [of.unordered for of in located], true),
+        "model": _counts(predicted, likeliest, true),
         "random": np.mean(
             [
                 _counts([d[i] for d in ordered], [d[i] for d in unordered], true)

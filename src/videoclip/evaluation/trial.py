@@ -93,6 +93,7 @@ class EmbedderEncoder:
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
+        self.name = f"model {embedder.fingerprint}"
         self.embed_text = embedder.embed_text
         self.embed_windows = embedder.embed_windows
         self.classify_seconds = embedder.classify_features
@@ -101,11 +102,6 @@ class EmbedderEncoder:
         self.max_clip_features = embedder.config.max_video_tokens
         self.check = partial(check_features, embedder.config)
         self.pair_scorer = partial(PairScorer, embedder)
-
-    @property
-    def name(self) -> str:
-        """Fingerprint of the weights."""
-        return f"model {self._embedder.fingerprint}"
 
     def embed_seconds(self, features: RealArray, *, attend_cls: bool) -> FloatArray:
         """Embed each feature in sliding windows."""

@@ -10,7 +10,6 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from copy import copy
 from dataclasses import replace
 from itertools import groupby, islice
 from pathlib import Path
@@ -54,6 +53,7 @@ class FrameBackbone:
         frames_per_feature: Frames that make one feature.
         frames_per_batch: Frames given to `embed_frames` at once, a multiple of
             `frames_per_feature`.
+        mode: Whether to decode the frame at each sample time, or the nearest keyframe.
         device: Torch device the network computes on.
         resize: How frames get the size that the network takes.
     """
@@ -63,6 +63,7 @@ class FrameBackbone:
     frames_per_second: float = 1.0
     frames_per_feature: int = 1
     frames_per_batch: int = 1
+    mode: Mode = "exact"
     device: str = "cpu"
     resize: Resize
 
@@ -86,13 +87,13 @@ class FrameBackbone:
             array: FloatArray = features.cpu().numpy()
         return array
 
-    def features_for(self, path: Path, mode: Mode = "exact") -> Iterator[FloatArray]:
+    def features_for(self, path: Path) -> Iterator[FloatArray]:
         """Yield the features of one video in order, as chunks (n, D).
 
         Raises:
             DecodeError: If the video cannot be read.
         """
-        yield from self.features_from(sample_frames(path, self.frames_per_second, mode=mode))
+        yield from self.features_from(sample_frames(path, self.frames_per_second, mode=self.mode))
 
     def features_from(self, frames: Iterable[Frame]) -> Iterator[FloatArray]:
         """Yield the features of frames sampled at `frames_per_second`, as chunks (n, D)."""
@@ -146,61 +147,49 @@ class FrameBackbone:
         """
         if not 0 < frames_per_second < float("inf"):
             raise ConfigError(f"frames_per_second must be positive, got {frames_per_second!r}")
-        other = copy(self)
-        other.frames_per_second = float(frames_per_second)
-        rate = other.frames_per_second / self.frames_per_feature
-        other.spec = replace(self.spec, features_per_second=rate)
+        spec = replace(self.spec, features_per_second=frames_per_second / self.frames_per_feature)
+        return self._altered(frames_per_second=float(frames_per_second), spec=spec)
+
+    def _altered(self, **attributes: Any) -> Self:
+        """Return the same network with other attributes; `copy` would load it again."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, **attributes)
         return other
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle as the source to load again, without weights."""
         load = sys.modules[type(self).__module__].load
-        return _load_at, (load, self.source, self.device, self.frames_per_second)
+        return _load_as, (load, self.source, self.device, self.frames_per_second, self.mode)
 
 
-def _load_at(
+def _load_as(
     load: Callable[[str | None, str], FrameBackbone],
     source: str | None,
     device: str,
     frames_per_second: float,
+    mode: Mode,
 ) -> FrameBackbone:
     backbone = load(source, device)
-    is_usual = backbone.frames_per_second == frames_per_second
-    return backbone if is_usual else backbone.at_rate(frames_per_second)
+    if backbone.frames_per_second != frames_per_second:
+        backbone = backbone.at_rate(frames_per_second)
+    return backbone if mode == "exact" else with_keyframes(backbone)
 
 
-class KeyframeBackbone:
-    """A backbone that sees the keyframe nearest to each sample time: 20 times less to decode.
+def with_keyframes(backbone: Backbone) -> FrameBackbone:
+    """Return a backbone that sees the keyframe nearest to each sample time, and decodes a 20th.
 
     Its features have another fingerprint, so that they are never mixed with exact ones.
-
-    Args:
-        backbone: Makes each feature from one frame.
 
     Raises:
         ConfigError: If it makes a feature from several frames.
     """
-
-    def __init__(self, backbone: Backbone) -> None:
-        if not isinstance(backbone, FrameBackbone) or backbone.frames_per_feature > 1:
-            raise ConfigError(
-                f"backbone '{backbone.name}' needs consecutive frames, which keyframes are not: "
-                "leave out --fast"
-            )
-        self._backbone = backbone
-        self.name = backbone.name
-        self.device = getattr(backbone, "device", "cpu")
-        self.spec: FeatureSpec = replace(
-            backbone.spec, fingerprint=keyframe_fingerprint(backbone.spec.fingerprint)
+    if not isinstance(backbone, FrameBackbone) or backbone.frames_per_feature > 1:
+        raise ConfigError(
+            f"backbone '{backbone.name}' needs consecutive frames, which keyframes are not: leave "
+            "out --fast"
         )
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Pickle as the backbone it wraps."""
-        return KeyframeBackbone, (self._backbone,)
-
-    def features_for(self, path: Path) -> Iterator[FloatArray]:
-        """Yield the features of one video; see `Backbone.features_for`."""
-        yield from self._backbone.features_for(path, "fast")
+    fingerprint = keyframe_fingerprint(backbone.spec.fingerprint)
+    return backbone._altered(mode="fast", spec=replace(backbone.spec, fingerprint=fingerprint))
 
 
 def _ahead(items: Iterator[ItemT], number: int) -> Iterator[ItemT]:

@@ -30,7 +30,7 @@ from videoclip.features.backbones import Backbone
 from videoclip.features.contained import probe
 from videoclip.features.decode import VideoInfo
 from videoclip.features.extract import VideoFile, compute_features, find_videos, name_videos
-from videoclip.features.frame_backbone import KeyframeBackbone
+from videoclip.features.frame_backbone import with_keyframes
 from videoclip.features.video_file import NO_VIDEOS, os_reason
 from videoclip.features.workers import Computed, Failed
 from videoclip.files import atomic_folder
@@ -155,7 +155,7 @@ class Indexer:
     @cached_property
     def _backbone(self) -> Backbone:
         backbone = self.embedder.backbone
-        return KeyframeBackbone(backbone) if self.fast else backbone
+        return with_keyframes(backbone) if self.fast else backbone
 
     @cached_property
     def _own_features(self) -> FeatureStore:
