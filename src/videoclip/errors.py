@@ -89,7 +89,7 @@ def unknown(kind: str, name: str, known: Iterable[str], prefix: str = "") -> str
     Args:
         kind: What the name was taken for, such as "recipe".
         name: The unknown name.
-        known: The names there are.
+        known: All known names.
         prefix: Put before names in the message, such as "optim." of settings.
     """
     import difflib  # here, since `videoclip --help` imports this module

@@ -55,7 +55,7 @@ class Cut:
 
         moments = self._moments()
         if not moments:
-            raise ConfigError("there are no moments to cut; search for something else")
+            raise ConfigError("no moments to cut; search for something else")
         is_file = len(moments) == 1 and bool(self.out.suffix)
         written: list[dict[str, object]] = []
         num_failed = 0

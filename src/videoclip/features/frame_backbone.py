@@ -1,8 +1,8 @@
 """What all backbones share: frames in batches through a frozen network, and a fingerprint.
 
-Nothing is computed twice: where the picture hardly differs from the last one that went through the
-network, its feature is used again. Where there is more than one core, or a GPU, frames are decoded
-and prepared in a thread while the network computes.
+A frame that hardly differs from the last one that was computed gets the same feature, without
+computing it. With more than one core, or a GPU, a thread decodes and prepares frames while the
+network computes.
 """
 
 import hashlib
@@ -28,11 +28,11 @@ from videoclip.features.decode import Frame, Mode, Resize
 from videoclip.types import FloatArray
 
 SAME_PICTURE = 8.0
-"""Largest difference, of 255 brightness levels, that counts as none; averaged over a block."""
+"""Two frames count as the same if no block differs more, on average, in brightness (0 to 255)."""
 BLOCK = 16
 """Side of the blocks in pixels: a line of text or a face that changes fills at least one."""
 FEATURES_PER_CHUNK = 64
-"""Most features yielded at once."""
+"""Largest number of features in a chunk."""
 
 ItemT = TypeVar("ItemT")
 
@@ -176,9 +176,10 @@ def _load_as(
 
 
 def with_keyframes(backbone: Backbone) -> FrameBackbone:
-    """Return a backbone that sees the keyframe nearest to each sample time, and decodes a 20th.
+    """Return a backbone that sees the keyframe nearest to each sample time.
 
-    Its features have another fingerprint, so that they are never mixed with exact ones.
+    There is about 20 times less to decode. The features have another fingerprint, so that they
+    are never mixed with exact ones.
 
     Raises:
         ConfigError: If it makes a feature from several frames.
@@ -206,7 +207,7 @@ def _ahead(items: Iterator[ItemT], number: int) -> Iterator[ItemT]:
 
 
 def _is_same(unit: list[NDArray[np.uint8]], other: list[NDArray[np.uint8]]) -> bool:
-    """Whether the frames of two features hardly differ, in any block of the picture."""
+    """Return whether the frames of two features are the same, see `SAME_PICTURE`."""
     return len(unit) == len(other) and all(map(_is_same_picture, unit, other))
 
 

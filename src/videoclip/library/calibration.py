@@ -34,7 +34,7 @@ REMOVED = -2
 """Owner of a sentence whose video was removed; no video has this key."""
 BEST_FILE = "calibration.npz"
 DAMAGED = (OSError, ValueError, KeyError, EOFError, TokenError, zlib.error, zipfile.BadZipFile)
-"""What reading a damaged file of arrays raises."""
+"""Exceptions that reading a damaged file of arrays raises."""
 _LOADING = threading.Lock()
 """Held while NumPy parses the header of a file: CPython 3.11 fails if two threads do so at once."""
 

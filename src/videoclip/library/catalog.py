@@ -3,7 +3,7 @@
     videos      one row per video: file identity, length, and which rows of vectors are its windows
     metadata    the user's own keys and values
     cues        the narration, and `cues_text`, its full-text index
-    passages    embeddings of what is said in a row, to find what means the same in other words
+    passages    embeddings of consecutive cues, to find what is said in other words
     facts       about the whole library: model fingerprint, window lengths, name of the vector file
 
 One writer at a time (the library's lock); any number of readers, which it never blocks (WAL).
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 VectorStore: TypeAlias = "MatrixStore | LanceVectors"
 
 FIRST_FILES = ("catalog.sqlite", "vectors-0.f16", "background-0.npz", "lock", "locks/*.lock")
-"""What a new library may consist of, beside stores of features."""
+"""Files that a library without videos may have, beside stores of features."""
 SCHEMA_VERSION = 4
 REPAIR = "compute them again with `videoclip index VIDEOS --library L --repair`"
 APPLICATION_ID = 0x76636C70  # "vclp"
@@ -150,7 +150,7 @@ class IndexedVideo:
 
 
 class Passage(NamedTuple):
-    """Some cues in a row, from `start` to `end` seconds, and their embedding."""
+    """Consecutive cues, from `start` to `end` seconds, and their embedding."""
 
     start: float
     end: float
@@ -170,7 +170,7 @@ class Passages(NamedTuple):
 
 
 class NarrationHit(NamedTuple):
-    """Cues in a row that contain rare words of a query, or mean the same as a query."""
+    """Consecutive cues that contain rare words of a query, or mean the same as a query."""
 
     video: int
     """Key in the catalogue."""

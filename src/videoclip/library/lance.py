@@ -57,7 +57,7 @@ def _report_errors() -> Iterator[None]:
 
 
 class _Keys:
-    """Which rows of this process are the windows of which key."""
+    """Rows of this process, and the keys of the videos whose windows they are."""
 
     def __init__(self) -> None:
         self.first: dict[str, int] = {}

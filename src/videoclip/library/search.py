@@ -48,12 +48,12 @@ HITS_PER_MOMENT = (6, 48)
 """Windows fetched per moment. A moment uses up about six overlapping windows of four lengths; the
 second number is for queries whose first hits gave too few moments."""
 ROUNDING_ERROR = 1e-5
-"""Upper bound on the difference between two ways of summing the same products."""
+"""Upper bound on the difference between two orders of summing the same products."""
 EXACT_ROWS = 2**16
-"""Rows of a library that can be searched again for every query without being noticed."""
+"""Largest library, in rows, in which an exact search takes no noticeable time."""
 MIN_ALIKE = 2.5
-"""Least strength of a passage that says something like the query: about one in a hundred unrelated
-queries finds one."""
+"""Least strength of a passage that resembles the query; about one in a hundred unrelated queries
+has such a passage."""
 PASSAGES_PER_BLOCK = 2**14
 """Passages of the narration that are compared at once."""
 MAX_WINDOWS = 2**12
@@ -61,9 +61,10 @@ MAX_WINDOWS = 2**12
 MIN_SPOKEN_SECONDS = 4.0
 """Shortest length of a moment that was found in the narration alone."""
 CANDIDATES_PER_MOMENT = 2
-"""Videos found by their best windows, of which those with the best seconds are returned."""
+"""Videos decoded for each moment: they are found by their best windows and ranked by their best
+seconds."""
 SEPARATOR = re.compile(r"\s*,\s*then\s+", re.IGNORECASE)
-"""Between the parts of an ordered query."""
+"""What separates the parts of an ordered query."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,16 +230,16 @@ class _Scored(NamedTuple):
     """A video that may have moments of a query."""
 
     score: float
-    """What several of its seconds reach."""
+    """Mean similarity of its best seconds, corrected for hubs."""
     video: IndexedVideo
     similarities: FloatArray
     """(W,) of its windows, corrected for hubs."""
     biases: FloatArray
-    """(W,) what they are corrected by."""
+    """(W,) corrections of the similarities."""
 
     @property
     def gap(self) -> float:
-        """How far several seconds are below the best window."""
+        """Similarity of the best window minus the score."""
         return float(self.similarities.max()) - self.score
 
 
@@ -249,7 +250,7 @@ class _Found(NamedTuple):
     windows: Windows
     proposal: Proposal
     score: float
-    """The video's, less by as much as its own best window is below the video's."""
+    """Similarity of its best window minus the gap of the video."""
 
 
 @dataclass
@@ -312,7 +313,7 @@ def find_moments(
         if options.speech and text:
             hits = library.catalog.spoken(text, num_hits, condition)
             for hit in hits + alike[i]:
-                # Where frames count too, words that are as likely by chance add nothing.
+                # If frames are searched too, a passage no better than chance adds nothing.
                 if hit.video in library.by_key and (hit.strength > 0 or not options.vision):
                     _add_narration(library, prepared[i], float(expected[i]), hit, candidates)
         weights = options.vision, options.speech

@@ -13,9 +13,9 @@ from videoclip.types import FloatArray
 from videoclip.zeroshot.moments import Moment
 
 MOMENTS_PER_SEQUENCE = 8
-"""Moments of each part that are fetched first for a sequence; four times as many next."""
+"""Moments fetched for each part at first; each further round fetches four times as many."""
 MAX_MOMENTS = 4000
-"""Moments of each part that are fetched at most."""
+"""Largest number of moments fetched for each part."""
 
 
 def find_sequences(
@@ -63,7 +63,7 @@ def sequences_of(
     Args:
         found: The moments of each part.
         label: Of the sequences.
-        num_per_video: Sequences of a video at most.
+        num_per_video: Largest number of sequences of a video.
     """
     by_video: dict[Path, list[list[Moment]]] = {}
     for part, moments in enumerate(found):
@@ -96,7 +96,7 @@ def _chains(parts: Sequence[Sequence[Moment]]) -> Iterator[tuple[Moment, ...]]:
             values = np.minimum(strength, reached)
         if not np.isfinite(weakest := values.max()):
             return
-        # Of the moments that are as strong, the chain of each end that begins last.
+        # Of the equally strong chains to each last moment, take the one that begins last.
         starts = np.where(strengths[0] >= weakest, spans[0][:, 0], -np.inf)
         origins = []
         for is_before, strength in zip(before, strengths[1:], strict=True):

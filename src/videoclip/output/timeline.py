@@ -33,7 +33,7 @@ COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#e
 """Of the rows. Colour-blind readers can tell them apart. Source: Paul Tol's bright scheme, and two
 more."""
 OPACITY = {"": 1.0, "none": 0.3, "low": 0.5, "medium": 0.75, "high": 1.0}
-"""Share of its row's colour that a moment has, the rest being white; "": confidence unknown."""
+"""Opacity of a moment's colour, by confidence; "": confidence unknown."""
 LINE, PALE = "#dddddd", "#f4f5f7"
 WIDTH, MARGIN, GAP = 1200, 24, 14
 HEAD, ROW, STILL_HEIGHT = 56, 34, 64
@@ -148,13 +148,13 @@ def _draw_legend(axes: Axes, timeline: Timeline, y: float) -> None:
 
 
 def _left(timeline: Timeline) -> float:
-    """Where time begins: right of the labels."""
+    """Return the x of second 0, right of the labels."""
     widest = max(text_width(label, 14) for label in timeline.labels)
     return MARGIN + min(widest, MAX_LABEL_WIDTH) + GAP + 6
 
 
 def _ticks(duration: float) -> list[int]:
-    """Round seconds, at most `MAX_TICKS` and one."""
+    """Return at most `MAX_TICKS` + 1 round seconds."""
     step = next((s for s in TICK_STEPS if duration / s <= MAX_TICKS), TICK_STEPS[-1])
     while duration / step > MAX_TICKS:
         step *= 2
@@ -162,7 +162,7 @@ def _ticks(duration: float) -> list[int]:
 
 
 def _mix_with_white(colour: str, share: float) -> str:
-    """The colour that `share` of a colour on white looks like."""
+    """Return a colour of opacity `share` on white."""
     from matplotlib.colors import to_hex, to_rgb
 
     red, green, blue = (1 - (1 - channel) * share for channel in to_rgb(colour))
@@ -170,7 +170,7 @@ def _mix_with_white(colour: str, share: float) -> str:
 
 
 def _luminance(colour: str) -> float:
-    """How bright a colour looks, in [0, 1]. Source: ITU-R BT.601."""
+    """Return the perceived brightness of a colour, in [0, 1]. Source: ITU-R BT.601."""
     from matplotlib.colors import to_rgb
 
     red, green, blue = to_rgb(colour)

@@ -29,14 +29,14 @@ from videoclip.pretrained.loading import (
 )
 
 UNBOUNDED = 10**6
-"""Tokenizers without a longest text state a number above this one."""
+"""A tokenizer whose longest text is above this states none."""
 TEMPLATES = {
     "clip": "a photo of a {}",
     "metaclip_2": "a photo of a {}",
     "siglip": "This is a photo of {}.",
     "siglip2": "This is a photo of {}.",
 }
-"""By model type: the published sentence around the bare name of a thing. Source: CLIP's and
+"""Sentence around the bare name of a thing, as published for each type of model. Source: CLIP's and
 SigLIP's model cards."""
 BARE_WORDS = re.compile(r"(?!(?:a|an|the|some|one|two|three)\b)(?!\w+ing\b)[^\W\d]\w*( \w+)?", re.I)
 """One or two words that name a thing: "dog", "red car"; not "a dog", "running", "dog, cat"."""
@@ -158,7 +158,7 @@ class TextTower(nn.Module):
         self.logit_bias = float(bias) if isinstance(bias, Tensor) else 0.0
 
     def phrase(self, text: str) -> str:
-        """Return bare words in the sentence that the model was trained on, other texts as they are.
+        """Put bare words into the sentence that the model was trained on; other texts stay.
 
         So "dog" finds what "a photo of a dog" finds.
         """

@@ -55,7 +55,7 @@ class MediaCache:
                 lambda out: cut_clip(path, 0.0, video.duration, out, fast=True),
             )
         elif playback == "transcode":
-            raise HTTPException(415, "browsers cannot play this file: ask for clips of it")
+            raise HTTPException(415, "browsers cannot play this file: request clips of it")
         return _file(path, suffix)
 
     def clip(self, video: IndexedVideo, start: float, end: float) -> FileResponse:
@@ -65,12 +65,12 @@ class MediaCache:
             HTTPException: 410 if the file is gone, 422 if the span is too long or empty.
         """
         if not 0 <= start < end <= start + MAX_CLIP_SECONDS:
-            raise HTTPException(422, f"a clip has up to {MAX_CLIP_SECONDS:g} seconds, not none")
+            raise HTTPException(422, f"a clip must be up to {MAX_CLIP_SECONDS:g} seconds long")
         path, key = existing(video), f"{video.content_hash} {start:.3f} {end:.3f}"
         return _file(self._made(key, ".mp4", lambda out: cut_clip(path, start, end, out)), ".mp4")
 
     def _made(self, key: str, suffix: str, make: Callable[[Path], object]) -> Path:
-        """Return the file of a key, made by the first who asks for it."""
+        """Return the file of a key; the first request creates it."""
         name = hashlib.sha256(key.encode()).hexdigest()[:32]
         path = self.folder / f"{name}{suffix}"
         with self._mutex:
@@ -110,7 +110,7 @@ def existing(video: IndexedVideo) -> Path:
 
 
 def playback_kind(video: IndexedVideo) -> tuple[Playback, str]:
-    """Return how a browser plays a video, as `playback_of` does; remembered."""
+    """Return how a browser plays a video, as `playback_of` does; cached."""
     return _playback(existing(video), video.mtime_ns)
 
 
@@ -120,7 +120,7 @@ def _playback(path: Path, mtime_ns: int) -> tuple[Playback, str]:
 
 
 def thumbnail(video: IndexedVideo, time: float) -> bytes:
-    """Return the frame at a time as JPEG; remembered.
+    """Return the frame at a time as JPEG; cached.
 
     Raises:
         HTTPException: 410 if the file is gone.

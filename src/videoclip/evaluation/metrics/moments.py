@@ -96,8 +96,8 @@ def highlight_precision(similarities: RealArray, positive: BoolArray) -> float:
     """Return the interpolated average precision of the clips of one video.
 
     Args:
-        similarities: (C,) of each clip; equal ones come at once.
-        positive: (C,) whether a clip is a highlight; 0 where none is.
+        similarities: (C,) of each clip; equal ones share a rank.
+        positive: (C,) whether a clip is a highlight; the result is 0 if none is.
 
     Source: QVHighlights (arXiv 2107.09609).
     """

@@ -40,9 +40,9 @@ from videoclip.pretrained.text_tower import TextTower, load_text_tower
 from videoclip.types import FloatArray
 
 FAILURES = (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, ConfigError)
-"""Exceptions by which a model that is not what it should be fails to load."""
+"""Exceptions that loading an unsuitable model raises."""
 VIDEO_MODELS = {"videomae": 8.0, "vjepa2": 4.0, "xclip": 4.0, "videoprism": 4.0}
-"""By type of a video model, which takes clips of several frames: frames per second of its clips.
+"""Frames per second of the clips that each type of video model takes.
 VideoMAE was trained on about 7.5 and V-JEPA 2 on 4; X-CLIP and VideoPrism on frames that are spread
 over a clip of seconds."""
 
@@ -55,10 +55,10 @@ class ImageBackbone(FrameBackbone):
     Args:
         source: Local folder or hub id; sent to worker processes in place of the weights.
         network: A model of `transformers`; put into eval mode.
-        preprocessing: What is done to frames before.
+        preprocessing: How frames are prepared.
         device: Torch device to compute on.
         has_pooler: Whether the model's own pooled output is trained; if not, the state of its first
-            token stands in.
+            token is used instead.
     """
 
     kind = "image"
@@ -85,7 +85,7 @@ class ImageBackbone(FrameBackbone):
         if on_gpu:
             self.frames_per_batch *= 4
         if not has_pooler:
-            self.network.pooler = None  # random numbers that nothing reads
+            self.network.pooler = None  # untrained; its output is not used
         self.spec = FeatureSpec(
             dim=self._dim(),
             features_per_second=self.frames_per_second / self.frames_per_feature,
@@ -102,7 +102,7 @@ class ImageBackbone(FrameBackbone):
     def fingerprint(self) -> str:
         """Return the fingerprint of weights and preprocessing.
 
-        A dual encoder is not trained here, so that its files stand for its weights.
+        A dual encoder is not trained here, so a digest of its files replaces that of its weights.
         """
         if self.has_text:
             assert self.source is not None
@@ -128,7 +128,7 @@ class ImageBackbone(FrameBackbone):
         return _pooled(output) if self.has_pooler else output.last_hidden_state[:, 0]
 
     def save_pretrained(self, folder: Path) -> str:
-        """Write the weights as they are now, and how frames are prepared, as a folder to load.
+        """Write the weights as they are now, and how frames are prepared, as a model folder.
 
         Returns:
             Their fingerprint.
@@ -184,7 +184,7 @@ def load(source: str | None, device: str = "cpu") -> ImageBackbone:
         preprocessing = read_preprocessing(folder)
         network, missing = load_network(folder, "frames")
         if hasattr(network, "get_text_features") and not hasattr(network, "get_image_features"):
-            raise ValueError("it has no image side")
+            raise ValueError("it has no image encoder")
         # A classifier's checkpoint has no pooler; the library would fill one with random numbers.
         has_pooler = not any("pooler." in name for name in missing)
         if lacking := [name for name in missing if "pooler." not in name]:

@@ -1,8 +1,8 @@
 """The motion backbone: what each second shows, and how it moves within that second.
 
-The starter takes one frame a second and averages over its area. This one keeps each quarter of a
-small frame by itself, and beside it how far every part of the frame moves, from the optical flow
-between five frames of that second: two streams, as in K. Simonyan and A. Zisserman, "Two-stream
+The starter takes one frame a second and averages over its area. This one averages each quarter of a
+small frame separately, and adds the motion of each part of the frame, from the optical flow between
+five frames of that second: two streams, as in K. Simonyan and A. Zisserman, "Two-stream
 convolutional networks for action recognition in videos", 2014, the second without a network. At
 128 pixels it is still several times as fast as the starter.
 """
@@ -26,7 +26,7 @@ FLOW_SIDE = 32
 FLOW_GRID = 8
 """Rows and columns that the frame is cut into for its motion."""
 FASTEST = 3
-"""Pixels of those grey frames from one to the next; faster motion is taken for an error."""
+"""Pixels of those grey frames from one to the next; faster motion is discarded as an error."""
 PERCENT_A_SECOND = 100 * FRAMES_PER_FEATURE / FLOW_SIDE
 """One of those pixels, in percent of the frame's width a second."""
 SMOOTHING = 3
@@ -39,7 +39,7 @@ APPEARANCE_DIM = GRID * GRID * MAP_CHANNELS
 FEATURE_DIM = APPEARANCE_DIM + 2 * FLOW_GRID * FLOW_GRID
 """Appearance of every quarter, then how fast every cell moves to the right and down."""
 SECONDS_PER_BATCH = 4
-"""On a CPU: the activations of more leave its cache."""
+"""On a CPU; the activations of more seconds exceed its cache."""
 SECONDS_PER_BATCH_ON_GPU = 64
 
 
@@ -65,7 +65,7 @@ class MotionBackbone(FrameBackbone):
     def features_of(self, frames: Tensor) -> Tensor:
         """Turn frames (5n, 128, 128, 3) of n seconds into features (n, 1408).
 
-        A last second that lacks frames stands still at its last one.
+        A last second with too few frames is filled up with its last frame.
         """
         lacking = -len(frames) % FRAMES_PER_FEATURE
         pixels = torch.cat([frames, frames[-1:].repeat_interleave(lacking, dim=0)])
@@ -75,14 +75,14 @@ class MotionBackbone(FrameBackbone):
 
 
 def _quarters(feature_map: Tensor) -> Tensor:
-    """Average the cells of a grid, each by itself: (n, 4, 4, 320) -> (n, 1280)."""
+    """Average each cell of a grid: (n, 4, 4, 320) -> (n, 1280)."""
     number, height, width, channels = feature_map.shape
     cells = feature_map.reshape(number, GRID, height // GRID, GRID, width // GRID, channels)
     return cells.mean(dim=(2, 4)).flatten(1)
 
 
 def _motion(pixels: Tensor) -> Tensor:
-    """Average how the cells of a grid move in each second: (5n, 128, 128, 3) -> (n, 128).
+    """Average the motion of each cell of a grid over each second: (5n, 128, 128, 3) -> (n, 128).
 
     The median motion is taken to be the camera's, and subtracted.
     """
