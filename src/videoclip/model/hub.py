@@ -231,10 +231,8 @@ def stored_fingerprint(folder: Path) -> str | None:
 
     None for an older or foreign folder: there it is computed from the weights, which takes long.
     """
-    fingerprint: str | None = (
-        read_json(folder / CHECKSUMS_FILE).get("embedder", {}).get("fingerprint")
-    )
-    return fingerprint
+    facts: dict[str, str] = read_json(folder / CHECKSUMS_FILE).get("embedder", {})
+    return facts.get("fingerprint")
 
 
 def push(save: Callable[[Path], object], hub_id: str, *, private: bool) -> str:

