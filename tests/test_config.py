@@ -116,8 +116,6 @@ def test_whole_numbers_do_for_floats():
             ),
             "plan.teacher",
         ),
-        (lambda: LossConfig(num_hard_negatives=-1), "num_hard_negatives"),
-        (lambda: LossConfig(reranking_temperature=0.0), "reranking_temperature"),
         (lambda: OptimConfig(weight_decay=-1.0), "weight_decay"),
         (lambda: PretrainConfig(num_workers=-1), "num_workers"),
         (lambda: PretrainConfig(model=ModelConfig(max_video_tokens=16)), "does not fit"),

@@ -140,8 +140,9 @@ def crossmodal() -> PretrainConfig:
         ),
         clips=ClipConfig(max_text_tokens=32, min_iou=0.5),
         plan=PlanConfig(kind="shuffled", videos_per_batch=16),
-        loss=LossConfig(num_hard_negatives=8, hard_similarity=0.5, reranking_temperature=0.07),
+        loss=LossConfig(hard_similarity=0.5),
         optim=OptimConfig(optimizer="adamw", lr=1e-4, schedule="constant", warmup_updates=0),
+        validation_share=0.05,  # they decide how much the re-ranker counts
     )
 
 

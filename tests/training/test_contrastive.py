@@ -132,6 +132,24 @@ def test_a_reranker_is_trained_beside_the_towers():
     assert all(p.grad is not None for p in model.parameters())
 
 
+def test_a_reranker_sends_no_gradient_into_the_towers():
+    both = make_model(replace(TINY, num_cross_layers=1, dropout=0.0))
+    towers = make_model(replace(TINY, dropout=0.0))
+    towers.load_state_dict(
+        {n: t for n, t in both.state_dict().items() if not n.startswith("reranker.")}
+    )
+    for model in (both, towers):
+        trainer_of(model).forward_backward(make_batch(), 0)
+    ours = {n: g for n, g in gradients(both).items() if not n.startswith("reranker.")}
+    assert_same(ours, gradients(towers))
+
+
+def test_the_reranker_learns_from_hard_negatives_where_they_are_asked_for():
+    model = make_model(replace(TINY, num_cross_layers=1))
+    loss, hardest = loss_of(model), loss_of(model, LossConfig(hard_similarity=1.0))
+    assert hardest < loss
+
+
 def test_bf16_stays_near_fp32():
     model = make_model(LEARNED)
     assert 0 < abs(loss_of(model, precision="bf16") - loss_of(model)) < 0.1

@@ -1,17 +1,32 @@
-"""The re-ranker, trained with the towers, tells apart what their embeddings cannot hold."""
+"""The re-ranker, trained with the towers, tells apart what their embeddings cannot hold.
+
+Held-out narration decides whether and how much it counts.
+"""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from tests.training.tiny_corpus import THINGS, tiny_config, tiny_corpus, tokenizer
 from videoclip.config import LossConfig, ModelConfig, OptimConfig, PretrainConfig
 from videoclip.distributed import World
 from videoclip.errors import DataError
+from videoclip.model.hub import load_config
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.batch import Batch
 from videoclip.training.contrastive import ContrastiveLoss
+from videoclip.training.pretrain import pretrain
+from videoclip.training.reranking import (
+    WEIGHTS,
+    RerankerWeight,
+    choose_weight,
+    reranked_scores,
+)
+from videoclip.training.run_folder import read_log
 from videoclip.training.trainer import Trainer
-from videoclip.zeroshot.rerank import rerank_clips
+from videoclip.zeroshot.rerank import corrections, rerank_clips
 
 NUM_THINGS, DIM, SECONDS, WORDS, NUM_STEPS = 60, 32, 8, 4, 300
 
@@ -80,6 +95,93 @@ def test_features_that_are_no_numbers_are_refused_as_without_a_re_ranker():
         loss(batch, World())
 
 
+def scores_by_weight(gains):
+    """Reciprocal ranks (V, N) of 40 videos, better by `gains[weight]` on average."""
+    rng = np.random.default_rng(0)
+    ranks, noise = rng.uniform(0.2, 0.5, size=(40, 3)), rng.normal(size=(40, 3))
+
+    def scores(model):
+        gain = gains[float(model.reranker.weight)]
+        return ranks + gain + 0.05 * abs(gain) * noise
+
+    return scores
+
+
+@pytest.mark.parametrize(
+    ("gains", "expected"),
+    [
+        ((0.0, 0.05, 0.1, 0.2, 0.1), 1.0),
+        ((0.0, -0.1, -0.1, -0.2, -0.3), 0.0),
+        ((0.0, 0.0, 0.0, 0.0, 0.0), 0.0),
+    ],
+)
+def test_the_best_weight_is_chosen_unless_the_towers_do_as_well(gains, expected):
+    model = make_model()
+    chosen = choose_weight(model, 40, scores_by_weight(dict(zip(WEIGHTS, gains, strict=True))))
+    assert chosen.weight == float(model.reranker.weight) == expected
+    assert ("has weight 1:" if expected else "is not used, since") in str(chosen)
+    assert (chosen.low > 0) == (expected > 0)
+
+
+def test_without_enough_held_out_videos_the_reranker_is_not_used():
+    model = make_model()
+    model.reranker.weight.fill_(1.0)
+    assert choose_weight(model, 4, None) == RerankerWeight(0.0, 4)
+    assert model.reranker.weight == 0
+    assert "4 held-out videos, and at least 5 are needed" in str(RerankerWeight(0.0, 4))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return tiny_corpus(tmp_path_factory.mktemp("store"))
+
+
+def config_with(num_cross_layers, **changes):
+    config = tiny_config(validation_videos=5, **changes)
+    return replace(config, model=replace(config.model, num_cross_layers=num_cross_layers))
+
+
+def test_held_out_texts_are_ranked_among_clips_of_other_videos(corpus):
+    config = config_with(1)
+    torch.manual_seed(0)
+    model = VideoCLIP(config.model).eval()
+    scores = reranked_scores(config, corpus)
+    plain = scores(model)
+    assert plain.shape == (len(THINGS), 16)
+    # At most 11 * 16 clips of other videos are better than the own one.
+    assert (1 / plain <= 1 + 11 * 16).all() and (1 / plain).round().max() > 20
+    model.reranker.weight.fill_(1.0)
+    reranked = scores(model)
+    moved = (reranked != plain).mean()
+    assert 0 < moved < 0.3  # only those among the best 20
+    assert (1 / reranked)[reranked != plain].max() <= 20
+    assert scores(model).tolist() == reranked.tolist()
+
+
+def test_a_run_chooses_the_weight_and_a_continued_run_the_same(corpus, tmp_path):
+    config = config_with(1, epochs=3, save_every_updates=1)
+    run = {"tokenizer": tokenizer(), "show_progress": False}
+    result = pretrain(config, corpus, tmp_path, **run)
+    assert isinstance(result.kept, RerankerWeight) and result.kept.num_videos == 5
+    assert VideoCLIP.from_pretrained(tmp_path / "model").reranker.weight == result.kept.weight
+    assert [e["kept"]["weight"] for e in read_log(tmp_path) if "kept" in e] == [result.kept.weight]
+    expected = (tmp_path / "model" / "model.safetensors").read_bytes()
+    newest = max((tmp_path / "checkpoints").iterdir(), key=lambda path: path.name)
+    (newest / "COMPLETE").unlink()
+    pretrain(config, corpus, tmp_path, **run)
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == expected
+
+
+def test_a_reranker_is_added_to_trained_towers_which_stay_as_they_are(corpus, tmp_path):
+    run = {"tokenizer": tokenizer(), "show_progress": False}
+    towers = pretrain(config_with(0, epochs=1), corpus, tmp_path / "towers", **run).model_folder
+    config = config_with(1, epochs=1, frozen=("video_encoder.", "text_encoder.", "log_temperature"))
+    both = pretrain(config, corpus, tmp_path / "both", init_from=towers, **run).model_folder
+    assert load_config(both).num_cross_layers == 1
+    before, after = (VideoCLIP.from_pretrained(folder).state_dict() for folder in (towers, both))
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
 @pytest.mark.slow
 def test_it_finds_the_video_that_the_towers_have_among_their_best():
     rng = np.random.default_rng(0)
@@ -96,11 +198,12 @@ def test_it_finds_the_video_that_the_towers_have_among_their_best():
     model.eval()
     test = draw(200, rng, looks)
     with torch.inference_mode():
-        video = model.video_encoder(test.video, test.video_mask)
-        text = model.text_encoder(test.text, test.text_mask)
-        towers = model.similarity(model.pool(text), model.pool(video))
+        video = model.encode_video(test.video, test.video_mask)
+        towers = model.similarity(model.encode_text(test.text, test.text_mask), video)
+        words, clips = test.text.tolist(), list(test.video.numpy())
+        model.reranker.weight.fill_(1.0)
         both = rerank_clips(
-            lambda n, m, known: model.reranker(video[m], text[n], known), towers.numpy(), 20
+            lambda n, m, known: known + corrections(model, words, clips, n, m), towers.numpy(), 20
         )
     alone, reranked = (
         float((similarity.argmax(dim=1) == torch.arange(200)).float().mean())

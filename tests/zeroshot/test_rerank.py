@@ -25,9 +25,7 @@ SPEC = FeatureSpec(
 @pytest.fixture
 def embedder():
     embedder = make_embedder(replace(CONFIG, num_cross_layers=1))
-    with torch.no_grad():  # corrections large enough to change an order
-        weight = embedder.model.reranker.head.weight
-        weight.copy_(10 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
+    embedder.model.reranker.weight.fill_(10.0)  # corrections large enough to change an order
     return embedder
 
 
@@ -64,6 +62,14 @@ def test_clips_are_put_in_the_scorers_order(embedder):
         scores = [naive_score(embedder, TEXTS[text], clips[c], similarity[text, c]) for c in top]
         expected = top[np.argsort(-np.array(scores))]
         assert np.argsort(-result[text])[:3].tolist() == expected.tolist()
+
+
+def test_a_weight_of_zero_keeps_the_towers_order(embedder):
+    embedder.model.reranker.weight.zero_()
+    clips = [make_features(n, seed=n) for n in (1, 5, 9, 20)]
+    similarity = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
+    result = rerank_clips(PairScorer(embedder, TEXTS, clips), similarity, 4)
+    assert result.tolist() == similarity.tolist()
 
 
 @pytest.mark.parametrize("top_k", [1, 3, 9])

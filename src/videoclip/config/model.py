@@ -60,7 +60,7 @@ class ModelConfig:
     """Fingerprint of that dual encoder; empty: not recorded."""
 
     num_cross_layers: NotNegative[int] = 0
-    """Layers of the cross-modal re-ranker; 0: no re-ranker."""
+    """Layers of each of the cross-modal re-ranker's two encoders; 0: no re-ranker."""
     classes: tuple[str, ...] = ()
     """Names of the classes of a linear head over seconds, from class 1; class 0 is background.
     Empty: no head."""
@@ -94,8 +94,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_numbers(self, "model.")
-        layers = self.num_video_layers + self.num_text_layers + self.num_cross_layers
+        layers = self.num_video_layers + self.num_text_layers + 2 * self.num_cross_layers
         rows = self.vocab_size + self.max_positions + self.feature_dim
+        rows *= 1 + bool(self.num_cross_layers)
         rows += layers * (4 * self.hidden_size + 2 * self.intermediate_size)
         is_plausible = layers <= 1000 and rows * self.hidden_size < 2**36
         require(is_plausible, "model: more than 1000 layers, or 2**36 weights")
@@ -119,6 +120,10 @@ class ModelConfig:
         require(
             not (self.shared_encoder and self.dual_encoder),
             "model.shared_encoder and model.dual_encoder exclude each other",
+        )
+        require(
+            not (self.num_cross_layers and self.dual_encoder),
+            "model.num_cross_layers and model.dual_encoder exclude each other",
         )
         require(
             not self.dual_encoder or (self.pooling == "plain_mean" and self.normalize),

@@ -122,15 +122,12 @@ class LossConfig:
     soft_target_share: float = 0.0
     """Share of the target spread over likely false negatives (Sinkhorn); 0: one-hot targets."""
 
-    num_hard_negatives: Positive[int] = 8
-    """Negatives per text for the re-ranker, where the model has one."""
-    hard_similarity: float = 0.5
-    """Cosine similarity between videos from which a negative counts as hard for the re-ranker."""
+    hard_similarity: float = -1.0
+    """Cosine similarity between videos from which they are negatives for the re-ranker, where the
+    model has one; -1: all are."""
     residual_weight: NotNegative[float] = 0.0
     """Weight of the mean squared length of what both towers add to their dual encoder's embeddings,
     where the model starts from one: it keeps them near the start."""
-    reranking_temperature: Positive[float] = 0.07
-    """Temperature of the re-ranker's softmax."""
 
     def __post_init__(self) -> None:
         known = ", ".join(map(repr, LOSSES))
@@ -368,7 +365,7 @@ def ignored_settings(config: RunConfig) -> list[str]:
             (config.train_backbone, "frames_at_once", "train_backbone"),
             (
                 config.model.num_cross_layers > 0,
-                "loss.num_hard_negatives loss.hard_similarity loss.reranking_temperature",
+                "loss.hard_similarity",
                 "a re-ranker, model.num_cross_layers",
             ),
         ]

@@ -228,10 +228,15 @@ def from_bert(
         **_bert_names("video_encoder.bert.", "", config.num_video_layers),
         **_bert_names("text_encoder.bert.", "", num_layers),
     }
+    if config.num_cross_layers:
+        config = replace(config, num_cross_layers=min(config.num_cross_layers, num_layers))
+        for encoder in ("video_encoder", "text_encoder"):
+            names |= _bert_names(f"reranker.{encoder}.bert.", "", config.num_cross_layers)
     model = _filled(config, plain, names, where)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model.initialise(skip=("video_encoder.bert", "text_encoder"))
+        initialised = ("video_encoder.bert", "text_encoder")
+        model.initialise(skip=(*initialised, *(f"reranker.{name}" for name in initialised)))
     return model
 
 
@@ -247,7 +252,7 @@ def _filled(
     wanted = {}
     for ours, theirs in names.items():
         rows, *columns = state[ours].shape
-        if ours == VIDEO_WORDS:
+        if ours.endswith(VIDEO_WORDS):
             rows = config.vocab_size
         wanted.update({name: (rows // len(theirs), *columns) for name in theirs})
     check_shapes(weights, wanted, where)
@@ -258,7 +263,7 @@ def _filled(
             filled[ours] = torch.zeros(shaped.shape)
             continue
         parts = [weights[name] for name in names[ours]]
-        if ours == VIDEO_WORDS and len(shaped) < len(parts[0]):
+        if ours.endswith(VIDEO_WORDS) and len(shaped) < len(parts[0]):
             filled[ours] = parts[0][[config.cls_id, config.sep_id]]
         elif len(parts) > 1 or names[ours][0] in taken:  # the towers must not share memory
             filled[ours] = torch.cat(parts)

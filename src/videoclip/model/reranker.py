@@ -1,155 +1,184 @@
-"""The optional cross-modal re-ranker: it scores a text and a video jointly.
+"""The optional re-ranker: a second opinion on the best candidates of the towers.
 
-The towers compare all pairs by a dot product; the re-ranker scores only the best candidates. Video
-positions attend to word pieces and word pieces to video positions in a few layers, and a linear
-head returns one number for each pair. It is added to the towers' similarity, so that an untrained
-re-ranker changes no order.
+The towers compare one vector of a clip with one of a text. The re-ranker has two small encoders of
+its own and compares every word with every second: cross-modal attention in which each word takes
+the second that resembles it most, and each second its word, and two linear heads weigh words and
+seconds. It reads features and word pieces, not the towers' states, so that it errs elsewhere than
+they do, and it sends them no gradient, so that it cannot harm them. Its score is added to theirs
+with a weight that held-out narration chooses after training; until then the weight is 0.
 
-Letters: P pairs, B clip pairs of a batch, K candidates a text, H width.
-Source: the cross-modal attention variant (docs/paper-to-code.md); the residual form is ours.
+Letters: N texts, M clips, P pairs, L positions of a text, T of a clip, H width.
+Source: the cross-modal attention variant (docs/paper-to-code.md); the largest similarity of each
+word as in ColBERT (arXiv 2004.12832) and FILIP (arXiv 2111.07783); the rest is ours.
 """
+
+import math
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.checkpoint import checkpoint
 
 from videoclip.config import ModelConfig
-from videoclip.model.encoders import Encoded, pool
+from videoclip.model.encoders import Encoded, TextEncoder, VideoEncoder
+from videoclip.model.transformer import BertEncoder
+
+INITIAL_TEMPERATURE = 0.07
+TEXTS_AT_ONCE = 128
+"""Texts that are compared with all clips at a time, to bound memory."""
 
 
-class CrossAttention(nn.Module):
-    """Attention from one modality to the other, then a feed-forward network, both residual."""
+class Tokens(NamedTuple):
+    """The positions of texts or of clips.
 
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        width = config.hidden_size
-        self.attention = nn.MultiheadAttention(
-            width, config.num_heads, dropout=config.dropout, batch_first=True
+    Attributes:
+        hidden: (B, n, H) of unit length; any values where masked.
+        importance: (B, n) logits of how much each position counts; -inf where masked.
+    """
+
+    hidden: Tensor
+    importance: Tensor
+
+    def rows(self, rows: Tensor | slice) -> Self:
+        """Return some of the sequences."""
+        return type(self)(self.hidden[rows], self.importance[rows])
+
+    def join(self, counts: list[int]) -> Self:
+        """Join the pieces of long sequences: the first `counts[0]` rows to one, and so on."""
+        real = self.importance > -torch.inf
+        hidden, importance = (
+            [torch.cat([x[i][real[i]] for i in rows.tolist()]) for rows in _ranges(counts)]
+            for x in (self.hidden, self.importance)
         )
-        self.attention_norm = nn.LayerNorm(width)
-        self.feed_in = nn.Linear(width, config.intermediate_size)
-        self.feed_out = nn.Linear(config.intermediate_size, width)
-        self.feed_norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def start_as_identity(self) -> None:
-        """Set the projections to the identity, so that positions attend to similar ones.
-
-        The contrastive loss has made states of matching text and video similar. With random
-        projections the re-ranker did not learn this again within thousands of updates.
-        """
-        attention, width = self.attention, self.attention.embed_dim
-        with torch.no_grad():
-            attention.in_proj_weight.copy_(torch.eye(width).repeat(3, 1))
-            attention.in_proj_bias.zero_()
-            attention.out_proj.weight.copy_(torch.eye(width))
-
-    def forward(self, reader: Encoded, read: Encoded) -> Encoded:
-        """(P, n, H) reads (P, m, H) and keeps its own shape."""
-        attended, _ = self.attention(
-            reader.hidden, read.hidden, read.hidden, ~read.mask, need_weights=False
+        return type(self)(
+            pad_sequence(hidden, batch_first=True),
+            pad_sequence(importance, batch_first=True, padding_value=-torch.inf),
         )
-        hidden = self.attention_norm(reader.hidden + self.dropout(attended))
-        fed = self.feed_out(F.gelu(self.feed_in(hidden)))
-        return Encoded(self.feed_norm(hidden + self.dropout(fed)), reader.mask)
 
 
 class Reranker(nn.Module):
-    """Scores pairs of encoded videos and texts.
+    """Scores pairs of clips and texts, word by word and second by second.
 
     Args:
-        config: Widths, and `num_cross_layers`.
+        config: Sizes, those of the towers, but with `num_cross_layers` layers.
+
+    Attributes:
+        weight: Of its scores beside those of the towers; 0: the towers' order is kept.
     """
+
+    weight: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        layers = range(config.num_cross_layers)
-        self.video_reads_text = nn.ModuleList(CrossAttention(config) for _ in layers)
-        self.text_reads_video = nn.ModuleList(CrossAttention(config) for _ in layers)
-        self.head = nn.Linear(2 * config.hidden_size, 1)
+        layers = config.num_cross_layers
+        self.video_encoder = VideoEncoder(config, BertEncoder(config, 2, layers), 0, 1)
+        self.text_encoder = TextEncoder(config, BertEncoder(config, config.vocab_size, layers))
+        self.second_head = nn.Linear(config.hidden_size, 1)
+        self.word_head = nn.Linear(config.hidden_size, 1)
+        self.log_temperature = nn.Parameter(torch.zeros(()))
+        self.register_buffer("weight", torch.zeros(()))
 
-    def start_neutral(self) -> None:
-        """Zero the head, so that the towers' order is kept until training changes it."""
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-        for layer in (*self.video_reads_text, *self.text_reads_video):
-            layer.start_as_identity()
+    def initialise(self) -> None:
+        """Set all positions to equal importance, the temperature to its start, the weight to 0."""
+        for head in (self.second_head, self.word_head):
+            nn.init.zeros_(head.weight)
+        self.log_temperature.fill_(math.log(INITIAL_TEMPERATURE))
+        self.weight.zero_()
 
-    def forward(self, video: Encoded, text: Encoded, similarity: Tensor) -> Tensor:
-        """Score P pairs.
+    def encode_video(self, video: Tensor, video_mask: Tensor) -> Tokens:
+        """Encode clips: (B, T, D) features and their (B, T) mask."""
+        return _tokens(self.video_encoder(video, video_mask), self.second_head)
 
-        Args:
-            video: (P, T + 2, H) states of the video tower.
-            text: (P, L + 2, H) states of the text tower.
-            similarity: (P,) similarities of the towers.
+    def encode_text(self, text: Tensor, text_mask: Tensor) -> Tokens:
+        """Encode texts: (B, L) word pieces and their (B, L) mask."""
+        return _tokens(self.text_encoder(text, text_mask), self.word_head)
 
-        Returns:
-            (P,) corrected similarities.
-        """
-        for read_text, read_video in zip(self.video_reads_text, self.text_reads_video, strict=True):
-            video, text = read_text(video, text), read_video(text, video)
-        pooled = torch.cat([pool(x, "plain_mean") for x in (video, text)], dim=-1)  # (P, 2H)
-        correction: Tensor = self.head(pooled).squeeze(-1)
-        return similarity + correction
+    def score_all(self, text: Tokens, video: Tokens) -> Tensor:
+        """Compare N texts with M clips: (N, M) logits of a softmax over either."""
+        parts = [
+            checkpoint(
+                _compare_all, *text.rows(slice(i, i + TEXTS_AT_ONCE)), *video, use_reentrant=False
+            )
+            for i in range(0, len(text.hidden), TEXTS_AT_ONCE)
+        ]
+        return torch.cat(parts) / self.log_temperature.exp()
+
+    def score_pairs(self, text: Tokens, video: Tokens) -> Tensor:
+        """Compare P texts with a clip each: (P,) logits."""
+        similarity = text.hidden @ video.hidden.mT  # (P, L, T)
+        return _interact(similarity, text.importance, video.importance) / self.log_temperature.exp()
+
+
+def _tokens(encoded: Encoded, head: nn.Linear) -> Tokens:
+    """Prepare states for comparison; [SEP] takes part, [CLS] does not, as in pooling."""
+    hidden, mask = encoded.hidden.float(), encoded.mask
+    importance = head(hidden).squeeze(-1).float()
+    mask = torch.cat([torch.zeros_like(mask[:, :1]), mask[:, 1:]], dim=1)
+    return Tokens(F.normalize(hidden, dim=-1), importance.masked_fill(~mask, -torch.inf))
+
+
+def _compare_all(words: Tensor, of_words: Tensor, seconds: Tensor, of_seconds: Tensor) -> Tensor:
+    similarity = torch.einsum("nlh,mth->nmlt", words, seconds)
+    return _interact(similarity, of_words[:, None], of_seconds[None])
+
+
+def _interact(similarity: Tensor, words: Tensor, seconds: Tensor) -> Tensor:
+    """Reduce similarities of words and seconds to one for each pair, from -1 to 1.
+
+    Args:
+        similarity: (..., L, T) cosines.
+        words: (..., L) importance.
+        seconds: (..., T) importance.
+
+    Returns:
+        (...), the mean of what the words find among the seconds and the seconds among the words.
+    """
+    found = similarity.masked_fill(seconds[..., None, :].isinf(), -1).amax(dim=-1)  # (..., L)
+    told = similarity.masked_fill(words[..., None].isinf(), -1).amax(dim=-2)  # (..., T)
+    of_words = (found * words.softmax(dim=-1)).sum(dim=-1)
+    of_seconds = (told * seconds.softmax(dim=-1)).sum(dim=-1)
+    return (of_words + of_seconds) / 2
 
 
 def reranking_loss(
-    reranker: Reranker,
-    video: Encoded,
-    text: Encoded,
-    similarity: Tensor,
-    candidates: Tensor,
-    temperature: float | Tensor = 0.07,
+    reranker: Reranker, text: Tokens, video: Tokens, candidates: Tensor | None = None
 ) -> Tensor:
-    """In-batch softmax over each text's own video and its hard negatives.
+    """Return the softmax loss over the clips of a batch for each text, plus that over its texts.
 
     Args:
-        reranker: The re-ranker to train; the towers' states may carry gradients too.
-        video: (B, T + 2, H) states of the batch's videos.
-        text: (B, L + 2, H) states of its texts.
-        similarity: (B, B) texts by videos.
-        candidates: (B, K) videos to compare with each text, its own first; -1 pads.
-        temperature: Scores are divided by it.
+        reranker: The re-ranker to train.
+        text: Of the B texts.
+        video: Of their clips.
+        candidates: (B, B), which texts and clips are compared; by default all. The diagonal is.
 
     Returns:
-        The loss, a scalar.
+        The loss, a scalar: the two directions are summed, each a mean over the batch.
     """
-    real = candidates >= 0
-    texts, columns = real.nonzero(as_tuple=True)
-    videos = candidates[texts, columns]
-    scores = reranker(video[videos], text[texts], similarity[texts, videos])
-    logits = scores.new_full(candidates.shape, -torch.inf).index_put((texts, columns), scores)
-    own = torch.zeros(len(candidates), dtype=torch.long, device=logits.device)
-    return F.cross_entropy(logits.float() / temperature, own)
+    logits = reranker.score_all(text, video)
+    if candidates is not None:
+        logits = logits.masked_fill(~candidates, -torch.inf)
+    own = torch.arange(len(logits), device=logits.device)
+    return F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)
 
 
-def hard_candidates(
-    similarity: Tensor, video_similarity: Tensor, num_negatives: int, threshold: float
-) -> Tensor:
-    """Return the candidates of each text: its own video, then hard negatives.
+def hard_candidates(video_similarity: Tensor, threshold: float) -> Tensor:
+    """Return which pairs of a batch the re-ranker is trained on: (B, B), True for each own pair.
 
-    A negative is hard if its video is similar to the text's own (`video_similarity` of at least
-    `threshold`); those with the highest similarity to the text come first. A text without hard
-    negatives keeps the negative most similar to it, so that no row is without one.
+    A negative is hard if its video is similar to the own one, by `threshold` or more. The most
+    similar video is always one, so that no row is without.
 
     Args:
-        similarity: (B, B) texts by videos.
         video_similarity: (B, B) cosines of the videos among themselves.
-        num_negatives: Largest number of negatives of a text.
-        threshold: Lowest similarity of a hard negative.
-
-    Returns:
-        (B, 1 + n) int64 videos, padded with -1; n is at most `num_negatives`.
+        threshold: Lowest similarity of a hard negative; -1: all are.
     """
-    own = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
-    number = min(num_negatives, len(similarity) - 1)
-    match = similarity.detach().masked_fill(own, -torch.inf)
-    hard = (video_similarity.detach() >= threshold) & ~own
-    # Hard ones first, each group in order of similarity; the text's own video has the lowest rank.
-    rank = match.argsort(dim=1).argsort(dim=1)  # (B, B)
-    negatives = (rank + len(match) * hard).topk(number, dim=1).indices  # (B, n)
-    keep = hard.gather(1, negatives)
-    if number:
-        keep[:, 0] = True
-    positives = torch.arange(len(similarity), device=similarity.device)[:, None]
-    return torch.cat([positives, negatives.masked_fill(~keep, -1)], dim=1)
+    own = torch.eye(len(video_similarity), dtype=torch.bool, device=video_similarity.device)
+    others = video_similarity.detach().masked_fill(own, -torch.inf)
+    nearest = others >= others.amax(dim=1, keepdim=True)
+    return (others >= threshold) | nearest | nearest.T | own
+
+
+def _ranges(counts: list[int]) -> tuple[Tensor, ...]:
+    """Return the rows of each group of consecutive rows."""
+    return torch.arange(sum(counts)).split(counts)

@@ -92,7 +92,7 @@ class VideoCLIP(nn.Module):
         for residual in residuals_of(self):
             residual.initialise()
         if self.config.num_cross_layers:
-            self.reranker.start_neutral()
+            self.reranker.initialise()
         if self.config.learn_temperature:
             self.log_temperature.fill_(math.log(self.config.temperature))
         if self.config.learn_logit_bias:
@@ -124,13 +124,17 @@ class VideoCLIP(nn.Module):
 
     def video_states(self, video: Tensor, video_mask: Tensor) -> Encoded:
         """Return what `encode_video` pools: the states of every position."""
+        encoded: Encoded = self.video_encoder(self.features(video, video_mask), video_mask)
+        return encoded
+
+    def features(self, video: Tensor, video_mask: Tensor) -> Tensor:
+        """Return checked features (B, T, D) of video clips: as given, or of their frames."""
         if self.frame_encoder is not None:
-            video = self.frame_encoder(video, video_mask)  # (B, T, D)
+            video = self.frame_encoder(video, video_mask)
         self._check_video(video, video_mask)
         if video.shape[0] and not bool(video_mask.any(dim=1).all()):
             raise DataError("a video clip has no features: leave it out of the batch")
-        encoded: Encoded = self.video_encoder(video, video_mask)
-        return encoded
+        return video
 
     def encode_text(self, text: Tensor, text_mask: Tensor) -> Tensor:
         """Embed text clips.
@@ -211,11 +215,18 @@ class VideoCLIP(nn.Module):
         Args:
             classes: Names of its classes, without background.
         """
-        config = dataclasses.replace(self.config, classes=tuple(classes))
-        headed = type(self)(config, self.dual_encoder)
-        kept = {n: t for n, t in self.state_dict().items() if not n.startswith("classifier.")}
-        headed.load_state_dict({**headed.state_dict(), **kept})
-        return headed
+        return self._with("classifier.", classes=tuple(classes))
+
+    def with_reranker(self, num_cross_layers: int) -> Self:
+        """Return a model with the same weights and a new, random re-ranker."""
+        return self._with("reranker.", num_cross_layers=num_cross_layers)
+
+    def _with(self, new: str, **changes: Any) -> Self:
+        """Return a model with some other settings and new, random weights of one submodule."""
+        model = type(self)(dataclasses.replace(self.config, **changes), self.dual_encoder)
+        kept = {n: t for n, t in self.state_dict().items() if not n.startswith(new)}
+        model.load_state_dict({**model.state_dict(), **kept})
+        return model
 
     def similarity(self, text: Tensor, video: Tensor) -> Tensor:
         """Compare embeddings: (N, E) texts and (M, E) videos give (N, M) dot products."""

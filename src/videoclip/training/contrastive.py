@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from videoclip.config import LossConfig
 from videoclip.distributed import World
-from videoclip.model.encoders import Encoded
 from videoclip.model.losses import PairEmbeddings, load_loss
 from videoclip.model.reranker import hard_candidates, reranking_loss
 from videoclip.model.videoclip import VideoCLIP
@@ -73,11 +72,12 @@ class ContrastiveLoss(Loss[Batch]):
     def embed(self, batch: Batch, rerank: bool = False) -> Outputs:
         """Embed the clips and texts of a batch; `rerank` adds the re-ranker's loss."""
         model, reranking = self.model, torch.zeros((), device=batch.video.device)
-        video = model.video_states(batch.video, batch.video_mask)
+        features = model.features(batch.video, batch.video_mask)
+        video = model.video_encoder(features, batch.video_mask)
         text = model.text_states(batch.text, batch.text_mask)
         videos, texts = model.pool(video), model.pool(text)
         if model.config.num_cross_layers and rerank:
-            reranking = self._reranking_loss(video, text, videos, texts)
+            reranking = self._reranking_loss(features.detach(), videos.detach(), batch)
         bias = model.logit_bias if model.config.learn_logit_bias else 0.0
         drift = torch.zeros(len(videos), device=reranking.device)
         if video.drift is not None and text.drift is not None:
@@ -124,25 +124,16 @@ class ContrastiveLoss(Loss[Batch]):
             for i, part in enumerate(of_parts)
         ]
 
-    def _reranking_loss(
-        self, video: Encoded, text: Encoded, videos: Tensor, texts: Tensor
-    ) -> Tensor:
-        """Return the re-ranker's loss on the pairs that the towers confuse."""
-        directions, similarity = F.normalize(videos, dim=-1), self.model.similarity(texts, videos)
-        candidates = hard_candidates(
-            similarity,
-            directions @ directions.T,
-            self.config.num_hard_negatives,
-            self.config.hard_similarity,
-        )
-        return reranking_loss(
-            self.model.reranker,
-            video,
-            text,
-            similarity,
-            candidates,
-            self.config.reranking_temperature,
-        )
+    def _reranking_loss(self, features: Tensor, videos: Tensor, batch: Batch) -> Tensor:
+        """Return the re-ranker's loss; only the re-ranker itself receives gradients."""
+        reranker, threshold, candidates = self.model.reranker, self.config.hard_similarity, None
+        video = reranker.encode_video(features, batch.video_mask)
+        text = reranker.encode_text(batch.text, batch.text_mask)
+        with torch.autocast(videos.device.type, enabled=False):
+            if threshold > -1:
+                directions = F.normalize(videos.float(), dim=-1)
+                candidates = hard_candidates(directions @ directions.T, threshold)
+            return reranking_loss(reranker, text, video, candidates)
 
 
 def pair_loss(outputs: Outputs, config: LossConfig, world: World) -> Tensor:

@@ -218,7 +218,7 @@ class NarratedSource(BatchSource[Batch]):
 
     def validation(self) -> Iterator[Batch] | None:
         """Yield the same clip pairs of the held-out videos each time."""
-        groups = _groups_in_order(self.config, len(self.held_out), Purpose.VALIDATION)
+        groups = groups_in_order(self.config, len(self.held_out), Purpose.VALIDATION)
         if not groups:
             return None
         own = groups[self.world.rank :: self.world.size]
@@ -339,7 +339,7 @@ def embed_videos(
         epoch: Decides which clip pairs.
         world: The processes.
     """
-    groups = _groups_in_order(run, num_videos, Purpose.VECTORS, epoch)
+    groups = groups_in_order(run, num_videos, Purpose.VECTORS, epoch)
     # Consecutive ones for each process, so that gathered rows are in order.
     bounds = np.linspace(0, len(groups), world.size + 1).round().astype(int)
     own = groups[bounds[world.rank] : bounds[world.rank + 1]]
@@ -409,7 +409,7 @@ def held_out_scores(
     """
     clips = replace(config.clips, clips_per_video=SCORED_CLIPS_PER_VIDEO)
     feed = Feed(held_out, clips, config.model)
-    groups = _groups_in_order(config, len(held_out), Purpose.HELD_OUT)
+    groups = groups_in_order(config, len(held_out), Purpose.HELD_OUT)
     video_of = np.repeat(np.arange(len(held_out)), SCORED_CLIPS_PER_VIDEO)
 
     @torch.inference_mode()
@@ -440,7 +440,7 @@ def held_out_retrieval(
     """
     clips = replace(config.clips, strategy="aligned", clips_per_video=RETRIEVAL_CLIPS_PER_VIDEO)
     feed = Feed(held_out, clips, config.model)
-    groups = _groups_in_order(config, len(held_out), Purpose.HELD_OUT)
+    groups = groups_in_order(config, len(held_out), Purpose.HELD_OUT)
 
     @torch.inference_mode()
     def evaluate(embedder: Embedder) -> dict[str, float]:
@@ -469,7 +469,7 @@ def held_out_retrieval(
     return evaluate
 
 
-def _groups_in_order(
+def groups_in_order(
     config: PretrainConfig, num_videos: int, purpose: Purpose, *place: int
 ) -> list[Group]:
     """Return groups of `videos_per_batch` consecutive videos."""

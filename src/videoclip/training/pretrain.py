@@ -38,7 +38,8 @@ from videoclip.training.narrated import (
     report_dead_workers,
 )
 from videoclip.training.page import run_page
-from videoclip.training.run import Evaluation, RunResult, train
+from videoclip.training.reranking import choose_weight, reranked_scores
+from videoclip.training.run import Choice, Evaluation, RunResult, train
 from videoclip.training.run_folder import differences, refuse_changes
 from videoclip.weights.files import text_folder
 
@@ -75,7 +76,8 @@ def pretrain(
         tokenizer: The vocabulary of the words, or its vocab.txt; it is saved with the model. By
             default that of the corpus, else that of bert-base-uncased.
         init_from: Model to start from: a model of `config.model`, trained in place; a folder, a hub
-            id, "starter" or any dual encoder. By default the dual encoder that `config.model` names
+            id, "starter" or any dual encoder. If it has no re-ranker and `config.model` has, a
+            random one is added. By default the dual encoder that `config.model` names
             (the recipe "starter"), else random weights.
         frame_encoder: The backbone, trained in place, for a corpus of frames. The trained model has
             it in its folder `backbone`.
@@ -109,6 +111,10 @@ def pretrain(
         init_from = init_from.model
     if init_from is not None:
         config = _on_top_of(config, init_from.config)
+        if config.model.num_cross_layers and not init_from.config.num_cross_layers:
+            with torch.random.fork_rng([]):
+                torch.manual_seed(config.seed)
+                init_from = init_from.with_reranker(config.model.num_cross_layers)
         # The recipe names a kind of backbone, a trained model the very one.
         known = replace(
             init_from.config,
@@ -173,11 +179,15 @@ def pretrain(
 
     fingerprint = embedder.fingerprint if init_from else "random"
     source = NarratedSource(config, corpus, fingerprint, world, teacher)
-    interpolation = None
+    choose: Callable[[VideoCLIP], Choice] | None = None
+    num_held_out = len(source.held_out)
     if model.dual_encoder is not None:
         fit_gates(embedder.model, source)
         scores = held_out_scores(config, source.held_out)
-        interpolation = partial(interpolate, num_videos=len(source.held_out), scores=scores)
+        choose = partial(interpolate, num_videos=num_held_out, scores=scores)
+    elif config.model.num_cross_layers:
+        scores = reranked_scores(config, source.held_out)
+        choose = partial(choose_weight, num_videos=num_held_out, scores=scores)
     if frame_encoder is not None:
         fingerprint += f" on {frame_encoder.fingerprint}"
         trained = out.resolve() / "model" / BACKBONE_FOLDER
@@ -191,7 +201,7 @@ def pretrain(
             ContrastiveLoss(model, config.loss),
             out,
             tokenizer=tokenizer,
-            interpolate=interpolation,
+            choose=choose,
             evaluate=evaluate,
             on_log=on_log,
             world=world,

@@ -34,6 +34,7 @@ from videoclip.training.performance import (
     keep_freed_memory,
     matmul_peak,
 )
+from videoclip.training.reranking import RerankerWeight
 from videoclip.training.run_folder import (
     RunFolder,
     differences,
@@ -65,6 +66,7 @@ _logger = logging.getLogger(__name__)
 
 Evaluation: TypeAlias = Mapping[str, float]
 """Measures by name; "X low" and "X high" are the ends of the 95 % interval of X."""
+Choice: TypeAlias = Interpolation | RerankerWeight
 BOUNDS = (" low", " high")
 
 
@@ -90,7 +92,8 @@ class RunResult:
         validation_loss: Validation loss of the model, if videos were held out.
         before: What `evaluate` returned before training.
         after: What it returned for the trained model.
-        kept: How much of what was learned the model has, if it starts from a dual encoder.
+        kept: How much of what was learned the model has, if it starts from a dual encoder; or the
+            weight of its re-ranker, if it has one.
     """
 
     model_folder: Path
@@ -100,7 +103,7 @@ class RunResult:
     validation_loss: float | None
     before: Evaluation
     after: Evaluation
-    kept: Interpolation | None = None
+    kept: Choice | None = None
 
     def measures(self) -> list[list[str]]:
         """Return a row of text for each measure: name, before, after."""
@@ -117,7 +120,7 @@ def train(
     tokenizer: Tokenizer,
     untrained: Embedder | None = None,
     keep_best: bool = False,
-    interpolate: Callable[[VideoCLIP], Interpolation] | None = None,
+    choose: Callable[[VideoCLIP], Choice] | None = None,
     evaluate: Callable[[Embedder], Evaluation] | None = None,
     on_log: OnLog | None = None,
     world: World | None = None,
@@ -134,7 +137,7 @@ def train(
         tokenizer: Saved with the model.
         untrained: What `evaluate` is called with before training, if not the model itself.
         keep_best: Return the model with the lowest validation loss instead of the last one.
-        interpolate: Decides how much of the learned residuals is kept, and scales them.
+        choose: Decides how much of what was learned is used, and changes the trained model so.
         evaluate: See `pretrain`.
         on_log: See `pretrain`.
         world: See `pretrain`.
@@ -198,7 +201,7 @@ def train(
             if keep_best and files and (best := files.best()):
                 hub.load_weights(trainer.model, best.folder / "model")
                 progress.print_line(f"lowest validation loss: update {best.update}")
-            kept = run.interpolation(interpolate) if interpolate else None
+            kept = run.choice(choose) if choose else None
             after = run.evaluation(run_length)
         if files:
             with atomic_folder(out / "model") as folder:
@@ -269,10 +272,10 @@ class _Run(Generic[BatchT]):
         self.log({"update": update, "evaluation": evaluation})
         return evaluation
 
-    def interpolation(self, interpolate: Callable[[VideoCLIP], Interpolation]) -> Interpolation:
-        """Scale the residuals of the trained model, and report how much of them is kept."""
+    def choice(self, choose: Callable[[VideoCLIP], Choice]) -> Choice:
+        """Decide how much of what was learned is used, and report it."""
         model, update = self.trainer.model.eval(), self.trainer.position.update
-        kept = self.trainer.world.broadcast(interpolate(model) if self.files else None)
+        kept = self.trainer.world.broadcast(choose(model) if self.files else None)
         assert kept is not None
         if not any("kept" in entry for entry in read_log(self.out)):
             self.log({"update": update, "kept": asdict(kept)})
@@ -379,7 +382,7 @@ def _model_card(
     facts: Mapping[str, Any],
     num_updates: int,
     after: Evaluation,
-    kept: Interpolation | None,
+    kept: Choice | None,
 ) -> ModelCard:
     """Describe a trained model by what the run knows; its owner states licence and purpose."""
     data = facts.get("data")
@@ -400,7 +403,7 @@ def _result(
     keep_best: bool,
     before: Evaluation,
     after: Evaluation,
-    kept: Interpolation | None,
+    kept: Choice | None,
 ) -> RunResult:
     entries = read_log(out)
     steps = [entry for entry in entries if "loss" in entry]

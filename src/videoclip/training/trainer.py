@@ -260,8 +260,9 @@ class Trainer(Generic[BatchT]):
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
-        if self.model.config.learn_temperature:
-            self.model.log_temperature.data.clamp_(min=math.log(LOWEST_TEMPERATURE))
+        for module in self.model.modules():
+            if isinstance(temperature := getattr(module, "log_temperature", None), nn.Parameter):
+                temperature.data.clamp_(min=math.log(LOWEST_TEMPERATURE))
 
         done = self.position.batch + len(batches)
         self.position = replace(self.position, update=update + 1, batch=done)

@@ -1,29 +1,32 @@
 """Re-ranking: the cross-modal part of a model orders the best candidates of its towers again.
 
-Retrieval, multiple choice and search use the same scorer.
+Retrieval, multiple choice, search and the choice of the re-ranker's weight use the same functions.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from videoclip.data.tokenizer import pad_tokens
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError
-from videoclip.model.videoclip import pad_features
+from videoclip.model.videoclip import VideoCLIP, pad_features
 from videoclip.types import FloatArray, RealArray
 
 PAIRS_AT_ONCE = 256
 
 
 class PairScorer:
-    """Computes the re-ranker's similarities of pairs of texts and clips.
+    """Computes the similarities of pairs of texts and clips with the re-ranker's correction.
 
     Args:
         embedder: Its model has a re-ranker.
         texts: N texts, cut to the model's longest text.
-        clips: M arrays (T, D) of features, cut to the model's longest clip.
+        clips: M arrays (T, D) of features; clips longer than the model's longest are encoded in
+            pieces.
 
     Raises:
         ConfigError: If the model has no re-ranker.
@@ -37,10 +40,9 @@ class PairScorer:
             raise ConfigError(
                 "this model has no re-ranker: train one with --model.num-cross-layers 1"
             )
-        self._model, self._device, self._pad_id = embedder.model, embedder.device, config.pad_id
+        self._model, self._clips = embedder.model, clips
         token_ids = embedder.tokenizer.encode_batch(list(texts))
         self._token_ids = [ids[: config.max_text_tokens] for ids in token_ids]
-        self._clips = [clip[: config.max_video_tokens] for clip in clips]
 
     def __call__(self, text_of: Tensor, clip_of: Tensor, similarity: Tensor) -> Tensor:
         """Return the corrected similarities of P pairs.
@@ -53,24 +55,53 @@ class PairScorer:
         Returns:
             (P,) float32.
         """
-        batches = zip(*(torch.split(x, PAIRS_AT_ONCE) for x in (text_of, clip_of, similarity)))
-        with torch.inference_mode():
-            return torch.cat([self._score(*batch) for batch in batches])
+        return similarity + corrections(self._model, self._token_ids, self._clips, text_of, clip_of)
 
-    def _score(self, text_of: Tensor, clip_of: Tensor, similarity: Tensor) -> Tensor:
-        # A text or clip may occur in many pairs of a batch: each is encoded once.
-        texts, text_of = torch.unique(text_of, return_inverse=True)
-        clips, clip_of = torch.unique(clip_of, return_inverse=True)
-        text = pad_tokens([self._token_ids[i] for i in texts.tolist()], self._pad_id)
-        video = pad_features([self._clips[i] for i in clips.tolist()])
-        encoded_text = self._model.text_states(*(x.to(self._device) for x in text))
-        encoded_video = self._model.video_states(*(x.to(self._device) for x in video))
-        scores: Tensor = self._model.reranker(
-            encoded_video[clip_of.to(self._device)],
-            encoded_text[text_of.to(self._device)],
-            similarity.to(self._device),
+
+@torch.inference_mode()
+def corrections(
+    model: VideoCLIP,
+    token_ids: Sequence[Sequence[int]],
+    clips: Sequence[RealArray],
+    text_of: Tensor,
+    clip_of: Tensor,
+) -> Tensor:
+    """Return what a model's re-ranker adds to the towers' similarities of P pairs.
+
+    Its logits are brought to the towers' temperature, so that both count alike at weight 1. Clips
+    longer than the model's longest are encoded in pieces.
+
+    Args:
+        model: It has a re-ranker.
+        token_ids: Word pieces of N texts.
+        clips: M arrays (T, D) of features, or of frames if there is a frame encoder.
+        text_of: (P,) index of the text.
+        clip_of: (P,) index of the clip.
+
+    Returns:
+        (P,) float32, on the CPU.
+    """
+    reranker, config = model.reranker, model.config
+    device = reranker.weight.device
+    parts = []
+    for texts, videos in zip(text_of.split(PAIRS_AT_ONCE), clip_of.split(PAIRS_AT_ONCE)):
+        # A text or clip may occur in many pairs: each is encoded once.
+        (texts, rows), (videos, columns) = (
+            torch.unique(x, return_inverse=True) for x in (texts, videos)
         )
-        return scores.float().cpu()
+        pieces = [
+            np.array_split(clips[i], -(-len(clips[i]) // config.max_video_tokens))
+            for i in videos.tolist()
+        ]
+        text = pad_tokens([token_ids[i] for i in texts.tolist()], config.pad_id)
+        ids, text_mask = (x.to(device) for x in text)
+        features, mask = (x.to(device) for x in pad_features(list(chain(*pieces))))
+        words = reranker.encode_text(ids, text_mask)
+        seconds = reranker.encode_video(model.features(features, mask), mask)
+        seconds = seconds.join([len(each) for each in pieces])
+        logits = reranker.score_pairs(words.rows(rows.to(device)), seconds.rows(columns.to(device)))
+        parts.append((reranker.weight * model.temperature * logits).float().cpu())
+    return torch.cat(parts) if parts else torch.zeros(0)
 
 
 def rerank_clips(
