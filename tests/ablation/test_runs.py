@@ -81,7 +81,7 @@ def test_every_variant_is_a_configuration_that_differs_from_what_it_is_compared_
         config = make_config(variant, testbed, seed=3)
         assert isinstance(config, PretrainConfig)
         assert config.seed == 3
-        if variant.against and not variant.rerank_top:
+        if variant.against and not variant.trained_as:
             assert config != make_config(VARIANTS[variant.against], testbed, seed=3), name
         assert variant.against in {"", *VARIANTS} and variant.depends_on in {"", *VARIANTS}
     assert set(RECIPES) >= {"paper", "small"}

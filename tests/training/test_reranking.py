@@ -17,12 +17,12 @@ from videoclip.model.hub import load_config
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.batch import Batch
 from videoclip.training.contrastive import ContrastiveLoss
+from videoclip.training.held_out import held_out_scores
 from videoclip.training.pretrain import pretrain
 from videoclip.training.reranking import (
     WEIGHTS,
     RerankerWeight,
     choose_weight,
-    reranked_scores,
 )
 from videoclip.training.run_folder import read_log
 from videoclip.training.trainer import Trainer
@@ -145,7 +145,7 @@ def test_held_out_texts_are_ranked_among_clips_of_other_videos(corpus):
     config = config_with(1)
     torch.manual_seed(0)
     model = VideoCLIP(config.model).eval()
-    scores = reranked_scores(config, corpus)
+    scores = held_out_scores(config, corpus)
     plain = scores(model)
     assert plain.shape == (len(THINGS), 16)
     # At most 11 * 16 clips of other videos are better than the own one.

@@ -22,7 +22,7 @@ from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError, unknown
 from videoclip.evaluation.trial import EmbedderEncoder
 from videoclip.files import read_json, write_state
-from videoclip.recipes import paper, small
+from videoclip.recipes import crossmodal, paper, small
 from videoclip.synthetic.world import SyntheticConfig
 from videoclip.synthetic.write import map_in_processes
 from videoclip.training.pretrain import pretrain
@@ -105,9 +105,14 @@ SMALL = _sized(small())
 """The recipe `small`, in the sizes of the test bed."""
 PAPER = _sized(replace(paper(), optim=small().optim, validation_videos=0))
 """The paper's method, with the optimiser of `small`, so that only method differs."""
+CROSSMODAL = _changed(_sized(crossmodal()), validation_videos=60)
+"""The cross-modal variant, likewise."""
 SHUFFLED = {"kind": "shuffled"}
 ALIGNED = {"strategy": "aligned"}
-CROSS = {"num_cross_layers": 1}
+CROSS = {"model": {"num_cross_layers": 1}, "validation_videos": 60}
+"""A re-ranker, and training videos that are held out to choose its weight."""
+EVERY_CLIP = 1_000_000
+"""As `rerank_top`: the re-ranker scores all clips."""
 
 
 def _paper(summary: str, **changes: Any) -> Variant:
@@ -156,13 +161,22 @@ VARIANTS: dict[str, Variant] = {
     "small-sigmoid": _small(
         "sigmoid loss", loss={"kind": "sigmoid"}, model={"learn_logit_bias": True}
     ),
-    "small-cross": _small("trained with a re-ranker on top", model=CROSS),
+    "small-cross": _small("a re-ranker trained beside the towers, which rank alone", **CROSS),
     "small-reranked": Variant(
         "the best 20 re-ranked",
         "small-cross",
-        _changed(SMALL, model=CROSS),
+        _changed(SMALL, **CROSS),
         rerank_top=20,
         trained_as="small-cross",
+    ),
+    "crossmodal": Variant(
+        "the cross-modal variant, which scores every clip",
+        "small",
+        CROSSMODAL,
+        rerank_top=EVERY_CLIP,
+    ),
+    "crossmodal-towers": Variant(
+        "its towers alone", "crossmodal", CROSSMODAL, trained_as="crossmodal"
     ),
 }
 """By name."""

@@ -66,6 +66,7 @@ DIFFERENCES = (
     ("ours against the paper's method", OURS, "paper", "R@1"),
     ("ours against the paper's method", OURS, "paper", "segment F1"),
     ("the re-ranker's order against the towers'", "small-reranked", "small-cross", "R@1"),
+    ("the re-ranker's order against the towers'", "small-reranked", "small-cross", "R@5"),
     ("training with a re-ranker against without", "small-cross", OURS, "R@1"),
 )
 """(description, variant, other variant, measure)."""
@@ -86,6 +87,12 @@ COMPARISONS = (
         "ratio",
         (OURS, "R@1 held out"),
         (OURS, "R@1 seen"),
+    ),
+    (
+        "R@1: the cross-modal variant over two towers, `small`",
+        "ratio",
+        ("crossmodal", "R@1"),
+        (OURS, "R@1"),
     ),
     (
         "direction: clips against their mean frames",

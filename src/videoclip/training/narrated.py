@@ -6,7 +6,7 @@ number of workers changes nothing, and a position is all that a continued run ne
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,21 +30,16 @@ from videoclip.errors import (
     IndexMismatchError,
     VideoCLIPError,
 )
-from videoclip.evaluation.metrics.ranking import expected_rank, rank_queries, recall_at
-from videoclip.evaluation.outcome import bootstrap_interval
 from videoclip.features.backbones import check_features
 from videoclip.model.encoders import ResidualTextEncoder, ResidualVideoEncoder
 from videoclip.model.videoclip import VideoCLIP, pad_features
 from videoclip.training.batch import Batch
-from videoclip.training.run import BOUNDS
 from videoclip.training.trainer import BatchSource, Embed, Purpose, embed_batch, generator
-from videoclip.types import FloatArray, IntArray, RealArray
+from videoclip.types import FloatArray
 
 FINGERPRINT_VIDEOS = 4096
 SAMPLE_VIDEOS = 8
 EXAMPLE_VIDEOS = 2048
-RETRIEVAL_CLIPS_PER_VIDEO = 4
-SCORED_CLIPS_PER_VIDEO = 16
 SECONDS_FOR_SIGNAL = 1.0
 """How much later the signal of a dead worker may come than the end of its connections."""
 
@@ -392,81 +387,6 @@ def load_teacher(
                 "lower it, or name another teacher"
             )
     return teacher
-
-
-def held_out_scores(
-    config: PretrainConfig, held_out: NarratedCorpus
-) -> Callable[[VideoCLIP], RealArray]:
-    """Return a function that scores a model by narration it was not trained on.
-
-    The same clip pairs of each video are used each time, drawn as in training. It returns (V, N),
-    for N texts of each of V videos the reciprocal rank of the text's own clip among the clips of
-    all other videos.
-
-    Args:
-        config: The run.
-        held_out: Videos that are not trained on.
-    """
-    clips = replace(config.clips, clips_per_video=SCORED_CLIPS_PER_VIDEO)
-    feed = Feed(held_out, clips, config.model)
-    groups = groups_in_order(config, len(held_out), Purpose.HELD_OUT)
-    video_of = np.repeat(np.arange(len(held_out)), SCORED_CLIPS_PER_VIDEO)
-
-    @torch.inference_mode()
-    def scores(model: VideoCLIP) -> RealArray:
-        pairs = [embed_batch(model, batch) for batch in feed.batches(groups)]
-        videos, texts = (torch.cat(side) for side in zip(*pairs, strict=True))
-        texts = texts[:: len(texts) // len(videos)]  # the first candidate of MIL-NCE
-        similarity = model.similarity(texts, videos).cpu().numpy()
-        is_better = similarity > similarity.diagonal()[:, None]
-        ranks = 1 + (is_better & (video_of[:, None] != video_of)).sum(axis=1)
-        reciprocal: RealArray = (1 / ranks).reshape(len(held_out), -1)
-        return reciprocal
-
-    return scores
-
-
-def held_out_retrieval(
-    config: PretrainConfig, held_out: NarratedCorpus
-) -> Callable[[Embedder], dict[str, float]]:
-    """Return a function that measures retrieval on held-out videos, without any annotation.
-
-    The same few aligned clip pairs of each video are used each time; a text is correct for any clip
-    of its own video, among the clips of all. Intervals are over resampled videos.
-
-    Args:
-        config: The run.
-        held_out: Videos that are not trained on.
-    """
-    clips = replace(config.clips, strategy="aligned", clips_per_video=RETRIEVAL_CLIPS_PER_VIDEO)
-    feed = Feed(held_out, clips, config.model)
-    groups = groups_in_order(config, len(held_out), Purpose.HELD_OUT)
-
-    @torch.inference_mode()
-    def evaluate(embedder: Embedder) -> dict[str, float]:
-        model, videos, texts = embedder.model, [], []
-        for batch in feed.batches(groups):
-            video, text = embed_batch(model, batch)
-            videos.append(video.cpu())
-            texts.append(text.cpu())
-        similarity = model.similarity(torch.cat(texts), torch.cat(videos)).numpy()
-        video_of = np.repeat(np.arange(len(held_out)), RETRIEVAL_CLIPS_PER_VIDEO)
-        ranks = rank_queries(similarity, video_of, video_of)
-        scores = [recall_at(ranks, 1), recall_at(ranks, 5), expected_rank(ranks)]
-
-        def measure(items: IntArray) -> list[float]:
-            first, five, rank = (values[items] for values in scores)
-            return [float(first.mean()), float(five.mean()), float(np.median(rank))]
-
-        names = [f"text-to-video {name}" for name in ("R@1", "R@5", "MedR")]
-        values = measure(np.arange(len(similarity)))
-        low, high = bootstrap_interval(measure, video_of, np.random.default_rng(config.seed))
-        found = dict(zip(names, values, strict=True))
-        for end, bounds in zip(BOUNDS, (low, high), strict=True):
-            found |= {name + end: float(bound) for name, bound in zip(names, bounds, strict=True)}
-        return found | {"clips": float(len(similarity))}
-
-    return evaluate
 
 
 def groups_in_order(

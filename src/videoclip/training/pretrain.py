@@ -27,18 +27,21 @@ from videoclip.model.hub import BACKBONE_FOLDER
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import RECIPES, named_recipe, starter
 from videoclip.training.contrastive import ContrastiveLoss
+from videoclip.training.held_out import (
+    MOST_SCORED_VIDEOS,
+    held_out_retrieval,
+    held_out_scores,
+)
 from videoclip.training.interpolation import interpolate
 from videoclip.training.logging import OnLog, print_line
 from videoclip.training.narrated import (
     NarratedSource,
     fit_gates,
-    held_out_retrieval,
-    held_out_scores,
     load_teacher,
     report_dead_workers,
 )
 from videoclip.training.page import run_page
-from videoclip.training.reranking import choose_weight, reranked_scores
+from videoclip.training.reranking import choose_weight
 from videoclip.training.run import Choice, Evaluation, RunResult, train
 from videoclip.training.run_folder import differences, refuse_changes
 from videoclip.weights.files import text_folder
@@ -180,14 +183,13 @@ def pretrain(
     fingerprint = embedder.fingerprint if init_from else "random"
     source = NarratedSource(config, corpus, fingerprint, world, teacher)
     choose: Callable[[VideoCLIP], Choice] | None = None
-    num_held_out = len(source.held_out)
+    scored = source.held_out.select(range(min(len(source.held_out), MOST_SCORED_VIDEOS)))
+    scores = held_out_scores(config, scored)
     if model.dual_encoder is not None:
         fit_gates(embedder.model, source)
-        scores = held_out_scores(config, source.held_out)
-        choose = partial(interpolate, num_videos=num_held_out, scores=scores)
+        choose = partial(interpolate, num_videos=len(scored), scores=scores)
     elif config.model.num_cross_layers:
-        scores = reranked_scores(config, source.held_out)
-        choose = partial(choose_weight, num_videos=num_held_out, scores=scores)
+        choose = partial(choose_weight, num_videos=len(scored), scores=scores)
     if frame_encoder is not None:
         fingerprint += f" on {frame_encoder.fingerprint}"
         trained = out.resolve() / "model" / BACKBONE_FOLDER

@@ -2,27 +2,18 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from videoclip.config import PretrainConfig
-from videoclip.data.narrated import NarratedCorpus
 from videoclip.evaluation.outcome import bootstrap_interval
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.interpolation import LEAST_VIDEOS
-from videoclip.training.narrated import SCORED_CLIPS_PER_VIDEO, Feed, groups_in_order
-from videoclip.training.trainer import Purpose, embed_batch
 from videoclip.types import RealArray
-from videoclip.zeroshot.rerank import corrections, rerank_clips
 
 WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0)
 """Weights of the re-ranker's score that are tried, from 0, the towers' order."""
-RERANKED = 20
-"""Best clips of each held-out text that are ordered again."""
-MOST_VIDEOS = 256
-"""Held-out videos that are compared; more would not make the choice better."""
 
 
 @dataclass(frozen=True)
@@ -90,47 +81,3 @@ def choose_weight(
     chosen.fill_(weight)
     towers, score = float(means[0].mean()), float(means[best].mean())
     return RerankerWeight(weight, num_videos, towers, score, float(low), float(high))
-
-
-def reranked_scores(
-    config: PretrainConfig, held_out: NarratedCorpus
-) -> Callable[[VideoCLIP], RealArray]:
-    """Return a function that scores a model and its re-ranker by narration not trained on.
-
-    It returns (V, N), for N texts of each of V videos the reciprocal rank of the text's own clip
-    among the clips of all other videos, of which the re-ranker orders the best. The clip pairs are
-    the same each time, drawn as in training.
-
-    Args:
-        config: The run.
-        held_out: Videos that are not trained on, of which at most `MOST_VIDEOS` are used.
-    """
-    clips = replace(config.clips, clips_per_video=SCORED_CLIPS_PER_VIDEO)
-    feed = Feed(held_out, clips, config.model)
-    num_videos = min(len(held_out), MOST_VIDEOS)
-    groups = groups_in_order(config, num_videos, Purpose.HELD_OUT)
-    video_of = np.repeat(np.arange(num_videos), SCORED_CLIPS_PER_VIDEO)
-    of_others = video_of[:, None] != video_of
-    np.fill_diagonal(of_others, True)
-
-    @torch.inference_mode()
-    def scores(model: VideoCLIP) -> RealArray:
-        embedded, token_ids, arrays = [], [], []
-        for batch in feed.batches(groups):
-            embedded.append(embed_batch(model, batch))
-            token_ids += [row[real].tolist() for row, real in zip(batch.text, batch.text_mask)]
-            arrays += [row[real].numpy() for row, real in zip(batch.video, batch.video_mask)]
-        videos, texts = (torch.cat(side) for side in zip(*embedded, strict=True))
-        similarity = model.similarity(texts, videos).cpu().numpy()
-        similarity = rerank_clips(
-            lambda rows, columns, known: (
-                known + corrections(model, token_ids, arrays, rows, columns)
-            ),
-            np.where(of_others, similarity, -np.inf),
-            RERANKED,
-        )
-        ranks = 1 + (similarity > similarity.diagonal()[:, None]).sum(axis=1)
-        reciprocal: RealArray = (1 / ranks).reshape(num_videos, -1)
-        return reciprocal
-
-    return scores
