@@ -20,6 +20,7 @@ def reranker():
     with torch.no_grad():  # positions that do not all count alike
         for head in (reranker.word_head, reranker.second_head):
             head.weight.copy_(torch.randn(head.weight.shape, generator=torch.manual_seed(0)))
+        reranker.log_temperature.copy_(torch.tensor([-1.0, -2.0]))
     return reranker.requires_grad_(False)
 
 
@@ -29,7 +30,15 @@ def encode(reranker, video_lengths=VIDEO_LENGTHS, text_lengths=TEXT_LENGTHS):
 
 
 def naive_score(reranker, text, video):
-    """The logit of one text and one clip, word by word and second by second."""
+    """The logit of one text and one clip: whole, word by word and second by second."""
+    of_vectors, of_positions = reranker.log_temperature.exp().tolist()
+    means = [
+        torch.stack([x for x, i in zip(side.hidden[0], side.importance[0]) if i > -torch.inf]).mean(
+            0
+        )
+        for side in (text, video)
+    ]
+    whole = float(F.cosine_similarity(*means, dim=0))
     sides = []
     for one, other in ((text, video), (video, text)):
         share = torch.softmax(torch.tensor([float(x) for x in one.importance[0]]), dim=0)
@@ -39,7 +48,7 @@ def naive_score(reranker, text, video):
                 others = zip(other.hidden[0], other.importance[0].tolist(), strict=True)
                 total += counts * max(float(position @ x) for x, i in others if i > -torch.inf)
         sides.append(total)
-    return sum(sides) / 2 / reranker.log_temperature.exp().item()
+    return whole / of_vectors + sum(sides) / 2 / of_positions
 
 
 def test_scores_equal_a_loop_over_words_and_seconds(reranker):

@@ -1,11 +1,11 @@
 """The optional re-ranker: a second opinion on the best candidates of the towers.
 
-The towers compare one vector of a clip with one of a text. The re-ranker has two small encoders of
-its own and compares every word with every second: cross-modal attention in which each word takes
-the second that resembles it most, and each second its word, and two linear heads weigh words and
-seconds. It reads features and word pieces, not the towers' states, so that it errs elsewhere than
-they do, and it sends them no gradient, so that it cannot harm them. Its score is added to theirs
-with a weight that held-out narration chooses after training; until then the weight is 0.
+The re-ranker has two small encoders of its own. Like the towers, it compares one vector of a clip
+with one of a text; unlike them, also every word with every second: cross-modal attention in which
+each word takes the second that resembles it most, and each second its word, and linear heads weigh
+words and seconds. It reads features and word pieces, not the towers' states, so that it errs
+elsewhere than they do, and it sends them no gradient, so that it cannot harm them. Its score is
+added to theirs with a weight that held-out narration chooses after training; until then it is 0.
 
 Letters: N texts, M clips, P pairs, L positions of a text, T of a clip, H width.
 Source: the cross-modal attention variant (docs/paper-to-code.md); the largest similarity of each
@@ -45,6 +45,11 @@ class Tokens(NamedTuple):
         """Return some of the sequences."""
         return type(self)(self.hidden[rows], self.importance[rows])
 
+    def vectors(self) -> Tensor:
+        """Return (B, H), the directions of the mean of each sequence's real positions."""
+        real = self.importance > -torch.inf
+        return F.normalize((self.hidden * real[..., None]).sum(dim=1), dim=-1)
+
     def join(self, counts: list[int]) -> Self:
         """Join the pieces of long sequences: the first `counts[0]` rows to one, and so on."""
         real = self.importance > -torch.inf
@@ -77,11 +82,11 @@ class Reranker(nn.Module):
         self.text_encoder = TextEncoder(config, BertEncoder(config, config.vocab_size, layers))
         self.second_head = nn.Linear(config.hidden_size, 1)
         self.word_head = nn.Linear(config.hidden_size, 1)
-        self.log_temperature = nn.Parameter(torch.zeros(()))
+        self.log_temperature = nn.Parameter(torch.zeros(2))
         self.register_buffer("weight", torch.zeros(()))
 
     def initialise(self) -> None:
-        """Set all positions to equal importance, the temperature to its start, the weight to 0."""
+        """Give all positions equal importance, set temperatures to their start, the weight to 0."""
         for head in (self.second_head, self.word_head):
             nn.init.zeros_(head.weight)
         self.log_temperature.fill_(math.log(INITIAL_TEMPERATURE))
@@ -97,18 +102,26 @@ class Reranker(nn.Module):
 
     def score_all(self, text: Tokens, video: Tokens) -> Tensor:
         """Compare N texts with M clips: (N, M) logits of a softmax over either."""
-        parts = [
-            checkpoint(
-                _compare_all, *text.rows(slice(i, i + TEXTS_AT_ONCE)), *video, use_reentrant=False
-            )
-            for i in range(0, len(text.hidden), TEXTS_AT_ONCE)
-        ]
-        return torch.cat(parts) / self.log_temperature.exp()
+        parts = list(zip(*(x.split(TEXTS_AT_ONCE) for x in text), strict=True))
+        if len(parts) == 1:
+            of_positions = _compare_all(*text, *video)
+        else:  # each is compared again for the gradient
+            compared = [
+                checkpoint(_compare_all, *part, *video, use_reentrant=False) for part in parts
+            ]
+            of_positions = torch.cat(compared)
+        return self._logits(text.vectors() @ video.vectors().T, of_positions)
 
     def score_pairs(self, text: Tokens, video: Tokens) -> Tensor:
         """Compare P texts with a clip each: (P,) logits."""
         similarity = text.hidden @ video.hidden.mT  # (P, L, T)
-        return _interact(similarity, text.importance, video.importance) / self.log_temperature.exp()
+        of_positions = _interact(similarity, text.importance, video.importance)
+        return self._logits((text.vectors() * video.vectors()).sum(dim=-1), of_positions)
+
+    def _logits(self, of_vectors: Tensor, of_positions: Tensor) -> Tensor:
+        """Add up cosines of whole sequences and of positions, each at its own temperature."""
+        for_vectors, for_positions = self.log_temperature.exp()
+        return of_vectors / for_vectors + of_positions / for_positions
 
 
 def _tokens(encoded: Encoded, head: nn.Linear) -> Tokens:
