@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -299,6 +300,18 @@ def test_a_bert_becomes_both_towers(bert, style):
     assert torch.equal(video.word_embeddings.weight, bert.embeddings.word_embeddings.weight[1:3])
     for ours, theirs in zip(video.layers, bert.encoder.layer[:2], strict=True):
         assert torch.equal(ours.feed_in.weight, theirs.intermediate.dense.weight)
+
+
+def test_a_reranker_starts_from_the_first_layers_too(bert):
+    config = replace(TINY, num_cross_layers=2)
+    reranker = from_bert(bert.state_dict(), bert.config.to_dict(), config, "folder").reranker
+    words = bert.embeddings.word_embeddings.weight
+    assert torch.equal(reranker.text_encoder.bert.word_embeddings.weight, words)
+    assert torch.equal(reranker.video_encoder.bert.word_embeddings.weight, words[1:3])
+    for encoder in (reranker.text_encoder, reranker.video_encoder):
+        for ours, theirs in zip(encoder.bert.layers, bert.encoder.layer[:2], strict=True):
+            assert torch.equal(ours.feed_in.weight, theirs.intermediate.dense.weight)
+    assert reranker.video_encoder.mlp.linear1.weight.std() > 0 and reranker.weight == 0
 
 
 def test_a_shallow_bert_gives_all_its_layers_and_the_seed_the_rest(bert):

@@ -54,7 +54,7 @@ class Tokens(NamedTuple):
         """Join the pieces of long sequences: the first `counts[0]` rows to one, and so on."""
         real = self.importance > -torch.inf
         hidden, importance = (
-            [torch.cat([x[i][real[i]] for i in rows.tolist()]) for rows in _ranges(counts)]
+            [x[rows][real[rows]] for rows in torch.split(torch.arange(len(x)), counts)]
             for x in (self.hidden, self.importance)
         )
         return type(self)(
@@ -102,7 +102,7 @@ class Reranker(nn.Module):
 
     def score_all(self, text: Tokens, video: Tokens) -> Tensor:
         """Compare N texts with M clips: (N, M) logits of a softmax over either."""
-        parts = list(zip(*(x.split(TEXTS_AT_ONCE) for x in text), strict=True))
+        parts = list(zip(*(torch.split(x, TEXTS_AT_ONCE) for x in text), strict=True))
         if len(parts) == 1:
             of_positions = _compare_all(*text, *video)
         else:  # each is compared again for the gradient
@@ -120,8 +120,8 @@ class Reranker(nn.Module):
 
     def _logits(self, of_vectors: Tensor, of_positions: Tensor) -> Tensor:
         """Add up cosines of whole sequences and of positions, each at its own temperature."""
-        for_vectors, for_positions = self.log_temperature.exp()
-        return of_vectors / for_vectors + of_positions / for_positions
+        sharpness = (-self.log_temperature).exp()
+        return of_vectors * sharpness[0] + of_positions * sharpness[1]
 
 
 def _tokens(encoded: Encoded, head: nn.Linear) -> Tokens:
@@ -190,8 +190,3 @@ def hard_candidates(video_similarity: Tensor, threshold: float) -> Tensor:
     others = video_similarity.detach().masked_fill(own, -torch.inf)
     nearest = others >= others.amax(dim=1, keepdim=True)
     return (others >= threshold) | nearest | nearest.T | own
-
-
-def _ranges(counts: list[int]) -> tuple[Tensor, ...]:
-    """Return the rows of each group of consecutive rows."""
-    return torch.arange(sum(counts)).split(counts)

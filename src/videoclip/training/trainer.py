@@ -261,8 +261,8 @@ class Trainer(Generic[BatchT]):
             group["lr"] = lr
         self.optimizer.step()
         for module in self.model.modules():
-            if isinstance(temperature := getattr(module, "log_temperature", None), nn.Parameter):
-                temperature.data.clamp_(min=math.log(LOWEST_TEMPERATURE))
+            if isinstance(learned := getattr(module, "log_temperature", None), nn.Parameter):
+                learned.data.clamp_(min=math.log(LOWEST_TEMPERATURE))
 
         done = self.position.batch + len(batches)
         self.position = replace(self.position, update=update + 1, batch=done)

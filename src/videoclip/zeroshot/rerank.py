@@ -8,6 +8,7 @@ from itertools import chain
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from videoclip.data.tokenizer import pad_tokens
@@ -61,7 +62,7 @@ class PairScorer:
 @torch.inference_mode()
 def corrections(
     model: VideoCLIP,
-    token_ids: Sequence[Sequence[int]],
+    token_ids: Sequence[ArrayLike],
     clips: Sequence[RealArray],
     text_of: Tensor,
     clip_of: Tensor,
@@ -84,7 +85,7 @@ def corrections(
     reranker, config = model.reranker, model.config
     device = reranker.weight.device
     parts = []
-    for texts, videos in zip(text_of.split(PAIRS_AT_ONCE), clip_of.split(PAIRS_AT_ONCE)):
+    for texts, videos in zip(*(torch.split(x, PAIRS_AT_ONCE) for x in (text_of, clip_of))):
         # A text or clip may occur in many pairs: each is encoded once.
         (texts, rows), (videos, columns) = (
             torch.unique(x, return_inverse=True) for x in (texts, videos)
