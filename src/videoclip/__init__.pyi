@@ -57,6 +57,7 @@ from videoclip.model.videoclip import VideoCLIP as VideoCLIP
 from videoclip.training.finetune import finetune as finetune
 from videoclip.training.interpolation import Interpolation as Interpolation
 from videoclip.training.pretrain import pretrain as pretrain
+from videoclip.training.reranking import RerankerWeight as RerankerWeight
 from videoclip.training.run import RunResult as RunResult
 from videoclip.zeroshot.confidence import Thresholds as Thresholds
 from videoclip.zeroshot.moments import Moment as Moment

@@ -105,11 +105,11 @@ SMALL = _sized(small())
 """The recipe `small`, in the sizes of the test bed."""
 PAPER = _sized(replace(paper(), optim=small().optim, validation_videos=0))
 """The paper's method, with the optimiser of `small`, so that only method differs."""
-CROSSMODAL = _changed(_sized(crossmodal()), validation_videos=60)
+CROSSMODAL = _sized(crossmodal())
 """The cross-modal variant, likewise."""
 SHUFFLED = {"kind": "shuffled"}
 ALIGNED = {"strategy": "aligned"}
-CROSS = {"model": {"num_cross_layers": 1}, "validation_videos": 60}
+CROSS = {"model": {"num_cross_layers": 1}, "validation_share": 0.05}
 """A re-ranker, and training videos that are held out to choose its weight."""
 EVERY_CLIP = 1_000_000
 """As `rerank_top`: the re-ranker scores all clips."""

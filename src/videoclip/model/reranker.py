@@ -13,6 +13,7 @@ word as in ColBERT (arXiv 2004.12832) and FILIP (arXiv 2111.07783); the rest is 
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import torch
@@ -61,6 +62,18 @@ class Tokens(NamedTuple):
             pad_sequence(hidden, batch_first=True),
             pad_sequence(importance, batch_first=True, padding_value=-torch.inf),
         )
+
+
+def concatenate(parts: Sequence[Tokens]) -> Tokens:
+    """Return the rows of all parts, padded to the longest."""
+    longest = max(part.hidden.shape[1] for part in parts)
+    lacking = [longest - part.hidden.shape[1] for part in parts]
+    hidden = [F.pad(part.hidden, (0, 0, 0, n)) for part, n in zip(parts, lacking, strict=True)]
+    importance = [
+        F.pad(part.importance, (0, n), value=-torch.inf)
+        for part, n in zip(parts, lacking, strict=True)
+    ]
+    return Tokens(torch.cat(hidden), torch.cat(importance))
 
 
 class Reranker(nn.Module):

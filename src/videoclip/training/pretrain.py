@@ -184,11 +184,14 @@ def pretrain(
     source = NarratedSource(config, corpus, fingerprint, world, teacher)
     choose: Callable[[VideoCLIP], Choice] | None = None
     scored = source.held_out.select(range(min(len(source.held_out), MOST_SCORED_VIDEOS)))
-    scores = held_out_scores(config, scored)
     if model.dual_encoder is not None:
         fit_gates(embedder.model, source)
+        scores = held_out_scores(config, scored)
         choose = partial(interpolate, num_videos=len(scored), scores=scores)
     elif config.model.num_cross_layers:
+        # Like queries, which describe what a clip shows and not what is near it.
+        aligned = replace(config, clips=replace(config.clips, strategy="aligned"))
+        scores = held_out_scores(aligned, scored)
         choose = partial(choose_weight, num_videos=len(scored), scores=scores)
     if frame_encoder is not None:
         fingerprint += f" on {frame_encoder.fingerprint}"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from videoclip.evaluation.outcome import bootstrap_interval
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.interpolation import LEAST_VIDEOS
 from videoclip.types import RealArray
@@ -24,17 +23,15 @@ class RerankerWeight:
         weight: Of the re-ranker's score beside the towers' similarity; 0: it is not used.
         num_videos: Held-out videos.
         towers: Mean reciprocal rank of the towers' order.
-        score: That of the best weight; `weight` is 0 instead where `low` is not above 0.
-        low: Lower end of the 95 % interval of `score - towers`, from resampling videos.
-        high: Upper end.
+        score: That of the best weight; `weight` is 0 unless it is better by more than `error`.
+        error: Standard error of the difference, over videos.
     """
 
     weight: float
     num_videos: int
     towers: float = math.nan
     score: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
+    error: float = math.nan
 
     def __str__(self) -> str:
         """Return whether the re-ranker is used, and why, in one line."""
@@ -45,11 +42,11 @@ class RerankerWeight:
             )
         used = f"the re-ranker has weight {self.weight:g}"
         if not self.weight:
-            used = "the re-ranker is not used, since it is not clearly better than the towers"
+            used = "the re-ranker is not used, since it is not better by a standard error"
         return (
             f"{used}: mean reciprocal rank on {self.num_videos} held-out videos "
-            f"{self.towers:.3f} by the towers, {self.score:.3f} with it (95 % interval of the "
-            f"difference {self.low:+.3f} to {self.high:+.3f})"
+            f"{self.towers:.3f} by the towers, {self.score:.3f} with it (standard error of the "
+            f"difference {self.error:.3f})"
         )
 
 
@@ -73,11 +70,9 @@ def choose_weight(
         chosen.fill_(weight)
         means.append(scores(model).mean(axis=1))
     best = int(np.argmax([mean.mean() for mean in means]))
-    gain = means[best] - means[0]
-    low, high = bootstrap_interval(
-        lambda rows: float(gain[rows].mean()), np.arange(len(gain)), np.random.default_rng(0)
-    )
-    weight = WEIGHTS[best] if low > 0 else 0.0
+    gain = means[best] - means[0]  # (V,)
+    error = float(gain.std(ddof=1)) / math.sqrt(num_videos)
+    weight = WEIGHTS[best] if gain.mean() > error else 0.0
     chosen.fill_(weight)
     towers, score = float(means[0].mean()), float(means[best].mean())
-    return RerankerWeight(weight, num_videos, towers, score, float(low), float(high))
+    return RerankerWeight(weight, num_videos, towers, score, error)

@@ -14,10 +14,12 @@ from torch import Tensor
 from videoclip.data.tokenizer import pad_tokens
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError
+from videoclip.model.reranker import concatenate
 from videoclip.model.videoclip import VideoCLIP, pad_features
 from videoclip.types import FloatArray, RealArray
 
 PAIRS_AT_ONCE = 256
+SEQUENCES_AT_ONCE = 256
 
 
 class PairScorer:
@@ -84,25 +86,32 @@ def corrections(
     """
     reranker, config = model.reranker, model.config
     device = reranker.weight.device
-    parts = []
-    for texts, videos in zip(*(torch.split(x, PAIRS_AT_ONCE) for x in (text_of, clip_of))):
-        # A text or clip may occur in many pairs: each is encoded once.
-        (texts, rows), (videos, columns) = (
-            torch.unique(x, return_inverse=True) for x in (texts, videos)
-        )
+    # A text or clip may occur in many pairs: each is encoded once.
+    (texts, rows), (videos, columns) = (
+        torch.unique(x, return_inverse=True) for x in (text_of, clip_of)
+    )
+    words, seconds = [], []
+    for some in torch.split(texts, SEQUENCES_AT_ONCE):
+        text = pad_tokens([token_ids[i] for i in some.tolist()], config.pad_id)
+        words.append(reranker.encode_text(*(x.to(device) for x in text)))
+    for some in torch.split(videos, SEQUENCES_AT_ONCE):
         pieces = [
             np.array_split(clips[i], -(-len(clips[i]) // config.max_video_tokens))
-            for i in videos.tolist()
+            for i in some.tolist()
         ]
-        text = pad_tokens([token_ids[i] for i in texts.tolist()], config.pad_id)
-        ids, text_mask = (x.to(device) for x in text)
         features, mask = (x.to(device) for x in pad_features(list(chain(*pieces))))
-        words = reranker.encode_text(ids, text_mask)
-        seconds = reranker.encode_video(model.features(features, mask), mask)
-        seconds = seconds.join([len(each) for each in pieces])
-        logits = reranker.score_pairs(words.rows(rows.to(device)), seconds.rows(columns.to(device)))
-        parts.append((reranker.weight * model.temperature * logits).float().cpu())
-    return torch.cat(parts) if parts else torch.zeros(0)
+        tokens = reranker.encode_video(model.features(features, mask), mask)
+        seconds.append(tokens.join([len(each) for each in pieces]))
+    if not words:
+        return torch.zeros(0)
+    text_tokens, video_tokens = concatenate(words), concatenate(seconds)
+    logits = [
+        reranker.score_pairs(text_tokens.rows(some), video_tokens.rows(others)).cpu()
+        for some, others in zip(
+            *(torch.split(x.to(device), PAIRS_AT_ONCE) for x in (rows, columns)), strict=True
+        )
+    ]
+    return torch.cat(logits).float() * float(reranker.weight) * float(model.temperature)
 
 
 def rerank_clips(
