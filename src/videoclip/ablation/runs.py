@@ -105,7 +105,7 @@ SMALL = _sized(small())
 """The recipe `small`, in the sizes of the test bed."""
 PAPER = _sized(replace(paper(), optim=small().optim, validation_videos=0))
 """The paper's method, with the optimiser of `small`, so that only method differs."""
-CROSSMODAL = _sized(crossmodal())
+CROSSMODAL = _sized(replace(crossmodal(), optim=small().optim))
 """The cross-modal variant, likewise."""
 SHUFFLED = {"kind": "shuffled"}
 ALIGNED = {"strategy": "aligned"}
