@@ -1,11 +1,15 @@
 """The packed routines against what torch does, one sequence at a time."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from tests.model.tiny_models import TINY, make_model, make_text, make_video
 from videoclip.model.transformer import (
+    BertEncoder,
     Packing,
     attend,
     attend_jagged,
@@ -128,3 +132,33 @@ def test_dropout_keeps_the_mean_and_drops_independently(rate):
     for shift in (1, 2, 3, 4):  # four decisions share a draw of the generator
         together = (dropped[:, shift:] * dropped[:, :-shift]).mean().item()
         assert together == pytest.approx(rate**2, abs=0.002)
+
+
+def train_once(recompute):
+    """Gradients of one step with dropout, and the bytes kept for the backward pass."""
+    model = make_model(replace(TINY, dropout=0.2, num_text_layers=4, num_video_layers=4)).train()
+    for module in model.modules():
+        if isinstance(module, BertEncoder):
+            module.recompute = recompute
+    kept = 0
+
+    def keep(tensor):
+        nonlocal kept
+        kept += tensor.nbytes
+        return tensor
+
+    torch.manual_seed(0)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        video = model.encode_video(*make_video([9, 4, 7], 9))
+        text = model.encode_text(*make_text([11, 3, 8], 11))
+        loss = (video @ text.T).square().mean()
+    after_forward = kept
+    loss.backward()
+    return {n: p.grad for n, p in model.named_parameters() if p.grad is not None}, after_forward
+
+
+def test_recomputed_layers_give_the_same_gradients_from_less_memory():
+    (plain, much), (again, little) = train_once(False), train_once(True)
+    assert plain.keys() == again.keys()
+    assert all(torch.equal(plain[name], again[name]) for name in plain)
+    assert little < 0.5 * much

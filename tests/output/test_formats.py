@@ -342,3 +342,39 @@ def test_every_element_of_fcpxml():
     ]
     dropped = to_fcpxml(MOMENTS[:1], RATES["29.97 drop"])
     assert dropped.count('tcFormat="DF"') == 2 and '"1001/30000s"' in dropped
+
+
+def test_fiftyone_has_frames_by_absolute_path():
+    content = json.loads(export_moments(MOMENTS, "fiftyone"))
+    assert content["classes"] == ["chop <the> onion & cry", "moment", "two lines"]
+    assert content["labels"].keys() == {str(FILM), "/videos/b.mp4"}
+    first, last = content["labels"][str(FILM)]
+    assert first == {
+        "label": 0,
+        "support": [1538, 1882],  # 61.5 s is where frame 1537.5 would be
+        "attributes": {"similarity": 0.0, "confidence_level": "high"},
+    }
+    assert last["label"] == 1 and last["attributes"]["confidence_level"] == "unknown"
+    assert content["labels"]["/videos/b.mp4"][0]["support"] == [1, 100]
+
+
+def test_labelstudio_has_a_task_for_each_video():
+    tasks = json.loads(export_moments(MOMENTS, "labelstudio"))
+    assert [task["data"]["video"] for task in tasks] == [str(FILM), "/videos/b.mp4"]
+    (prediction,) = tasks[1]["predictions"]
+    assert prediction["result"] == [
+        {
+            "id": "moment-2",
+            "from_name": "moments",
+            "to_name": "video",
+            "type": "timelinelabels",
+            "value": {"ranges": [{"start": 1, "end": 100}], "timelinelabels": ["two lines"]},
+        }
+    ]
+    assert len(tasks[0]["predictions"][0]["result"]) == 2
+
+
+@pytest.mark.parametrize("form", ["fiftyone", "labelstudio"])
+def test_labels_in_frames_need_a_frame_rate(form):
+    with pytest.raises(DataError, match="frame rate of a moment is not known"):
+        export_moments([Moment(FILM, 1.0, 2.0)], form)

@@ -22,8 +22,11 @@ class Export:
 
     moments: Annotated[Path, Positional, arg(metavar="MOMENTS")]
     """JSON printed by search, segment or localize; "-" reads it from standard input."""
-    format: Literal["csv", "json", "edl", "fcpxml", "vtt", "youtube"] = "csv"
-    """edl is CMX 3600; vtt and youtube are chapters of one video."""
+    format: Literal["csv", "json", "edl", "fcpxml", "vtt", "youtube", "fiftyone", "labelstudio"] = (
+        "csv"
+    )
+    """edl is CMX 3600; vtt and youtube are chapters of one video; fiftyone and labelstudio are JSON
+    for their importers."""
     out: Annotated[Path | None, arg(metavar="FILE")] = None
     """File to write instead of standard output."""
     title: str = "videoclip"

@@ -235,6 +235,9 @@ class RunConfig:
     CPU, which has kernels of our own and would need a C++ compiler."""
     accumulate_batches: Positive[int] = 1
     """Batches whose gradients are averaged into one update; each has its own negatives."""
+    recompute_layers: bool = False
+    """Keep only the input of each layer for the backward pass, and compute the rest again: less
+    memory, about a third more work, the same gradients."""
     chunk_pairs: NotNegative[int] = 0
     """Pairs per forward pass with gradient caching, whose gradients are exact; 0: whole batches."""
     validation_videos: NotNegative[int] = 0

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from videoclip.config import ModelConfig
 
@@ -124,6 +125,8 @@ class BertEncoder(nn.Module):
         self.embedding_norm = nn.LayerNorm(config.hidden_size, eps=BERT_NORM_EPS)
         self.dropout = config.dropout
         self.layers = nn.ModuleList(BertLayer(config) for _ in range(num_layers))
+        self.recompute = False
+        """Whether the backward pass computes each layer again instead of keeping what it needs."""
 
     def forward(self, tokens: Tensor, positions: Tensor, types: Tensor, packing: Packing) -> Tensor:
         """Encode packed tokens.
@@ -141,7 +144,10 @@ class BertEncoder(nn.Module):
         rate = self.dropout if self.training else 0.0
         hidden = dropout(self.embedding_norm(embedded), rate)
         for layer in self.layers:
-            hidden = layer(hidden, packing)
+            if self.recompute and torch.is_grad_enabled():
+                hidden = checkpoint(layer, hidden, packing, use_reentrant=False)
+            else:
+                hidden = layer(hidden, packing)
         return hidden
 
 

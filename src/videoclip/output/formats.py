@@ -1,4 +1,4 @@
-"""Moments as CSV, JSON, WebVTT, chapters or edit lists, and read back from JSON."""
+"""Moments as tables, chapters, edit lists or labels of other tools, and read back from JSON."""
 
 import csv
 import io
@@ -18,7 +18,9 @@ from videoclip.zeroshot.confidence import LEVELS, Confidence
 from videoclip.zeroshot.moments import Moment, clock
 
 OnMessage: TypeAlias = Callable[[str], None]
-ExportFormat: TypeAlias = Literal["csv", "json", "edl", "fcpxml", "vtt", "youtube"]
+ExportFormat: TypeAlias = Literal[
+    "csv", "json", "edl", "fcpxml", "vtt", "youtube", "fiftyone", "labelstudio"
+]
 CONFIDENCES: dict[str, Confidence | Literal[""]] = {"": "", **{word: word for word in LEVELS}}
 FORMULA_MARKS = ("=", "+", "-", "@", "\t")
 """What a formula begins with in a spreadsheet."""
@@ -148,7 +150,13 @@ def export_moments(
         return write(moments, rate or choose_rate(moments), title)
     if format == "youtube":
         return to_youtube(moments, on_message)
-    writers = {"csv": to_csv, "json": to_json, "vtt": to_webvtt}
+    writers = {
+        "csv": to_csv,
+        "json": to_json,
+        "vtt": to_webvtt,
+        "fiftyone": to_fiftyone,
+        "labelstudio": to_labelstudio,
+    }
     return writers[format](moments)
 
 
@@ -191,6 +199,74 @@ def _cell(value: object) -> object:
 def to_json(moments: Sequence[Moment]) -> str:
     """A list of objects, which `read_moments` reads."""
     return json.dumps([moment.as_dict() for moment in moments], indent=2) + "\n"
+
+
+def to_fiftyone(moments: Sequence[Moment]) -> str:
+    """The labels.json of a FiftyOneTemporalDetectionDataset, whose keys are the videos' paths.
+
+    Raises:
+        DataError: If the frame rate of a moment is not known.
+    """
+    classes = sorted({_chapter_title(moment) for moment in moments})
+    labels: dict[str, list[dict[str, Any]]] = {}
+    for moment in moments:
+        first, last = _frames(moment)
+        labels.setdefault(str(moment.path.absolute()), []).append(
+            {
+                "label": classes.index(_chapter_title(moment)),
+                "support": [first, last],
+                "attributes": {
+                    "similarity": moment.similarity,
+                    "confidence_level": moment.confidence or "unknown",
+                },
+            }
+        )
+    return json.dumps({"classes": classes, "labels": labels}, indent=2) + "\n"
+
+
+def to_labelstudio(moments: Sequence[Moment]) -> str:
+    """Tasks of Label Studio, one a video, with the moments as predictions on its timeline.
+
+    They fit the labelling setup `<Video name="video" value="$video"/>` with `<TimelineLabels
+    name="moments" toName="video">`.
+
+    Raises:
+        DataError: If the frame rate of a moment is not known.
+    """
+    results: dict[str, list[dict[str, Any]]] = {}
+    for i, moment in enumerate(moments):
+        first, last = _frames(moment)
+        results.setdefault(str(moment.path), []).append(
+            {
+                "id": f"moment-{i + 1}",
+                "from_name": "moments",
+                "to_name": "video",
+                "type": "timelinelabels",
+                "value": {
+                    "ranges": [{"start": first, "end": last}],
+                    "timelinelabels": [_chapter_title(moment)],
+                },
+            }
+        )
+    tasks = [
+        {
+            "data": {"video": video},
+            "predictions": [{"model_version": "videoclip", "result": result}],
+        }
+        for video, result in results.items()
+    ]
+    return json.dumps(tasks, indent=2) + "\n"
+
+
+def _frames(moment: Moment) -> tuple[int, int]:
+    """Return the first and the last frame of a moment, counted from 1."""
+    if not moment.frame_rate:
+        raise DataError(
+            "the frame rate of a moment is not known: print moments with `search --json`",
+            moment.path,
+        )
+    first = math.floor(moment.start * moment.frame_rate + 1e-6)
+    return first + 1, max(first + 1, math.ceil(moment.end * moment.frame_rate - 1e-6))
 
 
 def to_webvtt(moments: Sequence[Moment]) -> str:

@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from videoclip.config import RunConfig
 from videoclip.distributed import World
 from videoclip.errors import ConfigError, VideoCLIPError
+from videoclip.model.transformer import BertEncoder
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.batch import Batch
 from videoclip.training.optim import build_optimizer, clip_gradients, freeze, learning_rate
@@ -211,6 +212,9 @@ class Trainer(Generic[BatchT]):
         self.config, self.world, self.run_length = config, world, run_length
         self.precision = precision
         freeze(self.model, config.frozen)
+        for module in self.model.modules():
+            if isinstance(module, BertEncoder):
+                module.recompute = config.recompute_layers
         self.train_mode()
         self._synced_loss: nn.Module = loss
         self._no_sync: Callable[[], AbstractContextManager[None]] = nullcontext
