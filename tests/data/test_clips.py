@@ -124,6 +124,21 @@ def test_a_text_clip_grows_no_more_once_it_spans_long_enough(strategy):
     assert {pair.text_end - pair.text_start for pair in pairs} == {4}  # 9 s are too short, 12 not
 
 
+@pytest.mark.parametrize("strategy", ["overlapped", "aligned", "start"])
+@pytest.mark.parametrize("target", [1, 3, 20])
+def test_a_text_clip_does_not_grow_across_a_pause(strategy, target):
+    """The naive twin cuts the narration at its pauses."""
+    starts = [0.0, 2.0, 4.1, 9.0, 11.0, 20.0]
+    narration = narration_of(starts, [2.0, 4.0, 6.0, 11.0, 12.5, 22.0], [1] * 6)
+    lengths = dict(min_text_tokens=target, max_text_tokens=target)
+    config = ClipConfig(strategy=strategy, max_pause_seconds=1.0, **lengths)
+    for seed in range(30):
+        pair = draw_clip_pair(narration, 30, config, np.random.default_rng(seed), target)
+        cues = range(pair.text_start, pair.text_end)
+        sentence = next(s for s in ([0, 1, 2], [3, 4], [5]) if pair.text_start in s)
+        assert set(cues) <= set(sentence) and len(cues) == min(target, len(sentence))
+
+
 def test_a_video_with_fewer_cues_repeats_its_last_candidate():
     narration = narration_of([0, 10], [2, 12], [3, 2])
     texts = candidate_tokens(narration, ClipPair(0, 2, 0, 3), 4, 2)

@@ -111,11 +111,14 @@ def test_drawn_clips_are_the_features_and_words_of_their_pairs(store, tokenizer)
     clips = corpus.draw(1, config, np.random.default_rng(0), 61)
     pairs = corpus.draw_pairs(1, config, np.random.default_rng(0), 61)
     assert len(clips) == len(pairs) == 5
-    for (features, (ids,)), pair in zip(clips, pairs, strict=True):
+    for (features, (ids,), span), pair in zip(clips, pairs, strict=True):
         assert features[:, 0].tolist() == [100 + t for t in range(pair.video_start, pair.video_end)]
         words = np.concatenate(corpus[1].narration.token_ids[pair.text_start : pair.text_end])
         assert ids.tolist() == words.tolist()
-    batch = collate([(rows, ids) for rows, (ids,) in clips], tokenizer.pad_id)
+        narration = corpus[1].narration
+        times = narration.starts[pair.text_start], narration.ends[pair.text_end - 1]
+        assert span == (*times, pair.video_start, pair.video_end)
+    batch = collate([(rows, ids) for rows, (ids,), _ in clips], tokenizer.pad_id)
     assert batch.video.shape[0] == batch.text.shape[0] == 5
 
 
@@ -123,7 +126,7 @@ def test_mil_nce_clips_have_several_texts(store, tokenizer):
     corpus = NarratedCorpus.from_captions(store, captions("three"), tokenizer)
     config = ClipConfig(strategy="mil_nce", clips_per_video=2)
     clips = corpus.draw(0, config, np.random.default_rng(0), 61)
-    assert [(len(features), len(texts)) for features, texts in clips] == [(3, 4), (3, 4)]
+    assert [(len(features), len(texts)) for features, texts, _ in clips] == [(3, 4), (3, 4)]
 
 
 @pytest.mark.parametrize("rate", [0.4, 1.0, 2.0, 3.0])
@@ -136,7 +139,7 @@ def test_clips_of_any_rate_lie_within_the_video(rate, tmp_path, tokenizer):
         assert seconds == max(1, int(NUM_FEATURES[video_id] / rate))
         pairs = corpus.draw_pairs(index, config, np.random.default_rng(index), 61)
         drawn = corpus.draw(index, config, np.random.default_rng(index), 61)
-        for (features, _), pair in zip(drawn, pairs, strict=True):
+        for (features, _, _), pair in zip(drawn, pairs, strict=True):
             rows = features[:, 0] - store.read(video_id)[0, 0]  # each feature is its own number
             assert rows.tolist() == list(range(int(rows[0]), int(rows[0]) + len(rows)))
             assert rows[0] <= pair.video_start * rate < rows[0] + 1

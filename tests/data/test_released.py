@@ -56,7 +56,7 @@ def test_a_corpus_of_shards_draws_clips(folder):
     corpus = NarratedCorpus(shards, shards).select([0])
     clips = corpus.draw(0, ClipConfig(), np.random.default_rng(0), 61)
     assert len(clips) == 16
-    assert {ids.tolist()[0] for _, (ids,) in clips} == {7}
+    assert {ids.tolist()[0] for _, (ids,), _ in clips} == {7}
 
 
 def test_what_does_not_fit_is_named(folder):

@@ -12,7 +12,7 @@ from videoclip.distributed import World
 from videoclip.model.losses.infonce import contrastive_loss
 from videoclip.model.losses.mil_nce import mil_nce_loss
 from videoclip.model.losses.sigmoid import sigmoid_loss
-from videoclip.training.batch import Batch
+from videoclip.training.batch import Batch, PlacedBatch
 from videoclip.training.contrastive import ContrastiveLoss
 from videoclip.training.trainer import Trainer
 
@@ -70,6 +70,36 @@ def test_chunks_give_the_gradient_of_the_whole_batch(kind, chunk_pairs):
     assert chunked.item() == pytest.approx(whole.item(), rel=1e-6)
     assert "log_temperature" in expected
     assert_same(gradients(model), expected)
+
+
+RELATING = [
+    {"ignore_overlapping": True, "seconds_weight": 0.7},
+    {"kind": "equal_sentences", "equal_sentences": 0.1},
+    {"kind": "neighbours", "seconds_weight": 1.0},
+    {"kind": "time_warping"},
+    {"kind": "transport"},
+]
+
+
+def make_placed_batch():
+    """Three videos of two pairs each, the first two of which overlap."""
+    spans = torch.tensor([[v, 3 * v, 3 * v + 2, 2 * v, 2 * v + 1] for v in (0, 0, 1, 1, 2, 2)])
+    spans = spans + torch.tensor([[0, 9 * i, 9 * i, 9 * i, 9 * i] for i in (0, 0, 1, 2, 3, 5)])
+    parts = (t[:6] for t in make_batch().tensors())
+    return PlacedBatch(*parts, spans.float())
+
+
+@pytest.mark.parametrize("chunk_pairs", [2, 5])
+@pytest.mark.parametrize("settings", RELATING)
+def test_chunks_know_the_places_and_words_of_the_whole_batch(settings, chunk_pairs):
+    batch, model, config = make_placed_batch(), learned("infonce"), LossConfig(**settings)
+    whole = trainer_of(model, config).forward_backward(batch, 0)
+    expected = gradients(model)
+    chunked = trainer_of(model, config, chunk_pairs=chunk_pairs).forward_backward(batch, 0)
+    assert chunked.item() == pytest.approx(whole.item(), rel=1e-6)
+    assert_same(gradients(model), expected)
+    plain = trainer_of(model).forward_backward(batch, 0)
+    assert plain.item() != pytest.approx(whole.item(), rel=1e-6)
 
 
 def test_chunks_drop_the_same_positions_in_both_passes():

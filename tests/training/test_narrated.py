@@ -14,7 +14,7 @@ from videoclip.data.clips import clip_tokens, draw_clip_pair
 from videoclip.data.feature_store import FeatureStore
 from videoclip.data.narrated import NarratedCorpus
 from videoclip.errors import DataError, VideoCLIPError
-from videoclip.training.batch import collate
+from videoclip.training.batch import PlacedBatch, collate
 from videoclip.training.narrated import Feed, Group, data_fingerprints
 from videoclip.training.trainer import Purpose, generator
 
@@ -37,15 +37,19 @@ def equal(a, b):
 
 def test_a_batch_is_its_videos_clip_pairs_read_one_by_one(corpus):
     """The naive twin reads each clip by itself."""
-    rng, pairs = generator(*GROUPS[0].key), []
-    for index in GROUPS[0].videos:
+    rng, pairs, spans = generator(*GROUPS[0].key), [], []
+    for number, index in enumerate(GROUPS[0].videos):
         video = corpus[index]
+        starts, ends = video.narration.starts, video.narration.ends
         seconds = corpus.store.num_features(video.video_id)
         drawn = [draw_clip_pair(video.narration, seconds, CONFIG.clips, rng) for _ in range(2)]
         for pair in drawn:
             rows = corpus.store.read(video.video_id, pair.video_start, pair.video_end)
             pairs.append((rows, clip_tokens(video.narration, pair, CONFIG.model.max_text_tokens)))
-    assert equal(feed(corpus).batch(GROUPS[0]), collate(pairs, 0))
+            times = starts[pair.text_start], ends[pair.text_end - 1]
+            spans.append((number, *times, pair.video_start, pair.video_end))
+    expected = PlacedBatch(*collate(pairs, 0).tensors(), torch.tensor(spans, dtype=torch.float32))
+    assert equal(feed(corpus).batch(GROUPS[0]), expected)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -12,6 +12,8 @@ from videoclip.config.model import ModelConfig
 _FOLDER = Path(__file__).parents[1] / "model" / "losses"
 LOSSES = tuple(sorted(module.name for module in pkgutil.iter_modules([str(_FOLDER)])))
 """Names of all losses: the modules of `videoclip.model.losses`, which are not imported here."""
+RELATING_LOSSES = ("equal_sentences", "neighbours", "time_warping", "transport")
+"""Those that depend on the words of pairs or on their places in their videos."""
 if TYPE_CHECKING:
     LossKind: TypeAlias = str
 else:
@@ -42,6 +44,9 @@ class ClipConfig:
     """Length of a video clip, drawn uniformly from [min_video_seconds, max_video_seconds]."""
     max_text_span_seconds: float = 256.0
     """A text clip stops growing once it spans this long."""
+    max_pause_seconds: NotNegative[float] = 0.0
+    """A text clip does not grow across a longer silence, so that it is a sentence where speakers
+    pause between sentences; 0: it grows across any."""
     lead_seconds: int = 0
     """Seconds by which narration precedes the action: centres of `overlapped` video clips are moved
     later by as much."""
@@ -122,6 +127,18 @@ class LossConfig:
     soft_target_share: float = 0.0
     """Share of the target spread over likely false negatives (Sinkhorn); 0: one-hot targets."""
 
+    ignore_overlapping: bool = False
+    """`infonce`, `time_warping`, `transport`: pairs of one video whose words or clips overlap are
+    no negatives of each other."""
+    seconds_weight: NotNegative[float] = 0.0
+    """Weight of a second loss, in which the best seconds of a clip stand for it; 0: none."""
+    equal_sentences: float = 0.7
+    """`equal_sentences`: similarity of the words of two texts from which each matches the other's
+    clip, too."""
+    neighbour_seconds: NotNegative[float] = 4.0
+    """`neighbours`: by how much the time of a text is widened on both sides, before its overlap
+    with other clips of its video decides how much they match it."""
+
     hard_similarity: float = -1.0
     """Cosine similarity between videos from which they are negatives for the re-ranker, where the
     model has one; -1: all are."""
@@ -138,6 +155,18 @@ class LossConfig:
             not self.soft_target_share or (has_softmax and self.negatives == "local"),
             "loss.soft_target_share needs a softmax over a local batch: loss.negatives 'local' "
             f"and loss.kind 'infonce', 'text_to_video' or 'video_to_text', not {self.kind!r}",
+        )
+        require(
+            not self.ignore_overlapping
+            or (
+                self.kind in ("infonce", "time_warping", "transport") and not self.soft_target_share
+            ),
+            "loss.ignore_overlapping is for loss.kind 'infonce', 'time_warping' and 'transport', "
+            "without loss.soft_target_share",
+        )
+        require(
+            self.kind not in RELATING_LOSSES or self.negatives == "local",
+            f"loss.kind {self.kind!r} compares a batch with itself: set loss.negatives to 'local'",
         )
         check_numbers(self, "loss.")
 
@@ -299,6 +328,10 @@ class PretrainConfig(RunConfig):
         require(
             not self.model.learn_logit_bias or self.loss.kind == "sigmoid",
             "model.learn_logit_bias is for loss.kind 'sigmoid'",
+        )
+        require(
+            not (self.loss.seconds_weight and self.loss.kind == "mil_nce"),
+            "loss.seconds_weight needs one text a clip: set loss.kind to another than 'mil_nce'",
         )
         require(
             not (self.model.num_cross_layers and (self.chunk_pairs or self.loss.kind == "mil_nce")),

@@ -186,18 +186,33 @@ def _grow_text_clip(
 ) -> tuple[int, int]:
     """Add whole cues, right on heads and left on tails, until `target` tokens are reached."""
     starts, ends, num_tokens = narration.starts, narration.ends, narration.num_tokens
+    lowest, highest = _without_pause(narration, centre, config.max_pause_seconds)
     first, stop, total = centre, centre + 1, num_tokens[centre]
     while (
         total < target
-        and stop - first < len(narration)
+        and stop - first < highest - lowest
         and ends[stop - 1] - starts[first] < config.max_text_span_seconds
     ):
-        if first == 0 or (rng.random() > 0.5 and stop < len(narration)):
+        if first == lowest or (rng.random() > 0.5 and stop < highest):
             total += num_tokens[stop]
             stop += 1
         else:
             first -= 1
             total += num_tokens[first]
+    return first, stop
+
+
+def _without_pause(narration: Narration, centre: int, longest: float) -> tuple[int, int]:
+    """Return the cues [first, stop) around one up to the nearest pauses over `longest`; 0: all."""
+    first, stop = 0, len(narration)
+    if longest:
+        pauses = narration.starts[1:] - narration.ends[:-1]
+        (breaks,) = np.nonzero(pauses > longest)  # after these cues
+        position = int(np.searchsorted(breaks, centre))
+        if position > 0:
+            first = int(breaks[position - 1]) + 1
+        if position < len(breaks):
+            stop = int(breaks[position]) + 1
     return first, stop
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, Self, overload
+from typing import NamedTuple, Protocol, Self, overload
 
 import numpy as np
 from numpy.random import Generator
@@ -36,6 +36,20 @@ class NarratedVideo:
 
     video_id: str
     narration: Narration
+
+
+class DrawnPair(NamedTuple):
+    """A clip pair, read.
+
+    Attributes:
+        features: (rows, D) of the video clip.
+        texts: Word-piece ids of its text; with MIL-NCE of each candidate.
+        span: First and last second of the text, first and last second of the video clip.
+    """
+
+    features: np.ndarray
+    texts: list[np.ndarray]
+    span: tuple[float, float, int, int]
 
 
 class FeatureReader(Protocol):
@@ -176,8 +190,8 @@ class NarratedCorpus(Sequence[NarratedVideo]):
 
     def draw(
         self, index: int, config: ClipConfig, rng: Generator, max_tokens: int
-    ) -> list[tuple[np.ndarray, list[np.ndarray]]]:
-        """Draw `clips_per_video` clip pairs of a video: features (rows, D) and texts of each clip.
+    ) -> list[DrawnPair]:
+        """Draw `clips_per_video` clip pairs of a video.
 
         A text is its word-piece ids, cut at `max_tokens`. There is one of each clip; with MIL-NCE
         there are `num_candidates`.
@@ -189,7 +203,12 @@ class NarratedCorpus(Sequence[NarratedVideo]):
             texts = [candidate_tokens(narration, pair, count, max_tokens) for pair in pairs]
         else:
             texts = [[clip_tokens(narration, pair, max_tokens)] for pair in pairs]
-        return list(zip(self.read_clips(index, pairs), texts, strict=True))
+        starts, ends = narration.starts, narration.ends
+        spans = [
+            (float(starts[p.text_start]), float(ends[p.text_end - 1]), p.video_start, p.video_end)
+            for p in pairs
+        ]
+        return list(map(DrawnPair, self.read_clips(index, pairs), texts, spans))
 
     def draw_pairs(
         self, index: int, config: ClipConfig, rng: Generator, max_tokens: int

@@ -190,6 +190,10 @@ class VideoCLIP(nn.Module):
         """
         return self._finish(self._slots(video, video_mask, attend_cls))
 
+    def tokens(self, encoded: Encoded) -> Tensor:
+        """Return the embeddings (B, T, E) of the positions of a clip's states (B, T + 2, H)."""
+        return self._finish(encoded.hidden[:, 1:-1])
+
     def classify(self, video: Tensor, video_mask: Tensor, *, attend_cls: bool = False) -> Tensor:
         """Score every second for each class of the head.
 

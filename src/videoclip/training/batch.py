@@ -50,6 +50,18 @@ class Batch:
         return tuple(getattr(self, field.name) for field in fields(self))
 
 
+@dataclass(frozen=True)
+class PlacedBatch(Batch):
+    """Clip pairs with their places in their videos.
+
+    Attributes:
+        spans: (B, 5) float32: number of the video within the batch, first and last second of the
+            text clip, first and last second of the video clip.
+    """
+
+    spans: Tensor
+
+
 def collate(pairs: Sequence[tuple[np.ndarray, ArrayLike]], pad_id: int) -> Batch:
     """Pad clip pairs to the longest of the batch.
 

@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from videoclip.config import LossConfig
 from videoclip.distributed import World
-from videoclip.model.losses import PairEmbeddings, load_loss
+from videoclip.model.losses import PairEmbeddings, load_loss, overlapping, places, seconds_loss
 from videoclip.model.reranker import hard_candidates, reranking_loss
 from videoclip.model.videoclip import VideoCLIP
-from videoclip.training.batch import Batch
+from videoclip.training.batch import Batch, PlacedBatch
 from videoclip.training.trainer import Loss
 
 
@@ -23,6 +23,8 @@ class Outputs(NamedTuple):
         video: (B, E) float32 embeddings.
         text: (C * B, E) float32 embeddings, C candidates per video with MIL-NCE, else one.
         drift: (B,) what both towers added to a dual encoder, mean squared lengths; 0 without one.
+        seconds: (B, T, E) float32 embeddings of the seconds of each clip; T is 0 unless their loss
+            has a weight.
         temperature: Scalar.
         bias: Scalar added to the logits of the sigmoid loss.
         reranking: Scalar, the re-ranker's loss among these pairs; 0 without a re-ranker.
@@ -31,9 +33,14 @@ class Outputs(NamedTuple):
     video: Tensor
     text: Tensor
     drift: Tensor
+    seconds: Tensor
     temperature: Tensor
     bias: Tensor
     reranking: Tensor
+
+
+NUM_ROW_FIELDS = 4
+"""The first fields of `Outputs` have a row for each pair, or text; the others are scalars."""
 
 
 class ContrastiveLoss(Loss[Batch]):
@@ -63,7 +70,7 @@ class ContrastiveLoss(Loss[Batch]):
         # In full precision: cosine similarities over a small temperature.
         with torch.autocast(batch.video.device.type, enabled=False):
             if gradients is None:
-                return pair_loss(outputs, self.config, world)
+                return pair_loss(outputs, batch, self.config, world)
             products = [
                 (x * g).sum() for x, g in zip(outputs, gradients, strict=True) if g is not None
             ]
@@ -82,10 +89,14 @@ class ContrastiveLoss(Loss[Batch]):
         drift = torch.zeros(len(videos), device=reranking.device)
         if video.drift is not None and text.drift is not None:
             drift = video.drift.float() + text.drift.float().view(len(videos), -1).mean(dim=1)
+        seconds = videos.new_zeros(len(videos), 0, videos.shape[1])
+        if self.config.seconds_weight:
+            seconds = model.tokens(video)
         return Outputs(
             videos.float(),
             texts.float(),
             drift,
+            seconds.float(),
             torch.as_tensor(model.temperature, device=reranking.device),
             torch.as_tensor(bias, device=reranking.device),
             reranking,
@@ -100,27 +111,27 @@ class ContrastiveLoss(Loss[Batch]):
         return list(map(Batch, *map(torch.split, batch.tensors(), sizes)))
 
     def cached_gradients(
-        self, parts: Sequence[Outputs], world: World
+        self, batch: Batch, parts: Sequence[Outputs], world: World
     ) -> tuple[Tensor, list[tuple[Tensor | None, ...]]]:
         """Return the loss of all parts together, and its gradient by the `Outputs` of each."""
-        rows = (torch.cat(each) for each in zip(*(part[:3] for part in parts), strict=True))
-        whole = (*rows, *parts[0][3:])
-        leaves = Outputs._make(x.detach().requires_grad_() for x in whole)
-        loss = pair_loss(leaves, self.config, world)
+        number = NUM_ROW_FIELDS
+        rows = (torch.cat(each) for each in zip(*(part[:number] for part in parts), strict=True))
+        leaves = Outputs._make(x.detach().requires_grad_() for x in (*rows, *parts[0][number:]))
+        loss = pair_loss(leaves, batch, self.config, world)
         loss.backward()  # type: ignore[no-untyped-call]
-        gradients = [x.grad for x in leaves]
+        of_rows = [torch.zeros_like(x) if x.grad is None else x.grad for x in leaves[:number]]
+        of_scalars = [x.grad for x in leaves[number:]]
         of_parts = zip(
             *(
                 torch.split(gradient, [len(part[i]) for part in parts])
-                for i, gradient in enumerate(gradients[:3])
-                if gradient is not None
+                for i, gradient in enumerate(of_rows)
             ),
             strict=True,
         )
         # The scalars are the same in every part: the last one alone passes their gradient on.
         last = len(parts) - 1
         return loss.detach(), [
-            (*part, *(gradients[3:] if i == last else (None, None, None)))
+            (*part, *(of_scalars if i == last else [None] * len(of_scalars)))
             for i, part in enumerate(of_parts)
         ]
 
@@ -136,15 +147,21 @@ class ContrastiveLoss(Loss[Batch]):
             return reranking_loss(reranker, text, video, candidates)
 
 
-def pair_loss(outputs: Outputs, config: LossConfig, world: World) -> Tensor:
+def pair_loss(outputs: Outputs, batch: Batch, config: LossConfig, world: World) -> Tensor:
     """Return this process's share of the loss; see `ContrastiveLoss.forward`."""
-    video, text, drift, temperature, bias, reranking = outputs
+    video, text, drift, seconds, temperature, bias, reranking = outputs
     all_video, all_text, first_row, num_processes = video, text, 0, 1
     if config.negatives == "global" and world.size > 1:
         all_video, all_text = world.gather_with_gradient(video), world.gather_with_gradient(text)
         first_row, num_processes = world.own_rows(len(video)).start, world.size
+    spans = batch.spans if isinstance(batch, PlacedBatch) else None
+    words = batch.text.masked_fill(~batch.text_mask, -1)
     pairs = PairEmbeddings(
-        video, text, all_video, all_text, first_row, num_processes, temperature, bias
+        video, text, all_video, all_text, first_row, num_processes, temperature, bias, spans, words
     )
-    near_start = config.residual_weight * drift.mean()
-    return load_loss(config.kind)(pairs, config) + reranking + near_start
+    loss = load_loss(config.kind)(pairs, config) + reranking + config.residual_weight * drift.mean()
+    if config.seconds_weight:
+        ignored = overlapping(places(pairs)) if config.ignore_overlapping else None
+        of_seconds = seconds_loss(text, seconds, batch.video_mask, temperature, ignored)
+        loss = loss + config.seconds_weight * of_seconds
+    return loss

@@ -33,7 +33,7 @@ from videoclip.errors import (
 from videoclip.features.backbones import check_features
 from videoclip.model.encoders import ResidualTextEncoder, ResidualVideoEncoder
 from videoclip.model.videoclip import VideoCLIP, pad_features
-from videoclip.training.batch import Batch
+from videoclip.training.batch import Batch, PlacedBatch
 from videoclip.training.trainer import BatchSource, Embed, Purpose, embed_batch, generator
 from videoclip.types import FloatArray
 
@@ -119,9 +119,12 @@ class Feed(Dataset[Batch | VideoCLIPError]):
         """Return the batch of one group."""
         rng, corpus, clips = generator(*group.key), self._corpus, self._clips
         longest, pad_id = self._model.max_text_tokens, self._model.pad_id
-        drawn = [clip for i in group.videos for clip in corpus.draw(i, clips, rng, longest)]
-        features = pad_features([rows for rows, _ in drawn])
-        return Batch(*features, *pad_tokens([t for _, texts in drawn for t in texts], pad_id))
+        drawn = [corpus.draw(i, clips, rng, longest) for i in group.videos]
+        pairs = [pair for some in drawn for pair in some]
+        features = pad_features([pair.features for pair in pairs])
+        texts = pad_tokens([text for pair in pairs for text in pair.texts], pad_id)
+        spans = torch.tensor([(n, *pair.span) for n, some in enumerate(drawn) for pair in some])
+        return PlacedBatch(*features, *texts, spans)
 
 
 @contextmanager

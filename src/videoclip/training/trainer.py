@@ -90,7 +90,9 @@ class Loss(nn.Module, Generic[BatchT]):
         """Return the embeddings that gradient caching differentiates the loss by."""
         raise NotImplementedError
 
-    def cached_gradients(self, parts: Sequence[Any], world: World) -> tuple[Tensor, list[Any]]:
+    def cached_gradients(
+        self, batch: BatchT, parts: Sequence[Any], world: World
+    ) -> tuple[Tensor, list[Any]]:
         """Return the loss of all parts together, and its gradient by the embeddings of each."""
         raise NotImplementedError
 
@@ -300,7 +302,7 @@ class Trainer(Generic[BatchT]):
                 self._call(self.loss.embed, part, number=number, part=i)
                 for i, part in enumerate(parts)
             ]
-        loss, gradients = self.loss.cached_gradients(embedded, self.world)
+        loss, gradients = self.loss.cached_gradients(batch, embedded, self.world)
         for i, (part, gradient) in enumerate(zip(parts, gradients, strict=True)):
             with nullcontext() if sync and i == len(parts) - 1 else self._no_sync():
                 arguments = part, self.world, gradient

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from videoclip.config import LossConfig
 from videoclip.errors import ConfigError
@@ -31,6 +32,9 @@ class PairEmbeddings(NamedTuple):
         num_processes: How many processes' rows `all_video` has.
         temperature: Scalar that similarities are divided by.
         bias: Scalar that may be added to the logits; 0 unless the model learns it.
+        spans: (B, 5) places of this process's pairs in their videos, see `PlacedBatch`; None where
+            they are not known.
+        words: (B, L) word-piece ids of its text clips, -1 where padded; None where unknown.
     """
 
     video: Tensor
@@ -41,10 +45,14 @@ class PairEmbeddings(NamedTuple):
     num_processes: int
     temperature: Tensor
     bias: Tensor
+    spans: Tensor | None = None
+    words: Tensor | None = None
 
 
 Term = Callable[[Tensor, Tensor], Tensor]
 """From logits (n, M) and the column (n,) of each row's pair to the sum of the rows' losses."""
+LOWEST_LOGIT = -1e4
+"""Stands for minus infinity, of which gradients would be NaN."""
 NUM_CHUNKS = 8
 """Parts of this process's rows that are compared with all columns one after the other."""
 Loss = Callable[[PairEmbeddings, LossConfig], Tensor]
@@ -136,6 +144,93 @@ def _chunks(num_rows: int, first_row: int, device: torch.device) -> list[tuple[s
 def _logits(rows: Tensor, columns: Tensor, temperature: Tensor, bias: Tensor) -> Tensor:
     """Return (n, M) logits in float32, whatever precision the embeddings are in."""
     return (rows @ columns.T).float().div_(temperature).add_(bias)
+
+
+def softmax_loss(
+    logits: Tensor, targets: Tensor | None = None, ignored: Tensor | None = None
+) -> Tensor:
+    """Return the cross-entropy of a softmax over each row's columns plus that over its rows.
+
+    Args:
+        logits: (B, B).
+        targets: (B, B), how much two belong together, at least 0; by default only i and i do.
+        ignored: (B, B) bool, True where two are neither positive nor negative.
+    """
+    logits = logits.float()
+    targets = torch.eye(len(logits), device=logits.device) if targets is None else targets
+    if ignored is not None:
+        ignored = ignored & ~torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+        logits = logits.masked_fill(ignored, LOWEST_LOGIT)
+        targets = targets.masked_fill(ignored, 0)
+    rows = F.cross_entropy(logits, targets / targets.sum(dim=1, keepdim=True))
+    columns = F.cross_entropy(logits.T, (targets / targets.sum(dim=0)).T)
+    return rows + columns
+
+
+def seconds_loss(
+    text: Tensor,
+    seconds: Tensor,
+    mask: Tensor,
+    temperature: float | Tensor,
+    ignored: Tensor | None = None,
+) -> Tensor:
+    """Return InfoNCE in which the best seconds of a clip stand for it.
+
+    The seconds of a clip count as in a softmax over the seconds of all clips, any of which may
+    match a text: words are about some of the seconds around them, nobody knows which.
+
+    Args:
+        text: (B, E).
+        seconds: (B, T, E) of each clip.
+        mask: (B, T), True where real.
+        temperature: Similarities are divided by it.
+        ignored: See `softmax_loss`.
+
+    Source: MIL-NCE (arXiv 1912.06430), with seconds in the place of candidate texts.
+    """
+    logits = torch.einsum("ie,jte->ijt", text, seconds) / temperature
+    logits = logits.masked_fill(~mask, LOWEST_LOGIT).logsumexp(dim=2)
+    return softmax_loss(logits, ignored=ignored)
+
+
+def overlapping(spans: Tensor) -> Tensor:
+    """Return (B, B) bool, True for two pairs of one video whose words or whose seconds overlap.
+
+    Args:
+        spans: See `PairEmbeddings`.
+    """
+
+    def overlap(starts: Tensor, ends: Tensor) -> Tensor:
+        return torch.minimum(ends[:, None], ends) > torch.maximum(starts[:, None], starts)
+
+    video, *times = spans.unbind(dim=1)
+    return (video[:, None] == video) & (overlap(*times[:2]) | overlap(*times[2:]))
+
+
+def by_video(pairs: PairEmbeddings) -> tuple[Tensor, Tensor]:
+    """Return the clips and the texts (V, C, E) of each of V videos, each in order of time.
+
+    Raises:
+        ConfigError: If the places of the pairs are not known.
+    """
+    spans = places(pairs)
+    num_videos, sides = int(spans[-1, 0]) + 1, []
+    for embeddings, times in ((pairs.video, spans[:, 3:]), (pairs.text, spans[:, 1:3])):
+        order = times.sum(dim=1).view(num_videos, -1).argsort(dim=1, stable=True)
+        rows = embeddings.view(num_videos, -1, embeddings.shape[1])
+        sides.append(rows.take_along_dim(order[..., None], dim=1))
+    return sides[0], sides[1]
+
+
+def places(pairs: PairEmbeddings) -> Tensor:
+    """Return the places of pairs in their videos.
+
+    Raises:
+        ConfigError: If they are not known.
+    """
+    if pairs.spans is None:
+        raise ConfigError("this loss needs clips of narrated videos: use it in pre-training")
+    return pairs.spans
 
 
 def check_pairs(video: Tensor, text: Tensor) -> None:

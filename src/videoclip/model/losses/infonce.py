@@ -9,7 +9,14 @@ from torch.nn import functional as F
 
 from videoclip.config import LossConfig
 from videoclip.errors import ConfigError
-from videoclip.model.losses import PairEmbeddings, check_pairs, compare_in_chunks
+from videoclip.model.losses import (
+    LOWEST_LOGIT,
+    PairEmbeddings,
+    check_pairs,
+    compare_in_chunks,
+    overlapping,
+    places,
+)
 
 Direction = Literal["both", "text_to_video", "video_to_text"]
 
@@ -25,6 +32,7 @@ def loss(pairs: PairEmbeddings, config: LossConfig, direction: Direction = "both
         all_text=pairs.all_text,
         first_row=pairs.first_row,
         soft_target_share=config.soft_target_share,
+        ignored=overlapping(places(pairs)) if config.ignore_overlapping else None,
     )
     # Where a process has more rows than others, its mean counts for more.
     return value * (len(pairs.video) * pairs.num_processes / len(pairs.all_video))
@@ -40,6 +48,7 @@ def contrastive_loss(
     all_text: Tensor | None = None,
     first_row: int = 0,
     soft_target_share: float = 0.0,
+    ignored: Tensor | None = None,
 ) -> Tensor:
     """Symmetric InfoNCE: the two directions are summed, each a mean over the B rows.
 
@@ -55,6 +64,7 @@ def contrastive_loss(
         first_row: Row of this batch's first pair among the candidates.
         soft_target_share: Share of each target spread over likely false negatives, see
             `soft_targets`; 0 gives one-hot targets. It needs local negatives.
+        ignored: (B, B) bool, True where two different pairs are no negatives of each other.
 
     Returns:
         The loss, a scalar.
@@ -73,16 +83,31 @@ def contrastive_loss(
     def compare(rows: Tensor, columns: Tensor) -> Tensor:
         if len(columns) == len(rows):
             hard = torch.arange(first_row, first_row + len(rows), device=rows.device)
-            return _cross_entropy(rows @ columns.T / temperature, hard, soft_target_share)
-        term = partial(F.cross_entropy, reduction="sum")
+            logits = rows @ columns.T / temperature
+            if ignored is not None:
+                logits = logits.float().masked_fill(ignored, LOWEST_LOGIT)
+            return _cross_entropy(logits, hard, soft_target_share)
+        term = partial(_term, first_row=first_row, ignored=ignored)
         return compare_in_chunks(rows, columns, temperature, 0.0, first_row, term) / len(rows)
 
+    if ignored is not None:
+        ignored = ignored & ~torch.eye(len(ignored), dtype=torch.bool, device=ignored.device)
     losses = []
     if direction in ("both", "video_to_text"):
         losses.append(compare(video, all_text))
     if direction in ("both", "text_to_video"):
         losses.append(compare(text, all_video))
     return torch.stack(losses).sum()
+
+
+def _term(logits: Tensor, pairs: Tensor, *, first_row: int, ignored: Tensor | None) -> Tensor:
+    """Return the summed loss of (n, M) logits, of which row i is a pair with column `pairs[i]`."""
+    if ignored is not None:
+        own = slice(first_row, first_row + len(ignored))
+        lowest = torch.zeros_like(logits)
+        lowest[:, own] = ignored[pairs - first_row] * LOWEST_LOGIT
+        logits = logits + lowest
+    return F.cross_entropy(logits, pairs, reduction="sum")
 
 
 @torch.no_grad()
