@@ -78,7 +78,6 @@ def _sized(run: PretrainConfig) -> PretrainConfig:
             "clips_per_video": CLIPS_PER_VIDEO,
             "min_video_seconds": 3,
             "max_video_seconds": MAX_SECONDS,
-            "min_text_tokens": min(run.clips.min_text_tokens, 8),
             "max_text_tokens": min(run.clips.max_text_tokens, 16),
         },
         model={
@@ -95,7 +94,7 @@ def _sized(run: PretrainConfig) -> PretrainConfig:
             "first_epoch": min(run.plan.first_epoch, 2),  # few epochs, of many videos
             "videos_per_batch": VIDEOS_PER_BATCH,
             "num_neighbours": 2 * VIDEOS_PER_BATCH,
-            "clips_per_vector": CLIPS_PER_VIDEO,
+            "clips_per_vector": max(1, run.plan.clips_per_vector * CLIPS_PER_VIDEO // 16),
         },
         optim={"lr": 1e-3, "warmup_updates": 50},
     )
@@ -113,6 +112,8 @@ CROSS = {"model": {"num_cross_layers": 1}, "validation_share": 0.05}
 """A re-ranker, and training videos that are held out to choose its weight."""
 EVERY_CLIP = 1_000_000
 """As `rerank_top`: the re-ranker scores all clips."""
+ALL_NEGATIVES = {"ignore_overlapping": False}
+ACROSS_PAUSES = {"max_pause_seconds": 0.0, "min_text_tokens": 6, "max_text_tokens": 12}
 
 
 def _paper(summary: str, **changes: Any) -> Variant:
@@ -142,8 +143,12 @@ VARIANTS: dict[str, Variant] = {
         "a video's vector from its start", plan={"vector_strategy": "start"}
     ),
     "paper-cls": _paper("[CLS] instead of the mean", model={"pooling": "cls"}),
+    "paper-long": _paper("four times as long", epochs=4 * EPOCHS),
+    "paper-no-dropout": _paper("without dropout", model={"dropout": 0.0}),
     "small": Variant(
-        "ours: cosine, learned temperature, lead, short texts, mined batches", "paper", SMALL
+        "ours: cosine, learned temperature, lead, sentences, mined batches, lenient loss",
+        "paper",
+        SMALL,
     ),
     "small-shuffled": _small("ours with shuffled batches", plan=SHUFFLED),
     "small-teacher": replace(
@@ -151,15 +156,32 @@ VARIANTS: dict[str, Variant] = {
         teacher="small",
     ),
     "small-no-lead": _small("ours without a lead", clips={"lead_seconds": 0}),
-    "small-long-texts": _small(
-        "ours with texts as long as the paper's",
-        clips={"min_text_tokens": 8, "max_text_tokens": 16},
+    "small-across-pauses": _small("ours with texts across pauses", clips=ACROSS_PAUSES),
+    "small-all-negatives": _small(
+        "ours with overlapping pairs as negatives", loss={"ignore_overlapping": False}
     ),
-    "small-long": _small("ours, four times as long", epochs=4 * EPOCHS),
+    "small-no-seconds": _small("ours without the loss of seconds", loss={"seconds_weight": 0.0}),
+    "small-dropout": _small("ours with dropout", model={"dropout": 0.1}),
+    "small-vectors": _small("ours with four clips a vector", plan={"clips_per_vector": 4}),
+    "small-equal-texts": _small(
+        "equal sentences are positives", loss={"kind": "equal_sentences"} | ALL_NEGATIVES
+    ),
+    "small-neighbours": _small(
+        "neighbours in time are positives", loss={"kind": "neighbours"} | ALL_NEGATIVES
+    ),
+    "small-time-warping": _small(
+        "videos are contrasted by time warping", loss={"kind": "time_warping"}
+    ),
+    "small-transport": _small("videos are contrasted by transport", loss={"kind": "transport"}),
+    "small-long": Variant(
+        "ours, four times as long", "paper-long", _changed(SMALL, epochs=4 * EPOCHS)
+    ),
     "small-aligned": _small("ours without overlap", clips=ALIGNED),
-    "small-soft": _small("soft targets", loss={"soft_target_share": 0.2}),
+    "small-soft": _small("soft targets", loss={"soft_target_share": 0.2} | ALL_NEGATIVES),
     "small-sigmoid": _small(
-        "sigmoid loss", loss={"kind": "sigmoid"}, model={"learn_logit_bias": True}
+        "sigmoid loss",
+        loss={"kind": "sigmoid"} | ALL_NEGATIVES,
+        model={"learn_logit_bias": True},
     ),
     "small-cross": _small("a re-ranker trained beside the towers, which rank alone", **CROSS),
     "small-reranked": Variant(

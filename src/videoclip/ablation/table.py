@@ -61,7 +61,12 @@ DIFFERENCES = (
     ("mined batches against random ones", OURS, "small-shuffled", "segment F1"),
     ("batches mined by the finished model against by itself", "small-teacher", OURS, "R@1"),
     ("a lead of 3 s against none", OURS, "small-no-lead", "R@1"),
-    ("short texts against long ones", OURS, "small-long-texts", "R@1"),
+    ("sentences against texts across pauses", OURS, "small-across-pauses", "R@1"),
+    ("overlapping pairs ignored against as negatives", OURS, "small-all-negatives", "R@1"),
+    ("a loss of seconds against none", OURS, "small-no-seconds", "R@1"),
+    ("a loss of seconds against none", OURS, "small-no-seconds", "segment F1"),
+    ("no dropout against dropout", OURS, "small-dropout", "R@1"),
+    ("no dropout against dropout, the paper's method", "paper-no-dropout", "paper", "R@1"),
     ("two encoders against one", "paper", "paper-shared", "R@1"),
     ("ours against the paper's method", OURS, "paper", "R@1"),
     ("ours against the paper's method", OURS, "paper", "segment F1"),
@@ -76,11 +81,14 @@ COMPARISONS = (
         (f"{measure}: {description}", "difference", (variant, measure), (other, measure))
         for description, variant, other, measure in DIFFERENCES
     ),
-    (
-        f"R@1: errors of `paper` that `{OURS}` does not make",
-        "share",
-        (OURS, "R@1"),
-        ("paper", "R@1"),
+    *(
+        (
+            f"R@1: errors of `{other}` that `{variant}` does not make",
+            "share",
+            (variant, "R@1"),
+            (other, "R@1"),
+        )
+        for variant, other in ((OURS, "paper"), ("small-long", "paper-long"))
     ),
     (
         "R@1: held-out combinations over seen ones",
