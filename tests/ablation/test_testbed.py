@@ -16,7 +16,5 @@ def test_a_test_bed_is_built_once_and_can_grow(tmp_path):
         assert testbed.store.num_features(video.video_id) == round(video.duration)
         assert np.isfinite(testbed.store.read(video.video_id)).all()
     assert testbed.corpus.video_ids == [video.video_id for video in testbed.training_videos]
-    texts = [text for video in testbed.corpus for text in video.texts]
-    assert texts and not any(
-        "[UNK]" in testbed.tokenizer.decode(testbed.tokenizer.encode(t)) for t in texts
-    )
+    cues = [ids for video in testbed.corpus for ids in video.narration.token_ids]
+    assert cues and not any("[UNK]" in testbed.tokenizer.decode(ids.tolist()) for ids in cues)
