@@ -67,7 +67,7 @@ def test_boxes_lie_where_moments_are_and_are_paler_where_confidence_is_lower(tim
     assert box[2] == pytest.approx(other[0])
     assert box[2] - box[0] == pytest.approx(other[2] - other[0])
     assert (start, other_start) == (0.0, 10.0) and box[1] < other[1]
-    assert colour == "#4477aa" and int(pale[3:5], 16) > 0x66
+    assert colour == "#0072b2" and int(pale[3:5], 16) > 0x66
     texts = texts_of(svg)
     assert texts.count("not found") == 1 and "0:10.0-0:20.0" in texts
     assert "threshold: z-score 1, relative to unrelated texts" in texts

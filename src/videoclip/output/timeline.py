@@ -14,6 +14,7 @@ from videoclip.features.decode import Fit
 from videoclip.output.figures import (
     GREY,
     INK,
+    PALETTE,
     PNG_SCALE,
     annotate,
     new_figure,
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee9944", "#777777")
-"""Of the rows. Colour-blind readers can tell them apart. Source: Paul Tol's bright scheme, and two
-more."""
 OPACITY = {"": 1.0, "none": 0.3, "low": 0.5, "medium": 0.75, "high": 1.0}
 """Opacity of a moment's colour, by confidence; "": confidence unknown."""
 LINE, PALE = "#dddddd", "#f4f5f7"
@@ -108,7 +106,7 @@ def draw_timeline(timeline: Timeline, stills: Sequence[Still] = ()) -> Figure:
             axes.text(left + GAP / 2, y + 22, "not found", size=12, color=GREY)
         for moment in timeline.moments:
             if moment.label == label:
-                _draw_moment(axes, moment, left, y, scale, COLOURS[row % len(COLOURS)])
+                _draw_moment(axes, moment, left, y, scale, PALETTE[row % len(PALETTE)])
     _draw_legend(axes, timeline, bottom + 46)
     return figure
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from pysubs2.formats.webvtt import WebVTTFormat
 
+from videoclip.data.captions import Cue
 from videoclip.synthetic.world import SyntheticStep, SyntheticVideo, SyntheticWorld, generator, pick
 
 _WORDS = tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8"))
@@ -82,15 +83,12 @@ def describe(
 
 
 @dataclass(frozen=True)
-class SpokenCue:
-    """A cue, from `start` to `end` seconds.
+class SpokenCue(Cue):
+    """A cue of a synthetic video.
 
     `about` is the index in `SyntheticVideo.shown` of the step it is about; None if off topic.
     """
 
-    start: float
-    end: float
-    text: str
     about: int | None
 
 
