@@ -15,7 +15,7 @@ from typing import Any, Literal
 import av
 from av.stream import Discard, Disposition
 
-from videoclip.data.captions import Cue, clean_cues, clean_text, to_columns
+from videoclip.data.captions import Cue, clean_cues, clean_text
 from videoclip.data.sources import write_archive
 from videoclip.data.subtitles import pair_subtitles, parse_subtitles, to_webvtt
 from videoclip.errors import ConfigError, DecodeError, MissingExtraError, VideoCLIPError
@@ -316,7 +316,10 @@ def find_outliers(offsets: Mapping[str, float]) -> dict[str, float]:
 
 def write_captions(path: Path, captions: Mapping[str, Sequence[Cue]]) -> None:
     """Write the cues of many videos in the format of HowTo100M's raw_caption.json, atomically."""
-    table = {video_id: to_columns(cues) for video_id, cues in captions.items()}
+    table = {
+        video_id: {key: [getattr(cue, key) for cue in cues] for key in ("start", "end", "text")}
+        for video_id, cues in captions.items()
+    }
     write_text(path, json.dumps(table, ensure_ascii=False))
 
 

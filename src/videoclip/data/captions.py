@@ -9,7 +9,6 @@ import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|<\d[\d:.]*>|\{\\[^{}]*\}")
 _SOUNDS = re.compile(r"\[[^\[\]]*\]|[♩♪♫♬🎵🎶]")
@@ -31,11 +30,6 @@ class Cue:
     start: float
     end: float
     text: str
-
-
-def to_columns(cues: Sequence[Cue]) -> dict[str, list[Any]]:
-    """Return the starts, ends and texts of cues as lists, the form of HowTo100M."""
-    return {key: [getattr(cue, key) for cue in cues] for key in ("start", "end", "text")}
 
 
 def clean_cues(cues: Sequence[Cue]) -> list[Cue]:

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from videoclip.data.captions import to_columns
 from videoclip.synthetic.narrate import describe, label, narrate
 from videoclip.synthetic.world import ShownStep, SyntheticVideo, SyntheticWorld, generator
 
@@ -274,7 +273,13 @@ def _howto100m(
     train: Sequence[SyntheticVideo],
     test: Sequence[SyntheticVideo],
 ) -> dict[str, str]:
-    captions = {video.video_id: to_columns(narrate(video, world)) for video in videos}
+    captions = {
+        video.video_id: {
+            key: [getattr(cue, key) for cue in cues] for key in ("start", "end", "text")
+        }
+        for video in videos
+        for cues in [narrate(video, world)]
+    }
     header = ("video_id", "category_1", "category_2", "rank", "task_id")
     rows = [(v.video_id, "Toys", v.task.place, v.index, v.task.task_id) for v in videos]
     return {

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from pysubs2.formats.webvtt import WebVTTFormat
 
-from videoclip.data.captions import Cue
 from videoclip.synthetic.world import SyntheticStep, SyntheticVideo, SyntheticWorld, generator, pick
 
 _WORDS = tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8"))
@@ -83,12 +82,15 @@ def describe(
 
 
 @dataclass(frozen=True)
-class SpokenCue(Cue):
-    """A cue of a synthetic video.
+class SpokenCue:
+    """A cue, from `start` to `end` seconds.
 
     `about` is the index in `SyntheticVideo.shown` of the step it is about; None if off topic.
     """
 
+    start: float
+    end: float
+    text: str
     about: int | None
 
 
