@@ -11,8 +11,8 @@ from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.interpolation import LEAST_VIDEOS
 from videoclip.types import RealArray
 
-WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0)
-"""Weights of the re-ranker's score that are tried, from 0, the towers' order."""
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Weights of the re-ranker's score that are tried, from 0, the towers' order, to an equal vote."""
 
 
 @dataclass(frozen=True)
