@@ -108,7 +108,6 @@ def test_loss_equals_a_softmax_over_each_row_and_each_column(reranker):
                 among = matrix[row][allowed[row]].logsumexp(dim=0)
                 expected += (among - matrix[row, row]) / 3
         torch.testing.assert_close(reranking_loss(reranker, text, video, chosen), expected)
-    torch.testing.assert_close(reranking_loss(reranker, text, video), expected)
 
 
 def test_negatives_are_similar_videos_and_the_nearest():
@@ -141,7 +140,7 @@ def test_it_learns_to_find_words_among_seconds_for_pairs_it_has_never_seen():
 
     optimizer = torch.optim.Adam([*turn.parameters(), reranker.log_temperature], lr=1e-2)
     for _ in range(60):
-        loss = reranking_loss(reranker, *draw(24))
+        loss = reranking_loss(reranker, *draw(24), torch.ones(24, 24, dtype=torch.bool))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

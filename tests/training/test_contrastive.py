@@ -180,6 +180,19 @@ def test_the_reranker_learns_from_hard_negatives_where_they_are_asked_for():
     assert hardest < loss
 
 
+def test_clips_and_texts_that_overlap_in_time_are_no_negatives_for_the_reranker():
+    model, batch = make_model(replace(TINY, num_cross_layers=1)), make_batch()
+    loss = ContrastiveLoss(model, LossConfig(ignore_overlapping=True)).eval()
+    apart = torch.arange(len(batch)).float()[:, None] + torch.tensor([0, 0.1, 0.9, 0.1, 0.9])
+    together = torch.tensor([0, 0.1, 0.9, 0.1, 0.9]).repeat(len(batch), 1)
+    with torch.no_grad():
+        everything, nothing = (
+            float(loss.embed(PlacedBatch(*batch.tensors(), spans), rerank=True).reranking)
+            for spans in (apart, together)
+        )
+    assert everything > 1 and nothing == pytest.approx(0, abs=1e-6)
+
+
 def test_bf16_stays_near_fp32():
     model = make_model(LEARNED)
     assert 0 < abs(loss_of(model, precision="bf16") - loss_of(model)) < 0.1

@@ -168,23 +168,19 @@ def _interact(similarity: Tensor, words: Tensor, seconds: Tensor) -> Tensor:
     return (of_words + of_seconds) / 2
 
 
-def reranking_loss(
-    reranker: Reranker, text: Tokens, video: Tokens, candidates: Tensor | None = None
-) -> Tensor:
+def reranking_loss(reranker: Reranker, text: Tokens, video: Tokens, candidates: Tensor) -> Tensor:
     """Return the softmax loss over the clips of a batch for each text, plus that over its texts.
 
     Args:
         reranker: The re-ranker to train.
         text: Of the B texts.
         video: Of their clips.
-        candidates: (B, B), which texts and clips are compared; by default all. The diagonal is.
+        candidates: (B, B), True where a text and a clip are compared, as on the diagonal.
 
     Returns:
         The loss, a scalar: the two directions are summed, each a mean over the batch.
     """
-    logits = reranker.score_all(text, video)
-    if candidates is not None:
-        logits = logits.masked_fill(~candidates, -torch.inf)
+    logits = reranker.score_all(text, video).masked_fill(~candidates, -torch.inf)
     own = torch.arange(len(logits), device=logits.device)
     return F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)
 

@@ -137,13 +137,17 @@ class ContrastiveLoss(Loss[Batch]):
 
     def _reranking_loss(self, features: Tensor, videos: Tensor, batch: Batch) -> Tensor:
         """Return the re-ranker's loss; only the re-ranker itself receives gradients."""
-        reranker, threshold, candidates = self.model.reranker, self.config.hard_similarity, None
+        reranker, config = self.model.reranker, self.config
+        own = torch.eye(len(videos), dtype=torch.bool, device=videos.device)
+        candidates = torch.ones_like(own)
         video = reranker.encode_video(features, batch.video_mask)
         text = reranker.encode_text(batch.text, batch.text_mask)
         with torch.autocast(videos.device.type, enabled=False):
-            if threshold > -1:
+            if config.hard_similarity > -1:
                 directions = F.normalize(videos.float(), dim=-1)
-                candidates = hard_candidates(directions @ directions.T, threshold)
+                candidates = hard_candidates(directions @ directions.T, config.hard_similarity)
+            if config.ignore_overlapping and isinstance(batch, PlacedBatch):
+                candidates = candidates & ~overlapping(batch.spans) | own
             return reranking_loss(reranker, text, video, candidates)
 
 
