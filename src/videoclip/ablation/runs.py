@@ -150,6 +150,9 @@ VARIANTS: dict[str, Variant] = {
         "paper",
         SMALL,
     ),
+    "small-equal-time": Variant(
+        "ours, an epoch more: about the time of the paper's", "paper", _changed(SMALL, epochs=6)
+    ),
     "small-shuffled": _small("ours with shuffled batches", plan=SHUFFLED),
     "small-teacher": replace(
         _small("batches mined by the frozen finished model", plan={"first_epoch": 1}),

@@ -88,7 +88,11 @@ COMPARISONS = (
             (variant, "R@1"),
             (other, "R@1"),
         )
-        for variant, other in ((OURS, "paper"), ("small-long", "paper-long"))
+        for variant, other in (
+            (OURS, "paper"),
+            ("small-equal-time", "paper"),
+            ("small-long", "paper-long"),
+        )
     ),
     (
         "R@1: held-out combinations over seen ones",
