@@ -113,7 +113,7 @@ def test_unusable_vectors_are_refused(vectors, message):
 
 
 def test_a_plan_is_saved_whole_and_read_back(tmp_path):
-    plan = BatchPlan(((3, 1), (2,)))
+    plan = BatchPlan(((3, 1), (2,)), (0.25, 0.75))
     plan.save(tmp_path / "plan.json")
     plan.save(tmp_path / "plan.json")
     assert BatchPlan.load(tmp_path / "plan.json") == plan

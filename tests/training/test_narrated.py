@@ -9,13 +9,22 @@ import pytest
 import torch
 
 from tests.training.tiny_corpus import tiny_config, tiny_corpus
-from videoclip.config import ClipConfig
+from videoclip.config import ClipConfig, PlanConfig
+from videoclip.data.batch_plan import BatchPlan
 from videoclip.data.clips import clip_tokens, draw_clip_pair
 from videoclip.data.feature_store import FeatureStore
 from videoclip.data.narrated import NarratedCorpus
+from videoclip.distributed import World
 from videoclip.errors import DataError, VideoCLIPError
 from videoclip.training.batch import PlacedBatch, collate
-from videoclip.training.narrated import Feed, Group, data_fingerprints
+from videoclip.training.narrated import (
+    LEADS,
+    Feed,
+    Group,
+    NarratedSource,
+    data_fingerprints,
+    fit_shares,
+)
 from videoclip.training.trainer import Purpose, generator
 
 CONFIG = tiny_config()
@@ -50,6 +59,47 @@ def test_a_batch_is_its_videos_clip_pairs_read_one_by_one(corpus):
             spans.append((number, *times, pair.video_start, pair.video_end))
     expected = PlacedBatch(*collate(pairs, 0).tensors(), torch.tensor(spans, dtype=torch.float32))
     assert equal(feed(corpus).batch(GROUPS[0]), expected)
+
+
+def test_a_lead_is_drawn_for_each_visit(corpus):
+    """The naive twin finds the lead that belongs to the draw."""
+    leads = [0.0] * 10 + [0.5, 0.2, 0.3, 0.0, 0.0, 0.0, 0.0]
+    batch = Feed(corpus, CONFIG.clips, CONFIG.model, leads=leads).batch(GROUPS[0])
+    rng, spans = generator(*GROUPS[0].key), []
+    for number, index in enumerate(GROUPS[0].videos):
+        draw = rng.random()
+        lead = LEADS[next(i for i in range(len(LEADS)) if sum(leads[: i + 1]) >= draw)]
+        clips = replace(CONFIG.clips, lead_seconds=lead)
+        spans += [(number, *pair.span) for pair in corpus.draw(index, clips, rng, 16)]
+    torch.testing.assert_close(batch.spans, torch.tensor(spans))
+    assert equal(
+        feed(corpus).batch(GROUPS[0]), Feed(corpus, CONFIG.clips, CONFIG.model).batch(GROUPS[0])
+    )
+
+
+def test_shares_are_those_of_the_right_choices():
+    """Half of the observations know their choice; the others can be either of two."""
+    logits = torch.full((80, 3), -9.0)
+    logits[:30, 0] = logits[30:40, 1] = 0.0
+    logits[40:, :2] = 0.0
+    assert fit_shares(logits) == pytest.approx((0.75, 0.25, 0.0), abs=0.01)
+
+
+def test_the_lead_of_a_plan_is_where_clips_resemble_their_words(tmp_path):
+    """To this model a clip resembles words whose middle is 5 seconds before the clip's."""
+    plan = PlanConfig(kind="mined", videos_per_batch=6)
+    config = replace(CONFIG, plan=plan, clips=replace(CONFIG.clips, learn_lead=True))
+    source = NarratedSource(config, tiny_corpus(tmp_path / "store"), "random", World())
+
+    def embed(batch):
+        delays = batch.spans[:, 3:].mean(dim=1) - batch.spans[:, 1:3].mean(dim=1)
+        near = torch.exp(-0.5 * (delays - 5).square())
+        return torch.stack([near, 1 - near], dim=1), torch.tensor([[1.0, 0.0]]).expand(len(near), 2)
+
+    list(source.batches(1, 0, embed=embed, plan_path=tmp_path / "plan.json"))
+    leads = np.array(BatchPlan.load(tmp_path / "plan.json").leads)
+    assert leads.sum() == pytest.approx(1)
+    assert leads @ np.array(LEADS) == pytest.approx(5, abs=1.5)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

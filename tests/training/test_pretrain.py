@@ -119,6 +119,8 @@ def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_bits(corpus, tmp_
     config = tiny_config(
         epochs=6,
         plan=RETRIEVAL,
+        clips=replace(tiny_config().clips, learn_lead=True),
+        loss=LossConfig(ignore_overlapping=True, seconds_weight=1.0),
         save_every_updates=2,
         validation_videos=2,
         chunk_pairs=4,

@@ -159,6 +159,7 @@ VARIANTS: dict[str, Variant] = {
         teacher="small",
     ),
     "small-no-lead": _small("ours without a lead", clips={"lead_seconds": 0}),
+    "small-learned-lead": _small("ours with a learned lead", clips={"learn_lead": True}),
     "small-across-pauses": _small("ours with texts across pauses", clips=ACROSS_PAUSES),
     "small-all-negatives": _small(
         "ours with overlapping pairs as negatives", loss={"ignore_overlapping": False}

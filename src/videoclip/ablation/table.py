@@ -61,6 +61,7 @@ DIFFERENCES = (
     ("mined batches against random ones", OURS, "small-shuffled", "segment F1"),
     ("batches mined by the finished model against by itself", "small-teacher", OURS, "R@1"),
     ("a lead of 3 s against none", OURS, "small-no-lead", "R@1"),
+    ("a learned lead against one of 3 s", "small-learned-lead", OURS, "R@1"),
     ("sentences against texts across pauses", OURS, "small-across-pauses", "R@1"),
     ("overlapping pairs ignored against as negatives", OURS, "small-all-negatives", "R@1"),
     ("a loss of seconds against none", OURS, "small-no-seconds", "R@1"),

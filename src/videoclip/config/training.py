@@ -50,6 +50,9 @@ class ClipConfig:
     lead_seconds: int = 0
     """Seconds by which narration precedes the action: centres of `overlapped` video clips are moved
     later by as much."""
+    learn_lead: bool = False
+    """Fit a distribution of leads to the model's similarities before every epoch whose plan is made
+    from video vectors, and draw from it for each visit to a video; until then `lead_seconds`."""
     min_iou: float = 0.0
     """Keep a pair only if the overlap ratio of its two spans reaches this; 0: keep all."""
     max_iou_tries: int = 20
@@ -324,6 +327,12 @@ class PretrainConfig(RunConfig):
         require(
             not self.model.classes,
             "model.classes is for fine-tuning: pre-training does not train the head",
+        )
+        require(
+            not self.clips.learn_lead
+            or (self.clips.strategy == "overlapped" and self.plan.kind in ("retrieval", "mined")),
+            "clips.learn_lead is for clips.strategy 'overlapped' and a plan.kind that is made from "
+            "video vectors: 'retrieval' or 'mined'",
         )
         require(
             not self.model.learn_logit_bias or self.loss.kind == "sigmoid",

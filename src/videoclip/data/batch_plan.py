@@ -38,9 +38,11 @@ class BatchPlan:
 
     Attributes:
         groups: For each batch the indices of its videos in the corpus; none is empty.
+        leads: Probability of each lead of `training.narrated.LEADS`; empty if none was fitted.
     """
 
     groups: tuple[tuple[int, ...], ...]
+    leads: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -48,7 +50,7 @@ class BatchPlan:
 
     def save(self, path: Path | str) -> None:
         """Write the plan as JSON; an existing file is replaced whole or not at all."""
-        write_text(Path(path), json.dumps(seal({"groups": self.groups})))
+        write_text(Path(path), json.dumps(seal({"groups": self.groups, "leads": self.leads})))
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -58,8 +60,9 @@ class BatchPlan:
             DataError: If the file is missing or is not a plan.
         """
         try:
-            groups = unseal(json.loads(Path(path).read_text(encoding="utf-8")))["groups"]
-            plan = cls(tuple(tuple(map(int, group)) for group in groups))
+            content = unseal(json.loads(Path(path).read_text(encoding="utf-8")))
+            groups = tuple(tuple(map(int, group)) for group in content["groups"])
+            plan = cls(groups, tuple(map(float, content["leads"])))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise DataError(
                 "is not a batch plan; restore the file or start a new run", path

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from videoclip.config import ClipConfig, ModelConfig, PretrainConfig
@@ -40,6 +41,11 @@ from videoclip.types import FloatArray
 FINGERPRINT_VIDEOS = 4096
 SAMPLE_VIDEOS = 8
 EXAMPLE_VIDEOS = 2048
+LEADS = range(-4, 13)
+"""Seconds by which narration may precede the action, where that is learned."""
+LEAD_VIDEOS = 256
+LEAD_ROUNDS = 20
+LEAD_CLIP_SECONDS = 3
 SECONDS_FOR_SIGNAL = 1.0
 """How much later the signal of a dead worker may come than the end of its connections."""
 
@@ -66,6 +72,8 @@ class Feed(Dataset[Batch | VideoCLIPError]):
         model: Its longest text and the id that pads shorter ones.
         workers: Processes that prepare batches ahead; 0: this process, on demand.
         pin_memory: Put batches into page-locked memory, for a GPU.
+        leads: Probabilities of `LEADS`, one of which is drawn for each visit to a video; empty:
+            `clips.lead_seconds`.
     """
 
     def __init__(
@@ -75,8 +83,10 @@ class Feed(Dataset[Batch | VideoCLIPError]):
         model: ModelConfig,
         workers: int = 0,
         pin_memory: bool = False,
+        leads: Sequence[float] = (),
     ) -> None:
         self._corpus, self._clips, self._model = corpus, clips, model
+        self._leads, self._sums = leads, np.cumsum(leads)
         self._workers, self._pin_memory = workers, pin_memory
 
     def batches(self, groups: Sequence[Group]) -> Iterator[Batch]:
@@ -117,14 +127,20 @@ class Feed(Dataset[Batch | VideoCLIPError]):
 
     def batch(self, group: Group) -> Batch:
         """Return the batch of one group."""
-        rng, corpus, clips = generator(*group.key), self._corpus, self._clips
+        rng, corpus = generator(*group.key), self._corpus
         longest, pad_id = self._model.max_text_tokens, self._model.pad_id
-        drawn = [corpus.draw(i, clips, rng, longest) for i in group.videos]
+        drawn = [corpus.draw(i, self._clips_with_lead(rng), rng, longest) for i in group.videos]
         pairs = [pair for some in drawn for pair in some]
         features = pad_features([pair.features for pair in pairs])
         texts = pad_tokens([text for pair in pairs for text in pair.texts], pad_id)
         spans = torch.tensor([(n, *pair.span) for n, some in enumerate(drawn) for pair in some])
         return PlacedBatch(*features, *texts, spans)
+
+    def _clips_with_lead(self, rng: np.random.Generator) -> ClipConfig:
+        if not self._leads:
+            return self._clips
+        place = int(np.searchsorted(self._sums, rng.random()))
+        return replace(self._clips, lead_seconds=LEADS[min(place, len(LEADS) - 1)])
 
 
 @contextmanager
@@ -212,7 +228,7 @@ class NarratedSource(BatchSource[Batch]):
             Group(plan.groups[place], (self.config.seed, Purpose.TRAINING, epoch, place))
             for place in self.world.own_places(first, self.num_batches(epoch))
         ]
-        return self._feed(self.training, self.config.clips).batches(own)
+        return self._feed(self.training, self.config.clips, plan.leads).batches(own)
 
     def validation(self) -> Iterator[Batch] | None:
         """Yield the same clip pairs of the held-out videos each time."""
@@ -251,6 +267,8 @@ class NarratedSource(BatchSource[Batch]):
                 vectors=vectors,
                 device=world.device,
             )
+            if vectors is not None and config.clips.learn_lead:
+                plan = replace(plan, leads=self._fit_leads(epoch, embed))
             plan.save(path)
         plan = world.broadcast(plan)
         assert plan is not None
@@ -271,9 +289,39 @@ class NarratedSource(BatchSource[Batch]):
             model.cpu()  # it is not needed again
         return self._teacher_vectors
 
-    def _feed(self, corpus: NarratedCorpus, clips: ClipConfig) -> Feed:
-        on_gpu = self.world.device.type == "cuda"
-        return Feed(corpus, clips, self.config.model, self.config.num_workers, pin_memory=on_gpu)
+    def _fit_leads(self, epoch: int, embed: Embed) -> tuple[float, ...]:
+        """Fit the distribution of leads to the similarities of some texts and later clips."""
+        config, step = self.config, 1 + len(self.training) // LEAD_VIDEOS
+        some = range(0, len(self.training), step)
+        logits = []
+        for lead in LEADS:  # the key is the same, hence the texts are
+            clips = replace(
+                config.clips,
+                clips_per_video=1,
+                min_video_seconds=LEAD_CLIP_SECONDS,
+                max_video_seconds=LEAD_CLIP_SECONDS,
+                lead_seconds=lead,
+            )
+            group = Group(some, (config.seed, Purpose.LEADS, epoch))
+            video, text = embed(self._feed(self.training, clips).batch(group))
+            logits.append((video * text).sum(dim=1) / config.model.temperature)
+        return fit_shares(torch.stack(logits, dim=1))
+
+    def _feed(self, corpus: NarratedCorpus, clips: ClipConfig, leads: Sequence[float] = ()) -> Feed:
+        on_gpu, workers = self.world.device.type == "cuda", self.config.num_workers
+        return Feed(corpus, clips, self.config.model, workers, pin_memory=on_gpu, leads=leads)
+
+
+def fit_shares(logits: Tensor) -> tuple[float, ...]:
+    """Return how often each of K choices is right, by expectation and maximisation.
+
+    Args:
+        logits: (N, K) log-likelihoods of N observations under each choice, up to a constant.
+    """
+    shares = torch.full((logits.shape[1],), 1 / logits.shape[1], device=logits.device)
+    for _ in range(LEAD_ROUNDS):
+        shares = (logits + shares.log()).softmax(dim=1).mean(dim=0)
+    return tuple(shares.tolist())
 
 
 @torch.no_grad()

@@ -50,6 +50,7 @@ class Purpose(IntEnum):
     HELD_OUT = 3
     ORDER = 4
     EXAMPLES = 5
+    LEADS = 6
 
 
 def generator(seed: int, purpose: int, *place: int) -> np.random.Generator:
