@@ -8,6 +8,7 @@ import zipfile
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from videoclip.errors import DataError
 from videoclip.library.labels import read_labels
@@ -338,3 +339,30 @@ def test_only_the_last_jobs_are_remembered(own_client, monkeypatch):
         while not job.is_over:
             time.sleep(0.01)
     assert [job.kind for job in jobs.list()] == ["4", "3", "2"]
+
+
+def test_a_picture_is_a_query(client, tmp_path):
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), "blue").save(file, "PNG")
+    sent = client.post("/api/v1/pictures", content=file.getvalue())
+    assert sent.status_code == 201
+    id = sent.json()["id"]
+    shown = client.get(f"/api/v1/pictures/{id}")
+    assert (shown.content, shown.headers["content-type"]) == (file.getvalue(), "image/png")
+    found = client.get("/api/v1/search", params={"picture": id}).json()["items"][0]
+    assert (found["name"], found["start"], found["end"]) == ("a.mp4", 10.0, 22.0)
+    page = client.get("/", params={"picture": id, "strictness": "none"}).text
+    assert f'src="/api/v1/pictures/{id}"' in page and 'data-start="10.0"' in page
+    both = client.get("/api/v1/search", params={"picture": id, "q": "red"})
+    assert both.status_code == 422
+
+
+def test_what_is_no_picture_is_refused(client):
+    assert client.post("/api/v1/pictures", content=b"<html>").status_code == 422
+    damaged = client.post("/api/v1/pictures", content=b"\x89PNG\r\n\x1a\n and nothing").json()["id"]
+    answer = client.get("/api/v1/search", params={"picture": damaged})
+    assert answer.status_code == 422 and "/" not in answer.json()["detail"]
+    page = client.get("/", params={"picture": damaged})
+    assert page.status_code == 200 and 'class="problem"' in page.text
+    gone = client.get("/api/v1/search", params={"picture": "0" * 24})
+    assert gone.status_code == 404 and "choose it again" in gone.json()["detail"]

@@ -1,4 +1,4 @@
-"""`videoclip serve`: a page and a REST API for a library."""
+"""`videoclip serve`: a page and a REST API for a library, or tools for an assistant."""
 
 import os
 import secrets
@@ -34,15 +34,21 @@ class Serve:
     """Host name by which browsers may call, beside --host; may be repeated."""
     allow_upload: bool = False
     """Let users upload videos, into the folder uploads of the library."""
+    mcp: bool = False
+    """Instead of a page, serve tools for an assistant on standard input and output (Model Context
+    Protocol, extra "mcp"): search, localize, read, frame."""
     model: options.Model = None
     device: options.Device = options.AUTO
 
     def __post_init__(self) -> None:
         require(0 <= self.port < 65536, "a port is a number from 0 to 65535")
+        require(not (self.mcp and self.sources), "--mcp serves a library: index the videos first")
 
     def run(self) -> int:
         """Serve until interrupted."""
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        if self.mcp:
+            return self._serve_tools()
         try:
             from videoclip.web.app import create_app, listen, run
         except ModuleNotFoundError as error:
@@ -72,4 +78,16 @@ class Serve:
             name = f"[{host}]" if ":" in host else host
             print(f"{library!r}: http://{name}:{port}", file=sys.stderr)
             run(create_app(library, settings), server)
+        return 0
+
+    def _serve_tools(self) -> int:
+        """Answer an assistant until it closes standard input."""
+        try:
+            from videoclip.integrations.mcp import create_server
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("videoclip serve --mcp", "mcp") from error
+        from videoclip.library.library import VideoLibrary
+
+        with VideoLibrary.open(self.library, self.model, self.device, must_exist=True) as library:
+            create_server(library).run()
         return 0

@@ -1,1 +1,1 @@
-"""Our models inside other libraries, one file for each; nothing here imports another."""
+"""Our models and libraries inside other programs, one file each; none imports another."""

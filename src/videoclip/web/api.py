@@ -168,12 +168,30 @@ async def upload(request: Request, served: Served, name: str) -> JSONResponse:
 def search(
     served: Served, query: Annotated[schemas.SearchQuery, Query()]
 ) -> schemas.Page[schemas.FoundMoment]:
-    """Find moments by words (`q`), or by a span of an indexed video (`like`, `start`, `end`)."""
-    if bool(query.q.strip()) == bool(query.like):
-        raise HTTPException(422, "search by words (q) or by a span of a video (like), one of them")
+    """Find moments by words (`q`), a span of a video (`like`, `start`, `end`) or a `picture`."""
+    if [bool(query.q.strip()), bool(query.like), bool(query.picture)].count(True) != 1:
+        problem = "search by words (q), a span of a video (like) or a picture, one of them"
+        raise HTTPException(422, problem)
     moments, following = served.search(query)
     items = [schemas.FoundMoment(**served.describe_moment(moment)) for moment in moments]
     return schemas.Page(items=items, next=following or None)
+
+
+IMAGE = {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
+
+
+@router.post("/pictures", status_code=201, openapi_extra={"requestBody": IMAGE})
+async def add_picture(request: Request, served: Served) -> schemas.Picture:
+    """Take a JPEG, PNG or WebP picture as the body, for a search; it is kept for a while."""
+    image = await request.body()
+    return schemas.Picture(id=await asyncio.to_thread(served.media.add_picture, image))
+
+
+@router.get("/pictures/{id}", response_class=FileResponse)
+def read_picture(served: Served, id: str) -> FileResponse:
+    """Return a picture that was sent before."""
+    path, kind = served.media.picture(id)
+    return FileResponse(path, media_type=kind, headers={"Cache-Control": "private, max-age=3600"})
 
 
 @router.post("/segment")

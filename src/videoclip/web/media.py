@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 import tempfile
 import threading
 from collections.abc import Callable
@@ -25,6 +26,13 @@ MAX_CACHE = 4 << 30
 """Bytes of copies and clips that are kept."""
 TYPES = {".webm": "video/webm", ".mov": "video/mp4", ".mp4": "video/mp4", ".m4v": "video/mp4"}
 """Browsers play QuickTime files of H.264 and AAC if they are called MP4."""
+
+PICTURES = {
+    ".jpg": (rb"\xff\xd8\xff", "image/jpeg"),
+    ".png": (rb"\x89PNG\r\n", "image/png"),
+    ".webp": (rb"RIFF....WEBP", "image/webp"),
+}
+"""How a picture begins that may be searched by, and its media type."""
 
 
 class MediaCache:
@@ -69,12 +77,41 @@ class MediaCache:
         path, key = existing(video), f"{video.content_hash} {start:.3f} {end:.3f}"
         return _file(self._made(key, ".mp4", lambda out: cut_clip(path, start, end, out)), ".mp4")
 
+    def add_picture(self, image: bytes) -> str:
+        """Keep a picture to search by, and return its id.
+
+        Raises:
+            HTTPException: 422 if it is not a JPEG, PNG or WebP file.
+        """
+        suffix = next(
+            (s for s, (mark, _) in PICTURES.items() if re.match(mark, image, re.DOTALL)), None
+        )
+        if suffix is None:
+            raise HTTPException(422, "not a JPEG, PNG or WebP picture")
+        key = hashlib.sha256(image).hexdigest()[:24]
+        self._made(f"picture {key}", suffix, lambda out: out.write_bytes(image))
+        return key
+
+    def picture(self, id: str) -> tuple[Path, str]:
+        """Return the file of a picture and its media type.
+
+        Raises:
+            HTTPException: 404 if there is none, or too much came after it.
+        """
+        for suffix, (_, kind) in PICTURES.items():
+            path = self._path(f"picture {id}", suffix)
+            if path.exists():
+                return path, kind
+        raise HTTPException(404, "this picture is no longer here: choose it again")
+
+    def _path(self, key: str, suffix: str) -> Path:
+        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}{suffix}"
+
     def _made(self, key: str, suffix: str, make: Callable[[Path], object]) -> Path:
         """Return the file of a key; the first request creates it."""
-        name = hashlib.sha256(key.encode()).hexdigest()[:32]
-        path = self.folder / f"{name}{suffix}"
+        path = self._path(key, suffix)
         with self._mutex:
-            lock = self._locks.setdefault(name, threading.Lock())
+            lock = self._locks.setdefault(path.name, threading.Lock())
         with lock:
             if not path.exists():
                 make(path)

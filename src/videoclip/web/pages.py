@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlencode
 from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from videoclip.errors import ConfigError, DataError
+from videoclip.errors import ConfigError, DataError, DecodeError
 from videoclip.output.html import environment_of
 from videoclip.web import schemas
 from videoclip.web.api import Served
@@ -57,12 +57,12 @@ def search_page(served: Served, query: Annotated[PageQuery, Query()]) -> HTMLRes
         query.strictness = "low"
     problem, following = "", ""
     moments: list[dict[str, Any]] = []
-    is_asked = bool(query.q.strip() or query.like)
+    is_asked = bool(query.q.strip() or query.like or query.picture)
     if is_asked:
         try:
             found, following = served.search(query)
             moments = [served.describe_moment(moment) for moment in found]
-        except (ConfigError, DataError) as error:
+        except (ConfigError, DataError, DecodeError) as error:
             problem = served.without_paths(str(error))
     state = query.model_dump(exclude={"cursor", "limit"})
     return _page(

@@ -32,12 +32,13 @@ class Strict(BaseModel):
 
 
 class SearchQuery(Strict):
-    """A search by words, or by a span of an indexed video."""
+    """A search by words, by a span of an indexed video, or by a picture sent before."""
 
     q: Annotated[str, StringConstraints(max_length=1000)] = Field(
         "", examples=["chop the onion"], description='Words; "A, then B" is an ordered query'
     )
     like: VideoKey | Literal[""] = Field("", description="A video, whose span is the query")
+    picture: VideoKey | Literal[""] = Field("", description="A picture that was sent before")
     start: Seconds = 0.0
     end: Seconds = 0.0
     strictness: Confidence = Field("none", description="Least confidence of a moment")
@@ -53,6 +54,12 @@ class Page(BaseModel, Generic[ItemT]):
 
     items: list[ItemT]
     next: str | None = None
+
+
+class Picture(BaseModel):
+    """A picture to search by."""
+
+    id: VideoKey
 
 
 class Video(BaseModel):

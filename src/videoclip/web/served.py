@@ -155,7 +155,7 @@ class ServedLibrary:
 
         Raises:
             VideoCLIPError: If the query or the filter is wrong.
-            HTTPException: 404 if there is no such video, 422 if the cursor is wrong.
+            HTTPException: 404 if there is no such video or picture, 422 if the cursor is wrong.
         """
         offset = offset_of(query.cursor)
         if offset + query.limit > MAX_FOUND:
@@ -165,9 +165,12 @@ class ServedLibrary:
         )
         where = query.where or None
         with self.computing():
-            if query.like:
-                path, end = self.find(query.like).path, max(query.end, query.start + 0.1)
-                found = self.library.search_span(path, query.start, end, options, where=where)
+            if query.picture:
+                path, _ = self.media.picture(query.picture)
+                found = self.library.search_like(path, options, where=where)
+            elif query.like:
+                video, end = self.find(query.like).path, max(query.end, query.start + 0.1)
+                found = self.library.search_span(video, query.start, end, options, where=where)
             else:
                 found = self.library.search_many([query.q], options, where=where)[0]
         moments = with_confidence(found, query.strictness)

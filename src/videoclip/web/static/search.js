@@ -7,7 +7,7 @@ let timer, request;
 const addressOf = () => {
   const state = new URLSearchParams(new FormData(form));
   const defaults = { q: "", where: "", strictness: "low", vision: "1", speech: "1" };
-  if (state.get("q")?.trim()) for (const name of ["like", "start", "end"]) state.delete(name);
+  if (state.get("q")?.trim()) for (const name of ["like", "picture", "start", "end"]) state.delete(name);
   for (const [name, value] of [...state]) if (Number(value) === 1 && name in { vision: 1, speech: 1 } || defaults[name] === value) state.delete(name);
   return state.size ? `/?${state}` : "/";
 };
@@ -29,7 +29,29 @@ async function show(address, how) {
   say(count ? `${count} ${count === 1 ? "moment" : "moments"}` : here.textContent.trim().slice(0, 200));
 }
 
-form.addEventListener("input", () => {
+// Search by a picture, made small here: large enough for every model, below the limit of a request.
+const PIXELS = 640;
+async function searchByPicture(file) {
+  const image = await createImageBitmap(file).catch(() => { throw new Error("This is not a picture that the browser can read."); });
+  const scale = Math.min(1, PIXELS / Math.max(image.width, image.height)), canvas = element("canvas");
+  canvas.width = Math.max(1, image.width * scale);
+  canvas.height = Math.max(1, image.height * scale);
+  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+  const body = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.92));
+  const answer = await fetch("/api/v1/pictures", { method: "POST", body });
+  if (!answer.ok) throw new Error((await answer.json()).detail);
+  const state = new URLSearchParams({ picture: (await answer.json()).id, strictness: "none" });
+  location.assign(`/?${state}`);
+}
+const picture = document.querySelector("#picture");
+picture.addEventListener("change", saying(() => searchByPicture(picture.files[0])));
+addEventListener("paste", saying(async (event) => {
+  const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
+  if (file) await searchByPicture(file);
+}));
+
+form.addEventListener("input", (event) => {
+  if (event.target === picture) return;
   clearTimeout(timer);
   timer = setTimeout(() => show(addressOf(), "replaceState"), 200);
 });
