@@ -84,3 +84,15 @@ def test_files_that_are_missing_are_one_line(world, tmp_path, capsys):
     assert command(world, tmp_path, "msrvtt", "coin") == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "MSRVTT_train.9k.csv" in error and "put it there" in error
+
+
+def test_one_training_video_is_enough(world, tmp_path, capsys):
+    table = (world / "annotations" / "train.csv").read_text().splitlines()
+    small = tmp_path / "small.csv"
+    video = table[1].split(",")[0]
+    small.write_text("\n".join([table[0], *(row for row in table if row.split(",")[0] == video)]))
+    more = ["--training-annotations", small, "--validation-videos", "10"]
+    assert command(world, tmp_path / "run", "csv", "test.csv", *more) == 0
+    out, err = capsys.readouterr()
+    assert "one training video: none is held out, so the last epoch is kept" in err
+    assert "before" in out and "lowest validation loss" not in out

@@ -1,10 +1,19 @@
-"""The page in a headless Chromium, as a person uses it."""
+"""The page in a headless Chromium, as a person uses it.
 
+    SCREENSHOTS=docs/images python -m pytest tests/web/test_browser.py -k readme
+
+writes the pictures of the README anew.
+"""
+
+import io
 import json
+import os
 import shutil
 import threading
 import time
+from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +21,13 @@ pytest.importorskip("fastapi", reason="the extra 'web' is not installed")
 pytest.importorskip("playwright", reason="playwright is not installed")
 
 import uvicorn
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from tests.library.colours import ColourEmbedder, write_video
+from videoclip.demo import sample_clips
+from videoclip.embedding import Embedder
 from videoclip.library.library import VideoLibrary
 from videoclip.web.app import create_app
 from videoclip.web.safety import ServeSettings
@@ -26,22 +39,32 @@ pytestmark = [
 ]
 
 
+@contextmanager
+def serving(library, **settings):
+    """The address of a server of a library."""
+    config = uvicorn.Config(
+        create_app(library, ServeSettings(**settings)), port=0, log_level="warning"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
 @pytest.fixture(scope="module")
 def site(made_videos, tmp_path_factory):
     """The address of a server with a library that tests may label."""
     folder = tmp_path_factory.mktemp("browser")
     with VideoLibrary(folder / "library", ColourEmbedder()) as library:
         library.update([made_videos])
-        settings = ServeSettings(sources=(made_videos,), allow_upload=True)
-        config = uvicorn.Config(create_app(library, settings), port=0, log_level="warning")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
+        with serving(library, sources=(made_videos,), allow_upload=True) as address:
+            yield address
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +237,45 @@ def test_a_file_that_chromium_cannot_play_is_encoded(page, site):
     assert "/clip?start=20" in page.evaluate("document.querySelector('moment-player video').src")
 
 
+def test_an_ordered_query_and_a_picture(page, tmp_path):
+    page.goto("/")
+    page.keyboard.type("red, then blue")
+    page.wait_for_selector(".parts")
+    assert page.locator(".card .times").first.inner_text() == "0:00.0–0:22.0"
+    Image.new("RGB", (2000, 1000), "blue").save(tmp_path / "blue.png")
+    page.set_input_files("#picture", str(tmp_path / "blue.png"))
+    page.wait_for_selector("text=Moments like this picture")
+    assert "picture=" in page.url and page.locator(".asked").evaluate("i => i.naturalWidth") == 640
+    assert page.locator(".card .times").first.inner_text() == "0:10.0–0:22.0"
+    page.fill("[name=q]", "yellow")
+    wait_for(page, "location.search === '?q=yellow&strictness=none'")
+
+
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+def test_no_page_has_serious_findings_of_axe(page, scheme):
+    page.emulate_media(color_scheme=scheme)
+    page.goto("/?q=yellow&strictness=none")
+    found = page.locator(".name").first.get_attribute("href")
+    for address in [
+        "/",
+        "/?q=red, then blue",
+        "/?q=yellow",
+        found,
+        "/videos",
+        "/jobs",
+        "/docs",
+        "/login",
+    ]:
+        page.goto(address)
+        violations = Axe().run(page).response["violations"]
+        serious = [
+            (one["id"], one["nodes"][0]["html"])
+            for one in violations
+            if one["impact"] in ("serious", "critical")
+        ]
+        assert serious == [], address
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_narrow_screens_in_light_and_dark(page, scheme):
     page.set_viewport_size({"width": 390, "height": 844})
@@ -228,3 +290,37 @@ def test_narrow_screens_in_light_and_dark(page, scheme):
     )
     light = [sum(map(int, colour[4:-1].split(","))) for colour in (back, text)]
     assert (light[0] > light[1]) == (scheme == "light")
+
+
+def save_picture(page, name, folder):
+    """Save what the page shows as a small WebP file."""
+    file = io.BytesIO(page.screenshot())
+    Image.open(file).save(Path(folder) / name, quality=80, method=6)
+
+
+@pytest.mark.slow
+def test_the_pictures_of_the_readme(browser, tmp_path):
+    folder = os.environ.get("SCREENSHOTS") or tmp_path
+    with VideoLibrary(tmp_path / "library", Embedder.from_pretrained("starter")) as library:
+        library.update(sample_clips())
+        with serving(library) as address:
+            context = browser.new_context(
+                base_url=address, viewport={"width": 1000, "height": 560}, color_scheme="light"
+            )
+            page = context.new_page()
+            page.set_default_timeout(20_000)
+            page.goto("/?q=a rabbit in a meadow&strictness=medium")
+            assert page.locator(".name").first.inner_text() == "bigbuckbunny.mp4"
+            wait_for(page, "document.querySelector('.card img').naturalWidth > 0")
+            save_picture(page, "page-search.webp", folder)
+            page.locator(".name").first.click()
+            wait_for(page, "document.querySelector('moment-player video')?.readyState > 2")
+            page.set_viewport_size({"width": 1000, "height": 860})
+            page.locator(".sheet img").last.scroll_into_view_if_needed()  # they load when visible
+            wait_for(page, "[...document.images].every((i) => i.complete)")
+            page.locator(".curve").wait_for(state="attached")
+            page.evaluate("scrollTo(0, 0)")
+            save_picture(page, "page-video.webp", folder)
+            context.close()
+    for name in ("page-search.webp", "page-video.webp"):
+        assert (Path(folder) / name).stat().st_size < 100_000

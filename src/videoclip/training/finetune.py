@@ -140,7 +140,9 @@ def _source_and_loss(
     def split(examples: Sequence[ExampleT]) -> tuple[list[ExampleT], list[ExampleT]]:
         num_videos = len({example.video_id for example in examples})
         held_out = num_held_out(config.validation_videos, num_videos)
-        if held_out < config.validation_videos:
+        if held_out == 0 < config.validation_videos:
+            print_line("one training video: none is held out, so the last epoch is kept", visible)
+        elif held_out < config.validation_videos:
             print_line(
                 f"{held_out} of {num_videos} training videos are held out for validation, at most "
                 f"a tenth, instead of {config.validation_videos}",
@@ -236,8 +238,8 @@ def without_test_videos(
 
 
 def num_held_out(wanted: int, num_videos: int) -> int:
-    """Return how many videos to hold out: `wanted`, but at most a tenth, and one if any."""
-    return min(wanted, max(1, num_videos // LARGEST_HELD_OUT_SHARE))
+    """Return how many videos to hold out: `wanted`, at most a tenth or one, and none of one."""
+    return min(wanted, max(1, num_videos // LARGEST_HELD_OUT_SHARE), num_videos - 1)
 
 
 def hold_out(
