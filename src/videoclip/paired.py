@@ -193,7 +193,8 @@ def _read(path: Path) -> dict[tuple[str, ...], dict[str, str]]:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot be read as CSV ({error}): check the path", path) from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"cannot be read as CSV ({reason}): check the path", path) from error
     seen: Counter[tuple[str, ...]] = Counter()
     found = {}
     for row in rows:

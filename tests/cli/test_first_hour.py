@@ -174,6 +174,43 @@ MISTAKES = """
 2 | demo quick                                 | perhaps you meant '--quick'
 1 | demo --videos nowhere                      | nowhere: no such file
 1 | demo --videos empty                        | name one that holds files such as .mp4
+2 | search --query red                         | '--query'; write the words without an option
+2 | search -q red                              | '-q'; write the words without an option
+2 | search --text=red                          | write the words without an option
+2 | search red --in library                    | perhaps you meant '--library'
+2 | search red --video v/a.mp4                 | perhaps you meant '--where'
+2 | search red --library=                      | --library: its value is missing
+2 | search red --open -1                       | open must not be negative
+2 | search red -k 1e3                          | --top-k: expected a whole number, got '1e3'
+2 | search red --html                          | --html FILE: its value is missing
+1 | search red --html v                        | v: cannot be written (Is a directory)
+1 | search red --thumbnails notes.txt          | notes.txt: is a file, where a folder is needed
+1 | search red --where 'path = a.mp4'          | expected a number or a text in quotes
+1 | search red --where 'duration > 5 &&'       | character 13: cannot read this
+1 | search --fit moments.csv                   | no column 'query' or 'video' in the header
+1 | search --like v                            | v: a folder; name one video file
+2 | search --like v/a.mp4 red                  | give one of: a query in words, --like FILE
+1 | index v --library notes.txt                | notes.txt: is a file, where a folder is needed
+1 | index v --metadata notes.txt               | no column names the video: add one of path
+2 | index -r v                                 | '-r'; folders are read with their subfolders
+2 | index v --recursive                        | folders are read with their subfolders
+1 | segment v/a.mp4 --label ''                 | no texts; give each label as --label TEXT
+2 | segment v/a.mp4 v/b.mp4 --label red        | 'v/b.mp4'; name one file at a time
+2 | segment v/a.mp4 --step red                 | perhaps you meant '--label'
+2 | localize v/a.mp4 --label red               | perhaps you meant '--step'
+2 | localize v/a.mp4 --step red --ordered      | steps are in order unless --any-order
+2 | ask v/a.mp4 --question what --choices a b  | write the question behind the video
+1 | ask v/a.mp4 what --choices red,blue        | separated by spaces: --choices red blue
+2 | cut v/a.mp4 --start 0:01 --end 0:99        | minutes and seconds end at 59: '0:99'
+2 | cut v/a.mp4 --start 1 --duration 2         | give the end of the span with --end
+2 | cut v/a.mp4 0:01-0:02                      | give times as --start 0:08
+1 | cut v/a.mp4 --start 1 --end 2 --out v/a.mp4 | is the video itself, which would be lost
+2 | export - --format srt                      | one of csv, json, edl, fcpxml, vtt, youtube
+2 | serve --port 80a                           | --port: expected a whole number, got '80a'
+2 | pretrain starter --data v --out r --batch-size 4 | you meant '--plan.videos-per-batch'
+2 | compare a.csv b.csv c.csv                  | CSV files are compared two at a time
+1 | compare a.csv b.csv                        | a.csv: cannot be read as CSV (No such file
+2 | evaluate csv --features f --annotations x --report y | perhaps you meant '--html'
 """
 
 

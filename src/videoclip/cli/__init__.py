@@ -108,7 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug or not error.strerror:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(f"videoclip: error: {where}{error.strerror}; {DISK_ADVICE}", file=sys.stderr)
+        is_file = isinstance(error, (FileExistsError, NotADirectoryError))
+        reason = "is a file, where a folder is needed" if is_file else error.strerror
+        print(f"videoclip: error: {where}{reason}; {DISK_ADVICE}", file=sys.stderr)
         return 1
 
 

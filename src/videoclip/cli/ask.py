@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from tyro.conf import Positional, arg
 
 from videoclip.cli import options
+from videoclip.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Ask:
         from videoclip.zeroshot.moments import clock
         from videoclip.zeroshot.results import answer
 
+        if len(self.choices) < 2:
+            raise ConfigError("give at least two choices, separated by spaces: --choices red blue")
         embedder = Embedder.from_pretrained(options.model_or_default(self.model), self.device)
         found = answer(self.video, self.question, self.choices, embedder)
         if self.json:

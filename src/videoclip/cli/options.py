@@ -145,7 +145,7 @@ _MANY = ("query", "videos", "runs")
 """Arguments of any number of words."""
 _FLAG = re.compile(r"(?<!\S)--?[a-zA-Z][\w.-]*")
 """An option in a help text."""
-_MAY_LACK_VALUE = {"--cluster": (r"auto|local|[^/]+:\d+", "local"), "--open": (r"\d+", "0")}
+_MAY_LACK_VALUE = {"--cluster": (r"auto|local|[^/]+:\d+", "local"), "--open": (r"-?\d+", "0")}
 """Options whose value may be left out: how a value looks (anything else is an argument of its
 own), and what stands for none."""
 
@@ -193,6 +193,8 @@ def parse(
         return list(dict.fromkeys(_FLAG.findall(text.getvalue())))
 
     try:
+        for word in arguments:
+            require(not re.fullmatch(r"--[\w.-]+=", word), f"{word[:-1]}: its value is missing")
         with usage.errors_in_one_line(flags):
             made, rest = call(args=arguments, return_unknown_args=True)
         for switch, _, value in (word.partition("=") for word in arguments):
@@ -208,7 +210,12 @@ def parse(
         check_numbers(made)
         require(getattr(made, "videos", None) != (), "name at least one VIDEO")
     except ConfigError as error:
-        print(f"{prog}: error: {error}; see {prog} --help", file=sys.stderr)
+        reason = str(error)
+        # An option that needs none may be why something seems to be missing.
+        wrong = [word for word in arguments if word.partition("=")[0] in usage.NEEDS_NO_OPTION]
+        if wrong and wrong[0] not in flags():
+            reason = usage.unknown_arguments(wrong, ())
+        print(f"{prog}: error: {reason}; see {prog} --help", file=sys.stderr)
         raise SystemExit(2) from None
     return cast(CommandT, made)
 

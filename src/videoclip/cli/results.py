@@ -103,6 +103,7 @@ class FoundOutput:
     def __post_init__(self) -> None:
         chosen = sum((self.json, self.csv, self.paths))
         require(chosen < 2, "choose one of --json, --csv and --paths")
+        require((self.open or 0) >= 0, "open must not be negative: it is the number of a moment")
 
     def print(
         self, answers: Sequence[Sequence[Moment]], queries: Sequence[str], *, as_list: bool
@@ -269,7 +270,7 @@ def read_texts(
     Raises:
         DataError: If the file cannot be read, or there are no texts.
     """
-    texts = list(given)
+    texts = [text for text in given if text.strip()]
     if file is not None:
         from videoclip.data.subtitles import read_text
 

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videoclip.errors import ConfigError
@@ -42,8 +43,27 @@ SYNONYMS = {
     "--epoch": "--epochs",
     "--report": "--html",
     "--page": "--html",
+    "--video": "--where",
+    "--in": "--library",
+    "--label": "--step",
+    "--step": "--label",
+    "--labels": "--steps",
+    "--steps": "--labels",
+    "--batch-size": "--plan.videos-per-batch",
+    "--learning-rate": "--optim.lr",
 }
 """What other programs call an option, and what we do."""
+NEEDS_NO_OPTION = {
+    "--query": "write the words without an option",
+    "--text": "write the words without an option",
+    "-q": "write the words without an option",
+    "--question": "write the question behind the video, without an option",
+    "--recursive": "folders are read with their subfolders",
+    "-r": "folders are read with their subfolders",
+    "--ordered": "steps are in order unless --any-order is given",
+    "--duration": "give the end of the span with --end",
+}
+"""Options of other programs that stand for something we do otherwise."""
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)(?:s|sec|seconds)?")
 
 
@@ -57,6 +77,8 @@ def seconds(text: str) -> float:
     if (match := _TIME.fullmatch(time)) is None:
         raise ValueError(f"expected a time such as 8.5, 0:08 or 1:02:03, got '{text}'")
     hours, minutes, rest = (float(part or 0) for part in match.groups())
+    if (match[2] and rest >= 60) or (match[1] and minutes >= 60):
+        raise ValueError(f"minutes and seconds end at 59: '{text}'")
     return (3600 * hours + 60 * minutes + rest) * (-1 if minus else 1)
 
 
@@ -93,11 +115,15 @@ def unknown_arguments(words: Sequence[str], flags: Sequence[str], stray: str = "
     """
     option = next((word for word in words if word.startswith("-")), None)
     if option is not None:
+        if advice := NEEDS_NO_OPTION.get(option.partition("=")[0]):
+            return f"unknown option '{option}'; {advice}"
         near = nearest_flag(option, flags)
         return f"unknown option '{option}'" + (f"; perhaps you meant '{near}'" if near else "")
     option = f"--{words[0]}"
     advice = f"perhaps you meant '{option}'" if option in flags else stray
-    if re.search(r"\w\.\w{2,5}$", words[0]):
+    if Path(words[0]).exists():
+        advice = "name one file at a time"
+    elif re.search(r"\w\.\w{2,5}$", words[0]):
         advice = "put names with spaces in quotes"
     return f"unexpected '{words[0]}'; {advice or 'put several words in quotes'}"
 
@@ -108,7 +134,7 @@ def nearest_flag(option: str, flags: Sequence[str]) -> str | None:
     if SYNONYMS.get(option) in flags:
         return SYNONYMS[option]
     begins = [flag for flag in flags if len(option) > 2 and flag.startswith(option)]
-    return next(iter(begins or difflib.get_close_matches(option, flags, n=1)), None)
+    return next(iter(begins or difflib.get_close_matches(option, flags, n=1, cutoff=0.75)), None)
 
 
 def _message(event: ParseErrorEvent, flags: Callable[[], Sequence[str]]) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from av.error import FFmpegError
 from PIL import Image
 
-from videoclip.errors import ConfigError, DecodeError
+from videoclip.errors import ConfigError, DataError, DecodeError
 from videoclip.features.contained import call, grab_frame, probe, stream
 from videoclip.features.decode import Fit
 from videoclip.features.video_file import open_container
@@ -62,13 +62,15 @@ def cut_clip(
     Raises:
         ConfigError: If the span is empty or the container unsuitable.
         DecodeError: If the video cannot be read, or ends before the span.
-        DataError: If the file cannot be written.
+        DataError: If the file cannot be written, or is the video itself.
     """
     source, out = Path(source), Path(out)
     if not 0 <= start < end < math.inf:
         raise ConfigError(f"a clip must start at 0 or later and end after its start: {start}-{end}")
     if not 0 <= padding < math.inf:
         raise ConfigError(f"padding must be a number of seconds, 0 or more, not {padding}")
+    if out.exists() and out.samefile(source):
+        raise DataError("is the video itself, which would be lost; choose another file", out)
     info = probe(source)
     if start >= info.duration:
         raise DecodeError(f"ends at {info.duration:g} s, before {start:g} s", source)
