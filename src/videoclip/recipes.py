@@ -149,9 +149,9 @@ def crossmodal() -> PretrainConfig:
             normalize=True,
             temperature=0.07,
         ),
-        clips=ClipConfig(max_text_tokens=32, min_iou=0.5),
+        clips=ClipConfig(max_text_tokens=32, min_iou=0.5, lead_seconds=3),
         plan=PlanConfig(kind="mined", videos_per_batch=16, drop_nearest=2, first_epoch=2),
-        loss=LossConfig(hard_similarity=0.5),
+        loss=replace(_lenient(), hard_similarity=0.5),
         optim=OptimConfig(optimizer="adamw", lr=1e-4, schedule="constant", warmup_updates=0),
         validation_share=0.05,  # they decide how much the re-ranker counts
     )

@@ -150,6 +150,7 @@ def test_overlap_ratio_by_hand():
     assert overlap_ratio(narration, ClipPair(0, 2, 4, 12)) == pytest.approx(4 / 10)
     assert overlap_ratio(narration, ClipPair(0, 1, 2, 4)) == 1.0
     assert overlap_ratio(narration, ClipPair(0, 1, 4, 9)) == 0.0
+    assert overlap_ratio(narration, ClipPair(0, 1, 4, 6), lead_seconds=2) == 1.0
 
 
 def test_the_overlap_threshold_is_met_or_the_best_try_is_kept():

@@ -54,7 +54,8 @@ class ClipConfig:
     """Fit a distribution of leads to the model's similarities before every epoch whose plan is made
     from video vectors, and draw from it for each visit to a video; until then `lead_seconds`."""
     min_iou: float = 0.0
-    """Keep a pair only if the overlap ratio of its two spans reaches this; 0: keep all."""
+    """Keep a pair only if the overlap ratio of its two spans, the text's moved by `lead_seconds`,
+    reaches this; 0: keep all."""
     max_iou_tries: int = 20
     """Draws after which the best pair so far is kept although it misses `min_iou`."""
     num_candidates: Positive[int] = 4

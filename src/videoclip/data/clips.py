@@ -90,14 +90,15 @@ def draw_clip_pair(
         text = _grow_text_clip(narration, 0, max_tokens, config, rng)
         return _aligned_pair(narration, *text, num_seconds, config)
     draw = _STRATEGIES[config.strategy]
+    lead = config.lead_seconds if config.strategy == "overlapped" else 0
     tries: list[ClipPair] = []
     while True:
         pair = draw(narration, num_seconds, config, rng)
-        if config.min_iou <= 0 or overlap_ratio(narration, pair) >= config.min_iou:
+        if config.min_iou <= 0 or overlap_ratio(narration, pair, lead) >= config.min_iou:
             return pair
         tries.append(pair)
         if len(tries) >= config.max_iou_tries:
-            return max(tries, key=lambda pair: overlap_ratio(narration, pair))
+            return max(tries, key=lambda pair: overlap_ratio(narration, pair, lead))
 
 
 def clip_tokens(narration: Narration, pair: ClipPair, max_tokens: int) -> np.ndarray:
@@ -118,9 +119,10 @@ def candidate_tokens(
     return texts + texts[-1:] * (num_candidates - len(texts))
 
 
-def overlap_ratio(narration: Narration, pair: ClipPair) -> float:
-    """Return intersection over union, in seconds, of a pair's two spans."""
-    text_start, text_end = _text_span(narration, pair.text_start, pair.text_end)
+def overlap_ratio(narration: Narration, pair: ClipPair, lead_seconds: float = 0.0) -> float:
+    """Return intersection over union, in seconds, of a pair's spans, the text's moved by a lead."""
+    start, end = _text_span(narration, pair.text_start, pair.text_end)
+    text_start, text_end = start + lead_seconds, end + lead_seconds
     shared = min(text_end, pair.video_end) - max(text_start, pair.video_start)
     return max(shared, 0.0) / (max(text_end, pair.video_end) - min(text_start, pair.video_start))
 
