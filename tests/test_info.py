@@ -1,6 +1,7 @@
 """Describing what the other commands write."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -33,6 +34,17 @@ def test_a_store(tmp_path):
         store.append("a", np.zeros((5, 12)))
     facts = describe(tmp_path)
     assert (facts["kind"], facts["videos"], facts["features"]) == ("feature store", 1, 5)
+
+
+def test_a_store_whose_index_was_cut_is_not_taken_for_a_smaller_one(tmp_path):
+    with FeatureStore.create(tmp_path, SPEC) as store:
+        for number, name in enumerate("abc", start=1):
+            store.append(name, np.zeros((number, 12)))
+        assert store.num_unfinished == 0
+    index = tmp_path / "index.bin"
+    os.truncate(index, index.stat().st_size // 3 * 2 - 1)
+    with pytest.warns(UserWarning, match="5 features at the end belong to no video: .*extract"):
+        assert describe(tmp_path)["videos"] == 1
 
 
 def test_a_store_of_frames(tmp_path):

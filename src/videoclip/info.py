@@ -1,5 +1,6 @@
 """Describe what a folder or file is: a model, a store, a run, a library, a world, a video."""
 
+import warnings
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
@@ -127,6 +128,12 @@ def _store(folder: Path) -> Facts:
     from videoclip.data.feature_store import FeatureStore
 
     with FeatureStore.open(folder) as store:
+        if number := store.num_unfinished:
+            warnings.warn(
+                f"{folder}: {number} features at the end belong to no video: the process that added "
+                "them was ended, or index.bin was cut; run the same `videoclip extract` again",
+                stacklevel=2,
+            )
         return {
             "kind": "feature store",
             "videos": len(store),

@@ -183,6 +183,14 @@ class FeatureStore:
             f"{self.spec.dim}-d at {self.spec.features_per_second:g}/s)"
         )
 
+    @property
+    def num_unfinished(self) -> int:
+        """Features at the end of the file that no record names: appended when the process ended.
+
+        The next append overwrites them. An index that lost its end leaves them behind, too.
+        """
+        return os.fstat(self._handle).st_size // self._row_bytes - self._num_rows
+
     def num_features(self, video_id: str) -> int:
         """Return the number of features of a video.
 
