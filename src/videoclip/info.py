@@ -130,8 +130,8 @@ def _store(folder: Path) -> Facts:
     with FeatureStore.open(folder) as store:
         if number := store.num_unfinished:
             warnings.warn(
-                f"{folder}: {number} features at the end belong to no video: the process that added "
-                "them was ended, or index.bin was cut; run the same `videoclip extract` again",
+                f"{folder}: {number} features at the end belong to no video: the process that "
+                "added them ended, or index.bin was cut; run the same `videoclip extract` again",
                 stacklevel=2,
             )
         return {

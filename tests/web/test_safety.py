@@ -49,8 +49,9 @@ def test_names_of_loopback_are_known(client, host):
 @pytest.mark.parametrize(
     "origin", ["http://evil.example", "null", "http://127.0.0.1:9999", "http://["]
 )
-def test_pages_of_other_origins_change_nothing(client, origin):
-    answer = client.post("/api/v1/labels/fit", headers={"Origin": origin})
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_pages_of_other_origins_change_nothing(client, origin, method):
+    answer = client.request(method, "/api/v1/labels/fit", headers={"Origin": origin})
     refused(answer, 403)
 
 
