@@ -19,6 +19,7 @@ from videoclip.data.feature_store import FeatureSpec as FeatureSpec
 from videoclip.data.feature_store import FeatureStore as FeatureStore
 from videoclip.data.frame_store import FrameSpec as FrameSpec
 from videoclip.data.frame_store import FrameStore as FrameStore
+from videoclip.data.narrated import DrawnPair as DrawnPair
 from videoclip.data.narrated import FeatureReader as FeatureReader
 from videoclip.data.narrated import NarratedCorpus as NarratedCorpus
 from videoclip.data.narrated import NarratedVideo as NarratedVideo

@@ -1,12 +1,13 @@
 """Losses that know the places and words of pairs, against twins written with loops."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 
-from videoclip.config import ClipConfig, LossConfig, PretrainConfig
+from videoclip.config import ClipConfig, LossConfig, PretrainConfig, ignored_settings
 from videoclip.errors import ConfigError
 from videoclip.model.losses import (
     PairEmbeddings,
@@ -259,8 +260,12 @@ def test_these_losses_need_narrated_videos(kind):
 
 
 def test_settings_that_exclude_each_other():
-    with pytest.raises(ConfigError, match="ignore_overlapping is for"):
-        LossConfig(ignore_overlapping=True, kind="sigmoid")
+    with pytest.raises(ConfigError, match="exclude each other"):
+        LossConfig(ignore_overlapping=True, soft_target_share=0.2)
+    sigmoid = LossConfig(kind="sigmoid", ignore_overlapping=True)
+    (warning,) = ignored_settings(PretrainConfig(loss=sigmoid))
+    assert "loss.ignore_overlapping" in warning
+    assert not ignored_settings(PretrainConfig(loss=replace(sigmoid, seconds_weight=1.0)))
     mil_nce = LossConfig(kind="mil_nce", seconds_weight=1.0)
     with pytest.raises(ConfigError, match="one text a clip"):
         PretrainConfig(loss=mil_nce, clips=ClipConfig(strategy="mil_nce"))

@@ -132,8 +132,8 @@ class LossConfig:
     """Share of the target spread over likely false negatives (Sinkhorn); 0: one-hot targets."""
 
     ignore_overlapping: bool = False
-    """`infonce`, `time_warping`, `transport`: pairs of one video whose words or clips overlap are
-    no negatives of each other."""
+    """`infonce`, `time_warping`, `transport` and the loss of seconds: pairs of one video whose
+    words or clips overlap are no negatives of each other."""
     seconds_weight: NotNegative[float] = 0.0
     """Weight of a second loss, in which the best seconds of a clip stand for it; 0: none."""
     equal_sentences: float = 0.7
@@ -161,12 +161,8 @@ class LossConfig:
             f"and loss.kind 'infonce', 'text_to_video' or 'video_to_text', not {self.kind!r}",
         )
         require(
-            not self.ignore_overlapping
-            or (
-                self.kind in ("infonce", "time_warping", "transport") and not self.soft_target_share
-            ),
-            "loss.ignore_overlapping is for loss.kind 'infonce', 'time_warping' and 'transport', "
-            "without loss.soft_target_share",
+            not (self.ignore_overlapping and self.soft_target_share),
+            "loss.ignore_overlapping and loss.soft_target_share exclude each other",
         )
         require(
             self.kind not in RELATING_LOSSES or self.negatives == "local",
@@ -407,6 +403,12 @@ def ignored_settings(config: RunConfig) -> list[str]:
                 strategy == "mil_nce",
                 mil_nce + "clips.mil_nce_clip_seconds",
                 "clips.strategy 'mil_nce'",
+            ),
+            (
+                config.loss.kind in ("infonce", "time_warping", "transport")
+                or config.loss.seconds_weight > 0,
+                "loss.ignore_overlapping",
+                "loss.kind 'infonce', 'time_warping' or 'transport', or loss.seconds_weight",
             ),
             (config.train_backbone, "frames_at_once", "train_backbone"),
             (
