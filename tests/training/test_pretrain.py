@@ -6,12 +6,14 @@ import json
 import os
 import random
 import signal
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import multiprocessing
+from torch.multiprocessing.spawn import ProcessExitedException
 
 from tests.library.colours import ColourBackbone, write_video
 from tests.training.tiny_corpus import THINGS, tiny_config, tiny_corpus, tokenizer
@@ -33,7 +35,7 @@ from videoclip.files import verify_checksums
 from videoclip.model import hub
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training import pretrain as module
-from videoclip.training.run_folder import RunFolder, read_log
+from videoclip.training.run_folder import Position, RunFolder, read_log
 from videoclip.training.trainer import Trainer
 
 pretrain = functools.partial(module.pretrain, tokenizer=tokenizer())
@@ -170,11 +172,48 @@ def test_other_settings_data_or_start_are_refused(corpus, tmp_path):
         pretrain(config, other, tmp_path)
     with pytest.raises(ConfigError, match="init_from"):
         pretrain(config, corpus, tmp_path, init_from=VideoCLIP(config.model))
-    with pytest.raises(ConfigError, match="processes: 1 -> 2"):
-        pretrain(config, corpus, tmp_path, world=World(0, 2))
     zebra = Tokenizer([*tokenizer().word_pieces[:-1], "zebra"])
     with pytest.raises(ConfigError, match="vocabulary"):
         pretrain(config, corpus, tmp_path, tokenizer=zebra)
+
+
+class Broken(Exception):
+    """A run was ended from outside."""
+
+
+def test_a_run_on_two_processes_continues_on_one(corpus, tmp_path, capfd):
+    plan = replace(tiny_config().plan, kind="shuffled", videos_per_batch=3)
+    config = tiny_config(epochs=2, save_every_updates=1, plan=plan)
+    out = tmp_path / "run"
+
+    def break_off(entry):
+        if entry["update"] == 2:
+            raise Broken
+
+    def work(world):
+        with suppress(Broken):
+            pretrain(config, corpus, out, world=world, on_log=break_off, show_progress=False)
+        os._exit(1)  # the other process waits for this one
+
+    with pytest.raises(ProcessExitedException):
+        on_two_ranks(work, tmp_path)
+    capfd.readouterr()
+    result = pretrain(config, corpus, out)
+    # One update of two batches is done; two batches of this epoch and four of the next are left.
+    assert result.num_updates == 7
+    told = capfd.readouterr().err
+    assert "on 1 processes instead of 2: an update has 0.5 times as many pairs, 6 updates" in told
+    assert [entry["update"] for entry in read_log(out) if "loss" in entry] == list(range(1, 8))
+    assert pretrain(config, corpus, out).num_updates == 7
+    assert "is complete: update 7" in capfd.readouterr().err
+
+
+def test_a_place_in_the_plan_does_not_depend_on_the_number_of_processes():
+    place = Position(update=5, epoch=2, batch=6, processes=4)
+    assert place.on(4) == place
+    assert place.on(8) == replace(place, batch=3, processes=8)
+    assert place.on(5) == replace(place, batch=5, processes=5)  # 24 batches of 25
+    assert replace(place, processes=0).on(2) == replace(place, processes=2)
 
 
 def test_a_given_model_is_where_training_starts(corpus, tmp_path):

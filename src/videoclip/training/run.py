@@ -36,6 +36,7 @@ from videoclip.training.performance import (
 )
 from videoclip.training.reranking import RerankerWeight
 from videoclip.training.run_folder import (
+    Position,
     RunFolder,
     differences,
     read_checkpoint,
@@ -161,7 +162,7 @@ def train(
         else nullcontext() as files,
     ):
         epochs = range(1, config.epochs + 1)
-        run_length = sum(-(-source.num_batches(e) // config.accumulate_batches) for e in epochs)
+        run_length = num_updates(config, source, Position())
         _refuse_differences(world, {**to_dict(config), **facts})
         newest = world.broadcast(files.newest() if files else None)
         precision, compiled = world.broadcast(
@@ -172,7 +173,9 @@ def train(
         trainer = Trainer(loss, config, world, run_length, precision)
         if newest is not None:
             newest.verify()
-            trainer.position = read_checkpoint(newest.folder, trainer.model, trainer.optimizer)
+            stored = read_checkpoint(newest.folder, trainer.model, trainer.optimizer)
+            trainer.position = stored.on(world.size)
+            run_length = trainer.run_length = num_updates(config, source, trainer.position)
         if compiled:
             compile_towers(trainer.model)
         if files:
@@ -194,6 +197,8 @@ def train(
                 progress.print_line(f"{out} is complete: update {newest.update}{hint}")
             elif newest is not None:
                 progress.print_line(f"continuing {out} at update {newest.update}")
+                if stored.processes not in (0, world.size):
+                    progress.print_line(_change_of_processes(stored, trainer))
             run = _Run(trainer, source, tokenizer, out, files, evaluate, on_log, progress, peak)
             before = run.evaluation(0, untrained)
             for epoch in epochs[trainer.position.epoch - 1 :]:
@@ -348,6 +353,25 @@ def _refuse_differences(world: World, known: Mapping[str, Any]) -> None:
                 f"rank {rank} has other settings than rank 0 ({'; '.join(changed)}): give every "
                 "machine the same command, data and models"
             )
+
+
+def num_updates(config: RunConfig, source: BatchSource[Any], position: Position) -> int:
+    """Return the updates of a whole run: those done at a position, and those from there on."""
+    left = 0
+    for epoch in range(position.epoch, config.epochs + 1):
+        done = position.batch if epoch == position.epoch else 0
+        left += max(0, -(-(source.num_batches(epoch) - done) // config.accumulate_batches))
+    return position.update + left
+
+
+def _change_of_processes(stored: Position, trainer: Trainer[Any]) -> str:
+    """Return a sentence on what another number of processes means for a continued run."""
+    before, now = stored.processes, trainer.world.size
+    return (
+        f"on {now} processes instead of {before}: an update has {now / before:g} times as many "
+        f"pairs, {trainer.run_length - stored.update} updates are left, and the learning rate is "
+        f"not scaled, so the result differs from a run on {before} all along"
+    )
 
 
 def _schedule_of_extension(config: RunConfig, trainer: Trainer[Any], old_epochs: int) -> str:

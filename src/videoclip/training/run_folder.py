@@ -1,7 +1,7 @@
 """A run folder: what a training run leaves on disk, complete whenever the process dies.
 
     config.json                     the settings; a run does not continue with others
-    facts.json                      what else must stay the same: data, processes, precision
+    facts.json                      what else must stay the same: data, precision
     log.jsonl                       one line per update, validation and evaluation
     plans/epoch-001.json            the batch plan of each epoch
     checkpoints/update-000123/      a model folder, the trainer's state, and the marker COMPLETE
@@ -17,9 +17,9 @@ import math
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import safetensors.torch
@@ -62,11 +62,21 @@ class Position:
         update: Updates done since the beginning.
         epoch: Epoch, from 1.
         batch: Batches done in this epoch, by each process.
+        processes: How many they are; 0: not known, and the same as ever.
     """
 
     update: int = 0
     epoch: int = 1
     batch: int = 0
+    processes: int = 0
+
+    def on(self, processes: int) -> Self:
+        """Return the same place in an epoch's plan for another number of processes.
+
+        Where the batches done are no multiple of it, the few up to the next one are left out.
+        """
+        done = self.batch * (self.processes or processes)
+        return replace(self, batch=-(-done // processes), processes=processes)
 
 
 @dataclass(frozen=True)
@@ -276,7 +286,9 @@ def refuse_changes(
             )
         known["epochs"] = config["epochs"]
     changed: list[str] = []
-    for old, new in ((known, config), (known_facts, facts or {})):
+    # A checkpoint knows how many processes there were, and continues on any number.
+    facts = {name: fact for name, fact in (facts or {}).items() if name != "processes"}
+    for old, new in ((known, config), (known_facts, facts)):
         if old:
             changed += differences({name: old.get(name) for name in new}, new)
     if changed:

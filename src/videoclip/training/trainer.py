@@ -229,7 +229,7 @@ class Trainer(Generic[BatchT]):
             )
             self._no_sync = distributed.no_sync
         self.optimizer = build_optimizer(self.model, config.optim)
-        self.position = Position()
+        self.position = Position(processes=world.size)
         self.save_due, self.saved_at = False, time.monotonic()
 
     def step(self, *batches: BatchT) -> Step:
