@@ -405,8 +405,7 @@ def draw_curves(runs: Sequence[FinishedRun], world: str) -> Figure:
     curves: dict[str, list[tuple[tuple[int, float], ...]]] = {}
     for run in runs:
         variant = VARIANTS[run.variant]
-        loss = variant.config.loss
-        is_comparable = loss.kind == "infonce" and not (loss.seconds_weight or variant.trained_as)
+        is_comparable = variant.config.loss.kind == "infonce" and not variant.trained_as
         if run.world == world and is_comparable:
             curves.setdefault(run.variant, []).append(run.curve)
     return draw_losses(
