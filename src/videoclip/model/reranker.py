@@ -161,10 +161,10 @@ def _interact(similarity: Tensor, words: Tensor, seconds: Tensor) -> Tensor:
     Returns:
         (...), the mean of what the words find among the seconds and the seconds among the words.
     """
-    found = similarity.masked_fill(seconds[..., None, :].isinf(), -1).amax(dim=-1)  # (..., L)
-    told = similarity.masked_fill(words[..., None].isinf(), -1).amax(dim=-2)  # (..., T)
-    of_words = (found * words.softmax(dim=-1)).sum(dim=-1)
-    of_seconds = (told * seconds.softmax(dim=-1)).sum(dim=-1)
+    for_words = similarity.masked_fill(seconds[..., None, :].isinf(), -1).amax(dim=-1)  # (..., L)
+    for_seconds = similarity.masked_fill(words[..., None].isinf(), -1).amax(dim=-2)  # (..., T)
+    of_words = (for_words * words.softmax(dim=-1)).sum(dim=-1)
+    of_seconds = (for_seconds * seconds.softmax(dim=-1)).sum(dim=-1)
     return (of_words + of_seconds) / 2
 
 
