@@ -85,7 +85,7 @@ def test_moments_that_are_none(text, run, folder):
 def test_a_file_where_a_folder_should_be(run, folder):
     (folder / "file").touch()
     status, _, err = run("search", "red", "--thumbnails", "file")
-    assert status == 1 and "file: File exists; check the path" in err
+    assert status == 1 and "file: is a file, where a folder is needed" in err
     with pytest.raises(FileExistsError):
         main(["search", "red", "--thumbnails", "file", "--debug"])
     assert run("index", "v", "--library", "file/library")[0] == 1

@@ -150,7 +150,9 @@ def test_a_plan_that_is_not_of_this_run_is_refused(corpus, tmp_path):
     train(tiny_config(save_every_updates=3), corpus, tmp_path)
     shutil.rmtree(tmp_path / "checkpoints" / "update-000004")  # the other is in the second epoch
     for groups in ([[0, 1]], [[0, 1], [2, 99]]):
-        (tmp_path / "plans" / "epoch-002.json").write_text(json.dumps({"groups": groups}))
+        (tmp_path / "plans" / "epoch-002.json").write_text(
+            json.dumps({"groups": groups, "leads": []})
+        )
         with pytest.raises(DataError, match=r"epoch-002\.json: does not match this run's videos"):
             train(tiny_config(save_every_updates=3), corpus, tmp_path)
 

@@ -256,9 +256,13 @@ class Catalog:
         for later in range(version + 1, SCHEMA_VERSION + 1):
             for statement in UPGRADES[later]:
                 self._db.execute(statement)
-        narrated = [video.id for video in self.videos() if video.narration_path]
-        for key in set(narrated).difference(self.damaged_records(narrated)):
-            self.change(key, narration_mtime_ns=0)  # the next update reads and embeds it
+        for video in self.videos():
+            if video.narration_path and not self.damaged_records([video.id]):
+                # The next update reads and embeds it.
+                sql = "UPDATE videos SET narration_mtime_ns = 0 WHERE id = ?"
+                self._db.execute(sql, (video.id,))
+                if video.record_checksum is not None:
+                    self._seal(video.id)
         self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     def close(self) -> None:

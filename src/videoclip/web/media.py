@@ -16,6 +16,7 @@ from starlette.responses import FileResponse
 
 from videoclip.features.contained import grab_frame
 from videoclip.features.decode import Fit
+from videoclip.files import write_bytes
 from videoclip.library.catalog import IndexedVideo
 from videoclip.output.clip import THUMBNAIL_PIXELS, cut_clip
 from videoclip.output.playback import Playback, playback_of
@@ -89,7 +90,7 @@ class MediaCache:
         if suffix is None:
             raise HTTPException(422, "not a JPEG, PNG or WebP picture")
         key = hashlib.sha256(image).hexdigest()[:24]
-        self._made(f"picture {key}", suffix, lambda out: out.write_bytes(image))
+        self._made(f"picture {key}", suffix, lambda out: write_bytes(out, image))
         return key
 
     def picture(self, id: str) -> tuple[Path, str]:
