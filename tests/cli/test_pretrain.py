@@ -19,6 +19,7 @@ from tests.two_ranks import free_port
 from videoclip.cli import main
 from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import Embedder
+from videoclip.training import pretrain as pretraining
 
 OPTIONS = {
     "model.feature-dim": SPEC.dim,
@@ -72,6 +73,13 @@ def world(tmp_path_factory):
                 path = folder / "videos" / f"{thing}.vtt"
                 path.write_text("WEBVTT\n\n" + "\n".join(cues))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def without_page(request, monkeypatch):
+    """Draw no page of a run, which takes longer than a tiny run, but in the test about it."""
+    if request.function is not test_a_run_from_folder_to_model:
+        monkeypatch.setattr(pretraining, "run_page", lambda *_: None)
 
 
 def arguments(world, out, *more):
