@@ -28,9 +28,8 @@ MAX_NAMED_BINS = 24
 
 def render_report(result: Result) -> str:
     """Return the page."""
-    head, *rows = result.table()
     plots = [(plot.title, to_svg(draw(plot), plot.title)) for plot in result.outcome.plots]
-    return render("evaluation.html", result=result, head=head, rows=rows, plots=plots)
+    return render("evaluation.html", result=result, plots=plots)
 
 
 @style()
