@@ -74,6 +74,15 @@ def no_workers(monkeypatch):
     monkeypatch.setattr("videoclip.features.extract.num_cores", lambda: 0)
 
 
+@pytest.fixture(scope="module")
+def indexed(made_videos, tmp_path_factory):
+    """A library of three videos, for tests that change nothing in it."""
+    folder = tmp_path_factory.mktemp("indexed") / "library"
+    with VideoLibrary(folder, ColourEmbedder(), model="colours") as library:
+        library.update([made_videos])
+        yield library
+
+
 @pytest.fixture
 def disk_calls(tmp_path, monkeypatch):
     """The syncs and renames under `tmp_path` from here on."""

@@ -17,15 +17,6 @@ from tests.library.colours import ColourEmbedder
 from videoclip.cli import main
 from videoclip.embedding import Embedder
 from videoclip.integrations.mcp import create_server
-from videoclip.library.library import VideoLibrary
-
-
-@pytest.fixture(scope="module")
-def indexed(made_videos, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mcp") / "library"
-    with VideoLibrary(folder, ColourEmbedder(), model="colours") as library:
-        library.update([made_videos])
-        yield library
 
 
 @pytest.fixture(scope="module")

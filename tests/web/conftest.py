@@ -4,9 +4,6 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.library.colours import ColourEmbedder
-from videoclip.library.library import VideoLibrary
-
 LOCAL = "http://127.0.0.1:8000"
 TOKEN = "a-token-of-more-than-32-characters"
 
@@ -22,15 +19,6 @@ def serving(library, base_url=LOCAL, **settings):
     served = app.create_app(library, ServeSettings(**settings))
     with testclient.TestClient(served, base_url=base_url, follow_redirects=False) as client:
         yield client
-
-
-@pytest.fixture(scope="module")
-def indexed(made_videos, tmp_path_factory):
-    """A library of three videos, for tests that change nothing in it."""
-    folder = tmp_path_factory.mktemp("served") / "library"
-    with VideoLibrary(folder, ColourEmbedder(), model="colours") as library:
-        library.update([made_videos])
-        yield library
 
 
 @pytest.fixture(scope="module")
