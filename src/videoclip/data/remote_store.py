@@ -60,7 +60,10 @@ class RemoteFeatureStore(FeatureStore):
 
     def append(self, video_id: str, features: npt.ArrayLike) -> NoReturn:
         """Refuse: a store in object storage can only be read."""
-        raise DataError("can only be read: extract into a folder, and upload it", self.folder)
+        raise DataError(
+            "features in object storage can only be read: extract into a folder and upload it",
+            self.folder,
+        )
 
     def close(self) -> None:
         """Do nothing: no file is held open."""

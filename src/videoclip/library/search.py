@@ -306,7 +306,7 @@ def find_moments(
         ]
     num_hits = 4 * options.num_moments
     alike: list[list[NarrationHit]] = [[] for _ in texts]
-    if options.speech:
+    if options.speech and any(texts):
         alike = _search_passages(library, queries, nearness, num_hits, keys)
     answers = []
     for i, (text, candidates) in enumerate(zip(texts, visual, strict=True)):
