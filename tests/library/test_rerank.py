@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from tests.library.colours import NAMES, ColourBackbone, write_video
 from tests.test_embedding import CONFIG, make_embedder
-from videoclip.data.feature_store import FeatureStore
+from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.errors import ConfigError, DataError
 from videoclip.library.library import VideoLibrary, moment_features
 from videoclip.library.search import SearchOptions
@@ -16,16 +17,26 @@ from videoclip.zeroshot.rerank import PairScorer
 QUERY = "w1 w2"
 
 
-def embedder_of_colours(num_cross_layers):
+class OtherColours(ColourBackbone):
+    """Another backbone, in whose features the colours have other places."""
+
+    name = "others"
+    spec = FeatureSpec(len(NAMES), 1.0, "others", True, "a-backbone")
+
+    def embed_frames(self, frames):
+        return np.roll(super().embed_frames(frames), 2, axis=1)
+
+
+def embedder_of_colours(num_cross_layers, backbone=ColourBackbone):
     embedder = make_embedder(
         replace(
             CONFIG,
             feature_dim=len(NAMES),
-            backbone="colours",
+            backbone=backbone.name,
             num_cross_layers=num_cross_layers,
         )
     )
-    embedder._given_backbone = ColourBackbone()
+    embedder._given_backbone = backbone()
     if num_cross_layers:
         embedder.model.reranker.weight.fill_(-10.0)  # corrections large enough to change an order
     return embedder
@@ -56,6 +67,21 @@ def test_the_best_moments_come_in_the_rerankers_order(library):
     expected = [once[i] for i in sorted(range(4), key=lambda i: -scores[i])]
     assert twice == expected + once[4:]
     assert twice != once
+
+
+def test_features_of_the_present_backbone_are_compared_after_a_rebuild(library, tmp_path):
+    def found_in(some):
+        (moments,) = some.search_many([QUERY], SearchOptions(top_k=6, rerank_top=4))
+        return [(moment.path, moment.start, moment.end) for moment in moments]
+
+    videos = [video.path for video in library.videos()]
+    with VideoLibrary(tmp_path / "rebuilt", embedder_of_colours(1, OtherColours)) as other:
+        other.update(videos)
+        assert found_in(other) != found_in(library)
+    with VideoLibrary(tmp_path / "rebuilt", embedder_of_colours(1), rebuild=True) as rebuilt:
+        rebuilt.update(videos)
+        assert len(list(rebuilt.folder.glob("features-*"))) == 2
+        assert found_in(rebuilt) == found_in(library)
 
 
 def test_pages_are_cut_after_reranking(library):

@@ -27,7 +27,7 @@ from videoclip.data.captions import Cue
 from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import Embedder, VideoEmbedding, WindowConfig
 from videoclip.errors import CheckpointError, ConfigError, DataError, IndexMismatchError
-from videoclip.features.backbones import check_features
+from videoclip.features.backbones import check_features, feature_differences
 from videoclip.features.extract import features_of
 from videoclip.files import atomic_file, report_disk_errors
 from videoclip.library.calibration import (
@@ -300,10 +300,11 @@ class VideoLibrary:
 
     @contextmanager
     def _feature_stores(self) -> Iterator[list[FeatureStore]]:
-        """Open the stores of frozen features that the library has kept."""
+        """Open the library's stores of frozen features; after a rebuild only the model's."""
         with ExitStack() as stack:
             folders = sorted(self.folder.glob("features-*"))
-            yield [stack.enter_context(FeatureStore.open(folder)) for folder in folders]
+            stores = [stack.enter_context(FeatureStore.open(folder)) for folder in folders]
+            yield [s for s in stores if not feature_differences(self.embedder.config, s.spec)]
 
     def close(self) -> None:
         """Close the files; a library that this object made is removed if updates added no video."""

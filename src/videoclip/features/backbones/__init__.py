@@ -96,14 +96,11 @@ def keyframe_fingerprint(exact: str) -> str:
     return hashlib.blake2b(f"keyframes {exact}".encode(), digest_size=16).hexdigest()
 
 
-def check_features(config: ModelConfig, spec: FeatureSpec) -> None:
-    """Make sure that features are of the kind a model takes.
+def feature_differences(config: ModelConfig, spec: FeatureSpec) -> str:
+    """Return what differs between features and the kind a model takes; empty if nothing does.
 
     Where both fingerprints are known, the backbone is compared by fingerprint (a backbone keeps it
     when its folder moves), else by name. Features from keyframes count as their backbone's.
-
-    Raises:
-        IndexMismatchError: Naming everything that differs.
     """
     pairs: dict[str, tuple[object, object]] = {
         "backbone": (config.backbone, spec.backbone),
@@ -116,12 +113,16 @@ def check_features(config: ModelConfig, spec: FeatureSpec) -> None:
         del pairs["backbone"]
         if keyframe_fingerprint(wanted) != found and keyframe_fingerprint(found) != wanted:
             pairs[f"fingerprint of backbone '{spec.backbone}'"] = (wanted, found)
-    differing = [
+    return "; ".join(
         f"{name} {has!r}, not {wants!r}" for name, (wants, has) in pairs.items() if has != wants
-    ]
-    if differing:
+    )
+
+
+def check_features(config: ModelConfig, spec: FeatureSpec) -> None:
+    """Raise an `IndexMismatchError` that names what differs if a model does not take features."""
+    if differences := feature_differences(config, spec):
         raise IndexMismatchError(
-            f"these features do not fit the model ({'; '.join(differing)}): extract them with "
+            f"these features do not fit the model ({differences}): extract them with "
             f"--backbone {config.backbone}"
         )
 
