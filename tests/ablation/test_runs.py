@@ -12,7 +12,7 @@ from videoclip.ablation.runs import (
     run_folder,
 )
 from videoclip.ablation.table import write_report
-from videoclip.config import PretrainConfig
+from videoclip.config import PretrainConfig, ignored_settings
 from videoclip.errors import ConfigError
 from videoclip.files import read_json
 from videoclip.recipes import RECIPES
@@ -81,6 +81,7 @@ def test_every_variant_is_a_configuration_that_differs_from_what_it_is_compared_
         config = make_config(variant, testbed, seed=3)
         assert isinstance(config, PretrainConfig)
         assert config.seed == 3
+        assert ignored_settings(config) == [], name
         if variant.against and not variant.trained_as:
             assert config != make_config(VARIANTS[variant.against], testbed, seed=3), name
         assert variant.against in {"", *VARIANTS} and variant.depends_on in {"", *VARIANTS}

@@ -17,7 +17,7 @@ import torch
 
 from videoclip.ablation.measure import MEASURES, Counts, measure
 from videoclip.ablation.testbed import TestBed, build_testbed
-from videoclip.config import PretrainConfig
+from videoclip.config import PlanConfig, PretrainConfig
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError, unknown
 from videoclip.evaluation.trial import EmbedderEncoder
@@ -93,7 +93,6 @@ def _sized(run: PretrainConfig) -> PretrainConfig:
         plan={
             "first_epoch": min(run.plan.first_epoch, 2),  # few epochs, of many videos
             "videos_per_batch": VIDEOS_PER_BATCH,
-            "num_neighbours": 2 * VIDEOS_PER_BATCH,
             "clips_per_vector": max(1, run.plan.clips_per_vector * CLIPS_PER_VIDEO // 16),
         },
         optim={"lr": 1e-3, "warmup_updates": 50},
@@ -102,12 +101,15 @@ def _sized(run: PretrainConfig) -> PretrainConfig:
 
 SMALL = _sized(small())
 """The recipe `small`, in the sizes of the test bed."""
-PAPER = _sized(replace(paper(), optim=small().optim, validation_videos=0))
+PAPER = _changed(
+    _sized(replace(paper(), optim=small().optim, validation_videos=0)),
+    plan={"num_neighbours": 2 * VIDEOS_PER_BATCH},
+)
 """The paper's method, with the optimiser of `small`, so that only method differs."""
 CROSSMODAL = _sized(replace(crossmodal(), optim=small().optim))
 """The cross-modal variant, likewise."""
-SHUFFLED = {"kind": "shuffled"}
-ALIGNED = {"strategy": "aligned"}
+SHUFFLED = PlanConfig(kind="shuffled", videos_per_batch=VIDEOS_PER_BATCH)
+ALIGNED = {"strategy": "aligned", "lead_seconds": 0.0}
 CROSS = {"model": {"num_cross_layers": 1}, "validation_share": 0.05}
 """A re-ranker, and training videos that are held out to choose its weight."""
 EVERY_CLIP = 1_000_000
