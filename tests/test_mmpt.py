@@ -99,7 +99,10 @@ def test_fine_tuning_counts_pairs(project):
     [
         ("lr: [0.1, 0.2]", "one value is taken, not [0.1, 0.2]"),
         ("lr: ${somewhere.else}", "expected a number, got '${somewhere.else}'"),
-        ("batch_size: 1", "a batch of pre-training is plan.videos_per_batch videos"),
+        (
+            "batch_size: 1",
+            "set plan.videos_per_batch: a batch of pre-training is counted in videos",
+        ),
         ("model_cls: MMFusionJoint", "video and text in one pass: there are only separate passes"),
         ("max_len: 96", "unknown here (it is 96)"),
     ],
@@ -123,7 +126,7 @@ def test_included_files_come_first(project, tmp_path):
         ("- one\n- two", DataError, "not a YAML file of settings: name a project file"),
         ("a: [", DataError, "not a YAML file of settings"),
         ("a: !!python/object/apply:os.system [ls]", DataError, "not a YAML file of settings"),
-        ("includes: absent.yaml", DataError, "includes absent.yaml, which is in no folder"),
+        ("includes: absent.yaml", DataError, "file absent.yaml is neither beside this file nor"),
         ("includes: how2.yaml", DataError, "more than 8 files include each other"),
         ("lr: -1.0", ConfigError, "optim.lr must be positive"),
         ("max_epoch: many", DataError, ""),

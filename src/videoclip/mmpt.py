@@ -71,7 +71,7 @@ WITHOUT_COUNTERPART = {
     "fp16": "there is no fp16: precision 'auto' takes bf16 where it is faster",
     "MMFusionJoint": "video and text in one pass: there are only separate passes, "
     "--model.shared-encoder",
-    "subsampling": "batches are counted in videos, plan.videos_per_batch",
+    "subsampling": "set plan.videos_per_batch: a batch is counted in videos, not in clips",
     "vfeats_dir": "--features names the store, which `videoclip convert FOLDER` makes of arrays",
     "save_dir": "--out names the run folder",
 }
@@ -158,7 +158,7 @@ def _ours(name: str, value: Any, is_fine_tuning: bool) -> Settings | str:
     if name == PAIRS_PER_BATCH and is_fine_tuning:
         return {"pairs_per_batch": value}
     if name == PAIRS_PER_BATCH:
-        return "a batch of pre-training is plan.videos_per_batch videos"
+        return "set plan.videos_per_batch: a batch of pre-training is counted in videos"
     if name not in NUMBERS:
         return ""
     if isinstance(value, str):
@@ -219,7 +219,11 @@ def _load(path: Path, depth: int = 0) -> Settings:
     for name in names:
         found = [p / str(name) for p in path.absolute().parents if (p / str(name)).is_file()]
         if not found:
-            raise DataError(f"includes {name}, which is in no folder above it: copy it there", path)
+            raise DataError(
+                f"the included file {name} is neither beside this file nor in a folder above it: "
+                "copy it there",
+                path,
+            )
         _merge(merged, _load(found[0], depth + 1))
     _merge(merged, content)
     return merged
