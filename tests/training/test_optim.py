@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,14 @@ from torch import nn
 
 from videoclip.config import OptimConfig
 from videoclip.errors import ConfigError
-from videoclip.training.optim import build_optimizer, clip_gradients, freeze, learning_rate
+from videoclip.training.optim import (
+    build_optimizer,
+    clip_gradients,
+    freeze,
+    learning_rate,
+    set_learning_rate,
+    update_average,
+)
 
 
 @pytest.mark.parity
@@ -25,7 +33,7 @@ def test_schedule_equals_the_released_one(shared):
             assert learning_rate(int(update), config, 10) == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("schedule", ["polynomial", "cosine", "constant"])
+@pytest.mark.parametrize("schedule", ["polynomial", "cosine", "constant", "cooldown"])
 @given(update=st.integers(0, 300), warmup=st.integers(0, 50), run_length=st.integers(51, 200))
 def test_schedule_starts_at_zero_peaks_after_warmup_and_never_rises_again(
     schedule, update, warmup, run_length
@@ -150,3 +158,67 @@ def test_the_schedule_ends_at_its_own_horizon_if_it_has_one():
     cosine = OptimConfig(lr=1.0, warmup_updates=0, total_updates=0, schedule="cosine")
     quarter = 0.5 * (1 + math.cos(math.pi / 4))
     assert learning_rate(25, cosine, 100) == pytest.approx(quarter)
+
+
+def test_a_cooldown_is_constant_and_then_falls_to_0_in_the_last_share():
+    config = OptimConfig(
+        lr=1.0, warmup_updates=10, total_updates=0, schedule="cooldown", cooldown_share=0.2
+    )
+    by_hand = {5: 0.5, 10: 1.0, 60: 1.0, 90: 1.0, 95: 0.75, 100: 0.5, 109: 0.05, 110: 0.0}
+    rates = {update: learning_rate(update, config, 110) for update in by_hand}
+    assert rates == pytest.approx(by_hand)
+
+
+def two_towers():
+    torch.manual_seed(0)
+    return nn.ModuleDict(
+        {
+            "video_encoder": nn.Linear(4, 3),
+            "text_encoder": nn.Linear(5, 3),
+            "reranker": nn.ModuleDict({"text_encoder": nn.Linear(3, 3)}),
+        }
+    )
+
+
+@pytest.mark.parametrize("kind", ["fairseq_adam", "adamw"])
+def test_a_tower_with_a_scaled_learning_rate_learns_like_one_that_is_trained_alone_at_it(kind):
+    config = OptimConfig(optimizer=kind, weight_decay=0.1, video_lr_scale=0.5, text_lr_scale=3.0)
+    together, alone = two_towers(), two_towers()
+    optimizer = build_optimizer(together, config)
+    plain = replace(config, video_lr_scale=1.0, text_lr_scale=1.0)
+    by_part = {part: build_optimizer(alone[part], plain) for part in alone}
+    scales = {"video_encoder": 0.5, "text_encoder": 3.0, "reranker": 1.0}
+    for step in range(3):
+        lr = 0.1 / (1 + step)
+        for a, b in zip(together.parameters(), alone.parameters(), strict=True):
+            a.grad = torch.randn_like(a)
+            b.grad = a.grad.clone()
+        set_learning_rate(optimizer, lr)
+        optimizer.step()
+        for part, other in by_part.items():
+            set_learning_rate(other, lr * scales[part])
+            other.step()
+    for a, b in zip(together.parameters(), alone.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_scale_without_parameters_is_refused():
+    model = two_towers()
+    freeze(model, ("text_encoder.",))
+    with pytest.raises(ConfigError, match=r"optim.text_lr_scale: the text tower has no"):
+        build_optimizer(model, OptimConfig(text_lr_scale=0.1))
+
+
+def test_an_average_follows_the_weights_with_a_decay_that_grows():
+    model = two_layers()
+    average = {name: p.detach().clone() for name, p in model.named_parameters()}
+    naive = {name: p.double() for name, p in average.items()}
+    for update in range(40):
+        for parameter in model.parameters():
+            parameter.data += torch.randn_like(parameter)
+        update_average(average, model, 0.7, update)
+        decay = min(0.7, (1 + update) / (10 + update))  # 0.7 from update 20 on
+        for name, parameter in model.named_parameters():
+            naive[name] = decay * naive[name] + (1 - decay) * parameter.detach().double()
+    for name, tensor in average.items():
+        torch.testing.assert_close(tensor, naive[name].float(), rtol=1e-5, atol=1e-5)

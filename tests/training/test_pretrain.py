@@ -123,6 +123,7 @@ def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_bits(corpus, tmp_
         plan=RETRIEVAL,
         clips=replace(tiny_config().clips, learn_lead=True),
         loss=LossConfig(ignore_overlapping=True, seconds_weight=1.0),
+        optim=replace(tiny_config().optim, ema_decay=0.9, text_lr_scale=0.5, schedule="cooldown"),
         save_every_updates=2,
         validation_videos=2,
         chunk_pairs=4,

@@ -179,6 +179,10 @@ class OptimConfig:
     """`fairseq_adam` adds epsilon to sqrt(v) before the bias correction, as the release does."""
     lr: Positive[float] = 5e-5
     """Peak learning rate."""
+    video_lr_scale: Positive[float] = 1.0
+    """Learning rate of the video tower, as a multiple of `lr`; a shared encoder belongs to it."""
+    text_lr_scale: Positive[float] = 1.0
+    """Learning rate of the text tower, as a multiple of `lr`."""
     betas: tuple[float, float] = (0.9, 0.98)
     """Decay rates of Adam's two moving averages."""
     eps: Positive[float] = 1e-8
@@ -187,16 +191,26 @@ class OptimConfig:
     """Decoupled weight decay."""
     clip_norm: NotNegative[float] = 2.0
     """Largest norm of the gradient over all parameters; 0: no clipping."""
-    schedule: Literal["polynomial", "cosine", "constant"] = "polynomial"
-    """After the warm-up: polynomial of power 1 or half a cosine down to 0 at `total_updates`."""
+    schedule: Literal["polynomial", "cosine", "constant", "cooldown"] = "polynomial"
+    """After the warm-up: polynomial of power 1 or half a cosine down to 0 at `total_updates`;
+    `cooldown`: constant, then linear to 0. Source of the last: arXiv 2405.18392."""
+    cooldown_share: Positive[float] = 0.2
+    """`cooldown`: share of the updates after the warm-up in which the rate falls to 0. With 0.2 the
+    source is as good as with a cosine; more hardly helps."""
     warmup_updates: NotNegative[int] = 1000
     """Linear warm-up; the very first update has learning rate 0, as released."""
     total_updates: NotNegative[int] = 1_000_000
     """Horizon of the schedule; 0: the length of the run."""
+    ema_decay: NotNegative[float] = 0.0
+    """Decay of an exponential moving average of the weights, over about 1 / (1 - decay) updates. It
+    is validated, evaluated and saved as the model; batches are planned by the weights that are
+    trained. 0: no average."""
 
     def __post_init__(self) -> None:
         check_numbers(self, "optim.")
         require(all(0 <= b < 1 for b in self.betas), "optim.betas must be in [0, 1)")
+        require(self.ema_decay < 1, "optim.ema_decay must be in [0, 1)")
+        require(self.cooldown_share <= 1, "optim.cooldown_share must be in (0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -386,7 +400,11 @@ class FinetuneConfig(RunConfig):
 
 def ignored_settings(config: RunConfig) -> list[str]:
     """Return a sentence for each setting that differs from its default and has no effect."""
-    rules: list[tuple[bool, str, str]] = []  # (whether they are read, settings, when they are)
+    schedule = config.optim.schedule
+    # (whether they are read, settings, when they are)
+    rules: list[tuple[bool, str, str]] = [
+        (schedule == "cooldown", "optim.cooldown_share", "optim.schedule 'cooldown'")
+    ]
     if isinstance(config, PretrainConfig):
         kind, strategy = config.plan.kind, config.clips.strategy
         vectors, mil_nce = ("retrieval", "mined"), "clips.num_candidates clips.mil_nce_min_seconds "

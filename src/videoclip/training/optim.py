@@ -1,12 +1,13 @@
-"""The optimiser, its learning rate over a run, and the clipping of its gradients."""
+"""The optimiser, its learning rate, the clipping of gradients, and the average of weights."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from videoclip.config import OptimConfig
 from videoclip.errors import ConfigError
@@ -33,6 +34,8 @@ def learning_rate(update: int, config: OptimConfig, run_length: int) -> float:
     remaining = 1 - (update - warmup) / (horizon - warmup)
     if config.schedule == "cosine":
         return config.lr * 0.5 * (1 - math.cos(math.pi * remaining))
+    if config.schedule == "cooldown":
+        return config.lr * min(1.0, remaining / config.cooldown_share)
     return config.lr * remaining
 
 
@@ -67,25 +70,77 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
     `fairseq_adam` decays all parameters alike, as released; `adamw` decays matrices only. Their
     moments are allocated here: in the first step they would fragment the memory that it frees
     (docs/performance.md).
+
+    Raises:
+        ConfigError: If a tower has a learning rate of its own, but no parameters to train.
     """
-    trained = [p for p in model.parameters() if p.requires_grad]
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    scales = {"video": config.video_lr_scale, "text": config.text_lr_scale}
+    for tower, lr_scale in scales.items():
+        if lr_scale != 1 and not any(name.startswith(f"{tower}_encoder.") for name in trained):
+            raise ConfigError(
+                f"optim.{tower}_lr_scale: the {tower} tower has no parameters of its own that are "
+                "trained: leave it at 1"
+            )
     is_fairseq = config.optimizer == "fairseq_adam"
-    decayed = [p for p in trained if is_fairseq or p.ndim > 1]
-    others = [p for p in trained if not is_fairseq and p.ndim <= 1]
-    groups = [
-        {"params": parameters, "weight_decay": weight_decay}
-        for parameters, weight_decay in ((decayed, config.weight_decay), (others, 0.0))
-        if parameters
-    ]
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in trained.items():
+        weight_decay = config.weight_decay if is_fairseq or parameter.ndim > 1 else 0.0
+        lr_scale = scales.get(name.partition("_encoder.")[0], 1.0)
+        groups.setdefault((weight_decay, lr_scale), []).append(parameter)
     kind = FairseqAdam if is_fairseq else torch.optim.AdamW
-    optimizer = kind(groups, lr=0.0, betas=config.betas, eps=config.eps, fused=True)
-    for parameter in trained:
+    optimizer = kind(
+        [
+            {"params": parameters, "weight_decay": weight_decay, "lr_scale": lr_scale}
+            for (weight_decay, lr_scale), parameters in groups.items()
+        ],
+        lr=0.0,
+        betas=config.betas,
+        eps=config.eps,
+        fused=True,
+    )
+    for parameter in trained.values():
         optimizer.state[parameter] = {
             "step": torch.zeros((), device=parameter.device),
             "exp_avg": torch.zeros_like(parameter),
             "exp_avg_sq": torch.zeros_like(parameter),
         }
     return optimizer
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of the next update, scaled in each tower."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]
+
+
+def update_average(
+    average: Mapping[str, Tensor], model: nn.Module, decay: float, update: int
+) -> None:
+    """Move an exponential moving average towards the weights of `model`, in place.
+
+    The decay is at most (1 + update) / (10 + update), so that the average of a short run is not
+    made of its first weights.
+
+    Args:
+        average: By name of parameter.
+        model: Its weights after the update.
+        decay: Weight of the average so far.
+        update: Index of the update, from 0.
+
+    Source: Polyak averaging, with the decay of TensorFlow's `ExponentialMovingAverage`.
+    """
+    weights = [model.get_parameter(name) for name in average]
+    decay = min(decay, (1 + update) / (10 + update))
+    move = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    move(list(average.values()), weights, update)
+
+
+@torch.no_grad()
+def set_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy weights into the parameters of `model` that have their names."""
+    for name, weight in weights.items():
+        model.get_parameter(name).copy_(weight)
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float:

@@ -173,7 +173,9 @@ def train(
         trainer = Trainer(loss, config, world, run_length, precision)
         if newest is not None:
             newest.verify()
-            stored = read_checkpoint(newest.folder, trainer.model, trainer.optimizer)
+            stored = read_checkpoint(
+                newest.folder, trainer.model, trainer.optimizer, trainer.average
+            )
             trainer.position = stored.on(world.size)
             run_length = trainer.run_length = num_updates(config, source, trainer.position)
         if compiled:
@@ -203,6 +205,7 @@ def train(
             before = run.evaluation(0, untrained)
             for epoch in epochs[trainer.position.epoch - 1 :]:
                 run.train_epoch(epoch)
+            trainer.use_average()
             if keep_best and files and (best := files.best()):
                 hub.load_weights(trainer.model, best.folder / "model")
                 progress.print_line(f"lowest validation loss: update {best.update}")
@@ -304,13 +307,11 @@ class _Run(Generic[BatchT]):
                     f"update {update}: {name} is no longer finite and was not saved; {ADVICE}"
                 )
         if self.files:
-            self.files.save_checkpoint(
-                update,
-                lambda folder: write_checkpoint(
-                    folder, trainer.model, self.tokenizer, trainer.optimizer, trainer.position
-                ),
-                validation_loss,
-            )
+            with trainer.averaged() as trained:
+                parts = trainer.model, self.tokenizer, trainer.optimizer, trainer.position, trained
+                self.files.save_checkpoint(
+                    update, lambda folder: write_checkpoint(folder, *parts), validation_loss
+                )
         trainer.saved_at = time.monotonic()
 
 

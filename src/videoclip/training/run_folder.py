@@ -4,7 +4,9 @@
     facts.json                      what else must stay the same: data, precision
     log.jsonl                       one line per update, validation and evaluation
     plans/epoch-001.json            the batch plan of each epoch
-    checkpoints/update-000123/      a model folder, the trainer's state, and the marker COMPLETE
+    checkpoints/update-000123/      a model folder, the trainer's state, and the marker COMPLETE;
+                                    with optim.ema_decay the model folder has the averaged weights,
+                                    and trained.safetensors those that are trained
     model/                          the result, a model folder
 
 Every file is written atomically; the marker of a checkpoint comes last. Tensors are stored as
@@ -26,6 +28,7 @@ import safetensors.torch
 import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
+from torch import Tensor
 
 from videoclip.config import RUN_CONFIG_VERSION
 from videoclip.data.tokenizer import Tokenizer
@@ -42,6 +45,7 @@ from videoclip.files import (
 )
 from videoclip.model import hub
 from videoclip.model.videoclip import VideoCLIP
+from videoclip.training.optim import set_weights
 
 COMPLETE = "COMPLETE"
 CURVE_POINTS = 40
@@ -51,6 +55,8 @@ FREE_SETTINGS = frozenset(
 """Settings that a continued run may change, because they do not change its result. The teacher's
 path is one: its weights are compared among the facts."""
 MOMENTS_FILE = "optimizer.safetensors"
+TRAINED_FILE = "trained.safetensors"
+"""The weights that are trained, where those of the model folder are their average."""
 TRAINER_FILE = "trainer.json"
 
 
@@ -306,9 +312,21 @@ def write_checkpoint(
     tokenizer: Tokenizer,
     optimizer: torch.optim.Optimizer,
     position: Position,
+    trained: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write everything a run continues from into a folder."""
+    """Write everything a run continues from into a folder.
+
+    Args:
+        folder: The new checkpoint.
+        model: The model; with averaged weights, if the run has them.
+        tokenizer: Its vocabulary.
+        optimizer: Its state.
+        position: How far the run is.
+        trained: Where the model has averaged weights: those that are trained, by name.
+    """
     hub.save_model(model, folder / "model", tokenizer)
+    if trained:
+        safetensors.torch.save_file(dict(trained), folder / TRAINED_FILE)
     state = optimizer.state_dict()
     moments = {f"{i}.{name}": t for i, entry in state["state"].items() for name, t in entry.items()}
     safetensors.torch.save_file(moments, folder / MOMENTS_FILE)
@@ -316,8 +334,19 @@ def write_checkpoint(
     (folder / TRAINER_FILE).write_text(json.dumps(trainer, indent=2) + "\n", encoding="utf-8")
 
 
-def read_checkpoint(folder: Path, model: VideoCLIP, optimizer: torch.optim.Optimizer) -> Position:
+def read_checkpoint(
+    folder: Path,
+    model: VideoCLIP,
+    optimizer: torch.optim.Optimizer,
+    average: Mapping[str, Tensor] | None = None,
+) -> Position:
     """Load a checkpoint into a model and its optimiser, and return its position.
+
+    Args:
+        folder: The checkpoint.
+        model: Gets the weights that are trained.
+        optimizer: Gets its state.
+        average: Gets the averaged weights by name, if the run has them.
 
     Raises:
         CheckpointError: If a file is damaged or belongs to another model.
@@ -327,6 +356,10 @@ def read_checkpoint(folder: Path, model: VideoCLIP, optimizer: torch.optim.Optim
         trainer = json.loads((folder / TRAINER_FILE).read_text(encoding="utf-8"))
         position = Position(**trainer["position"])
         moments = safetensors.torch.load_file(folder / MOMENTS_FILE)
+        if average:
+            for name, weight in average.items():
+                weight.copy_(model.get_parameter(name).detach())
+            set_weights(model, safetensors.torch.load_file(folder / TRAINED_FILE))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, CheckpointError) as error:
         raise CheckpointError(
             f"{folder} is damaged ({error}): remove it, and the run continues from the one before"

@@ -7,7 +7,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from itertools import islice
@@ -25,7 +25,15 @@ from videoclip.errors import ConfigError, VideoCLIPError
 from videoclip.model.transformer import BertEncoder
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.batch import Batch
-from videoclip.training.optim import build_optimizer, clip_gradients, freeze, learning_rate
+from videoclip.training.optim import (
+    build_optimizer,
+    clip_gradients,
+    freeze,
+    learning_rate,
+    set_learning_rate,
+    set_weights,
+    update_average,
+)
 from videoclip.training.performance import step_flops, trained_towers
 from videoclip.training.run_folder import Position
 
@@ -198,6 +206,7 @@ class Trainer(Generic[BatchT]):
         precision: `fp32`, or `bf16` for autocast.
 
     Attributes:
+        average: Moving average of the trained weights by name; empty if the run has none.
         position: Updates, epoch and batches done.
         save_due: Whether a checkpoint should be saved now; the same on every process.
         saved_at: When the last checkpoint was saved, on the clock of `time.monotonic`.
@@ -229,6 +238,11 @@ class Trainer(Generic[BatchT]):
             )
             self._no_sync = distributed.no_sync
         self.optimizer = build_optimizer(self.model, config.optim)
+        self.average = {
+            name: parameter.detach().clone()
+            for name, parameter in self.model.named_parameters()
+            if config.optim.ema_decay and parameter.requires_grad
+        }
         self.position = Position(processes=world.size)
         self.save_due, self.saved_at = False, time.monotonic()
 
@@ -264,12 +278,13 @@ class Trainer(Generic[BatchT]):
                 f"stopped before the weights changed, {ADVICE}"
             )
 
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        set_learning_rate(self.optimizer, lr)
         self.optimizer.step()
         for module in self.model.modules():
             if isinstance(learned := getattr(module, "log_temperature", None), nn.Parameter):
                 learned.data.clamp_(min=math.log(LOWEST_TEMPERATURE))
+        if self.average:
+            update_average(self.average, self.model, optim.ema_decay, update)
 
         done = self.position.batch + len(batches)
         self.position = replace(self.position, update=update + 1, batch=done)
@@ -310,14 +325,33 @@ class Trainer(Generic[BatchT]):
                 self._call(self._synced_loss, *arguments, number=number, part=i).backward()
         return loss.detach()
 
+    def use_average(self) -> None:
+        """Replace the model's weights by their average, if the run has one."""
+        set_weights(self.model, self.average)
+
+    @contextmanager
+    def averaged(self) -> Iterator[dict[str, Tensor]]:
+        """Use the average within the `with` block; yields the weights it replaces, by name."""
+        trained = {name: self.model.get_parameter(name).detach().clone() for name in self.average}
+        self.use_average()
+        try:
+            yield trained
+        finally:
+            set_weights(self.model, trained)
+
     @torch.no_grad()
     def validation_loss(self, batches: Iterator[BatchT]) -> float:
-        """Return the mean loss over the batches of all processes, in eval mode."""
+        """Return the mean loss over the batches of all processes, in eval mode.
+
+        It is that of the averaged weights, if the run has them.
+        """
         self.model.eval()
         alone = World(device=self.world.device)
-        losses = [
-            float(self._call(self.loss, batch.to(self.world.device), alone)) for batch in batches
-        ]
+        with self.averaged():
+            losses = [
+                float(self._call(self.loss, batch.to(self.world.device), alone))
+                for batch in batches
+            ]
         self.train_mode()
         mean = self.world.mean({"loss": sum(losses), "count": len(losses)})
         return mean["loss"] / mean["count"]
