@@ -1,0 +1,114 @@
+"""What one GPU does: its tests, a training step, extraction, and collectives of one process.
+
+    python bench/gpu.py [--pairs 512] [--rounds 2] [--videos 16]
+
+Each part runs in a process of its own, and a part that fails does not stop the others; the exit
+status says whether one did. Extraction is `videoclip extract` of copies of a moving 640 x 360 video
+of half a minute, by the vision network of the starter and by a random one of the size of SigLIP
+base, on the GPU and on all cores; the forward passes alone are measured beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
+
+from index import large_model, write_video  # noqa: E402
+
+from videoclip.data.feature_store import FeatureStore  # noqa: E402
+from videoclip.features.backbones import load_backbone  # noqa: E402
+from videoclip.features.extract import extract_features  # noqa: E402
+from videoclip.features.frame_backbone import FrameBackbone  # noqa: E402
+from videoclip.features.workers import num_cores  # noqa: E402
+
+PARTS = ("tests", "step", "extraction")
+SECONDS = 30
+FRAMES = 512
+
+
+def forward_rate(backbone: FrameBackbone) -> float:
+    """Frames a second through the network alone, copied to the device and back."""
+    size = backbone.frames_per_batch
+    frames = np.random.default_rng(0).integers(0, 256, (size, 224, 224, 3), dtype=np.uint8)
+    backbone.embed_frames(frames)
+    began, rounds = time.perf_counter(), max(1, FRAMES // size)
+    for _ in range(rounds):
+        backbone.embed_frames(frames)
+    return rounds * size / (time.perf_counter() - began)
+
+
+def extraction(num_videos: int) -> dict[str, object]:
+    """Seconds of video a second of `extract`, by network, device and number of workers."""
+    found: dict[str, object] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        video = folder / "videos" / "0.mp4"
+        video.parent.mkdir()
+        write_video(video, SECONDS, is_moving=True)
+        for number in range(1, num_videos):
+            video.with_stem(str(number)).write_bytes(video.read_bytes() + bytes(number))
+        large_model(folder / "model")
+        for network, source in (
+            ("starter", "starter"),
+            ("SigLIP base size", f"image:{folder / 'model'}"),
+        ):
+            for device, workers in (("cuda", 1), ("cuda", num_cores()), ("cpu", num_cores())):
+                backbone = load_backbone(source, device)
+                assert isinstance(backbone, FrameBackbone)
+                row = {"network alone, frames/s": round(forward_rate(backbone))}
+                path = folder / f"{network}-{device}-{workers}"
+                store = FeatureStore.open_or_create(path, backbone.spec)
+                began = time.perf_counter()
+                extract_features([video.parent], store, backbone, num_workers=workers)
+                took = time.perf_counter() - began
+                row["extract, seconds of video/s"] = round(num_videos * SECONDS / took)
+                found[f"{network}, {device}, {workers} workers"] = row
+                print(network, device, workers, row, flush=True)
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--videos", type=int, default=num_cores())
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--extract", action="store_true", help="measure extraction here")
+    options = parser.parse_args()
+    if options.extract:
+        print(json.dumps(extraction(options.videos)))
+        return 0
+    python, failed = sys.executable, []
+    parts = {
+        # Whatever versions a GPU machine has may warn of other things than the pinned ones.
+        "tests": [python, "-m", "pytest", "-q", "-m", "gpu", "-o", "filterwarnings=default"],
+        "step": [python, "bench/train_step.py", "--device", "cuda",
+                          "--pairs", str(options.pairs), "--rounds", str(options.rounds)],
+        "extraction": [python, "bench/gpu.py", "--extract", "--videos", str(options.videos)],
+    }  # fmt: skip
+    for part in options.parts:
+        command = parts[part]
+        print(f"== {part}, {torch.cuda.get_device_name()}", flush=True)
+        began = time.perf_counter()
+        if subprocess.run(command, cwd=ROOT, env=os.environ).returncode:
+            failed.append(part)
+        print(f"== {part}: {time.perf_counter() - began:.0f} s", flush=True)
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
