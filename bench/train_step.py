@@ -55,6 +55,7 @@ class Variant:
     packed: bool = False
     precision: str = "fp32"
     compiled: bool = False
+    recompute: bool = False
 
 
 VARIANTS = {
@@ -64,6 +65,9 @@ VARIANTS = {
     "packed, mixed": Variant("ours", "mixed", packed=True),
     "packed bf16, mixed": Variant("ours", "mixed", packed=True, precision="bf16"),
     "packed bf16, full": Variant("ours", "full", packed=True, precision="bf16"),
+    "packed bf16 recomputed, mixed": Variant(
+        "ours", "mixed", packed=True, precision="bf16", recompute=True
+    ),
 }
 GPU_VARIANTS = {
     "packed bf16 compiled, mixed": replace(VARIANTS["packed bf16, mixed"], compiled=True),
@@ -74,6 +78,7 @@ RATIOS = {
     "padded, full": "transformers, full",
     "packed, mixed": "padded, mixed",
     "packed bf16, mixed": "padded, mixed",
+    "packed bf16 recomputed, mixed": "packed bf16, mixed",
 }
 
 
@@ -164,7 +169,8 @@ def make_step(variant: Variant, num_pairs: int, device: torch.device) -> Callabl
                 if isinstance(layer, BertLayer):
                     layer.forward = partial(forward_padded, layer)
         loss, world = ContrastiveLoss(model, RUN.loss), World(device=device)
-        trainer = Trainer(loss, RUN, world, 1000, variant.precision)
+        run = replace(RUN, recompute_layers=variant.recompute)
+        trainer = Trainer(loss, run, world, 1000, variant.precision)
         return lambda: trainer.step(batch)
     towers = TransformersTowers().to(device).train()
     optimizer = build_optimizer(towers, RUN.optim)
