@@ -38,11 +38,13 @@ def test_what_is_read_is_what_was_written(tmp_path):
             assert torch.equal(tensor, after["state"][index][name])
 
 
-@pytest.mark.parametrize("name", ["trainer.json", "optimizer.safetensors"])
+@pytest.mark.parametrize("name", ["trainer.json", "optimizer.safetensors", "trained.safetensors"])
 def test_damage_is_named(tmp_path, name):
     config = tiny_config()
     model, optimizer = trained(config)
-    write_checkpoint(tmp_path, model, tokenizer(), optimizer, Position())
+    weights = {name: p.detach().clone() for name, p in model.named_parameters()}
+    write_checkpoint(tmp_path, model, tokenizer(), optimizer, Position(), weights)
+    assert read_checkpoint(tmp_path, model, optimizer, weights) == Position()
     (tmp_path / name).write_bytes(b"{")
     with pytest.raises(CheckpointError, match="is damaged"):
-        read_checkpoint(tmp_path, model, optimizer)
+        read_checkpoint(tmp_path, model, optimizer, weights)

@@ -195,8 +195,8 @@ class OptimConfig:
     """After the warm-up: polynomial of power 1 or half a cosine down to 0 at `total_updates`;
     `cooldown`: constant, then linear to 0. Source of the last: arXiv 2405.18392."""
     cooldown_share: Positive[float] = 0.2
-    """`cooldown`: share of the updates after the warm-up in which the rate falls to 0. With 0.2 the
-    source is as good as with a cosine; more hardly helps."""
+    """`cooldown`: share of the updates after the warm-up in which the rate falls to 0. In the
+    source, 0.2 is enough to equal a cosine, and a longer fall gains little."""
     warmup_updates: NotNegative[int] = 1000
     """Linear warm-up; the very first update has learning rate 0, as released."""
     total_updates: NotNegative[int] = 1_000_000
