@@ -231,16 +231,13 @@ class _Scored(NamedTuple):
 
     score: float
     """Mean similarity of its best seconds, corrected for hubs."""
+    gap: float
+    """Similarity of its best window minus the score."""
     video: IndexedVideo
     similarities: FloatArray
     """(W,) of its windows, corrected for hubs."""
     biases: FloatArray
     """(W,) corrections of the similarities."""
-
-    @property
-    def gap(self) -> float:
-        """Similarity of the best window minus the score."""
-        return float(self.similarities.max()) - self.score
 
 
 class _Found(NamedTuple):
@@ -425,10 +422,10 @@ def _score_videos(
         video = library.videos[owner]
         vectors = library.vectors.read(video.first_row, video.num_windows)
         similarities = queries[some] @ vectors.T  # (n, W)
-        scores = mean_of_best(similarities[:, : library.num_seconds(video)])
-        biases = library.biases(vectors)
-        for i, score, row in zip(some, scores.tolist(), similarities, strict=True):
-            scored[i].append(_Scored(score, video, row, biases))
+        scores = mean_of_best(similarities[:, : library.num_seconds(video)]).tolist()
+        largest, biases = similarities.max(axis=1).tolist(), library.biases(vectors)
+        for i, score, most, row in zip(some, scores, largest, similarities, strict=True):
+            scored[i].append(_Scored(score, most - score, video, row, biases))
     return {
         i: sorted(videos, key=lambda one: (-one.score, one.video.first_row))
         for i, videos in scored.items()

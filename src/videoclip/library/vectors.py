@@ -77,7 +77,7 @@ class MatrixStore:
         Raises:
             DataError: If there are fewer.
         """
-        return to_float32(self.read_half(first, count))
+        return to_float32(self.map_half(first, count))
 
     def read_half(self, first: int, count: int) -> HalfArray:
         """Return consecutive vectors as they are stored; see `read`."""
@@ -180,22 +180,16 @@ class MatrixStore:
 
     def _read_ranges(self, ranges: Sequence[tuple[int, int]]) -> HalfArray:
         """Read the rows (n, E) of ascending ranges (first row, number of rows)."""
-        handle = self._open()
-        half = np.empty((sum(count for _, count in ranges), self.dim), np.float16)
-        memory = half.view(np.uint8).data
-        num_rows = num_bytes = 0
-        if handle is not None:
-            for first, count in ranges:
-                part = memory[num_rows : num_rows + count]
-                num_bytes += os.preadv(handle, [part], first * self._row_bytes)
-                num_rows += count
-        if num_bytes < half.nbytes:
+        handle, size = self._open(), self._row_bytes
+        parts = [] if handle is None else [os.pread(handle, n * size, i * size) for i, n in ranges]
+        data = b"".join(parts)
+        if len(data) < size * sum(count for _, count in ranges):
             raise DataError(
                 f"holds {self.num_rows} of the {sum(ranges[-1])} vectors that the catalogue lists; "
                 f"{REBUILD}",
                 self.path,
             )
-        return half
+        return np.frombuffer(data, np.float16).reshape(-1, self.dim)
 
 
 def hub_biases(vectors: FloatArray, unrelated: FloatArray) -> FloatArray:

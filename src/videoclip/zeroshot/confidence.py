@@ -288,8 +288,9 @@ def hub_biases_without(vectors: FloatArray, unrelated: FloatArray) -> FloatArray
 
 def mean_of_best(similarities: RealArray) -> RealArray:
     """Return the mean (...) of the best seconds of a video, from similarities (..., T)."""
-    num = min(MAX_SECONDS, int(np.ceil(BEST_SHARE * similarities.shape[-1])))
-    return np.asarray(np.partition(similarities, -num, axis=-1)[..., -num:].mean(axis=-1))
+    num = min(MAX_SECONDS, math.ceil(BEST_SHARE * similarities.shape[-1]))
+    best = np.partition(similarities, -num, axis=-1)[..., -num:]
+    return np.asarray(best.sum(axis=-1) / num)  # faster than `mean`
 
 
 def combine(visual: float, narration: float, vision: float = 1.0, speech: float = 1.0) -> float:

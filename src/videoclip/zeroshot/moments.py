@@ -23,7 +23,7 @@ KEPT_SHARE = 0.5
 """Share of the peak's votes a feature needs to belong to a moment."""
 
 FLAT = 1e-6
-"""A moment keeps its borders unless a span around it is better by more than this rounding error."""
+"""A moment keeps its borders unless others are better by more than this rounding error."""
 LONGER_WEIGHT = 0.25
 """Weight of the next longer windows around a second: they smear borders, but are less noisy."""
 MAX_REACH = 300
@@ -290,14 +290,27 @@ def refine_moment(windows: Windows, moment: Proposal) -> Proposal:
     durations = seconds.durations
     above_mean = similarities - (similarities * durations).sum() / durations.sum()
     sums = np.concatenate(([0.0], np.cumsum(above_mean * durations)))
-    starts = np.arange(max(first, best - MAX_REACH), best + 1)
-    ends = np.arange(best + 1, min(last, best + MAX_REACH) + 1)
-    worth = sums[ends] - sums[starts, None]  # (starts, ends)
-    worth /= np.sqrt(borders[ends] - borders[starts, None])
+    reach = slice(max(first, best - MAX_REACH), min(last, best + MAX_REACH) + 1)
+    return _with_best_borders(moment, borders[reach], sums[reach], best - reach.start)
+
+
+def _with_best_borders(
+    moment: Proposal, borders: RealArray | IntArray, sums: RealArray, best: int
+) -> Proposal:
+    """Return a moment with the borders between which its similarity is highest; see above.
+
+    Args:
+        moment: Unchanged if no borders are better by more than a rounding error.
+        borders: (B,) possible ones, in features.
+        sums: (B,) of the similarities before each border.
+        best: The start is at this index or before it, the end after it.
+    """
+    worth = sums[best + 1 :] - sums[: best + 1, None]  # (starts, ends)
+    worth /= np.sqrt(borders[best + 1 :] - borders[: best + 1, None])
     if worth.max() < FLAT:
         return moment
-    start, end = np.unravel_index(int(worth.argmax()), worth.shape)
-    return moment._replace(start=float(borders[starts[start]]), end=float(borders[ends[end]]))
+    start, end = divmod(int(worth.argmax()), worth.shape[1])
+    return moment._replace(start=float(borders[start]), end=float(borders[best + 1 + end]))
 
 
 class _Seconds(NamedTuple):
@@ -395,14 +408,9 @@ def _refine_by_estimates(windows: Windows, moment: Proposal) -> Proposal:
     estimates = _estimator((windows.spans[inside] - first).tobytes(), num) @ above_mean  # (F,)
     sums = np.concatenate(([0.0], np.cumsum(estimates)))
     best = min(int(moment.best), last - 1)
-    starts = np.arange(max(first, int(moment.start) - shift), best + 1)
-    ends = np.arange(best + 1, min(last, int(moment.end) + shift) + 1)
-    worth = sums[ends - first] - sums[starts - first, None]  # (starts, ends)
-    worth /= np.sqrt(ends - starts[:, None])
-    if worth.max() < FLAT:
-        return moment
-    start, end = np.unravel_index(int(worth.argmax()), worth.shape)
-    return moment._replace(start=float(starts[start]), end=float(ends[end]))
+    start, end = max(first, int(moment.start) - shift), min(last, int(moment.end) + shift)
+    borders = np.arange(start, end + 1)
+    return _with_best_borders(moment, borders, sums[borders - first], best - start)
 
 
 @lru_cache(maxsize=1024)
