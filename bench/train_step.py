@@ -39,7 +39,7 @@ from videoclip.recipes import paper
 from videoclip.training.batch import Batch
 from videoclip.training.contrastive import ContrastiveLoss
 from videoclip.training.optim import build_optimizer, clip_gradients
-from videoclip.training.performance import forward_flops, keep_freed_memory
+from videoclip.training.performance import compile_towers, forward_flops, keep_freed_memory
 from videoclip.training.trainer import Trainer
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -171,6 +171,8 @@ def make_step(variant: Variant, num_pairs: int, device: torch.device) -> Callabl
         loss, world = ContrastiveLoss(model, RUN.loss), World(device=device)
         run = replace(RUN, recompute_layers=variant.recompute)
         trainer = Trainer(loss, run, world, 1000, variant.precision)
+        if variant.compiled:
+            compile_towers(model)
         return lambda: trainer.step(batch)
     towers = TransformersTowers().to(device).train()
     optimizer = build_optimizer(towers, RUN.optim)

@@ -62,7 +62,6 @@ def small() -> PretrainConfig:
         num_text_layers=2,
         num_heads=4,
         intermediate_size=1024,
-        dropout=0.0,  # misaligned narration is noise enough
     )
     return PretrainConfig(
         name="small",

@@ -167,7 +167,7 @@ VARIANTS: dict[str, Variant] = {
         "ours with overlapping pairs as negatives", loss={"ignore_overlapping": False}
     ),
     "small-no-seconds": _small("ours without the loss of seconds", loss={"seconds_weight": 0.0}),
-    "small-dropout": _small("ours with dropout", model={"dropout": 0.1}),
+    "small-no-dropout": _small("ours without dropout", model={"dropout": 0.0}),
     "small-ema": _small("ours with averaged weights", optim={"ema_decay": 0.98}),  # half an epoch
     "small-cooldown": _small("ours with a cooldown", optim={"schedule": "cooldown"}),
     "small-text-lr": _small("ours with a slower text tower", optim={"text_lr_scale": 0.5}),

@@ -2,7 +2,7 @@
 
 - Post-norm layers with exact-erf GELU, as in BERT (layer-norm epsilon 1e-12).
 - The sequences of a batch are *packed*: every layer runs on one (N, H) array of the N real
-  positions, attention too; masked positions do not exist.
+  positions; masked positions do not exist, but on a GPU within the attention itself.
 - On a CPU attention, dropout and linear layers are our own, to save memory in training: attention
   keeps its weights but no padded copies, dropout keeps one byte per number, and GELU and the
   low-precision weights are computed twice instead of kept. On a GPU and under torch.compile they
@@ -68,11 +68,6 @@ class Packing:
             for n in sorted(set(self.lengths.tolist()))
         )
 
-    @cached_property
-    def offsets(self) -> Tensor:
-        """(B + 1,) rows where each sequence starts, and N."""
-        return F.pad(self.lengths.cumsum(0), (1, 0))
-
 
 class BertLayer(nn.Module):
     """Self-attention and a feed-forward network, each with dropout, residual and norm."""
@@ -103,9 +98,7 @@ class BertLayer(nn.Module):
         """(N, 3H) -> (N, H): scaled dot-product attention within each sequence."""
         if use_cpu_kernels(qkv.device):
             return attend(qkv, packing, self.num_heads, rate)
-        if torch.compiler.is_compiling():
-            return attend_padded(qkv, packing, self.num_heads, rate)
-        return attend_jagged(qkv, packing, self.num_heads, rate)
+        return attend_padded(qkv, packing, self.num_heads, rate)
 
 
 class BertEncoder(nn.Module):
@@ -321,7 +314,11 @@ def _put(x: Tensor, rows: Tensor, parts: Tensor) -> None:
 def attend_padded(
     qkv: Tensor, packing: Packing, num_heads: int, dropout_rate: float = 0.0
 ) -> Tensor:
-    """The same as `attend` with padding and a mask, which torch.compile can fuse."""
+    """The same as `attend` by torch's own attention, with padding and a mask, on a GPU.
+
+    torch's attention of sequences of various lengths pads nothing, but its Python dispatch costs
+    more time than all the rest of a training step (docs/performance.md).
+    """
     heads = packing.unpack(qkv).view(*packing.mask.shape, 3, num_heads, -1)
     query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (B, A, L, H / A)
     mask = packing.mask[:, None, None, :]
@@ -329,19 +326,3 @@ def attend_padded(
         query, key, value, attn_mask=mask, dropout_p=dropout_rate
     )
     return packing.pack(attended.transpose(1, 2).flatten(2))
-
-
-def attend_jagged(
-    qkv: Tensor, packing: Packing, num_heads: int, dropout_rate: float = 0.0
-) -> Tensor:
-    """The same as `attend` by torch's kernels for sequences of various lengths, on a GPU."""
-    offsets, longest = packing.offsets, packing.mask.shape[1]
-    heads = qkv.view(len(qkv), 3, num_heads, -1)
-    query, key, value = (
-        torch.nested.nested_tensor_from_jagged(
-            heads[:, part].contiguous(), offsets, min_seqlen=1, max_seqlen=longest
-        ).transpose(1, 2)
-        for part in range(3)
-    )
-    attended = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout_rate)
-    return attended.transpose(1, 2).values().flatten(1)
