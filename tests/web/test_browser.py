@@ -167,6 +167,15 @@ def test_steps_are_found_edited_saved_and_exported(page):
     assert [(m["label"], m["end"]) for m in moments] == [("red", 9.5), ("green", 32.0)]
 
 
+def test_a_form_waits_for_the_script_that_sends_it(browser, site):
+    page = browser.new_page(base_url=site, java_script_enabled=False)
+    page.goto("/videos")
+    page.locator(".name", has_text="a.mp4").click()
+    buttons = page.locator("#find button, #ask button, #export button")
+    assert buttons.count() == 3 and all(button.is_disabled() for button in buttons.all())
+    page.close()
+
+
 def test_narration_seeks_and_marks_the_current_cue(page):
     page.goto("/videos")
     page.locator(".name", has_text="b.mp4").click()

@@ -21,6 +21,15 @@ export const saying = (handler) => async (event) => {
   try { await handler(event); } catch (error) { say(error.message); }
 };
 
+// Send a form through a handler. Until then its button is disabled: the browser would load another page.
+export function sending(form, handler) {
+  form.addEventListener("submit", saying(async (event) => {
+    event.preventDefault();
+    await handler();
+  }));
+  form.querySelector("button:not([type])").disabled = false;
+}
+
 export const clock = (seconds) => {
   const tenths = Math.round(seconds * 10), minutes = Math.floor(tenths / 600);
   const rest = ((tenths % 600) / 10).toFixed(1).padStart(4, "0");
@@ -54,8 +63,8 @@ export function follow(job, onStatus) {
 // The form #export sends the spans that `collect` returns.
 export function exporting(collect) {
   const form = document.querySelector("#export");
-  form?.addEventListener("submit", saying(async (event) => {
-    event.preventDefault();
+  if (!form) return;
+  sending(form, async () => {
     const moments = collect(), format = form.elements.format.value;
     if (!moments.length) return say("Nothing is selected.");
     const answer = await ask("/api/v1/export", { format, moments });
@@ -66,7 +75,7 @@ export function exporting(collect) {
     const failed = Object.entries(job.failed).map(([name, reason]) => `${name}: ${reason}`);
     location.assign(`/api/v1/jobs/${job.id}/result`);
     say([job.message, ...failed].join("; "));
-  }));
+  });
 }
 
 // Call the handler of a key unless the user is typing.

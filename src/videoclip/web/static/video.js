@@ -1,5 +1,5 @@
 // A video's page: strip, narration, steps and labels whose spans can be edited, questions.
-import { ask, clock, element, exporting, keys, say, saying } from "./shared.js";
+import { ask, clock, element, exporting, keys, say, saying, sending } from "./shared.js";
 
 const root = document.querySelector("#video"), id = root.dataset.id;
 const duration = Number(root.dataset.duration);
@@ -135,8 +135,7 @@ document.querySelector("#add").addEventListener("click", () => {
 
 const lines = (text) => [...new Set(text.split("\n").map((line) => line.trim()).filter(Boolean))];
 const find = document.querySelector("#find");
-find.addEventListener("submit", saying(async (event) => {
-  event.preventDefault();
+sending(find, async () => {
   const texts = lines(find.elements.texts.value), kind = find.elements.kind.value;
   if (!texts.length) return say("Type a step or label first.");
   say("Looking …");
@@ -149,7 +148,7 @@ find.addEventListener("submit", saying(async (event) => {
   draw();
   document.querySelector("#missing").textContent = missing.length ? `Not found: ${missing.join(", ")}` : "";
   say(`${moments.length} spans`);
-}));
+});
 
 document.querySelector("#save").addEventListener("click", saying(async () => {
   await ask(`/api/v1/videos/${id}/spans`, rows().map((row) => row.span()), "PUT");
@@ -160,8 +159,7 @@ exporting(() => rows().map((row) => ({ ...row.span(), video: id, confidence: row
 // --- questions
 
 const question = document.querySelector("#ask");
-question.addEventListener("submit", saying(async (event) => {
-  event.preventDefault();
+sending(question, async () => {
   const choices = lines(question.elements.choices.value);
   if (choices.length < 2) return say("A question needs two possible answers.");
   say("Looking …");
@@ -170,4 +168,4 @@ question.addEventListener("submit", saying(async (event) => {
     ...found.choices.map(({ text, probability }) => element("li", {}, `${text}: ${(100 * probability).toFixed(0)} %`)));
   go(found.best);
   say(`${found.choices[0].text}, best seen at ${clock(found.best)}`);
-}));
+});
