@@ -1,14 +1,13 @@
 """COIN's files, made up."""
 
-import zipfile
+from zipfile import ZipFile, sizeFileHeader
 
 import pytest
+from openpyxl import Workbook
 
 from videoclip.benchmarks import coin
 from videoclip.benchmarks.examples import LabelledVideo, Segment
 from videoclip.errors import DataError
-
-NS = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
 
 
 def video(subset="testing", segments=((1, 2.0, 5.5, "cut"),), **changes):
@@ -26,30 +25,14 @@ def taxonomy(tmp_path):
     """Write a workbook with a sheet of domains and one of labels."""
 
     def taxonomy(labels):
-        rows = [("Target Id", "Target Label", "Action Id", "Action Label")]
-        rows += [("0", "MakeTea", str(i), text) for i, text in labels]
-        shared = [cell for row in rows for cell in row if not cell.isdigit()]
-        cells = "".join(
-            f'<row r="{r}">'
-            + "".join(
-                f'<c r="{c}{r}"><v>{cell}</v></c>'
-                if cell.isdigit()
-                else f'<c r="{c}{r}" t="s"><v>{shared.index(cell)}</v></c>'
-                for c, cell in zip("ABCD", row, strict=True)
-            )
-            + "</row>"
-            for r, row in enumerate(rows, start=1)
-        )
-        domains = '<row r="1"><c r="A1" t="inlineStr"><is><t>Domains</t></is></c><c r="B1"/></row>'
-        strings = "".join(f"<si><r><t>{s}</t></r></si>" for s in shared)
+        book = Workbook()
+        book.active.append(["Domains"])
+        sheet = book.create_sheet()
+        sheet.append(["Target Id", "Target Label", "Action Id", "Action Label"])
+        for i, text in labels:
+            sheet.append([0, "MakeTea", i, text])
         path = tmp_path / "taxonomy.xlsx"
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("xl/sharedStrings.xml", f"<sst {NS}>{strings}</sst>")
-            for number, sheet in ((1, domains), (2, cells)):
-                archive.writestr(
-                    f"xl/worksheets/sheet{number}.xml",
-                    f"<worksheet {NS}><sheetData>{sheet}</sheetData></worksheet>",
-                )
+        book.save(path)
         return path
 
     return taxonomy
@@ -88,12 +71,15 @@ def test_other_workbooks(taxonomy, tmp_path):
     assert [len(sheet) for sheet in coin._read_sheets(book)] == [1, 3]
     with pytest.raises(DataError, match=r"row 3: Action Id 1 occurs twice"):
         coin.read_taxonomy(book)
-    book.write_bytes(book.read_bytes()[:200])
-    with pytest.raises(DataError, match=r"not an \.xlsx workbook"):
-        coin.read_taxonomy(book)
-    with zipfile.ZipFile(tmp_path / "empty.xlsx", "w") as archive:
-        archive.writestr("xl/sharedStrings.xml", f"<sst {NS}/>")
-        archive.writestr("xl/worksheets/sheet1.xml", f"<worksheet {NS}/>")
+    whole = book.read_bytes()
+    with ZipFile(book) as archive:
+        sheet = archive.getinfo("xl/worksheets/sheet2.xml")
+    content = sheet.header_offset + sizeFileHeader + len(sheet.filename)
+    for damaged in (whole[:200], whole[:content] + b"\xff" * 8 + whole[content + 8 :]):
+        book.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"not an \.xlsx workbook"):
+            coin.read_taxonomy(book)
+    Workbook().save(tmp_path / "empty.xlsx")
     with pytest.raises(DataError, match="no sheet with columns"):
         coin.read_taxonomy(tmp_path / "empty.xlsx")
 

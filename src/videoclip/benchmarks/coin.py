@@ -5,18 +5,21 @@ not text: 778 ids share 749 texts. The subset of the official test videos is "te
 the README of the benchmark says "validation".
 """
 
-import fnmatch
 import zipfile
+import zlib
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
-from xml.etree import ElementTree
 
 from videoclip.benchmarks.examples import Benchmark, LabelledSplit, LabelledVideo, Segment, paper
 from videoclip.benchmarks.files import Record, entries, find_file, read_json, unique
 from videoclip.errors import DataError
 
-XLSX = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
+DAMAGED = (
+    *(OSError, EOFError, LookupError, RuntimeError, TypeError, ValueError, AttributeError),
+    *(SyntaxError, zipfile.BadZipFile, zlib.error),
+)
+"""Exceptions that reading a damaged workbook raises."""
 SUBSETS = {"train": ("training",), "test": ("testing", "validation")}
 
 
@@ -58,10 +61,10 @@ def read_coin(path: Path, split: Literal["train", "test"] = "test") -> LabelledS
 def read_taxonomy(path: Path) -> dict[int, str]:
     """Read taxonomy.xlsx: texts by label id (Action Id 1 to 778)."""
     for rows in _read_sheets(path):
-        header = {text: column for column, text in rows[0].items()} if rows else {}
+        header = rows[0] if rows else ()
         if {"Action Id", "Action Label"} <= set(header):
             records = [
-                Record({name: row.get(column) for name, column in header.items()}, path, f"row {i}")
+                Record(dict(zip(header, row, strict=False)), path, f"row {i}")
                 for i, row in enumerate(rows[1:], start=2)
             ]
             labels = unique(records, "Action Id", lambda record: record.integer("Action Id"))
@@ -97,32 +100,20 @@ def _segments(video: Record) -> tuple[Segment, ...]:
     return tuple(Segment(*row.span(row.items("segment")), row.integer("id")) for row in rows)
 
 
-def _read_sheets(path: Path) -> list[list[dict[str, str]]]:
-    """Return the sheets of a workbook as rows of {column letters: text}; empty cells are absent.
+def _read_sheets(path: Path) -> list[list[tuple[Any, ...]]]:
+    """Return the rows of each sheet of a workbook.
 
     Raises:
         DataError: If the file is not a workbook.
     """
+    from openpyxl import load_workbook  # imported here, since only this needs it
+
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = fnmatch.filter(archive.namelist(), "xl/worksheets/sheet*.xml")
-            strings = ElementTree.fromstring(archive.read("xl/sharedStrings.xml"))
-            shared = ["".join(s.itertext()) for s in strings.iter(f"{XLSX}si")]
-            sheets = [ElementTree.fromstring(archive.read(name)) for name in names]
-    except (OSError, KeyError, zipfile.BadZipFile, ElementTree.ParseError) as error:
+        with path.open("rb") as file:
+            book = load_workbook(file, read_only=True, data_only=True)
+            return [list(sheet.iter_rows(values_only=True)) for sheet in book.worksheets]
+    except DAMAGED as error:
         raise DataError(f"not an .xlsx workbook ({error}): download it again", path) from error
-    return [[_cells(row, shared) for row in sheet.iter(f"{XLSX}row")] for sheet in sheets]
-
-
-def _cells(row: ElementTree.Element, shared: list[str]) -> dict[str, str]:
-    cells = {}
-    for cell in row.iter(f"{XLSX}c"):
-        column = cell.get("r", "").rstrip("0123456789")
-        if cell.get("t") == "inlineStr":
-            cells[column] = "".join(cell.itertext())
-        elif value := cell.findtext(f"{XLSX}v"):
-            cells[column] = shared[int(value)] if cell.get("t") == "s" else value
-    return cells
 
 
 BENCHMARKS = {
