@@ -43,6 +43,19 @@ S3D_WIDTH = 512
 BERT_FILES = ("model.safetensors", "pytorch_model.bin")
 S3D_WORDS = "s3d_dict.npy"
 HEAD_FILE = "segmentation_head.safetensors"
+SUMMARIES = {
+    "features": "{folder}: features of {videos:,} videos, {dim} wide; {added:,} videos are new\n"
+    "use it as --features {folder}",
+    "captions": "{captions}: {cues:,} cues of {videos:,} videos\nuse it as --data {captions}",
+    "project": "{config}: use it as `{command} ...`",
+    "s3d": "{folder}: S3D with {num_words:,} words and {num_parameters:,} parameters\n"
+    "use it as --backbone s3d:{folder}",
+}
+"""What is printed of each kind, with the next step; models have `MODEL_SUMMARY`."""
+MODEL_SUMMARY = (
+    "{folder}: VideoCLIP with {num_video_layers} video and {num_text_layers} text layers, "
+    "{hidden_size} wide, {num_parameters:,} parameters"
+)
 
 
 @dataclass(frozen=True)
@@ -64,41 +77,20 @@ class Conversion:
         return {"kind": self.kind, **self.facts, "folder": str(self.folder)}
 
     def __str__(self) -> str:
-        facts, folder = self.facts, self.folder
-        if self.kind == "features":
-            return (
-                f"{folder}: features of {facts['videos']:,} videos, {facts['dim']} wide; "
-                f"{facts['added']:,} videos are new\nuse it as --features {folder}"
-            )
-        if self.kind == "captions":
-            return (
-                f"{facts['captions']}: {facts['cues']:,} cues of {facts['videos']:,} videos\n"
-                f"use it as --data {facts['captions']}"
-            )
-        if self.kind == "project":
-            lines = [f"{theirs}: {ours}" for theirs, ours in facts["translated"].items()]
-            lines += [f"not taken over: {k}: {why}" for k, why in facts["untranslated"].items()]
-            return "\n".join([*lines, f"{facts['config']}: use it as `{facts['command']} ...`"])
-        if self.kind == "s3d":
-            return (
-                f"{folder}: S3D with {facts['num_words']:,} words and "
-                f"{facts['num_parameters']:,} parameters\nuse it as --backbone s3d:{folder}"
-            )
-        text = (
-            f"{folder}: VideoCLIP with {facts['num_video_layers']} video and "
-            f"{facts['num_text_layers']} text layers, {facts['hidden_size']} wide, "
-            f"{facts['num_parameters']:,} parameters"
-        )
-        for difference in facts.get("differences", ()):
-            text += f"\nunlike the released VideoCLIP: {difference}"
+        facts = self.facts
+        lines = [f"{theirs}: {ours}" for theirs, ours in facts.get("translated", {}).items()]
+        untranslated = facts.get("untranslated", {}).items()
+        lines += [f"not taken over: {name}: {reason}" for name, reason in untranslated]
+        lines.append(SUMMARIES.get(self.kind, MODEL_SUMMARY).format(folder=self.folder, **facts))
+        lines += [f"unlike the released VideoCLIP: {line}" for line in facts.get("differences", ())]
         if "head" in facts:
-            text += f"\nits action segmentation head is in {facts['head']}"
-        if not facts["vocabulary"]:
-            text += (
-                "\nit cannot embed text without vocab.txt (that of bert-base-uncased for the "
+            lines.append(f"its action segmentation head is in {facts['head']}")
+        if not facts.get("vocabulary", True):
+            lines.append(
+                "it cannot embed text without vocab.txt (that of bert-base-uncased for the "
                 "released model): copy it there, or convert again with --vocabulary"
             )
-        return text
+        return "\n".join(lines)
 
 
 def convert(
