@@ -1,17 +1,15 @@
 """Paragraph retrieval: whole videos by a sequence of sentences, each of which describes a clip."""
 
 from collections.abc import Sequence
-from itertools import groupby
 
 import numpy as np
 
 from videoclip.benchmarks.examples import Baseline, RetrievalExample
-from videoclip.errors import DataError
 from videoclip.evaluation.baselines import chance_ranks
 from videoclip.evaluation.metrics import ranking, sequences
-from videoclip.evaluation.outcome import Missing, Outcome, histogram, means, measure
+from videoclip.evaluation.outcome import Outcome, histogram, means, measure
 from videoclip.evaluation.retrieval import CUTOFFS, RANK_EDGES
-from videoclip.evaluation.trial import Clip, Trial, find_clip, normalize_rows, with_features
+from videoclip.evaluation.trial import Clip, Trial, normalize_rows
 from videoclip.types import RealArray
 
 
@@ -25,18 +23,10 @@ def evaluate_paragraphs(examples: Sequence[RetrievalExample], trial: Trial) -> O
     open how background becomes clips, and distances here are 1 minus the cosine.
     """
     store, config = trial.store, trial.config
-    present, missing = with_features(examples, store)
+    pairs, missing = trial.find_clips(examples)
     paragraphs: dict[str, list[tuple[str, Clip]]] = {}
-    in_order = sorted(present, key=lambda e: (e.video_id, e.start or 0.0))
-    for video_id, of_video in groupby(in_order, key=lambda e: e.video_id):
-        for example in of_video:
-            clip = find_clip(store, video_id, example.start, example.end, config.clip_seconds)
-            if clip:
-                paragraphs.setdefault(video_id, []).append((example.text, clip))
-            else:
-                missing.append(Missing(video_id, f"features end before {example.start:g} s"))
-    if not paragraphs:
-        raise DataError("every clip begins after the end of its features", store.folder)
+    for example, clip in sorted(pairs, key=lambda pair: (pair[0].video_id, pair[0].start or 0.0)):
+        paragraphs.setdefault(example.video_id, []).append((example.text, clip))
 
     videos = list(paragraphs)
     text = normalize_rows(

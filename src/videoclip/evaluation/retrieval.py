@@ -6,12 +6,10 @@ import numpy as np
 
 from videoclip.benchmarks.examples import Baseline, RetrievalExample
 from videoclip.config import EvaluateConfig
-from videoclip.errors import DataError
 from videoclip.evaluation.baselines import chance_ranks
 from videoclip.evaluation.metrics import ranking
 from videoclip.evaluation.outcome import (
     Measure,
-    Missing,
     Outcome,
     Statistics,
     histogram,
@@ -19,7 +17,7 @@ from videoclip.evaluation.outcome import (
     measure,
     similarity_histogram,
 )
-from videoclip.evaluation.trial import Trial, find_clip, unique, with_features
+from videoclip.evaluation.trial import Trial, unique
 from videoclip.types import FloatArray, IntArray
 from videoclip.zeroshot.rerank import rerank_clips
 
@@ -44,21 +42,10 @@ def evaluate_retrieval(
             have it.
     """
     encoder, store, config = trial.encoder, trial.store, trial.config
-    present, missing = with_features(examples, store)
-    found = [
-        (e, find_clip(store, e.video_id, e.start, e.end, config.clip_seconds)) for e in present
-    ]
-    kept = [example for example, clip in found if clip]
-    clips = [clip for _, clip in found if clip]
-    missing += [
-        Missing(example.video_id, f"features end before {example.start:g} s")
-        for example, clip in found
-        if not clip
-    ]
-    if not kept:
-        raise DataError("every clip begins after the end of its features", store.folder)
+    found, missing = trial.find_clips(examples)
+    kept = [example for example, _ in found]
     videos = [example.video_id for example in kept]
-    candidates, clip_of = unique(clips)
+    candidates, clip_of = unique([clip for _, clip in found])
     texts, text_of = unique([example.text for example in kept])
 
     video = trial.embed_clips(candidates)
@@ -117,7 +104,7 @@ def evaluate_retrieval(
                 "rank": float(rank[query_of[i]]),
                 "similarity": float(similarity[query_of[i], clip_of[i]]),
             }
-            for i, (example, clip) in enumerate(zip(kept, clips, strict=True))
+            for i, (example, clip) in enumerate(found)
         ),
         plots=(
             histogram("Rank of the right clip", "rank", edges, {"texts": rank}),

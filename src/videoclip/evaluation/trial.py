@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
-from videoclip.benchmarks.examples import ExampleT
+from videoclip.benchmarks.examples import ExampleT, RetrievalExample
 from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.embedding import Embedder
@@ -258,6 +258,26 @@ class Trial:
     def rate(self) -> float:
         """Features per second."""
         return self.store.spec.features_per_second
+
+    def find_clips(
+        self, examples: Iterable[RetrievalExample]
+    ) -> tuple[list[tuple[RetrievalExample, Clip]], list[Missing]]:
+        """Return the examples that have features, each with its clip, and the videos left out.
+
+        Raises:
+            DataError: If no example has any, or there are no examples.
+        """
+        present, missing = with_features(examples, self.store)
+        found = []
+        for e in present:
+            clip = find_clip(self.store, e.video_id, e.start, e.end, self.config.clip_seconds)
+            if clip:
+                found.append((e, clip))
+            else:
+                missing.append(Missing(e.video_id, f"features end before {e.start:g} s"))
+        if not found:
+            raise DataError("every clip begins after the end of its features", self.store.folder)
+        return found, missing
 
     def embed_seconds(self, video_id: str, *, attend_cls: bool) -> FloatArray:
         """Embed each feature of a video in its context: (T, E)."""
