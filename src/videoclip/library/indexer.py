@@ -145,7 +145,9 @@ class Indexer:
         different = [file for file in files if not _is_same(known.get(str(file.path)), file)]
         changed = {str(file.path) for file in different}
         same = [known[path] for path in map(str, self._files) if path not in changed]
-        self._add_new_and_changed(different)
+        self._num_videos = len(different)
+        self.on_progress(0, len(different))
+        self._index([file.path for file in different if not self._skips_embedding(file)])
         self._refresh_narration(same)
         self._drop_missing(paths, prune)
         if metadata:
@@ -179,12 +181,6 @@ class Indexer:
             return {}
         names = name_videos(list(self._files))
         return {path: name for path, name in names.items() if name in self.given}
-
-    def _add_new_and_changed(self, files: Sequence[VideoFile]) -> None:
-        self._num_videos = len(files)
-        self.on_progress(0, len(files))
-        todo = [file.path for file in files if not self._skips_embedding(file)]
-        self._index(todo)
 
     def _forget_damaged(self) -> None:
         """Forget damaged records and features; videos with damaged vectors count as changed."""

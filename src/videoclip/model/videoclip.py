@@ -120,12 +120,8 @@ class VideoCLIP(nn.Module):
             ConfigError: If shapes or types do not fit the model.
             DataError: If a clip has no real position, or a feature is not finite.
         """
-        return self.pool(self.video_states(video, video_mask))
-
-    def video_states(self, video: Tensor, video_mask: Tensor) -> Encoded:
-        """Return what `encode_video` pools: the states of every position."""
-        encoded: Encoded = self.video_encoder(self.features(video, video_mask), video_mask)
-        return encoded
+        features = self.features(video, video_mask)
+        return self.pool(self.video_encoder(features, video_mask))
 
     def features(self, video: Tensor, video_mask: Tensor) -> Tensor:
         """Return checked features (B, T, D) of video clips: as given, or of their frames."""

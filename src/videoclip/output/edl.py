@@ -197,7 +197,9 @@ def to_fcpxml(moments: Sequence[Moment], rate: FrameRate, title: str = "videocli
             "hasVideo": "1",
             "format": "r1",
         }
-        ET.SubElement(resources, "asset", asset | _sound(path))
+        if path.is_file():
+            asset |= call(path, _sound, path)
+        ET.SubElement(resources, "asset", asset)
     event = ET.SubElement(ET.SubElement(root, "library"), "event", name=title)
     project = ET.SubElement(event, "project", name=title)
     code_format = "DF" if rate.is_drop else "NDF"
@@ -224,11 +226,7 @@ def to_fcpxml(moments: Sequence[Moment], rate: FrameRate, title: str = "videocli
 
 
 def _sound(path: Path) -> dict[str, str]:
-    """Attributes of an asset with sound; none if it has no sound or is not on this machine."""
-    return call(path, _read_sound, path) if path.is_file() else {}
-
-
-def _read_sound(path: Path) -> dict[str, str]:
+    """Attributes of an asset with sound; none if it has no sound."""
     with reading(path), open_container(path) as container:
         stream = container.streams.best("audio")
         if stream is None:

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -86,19 +87,7 @@ def _is_list_of_objects(content: Any) -> bool:
     return isinstance(content, list) and all(isinstance(item, dict) for item in content)
 
 
-NUMBERS = frozenset(
-    {
-        "start",
-        "end",
-        "best",
-        "similarity",
-        "strength",
-        "visual_strength",
-        "narration_strength",
-        "duration",
-        "frame_rate",
-    }
-)
+NUMBERS = {field.name for field in fields(Moment) if "float" in str(field.type)}
 """Of a moment."""
 
 
