@@ -107,7 +107,22 @@ def test_loss_equals_a_softmax_over_each_row_and_each_column(reranker):
             for row in range(3):
                 among = matrix[row][allowed[row]].logsumexp(dim=0)
                 expected += (among - matrix[row, row]) / 3
-        torch.testing.assert_close(reranking_loss(reranker, text, video, chosen), expected)
+        torch.testing.assert_close(reranking_loss(reranker, text, video, chosen, 0.0), expected)
+
+
+def test_the_loss_of_seconds_compares_texts_with_the_best_seconds_of_allowed_clips(reranker):
+    text, video = encode(reranker)
+    candidates = torch.tensor([[1, 0, 1], [0, 1, 1], [1, 1, 1]], dtype=torch.bool)
+    temperature, real = reranker.log_temperature[0].exp(), video.importance > -torch.inf
+    logits = torch.full((3, 3), -torch.inf)
+    for i, vector in enumerate(text.vectors()):
+        for j in range(3):
+            if candidates[i, j]:
+                own = video.hidden[j, 1:-1][real[j, 1:-1]]  # without [CLS] and [SEP]
+                logits[i, j] = (own @ vector / temperature).logsumexp(dim=0)
+    rows, columns = (-matrix.log_softmax(dim=1).diagonal().mean() for matrix in (logits, logits.T))
+    losses = [reranking_loss(reranker, text, video, candidates, weight) for weight in (0.0, 0.5)]
+    torch.testing.assert_close(losses[1] - losses[0], 0.5 * (rows + columns))
 
 
 def test_negatives_are_similar_videos_and_the_nearest():
@@ -140,7 +155,7 @@ def test_it_learns_to_find_words_among_seconds_for_pairs_it_has_never_seen():
 
     optimizer = torch.optim.Adam([*turn.parameters(), reranker.log_temperature], lr=1e-2)
     for _ in range(60):
-        loss = reranking_loss(reranker, *draw(24), torch.ones(24, 24, dtype=torch.bool))
+        loss = reranking_loss(reranker, *draw(24), torch.ones(24, 24, dtype=torch.bool), 0.0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

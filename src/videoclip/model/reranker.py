@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from videoclip.config import ModelConfig
 from videoclip.model.encoders import Encoded, TextEncoder, VideoEncoder
+from videoclip.model.losses import seconds_loss
 from videoclip.model.transformer import BertEncoder
 
 INITIAL_TEMPERATURE = 0.07
@@ -168,7 +169,9 @@ def _interact(similarity: Tensor, words: Tensor, seconds: Tensor) -> Tensor:
     return (of_words + of_seconds) / 2
 
 
-def reranking_loss(reranker: Reranker, text: Tokens, video: Tokens, candidates: Tensor) -> Tensor:
+def reranking_loss(
+    reranker: Reranker, text: Tokens, video: Tokens, candidates: Tensor, seconds_weight: float
+) -> Tensor:
     """Return the softmax loss over the clips of a batch for each text, plus that over its texts.
 
     Args:
@@ -176,13 +179,21 @@ def reranking_loss(reranker: Reranker, text: Tokens, video: Tokens, candidates: 
         text: Of the B texts.
         video: Of their clips.
         candidates: (B, B), True where a text and a clip are compared, as on the diagonal.
+        seconds_weight: Weight of the loss in which the best seconds of a clip stand for it, as the
+            towers have it; see `seconds_loss`.
 
     Returns:
         The loss, a scalar: the two directions are summed, each a mean over the batch.
     """
     logits = reranker.score_all(text, video).masked_fill(~candidates, -torch.inf)
     own = torch.arange(len(logits), device=logits.device)
-    return F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)
+    loss = F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)
+    if seconds_weight:
+        seconds, mask = video.hidden[:, 1:-1], video.importance[:, 1:-1] > -torch.inf
+        temperature = reranker.log_temperature[0].exp()
+        of_seconds = seconds_loss(text.vectors(), seconds, mask, temperature, ~candidates)
+        loss = loss + seconds_weight * of_seconds
+    return loss
 
 
 def hard_candidates(video_similarity: Tensor, threshold: float) -> Tensor:

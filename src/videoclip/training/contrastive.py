@@ -148,7 +148,7 @@ class ContrastiveLoss(Loss[Batch]):
                 candidates = hard_candidates(directions @ directions.T, config.hard_similarity)
             if config.ignore_overlapping and isinstance(batch, PlacedBatch):
                 candidates = candidates & ~overlapping(batch.spans) | own
-            return reranking_loss(reranker, text, video, candidates)
+            return reranking_loss(reranker, text, video, candidates, config.seconds_weight)
 
 
 def pair_loss(outputs: Outputs, batch: Batch, config: LossConfig, world: World) -> Tensor:
