@@ -56,10 +56,10 @@ from videoclip.model.hub import ModelCard as ModelCard
 from videoclip.model.losses.infonce import contrastive_loss as contrastive_loss
 from videoclip.model.videoclip import VideoCLIP as VideoCLIP
 from videoclip.training.finetune import finetune as finetune
-from videoclip.training.interpolation import Interpolation as Interpolation
 from videoclip.training.pretrain import pretrain as pretrain
-from videoclip.training.reranking import RerankerWeight as RerankerWeight
 from videoclip.training.run import RunResult as RunResult
+from videoclip.training.selection import Interpolation as Interpolation
+from videoclip.training.selection import RerankerWeight as RerankerWeight
 from videoclip.zeroshot.confidence import Thresholds as Thresholds
 from videoclip.zeroshot.moments import Moment as Moment
 from videoclip.zeroshot.rerank import PairScorer as PairScorer

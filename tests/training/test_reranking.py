@@ -19,12 +19,12 @@ from videoclip.training.batch import Batch
 from videoclip.training.contrastive import ContrastiveLoss
 from videoclip.training.held_out import held_out_scores
 from videoclip.training.pretrain import pretrain
-from videoclip.training.reranking import (
+from videoclip.training.run_folder import read_log
+from videoclip.training.selection import (
     WEIGHTS,
     RerankerWeight,
     choose_weight,
 )
-from videoclip.training.run_folder import read_log
 from videoclip.training.trainer import Trainer
 from videoclip.zeroshot.rerank import corrections, rerank_clips
 

@@ -18,8 +18,8 @@ from videoclip.errors import ConfigError
 from videoclip.model.encoders import residuals_of
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training import pretrain as module
-from videoclip.training.interpolation import SHARES, Interpolation, choose_share, interpolate
 from videoclip.training.run_folder import read_log
+from videoclip.training.selection import SHARES, Interpolation, choose_share, interpolate
 
 pretrain = functools.partial(module.pretrain, tokenizer=tokenizer(), show_progress=False)
 PLAIN = tiny_config(

@@ -32,7 +32,6 @@ from videoclip.training.held_out import (
     held_out_retrieval,
     held_out_scores,
 )
-from videoclip.training.interpolation import interpolate
 from videoclip.training.logging import OnLog, print_line
 from videoclip.training.narrated import (
     NarratedSource,
@@ -41,9 +40,9 @@ from videoclip.training.narrated import (
     report_dead_workers,
 )
 from videoclip.training.page import run_page
-from videoclip.training.reranking import choose_weight
-from videoclip.training.run import Choice, Evaluation, RunResult, train
+from videoclip.training.run import Evaluation, RunResult, train
 from videoclip.training.run_folder import differences, refuse_changes
+from videoclip.training.selection import Choice, choose_weight, interpolate
 from videoclip.weights.files import text_folder
 
 LISTED_VIDEOS = 5

@@ -24,7 +24,6 @@ from videoclip.files import atomic_folder
 from videoclip.model import hub
 from videoclip.model.hub import ModelCard
 from videoclip.model.videoclip import VideoCLIP
-from videoclip.training.interpolation import Interpolation
 from videoclip.training.logging import OnLog, ProgressLine
 from videoclip.training.optim import freeze, learning_rate
 from videoclip.training.performance import (
@@ -34,7 +33,6 @@ from videoclip.training.performance import (
     keep_freed_memory,
     matmul_peak,
 )
-from videoclip.training.reranking import RerankerWeight
 from videoclip.training.run_folder import (
     Position,
     RunFolder,
@@ -43,6 +41,7 @@ from videoclip.training.run_folder import (
     read_log,
     write_checkpoint,
 )
+from videoclip.training.selection import Choice
 from videoclip.training.trainer import (
     ADVICE,
     BatchSource,
@@ -67,7 +66,6 @@ _logger = logging.getLogger(__name__)
 
 Evaluation: TypeAlias = Mapping[str, float]
 """Measures by name; "X low" and "X high" are the ends of the 95 % interval of X."""
-Choice: TypeAlias = Interpolation | RerankerWeight
 BOUNDS = (" low", " high")
 
 

@@ -1,8 +1,8 @@
-"""Choose how much of what training added to a dual encoder is kept.
+"""What held-out narration decides: how much of a residual is kept, and the re-ranker's weight.
 
-Embeddings are those of the dual encoder plus a share of the learned residual. The smallest share is
-chosen that is not clearly worse than the best one on held-out narration. If the 95 % interval of
-its gain over the dual encoder is not above zero, nothing is kept.
+Embeddings of a model that starts from a dual encoder are those of the dual encoder plus a share of
+the learned residual. The smallest share is chosen that is not clearly worse than the best one. If
+the 95 % interval of its gain over the dual encoder is not above zero, nothing is kept.
 
 Source: WiSE-FT (arXiv 2109.01903), which interpolates all weights; a residual that starts at zero
 needs one factor.
@@ -11,6 +11,7 @@ needs one factor.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -22,8 +23,10 @@ from videoclip.types import RealArray
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Shares of the residual that are tried, ascending from 0, the dual encoder."""
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Weights of the re-ranker's score that are tried, from 0, the towers' order, to an equal vote."""
 LEAST_VIDEOS = 5
-"""With fewer held-out videos, the whole residual is kept."""
+"""With fewer held-out videos, the whole residual is kept, and a re-ranker is not used."""
 
 
 @dataclass(frozen=True)
@@ -114,3 +117,69 @@ def choose_share(scores: RealArray) -> tuple[int, float, float]:
         lambda rows: float(gain[rows].mean()), np.arange(len(gain)), np.random.default_rng(0)
     )
     return chosen, float(low), float(high)
+
+
+@dataclass(frozen=True)
+class RerankerWeight:
+    """The chosen weight of a re-ranker, and what it gains on held-out narration.
+
+    Attributes:
+        weight: Of the re-ranker's score beside the towers' similarity; 0: it is not used.
+        num_videos: Held-out videos.
+        towers: Mean reciprocal rank of the towers' order.
+        score: That of the best weight; `weight` is 0 unless it is better by more than `error`.
+        error: Standard error of the difference, over videos.
+    """
+
+    weight: float
+    num_videos: int
+    towers: float = math.nan
+    score: float = math.nan
+    error: float = math.nan
+
+    def __str__(self) -> str:
+        """Return whether the re-ranker is used, and why, in one line."""
+        if self.num_videos < LEAST_VIDEOS:
+            return (
+                f"the re-ranker is not used: {self.num_videos} held-out videos, and at least "
+                f"{LEAST_VIDEOS} are needed to choose its weight; raise validation_share"
+            )
+        used = f"the re-ranker has weight {self.weight:g}"
+        if not self.weight:
+            used = "the re-ranker is not used, since it is not better by a standard error"
+        return (
+            f"{used}: mean reciprocal rank on {self.num_videos} held-out videos "
+            f"{self.towers:.3f} by the towers, {self.score:.3f} with it (standard error of the "
+            f"difference {self.error:.3f})"
+        )
+
+
+@torch.no_grad()
+def choose_weight(
+    model: VideoCLIP, num_videos: int, scores: Callable[[VideoCLIP], RealArray]
+) -> RerankerWeight:
+    """Choose the weight of a model's re-ranker, and set it in place.
+
+    Args:
+        model: A trained one with a re-ranker.
+        num_videos: Held-out videos V.
+        scores: Returns (V, N), the reciprocal ranks of N held-out texts of each video.
+    """
+    chosen = model.reranker.weight
+    if num_videos < LEAST_VIDEOS:
+        chosen.zero_()
+        return RerankerWeight(0.0, num_videos)
+    means = []
+    for weight in WEIGHTS:
+        chosen.fill_(weight)
+        means.append(scores(model).mean(axis=1))
+    best = int(np.argmax([mean.mean() for mean in means]))
+    gain = means[best] - means[0]  # (V,)
+    error = float(gain.std(ddof=1)) / math.sqrt(num_videos)
+    weight = WEIGHTS[best] if gain.mean() > error else 0.0
+    chosen.fill_(weight)
+    towers, score = float(means[0].mean()), float(means[best].mean())
+    return RerankerWeight(weight, num_videos, towers, score, error)
+
+
+Choice: TypeAlias = Interpolation | RerankerWeight
