@@ -133,8 +133,9 @@ def crossmodal() -> PretrainConfig:
     """Return the cross-modal variant: ResNet-50 frames, BERT words, a re-ranker on top.
 
     Positive pairs overlap by an IoU of at least 0.5; the re-ranker's negatives are videos with a
-    cosine similarity of at least 0.5. With `train_backbone` the ResNet is trained on frames; by
-    default its features are used. Source: docs/paper-to-code.md, "the cross-modal variant".
+    cosine similarity of at least 0.5; the temperature starts at 0.07; texts are those of `small`.
+    With `train_backbone` the ResNet is trained on frames; by default its features are used. Source:
+    docs/paper-to-code.md, "the cross-modal variant".
     """
     return PretrainConfig(
         name="crossmodal",
@@ -147,12 +148,19 @@ def crossmodal() -> PretrainConfig:
             max_text_tokens=32,
             normalize=True,
             temperature=0.07,
+            learn_temperature=True,
         ),
-        clips=ClipConfig(max_text_tokens=32, min_iou=0.5, lead_seconds=3),
+        clips=ClipConfig(
+            min_text_tokens=14,
+            max_text_tokens=14,
+            max_pause_seconds=PAUSE_SECONDS,
+            min_iou=0.5,
+            lead_seconds=3,
+        ),
         plan=PlanConfig(kind="mined", videos_per_batch=16, drop_nearest=2, first_epoch=2),
         loss=replace(_lenient(), hard_similarity=0.5),
         optim=OptimConfig(optimizer="adamw", lr=1e-4, schedule="constant", warmup_updates=0),
-        validation_share=0.05,  # they decide how much the re-ranker counts
+        validation_share=0.05,  # they decide whether the re-ranker is used
     )
 
 
