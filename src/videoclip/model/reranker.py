@@ -5,7 +5,7 @@ with one of a text; unlike them, also every word with every second: cross-modal 
 each word takes the second that resembles it most, and each second its word, and linear heads weigh
 words and seconds. It reads features and word pieces, not the towers' states, so that it errs
 elsewhere than they do, and it sends them no gradient, so that it cannot harm them. Its score is
-added to theirs with a weight that held-out narration chooses after training; until then it is 0.
+added to theirs at half their weight if held-out narration shows after training that it helps.
 
 Letters: N texts, M clips, P pairs, L positions of a text, T of a clip, H width.
 Source: the cross-modal attention variant (docs/paper-to-code.md); the largest similarity of each
