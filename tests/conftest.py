@@ -1,11 +1,14 @@
 """Fixtures shared by all tests."""
 
+import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from tests.disk_calls import DiskCalls
+from tests.fork_server import SERVER
 from tests.library.colours import ColourEmbedder, write_video
 from videoclip.library.library import VideoLibrary
 
@@ -14,6 +17,29 @@ from videoclip.library.library import VideoLibrary
 settings.register_profile("gate", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)
 settings.load_profile("gate")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def fast_disk():
+    """Do not wait for the disk: `tests/faulty.py` imitates a power cut, and `disk_calls` syncs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        patch.setattr(os, "fdatasync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def forked_workers():
+    """Fork the processes that would be spawned; those of commands in a process are spawned."""
+    get_context = multiprocessing.get_context
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            multiprocessing,
+            "get_context",
+            lambda method=None: SERVER if method == "spawn" else get_context(method),
+        )
+        yield
+
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

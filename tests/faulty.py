@@ -6,7 +6,6 @@ deletion, a new folder, an fsync. The fault comes at one of them, chosen by a se
 """
 
 import json
-import multiprocessing
 import os
 import random
 import resource
@@ -16,17 +15,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import av  # noqa: F401 - imported once, in the server that forks
-import torch  # noqa: F401
-
 from tests.features.toy_backbones import MeanColour
+from tests.fork_server import SERVER
 from tests.library.colours import ColourEmbedder
 from videoclip.__main__ import run
 from videoclip.embedding import Embedder
 from videoclip.features import backbones, contained
 
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["tests.faulty"])
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"}
 WRITES = os.O_WRONLY | os.O_RDWR
 
@@ -89,7 +84,7 @@ def _child(arguments, folder, notes, fault):
         Embedder.from_pretrained = lambda model, device="auto": ColourEmbedder()
     backbones.load_backbone = lambda *_: MeanColour()
     contained.read_here()  # so that the events of reading and writing are of one process
-    count, synced, real_fsync = 0, {}, os.fsync
+    count, synced = 0, {}
 
     def note():
         handle = os.open(notes / "events.json", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
@@ -121,7 +116,6 @@ def _child(arguments, folder, notes, fault):
         path = Path(f"/proc/self/fd/{handle}").readlink()
         if path.is_file():
             synced[os.fstat(handle).st_ino] = path.read_bytes()
-        real_fsync(handle)
 
     os.fsync = fsync
     sys.addaudithook(audit)

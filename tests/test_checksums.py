@@ -152,9 +152,7 @@ def folders(tmp_path_factory):
             pytest.importorskip("lancedb", reason="needs the extra `lance`; see `make test-all`")
         if kind not in made:
             made[kind] = tmp_path_factory.mktemp(kind) / kind
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(os, "fsync", lambda handle: None)
-                KINDS[kind][0](made[kind])
+            KINDS[kind][0](made[kind])
         return made[kind]
 
     return folder_of

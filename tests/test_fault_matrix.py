@@ -31,24 +31,22 @@ PROMPT = 10.0
 def given(tmp_path_factory):
     """Everything the commands read, outside the folders they write to."""
     folder = tmp_path_factory.mktemp("given")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda handle: None)
-        for number, colours in enumerate((["red", "blue"], ["green"], ["white", "red", "black"])):
-            path = write_video(folder / "videos" / f"{number}.mp4", colours * 3)
-            path.with_suffix(".vtt").write_text(
-                f"WEBVTT\n\n00:00.000 --> 00:02.000\nchop onion {number}\n"
-            )
-        tokenizer().save(folder)
-        with FeatureStore.create(folder / "store", SPEC) as store:
-            rng = np.random.default_rng(0)
-            for thing in THINGS:
-                store.append(thing, rng.normal(size=(30, SPEC.dim)))
-        starts = [0.0, 5.0, 10.0]
-        spans = {"start": starts, "end": [s + 4 for s in starts]}
-        captions = {thing: spans | {"text": [f"now the {thing}"] * 3} for thing in THINGS}
-        (folder / "captions.json").write_text(json.dumps(captions))
-        world = folder / "world"
-        untrained(labelled_world(world, num_videos=12)).save_pretrained(world / "model")
+    for number, colours in enumerate((["red", "blue"], ["green"], ["white", "red", "black"])):
+        path = write_video(folder / "videos" / f"{number}.mp4", colours * 3)
+        path.with_suffix(".vtt").write_text(
+            f"WEBVTT\n\n00:00.000 --> 00:02.000\nchop onion {number}\n"
+        )
+    tokenizer().save(folder)
+    with FeatureStore.create(folder / "store", SPEC) as store:
+        rng = np.random.default_rng(0)
+        for thing in THINGS:
+            store.append(thing, rng.normal(size=(30, SPEC.dim)))
+    starts = [0.0, 5.0, 10.0]
+    spans = {"start": starts, "end": [s + 4 for s in starts]}
+    captions = {thing: spans | {"text": [f"now the {thing}"] * 3} for thing in THINGS}
+    (folder / "captions.json").write_text(json.dumps(captions))
+    world = folder / "world"
+    untrained(labelled_world(world, num_videos=12)).save_pretrained(world / "model")
     moments = [
         {"path": str(folder / "videos" / f"{i}.mp4"), "start": 0.5, "end": 2.0} for i in (0, 2)
     ]

@@ -1,7 +1,6 @@
 """`videoclip finetune` as a user runs it, on a synthetic world with made-up features."""
 
 import json
-import os
 
 import pytest
 
@@ -22,10 +21,7 @@ OPTIONS = {
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda handle: None)
-        patch.setattr(os, "fdatasync", lambda handle: None)
-        untrained(labelled_world(folder, num_videos=30)).save_pretrained(folder / "model")
+    untrained(labelled_world(folder, num_videos=30)).save_pretrained(folder / "model")
     return folder
 
 

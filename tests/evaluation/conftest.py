@@ -1,7 +1,5 @@
 """A world where every word is an axis: what is shown is what is said, or it is not."""
 
-import os
-
 import numpy as np
 import pytest
 
@@ -39,14 +37,7 @@ def encoder():
 
 
 @pytest.fixture
-def fast_disk(monkeypatch):
-    """Do not wait for the disk: these stores need not outlive a crash."""
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
-    monkeypatch.setattr(os, "fdatasync", lambda handle: None)
-
-
-@pytest.fixture
-def make_store(tmp_path, fast_disk):
+def make_store(tmp_path):
     """Make a store from what each feature of each video shows."""
 
     def make_store(videos, rate=1.0, name="store"):
@@ -60,7 +51,7 @@ def make_store(tmp_path, fast_disk):
 
 
 @pytest.fixture
-def random_store(tmp_path, fast_disk):
+def random_store(tmp_path):
     """Make a store of random unit features for video ids and their numbers of features."""
 
     def random_store(lengths, dim=8, seed=0, backbone="test"):

@@ -229,7 +229,7 @@ def test_any_failure_of_one_file_is_its_reason(store, videos, num_workers):
 
 
 def test_a_worker_without_progress_is_ended(store, videos, monkeypatch):
-    monkeypatch.setattr(workers, "MAX_SILENCE", 8.0)
+    monkeypatch.setattr(workers, "MAX_SILENCE", 3.0)
     write_video(videos / "slow.mp4", 10)
     report = extract_features([videos], store, MeanColour(), num_workers=2)
     assert sorted(report.done) == ["a", "b", "c"]

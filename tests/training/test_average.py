@@ -1,7 +1,6 @@
 """The average of weights is what is validated, evaluated and saved, and survives a broken run."""
 
 import functools
-import os
 from dataclasses import replace
 
 import pytest
@@ -19,13 +18,6 @@ from videoclip.training.trainer import Trainer
 
 pretrain = functools.partial(module.pretrain, tokenizer=tokenizer(), show_progress=False)
 DECAY = 0.8
-
-
-@pytest.fixture(autouse=True)
-def fast_disk(monkeypatch):
-    """Do not wait for the disk: these runs need not outlive a power cut."""
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
-    monkeypatch.setattr(os, "fdatasync", lambda handle: None)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Fine-tuning as a whole: it learns each task, chooses without the test, and continues."""
 
 import json
-import os
 import shutil
 from dataclasses import replace
 
@@ -27,15 +26,6 @@ OPTIM = OptimConfig(
 )
 TEST_PARTS = {"coin_texts": "coin", "msrvtt_qa": "msrvtt_mc", "csv": "test.csv"}
 TRAINING_PARTS = {"msrvtt_qa": "msrvtt", "csv": "train.csv"}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def fast_disk():
-    """Do not wait for the disk: these runs need not outlive a power cut."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda handle: None)
-        patch.setattr(os, "fdatasync", lambda handle: None)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import ctypes
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -78,8 +78,9 @@ def _encoder_flops(config: ModelConfig, num_layers: int, mask: Tensor) -> int:
     return num_layers * (per_token * int(lengths.sum()) + attention)
 
 
+@cache
 def matmul_peak(device: torch.device, precision: str) -> float:
-    """Measure the floating-point operations per second of a large square matrix product."""
+    """Measure, once a process, the operations per second of a large square matrix product."""
     size = 8192 if device.type == "cuda" else 1024
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
