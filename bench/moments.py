@@ -43,7 +43,7 @@ from videoclip.zeroshot.moments import (
     MIN_WEIGHT,
     Windows,
     merge_windows,
-    refine_moment,
+    refine_moments,
     vote_weights,
 )
 from videoclip.zeroshot.steps import best_spans, order_steps, subtract_rivals
@@ -89,13 +89,13 @@ def find_spans(
         similarities = vectors @ query
         compared = Windows(windows, similarities, vote_weights(similarities))
         best = merge_windows([compared])[0][0]
-        refined = refine_moment(compared, best)
+        (refined,) = refine_moments([(compared, best)])
         note(OURS, refined.start, refined.end)
         note("votes alone", best.start, best.end)
         for name, (spans, rows) in others.items():
             values = rows @ query
             changed = Windows(spans, values, vote_weights(values))
-            moment = refine_moment(changed, merge_windows([changed])[0][0])
+            (moment,) = refine_moments([(changed, merge_windows([changed])[0][0])])
             note(name, moment.start, moment.end)
         above = np.maximum(calibration.z_scores(vectors, similarities), MIN_WEIGHT)
         before = merge_windows([Windows(windows, similarities, above)])[0][0]

@@ -13,11 +13,12 @@ from videoclip.zeroshot.moments import (
     LONGER_WEIGHT,
     MARGIN_WINDOWS,
     MAX_REACH,
+    MOMENTS_AT_ONCE,
     SMOOTHNESS,
     Windows,
     merge_windows,
     rank_didemo_candidates,
-    refine_moment,
+    refine_moments,
     vote_weights,
 )
 
@@ -168,7 +169,7 @@ def find_moments(truth):
     spans = window_spans(len(truth), 1.0)
     similarities = np.array([truth[a:b].mean() for a, b in spans.tolist()])
     windows = Windows(spans, similarities, vote_weights(similarities))
-    refined = [refine_moment(windows, moment) for moment in merge_windows([windows])[0]]
+    refined = refine_moments([(windows, moment) for moment in merge_windows([windows])[0]])
     return [(moment.start, moment.end) for moment in refined]
 
 
@@ -223,7 +224,7 @@ def test_moments_without_single_seconds_equal_the_naive_twin(num_features, seed)
     similarities = np.random.default_rng(seed).normal(size=len(spans))
     windows = Windows(spans, similarities, vote_weights(similarities))
     for moment in merge_windows([windows])[0][:3]:
-        refined = refine_moment(windows, moment)
+        (refined,) = refine_moments([(windows, moment)])
         best, worth = naive_estimated(windows, moment)
         if best < FLAT:
             assert refined == moment
@@ -270,7 +271,7 @@ def test_refined_moments_equal_the_naive_twin(num_seconds, more, rate, lengths, 
     similarities = np.random.default_rng(seed).normal(size=len(spans))
     windows = Windows(spans, similarities, vote_weights(similarities))
     for moment in merge_windows([windows])[0][:3]:
-        refined = refine_moment(windows, moment)
+        (refined,) = refine_moments([(windows, moment)])
         worth, best = naive_refine(spans.tolist(), similarities.tolist(), moment)
         if max(worth.values()) < FLAT:
             assert (refined.start, refined.end) == (moment.start, moment.end)
@@ -279,6 +280,19 @@ def test_refined_moments_equal_the_naive_twin(num_seconds, more, rate, lengths, 
             assert found == pytest.approx(max(worth.values()), abs=1e-9)
         assert refined.best == best
         assert 0 <= refined.start < refined.best < refined.end <= spans.max()
+
+
+def test_moments_of_many_queries_are_refined_as_each_by_itself():
+    rng = np.random.default_rng(0)
+    found = []
+    for number in range(MOMENTS_AT_ONCE + 9):
+        lengths = (4.0, 8.0) if number % 7 == 0 else (1.0, 4.0, 8.0)
+        spans = window_spans(40 + number % 3, 1.0, WindowConfig(lengths=lengths))
+        similarities = rng.normal(size=len(spans)).astype(np.float32)
+        windows = Windows(spans, similarities, vote_weights(similarities))
+        found += [(windows, moment) for moment in merge_windows([windows])[0][:4]]
+    assert refine_moments(found) == [refine_moments([pair])[0] for pair in found]
+    assert refine_moments([]) == []
 
 
 def test_a_video_in_which_nothing_stands_out_is_one_moment():
@@ -297,7 +311,7 @@ def test_moments_shift_with_what_is_shown(shift, length, rate, seed):
         spans = window_spans(len(truth), float(rate), WindowConfig(lengths=(1.0, 2.0)))
         similarities = np.array([truth[a:b].mean() for a, b in spans.tolist()])
         windows = Windows(spans, similarities, vote_weights(similarities))
-        moment = refine_moment(windows, merge_windows([windows])[0][0])
+        (moment,) = refine_moments([(windows, merge_windows([windows])[0][0])])
         return moment.start / rate, moment.end / rate, moment.best / rate
 
     start, end, best = find(20, 1)

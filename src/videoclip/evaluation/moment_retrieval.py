@@ -28,7 +28,7 @@ from videoclip.zeroshot.moments import (
     Windows,
     merge_windows,
     rank_didemo_candidates,
-    refine_moment,
+    refine_moments,
     vote_weights,
 )
 
@@ -247,7 +247,7 @@ def evaluate_moments(examples: Sequence[MomentExample], trial: Trial) -> Outcome
 
 
 def _spans(windows: Windows, merged: Sequence[Proposal]) -> RealArray:
-    refined = [refine_moment(windows, moment) for moment in merged]
+    refined = refine_moments([(windows, moment) for moment in merged])
     return np.array([(moment.start, moment.end) for moment in refined])
 
 

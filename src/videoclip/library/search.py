@@ -40,7 +40,7 @@ from videoclip.zeroshot.moments import (
     Proposal,
     Windows,
     merge_windows,
-    refine_moment,
+    refine_moments,
     vote_weights,
 )
 
@@ -297,8 +297,10 @@ def find_moments(
     visual: list[list[_Candidate]] = [[] for _ in texts]
     if options.vision:
         found = _search_frames(library, prepared, options, library.allowed(keys))
+        every = [(moment.windows, moment.proposal) for moments in found for moment in moments]
+        refined = iter(refine_moments(every))
         visual = [
-            [_refine(library, moment, least) for moment in moments]
+            [_candidate(library, moment, next(refined), least) for moment in moments]
             for moments, least in zip(found, expected.tolist(), strict=True)
         ]
     num_hits = 4 * options.num_moments
@@ -394,9 +396,8 @@ def _search_frames(
     return [found[i] for i in range(len(queries))]
 
 
-def _refine(library: Snapshot, found: _Found, expected: float) -> _Candidate:
-    """Place the borders of a moment, and convert it to seconds and a strength."""
-    span = refine_moment(found.windows, found.proposal)
+def _candidate(library: Snapshot, found: _Found, span: Proposal, expected: float) -> _Candidate:
+    """Convert a moment, with its span as refined, to seconds and a strength."""
     video = found.scored.video
     ((start, end),) = library.seconds(video, np.array([[span.start, span.end]])).tolist()
     best = min(span.best / library.features_per_second, end)

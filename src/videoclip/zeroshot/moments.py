@@ -2,7 +2,7 @@
 
 `merge_windows` finds the moments: every window votes for each of its features, with the difference
 between its similarity and the mean of the video, and a moment is the run of features around the
-best window that keeps half of the peak's votes. `refine_moment` then places its borders, which lie
+best window that keeps half of the peak's votes. `refine_moments` then places its borders, which lie
 between those of the windows. Nothing is learned; `bench/moments.py` compares other rules.
 """
 
@@ -26,6 +26,8 @@ FLAT = 1e-6
 """A moment keeps its borders unless others are better by more than this rounding error."""
 LONGER_WEIGHT = 0.25
 """Weight of the next longer windows around a second: they smear borders, but are less noisy."""
+MOMENTS_AT_ONCE = 64
+"""Moments, of videos of one length, whose borders are placed together."""
 MAX_REACH = 300
 """Longest distance of a border from the best second, in seconds."""
 SMOOTHNESS = 0.1
@@ -265,8 +267,8 @@ def _voted_spans(
     return run_starts - offsets, weak[after] - offsets, middles
 
 
-def refine_moment(windows: Windows, moment: Proposal) -> Proposal:
-    """Return a moment with its best second, and with borders to the second.
+def refine_moments(found: Sequence[tuple[Windows, Proposal]]) -> list[Proposal]:
+    """Return moments with their best seconds, and with borders to the second.
 
     The best second is the most similar one of the moment. The moment shrinks to the span around it
     in which seconds are most similar above the mean of the video: of largest sum over the square
@@ -274,24 +276,47 @@ def refine_moment(windows: Windows, moment: Proposal) -> Proposal:
     long spans.
 
     Args:
-        windows: Of the video, as given to `merge_windows`.
-        moment: From `merge_windows`.
+        found: Moments from `merge_windows`, each with the windows of its video as given to it.
     """
-    seconds = _seconds_of(windows.spans.tobytes())
-    if seconds is None:
-        return _refine_by_estimates(windows, moment)
-    borders = seconds.borders
-    similarities = windows.similarities[seconds.is_second].astype(np.float64)  # (S,)
-    similarities += LONGER_WEIGHT * _means_around(seconds, windows.similarities)
-    first = int(np.searchsorted(borders, moment.start, side="right")) - 1
-    last = int(np.searchsorted(borders, moment.end))
-    best = first + int(similarities[first:last].argmax())
-    moment = moment._replace(best=0.5 * float(borders[best] + borders[best + 1]))
-    durations = seconds.durations
-    above_mean = similarities - (similarities * durations).sum() / durations.sum()
-    sums = np.concatenate(([0.0], np.cumsum(above_mean * durations)))
-    reach = slice(max(first, best - MAX_REACH), min(last, best + MAX_REACH) + 1)
-    return _with_best_borders(moment, borders[reach], sums[reach], best - reach.start)
+    refined = [moment for _, moment in found]
+    alike: dict[bytes, list[int]] = {}  # moments in videos of one length
+    for i, (windows, _) in enumerate(found):
+        alike.setdefault(windows.spans.tobytes(), []).append(i)
+    for spans, places in alike.items():
+        seconds = _seconds_of(spans)
+        for first in range(0, len(places), MOMENTS_AT_ONCE):
+            some = places[first : first + MOMENTS_AT_ONCE]
+            if seconds is None:
+                parts = [_refine_by_estimates(*found[i]) for i in some]
+            else:
+                similarities = np.stack([found[i][0].similarities for i in some])
+                parts = _refine_by_seconds(seconds, similarities, [refined[i] for i in some])
+            for i, moment in zip(some, parts, strict=True):
+                refined[i] = moment
+    return refined
+
+
+def _refine_by_seconds(
+    seconds: "_Seconds", similarities: RealArray, moments: Sequence[Proposal]
+) -> list[Proposal]:
+    """Return moments with borders to the second, from the similarities (M, W) of their videos."""
+    borders, durations = seconds.borders, seconds.durations
+    steadied = similarities[:, seconds.is_second].astype(np.float64, order="C")  # (M, S)
+    steadied += LONGER_WEIGHT * _means_around(seconds, similarities)
+    means = (steadied * durations).sum(axis=1, keepdims=True) / durations.sum()
+    sums = np.zeros((len(moments), len(borders)))
+    np.cumsum((steadied - means) * durations, axis=1, out=sums[:, 1:])
+    firsts = np.searchsorted(borders, [moment.start for moment in moments], side="right") - 1
+    lasts = np.searchsorted(borders, [moment.end for moment in moments])
+    refined = []
+    rows = zip(moments, steadied, sums, firsts.tolist(), lasts.tolist(), strict=True)
+    for moment, values, totals, first, last in rows:
+        best = first + int(values[first:last].argmax())
+        moment = moment._replace(best=0.5 * float(borders[best] + borders[best + 1]))
+        low, high = max(first, best - MAX_REACH), min(last, best + MAX_REACH)
+        reach = slice(low, high + 1)
+        refined.append(_with_best_borders(moment, borders[reach], totals[reach], best - low))
+    return refined
 
 
 def _with_best_borders(
@@ -360,10 +385,19 @@ def _seconds_of(spans: bytes) -> _Seconds | None:
 
 
 def _means_around(seconds: _Seconds, similarities: RealArray) -> RealArray:
-    """Return the mean similarity (S,) of the longer windows around each second; 0 without any."""
-    longer, num = similarities[seconds.is_longer], len(seconds.borders)
-    sums = np.bincount(seconds.starts, longer, num) - np.bincount(seconds.ends, longer, num)
-    return np.asarray(np.cumsum(sums)[:-1] / np.maximum(seconds.counts, 1))
+    """Return the mean similarity (M, S) of the longer windows around each second, else 0.
+
+    Args:
+        seconds: Where they are.
+        similarities: (M, W) of all windows.
+    """
+    longer, num = similarities[:, seconds.is_longer].ravel(), len(seconds.borders)
+    rows = num * np.arange(len(similarities))[:, None]
+    starts, ends = (
+        np.bincount((rows + places).ravel(), longer, num * len(rows)).reshape(-1, num)
+        for places in (seconds.starts, seconds.ends)
+    )
+    return np.asarray(np.cumsum(starts - ends, axis=1)[:, :-1] / np.maximum(seconds.counts, 1))
 
 
 def rank_didemo_candidates(similarity: RealArray, num_valid: int) -> IntArray:
