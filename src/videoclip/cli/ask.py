@@ -30,13 +30,12 @@ class Ask:
 
     def run(self) -> int:
         """Print the answers by probability."""
-        from videoclip.embedding import Embedder
         from videoclip.zeroshot.moments import clock
         from videoclip.zeroshot.results import answer
 
         if len(self.choices) < 2:
             raise ConfigError("give at least two choices, separated by spaces: --choices red blue")
-        embedder = Embedder.from_pretrained(options.model_or_default(self.model), self.device)
+        embedder = options.load_embedder(self.model, self.device)
         found = answer(self.video, self.question, self.choices, embedder)
         if self.json:
             print(json.dumps(found.as_dict(), indent=2))

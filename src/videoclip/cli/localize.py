@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from tyro.conf import UseAppendAction, arg
 
 from videoclip.cli import options
-from videoclip.cli.results import Output, print_timeline, read_texts
+from videoclip.cli.results import Output, read_texts
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,14 @@ class Localize:
 
     def run(self) -> int:
         """Print the timeline and write the files that were asked for."""
-        from videoclip.embedding import Embedder
         from videoclip.zeroshot.results import localize
 
         timeline = localize(
             self.video,
             read_texts(self.steps, self.step, hint=f"; {self.stray}"),
-            Embedder.from_pretrained(options.model_or_default(self.model), self.device),
+            options.load_embedder(self.model, self.device),
             ordered=not self.any_order,
             threshold=self.threshold,
         )
-        print_timeline(timeline, self.json)
-        self.output.write(timeline)
+        self.output.show(timeline, self.json)
         return 3 if self.require_match and not timeline.moments else 0

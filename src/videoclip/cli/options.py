@@ -33,6 +33,7 @@ from videoclip.config.codec import NOT_NEGATIVE, POSITIVE, check_numbers, requir
 from videoclip.errors import ConfigError, printable
 
 if TYPE_CHECKING:
+    from videoclip.embedding import Embedder
     from videoclip.types import OnProgress
 
 CommandT = TypeVar("CommandT")
@@ -220,16 +221,15 @@ def parse(
     return cast(CommandT, made)
 
 
-def model_or_default(model: str | None) -> str:
-    """Return the named model, or else the best one present; if not the starter, it is printed."""
-    if model is not None:
-        return model
+def load_embedder(model: str | None, device: str) -> Embedder:
+    """Load the named model, or else the best one present; if not the starter, it is printed."""
+    from videoclip.embedding import Embedder
     from videoclip.pretrained.known import STARTER, default_model
 
-    name = default_model()
-    if name != STARTER:
+    name = default_model() if model is None else model
+    if model is None and name != STARTER:
         print_model(name)
-    return name
+    return Embedder.from_pretrained(name, device)
 
 
 def print_model(name: str) -> None:

@@ -39,12 +39,13 @@ class Output:
     chapters: Path | None = None
     """Chapter lines for the description of a video on YouTube."""
 
-    def write(self, timeline: Timeline) -> None:
-        """Write the files that were asked for.
+    def show(self, timeline: Timeline, as_json: bool) -> None:
+        """Print a timeline and write the files that were asked for.
 
         Raises:
             DataError: If a file cannot be written.
         """
+        _print_timeline(timeline, as_json)
         from videoclip.files import write_output
         from videoclip.output.figures import to_png, to_svg
         from videoclip.output.formats import to_csv, to_webvtt, to_youtube
@@ -66,7 +67,7 @@ class Output:
                 write_output(path, to_text(timeline.moments))
 
 
-def print_timeline(timeline: Timeline, as_json: bool) -> None:
+def _print_timeline(timeline: Timeline, as_json: bool) -> None:
     """Print the moments to stdout, and labels that were not found to stderr."""
     if as_json:
         print(json.dumps(timeline.as_dict(), indent=2))

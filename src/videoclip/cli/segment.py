@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from tyro.conf import UseAppendAction, arg
 
 from videoclip.cli import options
-from videoclip.cli.results import Output, print_timeline, read_texts
+from videoclip.cli.results import Output, read_texts
 from videoclip.config.codec import NotNegative
 
 
@@ -35,16 +35,14 @@ class Segment:
 
     def run(self) -> int:
         """Print the timeline and write the files that were asked for."""
-        from videoclip.embedding import Embedder
         from videoclip.zeroshot.results import segment
 
         timeline = segment(
             self.video,
             read_texts(self.labels, self.label, hint=f"; {self.stray}"),
-            Embedder.from_pretrained(options.model_or_default(self.model), self.device),
+            options.load_embedder(self.model, self.device),
             threshold=self.threshold,
             switch_cost=self.switch_cost,
         )
-        print_timeline(timeline, self.json)
-        self.output.write(timeline)
+        self.output.show(timeline, self.json)
         return 0
