@@ -9,10 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.fork_server import run_script
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "adding.md"
+COPY = """
+import sys
+for name in [*sys.modules]:
+    if name.partition(".")[0] in ("tests", "videoclip"):
+        del sys.modules[name]
+sys.path.insert(0, sys.argv[1] + "/src")
+"""
+"""Lets the copy be imported where `videoclip` was."""
 SCRIPT = r"""
-import json, os, sys
+import json, os
 from pathlib import Path
 import pytest
 import videoclip
@@ -25,7 +35,7 @@ assert Path(videoclip.__file__).is_relative_to(root)
 def call(*arguments):
     assert main([str(a) for a in arguments]) == 0, arguments
 
-call("synth", root / "world", "--num-videos", 3, "--workers", 1, "--pixels", 32,
+call("synth", root / "world", "--num-videos", 3, "--workers", 0, "--pixels", 32,
      "--step-seconds", 3, 5, "--steps-per-video", 2, 3)
 (root / "vocab.txt").write_text("\n".join(WORDS))
 videos, run = root / "world" / "videos", root / "run"
@@ -61,20 +71,9 @@ def copy(tmp_path_factory):
     return root
 
 
-def run(copy, *arguments):
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=copy,
-        env=os.environ | {"PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def test_the_added_files_extract_train_and_evaluate_and_pass_their_tests(copy):
-    output = run(copy, "-c", SCRIPT, copy)
+    status, output = run_script(COPY + SCRIPT, copy)
+    assert status == 0, output
     assert "vatex" in output
     assert "3 passed" in output
 
@@ -90,7 +89,8 @@ for arguments in (["evaluate", "--help"], ["pretrain", "tiny", "--help"], ["extr
         assert exit.code == 0
 assert "torch" not in sys.modules
 """
-    output = run(copy, "-c", script)
+    environment = os.environ | {"PYTHONPATH": str(copy / "src")}
+    output = subprocess.check_output([sys.executable, "-c", script], env=environment, text=True)
     assert "vatex" in output
     assert "margin" in output
     assert "colour" in output

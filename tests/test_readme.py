@@ -42,7 +42,13 @@ def assets(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
     for clip in sample_clips():
         shutil.copy(clip, folder)
-    short = SyntheticConfig(num_tasks=4, step_seconds=(2.0, 4.0), gap_seconds=(0.5, 1.0))
+    short = SyntheticConfig(
+        num_tasks=4,
+        steps_per_video=(2, 3),
+        step_seconds=(2.0, 3.0),
+        gap_seconds=(0.5, 1.0),
+        pixels=64,
+    )
     write_world(folder / "world", short, num_videos=6, workers=1)
     shutil.copytree(folder / "world" / "videos", folder / "videos")
     return folder

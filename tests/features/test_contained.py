@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.features import hostile_readers
+from tests.fork_server import run_script
 from tests.library.colours import ColourBackbone, ColourEmbedder, write_video
 from tests.make_video import numbered_picture
 from tests.make_video import write_video as write_numbered
@@ -203,8 +204,7 @@ def test_a_fork_leaves_the_helper_to_its_parent(video):
         assert contained.probe(sys.argv[1]) == first
         assert (contained._idle[0].process.pid == helper) == bool(child)
         """
-    command = [sys.executable, "-c", textwrap.dedent(script), str(video)]
-    subprocess.run(command, check=True)
+    assert run_script(textwrap.dedent(script), video) == (0, "")
 
 
 # --- every door --------------------------------------------------------------------------------

@@ -1,8 +1,6 @@
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -10,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.fork_server import run_script
 from tests.library.colours import NAMES, ColourEmbedder, write_video
 from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
@@ -21,8 +20,6 @@ from videoclip.library import library as library_module
 from videoclip.library.library import VideoLibrary, stored_facts
 from videoclip.library.storage import kind_of
 from videoclip.library.vectors import hub_biases
-
-ROOT = Path(__file__).parents[2]
 
 
 def names(paths):
@@ -331,8 +328,7 @@ for stage in [(MatrixStore, "append", "before"), (MatrixStore, "append", "after"
 
 
 def test_killed_at_any_moment_the_same_call_goes_on(videos, tmp_path):
-    command = [sys.executable, "-c", FORKING + KILLED, str(tmp_path), str(videos)]
-    subprocess.run(command, cwd=ROOT, check=True)
+    assert run_script(FORKING + KILLED, tmp_path, videos) == (0, "")
     for stage in ("append-before", "append-after", "add-after"):
         with VideoLibrary(tmp_path / stage, ColourEmbedder()) as library:
             assert len(library) == 1
@@ -361,9 +357,9 @@ def test_several_processes_share_the_work(tmp_path, embedder):
     for number in range(12):
         shown = [NAMES[number % 6]] * (4 + number)
         write_video(tmp_path / "videos" / f"{number:02d}.mp4", shown)
-    command = [sys.executable, "-c", FORKING + UPDATING, tmp_path / "library", tmp_path / "videos"]
-    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    counts = np.array([line.split() for line in done.stdout.splitlines()], dtype=int)
+    status, output = run_script(FORKING + UPDATING, tmp_path / "library", tmp_path / "videos")
+    assert status == 0, output
+    counts = np.array([line.split() for line in output.splitlines()], dtype=int)
     assert counts.sum(axis=0).tolist() == [12, 12]  # added and decoded, by both together
     with VideoLibrary(tmp_path / "library", embedder) as library:
         assert len(library) == 12
@@ -431,8 +427,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path):
-    command = [sys.executable, "-c", KILLED_WITH_A_LOCK, str(tmp_path / "locks"), "a.mp4"]
-    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
+    assert run_script(KILLED_WITH_A_LOCK, tmp_path / "locks", "a.mp4") == (-signal.SIGKILL, "")
     with VideoLocks(tmp_path / "locks") as locks:
         assert locks.acquire(Path("a.mp4"))
 

@@ -1,12 +1,12 @@
 """The plan of a torture run: which hostile files go through which commands, and what is counted."""
 
 import json
+import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -308,7 +308,7 @@ def torture(
 ) -> Iterator[tuple[str, Tally]]:
     """Yield the kind of each folder of input, and its counts."""
     tasks = [(k, n, size) for k, (folders, size) in plan.items() for n in range(folders)]
-    context = get_context("spawn")
+    context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(num_processes, context, warm) as pool:
         futures = [
             pool.submit(task, kind, n, size, seed, folder / f"{kind.strip('.')}-{n}")

@@ -80,7 +80,7 @@ def run(folder, corpus, out, **changes):
 
 
 def test_the_loss_falls_and_the_backbone_moves(backbone_folder, corpus, tmp_path):
-    result, encoder, before = run(backbone_folder, corpus, tmp_path / "run", epochs=30)
+    result, encoder, before = run(backbone_folder, corpus, tmp_path / "run", epochs=12)
     losses = [e["loss"] for e in read_log(tmp_path / "run") if "loss" in e]
     assert np.mean(losses[-4:]) < 0.6 * np.mean(losses[:4])
     moved = [name for name, p in encoder.named_parameters() if not torch.equal(p, before[name])]

@@ -1,12 +1,12 @@
 """Freed memory is kept within the block and given back after it."""
 
 import ctypes
-import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 
+from tests.fork_server import run_script
 from videoclip.training.performance import keep_freed_memory
 
 PROGRAM = """
@@ -31,8 +31,7 @@ print(kept, within > 32 << 20, resident() - before < 32 << 20)
     not (sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt")), reason="glibc only"
 )
 def test_a_freed_block_stays_until_the_end():
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("True True True\n", "")
+    assert run_script(PROGRAM) == (0, "True True True\n")
 
 
 def test_without_glibc_nothing_changes(monkeypatch):
