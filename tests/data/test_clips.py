@@ -316,7 +316,9 @@ def test_the_twin_repeats_all_released_draws(shared, name, kind):
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize(("name", "kind"), CASES)
+@pytest.mark.parametrize(
+    ("name", "kind"), [pytest.param(*CASES[0], marks=pytest.mark.slow), *CASES[1:]]
+)
 def test_draws_follow_the_released_law(shared, name, kind):
     """20,000 of ours, and the released 20,000, are within 0.05 of the law the twin sums up.
 

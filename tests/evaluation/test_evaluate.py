@@ -63,6 +63,7 @@ def test_msrvtt_1k_at_chance(real, random_store, embedder):
     assert "VideoCLIP zero-shot" in str(result)
 
 
+@pytest.mark.slow
 def test_youcook2_at_chance(real, random_store, embedder):
     clips = youcook2.read_youcook2(real / "youcook2")
     lengths: dict[str, int] = {}
