@@ -79,9 +79,10 @@ class Reader:
 
 def quick():
     run = tiny()
+    model = replace(run.model, num_video_layers=1, num_text_layers=1, num_cross_layers=1)
     return replace(
         run,
-        model=replace(run.model, num_video_layers=1, num_text_layers=1, num_cross_layers=1),
+        model=replace(model, hidden_size=32, num_heads=2, intermediate_size=32),
         optim=OptimConfig(optimizer="adamw", lr=3e-3, warmup_updates=0, total_updates=0),
         plan=replace(run.plan, kind="shuffled", videos_per_batch=12, num_neighbours=12),
         epochs=2,
