@@ -88,7 +88,13 @@ def test_a_decoder_that_shows_other_pictures_is_found_out(monkeypatch, tmp_path,
     assert "decodes other pixels" in found["decoder"]["details"]
 
 
-@pytest.mark.parametrize(("module", "name"), [("av", "decoder"), ("safetensors", "model starter")])
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("av", "decoder"),
+        pytest.param("safetensors", "model starter", marks=pytest.mark.slow),
+    ],
+)
 def test_a_package_that_cannot_be_imported_is_named(tmp_path, module, name):
     (tmp_path / f"{module}.py").write_text("raise ImportError('a library of it is missing')")
     done = subprocess.run(
