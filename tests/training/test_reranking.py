@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.training.tiny_corpus import THINGS, tiny_config, tiny_corpus, tokenizer
 from videoclip.config import LossConfig, ModelConfig, OptimConfig, PretrainConfig
@@ -161,6 +162,19 @@ def test_a_run_chooses_the_weight_and_a_continued_run_the_same(corpus, tmp_path)
     (newest / "COMPLETE").unlink()
     pretrain(config, corpus, tmp_path, **run)
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == expected
+
+
+def test_the_towers_are_trained_as_without_a_reranker(corpus, tmp_path):
+    config = tiny_config(epochs=4, validation_share=0.25)
+    towers = []
+    for layers in (0, 1):
+        run = replace(config, model=replace(config.model, num_cross_layers=layers))
+        out = tmp_path / str(layers)
+        pretrain(run, corpus, out, tokenizer=tokenizer(), show_progress=False)
+        weights = load_file(out / "model" / "model.safetensors")
+        towers.append({k: v for k, v in weights.items() if not k.startswith("reranker.")})
+    assert towers[0].keys() == towers[1].keys()
+    assert all(torch.equal(v, towers[1][k]) for k, v in towers[0].items())
 
 
 def test_a_reranker_is_added_to_trained_towers_which_stay_as_they_are(corpus, tmp_path):

@@ -59,7 +59,8 @@ class VideoCLIP(nn.Module):
         self.config = config
         self.video_encoder, self.text_encoder = _build_towers(config, dual_encoder)
         if config.num_cross_layers:
-            self.reranker = Reranker(config)
+            with torch.random.fork_rng(devices=[]):  # the towers start as without one
+                self.reranker = Reranker(config)
         if config.classes:
             self.classifier = nn.Linear(config.hidden_size, 1 + len(config.classes))
         if config.learn_temperature:

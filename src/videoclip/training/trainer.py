@@ -237,6 +237,10 @@ class Trainer(Generic[BatchT]):
                 find_unused_parameters=not loss.uses_all_parameters,
             )
             self._no_sync = distributed.no_sync
+        named = dict(self.model.named_parameters())
+        of_reranker = [p for name, p in named.items() if name.startswith("reranker.")]
+        others = [p for name, p in named.items() if not name.startswith("reranker.")]
+        self._clipped = others, of_reranker  # apart, so that the towers learn as without it
         self.optimizer = build_optimizer(self.model, config.optim)
         self.average = {
             name: parameter.detach().clone()
@@ -266,7 +270,7 @@ class Trainer(Generic[BatchT]):
             for parameter in self.model.parameters():
                 if parameter.grad is not None:
                     parameter.grad.mul_(1 / len(batches))
-        grad_norm = clip_gradients(self.model.parameters(), optim.clip_norm)
+        grad_norm = math.hypot(*(clip_gradients(part, optim.clip_norm) for part in self._clipped))
 
         # The one time per update at which processes wait for the GPU and exchange numbers.
         loss = float(torch.stack(losses).mean())
