@@ -286,8 +286,8 @@ class _PlainHelp:
     turn them on.
 
     Args:
-        has_texts: Whether help texts are needed: they are parsed from the source, which takes half
-            the time of parsing the arguments of `search`.
+        has_texts: Whether help texts are needed: they are parsed from the source, which would take
+            half the time of parsing the arguments of `pretrain`.
     """
 
     def __init__(self, has_texts: bool) -> None:
