@@ -43,9 +43,9 @@ def naive_score(reranker, text, video):
     for one, other in ((text, video), (video, text)):
         share = torch.softmax(torch.tensor([float(x) for x in one.importance[0]]), dim=0)
         total = 0.0
-        for position, counts in zip(one.projected[0], share.tolist(), strict=True):
+        for position, counts in zip(one.hidden[0], share.tolist(), strict=True):
             if counts:
-                others = zip(other.projected[0], other.importance[0].tolist(), strict=True)
+                others = zip(other.hidden[0], other.importance[0].tolist(), strict=True)
                 total += counts * max(float(position @ x) for x, i in others if i > -torch.inf)
         sides.append(total)
     return whole / of_vectors + sum(sides) / 2 / of_positions
@@ -57,7 +57,7 @@ def test_scores_equal_a_loop_over_words_and_seconds(reranker):
     expected = torch.tensor(
         [[naive_score(reranker, text.rows(n), video.rows(m)) for m in rows] for n in rows]
     )
-    torch.testing.assert_close(sum(reranker.score_all(text, video)), expected)
+    torch.testing.assert_close(reranker.score_all(text, video), expected)
     pairs = torch.cartesian_prod(torch.arange(3), torch.arange(3))
     scores = reranker.score_pairs(text.rows(pairs[:, 0]), video.rows(pairs[:, 1]))
     torch.testing.assert_close(scores, expected.flatten())
@@ -100,13 +100,13 @@ def test_it_is_not_used_until_its_weight_is_chosen():
 def test_loss_equals_a_softmax_over_each_row_and_each_column(reranker):
     text, video = encode(reranker)
     candidates = torch.tensor([[1, 0, 1], [0, 1, 1], [1, 1, 1]], dtype=torch.bool)
+    logits = reranker.score_all(text, video)
     for chosen in (candidates, torch.ones_like(candidates)):
         expected = 0.0
-        for logits in reranker.score_all(text, video):
-            for matrix, allowed in ((logits, chosen), (logits.T, chosen.T)):
-                for row in range(3):
-                    among = matrix[row][allowed[row]].logsumexp(dim=0)
-                    expected += (among - matrix[row, row]) / 3
+        for matrix, allowed in ((logits, chosen), (logits.T, chosen.T)):
+            for row in range(3):
+                among = matrix[row][allowed[row]].logsumexp(dim=0)
+                expected += (among - matrix[row, row]) / 3
         torch.testing.assert_close(reranking_loss(reranker, text, video, chosen, 0.0), expected)
 
 
@@ -123,15 +123,6 @@ def test_the_loss_of_seconds_compares_texts_with_the_best_seconds_of_allowed_cli
     rows, columns = (-matrix.log_softmax(dim=1).diagonal().mean() for matrix in (logits, logits.T))
     losses = [reranking_loss(reranker, text, video, candidates, weight) for weight in (0.0, 0.5)]
     torch.testing.assert_close(losses[1] - losses[0], 0.5 * (rows + columns))
-
-
-def test_comparing_words_and_seconds_sends_the_encoders_no_gradient():
-    reranker = make_model(CONFIG).reranker
-    sum(x.sum() for x in reranker.score_all(*encode(reranker))[1:]).backward()
-    reached = {name.split(".")[0] for name, p in reranker.named_parameters() if p.grad is not None}
-    assert reached == {
-        "word_projection", "second_projection", "word_head", "second_head", "log_temperature"
-    }  # fmt: skip
 
 
 def test_negatives_are_similar_videos_and_the_nearest():
@@ -157,8 +148,10 @@ def test_it_learns_to_find_words_among_seconds_for_pairs_it_has_never_seen():
             things[ids] + 0.3 * torch.randn(*ids.shape, 32, generator=generator)
             for ids in (shown, shown[:, :4])
         )
-        units = (F.normalize(states, dim=-1) for states in (turn(text), video))
-        return (Tokens(x, x, torch.zeros(x.shape[:2])) for x in units)
+        return (
+            Tokens(F.normalize(states, dim=-1), torch.zeros(states.shape[:2]))
+            for states in (turn(text), video)
+        )
 
     optimizer = torch.optim.Adam([*turn.parameters(), reranker.log_temperature], lr=1e-2)
     for _ in range(60):
@@ -168,6 +161,6 @@ def test_it_learns_to_find_words_among_seconds_for_pairs_it_has_never_seen():
         optimizer.step()
 
     with torch.no_grad():
-        scores = sum(reranker.score_all(*draw(64)))
+        scores = reranker.score_all(*draw(64))
     found = (scores.argmax(dim=1) == torch.arange(64)).float().mean()
     assert found > 0.7  # 0.02 by chance

@@ -2,12 +2,10 @@
 
 The re-ranker has two small encoders of its own. Like the towers, it compares one vector of a clip
 with one of a text; unlike them, also every word with every second: cross-modal attention in which
-each word takes the second that resembles it most, and each second its word, and linear layers
-project and weigh words and seconds. Each comparison has a loss of its own, and that of words and
-seconds sends the encoders no gradient, which would make their vectors worse (docs/results.md). The
-re-ranker reads features and word pieces, not the towers' states, so that it errs elsewhere than
-they do, and sends them no gradient, so that it cannot harm them. Its score is added to theirs at
-half their weight if held-out narration shows after training that it helps.
+each word takes the second that resembles it most, and each second its word, and linear heads weigh
+words and seconds. It reads features and word pieces, not the towers' states, so that it errs
+elsewhere than they do, and it sends them no gradient, so that it cannot harm them. Its score is
+added to theirs at half their weight if held-out narration shows after training that it helps.
 
 Letters: N texts, M clips, P pairs, L positions of a text, T of a clip, H width.
 Source: the cross-modal attention variant (docs/paper-to-code.md); the largest similarity of each
@@ -38,19 +36,16 @@ class Tokens(NamedTuple):
     """The positions of texts or of clips.
 
     Attributes:
-        hidden: (B, n, H) states of unit length; any values where masked.
-        projected: (B, n, H) likewise, for comparing words with seconds; the encoder gets no
-            gradient from it.
+        hidden: (B, n, H) of unit length; any values where masked.
         importance: (B, n) logits of how much each position counts; -inf where masked.
     """
 
     hidden: Tensor
-    projected: Tensor
     importance: Tensor
 
     def rows(self, rows: Tensor | slice) -> Self:
         """Return some of the sequences."""
-        return type(self)(*(x[rows] for x in self))
+        return type(self)(self.hidden[rows], self.importance[rows])
 
     def vectors(self) -> Tensor:
         """Return (B, H), the directions of the mean of each sequence's real positions."""
@@ -60,11 +55,12 @@ class Tokens(NamedTuple):
     def join(self, counts: list[int]) -> Self:
         """Join the pieces of long sequences: the first `counts[0]` rows to one, and so on."""
         real = self.importance > -torch.inf
-        pieces = torch.split(torch.arange(len(real)), counts)
-        hidden, projected, importance = ([x[rows][real[rows]] for rows in pieces] for x in self)
+        hidden, importance = (
+            [x[rows][real[rows]] for rows in torch.split(torch.arange(len(x)), counts)]
+            for x in (self.hidden, self.importance)
+        )
         return type(self)(
             pad_sequence(hidden, batch_first=True),
-            pad_sequence(projected, batch_first=True),
             pad_sequence(importance, batch_first=True, padding_value=-torch.inf),
         )
 
@@ -72,13 +68,13 @@ class Tokens(NamedTuple):
 def concatenate(parts: Sequence[Tokens]) -> Tokens:
     """Return the rows of all parts, padded to the longest."""
     longest = max(part.hidden.shape[1] for part in parts)
-
-    def padded(part: Tokens) -> Tokens:
-        lacking = longest - part.hidden.shape[1]
-        hidden, projected = (F.pad(x, (0, 0, 0, lacking)) for x in part[:2])
-        return Tokens(hidden, projected, F.pad(part.importance, (0, lacking), value=-torch.inf))
-
-    return Tokens(*map(torch.cat, zip(*map(padded, parts), strict=True)))
+    lacking = [longest - part.hidden.shape[1] for part in parts]
+    hidden = [F.pad(part.hidden, (0, 0, 0, n)) for part, n in zip(parts, lacking, strict=True)]
+    importance = [
+        F.pad(part.importance, (0, n), value=-torch.inf)
+        for part, n in zip(parts, lacking, strict=True)
+    ]
+    return Tokens(torch.cat(hidden), torch.cat(importance))
 
 
 class Reranker(nn.Module):
@@ -98,8 +94,6 @@ class Reranker(nn.Module):
         layers = config.num_cross_layers
         self.video_encoder = VideoEncoder(config, BertEncoder(config, 2, layers), 0, 1)
         self.text_encoder = TextEncoder(config, BertEncoder(config, config.vocab_size, layers))
-        self.second_projection = nn.Linear(config.hidden_size, config.hidden_size)
-        self.word_projection = nn.Linear(config.hidden_size, config.hidden_size)
         self.second_head = nn.Linear(config.hidden_size, 1)
         self.word_head = nn.Linear(config.hidden_size, 1)
         self.log_temperature = nn.Parameter(torch.zeros(2))
@@ -114,50 +108,42 @@ class Reranker(nn.Module):
 
     def encode_video(self, video: Tensor, video_mask: Tensor) -> Tokens:
         """Encode clips: (B, T, D) features and their (B, T) mask."""
-        encoded = self.video_encoder(video, video_mask)
-        return _tokens(encoded, self.second_projection, self.second_head)
+        return _tokens(self.video_encoder(video, video_mask), self.second_head)
 
     def encode_text(self, text: Tensor, text_mask: Tensor) -> Tokens:
         """Encode texts: (B, L) word pieces and their (B, L) mask."""
-        return _tokens(self.text_encoder(text, text_mask), self.word_projection, self.word_head)
+        return _tokens(self.text_encoder(text, text_mask), self.word_head)
 
-    def score_all(self, text: Tokens, video: Tokens) -> tuple[Tensor, Tensor]:
-        """Compare N texts with M clips: whole, and word by word with second by second.
-
-        Returns:
-            Two (N, M) logits of a softmax over either; their sum is the score.
-        """
-        parts = list(zip(*(torch.split(x, TEXTS_AT_ONCE) for x in text[1:]), strict=True))
+    def score_all(self, text: Tokens, video: Tokens) -> Tensor:
+        """Compare N texts with M clips: (N, M) logits of a softmax over either."""
+        parts = list(zip(*(torch.split(x, TEXTS_AT_ONCE) for x in text), strict=True))
         if len(parts) == 1:
-            of_positions = _compare_all(*text[1:], *video[1:])
+            of_positions = _compare_all(*text, *video)
         else:  # each is compared again for the gradient
             compared = [
-                checkpoint(_compare_all, *part, *video[1:], use_reentrant=False) for part in parts
+                checkpoint(_compare_all, *part, *video, use_reentrant=False) for part in parts
             ]
             of_positions = torch.cat(compared)
         return self._logits(text.vectors() @ video.vectors().T, of_positions)
 
     def score_pairs(self, text: Tokens, video: Tokens) -> Tensor:
-        """Compare P texts with a clip each: (P,) scores."""
-        similarity = text.projected @ video.projected.mT  # (P, L, T)
+        """Compare P texts with a clip each: (P,) logits."""
+        similarity = text.hidden @ video.hidden.mT  # (P, L, T)
         of_positions = _interact(similarity, text.importance, video.importance)
-        logits = self._logits((text.vectors() * video.vectors()).sum(dim=-1), of_positions)
-        return logits[0] + logits[1]
+        return self._logits((text.vectors() * video.vectors()).sum(dim=-1), of_positions)
 
-    def _logits(self, of_vectors: Tensor, of_positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Divide cosines of whole sequences and of positions by their temperatures."""
+    def _logits(self, of_vectors: Tensor, of_positions: Tensor) -> Tensor:
+        """Add up cosines of whole sequences and of positions, each at its own temperature."""
         sharpness = (-self.log_temperature).exp()
-        return of_vectors * sharpness[0], of_positions * sharpness[1]
+        return of_vectors * sharpness[0] + of_positions * sharpness[1]
 
 
-def _tokens(encoded: Encoded, projection: nn.Linear, head: nn.Linear) -> Tokens:
+def _tokens(encoded: Encoded, head: nn.Linear) -> Tokens:
     """Prepare states for comparison; [SEP] takes part, [CLS] does not, as in pooling."""
     hidden, mask = encoded.hidden.float(), encoded.mask
-    fixed = hidden.detach()
-    projected, importance = projection(fixed).float(), head(fixed).squeeze(-1).float()
+    importance = head(hidden).squeeze(-1).float()
     mask = torch.cat([torch.zeros_like(mask[:, :1]), mask[:, 1:]], dim=1)
-    importance = importance.masked_fill(~mask, -torch.inf)
-    return Tokens(F.normalize(hidden, dim=-1), F.normalize(projected, dim=-1), importance)
+    return Tokens(F.normalize(hidden, dim=-1), importance.masked_fill(~mask, -torch.inf))
 
 
 def _compare_all(words: Tensor, of_words: Tensor, seconds: Tensor, of_seconds: Tensor) -> Tensor:
@@ -188,8 +174,6 @@ def reranking_loss(
 ) -> Tensor:
     """Return the softmax loss over the clips of a batch for each text, plus that over its texts.
 
-    Both comparisons, of whole clips and texts and of seconds and words, have it for themselves.
-
     Args:
         reranker: The re-ranker to train.
         text: Of the B texts.
@@ -199,13 +183,11 @@ def reranking_loss(
             towers have it; see `seconds_loss`.
 
     Returns:
-        The loss, a scalar: comparisons and directions are summed, each a mean over the batch.
+        The loss, a scalar: the two directions are summed, each a mean over the batch.
     """
-    own = torch.arange(len(candidates), device=candidates.device)
-    loss = torch.zeros((), device=candidates.device)
-    for logits in reranker.score_all(text, video):
-        among = logits.masked_fill(~candidates, -torch.inf)
-        loss = loss + F.cross_entropy(among, own) + F.cross_entropy(among.T, own)
+    logits = reranker.score_all(text, video).masked_fill(~candidates, -torch.inf)
+    own = torch.arange(len(logits), device=logits.device)
+    loss = F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)
     if seconds_weight:
         seconds, mask = video.hidden[:, 1:-1], video.importance[:, 1:-1] > -torch.inf
         temperature = reranker.log_temperature[0].exp()
