@@ -44,8 +44,9 @@ def embedder_of_colours(num_cross_layers, backbone=ColourBackbone):
 
 @pytest.fixture
 def library(tmp_path):
-    videos = [
-        write_video(tmp_path / f"{name}.mp4", [name] * 3 + ["black"] * 2) for name in NAMES[:4]
+    videos = [  # no two alike, so that no moments are as similar as each other
+        write_video(tmp_path / f"{name}.mp4", [name] * 3 + [other] * 2)
+        for name, other in zip(NAMES[:3], NAMES[3:], strict=True)
     ]
     with VideoLibrary(tmp_path / "library", embedder_of_colours(1)) as library:
         library.update(videos)
