@@ -111,9 +111,7 @@ def test_search_answers_while_typing_and_plays_the_moment_in_a_loop(page):
     page.locator(".play").first.click()
     wait_for(page, "document.querySelector('moment-player video').currentTime > 20")
     video = "document.querySelector('moment-player video')"
-    page.evaluate(
-        f"{video}.playbackRate = 3"
-    )
+    page.evaluate(f"{video}.playbackRate = 3")
     times = []
     for _ in range(25):
         page.wait_for_timeout(100)
