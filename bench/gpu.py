@@ -11,8 +11,6 @@ base, on the GPU and on all cores; the forward passes alone are measured beside 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -38,6 +36,7 @@ from videoclip.features.workers import num_cores  # noqa: E402
 PARTS = ("tests", "step", "extraction")
 SECONDS = 20
 FRAMES = {"cuda": 512, "cpu": 16}
+"""Through the network alone, at least."""
 
 
 def forward_rate(backbone: FrameBackbone, video: Path) -> float:
@@ -53,9 +52,8 @@ def forward_rate(backbone: FrameBackbone, video: Path) -> float:
     return rounds * size / (time.perf_counter() - began)
 
 
-def extraction(num_videos: int) -> dict[str, object]:
-    """Seconds of video a second of `extract`, by network, device and number of workers."""
-    found: dict[str, object] = {}
+def measure_extraction(num_videos: int) -> None:
+    """Print seconds of video a second of `extract`, by network, device and number of workers."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         video = folder / "videos" / "0.mp4"
@@ -71,16 +69,17 @@ def extraction(num_videos: int) -> dict[str, object]:
             for device, workers in (("cuda", 1), ("cuda", num_cores()), ("cpu", num_cores())):
                 backbone = load_backbone(source, device)
                 assert isinstance(backbone, FrameBackbone)
-                row = {"network alone, frames/s": round(forward_rate(backbone, video))}
+                alone = forward_rate(backbone, video)
                 path = folder / f"{network}-{device}-{workers}"
                 store = FeatureStore.open_or_create(path, backbone.spec)
                 began = time.perf_counter()
                 extract_features([video.parent], store, backbone, num_workers=workers)
-                took = time.perf_counter() - began
-                row["extract, seconds of video/s"] = round(num_videos * SECONDS / took)
-                found[f"{network}, {device}, {workers} workers"] = row
-                print(network, device, workers, row, flush=True)
-    return found
+                rate = num_videos * SECONDS / (time.perf_counter() - began)
+                print(
+                    f"{network}, {device}, {workers} workers: network alone {alone:.0f} frames/s, "
+                    f"extract {rate:.0f} seconds of video/s",
+                    flush=True,
+                )
 
 
 def main() -> int:
@@ -92,7 +91,7 @@ def main() -> int:
     parser.add_argument("--extract", action="store_true", help="measure extraction here")
     options = parser.parse_args()
     if options.extract:
-        print(json.dumps(extraction(options.videos)))
+        measure_extraction(options.videos)
         return 0
     python, failed = sys.executable, []
     parts = {
@@ -108,7 +107,7 @@ def main() -> int:
         command = parts[part]
         print(f"== {part}, {torch.cuda.get_device_name()}", flush=True)
         began = time.perf_counter()
-        if subprocess.run(command, cwd=ROOT, env=os.environ).returncode:
+        if subprocess.run(command, cwd=ROOT).returncode:
             failed.append(part)
         print(f"== {part}: {time.perf_counter() - began:.0f} s", flush=True)
     if failed:

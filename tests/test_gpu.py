@@ -9,6 +9,7 @@ import torch.distributed as dist
 
 from tests.library.colours import write_video
 from tests.tiny_dual_encoders import save
+from tests.training.broken_runs import Broken, break_off_at
 from tests.training.tiny_corpus import tiny_config, tiny_corpus, tokenizer
 from tests.two_ranks import free_port
 from videoclip.config import LossConfig
@@ -70,13 +71,6 @@ def test_a_run_with_a_reranker_learns(corpus, gpu, tmp_path):
 
 
 def test_a_broken_off_run_continues(corpus, gpu, tmp_path):
-    class Broken(Exception):
-        pass
-
-    def break_off(entry):
-        if entry.get("update") == 5:
-            raise Broken
-
     config = tiny_config(epochs=4, save_every_updates=2)
     run(config, corpus, tmp_path / "whole", gpu)
     with pytest.raises(Broken):
@@ -86,7 +80,7 @@ def test_a_broken_off_run_continues(corpus, gpu, tmp_path):
             tmp_path / "run",
             tokenizer=tokenizer(),
             world=gpu,
-            on_log=break_off,
+            on_log=break_off_at(5),
             show_progress=False,
         )
     run(config, corpus, tmp_path / "run", gpu)

@@ -8,6 +8,7 @@ import torch
 
 pytest.importorskip("transformers")
 from tests.features.tiny_image_models import resnet, save
+from tests.training.broken_runs import Broken, break_off_at
 from tests.training.tiny_corpus import THINGS, tiny_config, tiny_corpus, tokenizer
 from videoclip.data.frame_store import FrameStore
 from videoclip.data.narrated import NarratedCorpus
@@ -106,22 +107,15 @@ def test_the_loss_falls_and_the_backbone_moves(backbone_folder, corpus, tmp_path
 def test_a_broken_run_continues_bit_for_bit(backbone_folder, corpus, tmp_path):
     whole, _, _ = run(backbone_folder, corpus, tmp_path / "whole", epochs=2, save_every_updates=1)
 
-    class Stop(Exception):
-        pass
-
-    def stop(entry):
-        if entry["update"] == 3:
-            raise Stop
-
     config = config_of(backbone_folder, epochs=2, save_every_updates=1)
-    with pytest.raises(Stop):
+    with pytest.raises(Broken):
         pretrain(
             config,
             corpus,
             tmp_path / "broken",
             tokenizer=tokenizer(),
             frame_encoder=encoder_of(backbone_folder),
-            on_log=stop,
+            on_log=break_off_at(3),
             show_progress=False,
         )
     again, _, _ = run(backbone_folder, corpus, tmp_path / "broken", epochs=2, save_every_updates=1)

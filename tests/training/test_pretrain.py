@@ -16,6 +16,7 @@ from torch import multiprocessing
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from tests.library.colours import ColourBackbone, write_video
+from tests.training.broken_runs import Broken, break_off_at
 from tests.training.tiny_corpus import THINGS, tiny_config, tiny_corpus, tokenizer
 from tests.two_ranks import on_two_ranks
 from videoclip.config import LossConfig, PlanConfig
@@ -178,22 +179,14 @@ def test_other_settings_data_or_start_are_refused(corpus, tmp_path):
         pretrain(config, corpus, tmp_path, tokenizer=zebra)
 
 
-class Broken(Exception):
-    """A run was ended from outside."""
-
-
 def test_a_run_on_two_processes_continues_on_one(corpus, tmp_path, capfd):
     plan = replace(tiny_config().plan, kind="shuffled", videos_per_batch=3)
     config = tiny_config(epochs=2, save_every_updates=1, plan=plan)
     out = tmp_path / "run"
 
-    def break_off(entry):
-        if entry["update"] == 2:
-            raise Broken
-
     def work(world):
         with suppress(Broken):
-            pretrain(config, corpus, out, world=world, on_log=break_off, show_progress=False)
+            pretrain(config, corpus, out, world=world, on_log=break_off_at(2), show_progress=False)
         os._exit(1)  # the other process waits for this one
 
     with pytest.raises(ProcessExitedException):

@@ -45,13 +45,13 @@ class Output:
         Raises:
             DataError: If a file cannot be written.
         """
-        _print_timeline(timeline, as_json)
         from videoclip.files import write_output
         from videoclip.output.figures import to_png, to_svg
         from videoclip.output.formats import to_csv, to_webvtt, to_youtube
         from videoclip.output.html import timeline_page
         from videoclip.output.timeline import draw_timeline, grab_stills
 
+        _print_timeline(timeline, as_json)
         if self.png or self.svg or self.html:
             figure = draw_timeline(timeline, grab_stills(timeline))
             if self.png:
