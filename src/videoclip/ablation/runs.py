@@ -111,7 +111,7 @@ CROSSMODAL = replace(_sized(replace(crossmodal(), optim=small().optim)), epochs=
 SHUFFLED = PlanConfig(kind="shuffled", videos_per_batch=VIDEOS_PER_BATCH)
 ALIGNED = {"strategy": "aligned", "lead_seconds": 0.0}
 CROSS = {"model": {"num_cross_layers": 1}, "validation_share": 0.05}
-"""A re-ranker, and training videos that are held out to choose its weight."""
+"""A re-ranker, and training videos that are held out to see whether it helps."""
 EVERY_CLIP = 1_000_000
 """As `rerank_top`: the re-ranker scores all clips."""
 ALL_NEGATIVES = {"ignore_overlapping": False}

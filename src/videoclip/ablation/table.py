@@ -400,7 +400,7 @@ def draw_differences(table: Sequence[TableRow]) -> Figure:
 def draw_curves(runs: Sequence[FinishedRun], world: str) -> Figure:
     """Draw the loss of each variant on a world over its updates, averaged over seeds.
 
-    Only variants with the paper's loss, since others are on other scales.
+    Only variants with InfoNCE, since others are on other scales; the loss of seconds adds to it.
     """
     curves: dict[str, list[tuple[tuple[int, float], ...]]] = {}
     for run in runs:

@@ -180,7 +180,7 @@ class OptimConfig:
     lr: Positive[float] = 5e-5
     """Peak learning rate."""
     video_lr_scale: Positive[float] = 1.0
-    """Learning rate of the video tower, as a multiple of `lr`; a shared encoder belongs to it."""
+    """Learning rate of the video tower, as a multiple of `lr`; an encoder that both share has it."""
     text_lr_scale: Positive[float] = 1.0
     """Learning rate of the text tower, as a multiple of `lr`."""
     betas: tuple[float, float] = (0.9, 0.98)
@@ -190,13 +190,14 @@ class OptimConfig:
     weight_decay: NotNegative[float] = 0.0
     """Decoupled weight decay."""
     clip_norm: NotNegative[float] = 2.0
-    """Largest norm of the gradient over all parameters; 0: no clipping."""
+    """Largest norm of the gradient over all parameters, those of a re-ranker apart; 0: no
+    clipping."""
     schedule: Literal["polynomial", "cosine", "constant", "cooldown"] = "polynomial"
     """After the warm-up: polynomial of power 1 or half a cosine down to 0 at `total_updates`;
     `cooldown`: constant, then linear to 0. Source of the last: arXiv 2405.18392."""
     cooldown_share: Positive[float] = 0.2
-    """`cooldown`: share of the updates after the warm-up in which the rate falls to 0. In the
-    source, 0.2 is enough to equal a cosine, and a longer fall gains little."""
+    """`cooldown`: share of the updates after the warm-up in which the rate falls to 0; 0.2 is what
+    the source's code is shown with."""
     warmup_updates: NotNegative[int] = 1000
     """Linear warm-up; the very first update has learning rate 0, as released."""
     total_updates: NotNegative[int] = 1_000_000

@@ -2,7 +2,7 @@
 
 - Post-norm layers with exact-erf GELU, as in BERT (layer-norm epsilon 1e-12).
 - The sequences of a batch are *packed*: every layer runs on one (N, H) array of the N real
-  positions; masked positions do not exist, but on a GPU within the attention itself.
+  positions. Masked positions exist only inside attention on a GPU, which is padded.
 - On a CPU attention, dropout and linear layers are our own, to save memory in training: attention
   keeps its weights but no padded copies, dropout keeps one byte per number, and GELU and the
   low-precision weights are computed twice instead of kept. On a GPU and under torch.compile they
@@ -314,10 +314,10 @@ def _put(x: Tensor, rows: Tensor, parts: Tensor) -> None:
 def attend_padded(
     qkv: Tensor, packing: Packing, num_heads: int, dropout_rate: float = 0.0
 ) -> Tensor:
-    """The same as `attend` by torch's own attention, with padding and a mask, on a GPU.
+    """The same as `attend` by torch's own attention with padding and a mask.
 
-    torch's attention of sequences of various lengths pads nothing, but its Python dispatch costs
-    more time than all the rest of a training step (docs/performance.md).
+    It is used on a GPU and under torch.compile. torch's nested tensors would need no padding, but
+    their dispatch in Python takes longer than the rest of a training step (docs/performance.md).
     """
     heads = packing.unpack(qkv).view(*packing.mask.shape, 3, num_heads, -1)
     query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (B, A, L, H / A)
