@@ -76,7 +76,9 @@ def _pickled_table(path: Path) -> Iterator[tuple[str, Any]]:
 
     table = read_plain_pickle(path)
     if not isinstance(table, dict):
-        raise DataError("not a table of captions by video id: give the file of pickled captions", path)
+        raise DataError(
+            "not a table of captions by video id: give the file of pickled captions", path
+        )
     for video_id, value in table.items():
         if isinstance(value, str):
             try:

@@ -180,7 +180,7 @@ class OptimConfig:
     lr: Positive[float] = 5e-5
     """Peak learning rate."""
     video_lr_scale: Positive[float] = 1.0
-    """Learning rate of the video tower, as a multiple of `lr`; an encoder that both share has it."""
+    """Learning rate of the video tower, as a multiple of `lr`; a shared encoder has it too."""
     text_lr_scale: Positive[float] = 1.0
     """Learning rate of the text tower, as a multiple of `lr`."""
     betas: tuple[float, float] = (0.9, 0.98)
