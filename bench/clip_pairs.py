@@ -30,7 +30,7 @@ from videoclip.data.clips import Narration
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.data.narrated import NarratedCorpus, NarratedVideo
 from videoclip.data.subtitles import read_subtitles
-from videoclip.training.batch import collate
+from videoclip.model.batch import collate
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"

@@ -32,11 +32,11 @@ from torch.nn import functional as F
 from videoclip.config import OptimConfig
 from videoclip.distributed import World
 from videoclip.model import encoders
+from videoclip.model.batch import Batch
 from videoclip.model.losses.infonce import contrastive_loss
 from videoclip.model.transformer import BertLayer, Packing, attend_padded
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import paper
-from videoclip.training.batch import Batch
 from videoclip.training.contrastive import ContrastiveLoss
 from videoclip.training.optim import build_optimizer, clip_gradients
 from videoclip.training.performance import compile_towers, forward_flops, keep_freed_memory

@@ -10,7 +10,7 @@ from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.data.narrated import NarratedCorpus, narrate
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import DataError
-from videoclip.training.batch import collate
+from videoclip.model.batch import collate
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "##a", "chop", "stir"]
 NUM_FEATURES = {"one": 30, "two": 12, "three": 50, "silent": 9}

@@ -12,8 +12,8 @@ from tests.training.tiny_corpus import tiny_config, tiny_corpus, tokenizer
 from tests.two_ranks import on_two_ranks
 from videoclip.config import OptimConfig, PretrainConfig
 from videoclip.distributed import World
+from videoclip.model.batch import Batch
 from videoclip.training import pretrain as module
-from videoclip.training.batch import Batch
 from videoclip.training.contrastive import ContrastiveLoss
 from videoclip.training.run_folder import read_log
 from videoclip.training.trainer import Trainer

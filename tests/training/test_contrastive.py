@@ -9,10 +9,10 @@ from tests.model.tiny_models import TINY, make_model, make_text, make_video
 from tests.two_ranks import on_two_ranks
 from videoclip.config import FinetuneConfig, LossConfig
 from videoclip.distributed import World
+from videoclip.model.batch import Batch, PlacedBatch
 from videoclip.model.losses.infonce import contrastive_loss
 from videoclip.model.losses.mil_nce import mil_nce_loss
 from videoclip.model.losses.sigmoid import sigmoid_loss
-from videoclip.training.batch import Batch, PlacedBatch
 from videoclip.training.contrastive import ContrastiveLoss
 from videoclip.training.trainer import Trainer
 

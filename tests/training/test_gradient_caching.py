@@ -7,7 +7,7 @@ import pytest
 from tests.model.tiny_models import TINY, make_model, make_text, make_video
 from videoclip.config import PretrainConfig
 from videoclip.distributed import World
-from videoclip.training.batch import Batch
+from videoclip.model.batch import Batch
 from videoclip.training.contrastive import ContrastiveLoss
 from videoclip.training.trainer import Trainer
 

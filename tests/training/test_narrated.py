@@ -16,7 +16,7 @@ from videoclip.data.feature_store import FeatureStore
 from videoclip.data.narrated import NarratedCorpus
 from videoclip.distributed import World
 from videoclip.errors import DataError, VideoCLIPError
-from videoclip.training.batch import PlacedBatch, collate
+from videoclip.model.batch import PlacedBatch, collate
 from videoclip.training.narrated import (
     LEADS,
     Feed,

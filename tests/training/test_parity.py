@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from videoclip.config import ModelConfig, OptimConfig, PretrainConfig
 from videoclip.distributed import World
+from videoclip.model.batch import Batch
 from videoclip.model.videoclip import VideoCLIP
-from videoclip.training.batch import Batch
 from videoclip.training.contrastive import ContrastiveLoss
 from videoclip.training.trainer import Trainer
 

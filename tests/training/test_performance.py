@@ -5,8 +5,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.model.tiny_models import TINY, make_model, make_text, make_video
+from videoclip.model.batch import Batch
 from videoclip.training import performance
-from videoclip.training.batch import Batch
 from videoclip.training.performance import (
     bf16_pays,
     compile_towers,

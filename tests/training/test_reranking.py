@@ -14,9 +14,9 @@ from tests.training.tiny_corpus import THINGS, tiny_config, tiny_corpus, tokeniz
 from videoclip.config import LossConfig, ModelConfig, OptimConfig, PretrainConfig
 from videoclip.distributed import World
 from videoclip.errors import DataError
+from videoclip.model.batch import Batch
 from videoclip.model.hub import load_config
 from videoclip.model.videoclip import VideoCLIP
-from videoclip.training.batch import Batch
 from videoclip.training.contrastive import ContrastiveLoss
 from videoclip.training.held_out import held_out_scores
 from videoclip.training.pretrain import pretrain

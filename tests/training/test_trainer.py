@@ -11,7 +11,7 @@ from tests.two_ranks import on_two_ranks
 from videoclip.config import OptimConfig, PretrainConfig
 from videoclip.distributed import World
 from videoclip.errors import VideoCLIPError
-from videoclip.training.batch import Batch
+from videoclip.model.batch import Batch
 from videoclip.training.contrastive import ContrastiveLoss
 from videoclip.training.trainer import Trainer, train_epoch
 

@@ -14,7 +14,7 @@ from videoclip.distributed import World
 from videoclip.embedding import Embedder
 from videoclip.errors import DataError
 from videoclip.evaluation.trial import Clip, find_clip
-from videoclip.training.batch import Batch, collate
+from videoclip.model.batch import Batch, collate
 from videoclip.training.trainer import BatchSource, Embed, Purpose, generator
 from videoclip.types import IntArray
 

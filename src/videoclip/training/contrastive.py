@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from videoclip.config import LossConfig
 from videoclip.distributed import World
+from videoclip.model.batch import Batch, PlacedBatch
 from videoclip.model.losses import PairEmbeddings, load_loss, overlapping, places, seconds_loss
 from videoclip.model.reranker import hard_candidates, reranking_loss
 from videoclip.model.videoclip import VideoCLIP
-from videoclip.training.batch import Batch, PlacedBatch
 from videoclip.training.trainer import Loss
 
 

@@ -13,10 +13,11 @@ from videoclip.data.narrated import NarratedCorpus
 from videoclip.embedding import Embedder
 from videoclip.evaluation.metrics.ranking import expected_rank, rank_queries, recall_at
 from videoclip.evaluation.outcome import bootstrap_interval
+from videoclip.model.batch import embed_batch
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.narrated import Feed, groups_in_order
 from videoclip.training.run import BOUNDS
-from videoclip.training.trainer import Purpose, embed_batch
+from videoclip.training.trainer import Purpose
 from videoclip.types import IntArray, RealArray
 from videoclip.zeroshot.rerank import corrections, rerank_clips
 

@@ -32,10 +32,10 @@ from videoclip.errors import (
     VideoCLIPError,
 )
 from videoclip.features.backbones import check_features
+from videoclip.model.batch import Batch, PlacedBatch, embed_batch
 from videoclip.model.encoders import ResidualTextEncoder, ResidualVideoEncoder
 from videoclip.model.videoclip import VideoCLIP, pad_features
-from videoclip.training.batch import Batch, PlacedBatch
-from videoclip.training.trainer import BatchSource, Embed, Purpose, embed_batch, generator
+from videoclip.training.trainer import BatchSource, Embed, Purpose, generator
 from videoclip.types import FloatArray
 
 FINGERPRINT_VIDEOS = 4096

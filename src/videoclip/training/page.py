@@ -17,15 +17,15 @@ from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import DecodeError
 from videoclip.features.extract import find_videos, name_videos
 from videoclip.files import write_output
+from videoclip.model.batch import collate, embed_batch
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.output.clip import write_thumbnail
 from videoclip.output.figures import draw_losses, new_figure, style, to_svg
 from videoclip.output.html import render
-from videoclip.training.batch import collate
 from videoclip.training.narrated import NarratedSource
 from videoclip.training.run import RunResult
 from videoclip.training.run_folder import average_losses, read_log
-from videoclip.training.trainer import Purpose, embed_batch, generator
+from videoclip.training.trainer import Purpose, generator
 from videoclip.types import FloatArray
 from videoclip.zeroshot.moments import Moment, cut_text
 

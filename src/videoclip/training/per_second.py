@@ -18,8 +18,8 @@ from videoclip.distributed import World
 from videoclip.embedding import Embedder
 from videoclip.evaluation.metrics.frames import label_targets, step_targets
 from videoclip.evaluation.segmentation import BACKGROUND_TEXT
+from videoclip.model.batch import Batch
 from videoclip.model.videoclip import VideoCLIP, pad_features
-from videoclip.training.batch import Batch
 from videoclip.training.performance import trained_towers
 from videoclip.training.trainer import BatchSource, Embed, Loss, Purpose, generator
 from videoclip.types import IntArray, RealArray

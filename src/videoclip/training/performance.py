@@ -15,9 +15,9 @@ from torch import Tensor
 
 from videoclip.config import ModelConfig
 from videoclip.features.frame_encoder import FrameEncoder
+from videoclip.model.batch import Batch
 from videoclip.model.encoders import TextEncoder, VideoEncoder
 from videoclip.model.videoclip import VideoCLIP
-from videoclip.training.batch import Batch
 
 if TYPE_CHECKING:
     from videoclip.training.trainer import Loss

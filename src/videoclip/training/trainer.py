@@ -22,9 +22,9 @@ from torch.nn.parallel import DistributedDataParallel
 from videoclip.config import RunConfig
 from videoclip.distributed import World
 from videoclip.errors import ConfigError, VideoCLIPError
+from videoclip.model.batch import Batch, embed_batch
 from videoclip.model.transformer import BertEncoder
 from videoclip.model.videoclip import VideoCLIP
-from videoclip.training.batch import Batch
 from videoclip.training.optim import (
     build_optimizer,
     clip_gradients,
@@ -400,7 +400,7 @@ class Trainer(Generic[BatchT]):
             {
                 "loss": loss,
                 "num_pairs": sum(map(len, batches)),
-                "num_tokens": sum(map(_num_tokens, batches)),
+                "num_tokens": sum(batch.num_tokens for batch in batches),
                 "flops": sum(map(self._flops, batches)),
                 "save": float(is_time),
             }
@@ -417,24 +417,9 @@ class Trainer(Generic[BatchT]):
         )
 
 
-@torch.no_grad()
-def embed_batch(model: VideoCLIP, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the (B, E) video and (N, E) text embeddings of a batch, float32."""
-    batch = batch.to(next(model.parameters()).device)
-    video = model.encode_video(batch.video, batch.video_mask)
-    text = model.encode_text(batch.text, batch.text_mask)
-    return video.float(), text.float()
-
-
 def autocast(precision: str, device: torch.device) -> torch.autocast:
     """Return the context that runs a forward pass in `fp32` or `bf16`."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
-
-
-def _num_tokens(batch: Batch) -> int:
-    """Count the real positions of both towers, [CLS] and [SEP] included."""
-    masks = batch.video_mask, batch.text_mask
-    return sum(int(mask.sum()) + 2 * len(mask) for mask in masks)
 
 
 def train_epoch(

@@ -1,4 +1,4 @@
-"""`Batch`: clip pairs of different lengths as padded tensors with masks."""
+"""`Batch`: clips and texts of different lengths, padded, as both towers take them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from videoclip.data.tokenizer import pad_tokens
-from videoclip.model.videoclip import pad_features
+from videoclip.model.videoclip import VideoCLIP, pad_features
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,11 @@ class Batch:
     def __len__(self) -> int:
         """Number of clip pairs B."""
         return len(self.video)
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of real positions in both towers, [CLS] and [SEP] included."""
+        return sum(int(mask.sum()) + 2 * len(mask) for mask in (self.video_mask, self.text_mask))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """Return the batch on a device; with `non_blocking` from pinned memory, without waiting."""
@@ -71,3 +76,12 @@ def collate(pairs: Sequence[tuple[np.ndarray, ArrayLike]], pad_id: int) -> Batch
     """
     features, token_ids = zip(*pairs, strict=True)
     return Batch(*pad_features(features), *pad_tokens(token_ids, pad_id))
+
+
+@torch.no_grad()
+def embed_batch(model: VideoCLIP, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the (B, E) video and (C * B, E) text embeddings, float32, on the model's device."""
+    batch = batch.to(next(model.parameters()).device)
+    video = model.encode_video(batch.video, batch.video_mask)
+    text = model.encode_text(batch.text, batch.text_mask)
+    return video.float(), text.float()

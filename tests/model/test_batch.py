@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from videoclip.data.tokenizer import pad_tokens
-from videoclip.training.batch import Batch, collate
+from videoclip.model.batch import Batch, collate
 
 
 def clip_pairs(lengths, dim=3, seed=0):
