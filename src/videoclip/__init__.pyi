@@ -32,6 +32,8 @@ from videoclip.embedding import VideoEmbedding as VideoEmbedding
 from videoclip.embedding import WindowConfig as WindowConfig
 from videoclip.errors import VideoCLIPError as VideoCLIPError
 from videoclip.evaluation import evaluate as evaluate
+from videoclip.evaluation.held_out import Interpolation as Interpolation
+from videoclip.evaluation.held_out import RerankerWeight as RerankerWeight
 from videoclip.evaluation.outcome import Bars as Bars
 from videoclip.evaluation.outcome import Confusion as Confusion
 from videoclip.evaluation.outcome import Histogram as Histogram
@@ -58,8 +60,6 @@ from videoclip.model.videoclip import VideoCLIP as VideoCLIP
 from videoclip.training.finetune import finetune as finetune
 from videoclip.training.pretrain import pretrain as pretrain
 from videoclip.training.run import RunResult as RunResult
-from videoclip.training.selection import Interpolation as Interpolation
-from videoclip.training.selection import RerankerWeight as RerankerWeight
 from videoclip.zeroshot.confidence import Thresholds as Thresholds
 from videoclip.zeroshot.moments import Moment as Moment
 from videoclip.zeroshot.rerank import PairScorer as PairScorer

@@ -11,7 +11,7 @@ from videoclip.distributed import World
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.narrated import NarratedSource
 from videoclip.training.page import ClipPairs, draw_clip_pairs, run_page
-from videoclip.training.run import RunResult, measure_texts
+from videoclip.training.run import RunResult
 
 RESULT = RunResult("run/model", 4, 1.0, 2.0, None, {}, {})
 
@@ -46,8 +46,3 @@ def test_thumbnails_are_of_videos_that_are_at_hand_and_can_be_read(source, tmp_p
     page = (tmp_path / "index.html").read_text()
     assert page.count('<img src="data:image/jpeg') == page.count(f"<figcaption>{good}.mp4")
     assert f"<figcaption>{bad}.mp4" in page and 'class="right"' in page
-
-
-def test_measures_have_their_intervals():
-    values = {"R@1": 0.25, "R@1 low": 0.125, "R@1 high": 0.5, "clips": 12.0}
-    assert measure_texts(values) == {"R@1": "0.250 [0.125, 0.500]", "clips": "12.000"}

@@ -10,18 +10,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training.tiny_corpus import THINGS, tiny_config, tiny_corpus, tokenizer
+from tests.training.tiny_corpus import tiny_config, tiny_corpus, tokenizer
 from videoclip.config import LossConfig, ModelConfig, OptimConfig, PretrainConfig
 from videoclip.distributed import World
 from videoclip.errors import DataError
+from videoclip.evaluation.held_out import RerankerWeight
 from videoclip.model.batch import Batch
 from videoclip.model.hub import load_config
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.contrastive import ContrastiveLoss
-from videoclip.training.held_out import held_out_scores
 from videoclip.training.pretrain import pretrain
 from videoclip.training.run_folder import read_log
-from videoclip.training.selection import RERANKER_WEIGHT, RerankerWeight, choose_weight
 from videoclip.training.trainer import Trainer
 from videoclip.zeroshot.rerank import corrections, rerank_clips
 
@@ -92,37 +91,6 @@ def test_features_that_are_no_numbers_are_refused_as_without_a_re_ranker():
         loss(batch, World())
 
 
-def scores_with(gain):
-    """Reciprocal ranks (V, N) of 40 videos, better by `gain` on average with the re-ranker."""
-    rng = np.random.default_rng(0)
-    ranks, noise = rng.uniform(0.2, 0.5, size=(40, 3)), rng.normal(size=(40, 3))
-
-    def scores(model):
-        return ranks + (gain + 0.05 * abs(gain) * noise) * bool(model.reranker.weight)
-
-    return scores
-
-
-@pytest.mark.parametrize(
-    ("gain", "expected"),
-    [(0.1, RERANKER_WEIGHT), (-0.1, 0.0), (0.0, 0.0)],
-)
-def test_a_reranker_is_used_unless_the_towers_do_as_well(gain, expected):
-    model = make_model()
-    chosen = choose_weight(model, 40, scores_with(gain))
-    assert chosen.weight == float(model.reranker.weight) == expected
-    assert ("is used:" if expected else "is not used, since") in str(chosen)
-    assert (chosen.score - chosen.towers > chosen.error) == (expected > 0)
-
-
-def test_without_enough_held_out_videos_the_reranker_is_not_used():
-    model = make_model()
-    model.reranker.weight.fill_(1.0)
-    assert choose_weight(model, 4, None) == RerankerWeight(0.0, 4)
-    assert model.reranker.weight == 0
-    assert "4 held-out videos, and at least 5 are needed" in str(RerankerWeight(0.0, 4))
-
-
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     return tiny_corpus(tmp_path_factory.mktemp("store"))
@@ -131,23 +99,6 @@ def corpus(tmp_path_factory):
 def config_with(num_cross_layers, **changes):
     config = tiny_config(validation_videos=5, **changes)
     return replace(config, model=replace(config.model, num_cross_layers=num_cross_layers))
-
-
-def test_held_out_texts_are_ranked_among_clips_of_other_videos(corpus):
-    config = config_with(1)
-    torch.manual_seed(0)
-    model = VideoCLIP(config.model).eval()
-    scores = held_out_scores(config, corpus)
-    plain = scores(model)
-    assert plain.shape == (len(THINGS), 16)
-    # At most 11 * 16 clips of other videos are better than the own one.
-    assert (1 / plain <= 1 + 11 * 16).all() and (1 / plain).round().max() > 20
-    model.reranker.weight.fill_(1.0)
-    reranked = scores(model)
-    moved = (reranked != plain).mean()
-    assert 0 < moved < 0.3  # only those among the best 20
-    assert (1 / reranked)[reranked != plain].max() <= 20
-    assert scores(model).tolist() == reranked.tolist()
 
 
 def test_a_run_chooses_the_weight_and_a_continued_run_the_same(corpus, tmp_path):

@@ -1,7 +1,6 @@
 """Learning on top of a dual encoder: it learns, forgets nothing, and keeps no harm."""
 
 import functools
-import itertools
 import json
 from dataclasses import replace
 
@@ -15,11 +14,11 @@ from videoclip.config import LossConfig, OptimConfig
 from videoclip.data.narrated import NarratedCorpus, NarratedVideo
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError
+from videoclip.evaluation.held_out import Interpolation
 from videoclip.model.encoders import residuals_of
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training import pretrain as module
 from videoclip.training.run_folder import read_log
-from videoclip.training.selection import SHARES, Interpolation, choose_share, interpolate
 
 pretrain = functools.partial(module.pretrain, tokenizer=tokenizer(), show_progress=False)
 PLAIN = tiny_config(
@@ -138,38 +137,6 @@ def test_without_enough_held_out_videos_all_is_kept_unchecked(corpus, tmp_path):
     result = pretrain(config, corpus, tmp_path / "run", init_from=start())
     assert result.kept == Interpolation(1.0, 4)
     assert "kept all that was learned, unchecked: 4 held-out videos" in str(result.kept)
-
-
-def test_the_share_scales_the_residual_alone():
-    """The embedding before normalisation is linear in the share: start + share * residual."""
-    model = start()
-    for residual in residuals_of(model):
-        torch.nn.init.constant_(residual.scale, 0.5)
-    video, mask = torch.randn(3, 5, 16), torch.ones(3, 5, dtype=torch.bool)
-    whole = model.video_encoder(video, mask).hidden.detach()
-    states = []
-
-    def scores(model):
-        states.append(model.video_encoder(video, mask).hidden.detach())
-        return np.full((8, 2), 1.0 if len(states) > 3 else 0.2)
-
-    kept = interpolate(model, 8, scores)
-    assert len(states) == len(SHARES) == 6 and kept.share == SHARES[3]
-    for share, state in zip(SHARES, states, strict=True):
-        torch.testing.assert_close(state, states[0] + share * (whole - states[0]))
-    torch.testing.assert_close(model.video_encoder(video, mask).hidden, states[3])
-    lengths = [float((state - states[0]).norm()) for state in states]
-    assert all(a < b for a, b in itertools.pairwise(lengths))
-
-
-def test_the_smallest_share_is_chosen_that_is_not_clearly_worse():
-    rng = np.random.default_rng(0)
-    noise = 0.01 * rng.normal(size=(5, 20))
-    scores = np.array([0.2, 0.4, 0.6, 0.602, 0.5])[:, None] + noise
-    chosen, low, high = choose_share(scores)
-    assert chosen == 2 and 0.38 < low < 0.4 < high < 0.42
-    assert choose_share(scores[::-1])[0] == 1
-    assert choose_share(np.full((3, 6), 0.5)) == (0, 0.0, 0.0)
 
 
 def test_another_dual_encoder_takes_the_place_of_the_recipes(corpus, tmp_path):

@@ -26,6 +26,19 @@ SHARE_EDGES = tuple(i / 10 for i in range(11))
 Setting = str | int | float | bool
 Statistics = Callable[[IntArray], Mapping[str, float]]
 """From item indices to the numbers of these items, by name."""
+Evaluation = Mapping[str, float]
+"""Measures by name; "X low" and "X high" are the ends of the 95 % interval of X."""
+BOUNDS = (" low", " high")
+
+
+def measure_texts(values: Evaluation, form: str = ".3f") -> dict[str, str]:
+    """Return each measure as text, such as "0.250 [0.167, 0.333]" where its interval is known."""
+    texts = {}
+    for name, value in values.items():
+        if not name.endswith(BOUNDS):
+            bounds = [format(values[name + end], form) for end in BOUNDS if name + end in values]
+            texts[name] = format(value, form) + (f" [{', '.join(bounds)}]" if bounds else "")
+    return texts
 
 
 @dataclass(frozen=True)
@@ -206,7 +219,7 @@ def bootstrap_interval(
 
 
 def measure(
-    statistics: Statistics, videos: Sequence[str], config: EvaluateConfig
+    statistics: Statistics, videos: Sequence[str] | IntArray, config: EvaluateConfig
 ) -> tuple[Measure, ...]:
     """Return numbers and their 95 % bootstrap intervals.
 

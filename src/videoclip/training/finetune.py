@@ -22,6 +22,7 @@ from videoclip.distributed import World
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError, DataError
 from videoclip.evaluation import evaluate
+from videoclip.evaluation.outcome import Evaluation
 from videoclip.evaluation.trial import with_features
 from videoclip.features.backbones import with_fingerprint
 from videoclip.recipes import FINETUNING, named_recipe
@@ -36,7 +37,7 @@ from videoclip.training.per_second import (
     label_example,
     step_example,
 )
-from videoclip.training.run import Evaluation, RunResult, train
+from videoclip.training.run import RunResult, train
 from videoclip.training.trainer import BatchSource, Loss
 
 LARGEST_HELD_OUT_SHARE = 10

@@ -238,6 +238,11 @@ class NarratedSource(BatchSource[Batch]):
         own = groups[self.world.rank :: self.world.size]
         return self._feed(self.held_out, self.config.clips).batches(own)
 
+    def held_out_clips(self, clips: ClipConfig, num_videos: int) -> Iterator[Batch]:
+        """Yield the same clip pairs of the first held-out videos each time, in their order."""
+        groups = groups_in_order(self.config, num_videos, Purpose.HELD_OUT)
+        return Feed(self.held_out, clips, self.config.model).batches(groups)
+
     def _plan(self, epoch: int, embed: Embed, path: Path | None) -> BatchPlan:
         """Return the plan of an epoch: the one stored at `path`, or a new one that is stored there.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from videoclip.benchmarks.howto100m import read_captions
-from videoclip.config import ModelConfig, PretrainConfig, to_dict
+from videoclip.config import ClipConfig, ModelConfig, PretrainConfig, to_dict
 from videoclip.data.captions import Cue, clean_cues
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.data.frame_store import FrameStore
@@ -20,6 +20,14 @@ from videoclip.data.tokenizer import Tokenizer
 from videoclip.distributed import World
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError, DataError
+from videoclip.evaluation.held_out import (
+    Choice,
+    choose_weight,
+    held_out_retrieval,
+    interpolate,
+    reciprocal_ranks,
+)
+from videoclip.evaluation.outcome import Evaluation
 from videoclip.features.backbones import Backbone, load_backbone, with_fingerprint
 from videoclip.features.extract import extract_features, find_videos, name_videos
 from videoclip.features.frame_encoder import FrameEncoder, store_frames
@@ -27,11 +35,6 @@ from videoclip.model.hub import BACKBONE_FOLDER
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import RECIPES, named_recipe, starter
 from videoclip.training.contrastive import ContrastiveLoss
-from videoclip.training.held_out import (
-    MOST_SCORED_VIDEOS,
-    held_out_retrieval,
-    held_out_scores,
-)
 from videoclip.training.logging import OnLog, print_line
 from videoclip.training.narrated import (
     NarratedSource,
@@ -40,12 +43,16 @@ from videoclip.training.narrated import (
     report_dead_workers,
 )
 from videoclip.training.page import run_page
-from videoclip.training.run import Evaluation, RunResult, train
+from videoclip.training.run import RunResult, train
 from videoclip.training.run_folder import differences, refuse_changes
-from videoclip.training.selection import Choice, choose_weight, interpolate
+from videoclip.types import RealArray
 from videoclip.weights.files import text_folder
 
 LISTED_VIDEOS = 5
+RETRIEVAL_CLIPS_PER_VIDEO = 4
+SCORED_CLIPS_PER_VIDEO = 16
+MOST_SCORED_VIDEOS = 256
+"""Held-out videos that choices are made on; more would not make them better."""
 RELEASED_FILE = "train_meta.pkl"
 
 
@@ -168,30 +175,25 @@ def pretrain(
         elif isinstance(store, FeatureStore | FrameStore):
             store.verify() if world.on_main else store.trust()
         corpus = _join(data, store, tokenizer, videos, visible)
-        num_held_out = config.num_held_out(len(corpus))
-        if evaluate is None and num_held_out:
-            _, held_out = corpus.split(num_held_out, config.seed)
-            evaluate = held_out_retrieval(config, held_out)
-        elif evaluate is None and config.validation_share:
+
+    fingerprint = embedder.fingerprint if init_from else "random"
+    source = NarratedSource(config, corpus, fingerprint, world, teacher)
+    if evaluate is None and not isinstance(data, NarratedCorpus):
+        if len(source.held_out):
+            evaluate = partial(_retrieval, source)
+        elif config.validation_share:
             print_line(
                 f"no retrieval before and after training: {config.validation_share:g} of "
                 f"{len(corpus)} narrated videos is less than one to hold out; give more videos",
                 visible,
             )
-
-    fingerprint = embedder.fingerprint if init_from else "random"
-    source = NarratedSource(config, corpus, fingerprint, world, teacher)
     choose: Callable[[VideoCLIP], Choice] | None = None
-    scored = source.held_out.select(range(min(len(source.held_out), MOST_SCORED_VIDEOS)))
     if model.dual_encoder is not None:
         fit_gates(embedder.model, source)
-        scores = held_out_scores(config, scored)
-        choose = partial(interpolate, num_videos=len(scored), scores=scores)
+        choose = _choice(interpolate, source, config.clips)
     elif config.model.num_cross_layers:
         # Like queries, which describe what a clip shows and not what is near it.
-        aligned = replace(config, clips=replace(config.clips, strategy="aligned"))
-        scores = held_out_scores(aligned, scored)
-        choose = partial(choose_weight, num_videos=len(scored), scores=scores)
+        choose = _choice(choose_weight, source, replace(config.clips, strategy="aligned"))
     if frame_encoder is not None:
         fingerprint += f" on {frame_encoder.fingerprint}"
         trained = out.resolve() / "model" / BACKBONE_FOLDER
@@ -215,6 +217,30 @@ def pretrain(
     if show is not None:
         show(out, result)
     return result
+
+
+def _retrieval(source: NarratedSource, embedder: Embedder) -> Evaluation:
+    """Return retrieval measures of a few aligned clips of each held-out video."""
+    clips = replace(
+        source.config.clips, strategy="aligned", clips_per_video=RETRIEVAL_CLIPS_PER_VIDEO
+    )
+    batches = source.held_out_clips(clips, len(source.held_out))
+    return held_out_retrieval(embedder.model, batches, len(source.held_out), source.config.seed)
+
+
+def _choice(
+    choose: Callable[[VideoCLIP, int, Callable[[VideoCLIP], RealArray]], Choice],
+    source: NarratedSource,
+    clips: ClipConfig,
+) -> Callable[[VideoCLIP], Choice]:
+    """Return `interpolate` or `choose_weight` on clip pairs of some held-out videos."""
+    clips = replace(clips, clips_per_video=SCORED_CLIPS_PER_VIDEO)
+    num_videos = min(len(source.held_out), MOST_SCORED_VIDEOS)
+
+    def scores(model: VideoCLIP) -> RealArray:
+        return reciprocal_ranks(model, source.held_out_clips(clips, num_videos), num_videos)
+
+    return lambda model: choose(model, num_videos, scores)
 
 
 def _on_top_of(config: PretrainConfig, start: ModelConfig) -> PretrainConfig:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeAlias
+from typing import Any, Generic
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +20,8 @@ from videoclip.data.tokenizer import Tokenizer
 from videoclip.distributed import World
 from videoclip.embedding import Embedder
 from videoclip.errors import CheckpointError, ConfigError, VideoCLIPError
+from videoclip.evaluation.held_out import Choice
+from videoclip.evaluation.outcome import Evaluation, measure_texts
 from videoclip.files import atomic_folder
 from videoclip.model import hub
 from videoclip.model.hub import ModelCard
@@ -41,7 +43,6 @@ from videoclip.training.run_folder import (
     read_log,
     write_checkpoint,
 )
-from videoclip.training.selection import Choice
 from videoclip.training.trainer import (
     ADVICE,
     BatchSource,
@@ -63,20 +64,6 @@ DISK_ERRORS = {
 }
 """Errors of a full, limited or protected disk."""
 _logger = logging.getLogger(__name__)
-
-Evaluation: TypeAlias = Mapping[str, float]
-"""Measures by name; "X low" and "X high" are the ends of the 95 % interval of X."""
-BOUNDS = (" low", " high")
-
-
-def measure_texts(values: Evaluation, form: str = ".3f") -> dict[str, str]:
-    """Return each measure as text, such as "0.250 [0.167, 0.333]" where its interval is known."""
-    texts = {}
-    for name, value in values.items():
-        if not name.endswith(BOUNDS):
-            bounds = [format(values[name + end], form) for end in BOUNDS if name + end in values]
-            texts[name] = format(value, form) + (f" [{', '.join(bounds)}]" if bounds else "")
-    return texts
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,6 @@
-"""What held-out narration decides: how much of a residual is kept, and if a re-ranker is used.
+"""Retrieval of held-out narration, without annotation, and what it decides about a model.
+
+It decides how much of a learned residual is kept, and whether a re-ranker is used.
 
 Embeddings of a model that starts from a dual encoder are those of the dual encoder plus a share of
 the learned residual. The smallest share is chosen that is not clearly worse than the best one. If
@@ -9,17 +11,29 @@ needs one factor.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from videoclip.evaluation.outcome import bootstrap_interval
+from videoclip.config import EvaluateConfig
+from videoclip.evaluation.metrics.ranking import expected_rank, rank_queries, recall_at
+from videoclip.evaluation.outcome import (
+    BOUNDS,
+    Evaluation,
+    bootstrap_interval,
+    means,
+    measure,
+)
+from videoclip.model.batch import Batch, embed_batch
 from videoclip.model.encoders import residuals_of
 from videoclip.model.videoclip import VideoCLIP
-from videoclip.types import RealArray
+from videoclip.types import FloatArray, IntArray, RealArray
+from videoclip.zeroshot.rerank import corrections, rerank_clips
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Shares of the residual that are tried, ascending from 0, the dual encoder."""
@@ -28,6 +42,88 @@ RERANKER_WEIGHT = 0.5
 worlds it was the best or close to it; the best on held-out narration was mostly too low."""
 LEAST_VIDEOS = 5
 """With fewer held-out videos, the whole residual is kept, and a re-ranker is not used."""
+RERANKED_CLIPS = 20
+"""Best clips of each held-out text that a re-ranker orders again."""
+
+
+def held_out_retrieval(
+    model: VideoCLIP, batches: Iterable[Batch], num_videos: int, seed: int
+) -> Evaluation:
+    """Return text-to-video R@1, R@5 and MedR, each with its 95 % interval over videos.
+
+    A text is correct for any clip of its own video, among the clips of all.
+
+    Args:
+        model: In eval mode.
+        batches: Equally many clip pairs of each video, in the order of the videos.
+        num_videos: How many videos they are.
+        seed: Of the bootstrap.
+    """
+    similarity = _similarity(model, [embed_batch(model, batch) for batch in batches])
+    video_of = _video_of(similarity, num_videos)
+    ranks = rank_queries(similarity, video_of, video_of)
+    recalls = means({f"text-to-video R@{k}": recall_at(ranks, k) for k in (1, 5)})
+    expected = expected_rank(ranks)
+
+    def statistics(items: IntArray) -> dict[str, float]:
+        return {**recalls(items), "text-to-video MedR": float(np.median(expected[items]))}
+
+    found: dict[str, float] = {}
+    for m in measure(statistics, video_of, EvaluateConfig(seed=seed)):
+        low, high = (m.name + end for end in BOUNDS)
+        found |= {m.name: m.value, low: m.low, high: m.high}
+    return found | {"clips": float(len(similarity))}
+
+
+@torch.inference_mode()
+def reciprocal_ranks(model: VideoCLIP, batches: Iterable[Batch], num_videos: int) -> RealArray:
+    """Return (V, N): of N texts of each video, 1 / the rank of the text's own clip.
+
+    It is ranked among the clips of all other videos, of which the model's re-ranker, if it has one,
+    orders the best.
+
+    Args:
+        model: In eval mode.
+        batches: As for `held_out_retrieval`.
+        num_videos: How many videos V they are.
+    """
+    embedded, token_ids, features = [], [], []
+    for batch in batches:
+        embedded.append(embed_batch(model, batch))
+        if model.config.num_cross_layers:
+            token_ids += _rows(batch.text, batch.text_mask)
+            features += _rows(batch.video, batch.video_mask)
+    similarity = _similarity(model, embedded)
+    video_of = _video_of(similarity, num_videos)
+    is_candidate = video_of[:, None] != video_of
+    np.fill_diagonal(is_candidate, True)
+    similarity = np.where(is_candidate, similarity, -np.inf)
+    if model.config.num_cross_layers:
+        correct = partial(corrections, model, token_ids, features)
+        similarity = rerank_clips(
+            lambda *pair: pair[2] + correct(*pair[:2]), similarity, RERANKED_CLIPS
+        )
+    ranks = 1 + (similarity > similarity.diagonal()[:, None]).sum(axis=1)
+    reciprocal: RealArray = (1 / ranks).reshape(num_videos, -1)
+    return reciprocal
+
+
+def _similarity(model: VideoCLIP, embedded: Sequence[tuple[Tensor, Tensor]]) -> FloatArray:
+    """Return (N, N) similarities of texts (rows) and clips; of candidate texts the first counts."""
+    videos, texts = (torch.cat(side) for side in zip(*embedded, strict=True))
+    texts = texts[:: len(texts) // len(videos)]
+    similarity: FloatArray = model.similarity(texts, videos).cpu().numpy()
+    return similarity
+
+
+def _video_of(similarity: FloatArray, num_videos: int) -> IntArray:
+    """Return (N,) the number of the video of each clip."""
+    return np.repeat(np.arange(num_videos), len(similarity) // num_videos)
+
+
+def _rows(values: Tensor, mask: Tensor) -> list[np.ndarray]:
+    """Return the real part of each row."""
+    return [row[real].numpy() for row, real in zip(values, mask, strict=True)]
 
 
 @dataclass(frozen=True)
