@@ -18,7 +18,7 @@ SERVER.set_forkserver_preload(
         *(f"videoclip.cli.{name}" for name in ("cut", "export", "extract", "index", "prepare")),
         "videoclip.cli.pretrain",
         "videoclip.training.finetune",
-        "videoclip.training.page",
+        "videoclip.output.run_page",
         "videoclip.training.pretrain",
     ]
 )

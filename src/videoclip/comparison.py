@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from videoclip.errors import ConfigError, DataError
 from videoclip.evaluation.outcome import BOUNDS, Result, align_columns
 from videoclip.files import unseal, write_output
-from videoclip.output.figures import draw_losses, to_png, to_svg
+from videoclip.output.figures import average_losses, draw_losses, to_png, to_svg
 from videoclip.output.html import render
 from videoclip.training.run import RunResult
-from videoclip.training.run_folder import average_losses, flatten, read_log
+from videoclip.training.run_folder import flatten, read_log
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -79,7 +79,7 @@ def world(tmp_path_factory):
 def without_page(request, monkeypatch):
     """Draw no page of a run, which takes longer than a tiny run, but in the test about it."""
     if request.function is not test_a_run_from_folder_to_model:
-        monkeypatch.setattr(pretraining, "run_page", lambda *_: None)
+        monkeypatch.setattr(pretraining, "_run_page", lambda *_: None)
 
 
 def arguments(world, out, *more):

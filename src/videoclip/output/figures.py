@@ -10,7 +10,7 @@ import io
 import json
 import warnings
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -57,6 +57,8 @@ NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 """The date would make every file differ."""
 Points: TypeAlias = Sequence[tuple[int, float]] | RealArray
 """(update, loss) of a run."""
+CURVE_POINTS = 40
+"""Most points of a curve of losses."""
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
 
@@ -119,6 +121,18 @@ def draw_losses(runs: Iterable[tuple[str, Points, Points]]) -> Figure:
         axes.plot(*np.reshape(validation, (-1, 2)).T, "o", markersize=3, color=line.get_color())
     figure.legend(loc="outside right upper", title="training loss; dots: validation")
     return figure
+
+
+def average_losses(log: Iterable[Mapping[str, Any]]) -> list[tuple[int, float]]:
+    """Return (update, training loss) of the entries of log.jsonl, averaged over stretches of them.
+
+    There are `CURVE_POINTS` stretches at most, each with its last update.
+    """
+    steps = [(entry["update"], entry["loss"]) for entry in log if "loss" in entry]
+    if not steps:
+        return []
+    parts = np.array_split(np.array(steps), min(CURVE_POINTS, len(steps)))
+    return [(int(part[-1, 0]), float(part[:, 1].mean())) for part in parts]
 
 
 def annotate(artist: Artist, tooltip: str, start: float | None = None) -> None:

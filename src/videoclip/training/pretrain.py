@@ -31,8 +31,10 @@ from videoclip.evaluation.outcome import Evaluation
 from videoclip.features.backbones import Backbone, load_backbone, with_fingerprint
 from videoclip.features.extract import extract_features, find_videos, name_videos
 from videoclip.features.frame_encoder import FrameEncoder, store_frames
+from videoclip.files import write_output
 from videoclip.model.hub import BACKBONE_FOLDER
 from videoclip.model.videoclip import VideoCLIP
+from videoclip.output.run_page import RunPage
 from videoclip.recipes import RECIPES, named_recipe, starter
 from videoclip.training.contrastive import ContrastiveLoss
 from videoclip.training.logging import OnLog, print_line
@@ -42,9 +44,9 @@ from videoclip.training.narrated import (
     load_teacher,
     report_dead_workers,
 )
-from videoclip.training.page import run_page
 from videoclip.training.run import RunResult, train
-from videoclip.training.run_folder import differences, refuse_changes
+from videoclip.training.run_folder import differences, read_log, refuse_changes
+from videoclip.training.trainer import Purpose, generator
 from videoclip.types import RealArray
 from videoclip.weights.files import text_folder
 
@@ -199,7 +201,7 @@ def pretrain(
         trained = out.resolve() / "model" / BACKBONE_FOLDER
         model.frame_encoder = frame_encoder
         model.config = replace(model.config, backbone=f"image:{trained}")
-    show = run_page(source, tokenizer, data, embedder.model) if page and world.on_main else None
+    run_page = _run_page(source, tokenizer, data, model) if page and world.on_main else None
     with report_dead_workers():
         result = train(
             config,
@@ -214,8 +216,9 @@ def pretrain(
             show_progress=show_progress,
             extend=extend,
         )
-    if show is not None:
-        show(out, result)
+    if run_page is not None:
+        content = run_page.render(out.name, str(result), result.measures(), read_log(out))
+        write_output(out / "index.html", content)
     return result
 
 
@@ -241,6 +244,26 @@ def _choice(
         return reciprocal_ranks(model, source.held_out_clips(clips, num_videos), num_videos)
 
     return lambda model: choose(model, num_videos, scores)
+
+
+def _run_page(
+    source: NarratedSource, tokenizer: Tokenizer, data: object, model: VideoCLIP
+) -> RunPage:
+    """Return the page of a run, with thumbnails where `data` is a folder of videos."""
+    paths: dict[str, Path] = {}
+    if isinstance(data, Path) and (data.is_dir() or not is_plain(data)):
+        files, _ = find_videos([data], archives=True)
+        paths = {name: path for path, name in name_videos([file.path for file in files]).items()}
+    is_held_out = len(source.held_out) > 1
+    return RunPage(
+        model,
+        source.held_out if is_held_out else source.training,
+        source.config.clips,
+        tokenizer,
+        generator(source.config.seed, Purpose.EXAMPLES, 0),
+        paths=paths,
+        is_held_out=is_held_out,
+    )
 
 
 def _on_top_of(config: PretrainConfig, start: ModelConfig) -> PretrainConfig:

@@ -91,6 +91,13 @@ class RunResult:
     after: Evaluation
     kept: Choice | None = None
 
+    def __str__(self) -> str:
+        """Return updates, time, losses and what was kept, in one line."""
+        text = f"{self.num_updates} updates in {self.seconds:.0f} s, loss {self.loss:.3f}"
+        if self.validation_loss is not None:
+            text += f", validation loss {self.validation_loss:.3f}"
+        return f"{text}; {self.kept}" if self.kept else text
+
     def measures(self) -> list[list[str]]:
         """Return a row of text for each measure: name, before, after."""
         before, after = measure_texts(self.before), measure_texts(self.after)

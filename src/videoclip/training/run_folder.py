@@ -17,13 +17,12 @@ randomness follows from the seed and the position in the run.
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import safetensors.torch
 import torch
 from filelock import FileLock, Timeout
@@ -48,7 +47,6 @@ from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.optim import set_weights
 
 COMPLETE = "COMPLETE"
-CURVE_POINTS = 40
 FREE_SETTINGS = frozenset(
     {"keep_checkpoints", "num_workers", "save_every_updates", "save_every_seconds", "plan.teacher"}
 )
@@ -423,15 +421,3 @@ def read_log(folder: Path | str, until: float = math.inf) -> list[dict[str, Any]
                 f"{path}:{number} is damaged ({error}): restore the file or remove the line"
             ) from None
     return entries
-
-
-def average_losses(log: Iterable[Mapping[str, Any]]) -> list[tuple[int, float]]:
-    """Return (update, training loss) of `read_log` entries, averaged over stretches of the run.
-
-    There are `CURVE_POINTS` stretches at most, each with its last update.
-    """
-    steps = [(entry["update"], entry["loss"]) for entry in log if "loss" in entry]
-    if not steps:
-        return []
-    parts = np.array_split(np.array(steps), min(CURVE_POINTS, len(steps)))
-    return [(int(part[-1, 0]), float(part[:, 1].mean())) for part in parts]
