@@ -99,6 +99,7 @@ def test_a_run_from_folder_to_model(world, tmp_path, capsys):
     assert Embedder.from_pretrained(tmp_path / "run" / "model").config.hidden_size == 16
     page = (tmp_path / "run" / "index.html").read_text()
     assert "“now the " in page and "data:image/jpeg" in page and "<th>after</th>" in page
+    assert "clips of videos that were held out" in page
     # The same command once more has nothing to do; another setting is another run.
     assert main(arguments(world, tmp_path / "run", "--validation-videos", "3")) == 0
     row = capsys.readouterr().out.splitlines()[3]
