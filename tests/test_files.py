@@ -13,8 +13,8 @@ from videoclip.errors import CheckpointError
 from videoclip.files import (
     atomic_file,
     atomic_folder,
+    parse_state,
     read_json,
-    unseal,
     verify_checksums,
     write_checksums,
     write_json,
@@ -210,10 +210,18 @@ def test_an_object_is_sealed_and_older_or_other_values_are_read_as_they_are(tmp_
     content = {"b": [1.5, "é"], "a": {"x": None}, "pair": (1, 2)}
     write_state(path, content)
     assert read_json(path) == {**content, "pair": [1, 2]}
-    assert unseal({"a": 1}) == {"a": 1} and unseal([1]) == [1]
+    assert parse_state('{"a": 1}') == {"a": 1} and parse_state(b"[1]") == [1]
     path.write_text(path.read_text().replace("1.5", "1.6"))
     with pytest.raises(CheckpointError, match="checksum differs; if you edited it, remove 'crc32'"):
         read_json(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 100_000, '{"crc32":1,"a":' + "[" * 100_000]
+)
+def test_json_that_is_nested_too_deeply_is_a_value_error(text):
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_state(text)
 
 
 def test_checksums_of_a_folder_name_what_is_missing_or_changed(tmp_path):

@@ -111,16 +111,21 @@ def seal(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**content, SEAL: _checksum(content)}
 
 
-def unseal(content: Any) -> Any:
-    """Return a JSON value without the checksum that `seal` added; others are returned as given.
+def parse_state(text: str | bytes) -> Any:
+    """Parse JSON, compare the checksum that `seal` added, if there is one, and remove it.
 
     Raises:
-        ValueError: If the checksum differs.
+        ValueError: If it is no JSON, is nested too deeply, or has another checksum.
     """
-    if not isinstance(content, dict) or SEAL not in content:
-        return content
-    rest = {key: value for key, value in content.items() if key != SEAL}
-    if content[SEAL] != _checksum(rest):
+    try:
+        content = json.loads(text)
+        if not isinstance(content, dict) or SEAL not in content:
+            return content
+        rest = {key: value for key, value in content.items() if key != SEAL}
+        is_whole = content[SEAL] == _checksum(rest)
+    except RecursionError:
+        raise ValueError("JSON is nested too deeply") from None
+    if not is_whole:
         raise ValueError(f"its checksum differs; if you edited it, remove {SEAL!r}")
     return rest
 
@@ -142,8 +147,8 @@ def read_json(path: Path, advice: str = "restore the file or start anew") -> Any
         CheckpointError: If it is damaged.
     """
     try:
-        return unseal(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
-    except (ValueError, RecursionError) as error:
+        return parse_state(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
         raise CheckpointError(f"{path} is damaged ({error}): {advice}") from None
 
 

@@ -160,6 +160,7 @@ def test_senseless_specs_are_refused():
     ("content", "problem"),
     [
         ("", "does not describe"),
+        ("[" * 100_000, "does not describe features .JSON is nested too deeply"),
         ("[]", "does not describe"),
         ('{"format": 1}', "does not describe"),
         ('{"format": 1, "spec": {"dim": 0}}', "does not describe"),

@@ -13,7 +13,6 @@ readers, which read nothing beyond the index, never see half a video. Several pr
 at once (a lock makes them take turns) and any number may read; `refresh` reads what others added.
 """
 
-import json
 import os
 import struct
 import weakref
@@ -31,7 +30,7 @@ import numpy.typing as npt
 from videoclip.config import from_dict
 from videoclip.data.sources import address_of, read_bytes
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
-from videoclip.files import unseal, write_state
+from videoclip.files import parse_state, write_state
 
 FORMAT = 1
 """Layout of a store's files; another number is refused."""
@@ -441,7 +440,7 @@ def _reopen(store: type[FeatureStore], folder: Path, verified: bytes) -> Feature
 
 def _read_spec(path: Path) -> FeatureSpec:
     try:
-        content = unseal(json.loads(read_bytes(path)))
+        content = parse_state(read_bytes(path))
         version = content["format"]
         if version == FORMAT:
             return from_dict(FeatureSpec, content["spec"])

@@ -23,7 +23,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, fields
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -228,28 +228,28 @@ class Catalog:
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("PRAGMA foreign_keys=ON")
         with self._transaction("IMMEDIATE"):
-            (version,) = self._db.execute("PRAGMA user_version").fetchone()
-            (owner,) = self._db.execute("PRAGMA application_id").fetchone()
-            if version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
+            ((version,),) = self._rows("PRAGMA user_version")
+            ((owner,),) = self._rows("PRAGMA application_id")
+            if version == 0 and not self._rows("SELECT 1 FROM sqlite_master"):
                 for statement in SCHEMA:
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
                 self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
             elif owner != APPLICATION_ID:
-                raise sqlite3.DatabaseError("it belongs to another program")
+                raise DataError("not a library's catalogue (another program's)", self.path)
             elif version > SCHEMA_VERSION:
                 raise IndexMismatchError(
                     f"{self.path}: library of schema {version}, but this videoclip reads up to "
                     f"{SCHEMA_VERSION}: upgrade it with `pip install -U videoclip`"
                 )
             elif version < SCHEMA_VERSION and self.is_read_only:
-                if not self._db.execute("PRAGMA table_info(passages)").fetchall():
+                if not self._rows("PRAGMA table_info(passages)"):
                     self._db.execute(PASSAGES.replace("CREATE", "CREATE TEMP", 1))
             elif version < SCHEMA_VERSION:
                 self._upgrade(version)
             facts = self.facts() if owner == APPLICATION_ID else {}
             if facts.get("checksum", checksum := _checksum_of(facts)) != checksum:
-                raise sqlite3.DatabaseError(f"its facts are damaged: {REBUILD}")
+                raise DataError(f"the catalogue's facts are damaged: {REBUILD}", self.path)
 
     def _upgrade(self, version: int) -> None:
         """Bring a catalogue of an earlier version up to date."""
@@ -287,14 +287,26 @@ class Catalog:
                 folder.rmdir()
 
     @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """Turn an error of SQLite into a `DataError` that says what to do."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise DataError(f"{error}; {DISK_ADVICE}", self.path) from error
+        except sqlite3.DatabaseError as error:
+            raise DataError(f"the catalogue is damaged ({error}): {REBUILD}", self.path) from error
+
+    def _rows(self, sql: str, values: Sequence[Value | None] = ()) -> list[tuple[Any, ...]]:
+        """Return the result of a query."""
+        with self._reporting():
+            return self._db.execute(sql, values).fetchall()
+
+    @contextmanager
     def _transaction(self, kind: str) -> Iterator[None]:
-        with self._mutex:
-            try:
-                self._db.execute(f"BEGIN {kind}")
-                with self._db:  # commits, or rolls back on any exception
-                    yield
-            except sqlite3.OperationalError as error:
-                raise DataError(f"{error}; {DISK_ADVICE}", self.path) from error
+        with self._mutex, self._reporting():
+            self._db.execute(f"BEGIN {kind}")
+            with self._db:  # commits, or rolls back on any exception
+                yield
 
     def writing(self) -> AbstractContextManager[None]:
         """Run the block as one transaction: commit at its end, roll back on any exception."""
@@ -307,14 +319,14 @@ class Catalog:
     @property
     def version(self) -> tuple[int, int]:
         """Two numbers that change whenever any process commits."""
-        (others,) = self._db.execute("PRAGMA data_version").fetchone()
+        ((others,),) = self._rows("PRAGMA data_version")
         return int(others), self._db.total_changes
 
     # --- facts of the whole library
 
     def facts(self) -> dict[str, str]:
         """Return all facts about the library."""
-        return dict(self._db.execute("SELECT key, value FROM facts"))
+        return dict(self._rows("SELECT key, value FROM facts"))
 
     def set_facts(self, facts: Mapping[str, str]) -> None:
         """Set some facts and keep the others."""
@@ -373,16 +385,16 @@ class Catalog:
     def record_checksum(self, key: int) -> int:
         """Return the crc32 of what the catalogue knows about a video, narration and metadata."""
         parts = [
-            self._db.execute(query, (key,)).fetchall()
+            self._rows(query, (key,))
             for query in (
                 f"SELECT {', '.join(RECORD)} FROM videos WHERE id = ?",
                 "SELECT start, end, text FROM cues WHERE video = ? ORDER BY start, end, text",
                 "SELECT key, value FROM metadata WHERE video = ? ORDER BY key",
             )
         ]
-        passages = self._db.execute(
+        passages = self._rows(
             "SELECT start, end, vector FROM passages WHERE video = ? ORDER BY start, end", (key,)
-        ).fetchall()
+        )
         return zlib.crc32(repr([*parts, *passages]).encode())
 
     def remove(self, keys: Iterable[int]) -> None:
@@ -403,19 +415,15 @@ class Catalog:
         return self._select("WHERE content_hash = ? ORDER BY path", (content_hash,))
 
     def _select(self, clauses: str, values: Sequence[Value]) -> list[IndexedVideo]:
-        try:
+        with self._reporting():
             rows = self._db.execute(f"SELECT * FROM videos {clauses}", values)
             names = [column[0] for column in rows.description]
             return [IndexedVideo(**dict(zip(names, row, strict=True))) for row in rows]
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError as error:
-            raise DataError(f"the catalogue is damaged ({error}): {REBUILD}", self.path) from error
 
     def keys(self, condition: Condition) -> set[int]:
         """Return the keys of the videos that satisfy a condition."""
         sql = f"SELECT id FROM videos WHERE {condition.sql}"
-        return {key for (key,) in self._db.execute(sql, condition.values)}
+        return {key for (key,) in self._rows(sql, condition.values)}
 
     # --- vectors
 
@@ -458,7 +466,7 @@ class Catalog:
         damaged = []
         for key in keys:
             select = "SELECT record_checksum FROM videos WHERE id = ?"
-            (stored,) = self._db.execute(select, (key,)).fetchone() or (None,)
+            ((stored,),) = self._rows(select, (key,)) or [(None,)]
             if stored is None or (key, stored) in self._checked_records:
                 continue
             if self.record_checksum(key) == stored:
@@ -474,9 +482,7 @@ class Catalog:
 
     def _raise_if_damaged(self, keys: Iterable[int]) -> None:
         if damaged := self.damaged_records(keys):
-            (path,) = self._db.execute(
-                "SELECT path FROM videos WHERE id = ?", damaged[:1]
-            ).fetchone()
+            ((path,),) = self._rows("SELECT path FROM videos WHERE id = ?", damaged[:1])
             raise DataError(
                 f"what the catalogue holds about {len(damaged)} videos is damaged, such as "
                 f"{path!r}: add them again with `videoclip index VIDEOS --library L --repair`, and "
@@ -486,14 +492,9 @@ class Catalog:
 
     def verify(self) -> None:
         """Raise a `DataError` if the file, a record, an index or vectors are damaged."""
-        try:
-            with self._transaction("IMMEDIATE"):
-                found = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
-                self._db.execute(
-                    "INSERT INTO cues_text(cues_text, rank) VALUES('integrity-check', 1)"
-                )
-        except sqlite3.DatabaseError as error:
-            found = str(error)
+        with self._transaction("IMMEDIATE"):
+            ((found,),) = self._rows("PRAGMA integrity_check(1)")
+            self._db.execute("INSERT INTO cues_text(cues_text, rank) VALUES('integrity-check', 1)")
         if found != "ok":
             raise DataError(f"the catalogue is damaged ({found}): {REBUILD}", self.path)
         self.check_records([video.id for video in self.videos()])
@@ -539,22 +540,22 @@ class Catalog:
 
     def metadata(self, key: int) -> dict[str, str | float | None]:
         """Return the user's metadata of a video."""
-        return dict(self._db.execute("SELECT key, value FROM metadata WHERE video = ?", (key,)))
+        return dict(self._rows("SELECT key, value FROM metadata WHERE video = ?", (key,)))
 
     def metadata_keys(self) -> list[str]:
         """List every metadata key that any video has."""
-        return [key for (key,) in self._db.execute("SELECT DISTINCT key FROM metadata ORDER BY 1")]
+        return [key for (key,) in self._rows("SELECT DISTINCT key FROM metadata ORDER BY 1")]
 
     # --- narration
 
     def num_cues(self) -> int:
         """Count the cues of all videos."""
-        (count,) = self._db.execute("SELECT count(*) FROM cues").fetchone()
+        ((count,),) = self._rows("SELECT count(*) FROM cues")
         return int(count)
 
     def cues(self, key: int) -> list[Cue]:
         """Return the narration of a video in order of time."""
-        rows = self._db.execute(
+        rows = self._rows(
             "SELECT start, end, text FROM cues WHERE video = ? ORDER BY start, id", (key,)
         )
         return [Cue(*row) for row in rows]
@@ -567,10 +568,10 @@ class Catalog:
             key: Of the video; None: all.
         """
         where, values = ("WHERE video = ?", (key,)) if key is not None else ("", ())
-        rows = self._db.execute(
+        rows = self._rows(
             f"SELECT video, start, end, vector FROM passages {where} ORDER BY video, start, end",
             values,
-        ).fetchall()
+        )
         videos = np.array([row[0] for row in rows], dtype=np.int64)
         spans = np.array([row[1:3] for row in rows], dtype=np.float64).reshape(-1, 2)
         vectors = np.frombuffer(b"".join(row[3] for row in rows), dtype=np.float16)
@@ -578,7 +579,7 @@ class Catalog:
 
     def words(self, key: int, start: float, end: float) -> str:
         """Return the narration in a span of a video."""
-        rows = self._db.execute(
+        rows = self._rows(
             "SELECT text FROM cues WHERE video = ? AND start < ? AND end > ? ORDER BY start",
             (key, end, start),
         )
@@ -590,12 +591,11 @@ class Catalog:
         Returns:
             Key of the video and text of each.
         """
-        rows = self._db.execute(
+        return self._rows(
             "SELECT video, text FROM cues WHERE text LIKE '%_ _% _%' "
             "ORDER BY id * 2654435761 % 4294967296 LIMIT ?",  # Knuth's multiplicative hash
             (number,),
         )
-        return rows.fetchall()
 
     def spoken(
         self, query: str, limit: int, condition: Condition | None = None
@@ -617,12 +617,12 @@ class Catalog:
         if not terms:
             return []
         inside = f"AND video IN (SELECT id FROM videos WHERE {condition.sql})" if condition else ""
-        cues = self._db.execute(
+        cues = self._rows(
             "SELECT cues.id, video, start, end FROM cues_text "
             "JOIN cues ON cues.id = cues_text.rowid "
             f"WHERE cues_text MATCH ? {inside} ORDER BY rank, cues.id LIMIT ?",
             (" OR ".join(terms), *(condition.values if condition else ()), limit),
-        ).fetchall()
+        )
         if not cues:
             return []
         num_cues, rarities = self.num_cues(), []
@@ -630,10 +630,10 @@ class Catalog:
         marks = ", ".join("?" * len(cues))
         for term, text in enumerate(terms):
             sql = "SELECT count(*) FROM cues_text WHERE cues_text MATCH ?"
-            (count,) = self._db.execute(sql, (text,)).fetchone()
+            ((count,),) = self._rows(sql, (text,))
             rarities.append(math.log((num_cues + PRIOR_CUES) / (count + 0.5)))
             sql = f"SELECT rowid FROM cues_text WHERE cues_text MATCH ? AND rowid IN ({marks})"
-            for (key,) in self._db.execute(sql, (text, *spoken)):
+            for (key,) in self._rows(sql, (text, *spoken)):
                 spoken[key].add(term)
         hits = _join_cues(cues, spoken, rarities)
         return sorted(hits, key=lambda hit: -hit.strength)

@@ -4,7 +4,6 @@ Each video is written on its own and appears whole or not at all, so an interrup
 where it stopped and a world can grow.
 """
 
-import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -19,8 +18,8 @@ from videoclip.errors import ConfigError, DataError
 from videoclip.files import (
     CHECKSUMS_FILE,
     atomic_folder,
+    parse_state,
     read_json,
-    unseal,
     write_checksums,
     write_state,
     write_text,
@@ -154,7 +153,7 @@ def read_world(folder: Path | str) -> SyntheticWorld:
     if not path.is_file():
         raise DataError("no synthetic world here; make one with 'videoclip synth'", path)
     try:
-        return SyntheticWorld(from_dict(SyntheticConfig, unseal(json.loads(path.read_text()))))
+        return SyntheticWorld(from_dict(SyntheticConfig, parse_state(path.read_text())))
     except (ValueError, ConfigError) as error:
         raise DataError(f"not the configuration of a world: {error}", path) from error
 

@@ -34,11 +34,11 @@ from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import CheckpointError, ConfigError
 from videoclip.files import (
     atomic_folder,
+    parse_state,
     read_json,
     seal,
     sha256,
     sync,
-    unseal,
     write_state,
     write_text,
 )
@@ -351,7 +351,7 @@ def read_checkpoint(
     """
     try:
         hub.load_weights(model, folder / "model")
-        trainer = json.loads((folder / TRAINER_FILE).read_text(encoding="utf-8"))
+        trainer = parse_state((folder / TRAINER_FILE).read_text(encoding="utf-8"))
         position = Position(**trainer["position"])
         moments = safetensors.torch.load_file(folder / MOMENTS_FILE)
         if average:
@@ -413,8 +413,8 @@ def read_log(folder: Path | str, until: float = math.inf) -> list[dict[str, Any]
         if number == len(lines) and not line.endswith(b"\n"):
             break
         try:
-            entries.append(unseal(json.loads(line)))
-        except (ValueError, RecursionError) as error:
+            entries.append(parse_state(line))
+        except ValueError as error:
             if (entries[-1]["update"] if entries else -1) >= until:
                 break
             raise CheckpointError(

@@ -8,7 +8,6 @@ module's name is the backbone's: a user types `NAME` or `NAME:SOURCE` ("starter"
 
 import hashlib
 import importlib
-import json
 import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,6 +17,7 @@ from typing import Protocol, runtime_checkable
 from videoclip.config import ModelConfig
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.errors import CheckpointError, ConfigError, IndexMismatchError, unknown
+from videoclip.files import parse_state
 from videoclip.types import FloatArray
 
 BACKBONES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
@@ -142,7 +142,7 @@ def with_fingerprint(config: ModelConfig, spec: FeatureSpec) -> ModelConfig:
 def _name_in(config: Path) -> str:
     """Return the name of the backbone in a folder."""
     try:
-        return str(json.loads(config.read_text(encoding="utf-8"))["backbone"])
+        return str(parse_state(config.read_text(encoding="utf-8"))["backbone"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{config} names no backbone; write 'image:{config.parent}' for an image model"
