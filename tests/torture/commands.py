@@ -129,14 +129,14 @@ def _be_the_command(arguments: Sequence[str], folder: Path, terminal: int) -> No
 
 
 def _memory(session: int) -> int:
-    """Return the resident bytes of all processes of a session."""
+    """Return the bytes that all processes of a session hold; what they share counts once."""
     total = 0
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
             try:
-                fields = (process / "stat").read_text().rpartition(")")[2].split()
-                if int(fields[3]) == session:
-                    total += int(fields[21])
+                if int((process / "stat").read_text().rpartition(")")[2].split()[3]) == session:
+                    held = (process / "smaps_rollup").read_text()
+                    total += 1024 * int(held.partition("\nPss:")[2].split()[0])
             except (OSError, IndexError):  # it has just ended
                 continue
-    return total * resource.getpagesize()
+    return total
