@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from videoclip.errors import CheckpointError, ConfigError
-from videoclip.features.backbones import Backbone, load_backbone
+from videoclip.features.backbones import Backbone, load_backbone, starter
 from videoclip.features.backbones.starter import (
     BATCH_NORM_EPS,
     FEATURE_DIM,
     RESIZE,
     STAGES,
+    EfficientNetLite0,
     SpatialConv,
     attributes_of,
     crops_along,
@@ -214,3 +215,16 @@ def test_packaged_weights_give_what_the_published_network_gives():
     logits = weights["_fc.weight"] @ feature + weights["_fc.bias"]
     assert logits.argmax() == 818  # a spotlight
     assert logits.max() == pytest.approx(3.94547, abs=1e-3)
+
+
+def test_fused_kernels_give_the_same_to_the_bit(monkeypatch):
+    network = EfficientNetLite0().bfloat16().eval()
+    random = torch.Generator().manual_seed(0)
+    images = (50 * torch.randn(1, 64, 64, 3, generator=random)).bfloat16()  # some reach 6
+    with torch.inference_mode():
+        if not starter.can_fuse(images):
+            pytest.skip("this torch has no fused kernels")
+        fused = network(images)
+        monkeypatch.setattr(starter, "can_fuse", lambda x: False)
+        assert torch.equal(fused, network(images))
+    assert not starter.can_fuse(images)  # outside, where gradients may be asked for
