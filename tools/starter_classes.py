@@ -2,11 +2,11 @@
 
     python tools/starter_classes.py src/videoclip/model/starter_classes.safetensors
 
-Each class of ImageNet is described by four sentences, because a classifier that knows no people and
+Each class of ImageNet is described by six sentences, because a classifier that knows no people and
 no actions should still be found by them: the thing itself, in a video and in a photo, a person with
-it, and what a video in which it stands out usually shows. The last ones, in `imagenet_scenes.json`,
-are written from the class names alone: by hand for the things people film, and for animals by the
-common name of their kind ("a dog running and playing outside"), which WordNet's hypernyms give.
+it, and three scenes of videos in which it stands out: what happens there, who is there, where. The
+scenes, in `imagenet_scenes.json`, are written by hand from the class names alone; those of animals
+name their kind ("a dog running and playing outside").
 
 Each attribute measured in pixels (`videoclip.features.backbones.starter`) has a few words. What all
 words for colours share is subtracted from them, and what all classes share from the others.
@@ -32,6 +32,7 @@ from videoclip.model.videoclip import VideoCLIP
 from videoclip.weights.files import text_folder
 
 TEXTS_PER_BATCH = 100
+BEGINNINGS = ("a video of", "a photo of", "a person with")
 COLOUR_WORDS = ("something {}", "a {} thing", "the colour {}", "{} colour", "a {} background")
 ATTRIBUTE_WORDS = {
     "black and white": (
@@ -54,15 +55,14 @@ def class_names() -> list[str]:
 
 
 def class_sentences() -> list[tuple[str, ...]]:
-    """Return four sentences for each of the 1000 classes."""
+    """Return six sentences for each of the 1000 classes."""
     path = Path(__file__).with_name("imagenet_scenes.json")
-    scenes: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    scenes: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
     sentences: list[tuple[str, ...]] = []
     for i, name in enumerate(class_names()):
         thing = f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
-        plain = f"a video of {thing}"
-        scene = scenes.get(str(i), plain)
-        sentences.append((plain, f"a photo of {thing}", f"a person with {thing}", scene))
+        plain = [f"{beginning} {thing}" for beginning in BEGINNINGS]
+        sentences.append((*plain, *scenes[str(i)]))
     return sentences
 
 

@@ -98,15 +98,18 @@ def test_the_class_table_is_what_its_sentences_give(starter, sentences):
 
 
 @needs_names
-def test_every_class_has_four_sentences():
+def test_every_class_has_six_sentences():
     sentences = class_sentences()
     names = class_names()
     assert len(sentences) == len(names) == 1000
-    assert {len(texts) for texts in sentences} == {4}
+    assert {len(texts) for texts in sentences} == {6}
     assert all(name in text for name, texts in zip(names, sentences) for text in texts[:3])
     fish, dog, accordion = sentences[0], sentences[207], sentences[401]
     assert fish[:3] == ("a video of a tench", "a photo of a tench", "a person with a tench")
-    assert fish[3] == "fish swimming under water"
+    assert fish[3:5] == (
+        "fish swimming under water",
+        "a big fish or shark in the sea or an aquarium",
+    )
     assert dog[3] == "a dog running and playing outside"
     assert accordion[0] == "a video of an accordion"
     assert accordion[3] == "a musician playing the accordion"
