@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.library.colours import NAMES, write_video
-from videoclip.library.calibration import BEST_FILE
+from videoclip.library.calibration import BEST_FILE, LEVELS
 from videoclip.library.vectors import MatrixStore
 
 
@@ -22,13 +22,12 @@ def write_narrated(folder, name, colours, sentences):
 
 
 def measured(library):
-    """Slope, median and scale of the frames and of the narration in the catalogue."""
-    facts = library._catalog.facts()
-    return [json.loads(facts[name]) for name in ("levels", "narration_levels")]
+    """Slopes, median and scale of the frames and of the narration in the catalogue."""
+    return json.loads(library._catalog.facts()[LEVELS])
 
 
 def measured_again(library):
-    """Slope, median and scale of the same queries from all vectors and passages."""
+    """Slopes, median and scale of the same queries from all vectors and passages."""
     snapshot = library._snapshot()
     fitted = snapshot.calibration.fit(
         [
@@ -41,7 +40,7 @@ def measured_again(library):
             for v in snapshot.videos
         ]
     )
-    return [list(fitted.frames), list(fitted.narration)]
+    return json.loads(json.dumps([fitted.frames, fitted.narration]))
 
 
 @pytest.fixture

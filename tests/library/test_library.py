@@ -93,8 +93,9 @@ def test_the_first_moment_of_a_video_has_the_strength_of_its_best_seconds(filled
     calibration = library.calibration
     for query in NAMES:
         (vector,) = embedder.embed_text(query)
-        near = np.sort(calibration.things @ vector)[-3:].mean()
-        expected = calibration.frames.median + calibration.frames.slope * near
+        with_things = calibration.things @ vector
+        traits = np.array([np.sort(with_things)[-3:].mean(), with_things.std()])
+        expected = calibration.frames.median + calibration.frames.slopes @ traits
         firsts = {m.path: m for m in reversed(filled.search(query, 50, speech=0.0))}
         assert len(firsts) == 3
         for video in library.videos:

@@ -26,7 +26,7 @@ def test_the_score_curve_is_the_strength_of_each_second(indexed, embedder, video
         query = embedder.embed_text("yellow")
         score = float(row @ snapshot.calibration.prepare(query)[0])
         levels = snapshot.calibration.frames
-        (expected,) = levels.expected(snapshot.calibration.nearness_of(query))
+        (expected,) = levels.expected(snapshot.calibration.traits_of(query))
         strength = (score - expected) / levels.scale
         assert curve[second, 2] == pytest.approx(strength, rel=1e-5)
 

@@ -8,7 +8,6 @@ from videoclip.errors import ConfigError, DataError
 from videoclip.library.labels import LabelledQuery, fit_library, read_labels
 from videoclip.library.vectors import hub_biases
 from videoclip.zeroshot.confidence import (
-    COMMON_STEP,
     COMMON_THINGS,
     MIN_QUERIES,
     UNRELATED_QUERIES,
@@ -87,8 +86,23 @@ def naive_score(query, windows, scenes):
     return corrected[-int(np.ceil(len(windows) / 3)) :].mean()
 
 
-def naive_nearness(query, things):
-    return np.sort(things @ query)[-3:].mean()
+def naive_traits(query, things):
+    similarities = [float(thing @ query) for thing in things]
+    return np.array([np.mean(sorted(similarities)[-3:]), np.std(similarities)])
+
+
+def naive_slopes(x, y):
+    """Least squares; with a negative slope, the better of both traits alone."""
+    ones = np.ones((len(x), 1))
+    both = np.linalg.lstsq(np.hstack((ones, x)), y, rcond=None)[0][1:]
+    if min(both) >= 0:
+        return both
+    tried = []
+    for column in (0, 1):
+        slope = max(0.0, np.polyfit(x[:, column], y, 1)[0])
+        rest = y - slope * x[:, column]
+        tried.append((np.var(rest), slope * np.eye(2)[column]))
+    return min(tried, key=lambda pair: pair[0])[1]
 
 
 def test_levels_of_a_library_equal_the_formula(rng):
@@ -101,20 +115,20 @@ def test_levels_of_a_library_equal_the_formula(rng):
     def best(query, keys, scenes=scenes):
         return max(naive_score(query, videos[key], scenes) for key in keys)
 
-    common = range(0, 33, COMMON_STEP)
-    near = [naive_nearness(things[i], np.delete(things, i, axis=0)) for i in common]
-    reached = [best(things[i], (1, 2)) for i in common]
-    slope = max(0.0, np.polyfit(near, reached, 1)[0])
-    assert calibration.frames.slope == pytest.approx(slope, rel=1e-3, abs=1e-5)
+    of_things = [
+        naive_traits(thing, np.delete(things, i, axis=0)) for i, thing in enumerate(things)
+    ]
+    reached = np.array([best(thing, (1, 2)) for thing in things])
+    slopes = naive_slopes(np.array(of_things), reached)
+    assert calibration.frames.slopes == pytest.approx(slopes, rel=1e-3, abs=1e-5)
 
     kinds = [
         [
-            best(query, (1, 2), np.delete(scenes, i, axis=0))
-            - slope * naive_nearness(query, things)
+            best(query, (1, 2), np.delete(scenes, i, axis=0)) - slopes @ naive_traits(query, things)
             for i, query in enumerate(scenes)
         ],
         [
-            best(query, {1, 2} - {owner}) - slope * naive_nearness(query, things)
+            best(query, {1, 2} - {owner}) - slopes @ naive_traits(query, things)
             for query, owner in zip(sentences, owners, strict=True)
         ],
     ]
@@ -123,10 +137,10 @@ def test_levels_of_a_library_equal_the_formula(rng):
     _, median, scale = calibration.frames
     assert (median, scale) == pytest.approx(wanted, rel=1e-3, abs=1e-5)
     query = unit(rng.normal(size=8))
-    expected = wanted[0] + slope * naive_nearness(query, things)
-    found = calibration.frames.expected(calibration.nearness_of(query[None]))
+    expected = wanted[0] + slopes @ naive_traits(query, things)
+    found = calibration.frames.expected(calibration.traits_of(query[None]))
     assert found == pytest.approx([expected], rel=1e-3, abs=1e-5)
-    assert calibration.narration == (0, 0, 1)  # there is none
+    assert calibration.narration == ((0, 0), 0, 1)  # there is none
 
 
 def test_levels_of_the_narration_are_of_the_best_passages_of_other_videos(rng):
@@ -139,10 +153,10 @@ def test_levels_of_the_narration_are_of_the_best_passages_of_other_videos(rng):
     fitted = bare.fit(scores)
     assert fitted.frames == bare.fit([bare.best_scores(frames, 6, scenes[:0], 3)] * 2).frames
 
-    slope, median, scale = fitted.narration
+    slopes, median, scale = fitted.narration
     rest = [
         max(float(query @ passage) for key in keys for passage in passages[key])
-        - slope * naive_nearness(query, things)
+        - slopes @ naive_traits(query, things)
         for query, keys in [
             *((scene, (1, 2)) for scene in scenes),
             *((sentence, {1, 2} - {owner}) for sentence, owner in zip(sentences, owners)),
@@ -168,7 +182,7 @@ def test_prepared_queries_subtract_the_biases_that_are_stored(rng):
 def test_an_empty_library_has_no_calibration(rng):
     scenes = unit(rng.normal(size=(9, 8)))
     calibration = of_library(scenes, scenes, np.zeros((0, 8), np.float32), [], {})
-    assert calibration.frames == calibration.narration == (0.0, 0.0, 1.0)
+    assert calibration.frames == calibration.narration == ((0.0, 0.0), 0.0, 1.0)
 
 
 def test_the_sentences_of_a_single_video_tell_nothing(rng):

@@ -33,6 +33,8 @@ NUM_SENTENCES = 48
 REMOVED = -2
 """Owner of a sentence whose video was removed; no video has this key."""
 BEST_FILE = "calibration.npz"
+LEVELS = "expected"
+"""Name of the fact that has the levels of frames and narration."""
 DAMAGED = (OSError, ValueError, KeyError, EOFError, TokenError, zlib.error, zipfile.BadZipFile)
 """Exceptions that reading a damaged file of arrays raises."""
 _LOADING = threading.Lock()
@@ -62,10 +64,9 @@ def load_calibration(
         sentences = packed.reshape(-1, dim).astype(np.float32)
         speakers = [keys.get(path, REMOVED) for path in spoken["videos"]]
         owners = np.array(speakers, dtype=np.int64)
-    frames, narration = (
-        Levels(*json.loads(facts[name])) if name in facts else NO_LEVELS
-        for name in ("levels", "narration_levels")
-    )
+    frames, narration = NO_LEVELS, NO_LEVELS
+    if LEVELS in facts:
+        frames, narration = (Levels(tuple(s), *rest) for s, *rest in json.loads(facts[LEVELS]))
     has_biases = int(facts["dim"]) > dim
     return LibraryCalibration(scenes, things, sentences, owners, has_biases, frames, narration)
 
@@ -105,8 +106,7 @@ def calibrate(
         best[key] = known[key]
     _write_best(folder / BEST_FILE, calibration.queries, best)
     fitted = calibration.fit(list(best.values()))
-    new["levels"] = json.dumps(fitted.frames)
-    new["narration_levels"] = json.dumps(fitted.narration)
+    new[LEVELS] = json.dumps([fitted.frames, fitted.narration])
     return {key: value for key, value in new.items() if facts.get(key) != value}
 
 
@@ -143,14 +143,14 @@ def _sentences(
 def read_unrelated(path: Path) -> Unrelated:
     """Read the embedded scenes and common things.
 
-    One of `DAMAGED` is raised if the file is damaged, or of a version without common things.
+    One of `DAMAGED` is raised if the file is damaged, or of a version with other common things.
     """
     with _LOADING:
         content = np.load(path)  # an .npz file has checksums; the .npy of older libraries has not
         if path.suffix != ".npz":
-            raise KeyError("things")
+            raise KeyError("common")
         with content:
-            return Unrelated(content["queries"], content["things"])
+            return Unrelated(content["queries"], content["common"])
 
 
 def check_unrelated(path: Path) -> None:

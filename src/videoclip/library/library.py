@@ -32,6 +32,7 @@ from videoclip.features.extract import features_of
 from videoclip.files import atomic_file, report_disk_errors
 from videoclip.library.calibration import (
     DAMAGED,
+    LEVELS,
     Unrelated,
     calibrate,
     load_calibration,
@@ -46,7 +47,12 @@ from videoclip.library.sequences import find_sequences
 from videoclip.library.storage import StoreKind, kind_of, open_catalog
 from videoclip.pretrained.known import default_model, full_name
 from videoclip.types import FloatArray, OnProgress, RealArray
-from videoclip.zeroshot.confidence import COMMON_THINGS, UNRELATED_QUERIES, Thresholds
+from videoclip.zeroshot.confidence import (
+    COMMON_THINGS,
+    NO_LEVELS,
+    UNRELATED_QUERIES,
+    Thresholds,
+)
 from videoclip.zeroshot.moments import Moment
 from videoclip.zeroshot.rerank import PairScorer
 
@@ -106,7 +112,7 @@ class VideoLibrary:
             raise
         facts = self._catalog.facts()
         self._windows = from_dict(WindowConfig, json.loads(facts["windows"]))
-        if "levels" not in facts:  # of an earlier version
+        if LEVELS not in facts:  # of an earlier version
             self._calibrate()
         self._keeps_empty = True
 
@@ -199,8 +205,7 @@ class VideoLibrary:
                 {
                     **wanted,
                     "dim": str(dim + 1),
-                    "levels": "[0.0, 0.0, 1.0]",
-                    "narration_levels": "[0.0, 0.0, 1.0]",
+                    LEVELS: json.dumps([NO_LEVELS, NO_LEVELS]),
                     "model": model,
                     "windows": json.dumps(to_dict(windows)),
                     "generation": str(generation),
@@ -231,7 +236,7 @@ class VideoLibrary:
         scenes, things = (self.embedder.embed_text(some) for some in texts)
         unrelated = Unrelated(scenes, things)
         with report_disk_errors(self.address), atomic_file(self.folder / name) as partial:
-            np.savez(partial, queries=scenes, things=things)
+            np.savez(partial, queries=scenes, common=things)
         return unrelated
 
     # --- content

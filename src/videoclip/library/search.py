@@ -213,7 +213,7 @@ class Snapshot:
         calibration, num_seconds = self.calibration, self.num_seconds(video)
         rows = self.vectors.read(video.first_row, num_seconds)
         scores = rows @ calibration.prepare(query[None])[0]
-        (expected,) = calibration.frames.expected(calibration.nearness_of(query[None]))
+        (expected,) = calibration.frames.expected(calibration.traits_of(query[None]))
         strengths = (scores - expected) / calibration.frames.scale
         spans = self.seconds(video, self.window_features(video)[:num_seconds])
         return np.column_stack((spans, strengths))
@@ -290,8 +290,8 @@ def find_moments(
         Moments of each query, best first.
     """
     calibration = library.calibration
-    nearness = calibration.nearness_of(queries)
-    expected = calibration.frames.expected(nearness)
+    traits = calibration.traits_of(queries)
+    expected = calibration.frames.expected(traits)
     prepared = calibration.prepare(queries)
     keys = library.catalog.keys(condition) if condition else None
     visual: list[list[_Candidate]] = [[] for _ in texts]
@@ -306,7 +306,7 @@ def find_moments(
     num_hits = 4 * options.num_moments
     alike: list[list[NarrationHit]] = [[] for _ in texts]
     if options.speech and any(texts):
-        alike = _search_passages(library, queries, nearness, num_hits, keys)
+        alike = _search_passages(library, queries, traits, num_hits, keys)
     answers = []
     for i, (text, candidates) in enumerate(zip(texts, visual, strict=True)):
         if options.speech and text:
@@ -329,7 +329,7 @@ def find_moments(
 def _search_passages(
     library: Snapshot,
     queries: FloatArray,
-    nearness: FloatArray,
+    traits: RealArray,
     num_hits: int,
     keys: Collection[int] | None,
 ) -> list[list[NarrationHit]]:
@@ -345,7 +345,7 @@ def _search_passages(
         ],
         axis=1,
     )  # (N, P)
-    strengths = (similarities - levels.expected(nearness)[:, None]) / levels.scale
+    strengths = (similarities - levels.expected(traits)[:, None]) / levels.scale
     hits = []
     for mine in strengths:
         best, best_rows = highest(mine, rows, num_hits)

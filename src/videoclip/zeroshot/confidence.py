@@ -8,15 +8,17 @@ the mean of its best seconds (`mean_of_best`), since the best one of many is oft
 A score of 0.3 means nothing by itself. In a library, `LibraryCalibration` measures what
 unrelated queries reach: scenes that hardly any library shows, and sentences spoken in other videos
 of the library, since in a library on one subject every query is about it. Short, common queries
-reach more than long, odd ones, whether they are shown or not: how much more is measured with common
-things. The strength of a match is relative to all of this:
+reach more than long, odd ones, and queries about something visible more than vague ones, whether
+they are shown or not: how much more is measured with common things. The strength of a match is
+relative to all of this:
 
-    expected = median of what unrelated queries reach + slope * (nearness - theirs)
+    expected = median of what unrelated queries reach + slopes * (traits - theirs)
     strength = (score - expected) / scaled MAD of what they reach
 
-where nearness is the similarity of a query's text with those of common things. This accounts for
-the model, the size of the library and its subject, and needs no labels: a given strength is about
-as rare among wrong matches in a library of three videos as in one of fifty (`bench/confidence.py`).
+where the traits of a query are its nearness to common things, and the spread of its similarities
+with all of them (`traits`): both follow from texts alone. This accounts for the model, the size of
+the library and its subject, and needs no labels: a given strength is about as rare among wrong
+matches in a library of three videos as in one of fifty (`bench/confidence.py`).
 Three thresholds on the strength give the confidence level; they can be fitted to labelled queries.
 
 In one video (`segment`, `localize`), `Calibration` compares every second with the scenes alone:
@@ -78,10 +80,8 @@ def _read_lines(name: str) -> tuple[str, ...]:
 UNRELATED_QUERIES = _read_lines("unrelated_queries.txt")
 """Visual scenes that hardly any library shows, on as many subjects as possible. Each joins two
 unlike things, so that half a match counts as unrelated too."""
-COMMON_THINGS = _read_lines("common_things.txt")
+COMMON_THINGS = tuple(f"a video of {thing}" for thing in _read_lines("common_things.txt"))
 """What videos usually show: animals, places, things, actions, people, kinds of pictures."""
-COMMON_STEP = 4
-"""Every fourth common thing is a query by which the slope is measured."""
 NUM_NEAREST_THINGS = 3
 """The nearness of a query is its mean similarity with so many of the most similar common things."""
 
@@ -90,8 +90,8 @@ NUM_NEAREST_THINGS = 3
 class Thresholds:
     """Least strength of each level.
 
-    Of queries about things that 45 real clips do not show, about four in ten, one in sixteen and
-    one in thirty reach the defaults with the starter model (`bench/real/measure.py`).
+    Of queries about things that 45 real clips do not show, about half, one in thirteen and one in
+    twenty reach the defaults with the starter model (`bench/real/measure.py`).
 
     Attributes:
         low: Below it, confidence is `none`.
@@ -104,7 +104,7 @@ class Thresholds:
 
     low: float = 0.0
     medium: float = 1.8
-    high: float = 2.1
+    high: float = 2.3
 
     def __post_init__(self) -> None:
         if not self.low <= self.medium <= self.high:
@@ -158,16 +158,16 @@ class Calibration:
 class Levels(NamedTuple):
     """What unrelated queries reach in the frames, or in the narration, of one library."""
 
-    slope: float = 0.0
-    """Gain in score by the nearness of a query to common things."""
+    slopes: tuple[float, float] = (0.0, 0.0)
+    """Gain in score by the two traits of a query."""
     median: float = 0.0
     """Of what scenes or sentences reach beyond that, whichever is higher."""
     scale: float = 1.0
     """Scaled MAD of that, since some of them may match after all."""
 
-    def expected(self, nearness: FloatArray) -> FloatArray:
-        """Return the scores (N,) that queries of some nearness (N,) reach if nothing matches."""
-        return np.asarray(self.median + self.slope * nearness)
+    def expected(self, traits: RealArray) -> RealArray:
+        """Return the scores (N,) that queries with traits (N, 2) reach if nothing matches."""
+        return np.asarray(self.median + traits @ np.array(self.slopes))
 
 
 NO_LEVELS = Levels()
@@ -199,21 +199,26 @@ class LibraryCalibration:
 
     @cached_property
     def queries(self) -> FloatArray:
-        """The queries (Q, E) that are measured: scenes, some things, and sentences."""
-        return np.concatenate((self.scenes, self.things[::COMMON_STEP], self.sentences))
+        """The queries (Q, E) that are measured: scenes, common things, and sentences."""
+        return np.concatenate((self.scenes, self.things, self.sentences))
 
-    def nearness_of(self, queries: FloatArray) -> FloatArray:
-        """Return the nearness (N,) of queries (N, E) to common things."""
-        return _mean_of_largest(queries @ self.things.T)
+    def traits_of(self, queries: FloatArray) -> RealArray:
+        """Return the traits (N, 2) of queries (N, E)."""
+        return traits(queries @ self.things.T)
 
     @cached_property
-    def _nearness(self) -> FloatArray:
-        """The nearness (Q,) of the measured queries to common things other than themselves."""
-        similarities = self.queries @ self.things.T
-        num_things = len(self.things[::COMMON_STEP])
-        rows = np.arange(num_things)
-        similarities[len(self.scenes) + rows, COMMON_STEP * rows] = -np.inf
-        return _mean_of_largest(similarities)
+    def _traits(self) -> RealArray:
+        """The traits (Q, 2) of the measured queries; of things, from all the other things.
+
+        Much of what is spoken is not visible and has a small spread, from which the slope would
+        conclude that it reaches too much. Sentences count as visible as the median thing at least.
+        """
+        num_things = len(self.things)
+        is_other = ~np.eye(num_things, dtype=bool)
+        things = traits((self.things @ self.things.T)[is_other].reshape(num_things, -1))
+        sentences = self.traits_of(self.sentences)
+        sentences[:, 1] = np.maximum(sentences[:, 1], np.median(things[:, 1]))
+        return np.concatenate((self.traits_of(self.scenes), things, sentences))
 
     def prepare(self, queries: FloatArray) -> FloatArray:
         """Return queries (N, D) whose products with stored rows (W, D) are corrected for hubs."""
@@ -263,8 +268,8 @@ class LibraryCalibration:
         if not np.isfinite(best[:num_others]).all():  # there is no narration
             return NO_LEVELS
         things = slice(num_scenes, num_others)
-        slope = _slope(self._nearness[things], best[things])
-        rest = best - slope * self._nearness
+        slopes = _slopes(self._traits[things], best[things])
+        rest = (best - self._traits @ slopes).astype(np.float32)
         kinds = [rest[:num_scenes], rest[num_others:][np.isfinite(rest[num_others:])]]
         # Scenes match nothing in a library, sentences about its subject match many videos. A right
         # match must reach more than whichever of the two reach more.
@@ -272,7 +277,7 @@ class LibraryCalibration:
             median_and_scale(kind, MIN_SCORE_SCALE) for kind in kinds if len(kind) >= MIN_QUERIES
         ]
         median, scale = max(levels, key=sum, default=(0.0, 1.0))
-        return Levels(slope, median, scale)
+        return Levels((float(slopes[0]), float(slopes[1])), median, scale)
 
 
 def hub_biases_without(vectors: FloatArray, unrelated: FloatArray) -> FloatArray:
@@ -320,16 +325,26 @@ def median_and_scale(values: FloatArray, least: float) -> tuple[float, float]:
     return median, max(MAD_TO_STANDARD_DEVIATION * deviation, least)
 
 
-def _mean_of_largest(similarities: FloatArray) -> FloatArray:
-    """Return (N,) from the similarities (N, C) of queries with common things."""
+def traits(similarities: RealArray) -> RealArray:
+    """Return nearness and spread (N, 2) of queries by their similarities (N, C) with common things.
+
+    Nearness is the mean of the largest similarities. Spread is the standard deviation of all: a
+    query about something visible tells things apart, and so tells unrelated frames apart, too.
+    """
     num = min(NUM_NEAREST_THINGS, similarities.shape[1])
-    return np.asarray(np.partition(similarities, -num, axis=1)[:, -num:].mean(axis=1))
+    nearness = np.partition(similarities, -num, axis=1)[:, -num:].mean(axis=1)
+    return np.stack((nearness, similarities.std(axis=1)), axis=1)
 
 
-def _slope(x: FloatArray, y: FloatArray) -> float:
-    """Return the slope of the least-squares line of y over x, at least 0."""
-    x = x - x.mean()
-    return max(0.0, float(x @ y / max(float(x @ x), 1e-12)))
+def _slopes(x: RealArray, y: RealArray) -> RealArray:
+    """Return the slopes (2,) of the least-squares plane of y (N,) over x (N, 2), at least 0."""
+    x = x - x.mean(axis=0)
+    slopes = np.linalg.lstsq(x, y, rcond=None)[0]
+    if slopes.min() < 0:  # then the better one of both alone is the best
+        products, squares = np.maximum(x.T @ y, 0.0), np.maximum((x**2).sum(axis=0), 1e-12)
+        is_better = np.arange(2) == (products**2 / squares).argmax()
+        slopes = np.where(is_better, products / squares, 0.0)
+    return np.asarray(slopes)
 
 
 def _leave_one_out(similarities: FloatArray) -> FloatArray:
