@@ -84,7 +84,9 @@ class ContrastiveLoss(Loss[Batch]):
         text = model.text_states(batch.text, batch.text_mask)
         videos, texts = model.pool(video), model.pool(text)
         if model.config.num_cross_layers and rerank:
-            reranking = self._reranking_loss(features.detach(), videos.detach(), batch)
+            reranking = self._reranking_loss(
+                features.detach(), videos.detach(), texts.detach(), batch
+            )
         bias = model.logit_bias if model.config.learn_logit_bias else 0.0
         drift = torch.zeros(len(videos), device=reranking.device)
         if video.drift is not None and text.drift is not None:
@@ -135,12 +137,14 @@ class ContrastiveLoss(Loss[Batch]):
             for i, part in enumerate(of_parts)
         ]
 
-    def _reranking_loss(self, features: Tensor, videos: Tensor, batch: Batch) -> Tensor:
+    def _reranking_loss(
+        self, features: Tensor, videos: Tensor, texts: Tensor, batch: Batch
+    ) -> Tensor:
         """Return the re-ranker's loss; only the re-ranker itself receives gradients."""
-        reranker, config = self.model.reranker, self.config
+        model, reranker, config = self.model, self.model.reranker, self.config
         own = torch.eye(len(videos), dtype=torch.bool, device=videos.device)
         candidates = torch.ones_like(own)
-        video = reranker.encode_video(features, batch.video_mask)
+        clips = reranker.encode_video(features, batch.video_mask)
         text = reranker.encode_text(batch.text, batch.text_mask)
         with torch.autocast(videos.device.type, enabled=False):
             if config.hard_similarity > -1:
@@ -148,7 +152,10 @@ class ContrastiveLoss(Loss[Batch]):
                 candidates = hard_candidates(directions @ directions.T, config.hard_similarity)
             if config.ignore_overlapping and isinstance(batch, PlacedBatch):
                 candidates = candidates & ~overlapping(batch.spans) | own
-            return reranking_loss(reranker, text, video, candidates, config.seconds_weight)
+            towers = model.similarity(texts.float(), videos.float())
+            towers = towers / torch.as_tensor(model.temperature).detach()
+            towers = towers.masked_fill(~candidates, -torch.inf)
+            return reranking_loss(reranker, text, clips, towers, config.seconds_weight)
 
 
 def pair_loss(outputs: Outputs, batch: Batch, config: LossConfig, world: World) -> Tensor:

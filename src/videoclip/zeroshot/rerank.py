@@ -14,7 +14,7 @@ from torch import Tensor
 from videoclip.data.tokenizer import pad_tokens
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError
-from videoclip.model.reranker import concatenate
+from videoclip.model.reranker import concatenate, take
 from videoclip.model.videoclip import VideoCLIP, pad_features
 from videoclip.types import FloatArray, RealArray
 
@@ -90,23 +90,23 @@ def corrections(
     (texts, rows), (videos, columns) = (
         torch.unique(x, return_inverse=True) for x in (text_of, clip_of)
     )
-    words, seconds = [], []
+    text_parts, clip_parts = [], []
     for some in torch.split(texts, SEQUENCES_AT_ONCE):
         text = pad_tokens([token_ids[i] for i in some.tolist()], config.pad_id)
-        words.append(reranker.encode_text(*(x.to(device) for x in text)))
+        text_parts.append(reranker.encode_text(*(x.to(device) for x in text)))
     for some in torch.split(videos, SEQUENCES_AT_ONCE):
         pieces = [
             np.array_split(clips[i], -(-len(clips[i]) // config.max_video_tokens))
             for i in some.tolist()
         ]
         features, mask = (x.to(device) for x in pad_features(list(chain(*pieces))))
-        tokens = reranker.encode_video(model.features(features, mask), mask)
-        seconds.append(tokens.join([len(each) for each in pieces]))
-    if not words:
+        encoded = reranker.encode_video(model.features(features, mask), mask)
+        clip_parts.append(encoded.join([len(each) for each in pieces]))
+    if not text_parts:
         return torch.zeros(0)
-    text_tokens, video_tokens = concatenate(words), concatenate(seconds)
+    encoded_texts, encoded_clips = concatenate(text_parts), concatenate(clip_parts)
     logits = [
-        reranker.score_pairs(text_tokens.rows(some), video_tokens.rows(others)).cpu()
+        reranker.score_pairs(take(encoded_texts, some), take(encoded_clips, others)).cpu()
         for some, others in zip(
             *(torch.split(x.to(device), PAIRS_AT_ONCE) for x in (rows, columns)), strict=True
         )

@@ -147,7 +147,10 @@ def _logits(rows: Tensor, columns: Tensor, temperature: Tensor, bias: Tensor) ->
 
 
 def softmax_loss(
-    logits: Tensor, targets: Tensor | None = None, ignored: Tensor | None = None
+    logits: Tensor,
+    targets: Tensor | None = None,
+    ignored: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Return the cross-entropy of a softmax over each row's columns plus that over its rows.
 
@@ -155,6 +158,7 @@ def softmax_loss(
         logits: (B, B).
         targets: (B, B), how much two belong together, at least 0; by default only i and i do.
         ignored: (B, B) bool, True where two are neither positive nor negative.
+        weights: (B,), how much each row and each column counts; by default all alike.
     """
     logits = logits.float()
     targets = torch.eye(len(logits), device=logits.device) if targets is None else targets
@@ -162,9 +166,11 @@ def softmax_loss(
         ignored = ignored & ~torch.eye(len(logits), dtype=torch.bool, device=logits.device)
         logits = logits.masked_fill(ignored, LOWEST_LOGIT)
         targets = targets.masked_fill(ignored, 0)
-    rows = F.cross_entropy(logits, targets / targets.sum(dim=1, keepdim=True))
-    columns = F.cross_entropy(logits.T, (targets / targets.sum(dim=0)).T)
-    return rows + columns
+    share = torch.ones(len(logits), device=logits.device) if weights is None else weights
+    # Cross-entropy is linear in its targets.
+    of_rows = targets / targets.sum(dim=1, keepdim=True) * share[:, None]
+    of_columns = targets / targets.sum(dim=0) * share
+    return F.cross_entropy(logits, of_rows) + F.cross_entropy(logits.T, of_columns.T)
 
 
 def seconds_loss(
@@ -173,6 +179,7 @@ def seconds_loss(
     mask: Tensor,
     temperature: float | Tensor,
     ignored: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Return InfoNCE in which the best seconds of a clip stand for it.
 
@@ -185,12 +192,13 @@ def seconds_loss(
         mask: (B, T), True where real.
         temperature: Similarities are divided by it.
         ignored: See `softmax_loss`.
+        weights: See `softmax_loss`.
 
     Source: MIL-NCE (arXiv 1912.06430), with seconds in the place of candidate texts.
     """
     logits = torch.einsum("ie,jte->ijt", text, seconds) / temperature
     logits = logits.masked_fill(~mask, LOWEST_LOGIT).logsumexp(dim=2)
-    return softmax_loss(logits, ignored=ignored)
+    return softmax_loss(logits, ignored=ignored, weights=weights)
 
 
 def overlapping(spans: Tensor) -> Tensor:
