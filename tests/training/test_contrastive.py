@@ -193,8 +193,9 @@ def test_clips_and_texts_that_overlap_in_time_are_no_negatives_for_the_reranker(
     assert everything > 1 and nothing == pytest.approx(0, abs=1e-6)
 
 
-def test_bf16_stays_near_fp32():
-    model = make_model(LEARNED)
+@pytest.mark.parametrize("num_cross_layers", [0, 1])
+def test_bf16_stays_near_fp32(num_cross_layers):
+    model = make_model(replace(LEARNED, num_cross_layers=num_cross_layers))
     assert 0 < abs(loss_of(model, precision="bf16") - loss_of(model)) < 0.1
 
 

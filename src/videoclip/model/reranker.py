@@ -157,14 +157,15 @@ class Reranker(nn.Module):
 
     def clips(self, vectors: Tensor, states: Tensor, mask: Tensor) -> Clips:
         """Project the states (B, T, H) of seconds for all that they are compared by."""
-        seconds = F.normalize(self.second_key(states), dim=-1)
-        return Clips(vectors, states, self.key(states), self.value(states), seconds, mask)
+        keys, values = self.key(states).float(), self.value(states).float()
+        seconds = F.normalize(self.second_key(states).float(), dim=-1)
+        return Clips(vectors, states, keys, values, seconds, mask)
 
     def texts(self, vectors: Tensor, states: Tensor, mask: Tensor) -> Texts:
         """Project the states (B, L, H) of words for all that they are compared by."""
-        importance = self.word_head(states).squeeze(-1).masked_fill(~mask, -torch.inf)
-        words = F.normalize(self.word_key(states), dim=-1)
-        queries = self.query(vectors) / math.sqrt(self.query.out_features)
+        importance = self.word_head(states).float().squeeze(-1).masked_fill(~mask, -torch.inf)
+        words = F.normalize(self.word_key(states).float(), dim=-1)
+        queries = self.query(vectors).float() / math.sqrt(self.query.out_features)
         return Texts(vectors, queries, words, importance.softmax(dim=-1))
 
     def score_all(self, texts: Texts, clips: Clips) -> Tensor:
