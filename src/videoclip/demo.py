@@ -6,10 +6,8 @@ Every stage calls a public function on a folder that stays, and each of those re
 that is started again continues where it was interrupted.
 """
 
-import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +26,7 @@ from videoclip.model.convert import starter_model
 from videoclip.output.clip import cut_clip, write_thumbnail
 from videoclip.output.figures import draw_losses, to_svg
 from videoclip.output.html import render
+from videoclip.processes import worker_pool
 from videoclip.recipes import starter
 from videoclip.synthetic.world import SyntheticConfig
 from videoclip.synthetic.write import write_world
@@ -208,7 +207,7 @@ def run_demo(
         "pre-train twice, in parallel: with overlapped video and text clips (the method), and "
         "with strictly aligned ones for comparison"
     ):
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        with worker_pool(1) as pool:
             aligned = pool.submit(_train, "aligned", folder, epochs)
             report.runs = [_train("overlap", folder, epochs, progress("epochs")), aligned.result()]
         for run in report.runs:

@@ -6,7 +6,7 @@ import pytest
 
 from videoclip.errors import ConfigError, DataError
 from videoclip.synthetic.world import SyntheticConfig, SyntheticWorld
-from videoclip.synthetic.write import map_in_processes, read_world, write_world
+from videoclip.synthetic.write import read_world, write_world
 
 CONFIG = SyntheticConfig(
     seed=1, pixels=32, steps_per_video=(1, 2), step_seconds=(2.0, 3.0), gap_seconds=(0.5, 1.0)
@@ -74,8 +74,3 @@ def test_errors_say_what_to_do(tmp_path):
     (tmp_path / "world.json").write_text("{")
     with pytest.raises(DataError, match=r"world\.json: not the configuration of a world"):
         read_world(tmp_path)
-
-
-def test_results_come_in_order_from_any_number_of_processes():
-    for num_workers in (0, 1, 2):
-        assert list(map_in_processes(abs, [-3, 2, -1], num_workers)) == [3, 2, 1]

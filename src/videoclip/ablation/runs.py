@@ -23,9 +23,9 @@ from videoclip.errors import ConfigError, unknown
 from videoclip.evaluation.trial import EmbedderEncoder
 from videoclip.files import read_json, write_state
 from videoclip.output.figures import average_losses
+from videoclip.processes import map_in_processes
 from videoclip.recipes import crossmodal, paper, small
 from videoclip.synthetic.world import SyntheticConfig
-from videoclip.synthetic.write import map_in_processes
 from videoclip.training.pretrain import pretrain
 from videoclip.training.run_folder import read_log
 

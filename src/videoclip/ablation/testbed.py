@@ -15,10 +15,11 @@ from videoclip.data.feature_store import FeatureStore
 from videoclip.data.narrated import NarratedCorpus
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.features.backbones.motion import FRAMES_PER_FEATURE, MotionBackbone, load
+from videoclip.processes import map_in_processes
 from videoclip.synthetic.narrate import narrate
 from videoclip.synthetic.render import frames
 from videoclip.synthetic.world import SyntheticConfig, SyntheticVideo, SyntheticWorld
-from videoclip.synthetic.write import map_in_processes, read_world, write_texts
+from videoclip.synthetic.write import read_world, write_texts
 from videoclip.types import FloatArray, OnProgress
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")

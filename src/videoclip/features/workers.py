@@ -12,7 +12,6 @@ import os
 import pickle
 import signal
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from videoclip.errors import ConfigError, show_warning
 from videoclip.features.contained import STUCK, exit_cause, read_here
 from videoclip.features.decode import VideoInfo
 from videoclip.features.video_file import MAX_SILENCE
+from videoclip.processes import end_with_parent
 from videoclip.types import FloatArray
 
 
@@ -163,7 +163,7 @@ class _Worker:
 def _serve(connection: Connection, pickled: bytes, num_threads: int) -> None:
     """Work on each path that is received, until the other side closes the connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     work = load_work(pickled, num_threads)
     try:
         connection.send(True)
@@ -171,13 +171,6 @@ def _serve(connection: Connection, pickled: bytes, num_threads: int) -> None:
             connection.send(work(connection.recv(), connection.send))
     except (EOFError, ConnectionError):
         return
-
-
-def _end_with_parent() -> None:
-    """End this process as soon as the one that started it is dead, whatever it is doing."""
-    if parent := multiprocessing.parent_process():
-        parent.join()
-        os._exit(1)
 
 
 def load_work(pickled: bytes, num_threads: int) -> Work:

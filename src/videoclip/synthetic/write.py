@@ -4,10 +4,7 @@ Each video is written on its own and appears whole or not at all, so an interrup
 where it stopped and a world can grow.
 """
 
-import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +21,7 @@ from videoclip.files import (
     write_state,
     write_text,
 )
+from videoclip.processes import map_in_processes
 from videoclip.synthetic.annotate import annotation_files
 from videoclip.synthetic.narrate import narrate, webvtt
 from videoclip.synthetic.render import write_video
@@ -156,18 +154,6 @@ def read_world(folder: Path | str) -> SyntheticWorld:
         return SyntheticWorld(from_dict(SyntheticConfig, parse_state(path.read_text())))
     except (ValueError, ConfigError) as error:
         raise DataError(f"not the configuration of a world: {error}", path) from error
-
-
-def map_in_processes(
-    function: Callable[[T], R], items: Iterable[T], num_workers: int | None
-) -> Iterator[R]:
-    """Yield the result for each item in order; None: one process per core; 0: only this one."""
-    if num_workers == 0:
-        yield from map(function, items)
-        return
-    context = multiprocessing.get_context("spawn")  # never fork a process that may hold threads
-    with ProcessPoolExecutor(num_workers, context) as pool:
-        yield from pool.map(function, items)
 
 
 def _write_one(folder: Path, config: SyntheticConfig, video: SyntheticVideo) -> None:
