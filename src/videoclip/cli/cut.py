@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,37 +50,23 @@ class Cut:
 
     def run(self) -> int:
         """Cut the clips and print their paths."""
-        from videoclip.output.clip import cut_clip
+        from videoclip.output.clip import cut_moments
 
         moments = self._moments()
         if not moments:
             raise ConfigError("no moments to cut; search for something else")
-        is_file = len(moments) == 1 and bool(self.out.suffix)
+        failed: list[VideoCLIPError] = []
         written: list[dict[str, object]] = []
-        num_failed = 0
-        for number, moment in enumerate(moments, start=1):
-            # Copied packets fit the container they come in.
-            suffix = moment.path.suffix if self.fast else ".mp4"
-            out = self.out if is_file else self.out / (_clip_name(number, moment) + suffix)
-            try:
-                start, end = cut_clip(
-                    moment.path,
-                    moment.start,
-                    moment.end,
-                    out,
-                    padding=self.padding,
-                    fast=self.fast,
-                )
-            except VideoCLIPError as error:
-                num_failed += 1
-                print(f"videoclip: not cut: {error}", file=sys.stderr)
-                continue
-            written.append({"clip": str(out), "path": str(moment.path), "start": start, "end": end})
+        for clip, cut in cut_moments(moments, self.out, failed, self.padding, fast=self.fast):
+            found = {"clip": str(clip), "path": str(cut.path), "start": cut.start, "end": cut.end}
+            written.append(found)
             if not self.json:
-                print(out)
+                print(clip)
         if self.json:
             print(json.dumps(written, indent=2))
-        return 1 if num_failed else 0
+        for error in failed:
+            print(f"videoclip: not cut: {error}", file=sys.stderr)
+        return 1 if failed else 0
 
     def _moments(self) -> list[Moment]:
         from videoclip.cli.results import read_matches
@@ -96,10 +81,3 @@ class Cut:
         raise ConfigError(
             "nothing to cut; give --start and --end, such as 0:08 and 0:12, or moments as JSON"
         )
-
-
-def _clip_name(number: int, moment: Moment) -> str:
-    """A descriptive file name without extension; names sort in the order of the moments."""
-    label = re.sub(r"[^\w]+", "-", moment.label.lower()).strip("-")[:40]
-    parts = [f"{number:03d}", moment.video_id[:60], f"{moment.start:.1f}-{moment.end:.1f}s", label]
-    return "_".join(part for part in parts if part)

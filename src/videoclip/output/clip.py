@@ -4,7 +4,9 @@ A clip is exact to the frame by encoding, or made quickly by copying packets.
 """
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import numpy as np
 from av.error import FFmpegError
 from PIL import Image
 
-from videoclip.errors import ConfigError, DataError, DecodeError
+from videoclip.errors import ConfigError, DataError, DecodeError, VideoCLIPError
 from videoclip.features.contained import call, grab_frame, probe, stream
 from videoclip.features.decode import Fit
 from videoclip.features.video_file import open_container
@@ -89,6 +91,43 @@ def cut_clip(
     except FFmpegError as error:
         raise DecodeError(f"cannot be cut to {out.name} ({error.strerror})", source) from error
     return float(first), min(float(last), info.duration)
+
+
+def cut_moments(
+    moments: Sequence[Moment],
+    out: Path,
+    failed: list[VideoCLIPError],
+    padding: float = 0.0,
+    *,
+    fast: bool = False,
+) -> Iterator[tuple[Path, Moment]]:
+    """Cut moments out of their videos; yield each clip's file and the moment that it holds.
+
+    Args:
+        moments: What to cut.
+        out: Folder of the clips; or, with an extension, the file of a single one.
+        failed: Gets the error of each moment that cannot be cut.
+        padding: As for `cut_clip`.
+        fast: As for `cut_clip`.
+    """
+    is_file = len(moments) == 1 and bool(out.suffix)
+    for number, moment in enumerate(moments, start=1):
+        suffix = moment.path.suffix if fast else ".mp4"  # copied packets fit their own container
+        clip = out if is_file else out / (_clip_name(number, moment) + suffix)
+        span = moment.start, moment.end
+        try:
+            start, end = cut_clip(moment.path, *span, clip, padding=padding, fast=fast)
+        except VideoCLIPError as error:
+            failed.append(error)
+            continue
+        yield clip, replace(moment, start=start, end=end)
+
+
+def _clip_name(number: int, moment: Moment) -> str:
+    """Return a descriptive file name without extension; names sort in the order of the moments."""
+    label = re.sub(r"[^\w]+", "-", moment.label.lower()).strip("-")[:40]
+    parts = [f"{number:03d}", moment.video_id[:60], f"{moment.start:.1f}-{moment.end:.1f}s", label]
+    return "_".join(part for part in parts if part)
 
 
 def _to_fraction(seconds: float) -> Fraction:
