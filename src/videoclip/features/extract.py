@@ -127,6 +127,18 @@ def _videos_below(
                 yield os.path.join(current, name)  # noqa: PTH118 - speed
 
 
+def videos_in(folder: Path, *, archives: bool = False) -> list[Path]:
+    """Return the paths of the videos in a folder; see `find_videos`.
+
+    Raises:
+        DataError: If there are none.
+    """
+    files, failed = find_videos([folder], archives=archives)
+    if not files:
+        raise DataError(next(iter(failed.values())), folder)
+    return [file.path for file in files]
+
+
 def name_videos(paths: Sequence[Path]) -> dict[Path, str]:
     """Give each file its video id: its name without suffix, as benchmarks and subtitles do.
 
