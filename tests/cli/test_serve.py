@@ -1,6 +1,7 @@
 """`serve`, as a user starts it."""
 
 import socket
+import sys
 
 import pytest
 
@@ -65,3 +66,10 @@ def test_a_port_in_use_is_one_line(started, capsys):
 def test_a_missing_library_is_one_line(started, capsys):
     assert main(["serve", "--library", "none"]) == 1
     assert "none" in capsys.readouterr().err
+
+
+def test_without_the_extra_the_command_names_it(capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "videoclip.web.app", raising=False)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert main(["serve"]) == 1
+    assert "videoclip[web]" in capsys.readouterr().err

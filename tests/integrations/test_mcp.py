@@ -100,6 +100,7 @@ def test_the_command_serves_on_standard_input_and_output(indexed, monkeypatch, c
     assert capsys.readouterr().out == ""  # it belongs to the protocol
     with pytest.raises(SystemExit, match="2"):
         main(["serve", "videos", "--mcp"])
-    monkeypatch.setitem(sys.modules, "videoclip.integrations.mcp", None)
+    monkeypatch.delitem(sys.modules, "videoclip.integrations.mcp")
+    monkeypatch.setitem(sys.modules, "mcp.server.mcpserver", None)
     assert main(["serve", "--library", str(indexed.folder), "--mcp"]) == 1
     assert "videoclip[mcp]" in capsys.readouterr().err

@@ -11,7 +11,6 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from videoclip.cli import options
 from videoclip.config.codec import require
-from videoclip.errors import MissingExtraError
 
 
 @dataclass(frozen=True)
@@ -49,11 +48,8 @@ class Serve:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         if self.mcp:
             return self._serve_tools()
-        try:
-            from videoclip.web.app import create_app, listen, run
-        except ModuleNotFoundError as error:
-            raise MissingExtraError("videoclip serve", "web") from error
         from videoclip.library.library import VideoLibrary
+        from videoclip.web.app import address_of, create_app, listen, run
         from videoclip.web.safety import LOOPBACK, ServeSettings
 
         token = os.environ.get("VIDEOCLIP_TOKEN") or None
@@ -74,18 +70,13 @@ class Serve:
                 self.library, self.model, self.device, must_exist=must_exist
             ) as library,
         ):
-            host, port = server.getsockname()[:2]
-            name = f"[{host}]" if ":" in host else host
-            print(f"{library!r}: http://{name}:{port}", file=sys.stderr)
+            print(f"{library!r}: {address_of(server)}", file=sys.stderr)
             run(create_app(library, settings), server)
         return 0
 
     def _serve_tools(self) -> int:
         """Answer an assistant until it closes standard input."""
-        try:
-            from videoclip.integrations.mcp import create_server
-        except ModuleNotFoundError as error:
-            raise MissingExtraError("videoclip serve --mcp", "mcp") from error
+        from videoclip.integrations.mcp import create_server
         from videoclip.library.library import VideoLibrary
 
         with VideoLibrary.open(self.library, self.model, self.device, must_exist=True) as library:

@@ -6,13 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from mcp.server.mcpserver import Image, MCPServer
-from mcp.server.mcpserver.exceptions import ToolError
 from PIL import Image as Pictures
-from pydantic import Field
 
 from videoclip import __version__
-from videoclip.errors import VideoCLIPError
+from videoclip.errors import MissingExtraError, VideoCLIPError
 from videoclip.features.contained import grab_frame
 from videoclip.features.decode import Fit
 from videoclip.library.catalog import IndexedVideo
@@ -20,6 +17,13 @@ from videoclip.library.library import VideoLibrary
 from videoclip.zeroshot.confidence import Confidence
 from videoclip.zeroshot.moments import Moment, with_confidence
 from videoclip.zeroshot.results import localize
+
+try:
+    from mcp.server.mcpserver import Image, MCPServer
+    from mcp.server.mcpserver.exceptions import ToolError
+    from pydantic import Field
+except ModuleNotFoundError as error:
+    raise MissingExtraError("videoclip serve --mcp", "mcp") from error
 
 FRAME_PIXELS = 768
 """Longest side of a frame."""

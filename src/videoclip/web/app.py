@@ -5,19 +5,23 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import uvicorn
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.staticfiles import StaticFiles
-
 from videoclip import __version__
 from videoclip.errors import ConfigError, DataError, DecodeError, MissingExtraError, VideoCLIPError
 from videoclip.library.library import VideoLibrary
-from videoclip.web import api, pages
-from videoclip.web.safety import HEADERS, Guard, ServeSettings, problem
-from videoclip.web.served import ServedLibrary
+
+try:
+    import uvicorn
+    from fastapi import FastAPI, Request
+    from fastapi.exceptions import RequestValidationError
+    from starlette.exceptions import HTTPException
+    from starlette.responses import JSONResponse, PlainTextResponse, Response
+    from starlette.staticfiles import StaticFiles
+
+    from videoclip.web import api, pages
+    from videoclip.web.safety import HEADERS, Guard, ServeSettings, problem
+    from videoclip.web.served import ServedLibrary
+except ModuleNotFoundError as error:
+    raise MissingExtraError("videoclip serve", "web") from error
 
 
 def create_app(library: VideoLibrary, settings: ServeSettings | None = None) -> FastAPI:
@@ -118,6 +122,12 @@ def listen(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}, port {port} ({error.strerror}): choose another with --host "
             "or --port"
         ) from error
+
+
+def address_of(server: socket.socket) -> str:
+    """Return the web address of a socket that listens."""
+    host, port = server.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def run(app: FastAPI, server: socket.socket) -> None:
