@@ -1,7 +1,6 @@
 """`videoclip search`: find the moments of a library that match a query."""
 
 import os
-import re
 import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -64,6 +63,7 @@ class Search:
         """Print moments, best first."""
         # The products are small: numpy's threads would only wait for each other.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        from videoclip.library.filters import lacks_wildcard
         from videoclip.library.labels import fit_library, read_labels
         from videoclip.library.library import VideoLibrary
         from videoclip.library.search import SearchOptions
@@ -72,8 +72,7 @@ class Search:
         queries = [" ".join(self.query)]
         if self.queries:
             queries = read_texts(self.queries, what="queries")
-        names = [option.name for option in fields(SearchOptions)]
-        settings = SearchOptions(**{name: getattr(self, name) for name in names})
+        settings = SearchOptions(**{f.name: getattr(self, f.name) for f in fields(SearchOptions)})
         with VideoLibrary.open(self.library, self.model, self.device, must_exist=True) as library:
             if not len(library):
                 raise DataError(
@@ -89,9 +88,7 @@ class Search:
             else:
                 answers = library.search_many(queries, settings, where=self.where)
         answers = [with_confidence(moments, self.min_confidence) for moments in answers]
-        if not any(answers) and re.search(
-            r"like\s+(['\"])(?!.*%)", self.where or "", re.IGNORECASE
-        ):
+        if self.where and not any(answers) and lacks_wildcard(self.where):
             advice = "like compares the whole text; % stands for any: --where \"path like '%x%'\""
             print(f"videoclip: no video passes the filter; {advice}", file=sys.stderr)
         self.output.print(answers, queries, as_list=self.queries is not None)

@@ -122,6 +122,11 @@ def parse_filter(text: str, metadata_keys: Collection[str] = ()) -> Condition:
     return Condition(f"({' '.join(sql)})", tuple(values))
 
 
+def lacks_wildcard(text: str) -> bool:
+    """Return whether the last `like` of a filter compares with a text that has no %."""
+    return re.search(r"like\s+(['\"])(?!.*%)", text, re.IGNORECASE) is not None
+
+
 def _tokens(text: str) -> list[_Token]:
     tokens, at = [], 0
     end = len(text.rstrip())
