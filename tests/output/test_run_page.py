@@ -19,10 +19,7 @@ def corpus(tmp_path):
 def run_page(corpus, model=None, paths=None):
     config = tiny_config()
     model = model or VideoCLIP(config.model)
-    rng = np.random.default_rng(0)
-    return RunPage(
-        model, corpus, config.clips, tokenizer(), rng, paths=paths or {}, is_held_out=True
-    )
+    return RunPage(model, corpus, config, tokenizer(), paths or {}, is_held_out=True)
 
 
 def test_pairs_are_aligned_of_all_videos_and_the_same_each_time(corpus):

@@ -60,7 +60,7 @@ def held_out_retrieval(
         seed: Of the bootstrap.
     """
     similarity = _similarity(model, [embed_batch(model, batch) for batch in batches])
-    video_of = _video_of(similarity, num_videos)
+    video_of = np.repeat(np.arange(num_videos), len(similarity) // num_videos)
     ranks = rank_queries(similarity, video_of, video_of)
     recalls = means({f"text-to-video R@{k}": recall_at(ranks, k) for k in (1, 5)})
     expected = expected_rank(ranks)
@@ -94,7 +94,7 @@ def reciprocal_ranks(model: VideoCLIP, batches: Iterable[Batch], num_videos: int
             token_ids += _rows(batch.text, batch.text_mask)
             features += _rows(batch.video, batch.video_mask)
     similarity = _similarity(model, embedded)
-    video_of = _video_of(similarity, num_videos)
+    video_of = np.repeat(np.arange(num_videos), len(similarity) // num_videos)
     is_candidate = video_of[:, None] != video_of
     np.fill_diagonal(is_candidate, True)
     similarity = np.where(is_candidate, similarity, -np.inf)
@@ -114,11 +114,6 @@ def _similarity(model: VideoCLIP, embedded: Sequence[tuple[Tensor, Tensor]]) -> 
     texts = texts[:: len(texts) // len(videos)]
     similarity: FloatArray = model.similarity(texts, videos).cpu().numpy()
     return similarity
-
-
-def _video_of(similarity: FloatArray, num_videos: int) -> IntArray:
-    """Return (N,) the number of the video of each clip."""
-    return np.repeat(np.arange(num_videos), len(similarity) // num_videos)
 
 
 def _rows(values: Tensor, mask: Tensor) -> list[np.ndarray]:

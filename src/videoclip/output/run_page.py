@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from videoclip.config import ClipConfig
+from videoclip.config import PretrainConfig
 from videoclip.data.clips import clip_tokens
 from videoclip.data.narrated import NarratedCorpus
 from videoclip.data.tokenizer import Tokenizer
@@ -49,9 +49,8 @@ class RunPage:
     Args:
         model: The model, before training; it is trained in place.
         corpus: Videos to draw clip pairs of.
-        clips: How clip pairs are drawn in training.
+        config: The run: how clip pairs are drawn, and the seed.
         tokenizer: The vocabulary of the words.
-        rng: Decides the clip pairs.
         paths: Video files by id, where they are at hand.
         is_held_out: Whether the videos are not trained on.
 
@@ -63,17 +62,17 @@ class RunPage:
         self,
         model: VideoCLIP,
         corpus: NarratedCorpus,
-        clips: ClipConfig,
+        config: PretrainConfig,
         tokenizer: Tokenizer,
-        rng: np.random.Generator,
-        *,
         paths: Mapping[str, Path],
+        *,
         is_held_out: bool,
     ) -> None:
         self._model, self._is_held_out = model, is_held_out
         videos = np.unique(np.linspace(0, len(corpus) - 1, NUM_PAIRS).round().astype(int)).tolist()
         num_clips = max(1, NUM_PAIRS // len(videos))
-        clips = replace(clips, strategy="aligned", clips_per_video=num_clips)
+        clips = replace(config.clips, strategy="aligned", clips_per_video=num_clips)
+        rng = np.random.default_rng(config.seed)
         longest = model.config.max_text_tokens
         self.moments: list[Moment] = []
         features: list[np.ndarray] = []

@@ -29,7 +29,7 @@ from videoclip.evaluation.held_out import (
 )
 from videoclip.evaluation.outcome import Evaluation
 from videoclip.features.backbones import Backbone, load_backbone, with_fingerprint
-from videoclip.features.extract import extract_features, find_videos, name_videos
+from videoclip.features.extract import extract_features, find_videos, name_videos, videos_in
 from videoclip.features.frame_encoder import FrameEncoder, store_frames
 from videoclip.files import write_output
 from videoclip.model.hub import BACKBONE_FOLDER
@@ -46,7 +46,6 @@ from videoclip.training.narrated import (
 )
 from videoclip.training.run import RunResult, train
 from videoclip.training.run_folder import differences, read_log, refuse_changes
-from videoclip.training.trainer import Purpose, generator
 from videoclip.types import RealArray
 from videoclip.weights.files import text_folder
 
@@ -255,15 +254,8 @@ def _run_page(
         files, _ = find_videos([data], archives=True)
         paths = {name: path for path, name in name_videos([file.path for file in files]).items()}
     is_held_out = len(source.held_out) > 1
-    return RunPage(
-        model,
-        source.held_out if is_held_out else source.training,
-        source.config.clips,
-        tokenizer,
-        generator(source.config.seed, Purpose.EXAMPLES, 0),
-        paths=paths,
-        is_held_out=is_held_out,
-    )
+    corpus = source.held_out if is_held_out else source.training
+    return RunPage(model, corpus, source.config, tokenizer, paths, is_held_out=is_held_out)
 
 
 def _on_top_of(config: PretrainConfig, start: ModelConfig) -> PretrainConfig:
@@ -310,10 +302,7 @@ def _narrated_videos(folder: Path, config: PretrainConfig) -> list[str]:
     Raises:
         DataError: If there is no such folder, or too few videos have subtitles.
     """
-    files, unread = find_videos([folder], archives=True)
-    if not files:
-        raise DataError(next(iter(unread.values())), folder)
-    names = list(name_videos([file.path for file in files]).values())
+    names = list(name_videos(videos_in(folder, archives=True)).values())
     num_narrated = sum(path is not None for path in find_narrations(folder, names).values())
     if not num_narrated:
         raise DataError(f"none of the {len(names)} videos has subtitles beside it", folder)
