@@ -40,36 +40,23 @@ COMMANDS = {
 """One line of help for each command, in the order in which a newcomer needs them."""
 
 SYNONYMS = {
-    "find": "search",
-    "query": "search",
-    "add": "index",
-    "import": "index",
-    "scan": "index",
-    "update": "index",
-    "train": "pretrain",
-    "learn": "pretrain",
-    "eval": "evaluate",
-    "test": "evaluate",
-    "list": "info",
-    "ls": "info",
-    "show": "info",
-    "label": "segment",
-    "annotate": "segment",
-    "timeline": "segment",
-    "steps": "localize",
-    "question": "ask",
-    "clip": "cut",
-    "trim": "cut",
-    "save": "export",
-    "embed": "extract",
-    "features": "extract",
-    "check": "doctor",
-    "diff": "compare",
-    "download": "models",
-    "captions": "prepare",
-    "subtitles": "prepare",
+    "search": ("find", "query"),
+    "index": ("add", "import", "scan", "update"),
+    "pretrain": ("train", "learn"),
+    "evaluate": ("eval", "test"),
+    "info": ("list", "ls", "show"),
+    "segment": ("label", "annotate", "timeline"),
+    "localize": ("steps",),
+    "ask": ("question",),
+    "cut": ("clip", "trim"),
+    "export": ("save",),
+    "extract": ("embed", "features"),
+    "doctor": ("check",),
+    "compare": ("diff",),
+    "models": ("download",),
+    "prepare": ("captions", "subtitles"),
 }
-"""What other programs call a command, and what we do."""
+"""Our commands, and what other programs call each."""
 
 EXIT_STATUSES = {
     0: "success",
@@ -145,8 +132,9 @@ def _unknown_command(name: str) -> str:
     """Return the message for a word that is no command."""
     if name.startswith("-"):
         return unknown("option", name, ("--version", "--help", "--debug"))
-    if meant := SYNONYMS.get(name.lower()):
-        return f"unknown command '{name}'; perhaps you meant '{meant}'"
+    for ours, theirs in SYNONYMS.items():
+        if name.lower() in theirs:
+            return f"unknown command '{name}'; perhaps you meant '{ours}'"
     if Path(name).exists():
         return f"a command comes first, before '{name}'; `videoclip --help` lists them"
     return unknown("command", name, COMMANDS)

@@ -16,43 +16,28 @@ if TYPE_CHECKING:
     from tyro._errors import ParseErrorEvent
 
 SYNONYMS = {
-    "--limit": "--top-k",
-    "--max": "--top-k",
-    "--num": "--top-k",
-    "--number": "--top-k",
-    "-n": "--top-k",
-    "-o": "--out",
-    "--output": "--out",
-    "--db": "--library",
-    "--index": "--library",
-    "-l": "--library",
-    "-m": "--model",
-    "--filter": "--where",
-    "--format": "--json",
-    "--gpu": "--device",
-    "--cuda": "--device",
-    "--threads": "--workers",
-    "--jobs": "--workers",
-    "-j": "--workers",
-    "--image": "--like",
-    "--picture": "--like",
-    "--to": "--end",
-    "--from": "--start",
-    "--store": "--features",
-    "--lr": "--optim.lr",
-    "--epoch": "--epochs",
-    "--report": "--html",
-    "--page": "--html",
-    "--video": "--where",
-    "--in": "--library",
-    "--label": "--step",
-    "--step": "--label",
-    "--labels": "--steps",
-    "--steps": "--labels",
-    "--batch-size": "--plan.videos-per-batch",
-    "--learning-rate": "--optim.lr",
+    "--top-k": ("--limit", "--max", "--num", "--number", "-n"),
+    "--out": ("-o", "--output"),
+    "--library": ("--db", "--index", "-l", "--in"),
+    "--model": ("-m",),
+    "--where": ("--filter", "--video"),
+    "--json": ("--format",),
+    "--device": ("--gpu", "--cuda"),
+    "--workers": ("--threads", "--jobs", "-j"),
+    "--like": ("--image", "--picture"),
+    "--end": ("--to",),
+    "--start": ("--from",),
+    "--features": ("--store",),
+    "--optim.lr": ("--lr", "--learning-rate"),
+    "--epochs": ("--epoch",),
+    "--html": ("--report", "--page"),
+    "--step": ("--label",),
+    "--label": ("--step",),
+    "--steps": ("--labels",),
+    "--labels": ("--steps",),
+    "--plan.videos-per-batch": ("--batch-size",),
 }
-"""What other programs call an option, and what we do."""
+"""Our options, and what other programs call each."""
 NEEDS_NO_OPTION = {
     "--query": "write the words without an option",
     "--text": "write the words without an option",
@@ -131,8 +116,9 @@ def unknown_arguments(words: Sequence[str], flags: Sequence[str], stray: str = "
 def nearest_flag(option: str, flags: Sequence[str]) -> str | None:
     """Return the option that was probably meant."""
     option = option.partition("=")[0].replace("_", "-")
-    if SYNONYMS.get(option) in flags:
-        return SYNONYMS[option]
+    for ours, theirs in SYNONYMS.items():
+        if option in theirs and ours in flags:
+            return ours
     begins = [flag for flag in flags if len(option) > 2 and flag.startswith(option)]
     return next(iter(begins or difflib.get_close_matches(option, flags, n=1, cutoff=0.75)), None)
 

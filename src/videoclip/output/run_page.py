@@ -164,17 +164,16 @@ def _nearest(
     for i in chosen:
         columns = []
         for title, matrix in (("before", before), ("after", after)):
-            order = np.argsort(-matrix[i], kind="stable")[:NUM_NEAREST].tolist()
-            columns.append((title, [_shown(moments[j], moments[i], folder) for j in order]))
+            nearest = [moments[j] for j in np.argsort(-matrix[i], kind="stable")[:NUM_NEAREST]]
+            shown = [(m, m.path == moments[i].path, _thumbnail(m, folder)) for m in nearest]
+            columns.append((title, shown))
         rows.append((cut_text(moments[i].label, 120), columns))
     return rows
 
 
-def _shown(moment: Moment, wanted: Moment, folder: Path) -> Shown:
-    thumbnail: Any = None
-    if moment.path.is_file():
-        try:
-            thumbnail = write_thumbnail(moment, folder)
-        except DecodeError:
-            thumbnail = None  # extract has named the file and the reason
-    return moment, moment.path == wanted.path, thumbnail
+def _thumbnail(moment: Moment, folder: Path) -> Path | None:
+    """Return a picture of a clip; None if its video is not at hand or cannot be read."""
+    try:
+        return write_thumbnail(moment, folder) if moment.path.is_file() else None
+    except DecodeError:
+        return None  # extract has named the file and the reason

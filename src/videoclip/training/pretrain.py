@@ -189,12 +189,16 @@ def pretrain(
                 visible,
             )
     choose: Callable[[VideoCLIP], Choice] | None = None
+    num_scored = min(len(source.held_out), MOST_SCORED_VIDEOS)
     if model.dual_encoder is not None:
         fit_gates(embedder.model, source)
-        choose = _choice(interpolate, source, config.clips)
+        scores = partial(_scores, source, config.clips, num_scored)
+        choose = partial(interpolate, num_videos=num_scored, scores=scores)
     elif config.model.num_cross_layers:
         # Like queries, which describe what a clip shows and not what is near it.
-        choose = _choice(choose_weight, source, replace(config.clips, strategy="aligned"))
+        aligned = replace(config.clips, strategy="aligned")
+        scores = partial(_scores, source, aligned, num_scored)
+        choose = partial(choose_weight, num_videos=num_scored, scores=scores)
     if frame_encoder is not None:
         fingerprint += f" on {frame_encoder.fingerprint}"
         trained = out.resolve() / "model" / BACKBONE_FOLDER
@@ -223,26 +227,18 @@ def pretrain(
 
 def _retrieval(source: NarratedSource, embedder: Embedder) -> Evaluation:
     """Return retrieval measures of a few aligned clips of each held-out video."""
-    clips = replace(
-        source.config.clips, strategy="aligned", clips_per_video=RETRIEVAL_CLIPS_PER_VIDEO
-    )
-    batches = source.held_out_clips(clips, len(source.held_out))
-    return held_out_retrieval(embedder.model, batches, len(source.held_out), source.config.seed)
+    number, config = len(source.held_out), source.config
+    clips = replace(config.clips, strategy="aligned", clips_per_video=RETRIEVAL_CLIPS_PER_VIDEO)
+    batches = source.held_out_clips(clips, number)
+    return held_out_retrieval(embedder.model, batches, number, config.seed)
 
 
-def _choice(
-    choose: Callable[[VideoCLIP, int, Callable[[VideoCLIP], RealArray]], Choice],
-    source: NarratedSource,
-    clips: ClipConfig,
-) -> Callable[[VideoCLIP], Choice]:
-    """Return `interpolate` or `choose_weight` on clip pairs of some held-out videos."""
+def _scores(
+    source: NarratedSource, clips: ClipConfig, num_videos: int, model: VideoCLIP
+) -> RealArray:
+    """Return (V, N) reciprocal ranks of N texts of each of the first held-out videos."""
     clips = replace(clips, clips_per_video=SCORED_CLIPS_PER_VIDEO)
-    num_videos = min(len(source.held_out), MOST_SCORED_VIDEOS)
-
-    def scores(model: VideoCLIP) -> RealArray:
-        return reciprocal_ranks(model, source.held_out_clips(clips, num_videos), num_videos)
-
-    return lambda model: choose(model, num_videos, scores)
+    return reciprocal_ranks(model, source.held_out_clips(clips, num_videos), num_videos)
 
 
 def _run_page(
