@@ -1,4 +1,6 @@
+import gc
 import os
+import weakref
 
 import numkong
 import numpy as np
@@ -302,3 +304,15 @@ def test_vectors_are_on_the_disk_when_they_are_added(tmp_path, disk_calls):
         ]
         assert len(disk_calls[0][2]) == len(whole)
         disk_calls.clear()
+
+
+def test_a_store_that_is_dropped_closes_its_file_at_once(tmp_path):
+    store = filled(tmp_path, np.eye(4, dtype=np.float32))
+    gc.disable()  # a library on a disk that is to be unmounted cannot wait for it
+    try:
+        store.search(np.eye(4, dtype=np.float32), 1, 4, exact=True)
+        dropped = weakref.ref(store)
+        del store
+        assert dropped() is None
+    finally:
+        gc.enable()

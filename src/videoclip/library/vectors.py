@@ -43,7 +43,14 @@ class MatrixStore:
         self._row_bytes = 2 * dim
         self._handle: int | None = None
         self._map: mmap.mmap | None = None
-        self._exact = ExactIndex(dim, self._read_rows)
+        itself = weakref.ref(self)  # else a cycle would keep the file open until it is collected
+
+        def read_rows(rows: IntArray) -> HalfArray:
+            store = itself()
+            assert store is not None
+            return store._read_rows(rows)
+
+        self._exact = ExactIndex(dim, read_rows)
         self._was_searched = False
         self.index = IndexFile(self.path.with_suffix(".ivf"))
 
