@@ -31,15 +31,17 @@ class Demo:
 
     def run(self) -> int:
         """Run the demo and write the report."""
+        from videoclip.features.extract import videos_in
+
         began = time.perf_counter()
+        videos = videos_in(self.videos) if self.videos else []
         with _heartbeat() as print_line:
             print_line("loading torch ...")
             from videoclip import demo
-            from videoclip.features.extract import videos_in
             from videoclip.files import write_output
 
             folder = self.out / ("quick" if self.quick else "full")
-            videos = videos_in(self.videos) if self.videos else demo.sample_clips()
+            videos = videos or demo.sample_clips()
             num_videos, epochs = (16, 60) if self.quick else (64, 40)
             report = demo.run_demo(folder, videos, num_videos, epochs, print_line)
             page = self.out / "report.html"
