@@ -87,7 +87,7 @@ class RunPage:
                 texts.append(text)
                 label = tokenizer.decode(text.tolist())
                 self.moments.append(Moment(path, pair.video_start, pair.video_end, label))
-        self._batch = collate(list(zip(features, texts, strict=True)), tokenizer.pad_id)
+        self._batch = collate(list(zip(features, texts, strict=True)), model.config.pad_id)
         self._before = self.similarities()
 
     def similarities(self) -> FloatArray:

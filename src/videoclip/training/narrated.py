@@ -239,7 +239,7 @@ class NarratedSource(BatchSource[Batch]):
         return self._feed(self.held_out, self.config.clips).batches(own)
 
     def held_out_clips(self, clips: ClipConfig, num_videos: int) -> Iterator[Batch]:
-        """Yield the same clip pairs of the first held-out videos each time, in their order."""
+        """Yield clip pairs of the first held-out videos, in their order; the same each time."""
         groups = groups_in_order(self.config, num_videos, Purpose.HELD_OUT)
         return Feed(self.held_out, clips, self.config.model).batches(groups)
 

@@ -227,10 +227,10 @@ def pretrain(
 
 def _retrieval(source: NarratedSource, embedder: Embedder) -> Evaluation:
     """Return retrieval measures of a few aligned clips of each held-out video."""
-    number, config = len(source.held_out), source.config
+    num_videos, config = len(source.held_out), source.config
     clips = replace(config.clips, strategy="aligned", clips_per_video=RETRIEVAL_CLIPS_PER_VIDEO)
-    batches = source.held_out_clips(clips, number)
-    return held_out_retrieval(embedder.model, batches, number, config.seed)
+    batches = source.held_out_clips(clips, num_videos)
+    return held_out_retrieval(embedder.model, batches, num_videos, config.seed)
 
 
 def _scores(
