@@ -61,6 +61,8 @@ def test_strictness_leaves_out_weaker_moments(client):
         found = get(client, "search", q="yellow", limit=100, strictness=level)["items"]
         assert found == [m for m in whole if levels.index(m["confidence"]) >= least]
     assert 0 < len(found) < len(whole)
+    page = get(client, "search", q="yellow", limit=len(found), strictness="high")
+    assert page["items"] == found and page["next"] is None  # the rest is weaker
 
 
 def test_a_filter_and_weights_combine_with_a_query(client):
@@ -184,6 +186,25 @@ def test_clips_come_as_a_zip_file(client, ids):
     assert (status["state"], status["message"], len(status["failed"])) == ("done", "1 clips", 1)
     content = client.get(f"{answer.headers['location']}/result").content
     assert zipfile.ZipFile(io.BytesIO(content)).namelist() == ["001-a.mp4"]
+
+
+def test_clips_that_are_cancelled_leave_no_file(own_client, monkeypatch):
+    from videoclip.web import served
+
+    (video,) = get(own_client, "videos")["items"]
+    media = own_client.app.state.served.media.folder
+    before, jobs = set(media.iterdir()), own_client.app.state.served.jobs
+
+    def cut_and_cancel(source, start, end, target):
+        target.write_bytes(b"clip")
+        (job,) = [job for job in jobs.list() if not job.is_over]
+        own_client.delete(f"/api/v1/jobs/{job.id}")
+
+    monkeypatch.setattr(served, "cut_clip", cut_and_cancel)
+    moments = [{"video": video["id"], "start": 10, "end": 11}]
+    answer = own_client.post("/api/v1/export", json={"format": "clips", "moments": moments})
+    assert wait(own_client, answer)["state"] == "cancelled"
+    assert set(media.iterdir()) == before
 
 
 def test_spans_are_saved(own_client):

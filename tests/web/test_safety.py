@@ -47,7 +47,8 @@ def test_names_of_loopback_are_known(client, host):
 
 
 @pytest.mark.parametrize(
-    "origin", ["http://evil.example", "null", "http://127.0.0.1:9999", "http://["]
+    "origin",
+    ["http://evil.example", "null", "http://127.0.0.1:9999", "http://[", "http://9127.0.0.1:8000"],
 )
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 def test_pages_of_other_origins_change_nothing(client, origin, method):
