@@ -90,6 +90,22 @@ def test_cut_off(tmp_path, suffix):
     assert expected in why(path)
 
 
+def test_cut_off_though_its_first_frame_is_late(tmp_path):
+    whole, path = tmp_path / "whole.mkv", tmp_path / "clip.mkv"
+    with av.open(str(whole), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        noise = np.random.default_rng(0).integers(256, size=(100, 48, 64, 3), dtype=np.uint8)
+        for number, pixels in enumerate(noise):
+            frame = av.VideoFrame.from_ndarray(pixels, "rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = 200 + number, Fraction(1, 10)  # from second 20 on
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert find_frame_times(whole).duration == 10
+    path.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    assert "the file is cut off after 2" in why(path) and "of 30.0 s" in why(path)
+
+
 def moov_first(path):
     """Write an MP4 whose index comes first, as served on the web, and return its bytes."""
     import av
