@@ -53,6 +53,17 @@ def test_pairs_score_alone_as_together(embedder):
         assert score.item() == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
+def test_all_pairs_at_once_score_as_some_of_them(embedder):
+    clips = [make_features(n, seed=n) for n in (1, 5, 20)]
+    scorer, pairs = (
+        PairScorer(embedder, TEXTS, clips),
+        torch.cartesian_prod(*map(torch.arange, (4, 3))),
+    )
+    every = scorer(pairs[:, 0], pairs[:, 1], torch.zeros(12))
+    some = scorer(pairs[1:, 0], pairs[1:, 1], torch.zeros(11))
+    torch.testing.assert_close(every[1:], some, rtol=1e-4, atol=1e-4)
+
+
 def test_clips_are_put_in_the_scorers_order(embedder):
     clips = [make_features(n, seed=n) for n in (1, 5, 9, 7)]
     similarity = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)

@@ -20,6 +20,8 @@ from videoclip.types import FloatArray, RealArray
 
 PAIRS_AT_ONCE = 256
 SEQUENCES_AT_ONCE = 256
+TEXTS_AT_ONCE = 32
+"""Texts that are compared with all clips at a time, to bound memory."""
 
 
 class PairScorer:
@@ -105,13 +107,21 @@ def corrections(
     if not text_parts:
         return torch.zeros(0)
     encoded_texts, encoded_clips = concatenate(text_parts), concatenate(clip_parts)
-    logits = [
-        reranker.score_pairs(take(encoded_texts, some), take(encoded_clips, others)).cpu()
-        for some, others in zip(
+    if len(text_of) == len(texts) * len(videos):  # all pairs, at less cost than one by one
+        every = torch.split(torch.arange(len(texts), device=device), TEXTS_AT_ONCE)
+        matrix = [reranker.score_all(take(encoded_texts, some), encoded_clips) for some in every]
+        logits = torch.cat(matrix).cpu()[rows, columns]
+    else:
+        chosen = zip(
             *(torch.split(x.to(device), PAIRS_AT_ONCE) for x in (rows, columns)), strict=True
         )
-    ]
-    return torch.cat(logits).float() * float(reranker.weight) * float(model.temperature)
+        logits = torch.cat(
+            [
+                reranker.score_pairs(take(encoded_texts, some), take(encoded_clips, others)).cpu()
+                for some, others in chosen
+            ]
+        )
+    return logits.float() * float(reranker.weight) * float(model.temperature)
 
 
 def rerank_clips(
