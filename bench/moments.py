@@ -13,6 +13,7 @@ votes alone        without placing the borders
 no single seconds  windows from 4 s on, as in libraries of earlier versions
 seconds in context likewise as `search`, but a second is embedded together with those around it
 three seconds      likewise, but a second is the window of three seconds around it
+with hubs          without the correction for hubs that all other rules have
 z-score votes      votes are z-scores over unrelated queries (`confidence`)
 single window      the most similar window from 4 s on
 mean of frames     likewise, but a window is the mean of its seconds, each embedded by itself
@@ -38,7 +39,12 @@ from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import Embedder, WindowConfig, window_spans
 from videoclip.evaluation.metrics.moments import span_iou
 from videoclip.evaluation.outcome import bootstrap_interval
-from videoclip.zeroshot.confidence import MIN_Z_SCORE, UNRELATED_QUERIES, Calibration
+from videoclip.zeroshot.confidence import (
+    MIN_Z_SCORE,
+    UNRELATED_QUERIES,
+    Calibration,
+    hub_biases,
+)
 from videoclip.zeroshot.moments import (
     MIN_WEIGHT,
     Windows,
@@ -80,29 +86,42 @@ def find_spans(
     means = np.stack(
         [_unit(frames[(seconds[:, 0] >= a) & (seconds[:, 1] <= b)].mean(axis=0)) for a, b in longer]
     )
+    # Each with the biases that correct its similarities.
+    vectors, whole, means, frames = (
+        (rows, hub_biases(rows, calibration.queries)) for rows in (vectors, whole, means, frames)
+    )
+    changed_rows = {
+        name: (spans, (rows, hub_biases(rows, calibration.queries)))
+        for name, (spans, rows) in others.items()
+    }
+    changed_rows["with hubs"] = windows, (vectors[0], 0.0)
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+
+    def compare(corrected: tuple[np.ndarray, np.ndarray | float], query: np.ndarray) -> np.ndarray:
+        rows, biases = corrected
+        return rows @ query - biases
 
     def note(name: str, start: float, end: float) -> None:
         found[name].append((start / rate, end / rate))
 
     for query in queries:
-        similarities = vectors @ query
+        similarities = compare(vectors, query)
         compared = Windows(windows, similarities, vote_weights(similarities))
         best = merge_windows([compared])[0][0]
         (refined,) = refine_moments([(compared, best)])
         note(OURS, refined.start, refined.end)
         note("votes alone", best.start, best.end)
-        for name, (spans, rows) in others.items():
-            values = rows @ query
+        for name, (spans, rows) in changed_rows.items():
+            values = compare(rows, query)
             changed = Windows(spans, values, vote_weights(values))
             (moment,) = refine_moments([(changed, merge_windows([changed])[0][0])])
             note(name, moment.start, moment.end)
-        above = np.maximum(calibration.z_scores(vectors, similarities), MIN_WEIGHT)
+        above = np.maximum(calibration.z_scores(vectors[0], vectors[0] @ query), MIN_WEIGHT)
         before = merge_windows([Windows(windows, similarities, above)])[0][0]
         note("z-score votes", before.start, before.end)
-        note("single window", *longer[(whole @ query).argmax()])
-        note("mean of frames", *longer[(means @ query).argmax()])
-        start, end = best_span_of_seconds(frames @ query)
+        note("single window", *longer[compare(whole, query).argmax()])
+        note("mean of frames", *longer[compare(means, query).argmax()])
+        start, end = best_span_of_seconds(compare(frames, query))
         note("span of seconds", seconds[start, 0], seconds[end - 1, 1])
         note("whole video", 0, num)
     return found

@@ -28,8 +28,7 @@ from videoclip.embedding import window_spans
 from videoclip.library.catalog import IndexedVideo
 from videoclip.library.library import VideoLibrary
 from videoclip.library.search import SearchOptions
-from videoclip.library.vectors import hub_biases
-from videoclip.zeroshot.confidence import BIAS_UNIT
+from videoclip.zeroshot.confidence import BIAS_UNIT, hub_biases
 
 RESULTS = Path(__file__).parent / "results" / "search.json"
 SECONDS_PER_VIDEO = 120

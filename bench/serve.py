@@ -29,8 +29,7 @@ from bench.search import RandomText, video_of
 from videoclip.embedding import window_spans
 from videoclip.library.library import VideoLibrary
 from videoclip.library.search import SearchOptions
-from videoclip.library.vectors import hub_biases
-from videoclip.zeroshot.confidence import BIAS_UNIT
+from videoclip.zeroshot.confidence import BIAS_UNIT, hub_biases
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results" / "serve.json"

@@ -19,7 +19,7 @@ from videoclip.library import indexer
 from videoclip.library import library as library_module
 from videoclip.library.library import VideoLibrary, stored_facts
 from videoclip.library.storage import kind_of
-from videoclip.library.vectors import hub_biases
+from videoclip.zeroshot.confidence import hub_biases
 
 
 def names(paths):

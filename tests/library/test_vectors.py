@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tests.fork_server import run_script
 from videoclip.errors import DataError
 from videoclip.library import exact
-from videoclip.library.vectors import MatrixStore, hub_biases
-from videoclip.zeroshot.confidence import BIAS_UNIT, LibraryCalibration
+from videoclip.library.vectors import MatrixStore
+from videoclip.zeroshot.confidence import BIAS_UNIT, LibraryCalibration, hub_biases
 
 
 def search_both_ways(store, *args):

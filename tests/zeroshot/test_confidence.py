@@ -6,7 +6,6 @@ from hypothesis.extra.numpy import arrays
 
 from videoclip.errors import ConfigError, DataError
 from videoclip.library.labels import LabelledQuery, fit_library, read_labels
-from videoclip.library.vectors import hub_biases
 from videoclip.zeroshot.confidence import (
     COMMON_THINGS,
     MIN_QUERIES,
@@ -16,6 +15,7 @@ from videoclip.zeroshot.confidence import (
     Thresholds,
     combine,
     fit_thresholds,
+    hub_biases,
     hub_biases_without,
     mean_of_best,
     median_and_scale,

@@ -23,6 +23,7 @@ from videoclip.evaluation.moment_retrieval import evaluate_moments
 from videoclip.evaluation.segmentation import evaluate_labels, zero_shot_segmenter
 from videoclip.evaluation.trial import EmbedderEncoder, Trial
 from videoclip.evaluation.videoqa import choice_similarity, evaluate_multiple_choice
+from videoclip.zeroshot.confidence import UNRELATED_QUERIES
 from videoclip.zeroshot.steps import step_mask
 
 CONFIG = EvaluateConfig(decoding="product", num_resamples=10)
@@ -133,3 +134,16 @@ def test_search_returns_the_moments_that_are_scored(tmp_path, paths, store, enco
         overlaps.append(span_iou(span, true)[0, 0])
     assert {m.name: m.value for m in outcome.measures}["mIoU"] == pytest.approx(np.mean(overlaps))
     assert 0.8 < np.mean(overlaps) < 1
+
+
+def test_hubs_lose_in_the_evaluation_as_in_search(
+    tmp_path, paths, store, encoder, embedder, monkeypatch
+):
+    plain = embedder._text
+    monkeypatch.setattr(embedder, "_text", lambda t: plain("red" if t in UNRELATED_QUERIES else t))
+    example = MomentExample("1", "a", "red red red blue blue", ((10.0, 22.0),))
+    (row,) = evaluate_moments([example], Trial(encoder, store, CONFIG)).rows
+    with VideoLibrary(tmp_path / "library", embedder) as library:
+        library.update([paths["a"]])
+        best = library.search(example.text)[0]
+    assert (best.start, best.end) == (row["start"], row["end"]) == (10.0, 22.0)

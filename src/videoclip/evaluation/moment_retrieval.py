@@ -22,6 +22,7 @@ from videoclip.evaluation.outcome import (
 )
 from videoclip.evaluation.trial import Trial, unique, with_features
 from videoclip.types import FloatArray, IntArray, RealArray
+from videoclip.zeroshot.confidence import UNRELATED_QUERIES, hub_biases
 from videoclip.zeroshot.moments import (
     DIDEMO_CHUNK_SECONDS,
     Proposal,
@@ -151,6 +152,8 @@ def _didemo_means(ranks: RealArray, overlaps: RealArray) -> Statistics:
 def evaluate_moments(examples: Sequence[MomentExample], trial: Trial) -> Outcome:
     """Find moments of any length for each sentence, as `VideoLibrary.search` does in one video.
 
+    Similarities are corrected for hubs, as they are there.
+
     Raises:
         DataError: If a sentence has no annotated moments, or no video has features.
     """
@@ -163,12 +166,13 @@ def evaluate_moments(examples: Sequence[MomentExample], trial: Trial) -> Outcome
     present, missing = with_features(examples, store)
 
     has_highlights = any(example.saliency for example in present)
+    unrelated = trial.encoder.embed_text(UNRELATED_QUERIES)
 
     def propose(video_id: str, text: FloatArray) -> list[Found]:
         features = store.read(video_id)
         spans = window_spans(len(features), rate)
         vectors = trial.encoder.embed_windows(features, spans)  # (W, E)
-        rows = text @ vectors.T
+        rows = text @ vectors.T - hub_biases(vectors, unrelated)
         clips = np.zeros((len(text), 0), dtype=np.float32)
         if has_highlights:
             pairs = _clip_spans(len(features), rate)

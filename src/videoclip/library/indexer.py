@@ -36,9 +36,8 @@ from videoclip.features.workers import Computed, Failed
 from videoclip.files import atomic_folder
 from videoclip.library.catalog import Catalog, IndexedVideo, Passage
 from videoclip.library.metadata import Values, metadata_of
-from videoclip.library.vectors import hub_biases, to_half
+from videoclip.library.vectors import to_half, with_biases
 from videoclip.types import FloatArray, OnProgress, RealArray
-from videoclip.zeroshot.confidence import BIAS_UNIT
 
 SAMPLED_BYTES = 1 << 20
 """Read at each end of a file for its quick content hash."""
@@ -298,8 +297,7 @@ class Indexer:
         spans = window_spans(len(features), rate, self.windows)
         vectors = self.embedder.embed_windows(features, spans)
         if int(self.catalog.facts()["dim"]) > vectors.shape[1]:
-            biases = hub_biases(vectors, self.unrelated) / BIAS_UNIT
-            vectors = np.concatenate((vectors, biases[:, None]), axis=1)
+            vectors = with_biases(vectors, self.unrelated)
         narration_path, narration_mtime_ns, cues = self._narration(path)
         passages = self._passages(cues)
         with self.lock:

@@ -19,7 +19,7 @@ from videoclip.files import atomic_file, report_disk_errors, sync
 from videoclip.library.approximate import RECALL_OF, IndexFile, build_index, find_candidates
 from videoclip.library.exact import ExactIndex, HalfArray, compare, highest, to_float32
 from videoclip.types import BoolArray, FloatArray, IntArray
-from videoclip.zeroshot.confidence import BIAS_SHARE, NUM_NEAREST
+from videoclip.zeroshot.confidence import BIAS_UNIT, hub_biases
 
 REBUILD = "rebuild the library with `videoclip index VIDEOS --library L --rebuild`"
 FEW_SHARE = 1 / 16
@@ -199,17 +199,15 @@ class MatrixStore:
         return np.frombuffer(data, np.float16).reshape(-1, self.dim)
 
 
-def hub_biases(vectors: FloatArray, unrelated: FloatArray) -> FloatArray:
-    """Return the biases (W,) of windows: half the mean of their largest unrelated similarities.
+def with_biases(vectors: FloatArray, unrelated: FloatArray) -> FloatArray:
+    """Return rows (W, E + 1) as they are stored: vectors (W, E), each followed by its bias.
 
     Args:
-        vectors: (W, E) of the windows.
+        vectors: Of the windows.
         unrelated: (Q, E) queries that hardly any video shows.
     """
-    similarities = unrelated @ vectors.T  # (Q, W)
-    num = min(NUM_NEAREST, len(similarities))
-    largest = np.partition(similarities, -num, axis=0)[-num:]
-    return np.asarray(BIAS_SHARE * largest.mean(axis=0), dtype=np.float32)
+    biases = hub_biases(vectors, unrelated) / BIAS_UNIT
+    return np.concatenate((vectors, biases[:, None]), axis=1)
 
 
 def to_half(vectors: FloatArray, place: Path | str) -> HalfArray:

@@ -1,7 +1,7 @@
 """Ranking and confidence: how similar a moment is, relative to what unrelated queries reach.
 
 Some windows are similar to every query: hubs. Each window's bias is how similar it is to unrelated
-queries (`library.vectors.hub_biases`), and is subtracted from its similarities. A video's score is
+queries (`hub_biases`), and is subtracted from its similarities. A video's score is
 the mean of its best seconds (`mean_of_best`), since the best one of many is often best by chance.
 `python bench/real/measure.py` shows how well that ranks.
 
@@ -278,6 +278,19 @@ class LibraryCalibration:
         ]
         median, scale = max(levels, key=sum, default=(0.0, 1.0))
         return Levels((float(slopes[0]), float(slopes[1])), median, scale)
+
+
+def hub_biases(vectors: FloatArray, unrelated: FloatArray) -> FloatArray:
+    """Return the biases (W,) of windows: half the mean of their largest unrelated similarities.
+
+    Args:
+        vectors: (W, E) of the windows.
+        unrelated: (Q, E) queries that hardly any video shows.
+    """
+    similarities = unrelated @ vectors.T  # (Q, W)
+    num = min(NUM_NEAREST, len(similarities))
+    largest = np.partition(similarities, -num, axis=0)[-num:]
+    return np.asarray(BIAS_SHARE * largest.mean(axis=0), dtype=np.float32)
 
 
 def hub_biases_without(vectors: FloatArray, unrelated: FloatArray) -> FloatArray:
