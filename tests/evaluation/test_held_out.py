@@ -89,6 +89,16 @@ def test_a_reranker_is_used_unless_the_towers_do_as_well(gain, expected):
     assert (chosen.score - chosen.towers > chosen.error) == (expected > 0)
 
 
+def test_a_gain_smaller_than_its_error_is_enough():
+    towers, noise = scores_with(0.0), np.random.default_rng(1).normal(size=(40, 3))
+    gains = noise - noise.mean() + 0.01
+    chosen = choose_weight(
+        reranker_model(), 40, lambda model: towers(model) + gains * bool(model.reranker.weight)
+    )
+    assert chosen.weight == RERANKER_WEIGHT
+    assert 0 < chosen.score - chosen.towers < chosen.error
+
+
 def test_without_enough_held_out_videos_the_reranker_is_not_used():
     model = reranker_model()
     model.reranker.weight.fill_(1.0)

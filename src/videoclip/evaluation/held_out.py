@@ -219,7 +219,7 @@ class RerankerWeight:
         weight: Of the re-ranker's score beside the towers' similarity; 0: it is not used.
         num_videos: Held-out videos.
         towers: Mean reciprocal rank of the towers' order.
-        score: That with the re-ranker; it is used if it is better by more than `error`.
+        score: That with the re-ranker; it is used if it is better.
         error: Standard error of the difference, over videos.
     """
 
@@ -238,7 +238,7 @@ class RerankerWeight:
             )
         used = "the re-ranker is used"
         if not self.weight:
-            used = "the re-ranker is not used, since it is not better by a standard error"
+            used = "the re-ranker is not used, since it is not better"
         return (
             f"{used}: mean reciprocal rank on {self.num_videos} held-out videos "
             f"{self.towers:.3f} by the towers, {self.score:.3f} with it (standard error of the "
@@ -265,7 +265,7 @@ def choose_weight(
     chosen.fill_(RERANKER_WEIGHT)
     score = scores(model).mean(axis=1)
     error = float((score - towers).std(ddof=1)) / math.sqrt(num_videos)
-    if (score - towers).mean() <= error:
+    if score.mean() <= towers.mean():
         chosen.zero_()
     return RerankerWeight(
         float(chosen), num_videos, float(towers.mean()), float(score.mean()), error
