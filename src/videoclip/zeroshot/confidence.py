@@ -13,7 +13,7 @@ they are shown or not: how much more is measured with common things. The strengt
 relative to all of this:
 
     expected = median of what unrelated queries reach + slopes * (traits - theirs)
-    strength = (score - expected) / scaled MAD of what they reach
+    strength = (score - expected) / scaled MAD of what common things reach
 
 where the traits of a query are its nearness to common things, and the spread of its similarities
 with all of them (`traits`): both follow from texts alone. This accounts for the model, the size of
@@ -103,8 +103,8 @@ class Thresholds:
     """
 
     low: float = 0.0
-    medium: float = 1.8
-    high: float = 2.3
+    medium: float = 1.6
+    high: float = 2.1
 
     def __post_init__(self) -> None:
         if not self.low <= self.medium <= self.high:
@@ -163,7 +163,7 @@ class Levels(NamedTuple):
     median: float = 0.0
     """Of what scenes or sentences reach beyond that, whichever is higher."""
     scale: float = 1.0
-    """Scaled MAD of that, since some of them may match after all."""
+    """Scaled MAD of that, or of what common things reach: some may match after all."""
 
     def expected(self, traits: RealArray) -> RealArray:
         """Return the scores (N,) that queries with traits (N, 2) reach if nothing matches."""
@@ -260,10 +260,17 @@ class LibraryCalibration:
         if not scores:
             return replace(self, frames=NO_LEVELS, narration=NO_LEVELS)
         frames, narration = np.maximum.reduce(scores)  # (2, Q)
-        return replace(self, frames=self._levels(frames), narration=self._levels(narration))
+        of_frames = self._levels(frames, by_things=True)
+        return replace(self, frames=of_frames, narration=self._levels(narration, by_things=False))
 
-    def _levels(self, best: FloatArray) -> Levels:
-        """Return the levels of what the measured queries reach at best (Q,)."""
+    def _levels(self, best: FloatArray, by_things: bool) -> Levels:
+        """Return the levels of what the measured queries reach at best (Q,).
+
+        Args:
+            best: What they reach.
+            by_things: Whether the scale is that of the things, which are many, and are about what
+                frames show, not about what is said.
+        """
         num_scenes, num_others = len(self.scenes), len(best) - len(self.owners)
         if not np.isfinite(best[:num_others]).all():  # there is no narration
             return NO_LEVELS
@@ -277,6 +284,8 @@ class LibraryCalibration:
             median_and_scale(kind, MIN_SCORE_SCALE) for kind in kinds if len(kind) >= MIN_QUERIES
         ]
         median, scale = max(levels, key=sum, default=(0.0, 1.0))
+        if by_things and levels:
+            _, scale = median_and_scale(rest[things], MIN_SCORE_SCALE)
         return Levels((float(slopes[0]), float(slopes[1])), median, scale)
 
 
