@@ -157,6 +157,8 @@ def test_pairs_count_as_far_as_the_towers_believe_in_them():
     ]
     expected = torch.stack(shares) / torch.stack(shares).mean()
     torch.testing.assert_close(belief(logits), expected)
+    unlikely = 1000 * (1 - torch.eye(3))
+    torch.testing.assert_close(belief(unlikely), torch.ones(3))
 
 
 def test_negatives_are_similar_videos_and_the_nearest():

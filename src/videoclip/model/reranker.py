@@ -259,8 +259,7 @@ def belief(logits: Tensor) -> Tensor:
         logits: (B, B) of the towers.
     """
     shares = (logits.log_softmax(dim=0) + logits.log_softmax(dim=1)).diagonal() / 2
-    weights = (shares / 2).exp()
-    return weights / weights.mean()
+    return (shares / 2).softmax(dim=0) * len(shares)  # stable: the mean of the roots may underflow
 
 
 def hard_candidates(video_similarity: Tensor, threshold: float) -> Tensor:
