@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from tests.library.colours import write_video
 from videoclip.errors import DataError
+from videoclip.library import search
+from videoclip.output.clip import cut_clip
 
 
 @pytest.fixture
@@ -49,3 +52,29 @@ def test_a_video_outside_the_library_is_decoded(library, embedder, videos):
 
 def test_the_narration_comes_in_order_of_time(indexed, videos):
     assert [cue.start for cue in indexed.narration(videos / "b.mp4")] == [2.0, 21.0]
+
+
+def test_the_best_time_of_a_video_shorter_than_a_second_is_within_it(library, tmp_path):
+    video = tmp_path / "cut" / "a.mp4"
+    video.parent.mkdir()
+    cut_clip(write_video(tmp_path / "whole.mp4", ["yellow"]), 0, 0.25, video)
+    library.update([video])
+    (moment,) = library.search("yellow", 1, speech=0)
+    assert (moment.start, moment.end, moment.best) == (0.0, 0.25, 0.25)
+
+
+def test_a_common_word_that_is_spoken_adds_nothing_to_what_is_seen(library, videos, monkeypatch):
+    monkeypatch.setattr(search, "MIN_ALIKE", np.inf)  # by words alone, not by their meaning
+    cues = "".join(f"\n00:{s:02}.000 --> 00:{s + 1:02}.000\nyellow\n" for s in range(0, 30, 2))
+    for name in ("a", "b.en"):
+        (videos / f"{name}.vtt").unlink(missing_ok=True)  # it is a link
+        (videos / f"{name}.vtt").write_text(f"WEBVTT\n{cues}")
+    library.update([videos])
+    hits = library._catalog.spoken("yellow zebra", 20)
+    assert hits and max(hit.strength for hit in hits) < 0
+
+    def found(**weights):
+        moments = library.search("yellow zebra", 5, **weights)
+        return [(moment.path, moment.start, moment.strength) for moment in moments]
+
+    assert found() == found(speech=0)
