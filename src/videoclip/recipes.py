@@ -117,10 +117,15 @@ def starter() -> PretrainConfig:
             temperature=0.05,
             learn_temperature=True,
         ),
-        # A few videos make small batches; people search with a sentence or two.
+        # A few videos make small batches. Texts and lead are those of `small`.
         plan=PlanConfig(kind="shuffled", videos_per_batch=12),
         clips=ClipConfig(
-            clips_per_video=4, min_text_tokens=4, max_text_tokens=12, max_video_seconds=24
+            clips_per_video=4,
+            lead_seconds=3,
+            min_text_tokens=14,
+            max_text_tokens=14,
+            max_pause_seconds=PAUSE_SECONDS,
+            max_video_seconds=24,
         ),
         optim=_adamw(lr=3e-3, warmup_updates=10),
         loss=LossConfig(residual_weight=0.01),
