@@ -200,7 +200,7 @@ class Reranker(nn.Module):
         added = (shares @ (values @ values.mT) * shares).sum(dim=-1)
         whole = (dots / (1 + 2 * along + added).clamp(min=1e-8).sqrt()).T
         similarity = torch.einsum("nlk,mtk->nlmt", texts.words, clips.seconds)
-        found = similarity.masked_fill(~clips.mask, -1).amax(dim=-1)  # (N, L, M)
+        found = similarity.masked_fill(~clips.mask, -1).max(dim=-1).values  # (N, L, M)
         return self._logits(whole, torch.einsum("nlm,nl->nm", found, texts.shares))
 
     def _logits(self, whole: Tensor, of_words: Tensor) -> Tensor:
