@@ -172,10 +172,10 @@ def test_biases_make_codes_hardly_coarser():
             read.append(len(rows))
             return half[rows]
 
-        index = exact.ExactIndex(half.shape[1], read_rows)
-        index.search(prepared, 60, len(half))  # makes the codes
+        index = exact.ExactIndex(half.shape[1])
+        index.search(read_rows, prepared, 60, len(half))  # makes the codes
         read.clear()
-        index.search(prepared, 60, len(half))
+        index.search(read_rows, prepared, 60, len(half))
         return sum(read)
 
     rows = np.concatenate((windows, biases[:, None]), axis=1)

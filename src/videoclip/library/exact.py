@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import numkong
@@ -63,11 +64,9 @@ class ExactIndex:
 
     Args:
         dim: Width E.
-        read_rows: Reads rows of the file.
     """
 
-    def __init__(self, dim: int, read_rows: ReadRows) -> None:
-        self._read_rows = read_rows
+    def __init__(self, dim: int) -> None:
         self._blocks: list[_Block] = []
         self.num_rows = 0
         """Rows copied so far."""
@@ -75,11 +74,17 @@ class ExactIndex:
         self._lock = threading.Lock()
 
     def search(
-        self, queries: FloatArray, k: int, num_rows: int, allowed: BoolArray | None = None
+        self,
+        read_rows: ReadRows,
+        queries: FloatArray,
+        k: int,
+        num_rows: int,
+        allowed: BoolArray | None = None,
     ) -> tuple[FloatArray, IntArray]:
         """Find the k rows most similar to each query, on as many threads as torch may use.
 
         Args:
+            read_rows: Reads rows of the file; the same file each time.
             queries: (N, E).
             k: At least 1, and at most as many rows as are allowed.
             num_rows: R; rows from here on are ignored.
@@ -89,29 +94,31 @@ class ExactIndex:
             Similarities (N, k), descending, and rows (N, k); of equal rows the first.
         """
         with self._lock:
-            self._add_rows(num_rows)
+            self._add_rows(read_rows, num_rows)
         per_scan = min(QUERIES_PER_SCAN, max(1, RESULTS_PER_SCAN // k))
         found = [
-            self._scan(queries[first : first + per_scan], k, num_rows, allowed)
+            self._scan(read_rows, queries[first : first + per_scan], k, num_rows, allowed)
             for first in range(0, len(queries), per_scan)
         ]
         similarities, rows = map(np.concatenate, zip(*found, strict=True))
         return similarities, rows
 
-    def _add_rows(self, num_rows: int) -> None:
+    def _add_rows(self, read_rows: ReadRows, num_rows: int) -> None:
         """Copy the rows up to `num_rows` that are not copied yet; rows never change."""
         if num_rows <= self.num_rows:
             return
         if not self._blocks:  # rows added later may be far from it, and have larger errors
             sample = np.arange(0, num_rows, -(-num_rows // NUM_SAMPLES))
-            self._centre = to_float32(self._read_rows(sample)).mean(axis=0)
+            self._centre = to_float32(read_rows(sample)).mean(axis=0)
         first = self.num_rows // ROWS_PER_BLOCK  # a block that is not full is copied again
-        self._blocks[first:] = _in_threads(self._quantize, _blocks_of(num_rows)[first:])
+        self._blocks[first:] = _in_threads(
+            partial(self._quantize, read_rows), _blocks_of(num_rows)[first:]
+        )
         self.num_rows = num_rows
 
-    def _quantize(self, rows: range) -> _Block:
+    def _quantize(self, read_rows: ReadRows, rows: range) -> _Block:
         """Return the copy of consecutive rows."""
-        half = self._read_rows(np.array(rows))
+        half = read_rows(np.array(rows))
         num_padded = -(-len(rows) // ROWS_PER_GROUP) * ROWS_PER_GROUP
         codes = np.zeros((num_padded, half.shape[1]), np.int8)
         chunks = [slice(i, i + ROWS_PER_CHUNK) for i in range(0, len(half), ROWS_PER_CHUNK)]
@@ -134,7 +141,12 @@ class ExactIndex:
         return offsets
 
     def _scan(
-        self, queries: FloatArray, k: int, num_rows: int, allowed: BoolArray | None
+        self,
+        read_rows: ReadRows,
+        queries: FloatArray,
+        k: int,
+        num_rows: int,
+        allowed: BoolArray | None,
     ) -> tuple[FloatArray, IntArray]:
         """Search with some of the queries; see `search`."""
         group_size = ROWS_PER_GROUP if num_rows > 4 * ROWS_PER_GROUP * k else 1
@@ -149,11 +161,11 @@ class ExactIndex:
             mine = owners == i
             order = np.argpartition(lower[mine], -k)
             likely, others = np.sort(rows[mine][order[-k:]]), order[:-k]
-            found = compare(self._read_rows, queries[i], likely)
+            found = compare(read_rows, queries[i], likely)
             # What k likely rows reach excludes more of the others than their lower bounds do.
             is_near = upper[mine][others] >= scan.offset_similarity(i, found.min())
             others = np.sort(rows[mine][others[is_near]])
-            more = compare(self._read_rows, queries[i], others)
+            more = compare(read_rows, queries[i], others)
             return highest(np.concatenate((found, more)), np.concatenate((likely, others)), k)
 
         blocks = [

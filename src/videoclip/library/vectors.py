@@ -43,14 +43,7 @@ class MatrixStore:
         self._row_bytes = 2 * dim
         self._handle: int | None = None
         self._map: mmap.mmap | None = None
-        itself = weakref.ref(self)  # else a cycle would keep the file open until it is collected
-
-        def read_rows(rows: IntArray) -> HalfArray:
-            store = itself()
-            assert store is not None
-            return store._read_rows(rows)
-
-        self._exact = ExactIndex(dim, read_rows)
+        self._exact = ExactIndex(dim)
         self._was_searched = False
         self.index = IndexFile(self.path.with_suffix(".ivf"))
 
@@ -145,7 +138,7 @@ class MatrixStore:
         else:
             candidates = []
         if min(map(len, candidates), default=0) < k:
-            return self._exact.search(queries, k, num_rows, allowed)
+            return self._exact.search(self._read_rows, queries, k, num_rows, allowed)
         pairs = zip(queries, candidates, strict=True)
         best = [highest(compare(self._read_rows, query, some), some, k) for query, some in pairs]
         return np.stack([pair[0] for pair in best]), np.stack([pair[1] for pair in best])
