@@ -74,7 +74,7 @@ def corrections(
     """Return what a model's re-ranker adds to the towers' similarities of P pairs.
 
     Its logits are brought to the towers' temperature, so that both count alike at weight 1. Clips
-    longer than the model's longest are encoded in pieces.
+    longer than the model's longest are encoded in pieces. At weight 0 nothing is computed.
 
     Args:
         model: It has a re-ranker.
@@ -87,6 +87,8 @@ def corrections(
         (P,) float32, on the CPU.
     """
     reranker, config = model.reranker, model.config
+    if not reranker.weight:
+        return torch.zeros(len(text_of))
     device = reranker.weight.device
     # A text or clip may occur in many pairs: each is encoded once.
     (texts, rows), (videos, columns) = (
