@@ -112,23 +112,24 @@ def can_fuse(x: Tensor) -> bool:
     return is_bf16 and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def clipped(layer: nn.Linear | SpatialConv, x: Tensor) -> Tensor:
-    """Return ReLU6 of a layer's output, in one pass over memory where `can_fuse`.
+def apply(layer: nn.Linear | SpatialConv, x: Tensor, *, clip: bool = True) -> Tensor:
+    """Return a layer's output, by default its ReLU6, in one pass over memory where `can_fuse`.
 
     The result is the same to the bit, a third faster for the whole network. torch has no public
     function for it; these operators are those of its compiler.
     """
     if not can_fuse(x):
-        return F.relu6(layer(x), inplace=True)
-    clip: tuple[str, list[float], str] = ("hardtanh", [0.0, 6.0], "")
+        output: Tensor = layer(x)
+        return F.relu6(output, inplace=True) if clip else output
+    last: tuple[str, list[float], str] = ("hardtanh", [0.0, 6.0], "") if clip else ("none", [], "")
     operators: Any = torch.ops.mkldnn
     if isinstance(layer, nn.Linear):
-        fused: Tensor = operators._linear_pointwise(x, layer.weight, layer.bias, *clip)
+        fused: Tensor = operators._linear_pointwise(x, layer.weight, layer.bias, *last)
         return fused
     shape = layer.padding, layer.stride, layer.dilation, layer.groups
     channels_first = x.permute(0, 3, 1, 2)
     fused = operators._convolution_pointwise(
-        channels_first, layer.weight, layer.bias, *shape, *clip
+        channels_first, layer.weight, layer.bias, *shape, *last
     )
     return fused.permute(0, 2, 3, 1)
 
@@ -148,14 +149,8 @@ class InvertedBottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H / stride, W / stride, C')."""
-        inner = x if self.expand is None else clipped(self.expand, x)
-        filtered = clipped(self.depthwise, inner)
-        if can_fuse(filtered):
-            weight, bias = self.project.weight, self.project.bias
-            operators: Any = torch.ops.mkldnn
-            projected: Tensor = operators._linear_pointwise(filtered, weight, bias, "none", [], "")
-        else:
-            projected = self.project(filtered)
+        inner = x if self.expand is None else apply(self.expand, x)
+        projected = apply(self.project, apply(self.depthwise, inner), clip=False)
         return projected + x if self.shortcut else projected
 
 
@@ -185,12 +180,12 @@ class EfficientNetLite0(nn.Module):
         Returns:
             (B, 1280).
         """
-        x = clipped(self.head, self.feature_map(images))  # (B, H/32, W/32, 1280)
+        x = apply(self.head, self.feature_map(images))  # (B, H/32, W/32, 1280)
         return x.mean(dim=(1, 2))
 
     def feature_map(self, images: Tensor) -> Tensor:
         """Return the input of the head, before averaging over the area: (B, H/32, W/32, 320)."""
-        features: Tensor = self.blocks(clipped(self.stem, images))
+        features: Tensor = self.blocks(apply(self.stem, images))
         return features
 
 
