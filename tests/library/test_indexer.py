@@ -522,6 +522,13 @@ def test_each_zeroed_page_of_the_catalogue_is_one_line_or_harmless(tmp_path, vid
     assert refused > 5
 
 
+def test_a_closed_library_is_not_called_damaged(library, videos):
+    library.update([videos])
+    library.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        library.videos()
+
+
 def test_a_change_between_the_ends_is_noticed_if_whole_files_are_hashed(
     library, videos, monkeypatch
 ):

@@ -293,6 +293,8 @@ class Catalog:
             yield
         except sqlite3.OperationalError as error:
             raise DataError(f"{error}; {DISK_ADVICE}", self.path) from error
+        except sqlite3.ProgrammingError:  # not of the file, but a closed library, for example
+            raise
         except sqlite3.DatabaseError as error:
             raise DataError(f"the catalogue is damaged ({error}): {REBUILD}", self.path) from error
 
