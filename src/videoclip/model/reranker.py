@@ -9,8 +9,8 @@ It has two small encoders of its own, and compares their outputs in two ways tha
 
 It reads features and word pieces, not the towers' states, so that it errs elsewhere than they do,
 and it sends them no gradient, so that it cannot harm them. In training the towers' logits are added
-to its own, so that it learns what they do not know, and pairs that they do not believe in count
-less. Its score is added to theirs if held-out narration shows after training that it helps.
+to its own, so that it learns what they do not know, and pairs of low probability by the towers
+count less. Its score is added to theirs if held-out narration shows after training that it helps.
 
 Letters: N texts, M clips, P pairs, L positions of a text, T of a clip, H width, K a narrower one.
 Source: the cross-modal attention variant (docs/paper-to-code.md); clips pooled by attention from
@@ -156,13 +156,13 @@ class Reranker(nn.Module):
         return self.texts(_unit(encoded), encoded.hidden[:, 1:].float(), encoded.mask[:, 1:])
 
     def clips(self, vectors: Tensor, states: Tensor, mask: Tensor) -> Clips:
-        """Project the states (B, T, H) of seconds for all that they are compared by."""
+        """Return clips from their vectors (B, H) and the states (B, T, H) of their seconds."""
         keys, values = self.key(states).float(), self.value(states).float()
         seconds = F.normalize(self.second_key(states).float(), dim=-1)
         return Clips(vectors, states, keys, values, seconds, mask)
 
     def texts(self, vectors: Tensor, states: Tensor, mask: Tensor) -> Texts:
-        """Project the states (B, L, H) of words for all that they are compared by."""
+        """Return texts from their vectors (B, H) and the states (B, L, H) of their words."""
         importance = self.word_head(states).float().squeeze(-1).masked_fill(~mask, -torch.inf)
         words = F.normalize(self.word_key(states).float(), dim=-1)
         queries = self.query(vectors).float() / math.sqrt(self.query.out_features)
@@ -224,7 +224,7 @@ def reranking_loss(
     """Return the softmax loss over the clips of a batch for each text, plus that over its texts.
 
     The towers' logits are added to the re-ranker's, at `TOWERS_SHARE` of their weight: it learns
-    most from what they confuse. Pairs that they do not believe in count less.
+    most from what they confuse. Pairs of low probability by the towers count less (`belief`).
 
     Args:
         reranker: The re-ranker to train.
@@ -250,10 +250,11 @@ def reranking_loss(
 
 
 def belief(logits: Tensor) -> Tensor:
-    """Return how far the towers believe in each pair of a batch: (B,), 1 on average.
+    """Return weights of the pairs of a batch by the towers' confidence in each: (B,), mean 1.
 
-    It is the root of the share of a pair in a softmax over the batch, the geometric mean of both
-    directions. Of words about nothing shown it is small: such pairs teach little.
+    A weight is proportional to the root of the pair's probability in a softmax over the batch, the
+    geometric mean of both directions. It is small for words about nothing shown: such pairs teach
+    little.
 
     Args:
         logits: (B, B) of the towers.
