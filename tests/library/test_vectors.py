@@ -138,18 +138,36 @@ def test_int8_copy_follows_a_growing_file_and_bounds_its_error(tmp_path, monkeyp
         found = [store.search(query, 4, len(matrix))[0][0] for _ in range(2)][1]
         naive = naive_search(matrix, query[0], 4, np.ones(len(matrix), bool))
         np.testing.assert_allclose(found, naive, rtol=1e-3)
-        index, num_seen = store._exact, 0
+        index, seen = store._exact, []
         assert index.num_rows == len(matrix)
-        for first, block in zip(range(0, len(matrix), 8), index._blocks, strict=True):
-            rows = matrix[first : first + 8].astype(np.float16) - index._centre
-            codes = np.asarray(numkong.dots_packed(np.eye(16, dtype=np.int8), block.codes))
-            errors = rows - block.step * codes.T[: len(rows)]
-            assert np.abs(codes).max() <= 127
+        for block in index._blocks:
+            is_row = block.rows < exact.NO_ROW
+            seen += block.rows[is_row].tolist()
+            assert block.last_row == block.rows.max()
+            rows = matrix[block.rows[is_row]].astype(np.float16) - index._centre
+            codes = np.asarray(numkong.dots_packed(np.eye(16, dtype=np.int8), block.codes)).T
+            assert np.abs(codes).max() <= 127 and not codes[~is_row].any()
+            steps = np.tile(block.steps, exact.ROWS_PER_GROUP)[is_row, None]
+            errors = rows / steps - codes[is_row]
             assert np.linalg.norm(errors, axis=1).max() <= block.error * (1 + 1e-5)
-            assert block.error <= block.step * 16**0.5 / 2 * (1 + 1e-3)
+            assert block.error <= 16**0.5 / 2 * (1 + 1e-3)
             assert np.linalg.norm(rows, axis=1).max() <= block.radius * (1 + 1e-5)
-            num_seen += len(rows)
-        assert num_seen == len(matrix)
+        assert sorted(seen) == list(range(len(matrix)))
+
+
+def test_rows_with_components_of_like_size_share_a_step():
+    rng = np.random.default_rng(6)
+    matrix = rng.normal(size=(70, 16)) * rng.choice([0.01, 1.0, 30.0], size=(70, 1))
+    half = matrix.astype(np.float16)
+    index = exact.ExactIndex(16)
+    index.search(lambda rows: half[rows], np.ones((1, 16), np.float32), 1, 70)
+    (block,) = index._blocks
+    peaks = np.abs(half.astype(np.float32) - index._centre).max(axis=1)
+    groups = block.rows.reshape(exact.ROWS_PER_GROUP, -1).T  # rows with ascending peaks
+    order = np.argsort(peaks, kind="stable")
+    np.testing.assert_array_equal(groups.ravel()[:70], order)
+    for rows, step in zip(groups, block.steps, strict=True):
+        assert step == pytest.approx(peaks[rows[rows < exact.NO_ROW]].max() / 127)
 
 
 def test_biases_make_codes_hardly_coarser():
@@ -316,3 +334,8 @@ def test_a_store_that_is_dropped_closes_its_file_at_once(tmp_path):
         assert dropped() is None
     finally:
         gc.enable()
+
+
+def test_half_precision_is_converted_exactly():
+    half = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    np.testing.assert_array_equal(exact.to_float32(half), half.astype(np.float32))

@@ -19,6 +19,7 @@ from videoclip.zeroshot.confidence import (
     hub_biases_without,
     mean_of_best,
     median_and_scale,
+    products,
 )
 
 
@@ -346,3 +347,23 @@ def test_equal_weights_are_the_default_and_a_smaller_one_counts_less():
     assert combine(1.0, 2.0) == pytest.approx(np.log(np.e + np.e**2))
     assert combine(1.0, 2.0, 3.0, 3.0) == combine(1.0, 2.0)
     assert combine(1.0, 2.0, 1.0, 0.5) == pytest.approx(np.log(np.e + np.e**2 / 2))
+
+
+def test_products_are_those_in_double_precision():
+    rng = np.random.default_rng(0)
+    for num_queries, num_rows, dim in [(1, 1, 1), (1, 50, 385), (7, 3, 33), (0, 4, 5), (3, 0, 5)]:
+        queries = rng.normal(size=(num_queries, dim)).astype(np.float32)
+        rows = rng.normal(size=(num_rows, dim)).astype(np.float32)
+        found = products(queries, rows)
+        assert found.shape == (num_queries, num_rows) and found.dtype == np.float32
+        expected = queries.astype(np.float64) @ rows.astype(np.float64).T
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_product_does_not_depend_on_the_other_queries():
+    rng = np.random.default_rng(1)
+    queries = rng.normal(size=(40, 385)).astype(np.float32)
+    rows = rng.normal(size=(100, 385)).astype(np.float32)
+    every = products(queries, rows)
+    alone = np.concatenate([products(query[None], rows) for query in queries])
+    np.testing.assert_array_equal(every, alone)

@@ -11,13 +11,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from itertools import pairwise
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numkong
 import numpy as np
 import numpy.typing as npt
 
 from videoclip.types import BoolArray, FloatArray, IntArray, RealArray
+from videoclip.zeroshot.confidence import products
 
 HalfArray: TypeAlias = npt.NDArray[np.float16]
 ReadRows: TypeAlias = Callable[[IntArray], HalfArray]
@@ -35,6 +37,8 @@ QUERIES_PER_SCAN, RESULTS_PER_SCAN = 64, 2**20
 """Limits to the memory of one scan: queries, and rows returned to all of them."""
 ROWS_PER_GROUP = 16
 """Rows of a group; a group is only searched if its largest product is large enough."""
+NO_ROW = np.iinfo(np.int32).max
+"""Instead of the number of a row; beyond all rows."""
 LARGEST_CODE = 127
 LOWEST = np.iinfo(np.int32).min
 """Instead of the product of a row that is not allowed."""
@@ -44,19 +48,57 @@ TINY = 1e-12
 
 @dataclass(frozen=True)
 class _Block:
-    """Consecutive rows (n, E) as int8 codes: row = centre + step * code + error.
+    """Rows (n, E) as int8 codes: row = centre + step * code + error.
+
+    Rows with components of like size form a group, which shares a step: the components of a row
+    seldom reach the largest one of its block. The rows of a group are n / `ROWS_PER_GROUP` apart.
 
     Attributes:
         codes: (n, E), in the order in which NumKong multiplies them.
-        step: Of every row.
-        error: Length of the longest error.
+        rows: (n,) their numbers; `NO_ROW` at the places of the last group that hold none.
+        last_row: The largest of them.
+        steps: (n / `ROWS_PER_GROUP`,) of each group.
+        error: Length of the longest error, divided by the step of its row.
         radius: Distance from the centre of the row farthest from it.
     """
 
     codes: numkong.PackedMatrix
-    step: float
+    rows: npt.NDArray[np.int32]
+    last_row: int
+    steps: FloatArray
     error: float
     radius: float
+
+
+class _Hits(NamedTuple):
+    """Groups of rows of a block of which one may be among the k best of a query.
+
+    Attributes:
+        rows: (g, G) of all groups of the block.
+        groups: (n,) numbers of the groups found.
+        owners: (n,) positions of the queries.
+        products: (n, G) of the codes of the query and of each row.
+        scales: (n,) similarity per product.
+        margins: (n,) greatest error of the similarities.
+        upper: (n,) upper bound of the largest similarity.
+    """
+
+    rows: npt.NDArray[np.int32]
+    groups: IntArray
+    owners: IntArray
+    products: npt.NDArray[np.int32]
+    scales: FloatArray
+    margins: FloatArray
+    upper: FloatArray
+
+
+class _Candidates(NamedTuple):
+    """Rows that may be among the k best of a query, and bounds of their similarities; each (n,)."""
+
+    owners: IntArray
+    rows: IntArray
+    lower: FloatArray
+    upper: FloatArray
 
 
 class ExactIndex:
@@ -119,20 +161,27 @@ class ExactIndex:
     def _quantize(self, read_rows: ReadRows, rows: range) -> _Block:
         """Return the copy of consecutive rows."""
         half = read_rows(np.array(rows))
-        num_padded = -(-len(rows) // ROWS_PER_GROUP) * ROWS_PER_GROUP
-        codes = np.zeros((num_padded, half.shape[1]), np.int8)
         chunks = [slice(i, i + ROWS_PER_CHUNK) for i in range(0, len(half), ROWS_PER_CHUNK)]
-        farthest = max(float(np.abs(self._offsets(half[chunk])).max()) for chunk in chunks)
-        step = max(farthest / LARGEST_CODE, TINY)
+        peaks = np.concatenate([np.abs(self._offsets(half[chunk])).max(axis=1) for chunk in chunks])
+        num_groups = -(-len(rows) // ROWS_PER_GROUP)
+        order = np.full(num_groups * ROWS_PER_GROUP, -1)
+        order[: len(rows)] = np.argsort(peaks, kind="stable")
+        groups = order.reshape(num_groups, ROWS_PER_GROUP)
+        steps = np.maximum(peaks[groups].max(axis=1) / LARGEST_CODE, TINY)
+        places = np.empty(len(rows), np.int64)
+        places[order[: len(rows)]] = np.arange(len(rows))
+        group_of, member = np.divmod(places, ROWS_PER_GROUP)
+        codes = np.zeros((order.size, half.shape[1]), np.int8)
         error, radius = 0.0, 0.0
         for chunk in chunks:
             offsets = self._offsets(half[chunk])
             radius = max(radius, float(_lengths(offsets).max()))
-            rounded = np.rint(offsets * (1 / step))
-            codes[chunk.start : chunk.start + len(rounded)] = rounded
-            offsets -= np.multiply(rounded, step, out=rounded)
-            error = max(error, float(_lengths(offsets).max()))
-        return _Block(numkong.dots_pack(codes), step, error, radius)
+            offsets /= steps[group_of[chunk], None]
+            rounded = np.rint(offsets)
+            codes[member[chunk] * num_groups + group_of[chunk]] = rounded
+            error = max(error, float(_lengths(offsets - rounded).max()))
+        numbers = np.where(groups < 0, NO_ROW, groups + rows.start).T.ravel().astype(np.int32)
+        return _Block(numkong.dots_pack(codes), numbers, int(numbers.max()), steps, error, radius)
 
     def _offsets(self, half: HalfArray) -> FloatArray:
         """Return the differences of rows (n, E) from the centre."""
@@ -152,31 +201,28 @@ class ExactIndex:
         group_size = ROWS_PER_GROUP if num_rows > 4 * ROWS_PER_GROUP * k else 1
         scan = _Scan(queries, k, group_size, self._centre)
 
-        def scan_block(rows: range) -> tuple[npt.NDArray[Any], ...]:
-            mask = None if allowed is None else allowed[rows.start : rows.stop]
-            return scan.candidates(self._blocks[rows.start // ROWS_PER_BLOCK], rows, mask)
-
-        def choose(i: int) -> tuple[FloatArray, IntArray]:
-            """Return the similarities and rows of one query."""
-            mine = owners == i
-            order = np.argpartition(lower[mine], -k)
-            likely, others = np.sort(rows[mine][order[-k:]]), order[:-k]
-            found = compare(read_rows, queries[i], likely)
-            # What k likely rows reach excludes more of the others than their lower bounds do.
-            is_near = upper[mine][others] >= scan.offset_similarity(i, found.min())
-            others = np.sort(rows[mine][others[is_near]])
-            more = compare(read_rows, queries[i], others)
-            return highest(np.concatenate((found, more)), np.concatenate((likely, others)), k)
+        def scan_block(rows: range) -> _Hits:
+            return scan.hits(self._blocks[rows.start // ROWS_PER_BLOCK], num_rows, allowed)
 
         blocks = [
             rows
             for rows in _blocks_of(num_rows)
             if allowed is None or allowed[rows.start : rows.stop].any()
         ]
-        columns = zip(*_in_threads(scan_block, blocks), strict=True)
-        owners, rows, lower, upper = map(np.concatenate, columns)
-        # Not in threads: they would wait for each other after each of many short reads.
-        best = [choose(i) for i in range(len(queries))]
+        found = (scan.candidates(hits) for hits in _in_threads(scan_block, blocks))
+        owners, rows, lower, upper = map(np.concatenate, zip(*found, strict=True))
+        order = np.lexsort((-lower, owners))
+        owners, rows, upper = owners[order], rows[order], upper[order]
+        ends = np.searchsorted(owners, np.arange(len(queries) + 1))
+        # What the k likeliest rows reach excludes more of the others than their lower bounds do.
+        is_likely = np.arange(len(rows)) - ends[owners] < k
+        similarities = np.full(len(rows), -np.inf, np.float32)
+        similarities[is_likely] = compare(read_rows, queries, rows[is_likely], owners[is_likely])
+        lowest = similarities[is_likely].reshape(-1, k).min(axis=1)
+        is_near = ~is_likely & (upper >= scan.offset_similarities(lowest)[owners])
+        similarities[is_near] = compare(read_rows, queries, rows[is_near], owners[is_near])
+        parts = [slice(*part) for part in pairwise(ends.tolist())]
+        best = [highest(similarities[part], rows[part], k) for part in parts]
         return np.stack([pair[0] for pair in best]), np.stack([pair[1] for pair in best])
 
 
@@ -189,61 +235,94 @@ class _Scan:
     def __init__(self, queries: FloatArray, k: int, group_size: int, centre: FloatArray) -> None:
         self._k, self._group_size = k, group_size
         self._lengths = np.maximum(_lengths(queries), TINY)
-        units = queries / self._lengths[:, None]
+        units = (queries / self._lengths[:, None]).astype(np.float32)
         self._steps = np.maximum(np.abs(units).max(axis=1) / LARGEST_CODE, TINY)[:, None]
         self._codes = np.rint(units / self._steps).astype(np.int8)
         self._errors = _lengths(self._codes * self._steps - units)[:, None]
-        self._centre_similarities = units @ centre  # (N,)
+        self._centre_similarities = products(units, centre[None])[:, 0]  # (N,)
         self._rounding = len(centre) * 2.0**-22  # of sums of float32 products, at most; doubled
         self._slack = self._rounding * float(_lengths(centre[None])[0])
-        self._best = np.full((len(queries), k), -np.inf)
+        self.best = np.full((len(queries), k), -np.inf, np.float32)
+        """Lower bounds (N, k) of the similarities of the best rows so far, the least one first."""
         self._lock = threading.Lock()
+        self._memory = threading.local()
 
-    def candidates(
-        self, block: _Block, rows: range, allowed: BoolArray | None
-    ) -> tuple[npt.NDArray[Any], ...]:
-        """Find the rows of a block, given by their numbers, that may be among the k best.
-
-        Returns positions of queries, rows, and lower and upper bounds of their similarities.
-        """
-        products = np.asarray(numkong.dots_packed(self._codes, block.codes))  # (N, n)
-        products[:, len(rows) :] = LOWEST
-        if allowed is not None:
-            products[:, : len(rows)][:, ~allowed] = LOWEST
+    def hits(self, block: _Block, num_rows: int, allowed: BoolArray | None) -> _Hits:
+        """Find the groups of rows of a block that may be among the k best so far."""
+        products = self._products(block)
+        if allowed is not None or block.last_row >= num_rows:
+            is_wrong = block.rows >= num_rows
+            if allowed is not None:
+                is_wrong |= ~allowed[np.where(is_wrong, 0, block.rows)]
+            products[:, is_wrong] = LOWEST
         groups = products.reshape(len(products), self._group_size, -1)
+        num_groups = groups.shape[2]
         largest = groups.max(axis=1)
-        scale = block.step * self._steps  # (N, 1)
         # |q x - q' x'| <= |q'| |x - x'| + |q - q'| |x| for a query q, an offset x, and their codes
-        margin = block.error * (1 + self._errors) + block.radius * self._errors
-        margin += self._rounding * block.radius + self._slack
-        num_best = min(self._k, largest.shape[1])
-        best = np.partition(largest, -num_best, axis=1)[:, -num_best:] * scale - margin
+        steps = block.steps if self._group_size > 1 else np.tile(block.steps, ROWS_PER_GROUP)
+        slip = block.error * (1 + self._errors) / self._steps
+        rest = block.radius * (self._errors + self._rounding) + self._slack
+        likely = largest.astype(np.float32)
+        num_best = min(self._k, num_groups)
+        best = np.partition((likely - slip) * steps, -num_best, axis=1)[:, -num_best:]
         with self._lock:
-            best = np.concatenate((self._best, best), axis=1)
-            self._best = np.partition(best, -self._k, axis=1)[:, -self._k :]
-            least = np.floor((self._best[:, :1] - margin) / scale)
-        least = np.maximum(least, LOWEST + 1)
-        owners, columns = _positions(largest >= least)
-        members = groups[owners, :, columns]
-        positions, places = _positions(members >= least[owners])
-        owners, columns = owners[positions], columns[positions]
-        similarities = members[positions, places] * scale[owners, 0]
-        margins = margin[owners, 0]
-        found = rows.start + places * groups.shape[2] + columns
-        return owners, found, similarities - margins, similarities + margins
+            best = np.concatenate((self.best, best * self._steps - rest), axis=1)
+            self.best = np.partition(best, -self._k, axis=1)[:, -self._k :]
+            least = (self.best[:, :1] - rest) / self._steps
+        owners, columns = _positions(((likely + slip) * steps >= least) & (largest > LOWEST))
+        rows = block.rows.reshape(self._group_size, -1).T
+        scales = steps[columns] * self._steps[owners, 0]
+        margins = slip[owners, 0] * scales + rest[owners, 0]
+        upper = likely[owners, columns] * scales + margins
+        return _Hits(rows, columns, owners, groups[owners, :, columns], scales, margins, upper)
 
-    def offset_similarity(self, i: int, similarity: float) -> float:
-        """Convert a similarity of query i and a row to one that can be compared with bounds."""
-        return float(similarity / self._lengths[i] - self._centre_similarities[i])
+    def candidates(self, hits: _Hits) -> _Candidates:
+        """Return the rows of a block that may be among the k best of the blocks scanned so far."""
+        least = self.best[hits.owners, 0]
+        is_possible = hits.upper >= least  # fewer rows had been seen before
+        least, owners, groups = (
+            least[is_possible],
+            hits.owners[is_possible],
+            hits.groups[is_possible],
+        )
+        products, margins = hits.products[is_possible], hits.margins[is_possible]
+        upper = products.astype(np.float32) * hits.scales[is_possible, None] + margins[:, None]
+        found, members = _positions((upper >= least[:, None]) & (products > LOWEST))
+        rows = hits.rows[groups[found], members].astype(np.int64)
+        upper = upper[found, members]
+        return _Candidates(owners[found], rows, upper - 2 * margins[found], upper)
+
+    def _products(self, block: _Block) -> npt.NDArray[np.int32]:
+        """Return the products (N, n) of all codes, in memory that a thread's next call reuses."""
+        shape = len(self._codes), len(block.rows)
+        out = getattr(self._memory, "products", None)
+        if out is None or out.shape != shape:
+            out = self._memory.products = numkong.empty(shape, dtype="int32")
+        return np.asarray(numkong.dots_packed(self._codes, block.codes, out=out))
+
+    def offset_similarities(self, similarities: FloatArray) -> RealArray:
+        """Convert similarities (N,) of each query to ones that can be compared with bounds."""
+        return np.asarray(similarities / self._lengths - self._centre_similarities)
 
 
-def compare(read_rows: ReadRows, query: FloatArray, rows: IntArray) -> FloatArray:
-    """Return the float32 similarities (n,) of a query (E,) and some rows (n,), ascending."""
+def compare(
+    read_rows: ReadRows, queries: FloatArray, rows: IntArray, owners: IntArray | None = None
+) -> FloatArray:
+    """Return the float32 similarities (n,) of rows and queries.
+
+    Args:
+        read_rows: Reads rows.
+        queries: (N, E).
+        rows: (n,).
+        owners: (n,) the query of each row; None: there is one query.
+    """
     similarities = np.empty(len(rows), np.float32)
+    order = np.argsort(rows, kind="stable")
     for first in range(0, len(rows), ROWS_PER_CHUNK):
-        part = slice(first, first + ROWS_PER_CHUNK)
+        part = order[first : first + ROWS_PER_CHUNK]
+        some = queries if owners is None else queries[owners[part]]
         # Unlike a matrix product, this adds up each row in the same order wherever it is.
-        np.einsum("ne,e->n", to_float32(read_rows(rows[part])), query, out=similarities[part])
+        similarities[part] = np.einsum("ne,ne->n", to_float32(read_rows(rows[part])), some)
     return similarities
 
 

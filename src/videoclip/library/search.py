@@ -34,6 +34,7 @@ from videoclip.zeroshot.confidence import (
     Thresholds,
     combine,
     mean_of_best,
+    products,
 )
 from videoclip.zeroshot.moments import (
     Moment,
@@ -212,7 +213,7 @@ class Snapshot:
         """
         calibration, num_seconds = self.calibration, self.num_seconds(video)
         rows = self.vectors.read(video.first_row, num_seconds)
-        scores = rows @ calibration.prepare(query[None])[0]
+        (scores,) = products(calibration.prepare(query[None]), rows)
         (expected,) = calibration.frames.expected(calibration.traits_of(query[None]))
         strengths = (scores - expected) / calibration.frames.scale
         spans = self.seconds(video, self.window_features(video)[:num_seconds])
@@ -320,10 +321,12 @@ def find_moments(
             ((combine(c.visual_strength, c.narration_strength, *weights), c) for c in candidates),
             key=lambda pair: -pair[0],
         )
-        ranked = ranked[: options.num_moments]
-        library.catalog.check_records({candidate.video.id for _, candidate in ranked})
-        answers.append([_to_moment(library, c, text, strength) for strength, c in ranked])
-    return answers
+        answers.append(ranked[: options.num_moments])
+    library.catalog.check_records({c.video.id for ranked in answers for _, c in ranked})
+    return [
+        [_to_moment(library, candidate, text, strength) for strength, candidate in ranked]
+        for text, ranked in zip(texts, answers, strict=True)
+    ]
 
 
 def _search_passages(
@@ -340,7 +343,7 @@ def _search_passages(
         rows = rows[np.isin(videos, list(keys))]
     similarities = np.concatenate(
         [
-            queries @ to_float32(vectors[rows[first : first + PASSAGES_PER_BLOCK]]).T
+            products(queries, to_float32(vectors[rows[first : first + PASSAGES_PER_BLOCK]]))
             for first in range(0, max(1, len(rows)), PASSAGES_PER_BLOCK)
         ],
         axis=1,
@@ -422,7 +425,7 @@ def _score_videos(
     for owner, some in wanted.items():
         video = library.videos[owner]
         vectors = library.vectors.read(video.first_row, video.num_windows)
-        similarities = queries[some] @ vectors.T  # (n, W)
+        similarities = products(queries[some], vectors)  # (n, W)
         scores = mean_of_best(similarities[:, : library.num_seconds(video)]).tolist()
         largest, biases = similarities.max(axis=1).tolist(), library.biases(vectors)
         for i, score, most, row in zip(some, scores, largest, similarities, strict=True):
@@ -501,7 +504,7 @@ def _add_narration(
     end = min(max(hit.end, start + MIN_SPOKEN_SECONDS), max(video.duration, hit.end))
     nearest = library.nearest_window(video, start, end)
     rows = library.vectors.read(video.first_row, video.num_windows)
-    similarities = rows @ query
+    (similarities,) = products(query[None], rows)
     gap = float(similarities.max() - mean_of_best(similarities[: library.num_seconds(video)]))
     corrected = float(similarities[nearest])
     strength = (corrected - gap - expected) / library.calibration.frames.scale

@@ -140,7 +140,9 @@ class MatrixStore:
         if min(map(len, candidates), default=0) < k:
             return self._exact.search(self._read_rows, queries, k, num_rows, allowed)
         pairs = zip(queries, candidates, strict=True)
-        best = [highest(compare(self._read_rows, query, some), some, k) for query, some in pairs]
+        best = [
+            highest(compare(self._read_rows, query[None], some), some, k) for query, some in pairs
+        ]
         return np.stack([pair[0] for pair in best]), np.stack([pair[1] for pair in best])
 
     def refresh_index(self, queries: FloatArray, num_rows: int) -> None:
