@@ -385,3 +385,20 @@ def test_a_torn_utf16_file_and_an_ssa_file_are_read(tmp_path):
     fields = "Format: Marked, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text"
     write(substation, f"[Script Info]\nScriptType: v4.00\n\n[Events]\n{fields}\n{line}\n")
     assert parse_subtitles(substation) == [Cue(1.0, 2.5, "Hello")]
+
+
+LINE = st.text("ab 1234", min_size=1).map(str.strip).filter(bool)
+TEXT = st.lists(LINE, min_size=1, max_size=3).map("\n".join)
+
+
+@given(st.lists(TEXT, min_size=1, max_size=4), st.sampled_from([".srt", ".vtt"]), st.booleans())
+def test_texts_come_back_as_written_numbers_too(tmp_path_factory, texts, suffix, is_numbered):
+    path = tmp_path_factory.getbasetemp() / f"written{suffix}"
+    head = "WEBVTT\n\n" if suffix == ".vtt" else ""
+    blocks = [
+        (f"{i + 1}\n" if is_numbered or suffix == ".srt" else "")
+        + f"00:00:{i:02d}.000 --> 00:00:{i:02d}.500\n{text}\n"
+        for i, text in enumerate(texts)
+    ]
+    path.write_text(head + "\n".join(blocks))
+    assert parse_subtitles(path) == [Cue(i, i + 0.5, text) for i, text in enumerate(texts)]

@@ -1,9 +1,12 @@
 """Labelled queries, and the thresholds that are fitted to them."""
 
+from pathlib import Path
+
 import pytest
 
 from videoclip.errors import DataError
 from videoclip.library.labels import LabelledQuery, add_label, fit_library, read_labels
+from videoclip.zeroshot.moments import Moment
 
 
 @pytest.fixture
@@ -37,3 +40,31 @@ def test_a_wrong_answer_that_is_not_the_first_counts_by_its_own_strength(indexed
     assert wrong.strength < report.thresholds.low <= moments[0].strength
     with pytest.raises(DataError, match="no labelled queries"):
         fit_library(indexed, [])
+
+
+@pytest.mark.parametrize(
+    "start, end, accepted",
+    [(0, 5, False), (0, 5.1, True), (5, 9, True), (6, 7, True), (9.9, 12, True), (10, 12, False)],
+)
+def test_an_answer_overlaps_the_labelled_span_and_does_not_only_touch_it(start, end, accepted):
+    label = LabelledQuery("dog", "b.mp4", 5.0, 10.0)
+    assert label.accepts(Moment(Path("/a/b.mp4"), start, end)) is accepted
+    touching = LabelledQuery("dog", "b.mp4", float(start), float(end))
+    assert touching.accepts(Moment(Path("/a/b.mp4"), 5.0, 10.0)) is accepted
+
+
+@pytest.mark.parametrize(
+    "video, accepted",
+    [
+        ("b.mp4", True),
+        ("b", True),
+        ("a/b.mp4", True),
+        ("/x/a/b.mp4", True),
+        ("c/b.mp4", False),
+        ("xb.mp4", False),
+        ("a", False),
+        ("", False),
+    ],
+)
+def test_an_answer_is_in_the_video_of_that_name(video, accepted):
+    assert LabelledQuery("dog", video).accepts(Moment(Path("/x/a/b.mp4"), 0, 1)) is accepted

@@ -107,3 +107,31 @@ def test_the_best_chain_is_that_of_all_chains(parts):
         assert rank(found[0].parts) == min(map(rank, chains))
     used = [id(moment) for one in found for moment in one.parts]
     assert len(used) == len(set(used))
+
+
+@given(SPANS, SPANS, st.lists(st.booleans(), min_size=10, max_size=10))
+def test_a_sequence_has_what_its_moments_have(first, second, said):
+    spoken = iter(said)
+    parts = [
+        [
+            Moment(
+                Path("a"),
+                *(a, a + length),
+                strength=s,
+                best=a + 0.25,
+                confidence="high" if s > 2 else "low",
+                has_all_words=next(spoken),
+                words=f"words {s}",
+            )
+            for a, length, s in part
+        ]
+        for part in (first, second)
+    ]
+    for one in sequences_of(parts, "a, then b", num_per_video=9):
+        earlier, later = one.parts
+        weakest = min(one.parts, key=lambda moment: moment.strength)
+        assert (one.start, one.end, one.best) == (earlier.start, later.end, earlier.best)
+        assert (one.strength, one.confidence) == (weakest.strength, weakest.confidence)
+        assert one.has_all_words == (earlier.has_all_words and later.has_all_words)
+        assert one.words == " … ".join(dict.fromkeys((earlier.words, later.words)))
+        assert one.label == "a, then b"

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 import json
 import xml.etree.ElementTree as ET
@@ -247,9 +248,10 @@ def test_an_edit_list_of_different_frame_rates_takes_the_commonest():
     assert rate == FrameRate(Fraction(25))
     (message,) = messages
     assert message.startswith("the frame rates of the videos are 25, 30; took 25, the commonest")
-    assert export_moments(mixed, "edl") == to_edl(mixed, rate)
+    assert export_moments(mixed, "edl", on_message=messages.append) == to_edl(mixed, rate)
+    assert messages == [message] * 2
     assert choose_rate(mixed, 30.0, on_message=messages.append) == FrameRate(Fraction(30))
-    assert len(messages) == 1
+    assert len(messages) == 2
 
 
 @pytest.mark.parametrize("mark", ["=", "+", "-", "@", "\t"])
@@ -378,3 +380,17 @@ def test_labelstudio_has_a_task_for_each_video():
 def test_labels_in_frames_need_a_frame_rate(form):
     with pytest.raises(DataError, match="frame rate of a moment is not known"):
         export_moments([Moment(FILM, 1.0, 2.0)], form)
+
+
+def test_json_keeps_everything_of_a_moment_but_its_parts(tmp_path):
+    known = {"path": FILM, "confidence": "medium", "has_all_words": True, "parts": ()}
+    values = {
+        field.name: known.get(field.name, f"a {field.name}" if field.type is str else 2.5 + i)
+        for i, field in enumerate(dataclasses.fields(Moment))
+    }
+    moment = Moment(**values)
+    usual = {f.name for f in dataclasses.fields(Moment) if values[f.name] == f.default}
+    assert usual == {"parts"}
+    path = tmp_path / "moments.json"
+    path.write_text(export_moments([moment, *MOMENTS], "json"))
+    assert read_moments(path) == [moment, *MOMENTS]

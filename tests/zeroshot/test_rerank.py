@@ -121,3 +121,13 @@ def test_retrieval_and_questions_use_it_when_asked(embedder, store):
 def test_a_model_without_a_reranker_says_how_to_get_one(store):
     with pytest.raises(ConfigError, match=r"num-cross-layers 1"):
         PairScorer(make_embedder(), TEXTS, [])
+
+
+def test_a_text_longer_than_the_longest_is_cut(embedder):
+    longest, clip = embedder.config.max_text_tokens, make_features(5)
+    words = [f"w{i}" for i in range(longest + 9)]
+    long, cut = (
+        naive_score(embedder, " ".join(some), clip, 0.0) for some in (words, words[:longest])
+    )
+    assert long == cut
+    assert cut != naive_score(embedder, " ".join(words[: longest - 1]), clip, 0.0)

@@ -136,7 +136,7 @@ def export_moments(
         raise DataError("there are no moments to export; search for something else")
     if format in ("edl", "fcpxml"):
         write = to_edl if format == "edl" else to_fcpxml
-        return write(moments, rate or choose_rate(moments), title)
+        return write(moments, rate or choose_rate(moments, on_message=on_message), title)
     if format == "youtube":
         return to_youtube(moments, on_message)
     writers = {
