@@ -1,13 +1,16 @@
 """What can be wrong with a file, said in one line with file, row and remedy."""
 
+import codecs
 import gzip
 import json
 import zipfile
 
 import pytest
 
-from videoclip.benchmarks import files
+from videoclip.benchmarks import files, load_benchmarks
 from videoclip.errors import DataError
+from videoclip.synthetic.annotate import annotation_files
+from videoclip.synthetic.world import SyntheticConfig, SyntheticWorld
 
 
 def test_a_file_is_found_by_itself_in_its_folder_or_gzipped(tmp_path):
@@ -141,3 +144,46 @@ def test_repeats_are_named(write):
     rows = list(files.read_rows(write("x.csv", "a\n1\n2\n1\n"), ("a",)))
     with pytest.raises(DataError, match=r"x\.csv:4: id '1' occurs twice: remove one"):
         files.unique(rows, "id", lambda row: row.text("a"))
+
+
+@pytest.fixture(scope="module")
+def annotations(tmp_path_factory):
+    """The files of a synthetic world for all benchmarks."""
+    folder = tmp_path_factory.mktemp("annotations")
+    world = SyntheticWorld(SyntheticConfig(seed=2, num_tasks=20, num_new_tasks=4, num_steps=40))
+    for name, text in annotation_files(world, [world.video(i) for i in range(12)]).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["gzip", "byte order mark", "Windows line ends"])
+@pytest.mark.parametrize(
+    "name, place",
+    [
+        ("youcook2", "youcook2"),
+        ("youcook2", "youcook2/youcookii_annotations_trainval.json"),
+        ("msrvtt", "msrvtt"),
+        ("msrvtt_qa", "msrvtt_mc"),
+        ("msrvtt_qa", "msrvtt_mc/msrvtt_multi_choice_qa.jsonl"),
+        ("didemo", "didemo"),
+        ("coin", "coin"),
+        ("csv", "steps.csv"),
+    ],
+)
+def test_packed_and_marked_files_are_read_as_plain_ones(annotations, tmp_path, name, place, kind):
+    read = load_benchmarks()[name].read
+    copy = tmp_path / "copy"
+    for path in [p for p in annotations.rglob("*") if p.is_file()]:
+        target = copy / path.relative_to(annotations)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        content = path.read_bytes()
+        if kind == "gzip":
+            target.with_name(f"{path.name}.gz").write_bytes(gzip.compress(content))
+        elif kind == "byte order mark":
+            target.write_bytes(codecs.BOM_UTF8 + content)
+        else:
+            target.write_bytes(content.replace(b"\n", b"\r\n"))
+    is_packed = kind == "gzip" and (annotations / place).is_file()
+    found = read(copy / (f"{place}.gz" if is_packed else place))
+    assert found == read(annotations / place) and found

@@ -11,6 +11,7 @@ import pytest
 from videoclip.cli import COMMANDS, main
 from videoclip.cli.index import Index
 from videoclip.cli.options import parse
+from videoclip.cli.usage import seconds
 
 RECIPES = {"pretrain": "small", "finetune": "youcook2"}
 """Commands that begin with the name of a recipe."""
@@ -199,3 +200,33 @@ def test_a_bad_number_is_a_usage_error(line, capsys):
 def test_the_address_of_a_cluster_may_be_left_out(arguments, cluster):
     command = parse(Index, arguments, "videoclip index")
     assert command.cluster == cluster and command.videos == (Path("v.mp4"),)
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("8", 8),
+        ("8.5s", 8.5),
+        ("75", 75),
+        ("0:08", 8),
+        ("0:59.9", 59.9),
+        ("1:00", 60),
+        ("59:59", 3599),
+        ("75:00", 4500),
+        ("1:59:59.5", 7199.5),
+        ("-0:02", -2),
+        ("0:60", None),
+        ("0:60.0", None),
+        ("1:60:00", None),
+        ("1:00:60", None),
+        ("1:2:3:4", None),
+        ("", None),
+        ("one", None),
+    ],
+)
+def test_times_are_read_as_clocks_show_them(text, expected):
+    if expected is None:
+        with pytest.raises(ValueError, match=r"expected a time|end at 59"):
+            seconds(text)
+    else:
+        assert seconds(text) == pytest.approx(expected)

@@ -69,3 +69,21 @@ def test_missing_choices_are_never_chosen(store, encoder):
     assert similarity.shape == (3, 3)
     assert similarity[1, 2] == -np.inf
     assert similarity[2, 0] == similarity[2, 2] == 1.0
+
+
+def test_questions_of_a_kind_are_scored_as_by_themselves(store, encoder):
+    rng = np.random.default_rng(0)
+    examples = [
+        MultipleChoiceExample(
+            *(str(i), "ab"[i % 2], ("cut", "fry"), int(rng.integers(2))),
+            kind="easy" if rng.random() < 0.5 else "hard",
+        )
+        for i in range(40)
+    ]
+    trial = Trial(encoder, store, CONFIG)
+    together = {m.name: m for m in evaluate_multiple_choice(examples, trial).measures}
+    for kind in ("easy", "hard"):
+        some = [example for example in examples if example.kind == kind]
+        alone = evaluate_multiple_choice(some, trial).measures[0]
+        of_kind = together[f"accuracy {kind}"]
+        assert (of_kind.value, of_kind.low, of_kind.high) == (alone.value, alone.low, alone.high)

@@ -52,6 +52,25 @@ def test_the_frame_on_screen_is_the_last_that_appeared():
     assert list(frame_times.on_screen(np.array([0.0, 0.9, 1.0, 3.5, 99]))) == [0, 0, 10, 30, 50]
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.booleans(), st.booleans()), min_size=1, max_size=9),
+    st.lists(st.integers(-5, 70), min_size=1, max_size=5),
+)
+def test_frames_are_chosen_as_by_comparing_all(frames, ticks):
+    packets = [packet(pts, key=key, hidden=hidden) for pts, key, hidden in frames]
+    times = np.array(sorted(ticks)) / 8
+    frame_times = read_frame_times(packets, Fraction(1, 8), Fraction(0), 8.0, False)
+    visible = sorted(pts for pts, _, hidden in frames if not hidden)
+    if not visible:
+        assert frame_times is None
+        return
+    keys = [p for p in visible if (p, True, False) in frames] or visible[:1]
+    on_screen = [max([p for p in visible if p <= t], default=visible[0]) for t in sorted(ticks)]
+    assert frame_times.on_screen(times).tolist() == on_screen
+    nearest = [min(keys, key=lambda p: (abs(p - t), p)) for t in sorted(ticks)]
+    assert frame_times.nearest_keyframe(times).tolist() == nearest
+
+
 def test_before_the_first_frame_the_first_is_shown():
     frame_times = times_of([packet(20), packet(21)])
     assert list(frame_times.on_screen(np.array([0.5, 2.05]))) == [20, 20]

@@ -206,6 +206,10 @@ def test_time_warping_contrasts_videos_by_their_best_path():
     clips = contrastive_loss(some.video, some.text, TEMPERATURE)
     expected = float(clips) + naive_softmax_loss(logits, one_hot(2))
     assert float(load_loss("time_warping")(some, LossConfig())) == pytest.approx(expected, rel=1e-5)
+    rng = torch.Generator().manual_seed(0)
+    for num_clips, num_texts in ((1, 1), (1, 4), (3, 5), (5, 2)):
+        v, t = (torch.randn(n, 3, generator=rng) for n in (num_clips, num_texts))
+        assert float(warped(v @ t.T)) == pytest.approx(naive_warped(v, t), rel=1e-5)
     steps = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.8, 0.7], [0.0, 0.1, 0.6]])
     assert float(warped(steps)) == pytest.approx((0.9 + 0.8 + 0.6) / 3)
 

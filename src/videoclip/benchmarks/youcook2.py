@@ -27,9 +27,9 @@ JSON_NAME = "youcookii_annotations_trainval.json"
 def read_youcook2(path: Path) -> list[RetrievalExample]:
     """Read the validation clips from the best file of a folder: pickle, CSV, then JSON."""
     found = find_file(path, "youcook_val.pkl", "validation_youcook.csv", JSON_NAME)
-    if found.suffix == ".pkl":
-        return read_youcook2_pickle(found, found.parent / JSON_NAME)
-    if found.suffix == ".csv":
+    if ".pkl" in found.suffixes:
+        return read_youcook2_pickle(found, find_file(found.parent, JSON_NAME))
+    if ".csv" in found.suffixes:
         return read_youcook2_csv(found)
     return read_youcook2_json(found)
 
