@@ -56,8 +56,11 @@ def ht_step(write):
 
 def test_steps_of_the_article_of_a_video(ht_step):
     folder = ht_step([(1, [5, 9]), (1, [20, 21.5])])
-    shown = PlacedText("Pour it.", ((5.0, 9.0), (20.0, 21.5)))
-    assert read_ht_step(folder) == [AlignmentVideo("v", (PlacedText("Boil water."), shown))]
+    texts = (
+        PlacedText("Boil water.", step=0),
+        PlacedText("Pour it.", ((5.0, 9.0), (20.0, 21.5)), step=1),
+    )
+    assert read_ht_step(folder) == [AlignmentVideo("v", texts, article="Make Tea")]
     assert read_ht_step(ht_step([(1, [5, 9])], subset="train")) == []
     assert read_ht_step(ht_step([])) == []
 

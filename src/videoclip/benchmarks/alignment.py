@@ -74,9 +74,12 @@ def read_ht_step(path: Path) -> list[AlignmentVideo]:
             raise video.error(f"shows steps of {len(named)} articles: fix the rows")
         if not named or not video.text("subset").startswith("val"):
             continue
-        texts = articles[named.pop()].items()
-        placed = (PlacedText(text, tuple(spans.get(step, ()))) for step, text in texts)
-        examples.append(AlignmentVideo(video.key, tuple(placed)))
+        article = named.pop()
+        texts = tuple(
+            PlacedText(text, tuple(spans.get(step, ())), step=step)
+            for step, text in articles[article].items()
+        )
+        examples.append(AlignmentVideo(video.key, texts, article=article[0]))
     return examples
 
 

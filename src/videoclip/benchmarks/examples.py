@@ -101,12 +101,14 @@ class StepVideo:
 class PlacedText:
     """A text of a video and the spans in which it is shown, none if it is not.
 
-    `time` is when it is spoken, if it is narration whose time is known.
+    `time` is when it is spoken, if it is narration whose time is known; `step` is its number among
+    the steps of all articles, if it is one.
     """
 
     text: str
     spans: tuple[tuple[float, float], ...] = ()
     time: tuple[float, float] | None = None
+    step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class AlignmentVideo:
 
     video_id: str
     texts: tuple[PlacedText, ...]
+    article: str = ""
 
 
 @dataclass(frozen=True)

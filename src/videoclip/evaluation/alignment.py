@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,19 +10,25 @@ from videoclip.benchmarks.examples import AlignmentVideo, Baseline, PlacedText
 from videoclip.errors import DataError
 from videoclip.evaluation.baselines import even_frames
 from videoclip.evaluation.metrics.calibration import roc_auc
+from videoclip.evaluation.metrics.moments import interpolated_precision, match_spans
 from videoclip.evaluation.outcome import Outcome, means, measure, similarity_histogram
+from videoclip.evaluation.proposals import Proposals, draw_proposals, embed_unrelated, propose
 from videoclip.evaluation.trial import Trial, with_features
-from videoclip.types import BoolArray, FloatArray, IntArray
+from videoclip.types import BoolArray, FloatArray, IntArray, RealArray
 
 WINDOW_SECONDS = 64
 EDGE_WINDOWS = 4
+ARTICLE_IOUS = (0.3, 0.4, 0.5, 0.6, 0.7)
+MIN_SECONDS = 1e-3
+"""Shortest span that counts, and difference of spans that are the same; of HT-Step's evaluation."""
 
 
 def evaluate_alignment(examples: Sequence[AlignmentVideo], trial: Trial) -> Outcome:
     """Score the most similar second of each text that is shown, and which texts are shown.
 
     "In windows", a text is only sought near the narration around it that is not shown, whose time
-    is known (`windows`). Whether a text is shown is predicted by its largest similarity.
+    is known (`windows`). Whether a text is shown is predicted by its largest similarity. For steps
+    of articles, moments of all steps are scored too (`article_precisions`).
 
     Raises:
         DataError: If no text of the videos with features is shown.
@@ -67,6 +74,14 @@ def evaluate_alignment(examples: Sequence[AlignmentVideo], trial: Trial) -> Outc
             np.mean([(true[i] & rows[i]).sum() / max(1, rows[i].sum()) for i in places])
         )
     measures = measure(means(columns), [owners[i] for i in places], config)
+    if any(video.article for video in videos):
+        found, random = _propose_steps(videos, trial)
+        precisions = article_precisions(videos, found)
+        measures += measure(
+            means({"article mAP": np.array(list(precisions.values()))}), list(precisions), config
+        )
+        by_chance = article_precisions(videos, random)
+        chance["article mAP"] = float(np.mean(list(by_chance.values())))
     if not shown.all():
 
         def auc(items: IntArray) -> dict[str, float]:
@@ -106,6 +121,90 @@ def evaluate_alignment(examples: Sequence[AlignmentVideo], trial: Trial) -> Outc
             ),
         ),
     )
+
+
+class _Ranked(NamedTuple):
+    """The moments of one video, most similar first.
+
+    Attributes:
+        similarities: (N,).
+        right: (ratios, N) whether each is right at each overlap ratio.
+        num_true: How many could be found.
+    """
+
+    similarities: RealArray
+    right: BoolArray
+    num_true: int
+
+
+def _propose_steps(
+    videos: Sequence[AlignmentVideo], trial: Trial
+) -> tuple[list[list[Proposals]], list[list[Proposals]]]:
+    """Return the proposed moments of each text of each video, and as many random ones."""
+    unrelated = embed_unrelated(trial)
+    rng = np.random.default_rng(trial.config.seed)
+
+    def find(video: AlignmentVideo) -> list[Proposals]:
+        texts = trial.encoder.embed_text([text.text for text in video.texts])
+        return propose(trial, video.video_id, texts, unrelated)
+
+    ends = [trial.store.num_features(video.video_id) / trial.rate for video in videos]
+    random = [
+        [draw_proposals(rng, end) for _ in video.texts]
+        for video, end in zip(videos, ends, strict=True)
+    ]
+    return trial.predict_all(find, videos), random
+
+
+def article_precisions(
+    videos: Sequence[AlignmentVideo], found: Sequence[Sequence[Proposals]]
+) -> dict[str, float]:
+    """Return the average precision of each article of which a step is shown.
+
+    The moments of all steps in all videos of an article are ranked together. One is right if it
+    overlaps a span of its video in which any step of the article is shown, and that no moment
+    before it took; the mean over overlap ratios from 0.3 to 0.7. Steps that no video shows are left
+    out.
+
+    Args:
+        videos: With articles.
+        found: The moments of each text of each video.
+
+    Source: the published evaluation of HT-Step (article grounding), whose articles are wikiHow's
+    with all their variations, and which does not ask which step a moment was found for.
+    """
+    known = {text.step for video in videos for text in video.texts if text.spans}
+    parts: dict[str, list[_Ranked]] = {}
+    for video, moments in zip(videos, found, strict=True):
+        kept = [m for text, m in zip(video.texts, moments, strict=True) if text.step in known]
+        similarities = np.concatenate([np.zeros(0), *(of.similarities for of in kept)])
+        spans = np.concatenate([np.zeros((0, 2)), *(of.spans for of in kept)])
+        true = [span for text in video.texts for span in _distinct(text.spans)]
+        order = np.argsort(-similarities, kind="stable")
+        matched = [
+            match_spans(spans[order], np.array(true).reshape(-1, 2), iou) for iou in ARTICLE_IOUS
+        ]
+        ranked = _Ranked(similarities[order], np.stack(matched), len(true))
+        parts.setdefault(video.article, []).append(ranked)
+    precisions = {}
+    for article, of_videos in parts.items():
+        if num_true := sum(ranked.num_true for ranked in of_videos):
+            similarities = np.concatenate([ranked.similarities for ranked in of_videos])
+            right = np.concatenate([ranked.right for ranked in of_videos], axis=1)
+            rows = right[:, np.argsort(-similarities, kind="stable")]
+            values = [interpolated_precision(row, num_true) for row in rows]
+            precisions[article] = float(np.mean(values))
+    return precisions
+
+
+def _distinct(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the spans without those that are empty or begin and end with an earlier one."""
+    kept: list[tuple[float, float]] = []
+    for span in spans:
+        is_new = np.abs(np.array(kept).reshape(-1, 2) - span).max(axis=1) > MIN_SECONDS
+        if span[1] - span[0] >= MIN_SECONDS and is_new.all():
+            kept.append(span)
+    return kept
 
 
 def _true_frames(text: PlacedText, num_frames: int, rate: float) -> BoolArray:

@@ -7,7 +7,7 @@ import numpy as np
 
 from videoclip.benchmarks.examples import Baseline, MomentExample
 from videoclip.benchmarks.qvhighlights import CLIP_SECONDS
-from videoclip.embedding import WindowConfig, window_spans
+from videoclip.embedding import WindowConfig
 from videoclip.errors import DataError
 from videoclip.evaluation.baselines import frequency_ranking, random_moments
 from videoclip.evaluation.metrics import moments
@@ -20,21 +20,21 @@ from videoclip.evaluation.outcome import (
     measure,
     some_timelines,
 )
+from videoclip.evaluation.proposals import (
+    PROPOSALS_PER_TEXT,
+    Proposals,
+    draw_proposals,
+    embed_unrelated,
+    propose,
+)
 from videoclip.evaluation.trial import Trial, unique, with_features
 from videoclip.types import FloatArray, IntArray, RealArray
-from videoclip.zeroshot.confidence import UNRELATED_QUERIES, hub_biases
 from videoclip.zeroshot.moments import (
     DIDEMO_CHUNK_SECONDS,
-    Proposal,
-    Windows,
-    merge_windows,
     rank_didemo_candidates,
-    refine_moments,
-    vote_weights,
 )
 
 DIDEMO_SECONDS = 32
-PROPOSALS_PER_TEXT = 10
 MAX_RANK = 5
 RECALL_IOUS = (0.5, 0.7)
 PRECISION_IOUS = tuple(np.round(np.arange(0.5, 1.0, 0.05), 2).tolist())
@@ -51,13 +51,11 @@ class Found(NamedTuple):
     """What is found in a video for one sentence.
 
     Attributes:
-        spans: (P, 2) in seconds, best first.
-        similarities: (P,) of the spans.
+        moments: The best moments.
         clips: (C,) similarity of each two seconds of the video; empty without highlights.
     """
 
-    spans: RealArray
-    similarities: RealArray
+    moments: Proposals
     clips: RealArray
 
 
@@ -166,39 +164,29 @@ def evaluate_moments(examples: Sequence[MomentExample], trial: Trial) -> Outcome
     present, missing = with_features(examples, store)
 
     has_highlights = any(example.saliency for example in present)
-    unrelated = trial.encoder.embed_text(UNRELATED_QUERIES)
+    unrelated = embed_unrelated(trial)
 
-    def propose(video_id: str, text: FloatArray) -> list[Found]:
-        features = store.read(video_id)
-        spans = window_spans(len(features), rate)
-        vectors = trial.encoder.embed_windows(features, spans)  # (W, E)
-        rows = text @ vectors.T - hub_biases(vectors, unrelated)
+    def find(video_id: str, text: FloatArray) -> list[Found]:
         clips = np.zeros((len(text), 0), dtype=np.float32)
         if has_highlights:
+            features = store.read(video_id)
             pairs = _clip_spans(len(features), rate)
             clips = text @ trial.encoder.embed_windows(features, pairs).T
-        windows = [Windows(spans, row, vote_weights(row)) for row in rows]
-        merged = [some[:PROPOSALS_PER_TEXT] for some in merge_windows(windows)]
-        return [
-            Found(_spans(of, some) / rate, np.array([m.similarity for m in some]), clip)
-            for of, some, clip in zip(windows, merged, clips, strict=True)
-        ]
+        return list(map(Found, propose(trial, video_id, text, unrelated), clips))
 
-    found = _by_video(present, trial, propose)
-    proposals = [of.spans for of in found]
+    found = _by_video(present, trial, find)
+    proposals = [of.moments.spans for of in found]
     rng = np.random.default_rng(trial.config.seed)
     ends = [store.num_features(example.video_id) / rate for example in present]
     random = [
-        Found(
-            np.sort(rng.uniform(0, end, size=(PROPOSALS_PER_TEXT, 2)), axis=1),
-            rng.random(PROPOSALS_PER_TEXT),
-            rng.random(len(example.saliency)),
-        )
+        Found(draw_proposals(rng, end), rng.random(len(example.saliency)))
         for end, example in zip(ends, present, strict=True)
     ]
-    whole = [Found(np.array([[0.0, end]]), np.zeros(1), np.zeros(0)) for end in ends]
+    whole = [Found(Proposals(np.array([[0.0, end]]), np.zeros(1)), np.zeros(0)) for end in ends]
     true = [np.array(example.moments) for example in present]
-    first = np.array([_best_overlap(of.spans[:1], spans) for of, spans in zip(found, true)])
+    first = np.array(
+        [_best_overlap(spans[:1], of) for spans, of in zip(proposals, true, strict=True)]
+    )
     videos = [example.video_id for example in present]
     lengths = ", ".join(f"{seconds:g}" for seconds in WindowConfig().lengths)
     return Outcome(
@@ -250,11 +238,6 @@ def evaluate_moments(examples: Sequence[MomentExample], trial: Trial) -> Outcome
     )
 
 
-def _spans(windows: Windows, merged: Sequence[Proposal]) -> RealArray:
-    refined = refine_moments([(windows, moment) for moment in merged])
-    return np.array([(moment.start, moment.end) for moment in refined])
-
-
 def _by_video(
     examples: Sequence[MomentExample],
     trial: Trial,
@@ -300,7 +283,7 @@ def _moment_statistics(
     found: Sequence[Found], examples: Sequence[MomentExample]
 ) -> list[tuple[Statistics, list[str]]]:
     """Return the measures of what was found, each with the videos of the items it is of."""
-    spans = [of.spans for of in found]
+    spans = [of.moments.spans for of in found]
     true = [np.array(example.moments) for example in examples]
     videos = [example.video_id for example in examples]
     parts = [(means(_moment_values(spans, true)), videos)]
@@ -335,13 +318,14 @@ def _average_recall(
     Source: AR@AN of the ActivityNet proposal task.
     """
     names, video_of = unique(videos)
-    share = PROPOSALS_PER_VIDEO * len(names) / sum(len(of.spans) for of in found)
+    share = PROPOSALS_PER_VIDEO * len(names) / sum(len(of.moments.spans) for of in found)
     counts = np.zeros((len(names), 2))
     for video in range(len(names)):
         rows = np.flatnonzero(video_of == video).tolist()
-        order = np.argsort(-np.concatenate([found[i].similarities for i in rows]), kind="stable")
+        similarities = np.concatenate([found[i].moments.similarities for i in rows])
+        order = np.argsort(-similarities, kind="stable")
         order = order[: int(min(1.0, share) * len(order))]
-        proposals = np.concatenate([found[i].spans for i in rows])[order]
+        proposals = np.concatenate([found[i].moments.spans for i in rows])[order]
         spans = np.concatenate([true[i] for i in rows])
         counts[video] = moments.recalled_spans(proposals, spans, PRECISION_IOUS), len(spans)
 

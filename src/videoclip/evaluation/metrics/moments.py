@@ -64,23 +64,44 @@ def average_precision(predicted: RealArray, true: RealArray, min_iou: float) -> 
 
     Args:
         predicted: (N, 2), most similar first.
-        true: (M, 2), M > 0; each is matched once, by the first prediction that overlaps it most.
-            Of true spans that a prediction overlaps equally, the last is matched.
+        true: (M, 2), M > 0.
         min_iou: Least overlap ratio of a correct prediction.
 
     Source: the detection measure of the ActivityNet and QVHighlights evaluations.
     """
+    return interpolated_precision(match_spans(predicted, true, min_iou), len(true))
+
+
+def match_spans(predicted: RealArray, true: RealArray, min_iou: float) -> BoolArray:
+    """Return which predictions (N,) are correct: matched with a true span that none before took.
+
+    Args:
+        predicted: (N, 2), most similar first.
+        true: (M, 2); each is matched once, by the first prediction that overlaps it most. Of true
+            spans that a prediction overlaps equally, the last is matched.
+        min_iou: Least overlap ratio of a correct prediction.
+    """
     overlaps = span_iou(predicted, true)  # (N, M)
     taken = np.zeros(len(true), dtype=bool)
     correct = np.zeros(len(predicted), dtype=bool)
-    for i, row in enumerate(overlaps):
+    for i, row in enumerate(overlaps if len(true) else ()):
         open_row = np.where(taken, -1.0, row)
         best = len(row) - 1 - int(open_row[::-1].argmax())
         if open_row[best] >= min_iou:
             taken[best] = correct[i] = True
+    return correct
+
+
+def interpolated_precision(correct: BoolArray, num_true: int) -> float:
+    """Return the area below precision, the largest at each recall or a higher one.
+
+    Args:
+        correct: (N,) whether each prediction is, most similar first.
+        num_true: How many could be found, at least 1.
+    """
     precision = np.cumsum(correct) / np.arange(1, len(correct) + 1)
-    best_later = np.maximum.accumulate(precision[::-1])[::-1]  # precision at this recall or more
-    return float((best_later * correct).sum() / len(true))
+    best_later = np.maximum.accumulate(precision[::-1])[::-1]
+    return float((best_later * correct).sum() / num_true)
 
 
 def recalled_spans(predicted: RealArray, true: RealArray, min_ious: Sequence[float]) -> float:
