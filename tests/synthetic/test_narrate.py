@@ -151,3 +151,14 @@ def test_rolling_captions_say_every_line_again_and_time_every_word():
     assert screens[0].splitlines()[1] == " "
     assert screens[2].splitlines()[1] == "now push the small striped red"
     assert screens[4].splitlines()[1] == " "  # after the pause
+
+
+def test_what_is_said_of_a_step_fits_every_action_and_place():
+    rng = np.random.default_rng(0)
+    sizes = {"small", "little", "tiny", "big", "large", "huge"}
+    for action in ACTIONS:
+        step = SyntheticStep(0, action, "green", "spotted", "star", False)
+        said = [set(describe(step, rng, "big").split()) for _ in range(60)]
+        # What changes its size is neither small nor big.
+        assert any(sizes & words for words in said) == ("flate" not in action)
+        assert any({"star", "stars"} & words for words in said)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import time
 import zipfile
 
@@ -352,14 +353,62 @@ def test_too_many_jobs_are_refused(own_client, monkeypatch):
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
 
 
-def test_only_the_last_jobs_are_remembered(own_client, monkeypatch):
+def test_only_the_last_jobs_and_their_files_are_kept(own_client, monkeypatch, tmp_path):
     monkeypatch.setattr("videoclip.web.jobs.MAX_KEPT", 2)
     jobs = own_client.app.state.served.jobs
+
+    def work(job, on_progress):
+        job.result = tmp_path / f"{job.kind}.zip"
+        job.result.touch()
+
     for number in range(5):
-        job = jobs.start(str(number), lambda job, on_progress: None)
+        job = jobs.start(str(number), work)
         while not job.is_over:
             time.sleep(0.01)
     assert [job.kind for job in jobs.list()] == ["4", "3", "2"]
+    assert {path.stem for path in tmp_path.glob("*.zip")} == {"4", "3", "2"}
+
+
+def test_what_changes_in_the_library_is_shown_at_once(own_client, library, videos):
+    (video,) = get(own_client, "videos")["items"]
+    address = f"/api/v1/videos/{video['id']}/thumbnail"
+    before = own_client.get(address, params={"t": 1}).content
+    shutil.copy(videos / "b.mp4", videos / "a.mp4")
+    library.update([videos])
+    changed, *others = get(own_client, "videos")["items"]
+    assert (changed["id"], len(others)) == (video["id"], 2)
+    assert changed["duration"] == others[0]["duration"] != video["duration"]
+    assert own_client.get(address, params={"t": 1}).content != before
+    (videos / "a.mp4").unlink()
+    library.update([videos], prune=True)
+    assert own_client.get(f"/api/v1/videos/{video['id']}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "start, end, is_right", [(1, 2, True), (1, 1, False), (2, 1, False), (-1, 1, False)]
+)
+def test_a_span_ends_after_its_start(own_client, start, end, is_right):
+    (video,) = get(own_client, "videos")["items"]
+    span = {"label": "x", "start": start, "end": end}
+    requests = {
+        "export": {"format": "json", "moments": [{**span, "video": video["id"]}]},
+        "labels": {"query": "x", "video": video["id"], "start": start, "end": end}
+        | {"is_correct": True},
+    }
+    for name, content in requests.items():
+        answer = own_client.post(f"/api/v1/{name}", json=content)
+        assert answer.is_success == is_right, answer.text
+    answer = own_client.put(f"/api/v1/videos/{video['id']}/spans", json=[span])
+    assert answer.is_success == is_right
+
+
+def test_pages_reach_a_thousand_moments(client):
+    def status(cursor, limit):
+        answer = client.get("/api/v1/search", params={"q": "red", "cursor": cursor, "limit": limit})
+        return answer.status_code
+
+    assert [status(f"o{offset:x}", 20) for offset in (0, 980, 981, 1000)] == [200, 200, 422, 422]
+    assert [status("", limit) for limit in (0, 1, 100, 101)] == [422, 200, 200, 422]
 
 
 def test_a_picture_is_a_query(client, tmp_path):
