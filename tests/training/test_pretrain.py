@@ -164,6 +164,22 @@ def test_workers_change_nothing(corpus, tmp_path):
     assert unbroken(tiny_config(num_workers=2), corpus, tmp_path / "workers") == alone
 
 
+def test_watching_a_run_changes_nothing(corpus, tmp_path):
+    alone = unbroken(tiny_config(), corpus, tmp_path / "alone")
+    entries = []
+
+    def evaluate(embedder):
+        assert not embedder.model.training
+        torch.manual_seed(7)
+        return {"norm": float(np.linalg.norm(embedder.embed_text(["a ball"])))}
+
+    watched = {"evaluate": evaluate, "on_log": entries.append, "show_progress": True}
+    pretrain(tiny_config(), corpus, tmp_path / "watched", **watched)
+    assert weights(tmp_path / "watched") == weights(tmp_path / "alone") == alone
+    assert sum("evaluation" in entry for entry in entries) == 2
+    assert [e["loss"] for e in entries if "loss" in e] == losses(tmp_path / "alone")
+
+
 def test_other_settings_data_or_start_are_refused(corpus, tmp_path):
     config = tiny_config()
     pretrain(config, corpus, tmp_path, show_progress=False)
