@@ -236,6 +236,13 @@ def test_fitted_thresholds_equal_trying_all(answers):
         assert len(above) == 0 or above.mean() >= wanted or level == max(found.low, found.medium)
     assert found.low <= found.medium <= found.high
 
+    def least(wanted):
+        enough = [low for low in strengths if right[strengths >= low].mean() >= wanted]
+        return min(enough, default=np.nextafter(strengths.max(), np.inf))
+
+    assert found.medium == max(found.low, least(0.6))
+    assert found.high == max(found.medium, least(0.9))
+
 
 def test_the_bank_has_no_repeats():
     assert len(set(UNRELATED_QUERIES)) == len(UNRELATED_QUERIES) >= 40

@@ -16,6 +16,7 @@ from videoclip.zeroshot.moments import (
     MOMENTS_AT_ONCE,
     SMOOTHNESS,
     Windows,
+    clock,
     merge_windows,
     rank_didemo_candidates,
     refine_moments,
@@ -325,3 +326,22 @@ def test_the_reach_of_a_border_is_limited():
     truth[1500] = 1.001
     (start, end), *_ = find_moments(truth)
     assert end - start <= 2 * MAX_REACH
+
+
+@given(st.floats(0, 40_000))
+def test_a_clock_shows_the_nearest_tenth_of_a_second(seconds):
+    shown = clock(seconds)
+    *hours, minutes, rest = shown.split(":")
+    total = (int(hours[0]) if hours else 0) * 3600 + int(minutes) * 60 + float(rest)
+    assert abs(total - seconds) <= 0.05 + 1e-9
+    assert float(rest) < 60 and len(rest) == 4
+    assert int(minutes) < 60 and bool(hours) == (total >= 3600)
+    assert not hours or len(minutes) == 2
+
+
+@pytest.mark.parametrize(
+    "seconds, shown",
+    [(-1, "0:00.0"), (9.96, "0:10.0"), (59.96, "1:00.0"), (3599.96, "1:00:00.0"), (61, "1:01.0")],
+)
+def test_a_clock_carries_to_minutes_and_hours(seconds, shown):
+    assert clock(seconds) == shown
