@@ -181,3 +181,22 @@ def test_webdataset_reads_what_we_write_and_we_what_it_writes(folder, archive, t
     assert read_bytes(theirs / "a.mp4") == video
     assert json.loads(read_bytes(theirs / "a.json")) == {"caption": "red"}
     assert parse_subtitles(theirs / "a.txt") == [Cue(0.0, MAX_SECONDS, "red")]
+
+
+def test_an_archive_of_a_folder_is_read_whatever_tar_put_into_it(folder, tmp_path):
+    """As `tar -cf x.tar .` writes it: folders are members, and names begin with "./"."""
+    path = tmp_path / "whole.tar"
+    with tarfile.open(path, "w") as tar:
+        tar.add(folder, arcname=".")
+        link = tarfile.TarInfo("./link.mp4")
+        link.type, link.linkname = tarfile.SYMTYPE, "one.mp4"
+        tar.addfile(link)
+    files = {file.relative_to(folder) for file in folder.rglob("*") if file.is_file()}
+    assert {file.relative_to(path) for file in list_files(path)} == files
+    for file in files:
+        assert read_bytes(path / file) == (folder / file).read_bytes()
+    for whence, offset in ((0, 5), (1, 3), (2, -4)):
+        with open_binary(path / "one.mp4") as ours, (folder / "one.mp4").open("rb") as plain:
+            ours.read(2), plain.read(2)
+            assert ours.seek(offset, whence) == plain.seek(offset, whence)
+            assert ours.read(3) == plain.read(3)

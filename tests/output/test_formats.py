@@ -4,6 +4,7 @@ import io
 import json
 import xml.etree.ElementTree as ET
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import opentimelineio as otio
@@ -394,3 +395,26 @@ def test_json_keeps_everything_of_a_moment_but_its_parts(tmp_path):
     path = tmp_path / "moments.json"
     path.write_text(export_moments([moment, *MOMENTS], "json"))
     assert read_moments(path) == [moment, *MOMENTS]
+
+
+@given(st.lists(st.tuples(st.integers(0, 1000), st.integers(1, 300)), min_size=1, max_size=8))
+def test_chapters_of_any_moments_are_what_the_site_takes(spans):
+    moments = [Moment(FILM, a / 10, (a + n) / 10, f"m{i}") for i, (a, n) in enumerate(spans)]
+    messages = []
+    text = export_moments(moments, "youtube", on_message=messages.append)
+    chapters = [line.split(" ", 1) for line in text.splitlines()]
+    starts = [60 * int(minutes) + int(s) for minutes, s in (c[0].split(":") for c in chapters)]
+    titles = [title for _, title in chapters]
+    assert starts[0] == 0
+    assert all(later - start >= 10 for start, later in pairwise(starts))
+    shown = {title: start for start, title in zip(starts, titles, strict=True) if title[0] == "m"}
+    left_out = sum(moment.label not in shown for moment in moments)
+    assert any("left out" in message for message in messages) == (left_out > 0)
+    assert not left_out or messages[0].startswith(f"{left_out} of {len(moments)} chapters")
+    for moment in moments:
+        if moment.label in shown:
+            assert shown[moment.label] == int(moment.start) or shown[moment.label] == 0
+    # What is between the moments holds none of them.
+    for start, end, title in zip(starts, [*starts[1:], 10_000], titles):
+        if title in ("...", "Intro"):
+            assert not any(m.start < end and m.end >= start + 1 for m in moments if end < 10_000)
