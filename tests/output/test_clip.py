@@ -1,9 +1,11 @@
+from fractions import Fraction
 from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 
+from tests import make_video
 from tests.library.colours import write_video
 from videoclip.errors import ConfigError, DataError, DecodeError
 from videoclip.features import contained
@@ -131,3 +133,69 @@ def test_a_rotated_frame_is_turned_counter_clockwise(rotation, corner):
     upright = clip._rotate_upright(frame).to_ndarray(format="rgb24")
     assert upright.shape[:2] == ((3, 5) if rotation == 180 else (5, 3))
     assert tuple(np.argwhere(upright[..., 0])[0]) == corner
+
+
+@pytest.mark.parametrize(
+    "size, settings, shown",
+    [
+        ((33, 35), {"pix_fmt": "yuv444p"}, (32, 34)),
+        ((32, 48), {"rotation": 90}, (48, 32)),
+        ((32, 48), {"pixel_aspect": Fraction(2)}, (64, 48)),
+        ((32, 32), {"codec": "ffv1", "pix_fmt": "yuv420p10le"}, (32, 32)),
+        ((32, 32), {"codec": "mpeg4"}, (32, 32)),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_pictures_of_any_size_and_kind_are_cut_as_they_are_shown(
+    tmp_path, size, settings, shown, suffix
+):
+    width, height = size
+    pictures = [np.full((height, width, 3), 20 * i, np.uint8) for i in range(12)]
+    source = make_video.write_video(tmp_path / "v.mkv", pictures, sound_seconds=1.2, **settings)
+    clip = cut(source, 0.3, 0.9, tmp_path / f"clip{suffix}")
+    info = probe(clip)
+    assert (info.width, info.height) == shown
+    assert info.duration == pytest.approx(0.6, abs=0.02)
+    levels = [frame.mean() for frame in frames_of(clip)]
+    assert levels == pytest.approx([60, 80, 100, 120, 140, 160], abs=8)
+    with av.open(str(clip)) as container:
+        sound = [frame for frame in container.decode(audio=0)]
+    seconds = sum(frame.samples / frame.sample_rate for frame in sound)
+    assert seconds == pytest.approx(0.6, abs=0.06)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mjpeg"])
+def test_sound_stays_in_step_with_the_pictures(tmp_path, codec):
+    """A click at 2 s, in sound that begins at 1 s; every picture of mjpeg is a keyframe."""
+    source = tmp_path / "v.mkv"
+    with av.open(str(source), "w") as target:
+        video, audio = target.add_stream(codec, rate=10), target.add_stream("aac", rate=48_000)
+        video.width = video.height = 32
+        video.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        audio.layout = "mono"
+        for i in range(40):
+            picture = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 5 * i, np.uint8), "rgb24")
+            target.mux(video.encode(picture))
+        samples = np.zeros((1, 2 * 48_000), np.float32)
+        samples[:, 48_000:48_480] = 0.9
+        for first in range(0, samples.shape[1], 1024):
+            part = np.ascontiguousarray(samples[:, first : first + 1024])
+            frame = av.AudioFrame.from_ndarray(part, "fltp", "mono")
+            frame.sample_rate, frame.time_base = 48_000, Fraction(1, 48_000)
+            frame.pts = 48_000 + first
+            target.mux(audio.encode(frame))
+        for stream in (video, audio):
+            target.mux(stream.encode(None))
+
+    def click(path):
+        with av.open(str(path)) as container:
+            return next(
+                float(frame.pts * frame.time_base) + int(loud[0]) / frame.sample_rate
+                for frame in container.decode(audio=0)
+                if len(loud := np.flatnonzero(np.abs(frame.to_ndarray()[0]) > 0.3))
+            )
+
+    assert click(source) == pytest.approx(2.0, abs=0.03)
+    for start in (0.0, 0.55, 1.0, 1.5, 1.95):
+        clip = cut(source, start, 2.6, tmp_path / f"{start}.mp4")
+        assert click(clip) == pytest.approx(2.0 - start, abs=0.04)

@@ -31,6 +31,8 @@ CODECS = {"webm": ("libvpx-vp9", "libopus", VP9_OPTIONS)}
 OPUS_RATE = 48_000
 """Samples per second; Opus supports few others."""
 MICROSECONDS = 1_000_000
+SOUND_LEAD = 1
+"""Seconds by which sound may be stored before the pictures of its time."""
 ENCODING_MEMORY = 4 << 30
 """Bytes that reading and encoding a clip may take."""
 THUMBNAIL_PIXELS = 320
@@ -217,6 +219,8 @@ def _encode(
         for stream, frame, time in _decode(container, list(tracks), start, end):
             if stream is audio:
                 if samples := _trim_samples(frame, time, end - start):
+                    if not num_samples:  # sound may begin after the clip
+                        num_samples = max(0, round(time * frame.sample_rate))
                     samples.pts = num_samples
                     num_samples += samples.samples
                     target.mux(tracks[audio].encode(samples))
@@ -239,7 +243,8 @@ def _decode(
 ) -> Iterator[tuple[Any, Any, Fraction]]:
     """Yield (stream, frame, seconds after `start`) from the keyframe before it to `end`."""
     origin = _start_time(container) + start
-    container.seek(int(origin * MICROSECONDS))
+    lead = SOUND_LEAD if len(streams) > 1 else 0
+    container.seek(int(max(_start_time(container), origin - lead) * MICROSECONDS))
     running = set(streams)
     for packet in container.demux(streams):
         for frame in packet.decode():
