@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from tests.make_video import write_video
 from tests.torture import corpus
 from tests.torture.run import Tally, to_table, torture
 
@@ -20,6 +21,18 @@ def test_the_same_seed_damages_alike(tmp_path):
     written = [[p.read_bytes() for p in sorted((tmp_path / f).iterdir())] for f in "ab"]
     assert written[0] == written[1]
     assert len(set(written[0])) > 3
+
+
+def test_valid_clips_are_the_same_in_every_run(tmp_path):
+    first, second = (corpus.write_clips(tmp_path / name) for name in "ab")
+    for suffix, clip in first.items():
+        assert clip.read_bytes() == second[suffix].read_bytes(), suffix
+
+
+def test_h264_clips_do_not_depend_on_the_processor(tmp_path):
+    options = corpus.CODECS[".mp4"] | {"rate": 10, "g": 10}
+    plain = write_video(tmp_path / "a.mp4", 30, **options | {"x264-params": "asm=0"})
+    assert write_video(tmp_path / "b.mp4", 30, **options).read_bytes() == plain.read_bytes()
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
