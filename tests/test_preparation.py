@@ -1,10 +1,14 @@
 import json
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.library.colours import write_video
 from videoclip import preparation
 from videoclip.data.captions import Cue
+from videoclip.data.sources import list_files
 from videoclip.data.subtitles import read_subtitles, to_webvtt
 from videoclip.files import write_text
 from videoclip.preparation import (
@@ -15,6 +19,7 @@ from videoclip.preparation import (
     prepare_videos,
     warnings_of,
     write_captions,
+    write_shards,
 )
 
 GOOD = CaptionQuality(10, 100, 0.5, 0.0, 2.0, 0.0, 0.0)
@@ -106,3 +111,22 @@ def test_five_videos_are_enough_to_find_an_outlier():
     assert find_outliers(offsets) == {"e": 30.0}
     del offsets["a"]
     assert find_outliers(offsets) == {}
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=8), st.integers(1, 20))
+def test_an_archive_is_closed_once_its_videos_reach_the_size(tmp_path_factory, sizes, limit):
+    folder = tmp_path_factory.mktemp("shards")
+    videos = {f"v{i}": folder / f"v{i}.mp4" for i in range(len(sizes))}
+    for path, size in zip(videos.values(), sizes, strict=True):
+        path.write_bytes(b"x" * size)
+    groups = [[]]
+    for name, size in zip(videos, sizes, strict=True):
+        if groups[-1] and sum(size for _, size in groups[-1]) >= limit:
+            groups.append([])
+        groups[-1].append((name, size))
+    paths = write_shards(folder, videos, {"v0": [Cue(0.0, 1.0, "a")]}, shard_bytes=limit)
+    assert [path.name for path in paths] == [f"{i:05d}.tar" for i in range(len(groups))]
+    found = [[member.name for member in list_files(path)] for path in paths]
+    assert found[0][:2] == ["v0.mp4", "v0.vtt"]
+    stems = [[Path(name).stem for name in names if name.endswith(".mp4")] for names in found]
+    assert stems == [[name for name, _ in group] for group in groups]

@@ -40,8 +40,9 @@ def videos(tmp_path):
 
 
 def test_folders_are_searched_and_files_taken_as_they_are(tmp_path):
-    for name in ["b.mp4", "a.MKV", "sub/c.webm", ".hidden.mp4", "notes.txt", "d.mp4/e.mov"]:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    hidden = [".hidden.mp4", ".trash/a.mp4", "sub/.trash/more/b.mp4"]
+    for name in ["b.mp4", "a.MKV", "sub/c.webm", *hidden, "notes.txt", "d.mp4/e.mov"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "dead.mp4").symlink_to("nowhere")
     (tmp_path / "empty").mkdir()

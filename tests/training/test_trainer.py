@@ -34,6 +34,17 @@ def test_a_frozen_tower_has_no_dropout_and_everything_else_has():
     assert model.video_encoder.training and not model.text_encoder.training
 
 
+def test_dropout_is_another_in_every_batch_part_and_process_and_the_same_again():
+    def drawn(seed=0, rank=0, number=0, part=0):
+        ours = trainer(make_model(), seed=seed)
+        ours.world = replace(ours.world, rank=rank)
+        return tuple(ours._call(torch.rand, 4, number=number, part=part).tolist())
+
+    places = [{}, {"seed": 1}, {"rank": 1}, {"number": 1}, {"part": 1}, {"rank": 1, "part": 1}]
+    assert len({drawn(**place) for place in places}) == len(places)
+    assert [drawn(**place) for place in places] == [drawn(**place) for place in places]
+
+
 def test_validation_changes_nothing():
     ours = trainer(make_model())
     before = {n: p.clone() for n, p in ours.model.named_parameters()}

@@ -174,7 +174,11 @@ def test_export(client, ids, form, made_videos):
     answer = client.post("/api/v1/export", json={"format": form, "moments": moments})
     assert answer.status_code == 200
     assert "blue" in answer.text
-    assert "attachment" in answer.headers["content-disposition"]
+    kinds = {"csv": "text/csv", "json": "application/json", "edl": "text/plain", "vtt": "text/vtt"}
+    kinds |= {"fcpxml": "application/xml", "youtube": "text/plain"}
+    assert answer.headers["content-type"].partition(";")[0] == kinds[form]
+    suffix = "txt" if form == "youtube" else form
+    assert answer.headers["content-disposition"] == f'attachment; filename="moments.{suffix}"'
     if form in ("csv", "edl", "json"):
         assert str(made_videos / "a.mp4") in answer.text  # this machine's own user
 
@@ -367,6 +371,36 @@ def test_only_the_last_jobs_and_their_files_are_kept(own_client, monkeypatch, tm
             time.sleep(0.01)
     assert [job.kind for job in jobs.list()] == ["4", "3", "2"]
     assert {path.stem for path in tmp_path.glob("*.zip")} == {"4", "3", "2"}
+
+
+def test_a_job_tells_how_long_the_rest_will_take(monkeypatch):
+    from videoclip.web import jobs
+
+    monkeypatch.setattr(jobs, "time", lambda: 130.0)
+    left = [
+        jobs.Job("index", state, done, 10, began=began).seconds_left
+        for state, done, began in (
+            *(("running", 1, 100.0), ("running", 5, 100.0), ("running", 10, 100.0)),
+            *(("running", 0, 100.0), ("waiting", 0, None), ("done", 10, 100.0)),
+        )
+    ]
+    assert left == [270, 30, 0, None, None, None]
+
+
+def test_browsers_keep_pictures_for_a_while_and_answers_not_at_all(client, ids):
+    video = ids["a.mp4"]
+    expected = {
+        "/api/v1/videos": "no-store",
+        "/api/v1/search?q=red": "no-store",
+        "/api/v1/videos/none": "no-store",
+        "/": "no-store",
+        "/metrics": "no-store",
+        f"/api/v1/videos/{video}/thumbnail": "private, max-age=3600",
+        f"/api/v1/videos/{video}/media": "private, max-age=3600",
+        "/static/style.css": "no-cache",
+    }
+    found = {place: client.get(place).headers["cache-control"] for place in expected}
+    assert found == expected
 
 
 def test_what_changes_in_the_library_is_shown_at_once(own_client, library, videos):
