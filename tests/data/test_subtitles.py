@@ -391,8 +391,15 @@ LINE = st.text("ab 1234", min_size=1).map(str.strip).filter(bool)
 TEXT = st.lists(LINE, min_size=1, max_size=3).map("\n".join)
 
 
-@given(st.lists(TEXT, min_size=1, max_size=4), st.sampled_from([".srt", ".vtt"]), st.booleans())
-def test_texts_come_back_as_written_numbers_too(tmp_path_factory, texts, suffix, is_numbered):
+@given(
+    st.lists(TEXT, min_size=1, max_size=4),
+    st.sampled_from([".srt", ".vtt"]),
+    st.booleans(),
+    st.sampled_from(["", "\n", "\n\n"]),
+)
+def test_texts_come_back_as_written_numbers_too(
+    tmp_path_factory, texts, suffix, is_numbered, ending
+):
     path = tmp_path_factory.getbasetemp() / f"written{suffix}"
     head = "WEBVTT\n\n" if suffix == ".vtt" else ""
     blocks = [
@@ -400,5 +407,5 @@ def test_texts_come_back_as_written_numbers_too(tmp_path_factory, texts, suffix,
         + f"00:00:{i:02d}.000 --> 00:00:{i:02d}.500\n{text}\n"
         for i, text in enumerate(texts)
     ]
-    path.write_text(head + "\n".join(blocks))
+    path.write_text((head + "\n".join(blocks)).rstrip("\n") + ending)
     assert parse_subtitles(path) == [Cue(i, i + 0.5, text) for i, text in enumerate(texts)]
