@@ -238,10 +238,11 @@ def test_rows_beyond_the_known_ones_are_ignored(tmp_path):
 
 
 def test_any_number_of_known_rows_is_searched_after_more_were_copied(tmp_path):
-    matrix = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float16).astype(np.float32)
+    number = exact.ROWS_PER_GROUP  # no place of the copy is empty
+    matrix = np.random.default_rng(0).normal(size=(number, 4)).astype(np.float16).astype(np.float32)
     store, queries = filled(tmp_path, matrix), matrix[:3]
-    store._exact.search(store._read_rows, queries, 5, 12)  # copies all rows
-    for num_rows in range(1, 13):
+    store._exact.search(store._read_rows, queries, 5, number)  # copies all rows
+    for num_rows in range(1, number + 1):
         expected = np.argsort(-(queries @ matrix[:num_rows].T), axis=1, kind="stable")
         rows = store.search(queries, num_rows, num_rows)[1]
         np.testing.assert_array_equal(rows, expected)
