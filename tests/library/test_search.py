@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from tests.library.colours import write_video
 from videoclip.errors import DataError
@@ -78,3 +79,17 @@ def test_a_common_word_that_is_spoken_adds_nothing_to_what_is_seen(library, vide
         return [(moment.path, moment.start, moment.strength) for moment in moments]
 
     assert found() == found(speech=0)
+
+
+def test_threads_share_the_videos(indexed, monkeypatch):
+    queries = ["yellow", "red", "white"]
+    options = search.SearchOptions(top_k=5, speech=0)
+    alone = indexed.search_many(queries, options)
+    monkeypatch.setattr(search, "VIDEOS_PER_THREAD", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert indexed.search_many(queries, options) == alone
+    assert {moment.path.name for moments in alone for moment in moments} == {
+        "a.mp4",
+        "b.mp4",
+        "c d.mp4",
+    }

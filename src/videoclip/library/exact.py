@@ -153,7 +153,7 @@ class ExactIndex:
             sample = np.arange(0, num_rows, -(-num_rows // NUM_SAMPLES))
             self._centre = to_float32(read_rows(sample)).mean(axis=0)
         first = self.num_rows // ROWS_PER_BLOCK  # a block that is not full is copied again
-        self._blocks[first:] = _in_threads(
+        self._blocks[first:] = in_threads(
             partial(self._quantize, read_rows), _blocks_of(num_rows)[first:]
         )
         self.num_rows = num_rows
@@ -209,7 +209,7 @@ class ExactIndex:
             for rows in _blocks_of(num_rows)
             if allowed is None or allowed[rows.start : rows.stop].any()
         ]
-        found = (scan.candidates(hits) for hits in _in_threads(scan_block, blocks))
+        found = (scan.candidates(hits) for hits in in_threads(scan_block, blocks))
         owners, rows, lower, upper = map(np.concatenate, zip(*found, strict=True))
         order = np.lexsort((-lower, owners))
         owners, rows, upper = owners[order], rows[order], upper[order]
@@ -357,7 +357,7 @@ def _blocks_of(num_rows: int) -> list[range]:
     return [range(first, min(first + size, num_rows)) for first in range(0, num_rows, size)]
 
 
-def _in_threads(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+def in_threads(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """Apply a function to items on as many threads as torch may use."""
     import torch  # imported here, since it takes long and not every user of a library needs it
 

@@ -25,7 +25,7 @@ from videoclip.library.catalog import (
     Passages,
     VectorStore,
 )
-from videoclip.library.exact import highest, to_float32
+from videoclip.library.exact import highest, in_threads, to_float32
 from videoclip.library.filters import Condition
 from videoclip.types import BoolArray, FloatArray, IntArray, RealArray
 from videoclip.zeroshot.confidence import (
@@ -64,6 +64,8 @@ MIN_SPOKEN_SECONDS = 4.0
 CANDIDATES_PER_MOMENT = 2
 """Videos decoded for each moment: they are found by their best windows and ranked by their best
 seconds."""
+VIDEOS_PER_THREAD = 32
+"""Videos whose windows a thread compares at a time."""
 SEPARATOR = re.compile(r"\s*,\s*then\s+", re.IGNORECASE)
 """What separates the parts of an ordered query."""
 
@@ -421,14 +423,25 @@ def _score_videos(
         owners, best_at = np.unique(library.owners(rows), return_index=True)
         for owner in owners[np.argsort(best_at)[:num_videos]].tolist():
             wanted.setdefault(owner, []).append(i)
+
+    def compare(part: Sequence[int]) -> list[tuple[FloatArray, FloatArray]]:
+        """Return the similarities (n, W) of videos and the queries that want them, and biases."""
+        compared = []
+        for owner in part:
+            video = library.videos[owner]
+            vectors = library.vectors.read(video.first_row, video.num_windows)
+            compared.append((products(queries[wanted[owner]], vectors), library.biases(vectors)))
+        return compared
+
+    order, size = list(wanted), VIDEOS_PER_THREAD
+    parts = [order[first : first + size] for first in range(0, len(order), size)]
+    compared = [pair for part in in_threads(compare, parts) for pair in part]
     scored: dict[int, list[_Scored]] = {i: [] for i in hits}
-    for owner, some in wanted.items():
+    for owner, (similarities, biases) in zip(order, compared, strict=True):
         video = library.videos[owner]
-        vectors = library.vectors.read(video.first_row, video.num_windows)
-        similarities = products(queries[some], vectors)  # (n, W)
         scores = mean_of_best(similarities[:, : library.num_seconds(video)]).tolist()
-        largest, biases = similarities.max(axis=1).tolist(), library.biases(vectors)
-        for i, score, most, row in zip(some, scores, largest, similarities, strict=True):
+        largest = similarities.max(axis=1).tolist()
+        for i, score, most, row in zip(wanted[owner], scores, largest, similarities, strict=True):
             scored[i].append(_Scored(score, most - score, video, row, biases))
     return {
         i: sorted(videos, key=lambda one: (-one.score, one.video.first_row))
