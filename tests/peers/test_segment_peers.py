@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from videoclip.evaluation.metrics import frames, moments
+from videoclip.evaluation.metrics import calibration, frames, moments
 
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
 
@@ -34,13 +34,14 @@ def test_edit_score(peer):
 
 
 def test_calibration_and_areas(peer):
-    metrics, calibration = peer("sklearn.metrics"), peer("torchmetrics.functional.classification")
+    metrics = peer("sklearn.metrics")
+    classification = peer("torchmetrics.functional.classification")
     rng = np.random.default_rng(5)
     probabilities = rng.dirichlet(np.ones(4), size=300)
     answers = rng.integers(4, size=300)
     correct = (probabilities.argmax(axis=1) == answers).astype(float)
     ours = calibration.calibration_error(probabilities.max(axis=1), correct)
-    theirs = calibration.multiclass_calibration_error(
+    theirs = classification.multiclass_calibration_error(
         torch.from_numpy(probabilities), torch.from_numpy(answers), num_classes=4, n_bins=15
     )
     assert ours == pytest.approx(float(theirs), abs=1e-6)  # counted in float32
