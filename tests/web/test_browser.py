@@ -254,7 +254,8 @@ def test_an_ordered_query_and_a_picture(page, tmp_path):
     Image.new("RGB", (2000, 1000), "blue").save(tmp_path / "blue.png")
     page.set_input_files("#picture", str(tmp_path / "blue.png"))
     page.wait_for_selector("text=Moments like this picture")
-    assert "picture=" in page.url and page.locator(".asked").evaluate("i => i.naturalWidth") == 640
+    assert "picture=" in page.url
+    wait_for(page, "document.querySelector('.asked').naturalWidth === 640")
     assert page.locator(".card .times").first.inner_text() == "0:10.0–0:22.0"
     page.fill("[name=q]", "yellow")
     wait_for(page, "location.search === '?q=yellow&strictness=none'")
