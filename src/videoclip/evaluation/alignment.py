@@ -146,7 +146,7 @@ def _propose_steps(
 
     def find(video: AlignmentVideo) -> list[Proposals]:
         texts = trial.encoder.embed_text([text.text for text in video.texts])
-        return propose(trial, video.video_id, texts, unrelated)
+        return propose(trial, trial.store.read(video.video_id), texts, unrelated)
 
     ends = [trial.store.num_features(video.video_id) / trial.rate for video in videos]
     random = [

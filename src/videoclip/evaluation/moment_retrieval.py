@@ -29,10 +29,7 @@ from videoclip.evaluation.proposals import (
 )
 from videoclip.evaluation.trial import Trial, unique, with_features
 from videoclip.types import FloatArray, IntArray, RealArray
-from videoclip.zeroshot.moments import (
-    DIDEMO_CHUNK_SECONDS,
-    rank_didemo_candidates,
-)
+from videoclip.zeroshot.moments import DIDEMO_CHUNK_SECONDS, rank_didemo_candidates
 
 DIDEMO_SECONDS = 32
 MAX_RANK = 5
@@ -167,12 +164,12 @@ def evaluate_moments(examples: Sequence[MomentExample], trial: Trial) -> Outcome
     unrelated = embed_unrelated(trial)
 
     def find(video_id: str, text: FloatArray) -> list[Found]:
+        features = store.read(video_id)
         clips = np.zeros((len(text), 0), dtype=np.float32)
         if has_highlights:
-            features = store.read(video_id)
             pairs = _clip_spans(len(features), rate)
             clips = text @ trial.encoder.embed_windows(features, pairs).T
-        return list(map(Found, propose(trial, video_id, text, unrelated), clips))
+        return list(map(Found, propose(trial, features, text, unrelated), clips))
 
     found = _by_video(present, trial, find)
     proposals = [of.moments.spans for of in found]

@@ -31,17 +31,16 @@ def embed_unrelated(trial: Trial) -> FloatArray:
 
 
 def propose(
-    trial: Trial, video_id: str, texts: FloatArray, unrelated: FloatArray
+    trial: Trial, features: RealArray, texts: FloatArray, unrelated: FloatArray
 ) -> list[Proposals]:
     """Return the moments of each text in one video, corrected for hubs.
 
     Args:
-        trial: The model, and the features.
-        video_id: The video.
+        trial: The model, and the rate of the features.
+        features: (T, D) of the video.
         texts: (N, E) embeddings of the texts.
         unrelated: (Q, E), see `embed_unrelated`.
     """
-    features = trial.store.read(video_id)
     spans = window_spans(len(features), trial.rate)
     vectors = trial.encoder.embed_windows(features, spans)  # (W, E)
     rows = texts @ vectors.T - hub_biases(vectors, unrelated)
