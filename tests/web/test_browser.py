@@ -176,6 +176,18 @@ def test_a_form_waits_for_the_script_that_sends_it(browser, site):
     page.close()
 
 
+def test_what_is_typed_before_the_script_has_come_is_searched(page):
+    held = []
+    page.route("**/static/search.js", lambda route: held.append(route))
+    page.goto("/", wait_until="commit")
+    page.fill("[name=q]", "yellow")
+    wait_for(page, "document.readyState !== 'loading'")
+    assert page.locator(".card").count() == 0
+    held[0].continue_()
+    page.wait_for_selector(".card")
+    assert page.url.endswith("/?q=yellow")
+
+
 def test_narration_seeks_and_marks_the_current_cue(page):
     page.goto("/videos")
     page.locator(".name", has_text="b.mp4").click()

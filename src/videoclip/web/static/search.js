@@ -61,6 +61,8 @@ form.addEventListener("submit", (event) => {
   show(addressOf(), "pushState");
 });
 addEventListener("popstate", () => location.reload());
+// What was typed before this script had come.
+if (form.elements.q.value !== form.elements.q.defaultValue) show(addressOf(), "replaceState");
 
 const data = (card) => ({ video: card.dataset.video, start: Number(card.dataset.start), end: Number(card.dataset.end) });
 
