@@ -98,6 +98,13 @@ def wait_for(page, expression):
     raise AssertionError(expression)
 
 
+def open_video(page, name):
+    """Open a video from the list of all, and wait until the scripts of its page have run."""
+    page.goto("/videos")
+    page.locator(".name", has_text=name).click()
+    page.wait_for_url("**/videos/**")
+
+
 def player_time(page):
     return page.evaluate("document.querySelector('moment-player').time")
 
@@ -146,8 +153,7 @@ def test_nothing_and_errors_are_said(page):
 
 
 def test_steps_are_found_edited_saved_and_exported(page):
-    page.goto("/videos")
-    page.locator(".name", has_text="a.mp4").click()
+    open_video(page, "a.mp4")
     page.fill("#find textarea", "green\nred")
     page.select_option("#find select", "labels")
     page.click("#find button")
@@ -169,8 +175,7 @@ def test_steps_are_found_edited_saved_and_exported(page):
 
 def test_a_form_waits_for_the_script_that_sends_it(browser, site):
     page = browser.new_page(base_url=site, java_script_enabled=False)
-    page.goto("/videos")
-    page.locator(".name", has_text="a.mp4").click()
+    open_video(page, "a.mp4")
     buttons = page.locator("#find button, #ask button, #export button")
     assert buttons.count() == 3 and all(button.is_disabled() for button in buttons.all())
     page.close()
@@ -189,8 +194,7 @@ def test_what_is_typed_before_the_script_has_come_is_searched(page):
 
 
 def test_narration_seeks_and_marks_the_current_cue(page):
-    page.goto("/videos")
-    page.locator(".name", has_text="b.mp4").click()
+    open_video(page, "b.mp4")
     wait_for(page, "document.querySelector('moment-player video')?.readyState > 0")
     page.locator(".cues button", has_text="chopping").click()
     page.wait_for_selector(".cues button[aria-current]")
