@@ -2,8 +2,10 @@
 
 import io
 import json
+import re
 import shlex
 import sys
+from base64 import b64decode
 
 import pytest
 from PIL import Image
@@ -353,3 +355,46 @@ def test_rows_on_a_terminal_have_heads_and_fit(columns, run, monkeypatch):
     assert head.split() == ["N", "confidence", "similarity", "time", "video"]
     assert rows[0].split()[0] == "1" and rows[0].endswith("v/a.mp4")
     assert all(len(row) <= max(columns, 62) for row in rows)
+
+
+TERMINALS = {
+    "kitty": ({"TERM": "xterm-kitty"}, r"\x1b_G(?:.*?)m=\d;(.*?)\x1b\\"),
+    "iterm": ({"TERM": "xterm-256color", "TERM_PROGRAM": "WezTerm"}, r"\x1b]1337;.*?:(.*?)\a"),
+}
+
+
+@pytest.mark.parametrize("name", TERMINALS)
+def test_a_terminal_that_shows_pictures_gets_the_best_frames(name, run, folder, monkeypatch):
+    variables, code = TERMINALS[name]
+    for variable in ("TMUX", "KONSOLE_VERSION", "LC_TERMINAL"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    assert "\x1b" not in run("search red -k 1")[1]  # no terminal
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    out = run("search red -k 1")[1]
+    row, picture = out.splitlines()
+    assert row.endswith("v/a.mp4")
+    image = Image.open(io.BytesIO(b64decode("".join(re.findall(code, picture)))))
+    red, green, blue = image.getpixel((5, 5))
+    assert red > 200 and max(green, blue) < 60
+    assert "\x1b" not in run("search red -k 1 --no-pictures")[1]
+    unsure = run("search red")[1].splitlines()
+    assert sum("\x1b" in line for line in unsure) < len(unsure) / 2  # none for no match
+    monkeypatch.setenv("TMUX", "/tmp/tmux")
+    assert "\x1b" not in run("search red -k 1")[1]
+
+
+def test_a_video_that_broke_after_it_was_indexed_has_no_picture(run, folder, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-kitty")
+    monkeypatch.delenv("TMUX", raising=False)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    video = folder / "v" / "a.mp4"
+    content = video.read_bytes()
+    video.write_bytes(b"?")
+    try:
+        status, out, err = run("search red -k 1")
+    finally:
+        video.write_bytes(content)
+    assert status == 0 and "\x1b" not in out
+    assert "no picture: " in err and "a.mp4: not a video, or damaged" in err

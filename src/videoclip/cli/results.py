@@ -15,7 +15,7 @@ from tyro.conf import arg
 
 from videoclip.cli.options import Html, Json
 from videoclip.config.codec import NOT_NEGATIVE, require
-from videoclip.errors import DataError, printable
+from videoclip.errors import DataError, DecodeError, printable
 
 if TYPE_CHECKING:
     from videoclip.zeroshot.confidence import Confidence
@@ -95,6 +95,9 @@ class FoundOutput:
     first one, or the page of --html."""
     paths: bool = False
     """Print only the paths of the videos, each once."""
+    no_pictures: bool = False
+    """Print no frames on a terminal that can show pictures (kitty, Ghostty, Konsole, iTerm2,
+    WezTerm)."""
     explain: bool = False
     """Print below each moment what frames and narration contribute to its strength."""
     csv: bool = False
@@ -136,7 +139,7 @@ class FoundOutput:
             for query, moments in zip(queries, answers, strict=True):
                 if len(queries) > 1:
                     print(f"\n{query}")
-                _print_moments(moments, self.explain)
+                _print_moments(moments, self.explain, pictures=not self.no_pictures)
         if self.html:
             from videoclip.files import write_output
             from videoclip.output.html import search_page
@@ -168,7 +171,7 @@ class FoundOutput:
         return row
 
 
-def _print_moments(moments: Sequence[Moment], explain: bool) -> None:
+def _print_moments(moments: Sequence[Moment], explain: bool, pictures: bool) -> None:
     if not moments:
         reason = "--where, --vision 0 or --min-confidence excludes all"
         print(f"no moments to search or to show ({reason})", file=sys.stderr)
@@ -177,6 +180,11 @@ def _print_moments(moments: Sequence[Moment], explain: bool) -> None:
     elif moments[0].confidence == "low":
         print("not sure; the nearest moments are:", file=sys.stderr)
     on_screen = sys.stdout.isatty()
+    picture = None
+    if on_screen and pictures:
+        from videoclip.output.terminal import picture_maker
+
+        picture = picture_maker()
     if on_screen and moments:
         print(f" {'N':>3}  confidence  similarity  {'time':>17}  video", file=sys.stderr)
     for number, moment in enumerate(moments, start=1):
@@ -193,6 +201,11 @@ def _print_moments(moments: Sequence[Moment], explain: bool) -> None:
             print(f"        {part.confidence:<6}  {part.times:>17}  {for_stdout(part.label)}")
         if explain:
             print(f"        {explanation(moment)}")
+        if picture and moment.confidence != "none" and not gone:
+            try:
+                print(" " * 6 + picture(moment))
+            except DecodeError as error:
+                print(f"videoclip: no picture: {error}", file=sys.stderr)
 
 
 def _fit(path: Path, rest: str, used: int) -> str:
