@@ -47,74 +47,49 @@ EFFECTS: dict[str, Effect] = {
     "ratio": operator.truediv,
 }
 OURS = "small"
-DIFFERENCES = (
-    ("overlap against strict alignment", "paper-shuffled", "paper-aligned", "R@1"),
-    ("overlap against strict alignment", "paper-shuffled", "paper-aligned", "segment F1"),
-    ("overlap against strict alignment", "paper-shuffled", "paper-aligned", "F1 in order"),
-    ("overlap against strict alignment, ours", "small-no-lead", "small-aligned", "R@1"),
-    ("overlap against strict alignment, ours", "small-no-lead", "small-aligned", "segment F1"),
-    ("overlap and a lead against strict alignment", OURS, "small-aligned", "R@1"),
-    ("overlap and a lead against strict alignment", OURS, "small-aligned", "segment F1"),
-    ("retrieved batches against random ones", "paper", "paper-shuffled", "R@1"),
-    ("mined batches against random ones", OURS, "small-shuffled", "R@1"),
-    ("mined batches against random ones", OURS, "small-shuffled", "R@5"),
-    ("mined batches against random ones", OURS, "small-shuffled", "segment F1"),
-    ("batches mined by the finished model against by itself", "small-teacher", OURS, "R@1"),
-    ("a lead of 3 s against none", OURS, "small-no-lead", "R@1"),
-    ("a learned lead against one of 3 s", "small-learned-lead", OURS, "R@1"),
-    ("sentences against texts across pauses", OURS, "small-across-pauses", "R@1"),
-    ("overlapping pairs ignored against as negatives", OURS, "small-all-negatives", "R@1"),
-    ("a loss of seconds against none", OURS, "small-no-seconds", "R@1"),
-    ("a loss of seconds against none", OURS, "small-no-seconds", "segment F1"),
-    ("dropout against none", OURS, "small-no-dropout", "R@1"),
-    ("dropout against none, the paper's method", "paper", "paper-no-dropout", "R@1"),
-    ("two encoders against one", "paper", "paper-shared", "R@1"),
-    ("ours against the paper's method", OURS, "paper", "R@1"),
-    ("ours against the paper's method", OURS, "paper", "segment F1"),
-    ("the re-ranker's order against the towers'", "small-reranked", "small-cross", "R@1"),
-    ("the re-ranker's order against the towers'", "small-reranked", "small-cross", "R@5"),
-    ("training with a re-ranker against without", "small-cross", OURS, "R@1"),
-)
-"""(description, variant, other variant, measure)."""
-
-COMPARISONS = (
-    *(
-        (f"{measure}: {description}", "difference", (variant, measure), (other, measure))
-        for description, variant, other, measure in DIFFERENCES
+REMAINING = "errors of `{other}` that `{variant}` does not make"
+COMPARISONS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "difference": (
+        ("overlap against strict alignment", "paper-shuffled", "paper-aligned", "R@1"),
+        ("overlap against strict alignment", "paper-shuffled", "paper-aligned", "segment F1"),
+        ("overlap against strict alignment", "paper-shuffled", "paper-aligned", "F1 in order"),
+        ("overlap against strict alignment, ours", "small-no-lead", "small-aligned", "R@1"),
+        ("overlap against strict alignment, ours", "small-no-lead", "small-aligned", "segment F1"),
+        ("overlap and a lead against strict alignment", OURS, "small-aligned", "R@1"),
+        ("overlap and a lead against strict alignment", OURS, "small-aligned", "segment F1"),
+        ("retrieved batches against random ones", "paper", "paper-shuffled", "R@1"),
+        ("mined batches against random ones", OURS, "small-shuffled", "R@1"),
+        ("mined batches against random ones", OURS, "small-shuffled", "R@5"),
+        ("mined batches against random ones", OURS, "small-shuffled", "segment F1"),
+        ("batches mined by the finished model against by itself", "small-teacher", OURS, "R@1"),
+        ("a lead of 3 s against none", OURS, "small-no-lead", "R@1"),
+        ("a learned lead against one of 3 s", "small-learned-lead", OURS, "R@1"),
+        ("sentences against texts across pauses", OURS, "small-across-pauses", "R@1"),
+        ("overlapping pairs ignored against as negatives", OURS, "small-all-negatives", "R@1"),
+        ("a loss of seconds against none", OURS, "small-no-seconds", "R@1"),
+        ("a loss of seconds against none", OURS, "small-no-seconds", "segment F1"),
+        ("dropout against none", OURS, "small-no-dropout", "R@1"),
+        ("dropout against none, the paper's method", "paper", "paper-no-dropout", "R@1"),
+        ("two encoders against one", "paper", "paper-shared", "R@1"),
+        ("ours against the paper's method", OURS, "paper", "R@1"),
+        ("ours against the paper's method", OURS, "paper", "segment F1"),
+        ("the re-ranker's order against the towers'", "small-reranked", "small-cross", "R@1"),
+        ("the re-ranker's order against the towers'", "small-reranked", "small-cross", "R@5"),
+        ("training with a re-ranker against without", "small-cross", OURS, "R@1"),
+        ("clips against their mean frames", OURS, OURS, "direction", "direction, order hidden"),
     ),
-    *(
-        (
-            f"R@1: errors of `{other}` that `{variant}` does not make",
-            "share",
-            (variant, "R@1"),
-            (other, "R@1"),
-        )
-        for variant, other in (
-            (OURS, "paper"),
-            ("small-equal-time", "paper"),
-            ("small-long", "paper-long"),
-        )
+    "share": (
+        (REMAINING, OURS, "paper", "R@1"),
+        (REMAINING, "small-equal-time", "paper", "R@1"),
+        (REMAINING, "small-long", "paper-long", "R@1"),
     ),
-    (
-        "R@1: held-out combinations over seen ones",
-        "ratio",
-        (OURS, "R@1 held out"),
-        (OURS, "R@1 seen"),
+    "ratio": (
+        ("over that of seen combinations", OURS, OURS, "R@1 held out", "R@1 seen"),
+        ("the cross-modal variant over two towers, `small`", "crossmodal", OURS, "R@1"),
     ),
-    (
-        "R@1: the cross-modal variant over two towers, `small`",
-        "ratio",
-        ("crossmodal", "R@1"),
-        (OURS, "R@1"),
-    ),
-    (
-        "direction: clips against their mean frames",
-        "difference",
-        (OURS, "direction"),
-        (OURS, "direction, order hidden"),
-    ),
-)
-"""(description, name of the effect, our variant and measure, the other's)."""
+}
+"""By effect: (description, variant, other variant, measure), then the other's measure if it is not
+the same."""
 BASELINE_MEASURES = {
     "segment F1": "segment F1",
     "F1 in order": "segment F1",
@@ -248,14 +223,16 @@ def compare(
         baselines: By world and name, their counts.
     """
     by_variant = _by_variant(runs)
+    listed = [(kind, *row) for kind, rows in COMPARISONS.items() for row in rows]
     for world in dict.fromkeys(run.world for run in runs):
-        for description, kind, (variant, name), (other, other_name) in COMPARISONS:
-            own = by_variant.get((world, variant), {})
-            ours, theirs = _paired(own, by_variant.get((world, other), {}), name, other_name)
+        for kind, description, variant, other, *names in listed:
+            own, others = (by_variant.get((world, name), {}) for name in (variant, other))
+            ours, theirs = _paired(own, others, names[0], names[-1])
             if len(ours):
                 interval = bootstrap(EFFECTS[kind], ours, theirs)
                 reference = 1.0 if kind == "ratio" else 0.0
-                statement = f"{description}, {kind}"
+                what = description.format(variant=variant, other=other)
+                statement = f"{names[0]}: {what}, {kind}"
                 yield Comparison(world, statement, interval, len(ours), reference)
         if own := by_variant.get((world, OURS), {}):
             for baseline, counts in baselines.get(world, {}).items():
