@@ -9,10 +9,11 @@ Frames are prepared as the model's own image processor does it (`features.prepro
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,8 +46,6 @@ VIDEO_MODELS = {"videomae": 8.0, "vjepa2": 4.0, "xclip": 4.0, "videoprism": 4.0}
 """Frames per second of the clips that each type of video model takes.
 VideoMAE was trained on about 7.5 and V-JEPA 2 on 4; X-CLIP and VideoPrism on frames that are spread
 over a clip of seconds."""
-
-BackboneT = TypeVar("BackboneT", bound=FrameBackbone)
 
 
 class ImageBackbone(FrameBackbone):
@@ -177,10 +176,9 @@ def load(source: str | None, device: str = "cpu") -> ImageBackbone:
         CheckpointError: If it cannot be found, is not an image model or lacks weights.
         MissingExtraError: If `transformers` is not installed.
     """
-
-    def build(source: str, folder: Path, model_type: str) -> ImageBackbone:
+    with named_model(source, "image", "microsoft/resnet-50") as (name, folder, model_type):
         if model_type in VIDEO_MODELS:
-            raise ValueError(f"it takes clips of several frames: name it 'video:{source}'")
+            raise ValueError(f"it takes clips of several frames: name it 'video:{name}'")
         preprocessing = read_preprocessing(folder)
         network, missing = load_network(folder, "frames")
         if hasattr(network, "get_text_features") and not hasattr(network, "get_image_features"):
@@ -189,26 +187,21 @@ def load(source: str | None, device: str = "cpu") -> ImageBackbone:
         has_pooler = not any("pooler." in name for name in missing)
         if lacking := [name for name in missing if "pooler." not in name]:
             raise ValueError(f"it lacks '{lacking[0]}'")
-        return ImageBackbone(source, network, preprocessing, device, has_pooler=has_pooler)
-
-    return load_named(source, "image", "microsoft/resnet-50", build)
+        return ImageBackbone(name, network, preprocessing, device, has_pooler=has_pooler)
 
 
-def load_named(
-    source: str | None, kind: str, example: str, build: Callable[[str, Path, str], BackboneT]
-) -> BackboneT:
-    """Find a model of `transformers` by its name, and build its backbone.
+@contextmanager
+def named_model(source: str | None, kind: str, example: str) -> Iterator[tuple[str, Path, str]]:
+    """Find a model of `transformers`; yield its full name, its folder and its type.
 
     Args:
         source: A local folder, a hub id or a short name.
         kind: Name of the backbone, "image" or "video".
         example: A hub id, for the message.
-        build: From the full name, the model's folder and its type to the backbone; what it raises
-            of `FAILURES` becomes a `CheckpointError` about the model.
 
     Raises:
         ConfigError: If no model is named.
-        CheckpointError: If it cannot be found or built.
+        CheckpointError: If it cannot be found, or one of `FAILURES` is raised within the block.
         MissingExtraError: If `transformers` is not installed.
     """
     if not source:
@@ -220,7 +213,7 @@ def load_named(
     source = full_name(source)
     try:
         folder = model_folder(source)
-        return build(source, folder, check_model(folder, source)["model_type"])
+        yield source, folder, check_model(folder, source)["model_type"]
     except (*FAILURES, CheckpointError) as error:
         raise unusable(source, f"{kind} model", error) from error
 

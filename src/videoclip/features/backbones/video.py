@@ -26,7 +26,7 @@ from videoclip.features.backbones.image import (
     VIDEO_MODELS,
     ImageBackbone,
     files_fingerprint,
-    load_named,
+    named_model,
 )
 from videoclip.features.decode import Frame
 from videoclip.features.preprocessing import Preprocessing, read_preprocessing
@@ -118,18 +118,15 @@ def load(source: str | None, device: str = "cpu") -> VideoBackbone:
         CheckpointError: If it cannot be found, is not a video model or lacks weights.
         MissingExtraError: If `transformers` is not installed.
     """
-
-    def build(source: str, folder: Path, model_type: str) -> VideoBackbone:
+    example = "facebook/vjepa2-vitl-fpc64-256"
+    with named_model(source, "video", example) as (name, folder, model_type):
         if model_type not in VIDEO_MODELS:
-            raise ValueError(
-                f"it is of type '{model_type}', and known are {', '.join(VIDEO_MODELS)}"
-            )
+            known = ", ".join(VIDEO_MODELS)
+            raise ValueError(f"it is of type '{model_type}', and known are {known}")
         network, missing = load_network(folder, "frames")
         if lacking := [name for name in missing if not name.startswith(("predictor", "decoder"))]:
             raise ValueError(f"it lacks '{lacking[0]}'")
-        return VideoBackbone(source, network, read_preprocessing(folder), device)
-
-    return load_named(source, "video", "facebook/vjepa2-vitl-fpc64-256", build)
+        return VideoBackbone(name, network, read_preprocessing(folder), device)
 
 
 def frames_spec(
