@@ -92,15 +92,6 @@ class _Hits(NamedTuple):
     upper: FloatArray
 
 
-class _Candidates(NamedTuple):
-    """Rows that may be among the k best of a query, and bounds of their similarities; each (n,)."""
-
-    owners: IntArray
-    rows: IntArray
-    lower: FloatArray
-    upper: FloatArray
-
-
 class ExactIndex:
     """The int8 copy of a file of vectors, and the search in it; safe from several threads.
 
@@ -276,21 +267,20 @@ class _Scan:
         upper = likely[owners, columns] * scales + margins
         return _Hits(rows, columns, owners, groups[owners, :, columns], scales, margins, upper)
 
-    def candidates(self, hits: _Hits) -> _Candidates:
-        """Return the rows of a block that may be among the k best of the blocks scanned so far."""
-        least = self.best[hits.owners, 0]
-        is_possible = hits.upper >= least  # fewer rows had been seen before
-        least, owners, groups = (
-            least[is_possible],
-            hits.owners[is_possible],
-            hits.groups[is_possible],
-        )
-        products, margins = hits.products[is_possible], hits.margins[is_possible]
-        upper = products.astype(np.float32) * hits.scales[is_possible, None] + margins[:, None]
-        found, members = _positions((upper >= least[:, None]) & (products > LOWEST))
+    def candidates(self, hits: _Hits) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
+        """Return the rows of a block that may be among the k best of the blocks scanned so far.
+
+        Returns:
+            (n,) each: positions of the queries, rows, lower and upper bounds of their similarities.
+        """
+        is_possible = hits.upper >= self.best[hits.owners, 0]  # fewer rows had been seen before
+        groups, owners, products, scales, margins = (x[is_possible] for x in hits[1:6])
+        upper = products.astype(np.float32) * scales[:, None] + margins[:, None]
+        least = self.best[owners, :1]
+        found, members = _positions((upper >= least) & (products > LOWEST))
         rows = hits.rows[groups[found], members].astype(np.int64)
         upper = upper[found, members]
-        return _Candidates(owners[found], rows, upper - 2 * margins[found], upper)
+        return owners[found], rows, upper - 2 * margins[found], upper
 
     def _products(self, block: _Block) -> npt.NDArray[np.int32]:
         """Return the products (N, n) of all codes, in memory that a thread's next call reuses."""
