@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from videoclip.evaluation.metrics.moments import interpolated_precision, match_s
 from videoclip.evaluation.outcome import Outcome, means, measure, similarity_histogram
 from videoclip.evaluation.proposals import Proposals, draw_proposals, embed_unrelated, propose
 from videoclip.evaluation.trial import Trial, with_features
-from videoclip.types import BoolArray, FloatArray, IntArray, RealArray
+from videoclip.types import BoolArray, FloatArray, IntArray
 
 WINDOW_SECONDS = 64
 EDGE_WINDOWS = 4
@@ -123,20 +122,6 @@ def evaluate_alignment(examples: Sequence[AlignmentVideo], trial: Trial) -> Outc
     )
 
 
-class _Ranked(NamedTuple):
-    """The moments of one video, most similar first.
-
-    Attributes:
-        similarities: (N,).
-        right: (ratios, N) whether each is right at each overlap ratio.
-        num_true: How many could be found.
-    """
-
-    similarities: RealArray
-    right: BoolArray
-    num_true: int
-
-
 def _propose_steps(
     videos: Sequence[AlignmentVideo], trial: Trial
 ) -> tuple[list[list[Proposals]], list[list[Proposals]]]:
@@ -174,24 +159,25 @@ def article_precisions(
     with all their variations, and which does not ask which step a moment was found for.
     """
     known = {text.step for video in videos for text in video.texts if text.spans}
-    parts: dict[str, list[_Ranked]] = {}
+    of_articles: dict[str, list[tuple[AlignmentVideo, Sequence[Proposals]]]] = {}
     for video, moments in zip(videos, found, strict=True):
-        kept = [m for text, m in zip(video.texts, moments, strict=True) if text.step in known]
-        similarities = np.concatenate([np.zeros(0), *(of.similarities for of in kept)])
-        spans = np.concatenate([np.zeros((0, 2)), *(of.spans for of in kept)])
-        true = [span for text in video.texts for span in _distinct(text.spans)]
-        order = np.argsort(-similarities, kind="stable")
-        matched = [
-            match_spans(spans[order], np.array(true).reshape(-1, 2), iou) for iou in ARTICLE_IOUS
-        ]
-        ranked = _Ranked(similarities[order], np.stack(matched), len(true))
-        parts.setdefault(video.article, []).append(ranked)
+        of_articles.setdefault(video.article, []).append((video, moments))
     precisions = {}
-    for article, of_videos in parts.items():
-        if num_true := sum(ranked.num_true for ranked in of_videos):
-            similarities = np.concatenate([ranked.similarities for ranked in of_videos])
-            right = np.concatenate([ranked.right for ranked in of_videos], axis=1)
-            rows = right[:, np.argsort(-similarities, kind="stable")]
+    for article, of_videos in of_articles.items():
+        ranked, right, num_true = [], [], 0  # right: (ratios, N) of each video
+        for video, moments in of_videos:
+            kept = [m for text, m in zip(video.texts, moments, strict=True) if text.step in known]
+            similarities = np.concatenate([np.zeros(0), *(of.similarities for of in kept)])
+            spans = np.concatenate([np.zeros((0, 2)), *(of.spans for of in kept)])
+            order = np.argsort(-similarities, kind="stable")
+            true = [span for text in video.texts for span in _distinct(text.spans)]
+            places = spans[order], np.array(true).reshape(-1, 2)
+            right.append(np.stack([match_spans(*places, iou) for iou in ARTICLE_IOUS]))
+            ranked.append(similarities[order])
+            num_true += len(true)
+        if num_true:
+            order = np.argsort(-np.concatenate(ranked), kind="stable")
+            rows = np.concatenate(right, axis=1)[:, order]
             values = [interpolated_precision(row, num_true) for row in rows]
             precisions[article] = float(np.mean(values))
     return precisions

@@ -1,7 +1,7 @@
 """Moment retrieval: the span of a video that a sentence describes."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -42,18 +42,6 @@ HIGHLIGHT_MARK = 4
 PROPOSALS_PER_VIDEO = 10
 """On average, at which recall is measured."""
 DecodedT = TypeVar("DecodedT")
-
-
-class Found(NamedTuple):
-    """What is found in a video for one sentence.
-
-    Attributes:
-        moments: The best moments.
-        clips: (C,) similarity of each two seconds of the video; empty without highlights.
-    """
-
-    moments: Proposals
-    clips: RealArray
 
 
 def evaluate_didemo(
@@ -163,23 +151,24 @@ def evaluate_moments(examples: Sequence[MomentExample], trial: Trial) -> Outcome
     has_highlights = any(example.saliency for example in present)
     unrelated = embed_unrelated(trial)
 
-    def find(video_id: str, text: FloatArray) -> list[Found]:
+    def find(video_id: str, text: FloatArray) -> list[Proposals]:
         features = store.read(video_id)
-        clips = np.zeros((len(text), 0), dtype=np.float32)
-        if has_highlights:
-            pairs = _clip_spans(len(features), rate)
-            clips = text @ trial.encoder.embed_windows(features, pairs).T
-        return list(map(Found, propose(trial, features, text, unrelated), clips))
+        proposed = propose(trial, features, text, unrelated)
+        if not has_highlights:
+            return proposed
+        pairs = _clip_spans(len(features), rate)
+        clips = text @ trial.encoder.embed_windows(features, pairs).T
+        return [of._replace(clips=row) for of, row in zip(proposed, clips, strict=True)]
 
     found = _by_video(present, trial, find)
-    proposals = [of.moments.spans for of in found]
+    proposals = [of.spans for of in found]
     rng = np.random.default_rng(trial.config.seed)
     ends = [store.num_features(example.video_id) / rate for example in present]
     random = [
-        Found(draw_proposals(rng, end), rng.random(len(example.saliency)))
+        draw_proposals(rng, end)._replace(clips=rng.random(len(example.saliency)))
         for end, example in zip(ends, present, strict=True)
     ]
-    whole = [Found(Proposals(np.array([[0.0, end]]), np.zeros(1)), np.zeros(0)) for end in ends]
+    whole = [Proposals(np.array([[0.0, end]]), np.zeros(1)) for end in ends]
     true = [np.array(example.moments) for example in present]
     first = np.array(
         [_best_overlap(spans[:1], of) for spans, of in zip(proposals, true, strict=True)]
@@ -277,10 +266,10 @@ def _best_overlap(predicted: RealArray, true: RealArray) -> float:
 
 
 def _moment_statistics(
-    found: Sequence[Found], examples: Sequence[MomentExample]
+    found: Sequence[Proposals], examples: Sequence[MomentExample]
 ) -> list[tuple[Statistics, list[str]]]:
     """Return the measures of what was found, each with the videos of the items it is of."""
-    spans = [of.moments.spans for of in found]
+    spans = [of.spans for of in found]
     true = [np.array(example.moments) for example in examples]
     videos = [example.video_id for example in examples]
     parts = [(means(_moment_values(spans, true)), videos)]
@@ -306,7 +295,7 @@ def _moment_statistics(
 
 
 def _average_recall(
-    found: Sequence[Found], true: Sequence[RealArray], videos: Sequence[str]
+    found: Sequence[Proposals], true: Sequence[RealArray], videos: Sequence[str]
 ) -> tuple[Statistics, list[str]]:
     """Return the recall of all true spans of a video by its proposals, whatever their sentence.
 
@@ -315,14 +304,14 @@ def _average_recall(
     Source: AR@AN of the ActivityNet proposal task.
     """
     names, video_of = unique(videos)
-    share = PROPOSALS_PER_VIDEO * len(names) / sum(len(of.moments.spans) for of in found)
+    share = PROPOSALS_PER_VIDEO * len(names) / sum(len(of.spans) for of in found)
     counts = np.zeros((len(names), 2))
     for video in range(len(names)):
         rows = np.flatnonzero(video_of == video).tolist()
-        similarities = np.concatenate([found[i].moments.similarities for i in rows])
+        similarities = np.concatenate([found[i].similarities for i in rows])
         order = np.argsort(-similarities, kind="stable")
         order = order[: int(min(1.0, share) * len(order))]
-        proposals = np.concatenate([found[i].moments.spans for i in rows])[order]
+        proposals = np.concatenate([found[i].spans for i in rows])[order]
         spans = np.concatenate([true[i] for i in rows])
         counts[video] = moments.recalled_spans(proposals, spans, PRECISION_IOUS), len(spans)
 

@@ -19,10 +19,12 @@ class Proposals(NamedTuple):
     Attributes:
         spans: (P, 2) in seconds, best first.
         similarities: (P,) of the spans.
+        clips: (C,) similarity of each two seconds of the video; empty unless highlights are wanted.
     """
 
     spans: RealArray
     similarities: RealArray
+    clips: RealArray = np.zeros(0)
 
 
 def embed_unrelated(trial: Trial) -> FloatArray:
