@@ -66,15 +66,7 @@ def small() -> PretrainConfig:
     return PretrainConfig(
         name="small",
         model=_improved(model),
-        # Narration precedes the action, and people search with a sentence at a time:
-        # docs/results.md.
-        clips=ClipConfig(
-            clips_per_video=8,
-            lead_seconds=3,
-            min_text_tokens=14,
-            max_text_tokens=14,
-            max_pause_seconds=PAUSE_SECONDS,
-        ),
+        clips=_sentences(clips_per_video=8),
         plan=PlanConfig(kind="mined", drop_nearest=2, first_epoch=5, clips_per_vector=4),
         loss=_lenient(),
         optim=_adamw(lr=5e-4, warmup_updates=100),
@@ -117,16 +109,9 @@ def starter() -> PretrainConfig:
             temperature=0.05,
             learn_temperature=True,
         ),
-        # A few videos make small batches. Texts and lead are those of `small`.
+        # A few videos make small batches.
         plan=PlanConfig(kind="shuffled", videos_per_batch=12),
-        clips=ClipConfig(
-            clips_per_video=4,
-            lead_seconds=3,
-            min_text_tokens=14,
-            max_text_tokens=14,
-            max_pause_seconds=PAUSE_SECONDS,
-            max_video_seconds=24,
-        ),
+        clips=_sentences(clips_per_video=4, max_video_seconds=24),
         optim=_adamw(lr=3e-3, warmup_updates=10),
         loss=LossConfig(residual_weight=0.01),
         epochs=30,
@@ -144,24 +129,17 @@ def crossmodal() -> PretrainConfig:
     """
     return PretrainConfig(
         name="crossmodal",
-        model=ModelConfig(
-            backbone="image:microsoft/resnet-50",
-            feature_dim=2048,
-            normalized_features=False,
-            num_video_layers=1,
-            num_cross_layers=1,
-            max_text_tokens=32,
-            normalize=True,
-            temperature=0.07,
-            learn_temperature=True,
+        model=_improved(
+            ModelConfig(
+                backbone="image:microsoft/resnet-50",
+                feature_dim=2048,
+                normalized_features=False,
+                num_video_layers=1,
+                num_cross_layers=1,
+                max_text_tokens=32,
+            )
         ),
-        clips=ClipConfig(
-            min_text_tokens=14,
-            max_text_tokens=14,
-            max_pause_seconds=PAUSE_SECONDS,
-            min_iou=0.5,
-            lead_seconds=3,
-        ),
+        clips=_sentences(min_iou=0.5),
         plan=PlanConfig(kind="mined", videos_per_batch=16, drop_nearest=2, first_epoch=2),
         loss=replace(_lenient(), hard_similarity=0.5),
         optim=OptimConfig(optimizer="adamw", lr=1e-4, schedule="constant", warmup_updates=0),
@@ -254,6 +232,17 @@ def _released(benchmark: str, **settings: Any) -> FinetuneConfig:
     """Fine-tuning on a benchmark, with the warm-up of the release if none is given."""
     defaults = {"name": benchmark, "benchmark": benchmark, "optim": OptimConfig(warmup_updates=122)}
     return FinetuneConfig(**{**defaults, **settings})
+
+
+def _sentences(**settings: Any) -> ClipConfig:
+    """Texts of a sentence, as people search with, that precede the action: docs/results.md."""
+    return ClipConfig(
+        lead_seconds=3,
+        min_text_tokens=14,
+        max_text_tokens=14,
+        max_pause_seconds=PAUSE_SECONDS,
+        **settings,
+    )
 
 
 def _adamw(lr: float, warmup_updates: int) -> OptimConfig:
