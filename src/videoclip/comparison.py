@@ -6,13 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from videoclip.config import flatten
 from videoclip.errors import ConfigError, DataError
 from videoclip.evaluation.outcome import BOUNDS, Result, align_columns
 from videoclip.files import parse_state, write_output
 from videoclip.output.figures import average_losses, draw_losses, to_png, to_svg
 from videoclip.output.html import render
 from videoclip.training.run import RunResult
-from videoclip.training.run_folder import flatten, read_log
+from videoclip.training.run_folder import read_log
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

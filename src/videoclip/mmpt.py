@@ -7,14 +7,14 @@ Source: the paper, docs/paper-to-code.md, and fairseq's documentation of its own
 """
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import yaml
 
-from videoclip.config import FinetuneConfig, PretrainConfig, from_dict, to_dict
+from videoclip.config import FinetuneConfig, PretrainConfig, flatten, from_dict, to_dict
 from videoclip.data.subtitles import read_text
 from videoclip.errors import ConfigError, DataError, one_line
 from videoclip.recipes import FINETUNING, RECIPES
@@ -105,9 +105,10 @@ def read_project(path: Path | str) -> Project:
         ConfigError: If its settings contradict each other here.
     """
     path = Path(path)
-    settings = dict(_leaves(_load(path)))
+    settings = flatten(_load(path))
     recipe = _recipe(path, settings)
     changed = to_dict(recipe)
+    known = flatten(changed)
     translated: dict[str, str] = {}
     untranslated: dict[str, str] = {}
     lengths = _lengths(settings)
@@ -118,10 +119,11 @@ def read_project(path: Path | str) -> Project:
         if isinstance(ours, str):
             reason, ours = ours, {}
         for key, new in ours.items():
-            if not _has(changed, key):
+            if key not in known:
                 reason = f"{type(recipe).__name__} has no {key}"
             else:
-                _set(changed, key, new)
+                table, _, setting = key.rpartition(".")
+                (changed[table] if table else changed)[setting] = new
                 written[key] = new
         if written:
             translated[name] = ", ".join(f"{key} = {new!r}" for key, new in written.items())
@@ -191,16 +193,6 @@ def _lengths(settings: Settings) -> dict[str, Settings]:
     }
 
 
-def _has(settings: Settings, key: str) -> bool:
-    table, _, name = key.rpartition(".")
-    return name in (settings.get(table, {}) if table else settings)
-
-
-def _set(settings: Settings, key: str, value: Any) -> None:
-    table, _, name = key.rpartition(".")
-    (settings[table] if table else settings)[name] = value
-
-
 def _load(path: Path, depth: int = 0) -> Settings:
     """Read a file over those that it includes."""
     try:
@@ -235,12 +227,3 @@ def _merge(into: Settings, new: Settings) -> None:
             _merge(into[name], value)
         else:
             into[name] = value
-
-
-def _leaves(settings: Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (dotted name, value) of every setting; empty tables have none."""
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

@@ -5,6 +5,7 @@ Nothing here imports torch, so that `videoclip --help` is fast. Defaults are the
 """
 
 from videoclip.config.codec import RUN_CONFIG_VERSION as RUN_CONFIG_VERSION
+from videoclip.config.codec import flatten as flatten
 from videoclip.config.codec import from_dict as from_dict
 from videoclip.config.codec import load_run_config as load_run_config
 from videoclip.config.codec import to_dict as to_dict

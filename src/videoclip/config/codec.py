@@ -43,6 +43,17 @@ def from_dict(cls: type[ConfigT], values: Mapping[str, Any], where: str = "") ->
     return cls(**kwargs)
 
 
+def flatten(settings: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted name."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{where}{name}.")
+        else:
+            flat[f"{where}{name}"] = value
+    return flat
+
+
 def load_run_config(cls: type[ConfigT], path: Path | str) -> ConfigT:
     """Read the config.json of a run, to replay it with the same settings.
 

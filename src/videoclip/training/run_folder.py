@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from torch import Tensor
 
-from videoclip.config import RUN_CONFIG_VERSION
+from videoclip.config import RUN_CONFIG_VERSION, flatten
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.errors import CheckpointError, ConfigError
 from videoclip.files import (
@@ -370,17 +370,6 @@ def read_checkpoint(
         group["betas"] = tuple(group["betas"])
     optimizer.load_state_dict({"state": state, "param_groups": trainer["param_groups"]})
     return position
-
-
-def flatten(settings: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """Return nested settings by dotted name."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{where}{name}.")
-        else:
-            flat[f"{where}{name}"] = value
-    return flat
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
