@@ -164,9 +164,7 @@ VARIANTS: dict[str, Variant] = {
     "small-no-lead": _small("ours without a lead", clips={"lead_seconds": 0}),
     "small-learned-lead": _small("ours with a learned lead", clips={"learn_lead": True}),
     "small-across-pauses": _small("ours with texts across pauses", clips=ACROSS_PAUSES),
-    "small-all-negatives": _small(
-        "ours with overlapping pairs as negatives", loss={"ignore_overlapping": False}
-    ),
+    "small-all-negatives": _small("ours with overlapping pairs as negatives", loss=ALL_NEGATIVES),
     "small-no-seconds": _small("ours without the loss of seconds", loss={"seconds_weight": 0.0}),
     "small-no-dropout": _small("ours without dropout", model={"dropout": 0.0}),
     "small-ema": _small("ours with averaged weights", optim={"ema_decay": 0.98}),  # half an epoch

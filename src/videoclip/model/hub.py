@@ -22,7 +22,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +44,6 @@ from videoclip.files import (
 from videoclip.pretrained.known import CONFIG_FILE
 
 if TYPE_CHECKING:
-    from jinja2 import Template
-
     from videoclip.model.videoclip import VideoCLIP
 
 WEIGHTS_FILE = "model.safetensors"
@@ -131,27 +128,22 @@ def save_model(
 
 def render_card(card: ModelCard, config: ModelConfig, num_parameters: int) -> str:
     """Return a model card as Markdown with the hub's front matter."""
+    from jinja2 import Template
+
+    text = Path(__file__).with_name("card.md").read_text(encoding="utf-8")
     # A local folder says nothing to others; fingerprints identify backbone and dual encoder.
     kind, _, source = config.backbone.partition(":")
     is_local = source.startswith((".", "/"))
     backbone = kind if is_local else config.backbone
     dual_encoder = "a dual encoder" if is_local else f"`{config.dual_encoder}`"
-    return _card_template().render(
+    rendered: str = Template(text, trim_blocks=True, keep_trailing_newline=True).render(
         card=card,
         config=config,
         num_parameters=num_parameters,
         backbone=backbone,
         dual_encoder=dual_encoder,
     )
-
-
-@cache
-def _card_template() -> Template:
-    from jinja2 import Template
-
-    text = Path(__file__).with_name("card.md").read_text(encoding="utf-8")
-    template: Template = Template(text, trim_blocks=True, keep_trailing_newline=True)
-    return template
+    return rendered
 
 
 def load_config(folder: Path) -> ModelConfig:

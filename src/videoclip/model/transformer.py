@@ -87,18 +87,13 @@ class BertLayer(nn.Module):
     def forward(self, hidden: Tensor, packing: Packing) -> Tensor:
         """(N, H) -> (N, H)."""
         rate = self.dropout if self.training else 0.0
-        attended = self._attend(linear(hidden, self.qkv), packing, rate)
+        attention = attend if use_cpu_kernels(hidden.device) else attend_padded
+        attended = attention(linear(hidden, self.qkv), packing, self.num_heads, rate)
         attended = linear(attended, self.attention_out)
         hidden = self.attention_norm(hidden + dropout(attended, rate))
         fed = linear(linear(hidden, self.feed_in), self.feed_out, gelu=True)
         normed: Tensor = self.feed_norm(hidden + dropout(fed, rate))
         return normed
-
-    def _attend(self, qkv: Tensor, packing: Packing, rate: float) -> Tensor:
-        """(N, 3H) -> (N, H): scaled dot-product attention within each sequence."""
-        if use_cpu_kernels(qkv.device):
-            return attend(qkv, packing, self.num_heads, rate)
-        return attend_padded(qkv, packing, self.num_heads, rate)
 
 
 class BertEncoder(nn.Module):

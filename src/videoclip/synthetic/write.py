@@ -8,7 +8,6 @@ import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from videoclip.config import from_dict, to_dict
 from videoclip.errors import ConfigError, DataError
@@ -31,9 +30,6 @@ from videoclip.types import OnProgress
 _CONFIG_FILE = "world.json"
 ADVICE = "delete it and run the same `videoclip synth` again"
 """What to do with a damaged file."""
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)

@@ -62,11 +62,10 @@ def forward_flops(config: ModelConfig, batch: Batch) -> tuple[int, int]:
     re-ranker is not counted.
     """
     width, num_frames = config.hidden_size, int(batch.video_mask.sum())
-    if config.dual_encoder:
-        video = 2 * num_frames * config.intermediate_size * (config.feature_dim + width)
-        return video, _encoder_flops(config, config.num_text_layers, batch.text_mask)
-    mlp = 2 * num_frames * width * (config.feature_dim + width)
-    video = mlp + _encoder_flops(config, config.num_video_layers, batch.video_mask)
+    inner = config.intermediate_size if config.dual_encoder else width
+    video = 2 * num_frames * inner * (config.feature_dim + width)
+    if not config.dual_encoder:
+        video += _encoder_flops(config, config.num_video_layers, batch.video_mask)
     return video, _encoder_flops(config, config.num_text_layers, batch.text_mask)
 
 
