@@ -3,11 +3,16 @@
 import re
 import subprocess
 import sys
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.make_video import write_video
+from videoclip import demo
 from videoclip.demo import (
     MEASURES,
     QUERIES,
@@ -99,6 +104,211 @@ def test_sample_clips_are_there():
         "bikes.mp4",
         "carphone_pristine.mp4",
     ]
+
+
+# --- the stages, with stand-ins for what takes long
+
+
+def result_of(rows):
+    measures = [SimpleNamespace(name=name, value=row) for name, row in zip(MEASURES, (0.1, 0.2, 9))]
+    return SimpleNamespace(outcome=SimpleNamespace(rows=rows, measures=measures))
+
+
+def ranked(*ranks):
+    """Rows of an evaluation: sentence and rank; equal texts differ in their span."""
+    return [
+        {"text": text, "rank": rank, "video_id": f"v{i}", "start": 10.0 * i, "end": 10.0 * i + 12}
+        for i, (text, rank) in enumerate(ranks)
+    ]
+
+
+BEFORE = ranked(("a", 3), ("b", 1), ("c", 9), ("c", 5), ("d", 2), ("e", 4), ("f", 7), ("g", 30))
+AFTER = ranked(("a", 1), ("b", 1), ("c", 1), ("c", 1), ("d", 6), ("e", 1), ("f", 2), ("g", 1))
+
+
+@pytest.fixture
+def stores(monkeypatch):
+    """Stores that are opened: a folder each."""
+
+    @contextmanager
+    def open_store(folder, *spec):
+        yield (folder, *spec)
+
+    opener = SimpleNamespace(open=open_store, open_or_create=open_store)
+    monkeypatch.setattr(demo, "FeatureStore", opener)
+
+
+@pytest.fixture
+def cuts(monkeypatch):
+    """Arguments of every clip that is cut."""
+    cuts = []
+    monkeypatch.setattr(demo, "cut_clip", lambda *arguments: cuts.append(arguments))
+    return cuts
+
+
+def test_sentences_whose_clip_became_the_first_are_wins(
+    report, tmp_path, monkeypatch, stores, cuts
+):
+    asked = []
+
+    def evaluate(*arguments):
+        asked.append(arguments)
+        return result_of(BEFORE if arguments[1] == "starter" else AFTER)
+
+    monkeypatch.setattr(demo, "evaluate", evaluate)
+    demo._find_wins(report, tmp_path)
+    table, store = tmp_path / "world" / "annotations" / "test.csv", (tmp_path / "features",)
+    assert asked == [("csv", model, store, table) for model in ("starter", Path("model"))]
+    assert (report.num_higher, report.num_lower) == (6, 1)
+    wins = [(win.text, win.before, win.after, win.clip.name) for win in report.wins]
+    assert wins == [("g", 30, 1, "win-7.mp4"), ("c", 9, 1, "win-2.mp4"), ("e", 4, 1, "win-5.mp4")]
+    video, moments = tmp_path / "world" / "videos", tmp_path / "moments"
+    assert cuts == [
+        (video / f"v{i}.mp4", 10.0 * i, 10.0 * i + demo.MAX_PLAYED, moments / f"win-{i}.mp4")
+        for i in (7, 2, 5)
+    ]
+    short = [row | {"end": row["start"] + 2} for row in BEFORE]
+    monkeypatch.setattr(demo, "evaluate", lambda *a: result_of(short if "starter" in a else AFTER))
+    demo._find_wins(report, tmp_path)
+    assert cuts[3][1:3] == (70.0, 72.0)
+
+
+@pytest.mark.parametrize(("name", "strategy"), [("overlap", "overlapped"), ("aligned", "aligned")])
+def test_a_run_of_the_demo_differs_in_its_clips_alone(
+    tmp_path, monkeypatch, stores, name, strategy
+):
+    (tmp_path / "world" / "annotations").mkdir(parents=True)
+    (tmp_path / "world" / "annotations" / "train_list.txt").write_text("v1\nv2\n")
+    seen, asked, counts = [], [], []
+    run = make_run(name, (0.5, 0.75, 2.0)).result
+
+    def pretrain(config, corpus, out, *, evaluate, show_progress, on_log):
+        seen.append((config, corpus, out, show_progress, evaluate("an embedder")))
+        for entry in {"epoch": 1, "loss": 3.0}, {"update": 2}, {"epoch": 2, "loss": 2.0}:
+            on_log(entry)
+        return run
+
+    monkeypatch.setattr(demo, "pretrain", pretrain)
+    monkeypatch.setattr(demo, "evaluate", lambda *args: asked.append(args) or result_of([]))
+    monkeypatch.setattr(
+        demo, "NarratedCorpus", SimpleNamespace(from_folder=lambda *args: ("corpus", *args))
+    )
+    monkeypatch.setattr(demo, "starter_model", lambda: ("model", "tokenizer"))
+    monkeypatch.setattr(demo, "read_log", lambda out: [{"loss": 3.0}, {"kept": 1}, {"loss": 2.0}])
+    made = demo._train(name, tmp_path, 9, lambda done, total: counts.append((done, total)))
+    assert made == DemoRun(name, (3.0, 2.0), run)
+    [(config, corpus, out, show_progress, measures)] = seen
+    plain = demo.starter()
+    clips = replace(plain.clips, strategy=strategy)
+    assert config == replace(plain, epochs=9, clips=clips, validation_share=0.0)
+    store = (tmp_path / "features",)
+    assert corpus == ("corpus", tmp_path / "world" / "videos", store, "tokenizer", ["v1", "v2"])
+    assert (out, show_progress) == (tmp_path / name, False)
+    assert measures == dict(zip(MEASURES, (0.1, 0.2, 9)))
+    assert asked == [("csv", "an embedder", store, tmp_path / "world/annotations/test.csv")]
+    assert counts == [(1, 9), (0, 9), (2, 9)]
+
+
+def test_the_stages_of_a_demo(report, tmp_path, monkeypatch, stores, cuts):
+    called, lines = [], []
+
+    def record(name, result=None):
+        def work(*arguments, on_progress=None):
+            called.append((name, *arguments))
+            if on_progress is not None:
+                on_progress(1, 5)  # too soon for a line
+                clock[0] += demo.SECONDS_BETWEEN + 0.1
+                on_progress(2, 5)
+                on_progress(3, 5)
+            return result
+
+        return work
+
+    found = {
+        query: [replace(moment, confidence="high" if i == 0 else "none", start=1.0, end=20.0)]
+        for i, query in enumerate(QUERIES[:3])
+        for moment in [next(iter(report.searches.values()))[0][0]]
+    }
+
+    @contextmanager
+    def library(folder, embedder):
+        called.append(("library", folder, embedder))
+        yield SimpleNamespace(
+            update=record("update"), search=lambda query, top_k: found.get(query, [])[:top_k]
+        )
+
+    @contextmanager
+    def worker_pool(num_workers):
+        def submit(function, *arguments):
+            future = Future()
+            future.set_result(function(*arguments))
+            return future
+
+        called.append(("pool", num_workers))
+        yield SimpleNamespace(submit=submit)
+
+    clock = [5.0]
+
+    def pass_a_second():
+        clock[0] += 1.0
+        return clock[0]
+
+    def train(name, folder, epochs, on_progress=None):
+        called.append(("train", name, folder, epochs, on_progress is not None))
+        return make_run(name, (0.5, 0.75, 2.0))
+
+    def find_wins(made, folder):
+        called.append(("wins", len(made.runs), folder))
+        made.wins = [demo.Win("chop", 7, 1, Path("c.mp4"))]
+
+    monkeypatch.setattr(demo.time, "perf_counter", pass_a_second)
+    monkeypatch.setattr(demo, "VideoLibrary", library)
+    backbone = SimpleNamespace(spec="spec")
+    monkeypatch.setattr(demo, "Embedder", SimpleNamespace(from_pretrained=lambda name: name))
+    monkeypatch.setattr(demo, "write_thumbnail", lambda moment, folder: folder / "1.jpg")
+    monkeypatch.setattr(demo, "write_world", record("world"))
+    monkeypatch.setattr(demo, "load_backbone", lambda name: called.append(name) or backbone)
+    monkeypatch.setattr(demo, "extract_features", record("extract"))
+    monkeypatch.setattr(demo, "read_table", lambda path: called.append(path) or [1, 2, 3])
+    monkeypatch.setattr(demo, "worker_pool", worker_pool)
+    monkeypatch.setattr(demo, "_train", train)
+    monkeypatch.setattr(demo, "_find_wins", find_wins)
+    videos = [Path("x.mp4"), Path("y.mp4")]
+    made = demo.run_demo(tmp_path, videos, 16, 60, lines.append)
+
+    world, store = tmp_path / "world", (tmp_path / "features", "spec")
+    assert called == [
+        ("library", tmp_path / "library", "starter"),
+        ("update", videos),
+        ("world", world, demo.WORLD, 16),
+        "starter",
+        ("extract", [world / "videos"], store, backbone),
+        world / "annotations" / "test.csv",
+        ("pool", 1),
+        ("train", "aligned", tmp_path, 60, False),
+        ("train", "overlap", tmp_path, 60, True),
+        ("wins", 2, tmp_path),
+    ]
+    assert [run.name for run in made.runs] == ["overlap", "aligned"] and made.num_candidates == 3
+    [first, *others] = QUERIES
+    assert [len(made.searches[query]) for query in QUERIES] == [1, 1, 1, 0]
+    thumbnail = tmp_path / "moments" / "1.jpg"
+    assert made.searches[first] == [(found[first][0], thumbnail)]
+    assert cuts == [
+        (found[first][0].path, 1.0, 1.0 + demo.MAX_PLAYED, thumbnail.with_suffix(".mp4"))
+    ]
+    assert f"      “{first}”: a<b.mp4 0:01.0-0:20.0 (high)" in lines
+    for query in others:
+        assert f"      “{query}”: nothing here looks like that" in lines
+    assert "      “chop”: rank 7 before, 1 after" in lines
+    assert f"      overlap: {format_scores(made.runs[0])}" in lines
+    stages = [line for line in lines if line.startswith("[")]
+    assert [line[:6] for line in stages] == [f"[{i}/6] "[:6] for i in range(1, 7)]
+    assert stages[0] == "[1/6] index 2 real clips with a model that needs no training ..."
+    assert "      done in 1.0 s" in lines and len(made.stages) == 6
+    assert made.stages[1] == ("search them with 4 queries", 1.0)
+    for unit in ("clips", "videos"):
+        assert f"      2 of 5 {unit}" in lines and f"      1 of 5 {unit}" not in lines
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Extraction and indexing on Ray: what comes out is what one process makes, whatever dies."""
 
+import io
+import logging
 import os
 import signal
 import subprocess
@@ -10,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.features.ray_in_process import Death, RayInProcess
 from tests.features.toy_backbones import MeanColour
 from tests.library.colours import NAMES, ColourBackbone, ColourEmbedder, write_video
 from tests.traced_colours import TracedColours, pids
@@ -18,9 +21,10 @@ from videoclip.data.feature_store import FeatureStore
 from videoclip.errors import ConfigError, MissingExtraError
 from videoclip.features import cluster
 from videoclip.features.backbones import load_backbone
-from videoclip.features.cluster import MAX_TRIES
+from videoclip.features.cluster import MAX_TRIES, run_on_cluster
 from videoclip.features.contained import STUCK
 from videoclip.features.extract import extract_features
+from videoclip.features.workers import Computed, Failed
 from videoclip.library.library import VideoLibrary
 
 # Ray leaves files open.
@@ -338,3 +342,230 @@ def test_ray_is_not_started_when_nothing_is_left_to_do(videos, tmp_path, monkeyp
         extract_features([videos], store, ColourBackbone(), num_workers=0)
         report = extract_features([videos], store, ColourBackbone(), cluster="local")
     assert len(report.skipped) == 3
+
+
+# --- with a stand-in for Ray, in this process
+
+
+class Seconds:
+    """Work on videos that are named after their seconds, and what happens to their worker."""
+
+    def __init__(self):
+        self.tried = []
+
+    def __call__(self, path, on_features):
+        self.tried.append(path.stem)
+        number, _, fate = path.stem.partition(" ")
+        if fate == "dies" or (fate == "dies once" and self.tried.count(path.stem) == 1):
+            raise Death
+        if fate == "bug":
+            raise ZeroDivisionError("no such colour")
+        if fate == "unread":
+            return Failed(path, "not a video")
+        for _ in range(int(number)):
+            on_features(1)
+        return Computed(path, np.full((int(number), 2), int(number)), None)
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """Function of what Ray does: replaces it."""
+    monkeypatch.setattr(cluster, "load_work", lambda pickled, num_threads: WORK[num_threads])
+
+    def alone(**how):
+        ray = RayInProcess(**({"CPU": 3.0} | how))
+        monkeypatch.setitem(sys.modules, "ray", ray)
+        return ray
+
+    yield alone
+    WORK.clear()
+
+
+WORK = {}  # by the threads that a worker may use
+
+
+def run_alone(names, num_workers=None, address="auto", uses_gpu=False):
+    """Return the results by name, what was tried, and the features that were counted."""
+    WORK[1], counts = Seconds(), []
+    paths = [Path(f"{name}.mp4") for name in names]
+    found = run_on_cluster(
+        str, iter(paths), len(paths), address, num_workers, uses_gpu, counts.append
+    )
+    results = {result.path.stem: result for result in found}
+    return results, WORK[1].tried, counts
+
+
+def test_every_video_is_computed_once_by_as_many_workers_as_there_are_cpus_but_one(alone):
+    ray = alone(CPU=4.0)
+    results, tried, counts = run_alone(["3", "1", "4", "5 unread", "2"])
+    assert sorted(tried) == ["1", "2", "3", "4", "5 unread"]
+    assert results.pop("5 unread") == Failed(Path("5 unread.mp4"), "not a video")
+    assert {name: result.features.tolist() for name, result in results.items()} == {
+        str(number): [[number, number]] * number for number in (1, 2, 3, 4)
+    }
+    assert sorted(counts) == [0, 1, 2, 3, 4] and not ray.killed
+    assert [worker.options for worker in ray.started] == [
+        {"num_cpus": 1, "num_gpus": 0, "max_concurrency": 2}
+    ] * 3
+    assert set(ray.timeouts) == {cluster.MAX_SILENCE / 10}
+    assert [worker._target.progress() for worker in ray.started] != [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("cpus", "asked", "num_videos", "wanted"),
+    [(9.0, None, 3, 3), (9.0, 2, 3, 2), (9.0, 0, 20, 8), (1.0, None, 3, 1), (2.0, 5, 9, 5)],
+)
+def test_number_of_workers_on_a_cluster(alone, cpus, asked, num_videos, wanted):
+    ray = alone(CPU=cpus)
+    results, *_ = run_alone(map(str, range(1, num_videos + 1)), asked)
+    assert len(ray.started) == wanted and len(results) == num_videos
+
+
+def test_a_video_whose_worker_dies_is_tried_again_by_a_new_worker(alone):
+    ray = alone()
+    results, tried, counts = run_alone(["1", "2 dies once", "3 dies", "4 bug", "5"])
+    died = f"its worker process or machine died (out of memory?), in each of {MAX_TRIES} tries"
+    assert results["3 dies"].reason == died
+    assert results["4 bug"].reason == (
+        f"ZeroDivisionError: no such colour, in each of {MAX_TRIES} tries"
+    )
+    assert {len(results[name].features) for name in ("1", "2 dies once", "5")} == {1, 2, 5}
+    assert [tried.count(name) for name in ("1", "2 dies once", "3 dies", "4 bug")] == [1, 2, 3, 3]
+    assert len(ray.killed) == 1 + MAX_TRIES  # a bug in a video does not end its worker
+    assert sorted(counts) == [0, 0, 1, 2, 5]
+
+
+def test_a_video_of_its_last_worker_does_not_start_another(alone):
+    ray = alone(CPU=2.0)
+    results, *_ = run_alone(["1", "3 dies"])
+    assert len(results) == 2 and len(ray.killed) == len(ray.started) == MAX_TRIES
+
+
+def test_workers_that_never_start_end_the_run_after_a_few_tries_of_each(alone, monkeypatch):
+    ray = alone()
+    num_loaded = []
+
+    def fail(pickled, num_threads):
+        num_loaded.append(1)
+        raise ImportError("No module named 'videoclip'")
+
+    monkeypatch.setattr(cluster, "load_work", fail)
+    message = "Ray's workers cannot start: ImportError: No module named 'videoclip'"
+    with pytest.raises(ConfigError, match=message):
+        run_alone(["1", "2", "3"], num_workers=2)
+    assert len(num_loaded) == MAX_TRIES * 2 and ray.calls[-1] == "shutdown"
+
+
+def test_workers_that_start_at_times_do_not_end_the_run(alone, monkeypatch):
+    ray = alone()
+    num_loaded = []
+
+    def fail_mostly(pickled, num_threads):
+        num_loaded.append(1)
+        if len(num_loaded) % MAX_TRIES:
+            raise ImportError("a machine that is not ready")
+        return WORK[num_threads]
+
+    monkeypatch.setattr(cluster, "load_work", fail_mostly)
+    results, *_ = run_alone(["1", "2 dies", "3"], num_workers=1)
+    assert {len(results[name].features) for name in "13"} == {1, 3}
+    assert len(num_loaded) > MAX_TRIES and len(ray.started) == len(num_loaded)
+
+
+def test_a_worker_without_progress_is_ended_and_one_with_progress_is_not(alone, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(cluster.time, "monotonic", lambda: now[0])
+    ray, steps = alone(), []
+
+    def on_wait(timeout):
+        """Let a tenth of the longest silence pass until one worker was ended."""
+        if timeout < cluster.MAX_SILENCE / 10:  # asked how far they are
+            return False
+        now[0] += cluster.MAX_SILENCE / 10 + 0.001
+        busy = [worker for worker in ray.started if worker not in ray.killed]
+        if len(steps) > 2:
+            busy[0]._target._count(1)  # the first worker makes progress
+        steps.append(now[0])
+        return len(steps) > 2 and not ray.killed
+
+    ray.on_wait, ray.takes_turns = on_wait, True
+    results, *_ = run_alone(["1", "2"], num_workers=2)
+    stuck = [result for result in results.values() if isinstance(result, Failed)]
+    assert [one.reason for one in stuck] == [STUCK] and len(results) == 2
+    assert ray.killed == [ray.started[1]]
+    silent = steps[-1] - steps[1]
+    assert cluster.MAX_SILENCE < silent <= 1.31 * cluster.MAX_SILENCE
+    assert sorted(set(ray.timeouts)) == [cluster.MAX_SILENCE / 30, cluster.MAX_SILENCE / 10]
+
+
+@pytest.mark.parametrize(
+    ("resources", "num_workers", "wanted"),
+    [({"GPU": 2.0}, 3, 0.6666), ({"GPU": 8.0}, 2, 1), ({"GPU": 1.0}, 3, 0.3333)],
+)
+def test_workers_share_the_gpus_of_a_cluster(alone, resources, num_workers, wanted):
+    ray = alone(CPU=9.0, **resources)
+    run_alone(["1", "2", "3"], num_workers, uses_gpu=True)
+    assert [worker.options["num_gpus"] for worker in ray.started] == [wanted] * num_workers
+    without = alone(CPU=9.0)
+    with pytest.raises(ConfigError, match="no machine of the Ray cluster has a GPU; use --device"):
+        run_alone(["1"], uses_gpu=True)
+    assert without.calls[-1] == "shutdown"
+
+
+def test_connecting_to_a_cluster(alone, monkeypatch):
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    here = quiet | {"include_dashboard": False, "object_store_memory": cluster.OBJECT_STORE_BYTES}
+    for num_workers, wanted in (None, None), (3, 4):
+        ray = alone()
+        run_alone(["1"], num_workers, "local")
+        assert ray.calls == [("init", "local", here | {"num_cpus": wanted}), "shutdown"]
+    ray = alone()
+    run_alone(["1"])
+    assert ray.calls == [("init", "auto", quiet), "shutdown"]
+    connected = []
+    monkeypatch.setattr(
+        cluster.socket,
+        "create_connection",
+        lambda address, timeout: connected.append((address, timeout)) or io.BytesIO(),
+    )
+    ray = alone()
+    run_alone(["1"], address="[::1]:6379")
+    assert connected == [(("[::1]", 6379), 10)]
+    assert ray.calls == [("init", "[::1]:6379", quiet), "shutdown"]
+    ray = alone()
+    ray.is_connected = True
+    run_alone(["1"], address="elsewhere")
+    assert ray.calls == []
+    ray = alone()
+    monkeypatch.setattr(ray, "init", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run_alone(["1"])
+
+    def refuse(*_, **__):
+        raise RuntimeError("Could not find any running Ray. Start one\nsomewhere")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    reason = "cannot connect to Ray at 'auto': Could not find any running Ray$"
+    with pytest.raises(ConfigError, match=reason):
+        run_alone(["1"])
+    with pytest.raises(ConfigError, match="cannot connect to Ray at 'host:port': invalid literal"):
+        run_alone(["1"], address="host:port")
+    assert ray.calls == []  # a Ray that was not started is not shut down
+
+
+def test_extraction_hands_its_settings_to_the_cluster(videos, tmp_path, monkeypatch):
+    asked = []
+
+    def record(work, paths, num_videos, address, num_workers, uses_gpu, on_features):
+        asked.append((num_videos, address, num_workers, uses_gpu))
+        for path in paths:
+            yield work(path, lambda num: None)
+
+    monkeypatch.setattr("videoclip.features.extract.run_on_cluster", record)
+    on_gpu = ColourBackbone()
+    on_gpu.device = "cuda"
+    for name, backbone in ("cpu", ColourBackbone()), ("gpu", on_gpu):
+        with FeatureStore.create(tmp_path / name, ColourBackbone.spec) as store:
+            report = extract_features([videos], store, backbone, cluster="a:1", num_workers=7)
+            assert len(report.done) == len(store) == 3
+    assert asked == [(3, "a:1", 7, False), (3, "a:1", 7, True)]
