@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -51,7 +52,7 @@ def test_of_an_update_with_new_moved_touched_changed_copied_and_unreadable_video
 
 
 def test_of_embedding_videos_twice_and_unreadable_ones(videos, tmp_path, calls, embedder):
-    config = TINY.__class__(**{**vars(TINY), "backbone": "colours", "feature_dim": 6})
+    config = replace(TINY, backbone="colours", feature_dim=6)
     tokenizer = Tokenizer(["[PAD]", "[CLS]", "[SEP]", "[UNK]", *(f"w{i}" for i in range(46))])
     embedder = Embedder(make_model(config), tokenizer, "cpu", backbone=embedder.backbone)
     (tmp_path / "text.mp4").write_text("not a video")

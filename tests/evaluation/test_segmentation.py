@@ -95,6 +95,27 @@ def test_no_more_training_videos_than_asked_for(make_store, encoder):
     assert settings["videos the threshold is fitted on"] == 2
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_training_videos_that_are_taken_are_drawn_by_the_seed(
+    make_store, encoder, monkeypatch, seed
+):
+    shown = ["nothing", "cut", "cut", "nothing", "fry", "fry", "nothing", "nothing"]
+    store = make_store({f"v{i}": shown for i in range(0, 12, 2)})
+    training = [video(f"v{i}", (1, 3, 1), (4, 6, 2)) for i in range(12)]  # each other one is absent
+    taken, embed_seconds = [], Trial.embed_seconds
+    monkeypatch.setattr(
+        Trial,
+        "embed_seconds",
+        lambda self, video_id, **how: (
+            taken.append(video_id) or embed_seconds(self, video_id, **how)
+        ),
+    )
+    config = EvaluateConfig(fitting_videos=3, seed=seed)
+    zero_shot_segmenter(TEXTS, training, Trial(encoder, store, config))
+    order = np.random.default_rng(seed).permutation(6)
+    assert taken == [f"v{2 * i}" for i in order[:3]]
+
+
 def test_a_head_is_scored_alike(store, encoder):
     told = []
     encoder.classes = TEXTS
