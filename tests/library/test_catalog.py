@@ -1,15 +1,20 @@
 """The catalogue by itself: what it returns, in which order, compared with plain Python."""
 
 import math
+import re
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from videoclip.data.captions import Cue
+from videoclip.errors import DISK_ADVICE, DataError, IndexMismatchError
 from videoclip.library.catalog import (
     PASSAGE_SECONDS,
     PRIOR_CUES,
+    SCHEMA_VERSION,
     Catalog,
     IndexedVideo,
     Passage,
@@ -209,3 +214,106 @@ def test_the_version_changes_with_every_commit_and_only_then(catalog):
     other.close()
     assert catalog.version[0] != seen[-1][0] and seen[0] != seen[1]
     assert catalog.find("/v/0.mp4").duration == 2.0
+
+
+def damage(path, *statements):
+    with closing(sqlite3.connect(path)) as db, db:
+        for statement in statements:
+            db.execute(statement)
+
+
+@pytest.mark.parametrize(
+    ("statement", "error", "message"),
+    [
+        ("PRAGMA application_id=7", DataError, "not a library's catalogue (another program's)"),
+        (
+            f"PRAGMA user_version={SCHEMA_VERSION + 1}",
+            IndexMismatchError,
+            f"library of schema {SCHEMA_VERSION + 1}, but this videoclip reads up to "
+            f"{SCHEMA_VERSION}: upgrade it with `pip install -U videoclip`",
+        ),
+        (
+            "UPDATE facts SET value = 'b' WHERE key = 'a'",
+            DataError,
+            "the catalogue's facts are damaged: ",
+        ),
+    ],
+)
+def test_a_file_of_something_else_is_refused(tmp_path, statement, error, message):
+    path = tmp_path / "catalog.sqlite"
+    catalog = Catalog(path)
+    with catalog.writing():
+        catalog.set_facts({"a": "1", "dim": "2"})
+        catalog.set_facts({"a": "2"})
+    assert catalog.facts().items() >= {"a": "2", "dim": "2"}.items()
+    catalog.close()
+    Catalog(path).close()
+    damage(path, statement)
+    with pytest.raises(error, match=re.escape(f"{path}: {message}")):
+        Catalog(path)
+    damage(path, "PRAGMA application_id=7")  # nothing holds the file any more
+
+
+def test_a_table_of_another_program_is_not_taken_for_a_new_file(tmp_path):
+    damage(tmp_path / "catalog.sqlite", "CREATE TABLE other (x)")
+    with pytest.raises(DataError, match="another program's"):
+        Catalog(tmp_path / "catalog.sqlite")
+    (tmp_path / "text").write_text("no database" * 99)
+    with pytest.raises(DataError, match=r"text: not a library's catalogue \(file is not a data"):
+        Catalog(tmp_path / "text")
+
+
+def test_errors_of_the_file_are_one_line_and_those_of_the_code_are_not(catalog):
+    with pytest.raises(
+        DataError, match=re.escape(f"{catalog.path}: no such table: x; {DISK_ADVICE}")
+    ):
+        catalog._rows("SELECT * FROM x")
+    for number in range(2):
+        add(catalog, number)
+    damaged = re.escape("the catalogue is damaged (UNIQUE constraint failed")
+    with pytest.raises(DataError, match=damaged), catalog.writing():
+        catalog.change(1, size=9)
+        catalog._db.execute("UPDATE videos SET path = '/v/0.mp4' WHERE id = 2")
+    assert [(video.path, video.size) for video in catalog.videos()] == [
+        ("/v/0.mp4", 1),
+        ("/v/1.mp4", 1),
+    ]
+    catalog.close()
+    with pytest.raises(sqlite3.ProgrammingError):
+        catalog.videos()
+
+
+def test_records_are_read_again_when_they_change(catalog):
+    keys = [add(catalog, number, [Cue(1, 2, "zeb")]) for number in range(2)]
+    with catalog.writing():
+        catalog.set_metadata(keys[0], {"a": 1.0})
+    assert catalog.damaged_records(keys) == []
+    damage(catalog.path, "UPDATE videos SET duration = 1 WHERE id = 1")
+    assert catalog.damaged_records(keys) == []  # each is compared once
+    other = Catalog(catalog.path)
+    assert other.damaged_records([*keys, 99]) == [keys[0]]
+    with pytest.raises(DataError, match=r"holds about 1 videos is damaged, such as '/v/0\.mp4'"):
+        other.check_records(keys)
+    with pytest.raises(DataError, match=r"such as '/v/0\.mp4'"), other.writing():
+        other.change(keys[0], size=5)
+    with pytest.raises(DataError, match=r"such as '/v/0\.mp4'"), other.writing():
+        other.set_metadata(keys[0], {})
+    other.check_records(keys[1:])
+    with other.writing():
+        other.set_narration(keys[0], [], [])  # as a video that is indexed again
+    assert other.damaged_records(keys) == []
+    other.close()
+    for statement in (
+        "UPDATE cues SET text = 'y' WHERE video = 2",
+        "UPDATE cues SET start = 0 WHERE video = 2",
+        "INSERT INTO passages VALUES (2, 0, 1, x'00')",
+        "INSERT INTO metadata VALUES (2, 'k', 1)",
+        "UPDATE videos SET added = 'x' WHERE id = 2",
+    ):
+        damage(catalog.path, statement)
+        other = Catalog(catalog.path)
+        assert other.damaged_records(keys) == [2]
+        with other.writing():
+            other._seal(2)
+        assert other.damaged_records(keys) == []
+        other.close()
