@@ -1,10 +1,18 @@
+from itertools import groupby
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from videoclip import answer, localize, segment
+from videoclip import Answer, Moment, Timeline, answer, localize, segment
 from videoclip.embedding import VideoEmbedding
 from videoclip.errors import ConfigError, DecodeError
-from videoclip.zeroshot.confidence import UNRELATED_QUERIES
+from videoclip.zeroshot.confidence import (
+    UNRELATED_QUERIES,
+    VIDEO_THRESHOLDS,
+    Calibration,
+)
+from videoclip.zeroshot.labels import label_frames
 
 
 def test_every_second_has_a_label_or_none(videos, embedder):
@@ -123,3 +131,120 @@ def test_the_question_stands_before_each_choice(videos):
         assert embedder.texts == texts
         best = tokens @ embedder.embed_text([texts[found.chosen]])[0]
         assert found.best == best.argmax() + 0.5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_value_of_the_moments_of_a_timeline(videos, seed):
+    embedder, labels = RandomEmbedder(), ["one", "two", "three"]
+    tokens = np.random.default_rng(seed).normal(size=(33, 4)).astype(np.float32)
+    embedded = VideoEmbedding(tokens, tokens, 1.0)  # a second longer than the video
+    found = segment(
+        videos / "a.mp4", labels, embedder, threshold=0.2, switch_cost=0.1, embedded=embedded
+    )
+    similarities = embedder.embed_text(labels) @ tokens.T
+    unrelated = embedder.embed_text(UNRELATED_QUERIES)
+    bank = unrelated @ tokens.T
+    z_scores = (similarities - bank.mean(axis=0)) / bank.std(axis=0)
+    calibration = Calibration(unrelated).fit(tokens)
+    frames = enumerate(label_frames(z_scores.T, 0.2, 0.1).tolist())
+    wanted = []
+    for label, group in groupby(frames, key=lambda frame: frame[1]):
+        seconds = [second for second, _ in group]
+        if label:
+            best = max(seconds, key=lambda second: z_scores[label - 1, second])
+            strength = calibration.strength(float(z_scores[label - 1, best]))
+            wanted.append(
+                {
+                    "label": labels[label - 1],
+                    "start": seconds[0],
+                    "end": min(seconds[-1] + 1, 32.0),
+                    "best": best + 0.5,
+                    "similarity": np.mean([similarities[label - 1, s] for s in seconds]),
+                    "strength": strength,
+                    "confidence": VIDEO_THRESHOLDS.level(strength),
+                }
+            )
+    rows = found.as_dict().pop("spans")
+    assert len(rows) == len(wanted) > 3
+    for row, values in zip(rows, wanted, strict=True):
+        for name, value in values.items():
+            is_number = not isinstance(value, str)
+            assert row[name] == (pytest.approx(float(value), rel=1e-4) if is_number else value)
+    assert {(m.path, m.duration, m.frame_rate) for m in found.moments} == {
+        (videos / "a.mp4", 32.0, found.frame_rate)
+    }
+
+
+def test_a_rate_scales_times_and_moments_end_with_their_video(videos):
+    tokens = np.random.default_rng(1).normal(size=(17, 4)).astype(np.float32)
+    half, whole = (
+        localize(
+            videos / "a.mp4",
+            ["one", "two"],
+            RandomEmbedder(),
+            threshold=-9.0,
+            embedded=VideoEmbedding(tokens, tokens, rate),
+        )
+        for rate in (0.5, 1.0)
+    )
+    assert [m.start for m in half.moments] == [2 * m.start for m in whole.moments]
+    assert [m.best for m in half.moments] == [2 * m.best for m in whole.moments]
+    assert whole.moments[-1].end == 17.0 and half.moments[-1].end == 32.0 == half.duration
+    with_question = [
+        answer(
+            videos / "a.mp4",
+            "",
+            ["one", "two"],
+            RandomEmbedder(),
+            embedded=VideoEmbedding(tokens, tokens, rate),
+        )
+        for rate in (0.5, 1.0)
+    ]
+    assert with_question[0].best == 2 * with_question[1].best
+
+
+def test_results_as_a_person_and_as_a_program_reads_them():
+    moment = Moment(
+        Path("/v/a b.mp4"), 5.0, 70.5, "cut", 6.0, 0.25, 3.5, "high", duration=80.0, frame_rate=25.0
+    )
+    timeline = Timeline(moment.path, 80.0, 25.0, ("fry", "cut", "pour"), (moment,), 1.25)
+    assert repr(timeline).splitlines() == [
+        "Timeline('a b', 1:20.0, threshold 1.25)",
+        "     0:05.0-1:10.5      high  cut",
+        "  not found: fry, pour",
+    ]
+    assert timeline.as_dict() == {
+        "path": "/v/a b.mp4",
+        "duration": 80.0,
+        "frame_rate": 25.0,
+        "labels": ("fry", "cut", "pour"),
+        "spans": [
+            {
+                "label": "cut",
+                "start": 5.0,
+                "end": 70.5,
+                "best": 6.0,
+                "similarity": 0.25,
+                "strength": 3.5,
+                "confidence": "high",
+            }
+        ],
+        "threshold": 1.25,
+        "missing": ("fry", "pour"),
+    }
+    whole = Timeline(moment.path, 80.0, 25.0, ("cut",), (moment,), 1.25)
+    assert len(repr(whole).splitlines()) == 2 and whole.missing == ()
+    chosen = Answer(
+        Path("/v/a.mp4"), "what?", ("x", "y", "z"), 1, (0.1, 0.3, 0.2), (0, 0.9, 0.1), 65
+    )
+    assert repr(chosen) == "Answer('y', 90% of 3, at 1:05.0)"
+    assert chosen.as_dict() == {
+        "path": "/v/a.mp4",
+        "question": "what?",
+        "choices": ("x", "y", "z"),
+        "chosen": 1,
+        "similarities": (0.1, 0.3, 0.2),
+        "probabilities": (0, 0.9, 0.1),
+        "best": 65,
+        "text": "y",
+    }
