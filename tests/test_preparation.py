@@ -13,6 +13,8 @@ from videoclip.data.subtitles import read_subtitles, to_webvtt
 from videoclip.files import write_text
 from videoclip.preparation import (
     CaptionQuality,
+    CaptionReport,
+    Prepared,
     assess,
     find_outliers,
     prepare_captions,
@@ -79,6 +81,61 @@ def test_words_come_from_the_file_then_the_track_then_the_speech(tmp_path, monke
         assert (last.source, last.cues) == ("speech", (Cue(0, 1, "heard"),))
     else:
         assert (last.source, last.cues, last.quality) == ("none", (), None)
+
+
+ROLLING = "\n\n".join(
+    f"{i + 1}\n00:00:{2 * i:02d},000 --> 00:00:{2 * i + 4:02d},000\n{text}"
+    for i, text in enumerate(["we cut", "we cut\nthe onion", "the onion\nand fry it"])
+)
+
+
+@pytest.mark.parametrize("source", ["file", "embedded", "speech"])
+def test_quality_compares_what_was_read_with_what_is_written(tmp_path, monkeypatch, source):
+    (tmp_path / "a.srt").write_text(ROLLING)
+    raw = read_subtitles(tmp_path / "a.srt")
+    read = preparation.parse_subtitles(tmp_path / "a.srt")
+    assert raw != read  # captions that roll repeat each line
+    track = read if source == "embedded" else None
+    monkeypatch.setattr(preparation, "read_embedded_subtitles", lambda path: track)
+    subtitles = tmp_path / "a.srt" if source == "file" else None
+    found = prepare_captions(tmp_path / "a.mp4", subtitles, 16.0, lambda path: read)
+    assert found == Prepared(source, tuple(raw), assess(read, raw, 16.0))
+    assert found.quality.duplication == 1 - 7 / 11
+    assert found.quality.coverage == 0.5
+
+
+def test_the_report_as_a_table_and_for_programs(tmp_path):
+    early = {f"v{i}": GOOD for i in range(5)}
+    worse = {"late": {"offset": 12.0, "overrun": 30.5, "duplication": 0.25}, "v4": {"offset": -9.0}}
+    quality = early | {name: CaptionQuality(**(vars(GOOD) | of)) for name, of in worse.items()}
+    cues = (Cue(0.0, 1.0, "a"),)
+    prepared = {name: Prepared("file", cues, of) for name, of in quality.items()}
+    prepared["a video without"] = Prepared("none", (), None)
+    report = CaptionReport(tmp_path, prepared, {Path("x.mp4"): "not a video"})
+    problems = {
+        "late": [
+            "runs 30 s past the end of the video: another edit?",
+            "captions are 12 s later than in the other videos",
+        ],
+        "v4": ["captions are 9 s earlier than in the other videos"],
+    }
+    assert report.warnings == {name: [] for name in quality} | problems
+    assert report.captions == dict.fromkeys(quality, cues)
+    good = "file        10       50%       0%      2.0"
+    assert str(report).splitlines() == [
+        "video            source    cues  coverage  repeats  words/s  warnings",
+        *(f"{f'v{i}':<15}  {good}" for i in range(4)),
+        f"v4               {good}  {problems['v4'][0]}",
+        "late             file        10       50%      25%      2.0  "
+        + "; ".join(problems["late"]),
+        "a video without  none      no captions: can be searched by its frames, but not trained on",
+        f"{tmp_path}: 6 with captions, 1 without, 1 failed; see {tmp_path / 'report.json'}",
+    ]
+    table = report.as_dict()
+    assert table["failed"] == {"x.mp4": "not a video"}
+    assert table["videos"]["a video without"] == {"source": "none", "warnings": []}
+    late = vars(quality["late"]) | {"source": "file", "warnings": problems["late"]}
+    assert table["videos"]["late"] == late and len(table["videos"]) == 7
 
 
 CUES = [Cue(0.0, 1.5, "salt & pepper <3"), Cue(3661.25, 3662.0, "über --> alles")]

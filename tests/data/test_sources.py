@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -200,3 +201,45 @@ def test_an_archive_of_a_folder_is_read_whatever_tar_put_into_it(folder, tmp_pat
             ours.read(2), plain.read(2)
             assert ours.seek(offset, whence) == plain.seek(offset, whence)
             assert ours.read(3) == plain.read(3)
+
+
+def test_an_archive_holds_files_in_the_order_given_under_any_name(tmp_path):
+    long, odd = f"{'folder/' * 30}{'n' * 120}.mp4", "Füße \N{CJK UNIFIED IDEOGRAPH-4E00}.vtt"
+    (tmp_path / "video").write_bytes(bytes(range(256)) * 9)
+    files = {long: tmp_path / "video", odd: b"text", "a.mp4": b"", "0.vtt": b"last"}
+    path = tmp_path / "a.tar"
+    path.write_text("an old one")
+    write_archive(path, files)
+    with tarfile.open(path) as tar:
+        assert tar.getnames() == list(files)
+        read = [tar.extractfile(member).read() for member in tar]
+    assert read == [bytes(range(256)) * 9, b"text", b"", b"last"]
+    assert [file.relative_to(path).as_posix() for file in list_files(path)] == list(files)
+    for name, content in zip(files, read, strict=True):
+        assert read_bytes(path / name) == content
+        assert status_of(path / name).st_size == len(content)
+    again = tmp_path / "b.tar"
+    write_archive(again, files)
+    assert again.read_bytes() == path.read_bytes()
+    with pytest.raises(DataError), open_binary(path / "none"):
+        pass
+
+
+def test_a_part_of_an_archive_is_read_like_a_file(tmp_path):
+    content = bytes(range(200))
+    write_archive(tmp_path / "a.tar", {"before": b"x" * 700, "part": content, "after": b"y" * 99})
+    plain = io.BytesIO(content)
+    with open_binary(tmp_path / "a.tar" / "part") as part:
+        for offset, whence, count in (
+            (5, os.SEEK_SET, 10),
+            (3, os.SEEK_CUR, 7),
+            (-4, os.SEEK_END, 99),
+            (0, os.SEEK_SET, -1),
+            (500, os.SEEK_SET, 3),
+            (-9, os.SEEK_CUR, 2),
+        ):
+            assert part.seek(offset, whence) == plain.seek(offset, whence)
+            assert part.tell() == plain.tell()
+            assert part.read(count) == plain.read(count)
+        assert part.readable() and part.seekable() and not part.closed
+    assert part.closed
