@@ -120,6 +120,32 @@ def test_included_files_come_first(project, tmp_path):
     assert (config.epochs, config.seed) == (5, 3)
 
 
+def test_of_included_files_the_nearest_is_read_and_later_ones_win(tmp_path):
+    for folder, epochs in ("", 2), ("projects", 3), ("projects/how2", 4):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "common.yaml").write_text(
+            f"opt: {{max_epoch: {epochs}, lr: 0.00{epochs}}}\nloss: MMContraLoss"
+        )
+    (tmp_path / "base.yaml").write_text("opt: {lr: 0.5, seed: 8}\nother: {weight_decay: 0.25}")
+    project = tmp_path / "projects" / "how2" / "one.yaml"
+    for includes, lr in (
+        ("common.yaml", 0.004),
+        ("[common.yaml, base.yaml]", 0.5),
+        ("[base.yaml, common.yaml]", 0.004),
+    ):
+        project.write_text(f"includes: {includes}\nopt: {{seed: 9}}")
+        config = read_project(project).config
+        assert (config.epochs, config.optim.lr, config.seed) == (4, lr, 9)
+        assert config.optim.weight_decay == (0.25 if "base" in includes else 0.0)
+    (tmp_path / "projects" / "how2" / "common.yaml").unlink()
+    assert read_project(project).config.epochs == 3
+    project.write_text("includes: a.yaml\nopt: {max_epoch: 7}")
+    for name, included in ("a", "b"), ("b", "common"):  # files that are included include others
+        (tmp_path / f"{name}.yaml").write_text(f"includes: {included}.yaml\nopt: {{seed: 1}}")
+    config = read_project(project).config
+    assert (config.epochs, config.optim.lr, config.seed) == (7, 0.002, 1)
+
+
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [

@@ -9,12 +9,16 @@ from videoclip.benchmarks import didemo
 from videoclip.benchmarks.examples import MomentExample
 from videoclip.config import EvaluateConfig
 from videoclip.errors import DataError
-from videoclip.evaluation.metrics.moments import didemo_agreement
+from videoclip.evaluation.metrics.moments import average_precision, didemo_agreement
 from videoclip.evaluation.moment_retrieval import (
+    PRECISION_IOUS,
+    Found,
+    _moment_statistics,
     didemo_baselines,
     evaluate_didemo,
     evaluate_moments,
 )
+from videoclip.evaluation.proposals import Proposals
 from videoclip.evaluation.trial import Trial
 
 CONFIG = EvaluateConfig(num_resamples=20)
@@ -136,3 +140,86 @@ def test_highlights_are_the_clips_that_raters_found_very_good(make_store, encode
 def test_annotations_without_answers(make_store, encoder):
     with pytest.raises(DataError, match="1 sentences such as '1' have no moments: use"):
         evaluate_moments([marked(1, "fry")], Trial(encoder, make_store({"a": SHOWN}), CONFIG))
+
+
+def overlap(a, b):
+    """Ratio of two spans' common seconds to those of either."""
+    common = max(0.0, min(a[1], b[1]) - max(a[0], b[0]))
+    return common / (max(a[1], b[1]) - min(a[0], b[0]) if common else 1)
+
+
+def draw_spans(rng, count):
+    return np.sort(rng.integers(0, 60, (count, 2)) + np.array([0.0, 0.5]), axis=1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_measure_of_found_moments_as_by_plain_python(seed):
+    """Videos with several sentences, each with other numbers of moments and of annotations."""
+    rng = np.random.default_rng(seed)
+    examples, found = [], []
+    for number in range(9):
+        spans = tuple(map(tuple, draw_spans(rng, rng.integers(1, 4)).tolist()))
+        video = "abc"[min(number // 2, 2)]
+        examples.append(MomentExample(str(number), video, "x", spans, 60.0))
+        count = rng.integers(4, 11)
+        similarities = np.sort(rng.random(count))[::-1]
+        found.append(Found(Proposals(draw_spans(rng, count), similarities), np.zeros(0)))
+    got, items = {}, {}
+    for statistics, videos in _moment_statistics(found, examples):
+        values = statistics(np.arange(len(videos)))
+        got |= values
+        items |= {name: list(videos) for name in values}
+
+    def mean(values):
+        return sum(values) / len(values)
+
+    pairs = [(f.moments.spans, e.moments) for f, e in zip(found, examples, strict=True)]
+    best = {n: [max(overlap(a, b) for a in p[:n] for b in t) for p, t in pairs] for n in (1, 5)}
+    wanted = {"mIoU": mean(best[1])}
+    for rank, overlaps in best.items():
+        for name in [name for name in got if name.startswith(f"R{rank}@")]:
+            least = float(name.partition("@")[2])
+            wanted[name] = mean([one >= least for one in overlaps])
+    ious = [0.5 + 0.05 * i for i in range(10)]
+    assert list(PRECISION_IOUS) == pytest.approx(ious)
+    precision = [
+        [average_precision(p, np.array(t), iou) for iou in PRECISION_IOUS] for p, t in pairs
+    ]
+    wanted |= {
+        "mAP": mean([mean(row) for row in precision]),
+        "mAP@0.5": mean([row[0] for row in precision]),
+    }
+    wanted["mAP@0.75"] = mean([row[5] for row in precision])
+    for name, inside in {
+        "short": lambda seconds: seconds <= 10,
+        "middle": lambda seconds: 10 < seconds <= 30,
+        "long": lambda seconds: seconds > 30,
+    }.items():
+        parts = [
+            (p, [(a, b) for a, b in t if inside(b - a)], e.video_id)
+            for (p, t), e in zip(pairs, examples, strict=True)
+        ]
+        parts = [part for part in parts if part[1]]
+        wanted[f"mAP of {name} moments"] = mean(
+            [average_precision(p, np.array(t), iou) for p, t, _ in parts for iou in PRECISION_IOUS]
+        )
+        assert items[f"mAP of {name} moments"] == [video for *_, video in parts]
+    share = 10 * 3 / sum(len(p) for p, _ in pairs)
+    assert share < 1
+    recalled = present = 0
+    for video in "abc":
+        rows = [i for i, example in enumerate(examples) if example.video_id == video]
+        every = [
+            (s, *span)
+            for i in rows
+            for s, span in zip(found[i].moments.similarities, pairs[i][0], strict=True)
+        ]
+        every = sorted(every, key=lambda one: -one[0])[: int(share * len(every))]
+        for target in [target for i in rows for target in pairs[i][1]]:
+            top = max(overlap(one[1:], target) for one in every)
+            recalled += mean([top >= iou for iou in PRECISION_IOUS])
+            present += 1
+    wanted["AR@10"] = recalled / present
+    assert got == pytest.approx(wanted)
+    assert items["AR@10"] == ["a", "b", "c"]
+    assert items["mIoU"] == [example.video_id for example in examples]
