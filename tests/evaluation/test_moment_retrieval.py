@@ -12,7 +12,6 @@ from videoclip.errors import DataError
 from videoclip.evaluation.metrics.moments import average_precision, didemo_agreement
 from videoclip.evaluation.moment_retrieval import (
     PRECISION_IOUS,
-    Found,
     _moment_statistics,
     didemo_baselines,
     evaluate_didemo,
@@ -163,7 +162,7 @@ def test_every_measure_of_found_moments_as_by_plain_python(seed):
         examples.append(MomentExample(str(number), video, "x", spans, 60.0))
         count = rng.integers(4, 11)
         similarities = np.sort(rng.random(count))[::-1]
-        found.append(Found(Proposals(draw_spans(rng, count), similarities), np.zeros(0)))
+        found.append(Proposals(draw_spans(rng, count), similarities))
     got, items = {}, {}
     for statistics, videos in _moment_statistics(found, examples):
         values = statistics(np.arange(len(videos)))
@@ -173,7 +172,7 @@ def test_every_measure_of_found_moments_as_by_plain_python(seed):
     def mean(values):
         return sum(values) / len(values)
 
-    pairs = [(f.moments.spans, e.moments) for f, e in zip(found, examples, strict=True)]
+    pairs = [(f.spans, e.moments) for f, e in zip(found, examples, strict=True)]
     best = {n: [max(overlap(a, b) for a in p[:n] for b in t) for p, t in pairs] for n in (1, 5)}
     wanted = {"mIoU": mean(best[1])}
     for rank, overlaps in best.items():
@@ -212,7 +211,7 @@ def test_every_measure_of_found_moments_as_by_plain_python(seed):
         every = [
             (s, *span)
             for i in rows
-            for s, span in zip(found[i].moments.similarities, pairs[i][0], strict=True)
+            for s, span in zip(found[i].similarities, pairs[i][0], strict=True)
         ]
         every = sorted(every, key=lambda one: -one[0])[: int(share * len(every))]
         for target in [target for i in rows for target in pairs[i][1]]:
