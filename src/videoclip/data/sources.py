@@ -74,8 +74,7 @@ def list_files(path: Path | str) -> Iterator[Path]:
         yield from (archive / name for name in _members(archive))
         return
     if address := address_of(path):
-        with _reporting(path):
-            system, root = _connect(address)
+        with _storage(address) as (system, root):
             found = map(system.unstrip_protocol, system.find(root))
             files: Iterable[Path] = map(Path, found)
     else:
@@ -98,8 +97,7 @@ def status_of(path: Path) -> os.stat_result | FileStatus:
         member = _member(archive, path)
         return FileStatus(member.size, int(member.mtime) * 1_000_000_000)
     if address := address_of(path):
-        with _reporting(path):
-            system, name = _connect(address)
+        with _storage(address) as (system, name):
             return FileStatus(int(system.size(name)), 0)
     return path.stat()
 
@@ -115,8 +113,7 @@ def open_binary(path: Path) -> IO[bytes]:
         member = _member(archive, path)
         return io.BufferedReader(_Part(open_binary(archive), member.offset_data, member.size))
     if address := address_of(path):
-        with _reporting(path):
-            system, name = _connect(address)
+        with _storage(address) as (system, name):
             opened: IO[bytes] = system.open(name, "rb", block_size=BLOCK_BYTES)
             return opened
     return path.open("rb")
@@ -139,8 +136,7 @@ def read_range(path: Path, start: int, stop: int | None = None) -> bytes:
     Raises:
         DataError: If it cannot be read.
     """
-    with _reporting(path):
-        system, name = _connect(address_of(path))
+    with _storage(address_of(path)) as (system, name):
         if stop is None and start >= system.size(name):
             return b""
         content: bytes = system.cat_file(name, start=start, end=stop)
@@ -154,8 +150,7 @@ def read_ranges(path: Path, ranges: Iterable[tuple[int, int]]) -> list[bytes]:
         DataError: If it cannot be read.
     """
     starts, stops = map(list, zip(*ranges, strict=True))
-    with _reporting(path):
-        system, name = _connect(address_of(path))
+    with _storage(address_of(path)) as (system, name):
         found: list[bytes] = system.cat_ranges(
             [name] * len(starts), starts, stops, on_error="raise"
         )
@@ -237,24 +232,17 @@ def _listed(archive: Path, size: int, mtime_ns: int) -> Mapping[str, tarfile.Tar
     return MappingProxyType(members)
 
 
-def _connect(address: str) -> tuple[Any, str]:
-    """Return the file system of an address, which fsspec keeps for each process, and the path."""
+@contextmanager
+def _storage(address: str) -> Iterator[tuple[Any, str]]:
+    """Yield the file system of an address, which fsspec keeps for each process, and the path.
+
+    Whatever a storage raises in the block becomes a DataError: each has errors of its own.
+    """
     import fsspec
 
     try:
-        system, name = fsspec.core.url_to_fs(address)
+        yield fsspec.core.url_to_fs(address)
     except ImportError as error:
         raise MissingExtraError(f"{address}: object storage", "s3") from error
-    return system, str(name)
-
-
-@contextmanager
-def _reporting(path: Path) -> Iterator[None]:
-    """Turn whatever a storage raises in the block into a DataError: each has errors of its own."""
-    try:
-        yield
-    except (DataError, MissingExtraError):
-        raise
     except Exception as error:
-        where = address_of(path) or path
-        raise DataError(f"cannot be read ({one_line(error)})", where) from error
+        raise DataError(f"cannot be read ({one_line(error)})", address) from error
