@@ -111,7 +111,7 @@ CROSSMODAL = replace(_sized(replace(crossmodal(), optim=small().optim)), epochs=
 """The cross-modal variant, likewise, in about the time of `small`."""
 SHUFFLED = PlanConfig(kind="shuffled", videos_per_batch=VIDEOS_PER_BATCH)
 ALIGNED = {"strategy": "aligned", "lead_seconds": 0.0}
-CROSS = {"model": {"num_cross_layers": 1}, "validation_share": 0.05}
+CROSS: dict[str, Any] = {"model": {"num_cross_layers": 1}, "validation_share": 0.05}
 """A re-ranker, and training videos that are held out to see whether it helps."""
 EVERY_CLIP = 1_000_000
 """As `rerank_top`: the re-ranker scores all clips."""
@@ -119,23 +119,22 @@ ALL_NEGATIVES = {"ignore_overlapping": False}
 ACROSS_PAUSES = {"max_pause_seconds": 0.0, "min_text_tokens": 6, "max_text_tokens": 12}
 
 
-def _paper(summary: str, **changes: Any) -> Variant:
-    """Return the paper's method with some changes, compared with it."""
-    return Variant(summary, "paper", _changed(PAPER, **changes))
+def _variant(summary: str, *, against: str, run: PretrainConfig, **changes: Any) -> Variant:
+    """Return a configuration with some changes, compared with a variant."""
+    return Variant(summary, against, _changed(run, **changes))
 
 
-def _small(summary: str, **changes: Any) -> Variant:
-    """Return our method with some changes, compared with it."""
-    return Variant(summary, "small", _changed(SMALL, **changes))
-
+_paper = partial(_variant, against="paper", run=PAPER)
+_small = partial(_variant, against="small", run=SMALL)
 
 VARIANTS: dict[str, Variant] = {
     "paper": Variant("the paper: overlap and retrieved batches", "", PAPER),
     "paper-shuffled": _paper("without retrieved batches", plan=SHUFFLED),
-    "paper-aligned": Variant(
+    "paper-aligned": _paper(
         "without retrieved batches and overlap",
-        "paper-shuffled",
-        _changed(PAPER, plan=SHUFFLED, clips=ALIGNED),
+        against="paper-shuffled",
+        plan=SHUFFLED,
+        clips=ALIGNED,
     ),
     "paper-mil-nce": _paper(
         "MIL-NCE clips and loss", clips={"strategy": "mil_nce"}, loss={"kind": "mil_nce"}
@@ -153,8 +152,8 @@ VARIANTS: dict[str, Variant] = {
         "paper",
         SMALL,
     ),
-    "small-equal-time": Variant(
-        "ours, an epoch more: about the time of the paper's", "paper", _changed(SMALL, epochs=6)
+    "small-equal-time": _small(
+        "ours, an epoch more: about the time of the paper's", against="paper", epochs=6
     ),
     "small-shuffled": _small("ours with shuffled batches", plan=SHUFFLED),
     "small-teacher": replace(
@@ -182,9 +181,7 @@ VARIANTS: dict[str, Variant] = {
         "videos are contrasted by time warping", loss={"kind": "time_warping"}
     ),
     "small-transport": _small("videos are contrasted by transport", loss={"kind": "transport"}),
-    "small-long": Variant(
-        "ours, four times as long", "paper-long", _changed(SMALL, epochs=4 * EPOCHS)
-    ),
+    "small-long": _small("ours, four times as long", against="paper-long", epochs=4 * EPOCHS),
     "small-aligned": _small("ours without overlap", clips=ALIGNED),
     "small-soft": _small("soft targets", loss={"soft_target_share": 0.2} | ALL_NEGATIVES),
     "small-sigmoid": _small(
@@ -193,10 +190,8 @@ VARIANTS: dict[str, Variant] = {
         model={"learn_logit_bias": True},
     ),
     "small-cross": _small("a re-ranker trained beside the towers, which rank alone", **CROSS),
-    "small-reranked": Variant(
-        "the best 20 re-ranked",
-        "small-cross",
-        _changed(SMALL, **CROSS),
+    "small-reranked": replace(
+        _small("the best 20 re-ranked", against="small-cross", **CROSS),
         rerank_top=20,
         trained_as="small-cross",
     ),
