@@ -21,12 +21,7 @@ from videoclip.pretrained.loading import quietly, transformers_library
 
 INTERPOLATIONS: dict[int, Interpolation] = {1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "area"}
 """Pillow's numbers for scaling filters, as image processors store them."""
-PILLOW_FILTERS = {
-    "lanczos": Image.Resampling.LANCZOS,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "area": Image.Resampling.BOX,
-}
+PILLOW_FILTERS = {name: Image.Resampling(number) for number, name in INTERPOLATIONS.items()}
 VIDEO_DEFAULTS = {"resample": 2, "image_mean": (0.485, 0.456, 0.406)} | {
     "image_std": (0.229, 0.224, 0.225)
 }
