@@ -9,6 +9,10 @@ from videoclip.evaluation.metrics import moments
 from videoclip.zeroshot.moments import DIDEMO_CANDIDATES, rank_didemo_candidates
 
 
+def average_precision(predicted, true, min_iou):
+    return moments.average_precision(moments.span_iou(predicted, true), min_iou)
+
+
 def naive_iou(a, b):
     shared = max(0.0, min(a[1], b[1]) - max(a[0], b[0]))
     union = (a[1] - a[0]) + (b[1] - b[0]) - shared
@@ -68,26 +72,26 @@ def test_of_equal_overlaps_the_last_true_span_is_matched():
     # The first overlaps both by 1/3 and takes the last, so that the second, which overlaps only
     # the last, has none left; the third takes the first.
     predicted = np.array([[5, 15], [12, 20], [0, 8]], dtype=float)
-    assert moments.average_precision(predicted, true, 0.3) == pytest.approx((1 + 2 / 3) / 2)
+    assert average_precision(predicted, true, 0.3) == pytest.approx((1 + 2 / 3) / 2)
 
 
 def test_average_precision_by_hand():
     true = np.array([[0, 10], [20, 30]], dtype=float)
-    assert moments.average_precision(true, true, 0.95) == 1.0
+    assert average_precision(true, true, 0.95) == 1.0
     # Right, a double of the right one, then the second: precision 1 at recall 1/2, 2/3 at 1.
     predicted = np.array([[0, 10], [0, 9], [20, 30]], dtype=float)
-    assert moments.average_precision(predicted, true, 0.5) == pytest.approx((1 + 2 / 3) / 2)
+    assert average_precision(predicted, true, 0.5) == pytest.approx((1 + 2 / 3) / 2)
     # Interpolation: a later, higher precision counts for the earlier recall too.
     predicted = np.array([[50, 60], [0, 10], [20, 30]], dtype=float)
-    assert moments.average_precision(predicted, true, 0.5) == pytest.approx(2 / 3)
-    assert moments.average_precision(predicted[:1], true, 0.5) == 0.0
+    assert average_precision(predicted, true, 0.5) == pytest.approx(2 / 3)
+    assert average_precision(predicted[:1], true, 0.5) == 0.0
 
 
 def test_precision_is_that_at_this_recall_or_more():
     spans = np.array([[0, 10], [20, 30], [40, 50]], dtype=float)
     wrong = np.array([[60, 70], [80, 90]], dtype=float)
     predicted = np.concatenate((spans[:2], wrong, spans[2:]))
-    assert moments.average_precision(predicted, spans, 0.5) == pytest.approx((1 + 1 + 3 / 5) / 3)
+    assert average_precision(predicted, spans, 0.5) == pytest.approx((1 + 1 + 3 / 5) / 3)
 
 
 def test_recalled_spans_by_hand():
@@ -111,5 +115,5 @@ def test_precision_of_highlights_by_hand():
 
 def test_an_overlap_ratio_at_the_threshold_is_enough():
     true = np.array([[0.0, 10.0]])
-    assert moments.average_precision(np.array([[0.0, 5.0]]), true, 0.5) == 1.0
-    assert moments.average_precision(np.array([[0.0, 4.9]]), true, 0.5) == 0.0
+    assert average_precision(np.array([[0.0, 5.0]]), true, 0.5) == 1.0
+    assert average_precision(np.array([[0.0, 4.9]]), true, 0.5) == 0.0

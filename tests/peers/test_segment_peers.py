@@ -100,9 +100,10 @@ def test_interpolated_average_precision(peer):
         # From the largest recall to 0: the best precision at this recall or more.
         best = np.maximum.accumulate(precision)
         expected = -np.sum(np.diff(recall) * best[:-1])
-        ours = moments.average_precision(predicted, true, 0.5)
+        ours = moments.average_precision(moments.span_iou(predicted, true), 0.5)
         assert ours == pytest.approx(expected, abs=1e-9)
-    assert moments.average_precision(np.zeros((0, 2)), true, 0.5) == 0.0  # an empty prediction
+    nothing = moments.span_iou(np.zeros((0, 2)), true)  # an empty prediction
+    assert moments.average_precision(nothing, 0.5) == 0.0
 
 
 def test_precision_of_highlights(peer):

@@ -9,7 +9,7 @@ from videoclip.benchmarks.examples import AlignmentVideo, Baseline, PlacedText
 from videoclip.errors import DataError
 from videoclip.evaluation.baselines import even_frames
 from videoclip.evaluation.metrics.calibration import roc_auc
-from videoclip.evaluation.metrics.moments import interpolated_precision, match_spans
+from videoclip.evaluation.metrics.moments import interpolated_precision, match_spans, span_iou
 from videoclip.evaluation.outcome import Outcome, means, measure, similarity_histogram
 from videoclip.evaluation.proposals import Proposals, draw_proposals, embed_unrelated, propose
 from videoclip.evaluation.trial import Trial, with_features
@@ -171,8 +171,8 @@ def article_precisions(
             spans = np.concatenate([np.zeros((0, 2)), *(of.spans for of in kept)])
             order = np.argsort(-similarities, kind="stable")
             true = [span for text in video.texts for span in _distinct(text.spans)]
-            places = spans[order], np.array(true).reshape(-1, 2)
-            right.append(np.stack([match_spans(*places, iou) for iou in ARTICLE_IOUS]))
+            overlaps = span_iou(spans[order], np.array(true).reshape(-1, 2))
+            right.append(np.stack([match_spans(overlaps, iou) for iou in ARTICLE_IOUS]))
             ranked.append(similarities[order])
             num_true += len(true)
         if num_true:

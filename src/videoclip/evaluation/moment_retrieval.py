@@ -170,9 +170,7 @@ def evaluate_moments(examples: Sequence[MomentExample], trial: Trial) -> Outcome
     ]
     whole = [Proposals(np.array([[0.0, end]]), np.zeros(1)) for end in ends]
     true = [np.array(example.moments) for example in present]
-    first = np.array(
-        [_best_overlap(spans[:1], of) for spans, of in zip(proposals, true, strict=True)]
-    )
+    first = _best_overlaps(_overlaps(proposals, true), 1)
     videos = [example.video_id for example in present]
     lengths = ", ".join(f"{seconds:g}" for seconds in WindowConfig().lengths)
     return Outcome(
@@ -260,9 +258,14 @@ def _clip_spans(num_features: int, rate: float) -> list[tuple[int, int]]:
     return list(zip(firsts.tolist(), np.maximum(lasts, firsts + 1).tolist(), strict=True))
 
 
-def _best_overlap(predicted: RealArray, true: RealArray) -> float:
-    """Return the largest overlap ratio of any two of the spans."""
-    return float(moments.span_iou(predicted, true).max(initial=0.0))
+def _overlaps(predicted: Sequence[RealArray], true: Sequence[RealArray]) -> list[RealArray]:
+    """Return the overlap ratios (P, M) of what is predicted for each sentence with what is true."""
+    return list(map(moments.span_iou, predicted, true))
+
+
+def _best_overlaps(overlaps: Sequence[RealArray], rank: int) -> RealArray:
+    """Return the largest overlap ratio of the first predictions for each sentence: (N,)."""
+    return np.array([of[:rank].max(initial=0.0) for of in overlaps])
 
 
 def _moment_statistics(
@@ -272,7 +275,7 @@ def _moment_statistics(
     spans = [of.spans for of in found]
     true = [np.array(example.moments) for example in examples]
     videos = [example.video_id for example in examples]
-    parts = [(means(_moment_values(spans, true)), videos)]
+    parts = [(means(_moment_values(_overlaps(spans, true))), videos)]
     for name, (shortest, longest) in LENGTHS.items():
         lengths = [of[:, 1] - of[:, 0] for of in true]
         inside = [
@@ -281,7 +284,8 @@ def _moment_statistics(
         ]
         chosen = [i for i, of in enumerate(inside) if len(of)]
         if chosen:
-            precision = _precisions([spans[i] for i in chosen], [inside[i] for i in chosen])
+            overlaps = _overlaps([spans[i] for i in chosen], [inside[i] for i in chosen])
+            precision = _precisions(overlaps)
             column = {f"mAP of {name} moments": precision.mean(axis=1)}
             parts.append((means(column), [videos[i] for i in chosen]))
     parts.append(_average_recall(found, true, videos))
@@ -334,23 +338,17 @@ def _highlights(clips: RealArray, example: MomentExample) -> tuple[float, bool]:
     return float(np.mean(precision)), bool(highlights[similarities.argmax()].any())
 
 
-def _precisions(predicted: Sequence[RealArray], true: Sequence[RealArray]) -> RealArray:
+def _precisions(overlaps: Sequence[RealArray]) -> RealArray:
     """Return (N, ratios) average precisions of N sentences at each of `PRECISION_IOUS`."""
-    pairs = list(zip(predicted, true, strict=True))
     return np.array(
-        [[moments.average_precision(p, t, iou) for iou in PRECISION_IOUS] for p, t in pairs]
+        [[moments.average_precision(of, iou) for iou in PRECISION_IOUS] for of in overlaps]
     )
 
 
-def _moment_values(
-    predicted: Sequence[RealArray], true: Sequence[RealArray]
-) -> dict[str, RealArray]:
+def _moment_values(overlaps: Sequence[RealArray]) -> dict[str, RealArray]:
     """Return (N,) values of each measure: recall, IoU of the first span, average precision."""
-    pairs = list(zip(predicted, true, strict=True))
-    first, best = (
-        np.array([_best_overlap(p[:rank], t) for p, t in pairs]) for rank in (1, MAX_RANK)
-    )
-    precision = _precisions(predicted, true)
+    first, best = (_best_overlaps(overlaps, rank) for rank in (1, MAX_RANK))
+    precision = _precisions(overlaps)
     return {
         **{f"R1@{iou:g}": (first >= iou).astype(np.float64) for iou in RECALL_IOUS},
         **{f"R{MAX_RANK}@{iou:g}": (best >= iou).astype(np.float64) for iou in RECALL_IOUS},

@@ -59,32 +59,29 @@ def didemo_agreement(
     return float(ranks.mean()), float(overlaps.mean())
 
 
-def average_precision(predicted: RealArray, true: RealArray, min_iou: float) -> float:
+def average_precision(overlaps: RealArray, min_iou: float) -> float:
     """Return the interpolated average precision of one query's ranked spans.
 
     Args:
-        predicted: (N, 2), most similar first.
-        true: (M, 2), M > 0.
+        overlaps: As for `match_spans`, M > 0.
         min_iou: Least overlap ratio of a correct prediction.
 
     Source: the detection measure of the ActivityNet and QVHighlights evaluations.
     """
-    return interpolated_precision(match_spans(predicted, true, min_iou), len(true))
+    return interpolated_precision(match_spans(overlaps, min_iou), overlaps.shape[1])
 
 
-def match_spans(predicted: RealArray, true: RealArray, min_iou: float) -> BoolArray:
+def match_spans(overlaps: RealArray, min_iou: float) -> BoolArray:
     """Return which predictions (N,) are correct: matched with a true span that none before took.
 
     Args:
-        predicted: (N, 2), most similar first.
-        true: (M, 2); each is matched once, by the first prediction that overlaps it most. Of true
-            spans that a prediction overlaps equally, the last is matched.
+        overlaps: (N, M) overlap ratios (`span_iou`) of predictions, most similar first, with true
+            spans. Each of these is matched once, by the first prediction that overlaps it most; of
+            true spans that a prediction overlaps equally, the last is matched.
         min_iou: Least overlap ratio of a correct prediction.
     """
-    overlaps = span_iou(predicted, true)  # (N, M)
-    taken = np.zeros(len(true), dtype=bool)
-    correct = np.zeros(len(predicted), dtype=bool)
-    for i, row in enumerate(overlaps if len(true) else ()):
+    correct, taken = (np.zeros(number, dtype=bool) for number in overlaps.shape)
+    for i, row in enumerate(overlaps if len(taken) else ()):
         open_row = np.where(taken, -1.0, row)
         best = len(row) - 1 - int(open_row[::-1].argmax())
         if open_row[best] >= min_iou:
