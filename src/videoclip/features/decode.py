@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from itertools import groupby
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -276,12 +277,10 @@ def resample_frames(
     starts = np.arange(len(frames)) / frames_per_second
     times = sample_times(len(frames) / frames_per_second, per_second)
     scalers: dict[Resize | None, VideoReformatter] = {}
-    last, current = -1, None
-    for index in np.searchsorted(starts, times, side="right") - 1:
-        if current is None or index != last:
-            decoded = VideoFrame.from_ndarray(np.ascontiguousarray(frames[index]), "rgb24")
-            last, current = index, Frame(decoded, Fraction(1), scalers)
-        yield current
+    for index, samples in groupby(np.searchsorted(starts, times, side="right") - 1):
+        decoded = VideoFrame.from_ndarray(np.ascontiguousarray(frames[index]), "rgb24")
+        current = Frame(decoded, Fraction(1), scalers)
+        yield from (current for _ in samples)
 
 
 class _Video:

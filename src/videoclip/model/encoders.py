@@ -47,10 +47,6 @@ class Encoded:
     mask: Tensor
     drift: Tensor | None = None
 
-    def __getitem__(self, rows: Tensor) -> Self:
-        """Return some of the sequences."""
-        return type(self)(self.hidden[rows], self.mask[rows])
-
 
 class VideoEncoder(nn.Module):
     """Video tower: an MLP over frozen features, then BERT layers.
