@@ -237,7 +237,10 @@ def _convert_bert(
     recipe = named_recipe(options.recipe, RECIPES)
     tokenizer = Tokenizer.from_vocab(vocabulary or file.with_name("vocab.txt"))
     config = replace(recipe.model, **_special_ids(tokenizer))
-    model = from_bert(weights, _bert_settings(file.parent), config, file.parent)
+    settings = read_json(path := file.parent / "config.json", "download it again")
+    if not (settings and isinstance(settings, dict)):
+        raise CheckpointError(f"{path}, which a BERT needs, has no settings: download it again")
+    model = from_bert(weights, settings, config, file.parent)
     return _save(model, tokenizer, folder, file)
 
 
@@ -285,13 +288,6 @@ def _bert_file(folder: Path) -> Path:
         f"{folder} has no {' or '.join(BERT_FILES)}, and no features VIDEO_ID.npy; name a folder "
         "or a file that has"
     )
-
-
-def _bert_settings(folder: Path) -> Mapping[str, Any]:
-    settings = read_json(path := folder / "config.json", "download it again")
-    if not (settings and isinstance(settings, dict)):
-        raise CheckpointError(f"{path}, which a BERT needs, has no settings: download it again")
-    return settings
 
 
 VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv")

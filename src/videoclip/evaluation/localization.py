@@ -151,7 +151,7 @@ def evaluate_steps(benchmark: CrossTask, trial: Trial) -> Outcome:
         ),
         "evenly spread": _counts(even, even, true),
     }
-    model, even_counts = columns["model"], columns["evenly spread"]
+    model = columns["model"]
     tasks, owner = unique([video.task for video in videos])
 
     def shares_of(counts: RealArray) -> Statistics:
@@ -171,8 +171,7 @@ def evaluate_steps(benchmark: CrossTask, trial: Trial) -> Outcome:
     )
     present = model[:, -1] > 0
     shares = {
-        name: counts[present, 0] / counts[present, -1]
-        for name, counts in (("model", model), ("evenly spread", even_counts))
+        name: columns[name][present, 0] / model[present, -1] for name in ("model", "evenly spread")
     }
     steps = "exactly one second each" if config.exactly_one else "a run of seconds each"
     return Outcome(

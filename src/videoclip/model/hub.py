@@ -30,7 +30,7 @@ import safetensors.torch
 from torch import nn
 
 from videoclip.config import ModelConfig, from_dict, to_dict
-from videoclip.data.tokenizer import Tokenizer
+from videoclip.data.tokenizer import VOCAB_FILE, Tokenizer
 from videoclip.errors import CheckpointError, ConfigError, one_line
 from videoclip.files import (
     CHECKSUMS_FILE,
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from videoclip.model.videoclip import VideoCLIP
 
 WEIGHTS_FILE = "model.safetensors"
-VOCAB_FILE = "vocab.txt"
 CARD_FILE = "README.md"
 BACKBONE_FOLDER = "backbone"
 """In a model folder: the backbone that was trained along, if any."""
