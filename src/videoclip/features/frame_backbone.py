@@ -129,14 +129,14 @@ class FrameBackbone:
         computed = self.embed_frames(np.stack([image for unit in batch for image in unit]))
         return np.concatenate([known, computed]) if len(known) else computed
 
-    def make_spec(self, dim: int, preprocessing: object, normalized: bool = False) -> FeatureSpec:
-        """Return what the features are; see `fingerprint` for the preprocessing."""
+    def make_spec(self, dim: int, fingerprint: str, normalized: bool = False) -> FeatureSpec:
+        """Return what the features are."""
         return FeatureSpec(
             dim=dim,
             features_per_second=self.frames_per_second / self.frames_per_feature,
             backbone=self.name,
             normalized=normalized,
-            fingerprint=fingerprint(self.network, preprocessing),
+            fingerprint=fingerprint,
         )
 
     def at_rate(self, frames_per_second: float) -> Self:

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from videoclip.data.feature_store import FeatureSpec
 from videoclip.data.tokenizer import pad_tokens
 from videoclip.errors import CheckpointError, ConfigError
 from videoclip.features.decode import Frame
@@ -85,13 +84,7 @@ class ImageBackbone(FrameBackbone):
             self.frames_per_batch *= 4
         if not has_pooler:
             self.network.pooler = None  # untrained; its output is not used
-        self.spec = FeatureSpec(
-            dim=self._dim(),
-            features_per_second=self.frames_per_second / self.frames_per_feature,
-            backbone=self.name,
-            normalized=self.has_text,
-            fingerprint=self.fingerprint(),
-        )
+        self.spec = self.make_spec(self._dim(), self.fingerprint(), self.has_text)
 
     def _dim(self) -> int:
         """Return the width of the features of a frame; configurations name it in many ways."""

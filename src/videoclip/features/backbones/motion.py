@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from videoclip.features.backbones.starter import MAP_CHANNELS, EfficientNetLite0, load_packaged
 from videoclip.features.decode import Squash
-from videoclip.features.frame_backbone import FrameBackbone
+from videoclip.features.frame_backbone import FrameBackbone, fingerprint
 
 FRAMES_PER_FEATURE = 5
 """Frames a second; the network takes the middle one."""
@@ -58,9 +58,8 @@ class MotionBackbone(FrameBackbone):
         super().__init__(network, None, device)
         seconds = SECONDS_PER_BATCH if device == "cpu" else SECONDS_PER_BATCH_ON_GPU
         self.frames_per_batch = seconds * FRAMES_PER_FEATURE
-        self.spec = self.make_spec(
-            FEATURE_DIM, (FRAMES_PER_FEATURE, RESIZE, GRID, FLOW_SIDE, FLOW_GRID, FASTEST)
-        )
+        preprocessing = FRAMES_PER_FEATURE, RESIZE, GRID, FLOW_SIDE, FLOW_GRID, FASTEST
+        self.spec = self.make_spec(FEATURE_DIM, fingerprint(network, preprocessing))
 
     def features_of(self, frames: Tensor) -> Tensor:
         """Turn frames (5n, 128, 128, 3) of n seconds into features (n, 1408).

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from videoclip.errors import CheckpointError
 from videoclip.features.decode import CentreCrop
-from videoclip.features.frame_backbone import FrameBackbone
+from videoclip.features.frame_backbone import FrameBackbone, fingerprint
 from videoclip.files import verify_checksums, write_checksums, write_state, write_text
 from videoclip.types import FloatArray
 from videoclip.weights.files import fill, read_weights
@@ -288,7 +288,7 @@ class S3DBackbone(FrameBackbone):
         # Row 0 is padding, so the last word of a list as long as the table has no vector.
         self.word_ids = {word: i for i, word in enumerate(words, start=1) if i < num_rows}
         preprocessing = (FRAMES_PER_SECOND, RESIZE, "unit length")
-        self.spec = self.make_spec(S3D_DIM, preprocessing, normalized=True)
+        self.spec = self.make_spec(S3D_DIM, fingerprint(network, preprocessing), normalized=True)
 
     def features_of(self, frames: Tensor) -> Tensor:
         """Turn RGB frames (30 n, 224, 224, 3) into features (n, 512) of unit length.

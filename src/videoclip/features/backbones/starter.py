@@ -30,7 +30,7 @@ from torch.nn import functional as F
 
 from videoclip.errors import CheckpointError, ConfigError
 from videoclip.features.decode import Frame, ShorterSide
-from videoclip.features.frame_backbone import FrameBackbone
+from videoclip.features.frame_backbone import FrameBackbone, fingerprint
 from videoclip.weights.files import image_weights_file, read_weights
 
 CROP_SIZE = 224
@@ -243,10 +243,8 @@ class StarterBackbone(FrameBackbone):
     def __init__(self, network: EfficientNetLite0, device: str = "cpu") -> None:
         super().__init__(network, None, device)
         self.frames_per_batch = FRAMES_PER_BATCH if device == "cpu" else FRAMES_PER_BATCH_ON_GPU
-        self.spec = self.make_spec(
-            FEATURE_DIM,
-            (self.frames_per_second, RESIZE, CROP_SIZE, NUM_CROPS, ATTRIBUTES, USUAL),
-        )
+        preprocessing = self.frames_per_second, RESIZE, CROP_SIZE, NUM_CROPS, ATTRIBUTES, USUAL
+        self.spec = self.make_spec(FEATURE_DIM, fingerprint(network, preprocessing))
         if device == "cpu" and multiplies_bf16():  # the fingerprint is of the weights as they came
             self.network.bfloat16()
 
