@@ -9,7 +9,7 @@ from videoclip.benchmarks import didemo
 from videoclip.benchmarks.examples import MomentExample
 from videoclip.config import EvaluateConfig
 from videoclip.errors import DataError
-from videoclip.evaluation.metrics.moments import average_precision, didemo_agreement
+from videoclip.evaluation.metrics.moments import average_precision, didemo_agreement, span_iou
 from videoclip.evaluation.moment_retrieval import (
     PRECISION_IOUS,
     _moment_statistics,
@@ -182,7 +182,8 @@ def test_every_measure_of_found_moments_as_by_plain_python(seed):
     ious = [0.5 + 0.05 * i for i in range(10)]
     assert list(PRECISION_IOUS) == pytest.approx(ious)
     precision = [
-        [average_precision(p, np.array(t), iou) for iou in PRECISION_IOUS] for p, t in pairs
+        [average_precision(span_iou(p, np.array(t)), iou) for iou in PRECISION_IOUS]
+        for p, t in pairs
     ]
     wanted |= {
         "mAP": mean([mean(row) for row in precision]),
@@ -200,7 +201,11 @@ def test_every_measure_of_found_moments_as_by_plain_python(seed):
         ]
         parts = [part for part in parts if part[1]]
         wanted[f"mAP of {name} moments"] = mean(
-            [average_precision(p, np.array(t), iou) for p, t, _ in parts for iou in PRECISION_IOUS]
+            [
+                average_precision(span_iou(p, np.array(t)), iou)
+                for p, t, _ in parts
+                for iou in PRECISION_IOUS
+            ]
         )
         assert items[f"mAP of {name} moments"] == [video for *_, video in parts]
     share = 10 * 3 / sum(len(p) for p, _ in pairs)
