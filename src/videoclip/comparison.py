@@ -148,9 +148,9 @@ def _read(run: Path | str | RunResult | Result) -> ComparedRun:
             return _run(path, content)
         return _evaluation(content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise DataError(
-            "is neither a run folder nor a result of `videoclip evaluate --json`", path
-        ) from None
+        reason = "is neither a run folder nor a result of `videoclip evaluate --json`"
+        reason += "" if path.exists() else " (no such file or folder)"
+        raise DataError(reason, path) from None
 
 
 def _run(folder: Path, config: Mapping[str, Any]) -> ComparedRun:

@@ -286,7 +286,7 @@ def _bert_file(folder: Path) -> Path:
             return folder / name
     raise CheckpointError(
         f"{folder} has no {' or '.join(BERT_FILES)}, and no features VIDEO_ID.npy; name a folder "
-        "or a file that has"
+        "that has, or a file"
     )
 
 

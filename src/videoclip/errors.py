@@ -95,8 +95,9 @@ def unknown(kind: str, name: str, known: Iterable[str], prefix: str = "") -> str
     import difflib  # here, since `videoclip --help` imports this module
 
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"perhaps you meant '{prefix}{near[0]}'" if near else f"known: {', '.join(known)}"
+    small = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(name.lower(), small, n=1)
+    hint = f"perhaps you meant '{prefix}{small[near[0]]}'" if near else f"known: {', '.join(known)}"
     return f"unknown {kind} '{prefix}{name}'; {hint}"
 
 

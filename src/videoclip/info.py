@@ -56,6 +56,9 @@ def verify(path: Path | str) -> list[str]:
 
     Returns:
         What is damaged, each with what to do; empty if nothing is.
+
+    Raises:
+        DataError: If there is nothing to compare.
     """
     from videoclip.ablation.runs import MEASURED_FILE
     from videoclip.data.batch_plan import BatchPlan
@@ -101,6 +104,10 @@ def verify(path: Path | str) -> list[str]:
     found: list[Callable[[], object]] = [partial(library, path)] if is_address(path) else []
     for name, check in checks.items():
         found += [partial(check, place) for place in sorted(Path(path).rglob(name))]
+    if not found:
+        exists = Path(path).exists()
+        reason = "nothing here has checksums; name a model, store, run or library"
+        raise DataError(reason if exists else "no such file or folder", path)
     damaged = []
     for check_place in found:
         try:

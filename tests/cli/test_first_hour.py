@@ -48,7 +48,8 @@ def run(folder, monkeypatch, capsys):
         return ColourEmbedder(model) if model == "starter" else real(model, device)
 
     monkeypatch.setattr(Embedder, "from_pretrained", from_pretrained)
-    monkeypatch.setattr("videoclip.pretrained.known.default_model", lambda: "starter")
+    for module in ("videoclip.cli.models", "videoclip.pretrained.known"):
+        monkeypatch.setattr(f"{module}.default_model", lambda: "starter")
 
     def run_line(line, stdin=""):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
@@ -213,6 +214,40 @@ MISTAKES = """
 2 | compare a.csv b.csv c.csv                  | CSV files are compared two at a time
 1 | compare a.csv b.csv                        | a.csv: cannot be read as CSV (No such file
 2 | evaluate csv --features f --annotations x --report y | perhaps you meant '--html'
+2 | SEARCH red                                 | perhaps you meant 'search'
+2 | search red --threshold 0.3                 | perhaps you meant '--min-confidence'
+2 | search red --min-confidence HIGH           | perhaps you meant 'high'
+1 | search red --where 'duration > 5s'         | write numbers without a unit: 5
+1 | search red --where path=a.mp4              | in quotes, such as 'a.mp4'
+1 | search red --where path                    | put the whole filter in quotes
+2 | search red --csv found.csv                 | write > in front of it
+2 | search red --json found.json               | write > in front of it
+2 | search red found.html                      | write it behind --html
+2 | search red in v/a.mp4                      | to search one video, --where
+1 | index 'v\\a.mp4'                            | folders are written with / here
+1 | index D:/Videos                            | a path of Windows; in WSL
+1 | index file:///home/me/Videos               | name the file without file://
+1 | index v --model v                          | it has no config.json; name one such as RUN/model
+1 | ask v/a.mp4 --choices red blue             | give QUESTION behind VIDEO
+2 | cut v/a.mp4 --start 2min --end 3min        | --start: expected a time such as 8.5
+2 | cut v/a.mp4 -s 1 -e 2                      | perhaps you meant '--start'
+2 | cut v/a.mp4 --ss 1 --to 2                  | perhaps you meant '--start'
+1 | cut - < [{"path": "v/a.mp4", "start": 5, "end": 2}] | a start and a later end in seconds
+2 | export - --format EDL                      | perhaps you meant 'edl'
+1 | serve nowhere                              | nowhere: no such file
+1 | serve library                              | is a library; serve it as --library library
+2 | serve --port 99999                         | a port is a number from 0 to 65535
+2 | pretrain small v --out run                 | --data PATH must be given; 'v' belongs to no
+2 | pretrain small --data v --out run --config x | --config FILE stands instead of the recipe
+2 | pretrain small --data v --out r --optim.learning_rate 1 | perhaps you meant '--optim.lr'
+2 | pretrain small -d v --out r                | perhaps you meant '--data'
+1 | extract v --features library               | is a library; give the feature store a folder
+2 | models starter                             | `videoclip info MODEL` describes one model
+2 | models --download clip                     | downloaded when --model names it
+2 | demo v                                     | as --videos FOLDER
+1 | compare nowhere other                      | (no such file or folder)
+1 | info v --verify                            | nothing here has checksums
+1 | info nowhere --verify                      | nowhere: no such file or folder
 """
 
 
@@ -223,6 +258,12 @@ def test_a_mistake_is_answered_in_one_line(row, run):
     found, _, err = run(line, stdin)
     assert (found, err.count("\n")) == (int(status), 1), err
     assert err.startswith("videoclip") and advice in err
+    assert len(err) < 300 and not any(word in err for word in ("typing.", "<function", "Errno"))
+
+
+def test_a_list_in_one_label_is_pointed_out(run):
+    status, _, err = run("segment v/a.mp4 --label red,blue --model starter")
+    assert status == 0 and "'red,blue' is one of the texts; give each label as --label" in err
 
 
 def test_words_need_no_quotes_and_may_surround_options(run):

@@ -156,6 +156,20 @@ def test_a_library_of_the_other_kind_is_reported(tmp_path):
         open_catalog(tmp_path, "lance")
 
 
+@LANCE
+def test_object_storage_that_cannot_be_reached_is_a_clear_error(monkeypatch):
+    import lancedb
+
+    def fail(address):
+        raise RuntimeError("S3 error: no such bucket, /home/x/.cargo/lance/io.rs:319:13")
+
+    monkeypatch.setattr(lancedb, "connect", fail)
+    with pytest.raises(
+        DataError, match=r"failed \(S3 error: no such bucket\): check the disk, the"
+    ):
+        VideoLibrary.open("s3://bucket/library", must_exist=True)
+
+
 def test_a_missing_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(storage_module.importlib.util, "find_spec", lambda name: None)
     for address, kind in (("s3://bucket/library", None), (tmp_path, "lance")):

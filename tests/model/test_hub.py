@@ -123,6 +123,16 @@ def test_a_hub_id_without_network_is_a_clear_error(monkeypatch, tmp_path):
         VideoCLIP.from_pretrained("somebody/no-such-model")
 
 
+def test_a_hub_that_cannot_be_reached_is_a_clear_error(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(CheckpointError, match=r"hub failed: .*; without a connection, name a fold"):
+        VideoCLIP.from_pretrained("somebody/no-such-model")
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "token")
+    with pytest.raises(CheckpointError, match="cannot push to 'somebody/model'"):
+        make_model().push_to_hub("somebody/model")
+
+
 def test_a_config_of_a_newer_version_is_refused_by_its_number(tmp_path):
     make_model().save_pretrained(tmp_path)
     path = tmp_path / "config.json"

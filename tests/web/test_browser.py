@@ -29,6 +29,7 @@ from tests.library.colours import ColourEmbedder, write_video
 from videoclip.demo import sample_clips
 from videoclip.embedding import Embedder
 from videoclip.library.library import VideoLibrary
+from videoclip.output.clip import write_thumbnail
 from videoclip.web.app import create_app
 from videoclip.web.safety import ServeSettings
 
@@ -329,6 +330,8 @@ def test_the_pictures_of_the_readme(browser, tmp_path):
     folder = os.environ.get("SCREENSHOTS") or tmp_path
     with VideoLibrary(tmp_path / "library", Embedder.from_pretrained("starter")) as library:
         library.update(sample_clips())
+        moment = library.search("a rabbit in a meadow")[0]
+        shutil.copy(write_thumbnail(moment, tmp_path), Path(folder) / "found.jpg")
         with serving(library) as address:
             context = browser.new_context(
                 base_url=address, viewport={"width": 1000, "height": 560}, color_scheme="light"

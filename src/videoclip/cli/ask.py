@@ -34,7 +34,10 @@ class Ask:
         from videoclip.zeroshot.results import answer
 
         if len(self.choices) < 2:
-            raise ConfigError("give at least two choices, separated by spaces: --choices red blue")
+            raise ConfigError(
+                "give QUESTION behind VIDEO, and at least two choices, separated by spaces: "
+                "--choices red blue"
+            )
         embedder = options.load_embedder(self.model, self.device)
         found = answer(self.video, self.question, self.choices, embedder)
         if self.json:

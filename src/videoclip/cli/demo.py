@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from tyro.conf import arg
 
@@ -21,6 +21,8 @@ class Demo:
 
     Everything is written to one folder; the same command again continues an interrupted demo.
     """
+
+    stray: ClassVar[str] = "name a folder of your own videos as --videos FOLDER"
 
     out: Path = Path("demo")
     """Folder to write to; the report is OUT/report.html."""

@@ -7,6 +7,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 
 from videoclip.cli import options
+from videoclip.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,12 @@ class Extract:
         from videoclip.data.feature_store import FeatureStore
         from videoclip.features.backbones import load_backbone
         from videoclip.features.extract import extract_features
+        from videoclip.library.storage import kind_of
 
+        if kind_of(self.features):
+            raise DataError(
+                "is a library; give the feature store a folder of its own", self.features
+            )
         backbone = load_backbone(self.backbone, self.device, self.frames_per_second)
         line = _ProgressLine() if sys.stderr.isatty() else None
         with (

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 from videoclip.cli import options
 from videoclip.pretrained.known import (
@@ -24,6 +25,8 @@ class Models:
     model of the list that is here is used, else the starter; none is downloaded unless it is named.
     Seconds are those that two cores of a CPU take for an hour of video (docs/models.md).
     """
+
+    stray: ClassVar[str] = "`videoclip info MODEL` describes one model"
 
     json: options.Json = False
 

@@ -209,7 +209,8 @@ def parse(
             words = rest if name == "query" else map(Path, rest)
             made, rest = dataclasses.replace(made, **{name: (*given[name], *words)}), []
         if rest:
-            raise ConfigError(usage.unknown_arguments(rest, flags(), getattr(made, "stray", "")))
+            stray, takes_file = getattr(made, "stray", ""), "video" in given
+            raise ConfigError(usage.unknown_arguments(rest, flags(), stray, takes_file=takes_file))
         check_numbers(made)
         require(getattr(made, "videos", None) != (), "name at least one VIDEO")
     except ConfigError as error:

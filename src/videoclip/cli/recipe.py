@@ -111,6 +111,9 @@ def parse_recipe(
             f"{prog}: the recipe comes first: {prog} {first} {name} ... ({known})", file=sys.stderr
         )
         raise SystemExit(2)
+    if "--config" in options:
+        print(f"{prog}: --config FILE stands instead of the recipe, first", file=sys.stderr)
+        raise SystemExit(2)
     if name == "--config" and options:
         path, *options = options
         config, name = load_run_config(type(next(iter(recipes.values()))()), path), f"{name} {path}"

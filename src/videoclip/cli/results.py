@@ -158,7 +158,7 @@ class FoundOutput:
         found = [moment for moments in answers for moment in moments]
         number = self.open or 1
         if number > len(found):
-            raise DataError(f"there is no moment {number} to open; {len(found)} were found")
+            raise DataError(f"there is no moment {number} to open; found: {len(found)}")
         return play(found[number - 1])
 
     def _row(self, moment: Moment) -> dict[str, Any]:
@@ -173,7 +173,7 @@ class FoundOutput:
 
 def _print_moments(moments: Sequence[Moment], explain: bool, pictures: bool) -> None:
     if not moments:
-        reason = "--where, --vision 0 or --min-confidence excludes all"
+        reason = "--where, --vision 0, --offset or --min-confidence excludes all"
         print(f"no moments to search or to show ({reason})", file=sys.stderr)
     elif moments[0].confidence == "none":
         print("nothing here looks like that; the nearest moments are:", file=sys.stderr)
@@ -285,6 +285,8 @@ def read_texts(
         DataError: If the file cannot be read, or there are no texts.
     """
     texts = [text for text in given if text.strip()]
+    if len(texts) == 1 and "," in texts[0] and file is None:
+        print(f"videoclip: '{texts[0]}' is one of the {what}{hint}", file=sys.stderr)
     if file is not None:
         from videoclip.data.subtitles import read_text
 

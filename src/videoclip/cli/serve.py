@@ -11,6 +11,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from videoclip.cli import options
 from videoclip.config.codec import require
+from videoclip.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,19 @@ class Serve:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         if self.mcp:
             return self._serve_tools()
+        from videoclip.features.video_file import os_reason
         from videoclip.library.library import VideoLibrary
+        from videoclip.library.storage import kind_of
         from videoclip.web.app import address_of, create_app, listen, run
         from videoclip.web.safety import LOOPBACK, ServeSettings
 
+        for path in self.sources:
+            try:
+                path.stat()
+            except OSError as error:
+                raise DataError(os_reason(path, error), path) from None
+            if kind_of(path):
+                raise DataError(f"is a library; serve it as --library {path}", path)
         token = os.environ.get("VIDEOCLIP_TOKEN") or None
         if token is None and self.host not in LOOPBACK:
             token = secrets.token_urlsafe(32)

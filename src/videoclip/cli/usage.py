@@ -22,13 +22,15 @@ SYNONYMS = {
     "--model": ("-m",),
     "--where": ("--filter", "--video"),
     "--json": ("--format",),
+    "--min-confidence": ("--threshold", "--min-score", "--min-similarity", "--score"),
     "--device": ("--gpu", "--cuda"),
     "--workers": ("--threads", "--jobs", "-j"),
     "--like": ("--image", "--picture"),
-    "--end": ("--to",),
-    "--start": ("--from",),
+    "--end": ("--to", "-e"),
+    "--start": ("--from", "-s", "-ss", "--ss"),
     "--features": ("--store",),
-    "--optim.lr": ("--lr", "--learning-rate"),
+    "--optim.lr": ("--lr", "--learning-rate", "--optim.learning-rate"),
+    "--data": ("-d", "--videos", "--dataset"),
     "--epochs": ("--epoch",),
     "--html": ("--report", "--page"),
     "--step": ("--label",),
@@ -45,15 +47,16 @@ NEEDS_NO_OPTION = {
     "--question": "write the question behind the video, without an option",
     "--recursive": "folders are read with their subfolders",
     "-r": "folders are read with their subfolders",
+    "--download": "a model is downloaded when --model names it",
     "--ordered": "steps are in order unless --any-order is given",
     "--duration": "give the end of the span with --end",
 }
 """Options of other programs that stand for something we do otherwise."""
-_TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)(?:s|sec|seconds)?")
+_TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:[.,]\d*)?|\.\d+)(?:s|sec|seconds)?")
 
 
 def seconds(text: str) -> float:
-    """Return a time such as 8.5, 8s, 0:08 or 1:02:03.5 as seconds.
+    """Return a time such as 8.5, 8s, 0:08, 1:02:03.5 or 00:00:08,500 as seconds.
 
     Raises:
         ValueError: If it is none.
@@ -61,7 +64,7 @@ def seconds(text: str) -> float:
     minus, time = re.fullmatch(r"(-?)(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
     if (match := _TIME.fullmatch(time)) is None:
         raise ValueError(f"expected a time such as 8.5, 0:08 or 1:02:03, got '{text}'")
-    hours, minutes, rest = (float(part or 0) for part in match.groups())
+    hours, minutes, rest = (float((part or "0").replace(",", ".")) for part in match.groups())
     if (match[2] and rest >= 60) or (match[1] and minutes >= 60):
         raise ValueError(f"minutes and seconds end at 59: '{text}'")
     return (3600 * hours + 60 * minutes + rest) * (-1 if minus else 1)
@@ -90,13 +93,16 @@ def errors_in_one_line(flags: Callable[[], Sequence[str]]) -> Iterator[None]:
         yield
 
 
-def unknown_arguments(words: Sequence[str], flags: Sequence[str], stray: str = "") -> str:
+def unknown_arguments(
+    words: Sequence[str], flags: Sequence[str], stray: str = "", *, takes_file: bool = False
+) -> str:
     """Return the message for arguments that a command does not take.
 
     Args:
         words: The arguments.
         flags: Options of the command.
         stray: What to do with words that belong to no option.
+        takes_file: Whether the command takes a file without an option.
     """
     option = next((word for word in words if word.startswith("-")), None)
     if option is not None:
@@ -106,7 +112,7 @@ def unknown_arguments(words: Sequence[str], flags: Sequence[str], stray: str = "
         return f"unknown option '{option}'" + (f"; perhaps you meant '{near}'" if near else "")
     option = f"--{words[0]}"
     advice = f"perhaps you meant '{option}'" if option in flags else stray
-    if Path(words[0]).exists():
+    if Path(words[0]).exists() and (takes_file or not stray):
         advice = "name one file at a time"
     elif re.search(r"\w\.\w{2,5}$", words[0]):
         advice = "put names with spaces in quotes"
@@ -131,11 +137,13 @@ def _message(event: ParseErrorEvent, flags: Callable[[], Sequence[str]]) -> str:
         case tyro_errors.MissingArgs():
             wrong = [word for word in event.unrecognized_tokens if word.startswith("-")]
             missing = " and ".join(_usage(one.arg) for one in event.missing_arguments)
+            stray = [word for word in event.unrecognized_tokens if word not in wrong]
+            behind = f"; '{stray[0]}' belongs to no option" if stray and not wrong else ""
             return (unknown_arguments(wrong, flags()) + "; and " if wrong else "") + (
-                f"{missing} must be given"
+                f"{missing} must be given{behind}"
             )
         case tyro_errors.InvalidChoice():
-            near = difflib.get_close_matches(event.value, event.choices, n=1)
+            near = difflib.get_close_matches(event.value.lower(), event.choices, n=1)
             known = (
                 f"perhaps you meant '{near[0]}'" if near else "one of " + ", ".join(event.choices)
             )
@@ -144,6 +152,8 @@ def _message(event: ParseErrorEvent, flags: Callable[[], Sequence[str]]) -> str:
             return f"{_usage(event.argument)}: its value is missing"
         case tyro_errors.InstantiationFailure() if event.argument is not None:
             reason = event.message
+            if own := re.search(r"PrimitiveConstructorSpec\(.*\]: (.*)", reason, re.DOTALL):
+                reason = own[1]  # of a type of ours
             kind = "a whole number" if re.search(r"\bint\(\)|\bINT\b", reason) else "a number"
             if value := re.search(
                 r"(?:base 10|to float|instantiated from):? \[?(.*?)\]?\.?$", reason

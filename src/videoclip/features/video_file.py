@@ -307,7 +307,9 @@ def _missing(path: str) -> str:
     advice = {
         r"\bhttps?:/": "an address: download the video first, then name its file",
         r"^~|/~(/|$)": "~ in quotes is not your home folder; leave out the quotes",
-        r"\b[A-Za-z]:\\": "a path of Windows; in WSL, C:\\Videos is /mnt/c/Videos",
+        r"\b[A-Za-z]:[\\/]": "a path of Windows; in WSL, C:\\Videos is /mnt/c/Videos",
+        r"\bfile:/": "name the file without file://",
+        r"\\": "folders are written with / here, not \\",
         r"[*?]": "no name fits this pattern; check the folder, and leave out quotes",
     }
     found = (why for pattern, why in advice.items() if re.search(pattern, path))

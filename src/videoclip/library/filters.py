@@ -107,6 +107,10 @@ def parse_filter(text: str, metadata_keys: Collection[str] = ()) -> Condition:
     for token in tokens:
         expected, following = GRAMMAR["nested end" if state == "end" and depth else state]
         if token.kind not in following:
+            if state == "value" and token.kind == "name":
+                expected += f", such as '{token.text}'"
+            elif state == "comparison" and not token.kind:
+                expected += "; in a shell, put the whole filter in quotes"
             raise _error(text, f"expected {expected}", token.column)
         if state in ("name", "end"):
             depth += (token.kind == "(") - (token.kind == ")")
@@ -133,7 +137,9 @@ def _tokens(text: str) -> list[_Token]:
     while at < end:
         match = TOKEN.match(text, at)
         if match is None:
-            raise _error(text, "cannot read this", at + 1)
+            unit = re.match(r"\s*([\d.]+)[^\W\d]", text[at:])
+            advice = f"; write numbers without a unit: {unit[1]}" if unit else ""
+            raise _error(text, f"cannot read this{advice}", at + 1)
         group = match.lastgroup
         assert group is not None
         found, kind = match.group(group), group

@@ -11,6 +11,7 @@ Row numbers are those of this process: the windows of each key it has met, one k
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -41,6 +42,8 @@ COLUMNS = {
 }
 TEXTS = ("key", "cues", "passages", "metadata")
 VIDEOS = pa.schema([*COLUMNS.items(), *((name, pa.string()) for name in TEXTS)])
+_SOURCE = re.compile(r", /\S+\.rs:\d+:\d+")
+"""Where in its own code LanceDB has failed."""
 FACTS = pa.schema([("key", pa.string()), ("value", pa.string()), ("checksum", pa.int64())])
 
 
@@ -51,9 +54,16 @@ def _report_errors() -> Iterator[None]:
         yield
     except (RuntimeError, OSError, ValueError) as error:
         raise DataError(
-            f"LanceDB failed ({one_line(error):.200}): check the disk and the connection; if "
+            f"LanceDB failed ({_SOURCE.sub('', one_line(error)):.200}): check the disk, the "
+            "address and the connection; if "
             f"tables are damaged, {REBUILD}"
         ) from error
+
+
+def has_library(address: str) -> bool:
+    """Return whether there are the tables of a library."""
+    with _report_errors():
+        return "facts" in lancedb.connect(address).list_tables().tables
 
 
 class _Keys:

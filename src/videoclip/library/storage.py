@@ -66,9 +66,9 @@ def kind_of(address: Path | str) -> StoreKind | None:
     """
     if is_address(address):
         _check_lance(address)
-        import lancedb
+        from videoclip.library.lance import has_library
 
-        return "lance" if "facts" in lancedb.connect(str(address)).list_tables().tables else None
+        return "lance" if has_library(str(address)) else None
     if (Path(address) / LANCE).is_dir():
         return "lance"
     return "sqlite" if (Path(address) / CATALOG).is_file() else None

@@ -153,7 +153,9 @@ def load_config(folder: Path) -> ModelConfig:
     """
     path = folder / CONFIG_FILE
     if not path.is_file():
-        raise CheckpointError(f"{folder} is not a model folder: it has no {CONFIG_FILE}")
+        raise CheckpointError(
+            f"{folder} is not a model folder: it has no {CONFIG_FILE}; name one such as RUN/model"
+        )
     settings = read_json(path, ADVICE)
     name = settings.pop("format", None) if isinstance(settings, dict) else None
     version = re.fullmatch(FORMAT_PREFIX + r"(\d+)", str(name))
@@ -247,7 +249,10 @@ def push(save: Callable[[Path], object], hub_id: str, *, private: bool) -> str:
         CheckpointError: If the upload fails.
     """
     from huggingface_hub import HfApi, get_token
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]
+        HFValidationError,
+        HTTPError,
+    )
 
     if not get_token():
         raise ConfigError(
@@ -259,7 +264,7 @@ def push(save: Callable[[Path], object], hub_id: str, *, private: bool) -> str:
         with tempfile.TemporaryDirectory() as folder:
             save(Path(folder))
             return str(api.upload_folder(repo_id=hub_id, folder_path=folder))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except (HTTPError, HFValidationError, OSError) as error:
         raise CheckpointError(f"cannot push to '{hub_id}': {one_line(error)}") from None
 
 

@@ -63,8 +63,8 @@ def read_moments(path: Path | str) -> list[Moment]:
         return [_moment(row) for row in _rows(content)]
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(
-            "expected moments as `videoclip search --json` prints them, with a path, a start and "
-            f"an end in seconds ({error})",
+            "expected moments as `videoclip search --json` prints them, with a path, a start and a "
+            f"later end in seconds ({error})",
             source,
         ) from error
 

@@ -66,7 +66,11 @@ def is_transformers_model(folder: Path) -> bool:
 
 def _download(hub_id: str) -> Path:
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]
+        GatedRepoError,
+        HTTPError,
+        RepositoryNotFoundError,
+    )
 
     try:
         names = [file.rfilename for file in HfApi().model_info(hub_id).siblings or ()]
@@ -86,8 +90,8 @@ def _download(hub_id: str) -> Path:
         )
     except RepositoryNotFoundError:
         reason = "the hub has no such model, or it is private (`hf auth login`)"
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = one_line(error)[:200]
+    except (HTTPError, OSError, ValueError) as error:  # HTTPError: also without a connection
+        reason = f"{one_line(error):.200}; without a connection, name a folder with the model"
     raise CheckpointError(
         f"'{hub_id}' is not a local folder, and the download from the hub failed: {reason}"
     ) from None
