@@ -15,9 +15,8 @@ from videoclip.data.tokenizer import Tokenizer
 from videoclip.embedding import Embedder
 from videoclip.errors import CheckpointError, ConfigError, IndexMismatchError
 from videoclip.model.videoclip import VideoCLIP
-from videoclip.training import narrated as module
 from videoclip.training import pretrain as pretraining
-from videoclip.training.narrated import Feed, Group, vector_clips
+from videoclip.training.narrated import Feed, Group, NarratedSource, vector_clips
 from videoclip.training.trainer import Purpose
 
 pretrain = functools.partial(pretraining.pretrain, tokenizer=tokenizer(), show_progress=False)
@@ -98,13 +97,13 @@ def test_the_teacher_knows_from_the_start_what_is_alike_and_the_nearest_is_dropp
 
 def test_the_teacher_stays_as_it_is_and_is_asked_once(corpus, teacher, tmp_path, monkeypatch):
     before, asked = Embedder.from_pretrained(teacher).fingerprint, []
-    embed_videos = module.embed_videos
+    embed_videos = NarratedSource._embed_videos
 
     def counted(*args, **kwargs):
         asked.append(args)
         return embed_videos(*args, **kwargs)
 
-    monkeypatch.setattr(module, "embed_videos", counted)
+    monkeypatch.setattr(NarratedSource, "_embed_videos", counted)
     pretrain(replace(asking(teacher), epochs=3), corpus, tmp_path)
     assert len(asked) == 1
     assert Embedder.from_pretrained(teacher).fingerprint == before

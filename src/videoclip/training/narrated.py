@@ -232,7 +232,7 @@ class NarratedSource(BatchSource[Batch]):
 
     def validation(self) -> Iterator[Batch] | None:
         """Yield the same clip pairs of the held-out videos each time."""
-        groups = groups_in_order(self.config, len(self.held_out), Purpose.VALIDATION)
+        groups = self._groups(len(self.held_out), Purpose.VALIDATION)
         if not groups:
             return None
         own = groups[self.world.rank :: self.world.size]
@@ -240,7 +240,7 @@ class NarratedSource(BatchSource[Batch]):
 
     def held_out_clips(self, clips: ClipConfig, num_videos: int) -> Iterator[Batch]:
         """Yield clip pairs of the first held-out videos, in their order; the same each time."""
-        groups = groups_in_order(self.config, num_videos, Purpose.HELD_OUT)
+        groups = self._groups(num_videos, Purpose.HELD_OUT)
         return Feed(self.held_out, clips, self.config.model).batches(groups)
 
     def _plan(self, epoch: int, embed: Embed, path: Path | None) -> BatchPlan:
@@ -281,18 +281,34 @@ class NarratedSource(BatchSource[Batch]):
 
     def _vectors(self, epoch: int, embed: Embed) -> FloatArray:
         """Return the video vectors of the model as it is now, or the teacher's, computed once."""
-        feed, world = self._feed(self.training, vector_clips(self.config)), self.world
         if self.teacher is None:
-            return embed_videos(embed, self.config, feed, len(self.training), epoch, world)
+            return self._embed_videos(embed, epoch)
         if self._teacher_vectors is None:
-            model = self.teacher.model.to(world.device)
-            embed = partial(embed_batch, model)
-            epoch = 0  # of none, so that a continued run computes the same ones
-            self._teacher_vectors = embed_videos(
-                embed, self.config, feed, len(self.training), epoch, world
-            )
+            model = self.teacher.model.to(self.world.device)
+            # Of no epoch, so that a continued run computes the same ones.
+            self._teacher_vectors = self._embed_videos(partial(embed_batch, model), epoch=0)
             model.cpu()  # it is not needed again
         return self._teacher_vectors
+
+    def _embed_videos(self, embed: Embed, epoch: int) -> FloatArray:
+        """Return (V, E) float32, the mean embedding of clip pairs of each training video.
+
+        Each process embeds a share of the videos, and all get the result; `epoch` decides which
+        clip pairs. Source: paper, section 3.4 (algorithm 1, line 2); the release embeds and groups
+        each share by itself.
+        """
+        world, feed = self.world, self._feed(self.training, vector_clips(self.config))
+        groups = self._groups(len(self.training), Purpose.VECTORS, epoch)
+        # Consecutive ones for each process, so that gathered rows are in order.
+        bounds = np.linspace(0, len(groups), world.size + 1).round().astype(int)
+        own = groups[bounds[world.rank] : bounds[world.rank + 1]]
+        parts = []
+        for group, batch in zip(own, feed.batches(own), strict=True):
+            video, text = (x.view(len(group.videos), -1, x.shape[1]).cpu() for x in embed(batch))
+            parts.append(video_vectors(video.numpy(), text.numpy()))
+        widths = world.gather(parts[0].shape[1] if parts else 0)
+        rows = np.concatenate([np.zeros((0, max(widths)), np.float32), *parts])
+        return world.gather_rows(torch.from_numpy(rows).to(world.device)).cpu().numpy()
 
     def _fit_leads(self, epoch: int, embed: Embed) -> tuple[float, ...]:
         """Fit the distribution of leads to the similarities of some texts and later clips."""
@@ -311,6 +327,14 @@ class NarratedSource(BatchSource[Batch]):
             video, text = embed(self._feed(self.training, clips).batch(group))
             logits.append((video * text).sum(dim=1) / config.model.temperature)
         return fit_shares(torch.stack(logits, dim=1))
+
+    def _groups(self, num_videos: int, purpose: Purpose, *place: int) -> list[Group]:
+        """Return groups of `videos_per_batch` consecutive videos."""
+        size, seed = self.config.plan.videos_per_batch, self.config.seed
+        return [
+            Group(range(i, min(i + size, num_videos)), (seed, purpose, *place, i))
+            for i in range(0, num_videos, size)
+        ]
 
     def _feed(self, corpus: NarratedCorpus, clips: ClipConfig, leads: Sequence[float] = ()) -> Feed:
         on_gpu, workers = self.world.device.type == "cuda", self.config.num_workers
@@ -374,35 +398,6 @@ def vector_clips(config: PretrainConfig) -> ClipConfig:
     )
 
 
-def embed_videos(
-    embed: Embed, run: PretrainConfig, feed: Feed, num_videos: int, epoch: int, world: World
-) -> FloatArray:
-    """Return (V, E) float32, the mean embedding of clip pairs of each video, in every process.
-
-    Each process embeds a share of the videos. Source: paper, section 3.4 (algorithm 1, line 2); the
-    release embeds and groups each share by itself.
-
-    Args:
-        embed: The model.
-        run: Its plan and seed.
-        feed: Draws the clip pairs, see `vector_clips`.
-        num_videos: Number of videos V that the feed draws from.
-        epoch: Decides which clip pairs.
-        world: The processes.
-    """
-    groups = groups_in_order(run, num_videos, Purpose.VECTORS, epoch)
-    # Consecutive ones for each process, so that gathered rows are in order.
-    bounds = np.linspace(0, len(groups), world.size + 1).round().astype(int)
-    own = groups[bounds[world.rank] : bounds[world.rank + 1]]
-    parts = []
-    for group, batch in zip(own, feed.batches(own), strict=True):
-        video, text = (x.view(len(group.videos), -1, x.shape[1]).cpu() for x in embed(batch))
-        parts.append(video_vectors(video.numpy(), text.numpy()))
-    widths = world.gather(parts[0].shape[1] if parts else 0)
-    rows = np.concatenate([np.zeros((0, max(widths)), np.float32), *parts])
-    return world.gather_rows(torch.from_numpy(rows).to(world.device)).cpu().numpy()
-
-
 def load_teacher(
     config: PretrainConfig, spec: FeatureSpec, tokenizer: Tokenizer
 ) -> Embedder | None:
@@ -443,14 +438,3 @@ def load_teacher(
                 "lower it, or name another teacher"
             )
     return teacher
-
-
-def groups_in_order(
-    config: PretrainConfig, num_videos: int, purpose: Purpose, *place: int
-) -> list[Group]:
-    """Return groups of `videos_per_batch` consecutive videos."""
-    size = config.plan.videos_per_batch
-    return [
-        Group(range(i, min(i + size, num_videos)), (config.seed, purpose, *place, i))
-        for i in range(0, num_videos, size)
-    ]
