@@ -102,6 +102,59 @@ def test_both_rank_alike(opened, videos, tmp_path):
     reference.close()
 
 
+def test_vectors_are_read_and_found_as_by_plain_numpy(opened, videos, tmp_path):
+    library, reference = opened(), VideoLibrary(tmp_path / "reference", ColourEmbedder())
+    parts = []
+    for one in (library, reference):
+        one.update(videos)
+        vectors, known = one._catalog.vectors(), sorted(one._catalog.videos(), key=lambda v: v.path)
+        parts.append([vectors.map_half(v.first_row, v.num_windows) for v in known])
+    reference.close()
+    for ours, theirs in zip(*parts, strict=True):
+        assert ours.dtype == np.float16 and np.array_equal(ours, theirs)
+    vectors, known = library._catalog.vectors(), library._catalog.videos()
+    num_rows = library._snapshot().num_rows
+    matrix = np.full((num_rows, vectors.dim), np.nan, np.float32)
+    for video in known:
+        matrix[video.first_row :][: video.num_windows] = vectors.read(
+            video.first_row, video.num_windows
+        )
+    queries = np.random.default_rng(0).normal(size=(3, vectors.dim)).astype(np.float32)
+    similarities = np.where(np.isnan(matrix[:, 0]), -np.inf, queries @ matrix.T)
+    one_video = np.zeros(num_rows, dtype=bool)
+    one_video[known[1].first_row :][: known[1].num_windows] = True
+    for allowed in (None, one_video, ~one_video, np.zeros(num_rows, dtype=bool)):
+        some = similarities if allowed is None else np.where(allowed, similarities, -np.inf)
+        for k in (1, 4, 10 * num_rows):
+            num_found = min(k, int(np.isfinite(some[0]).sum()))
+            values, rows = vectors.search(queries, k, num_rows, allowed)
+            assert rows.shape == values.shape == (3, num_found)
+            best = -np.sort(-some, axis=1)[:, :num_found]
+            np.testing.assert_allclose(values, best, rtol=1e-3, atol=1e-3)
+            np.testing.assert_allclose(
+                np.take_along_axis(some, rows, axis=1), values, rtol=1e-3, atol=1e-3
+            )
+        none = vectors.search(queries[:0], 3, num_rows, allowed)
+        assert [len(part) for part in none] == [0, 0]
+        assert [part.dtype for part in none] == [np.float32, np.int64]
+
+
+@LANCE
+def test_windows_are_read_in_their_order_however_they_are_stored(tmp_path, videos):
+    with VideoLibrary(tmp_path / "l", ColourEmbedder(), model="colours", store="lance") as library:
+        library.update(videos)
+        vectors, video = library._catalog.vectors(), library._catalog.videos()[0]
+        before = vectors.map_half(video.first_row, video.num_windows)
+        table, key = vectors._table, vectors._keys.key[video.first_row]
+        rows = table.search().where(f"key = '{key}'").limit(video.num_windows).to_arrow()
+        table.delete(f"key = '{key}'")
+        table.add(rows.take(np.arange(len(rows))[::-1]))
+        found = vectors.map_half(video.first_row, video.num_windows)
+        assert np.array_equal(found, before) and len(before) > 1
+        with pytest.raises(DataError, match=f"holds {len(rows)} of the {len(rows) + 1} vectors"):
+            vectors.map_half(video.first_row, video.num_windows + 1)
+
+
 def test_another_model_is_refused_until_it_is_rebuilt(opened, videos):
     opened().update(videos)
     other = ColourEmbedder("other")
