@@ -50,6 +50,15 @@ def warn(path: Path) -> int:
     return os.getpid()
 
 
+def warn_of_each(path: Path, fails: bool):
+    for number in range(2):
+        warnings.warn(f"item {number}", stacklevel=1)
+        yield os.getpid()
+    if fails:
+        warnings.warn("at the end", stacklevel=1)
+        raise DecodeError("no", path)
+
+
 def count(path: Path, number: int):
     total = 0
     for _ in range(number):

@@ -103,6 +103,31 @@ def test_what_a_function_yields_takes_returns_and_raises_comes_through(video):
     assert helper == contained._idle[0].process.pid != os.getpid()
 
 
+def test_what_a_helper_warns_of_comes_once_with_its_item(video):
+    """Also if it is the last that its video gives; the next video has nothing to do with it."""
+    helpers = set()
+    for fails in (True, False, True):
+        items = contained.stream(video, hostile_readers.warn_of_each, video, fails)
+        for number in range(2):
+            with pytest.warns(UserWarning) as warned:
+                helpers.add(next(items))
+            assert [str(one.message) for one in warned] == [f"item {number}"]
+        if fails:
+            with pytest.warns(UserWarning) as warned, pytest.raises(DecodeError):
+                next(items)
+            assert [str(one.message) for one in warned] == ["at the end"]
+        else:
+            assert list(items) == []
+        assert contained.probe(video).num_frames == 30
+    for _ in range(2):  # one that is left early
+        items = contained.stream(video, hostile_readers.warn_of_each, video, False)
+        with pytest.warns(UserWarning) as warned:
+            helpers.add(next(items))
+        assert [str(one.message) for one in warned] == ["item 0"]
+        items.close()
+    assert len(helpers) == len(contained._idle) == 1
+
+
 def test_errors_survive_pickling():
     for error in (DecodeError("no", Path("a.mp4")), MissingExtraError("--cluster", "cluster")):
         copy = pickle.loads(pickle.dumps(error))
