@@ -8,6 +8,8 @@ videos, two in three. Measured before and after, in one run:
 
 world              each sentence of a held-out video retrieves its own clip among those of all
                    held-out videos (`videoclip evaluate csv`)
+world, any clip    the same, but any clip is right that shows the step which the sentence describes,
+                   as in `videoclip ablate`; a step is shown in several videos
 real clips         `bench/real/queries.jsonl` on the folder VIDEOS, pictures alone: nothing was
                    learned about them, and nothing should be forgotten
 one library        the same queries, with the held-out synthetic videos in the same library
@@ -26,17 +28,23 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "real"))
 import measure as real
+import numpy as np
 
+from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureStore
 from videoclip.data.narrated import NarratedCorpus
 from videoclip.demo import WORLD
 from videoclip.embedding import Embedder
 from videoclip.evaluation import evaluate
+from videoclip.evaluation.metrics.ranking import rank_queries, recall_at
+from videoclip.evaluation.outcome import means, measure
+from videoclip.evaluation.trial import EmbedderEncoder, embed_arrays, find_clip
 from videoclip.features.extract import extract_features, find_videos
 from videoclip.library.library import VideoLibrary
 from videoclip.library.search import SearchOptions
 from videoclip.recipes import starter
-from videoclip.synthetic.write import write_world
+from videoclip.synthetic.annotate import descriptions
+from videoclip.synthetic.write import read_world, write_world
 from videoclip.training.pretrain import pretrain
 
 RESULTS = Path(__file__).parent / "results" / "learning.json"
@@ -58,6 +66,7 @@ def measure_all(
             if m.name in ("text-to-video R@1", "text-to-video R@5")
         }
     }
+    result["world, any clip"] = measure_steps(embedder, world, synthetic)
     questions = [q for q in real.read_questions(real.HERE / "queries.jsonl") if q.videos]
     questions = [q for q in questions if q.kind == "pictures"]
     names = (world / "annotations" / "test_list.txt").read_text(encoding="utf-8").split()
@@ -71,6 +80,28 @@ def measure_all(
         library.update([clips, *held_out], features=synthetic)
         result["one library"] = measure_pictures(library, questions)
     return result
+
+
+def measure_steps(embedder: Embedder, folder: Path, store: FeatureStore) -> Measures:
+    """Return R@1 and R@5 of sentences, where every clip that shows their step is right."""
+    world = read_world(folder)
+    names = (folder / "annotations" / "test_list.txt").read_text(encoding="utf-8").split()
+    videos = [world.video(int(name.removeprefix("video"))) for name in names]
+    steps, texts, owners, windows = [], [], [], []
+    for video in videos:
+        for shown, text in zip(video.shown, descriptions(world, video), strict=True):
+            if window := find_clip(store, video.video_id, shown.start, shown.end):
+                steps.append(shown.step.step_id)
+                texts.append(text)
+                owners.append(video.video_id)
+                windows.append(window)
+    encoder = EmbedderEncoder(embedder)
+    clips = embed_arrays(encoder, store.read_windows(windows))
+    step_ids = np.array(steps)
+    ranks = rank_queries(encoder.embed_text(texts) @ clips.T, step_ids, step_ids)
+    hits = {f"R@{k}": recall_at(ranks, k) for k in (1, 5)}
+    measures = measure(means(hits), owners, EvaluateConfig())
+    return {m.name: [100 * x for x in (m.value, m.low, m.high)] for m in measures}
 
 
 def measure_pictures(library: VideoLibrary, questions: list[real.Question]) -> Measures:
