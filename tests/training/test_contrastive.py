@@ -180,6 +180,19 @@ def test_the_reranker_learns_from_hard_negatives_where_they_are_asked_for():
     assert hardest < loss
 
 
+def test_the_reranker_learns_from_a_share_of_the_pairs_alone():
+    model, batch = make_model(replace(TINY, num_cross_layers=1)), make_batch()
+    half = -(-len(batch) // 2)
+    with torch.no_grad():
+        of_half, of_first, of_all = (
+            ContrastiveLoss(model, LossConfig(reranker_share=share)).eval().embed(some, rerank=True)
+            for share, some in ((0.5, batch), (1.0, batch.first(half)), (1.0, batch))
+        )
+    assert half < len(batch) and len(of_half.video) == len(batch)
+    assert of_half.reranking == pytest.approx(float(of_first.reranking), rel=1e-5)
+    assert of_half.reranking != pytest.approx(float(of_all.reranking), rel=1e-2)
+
+
 def test_clips_and_texts_that_overlap_in_time_are_no_negatives_for_the_reranker():
     model, batch = make_model(replace(TINY, num_cross_layers=1)), make_batch()
     loss = ContrastiveLoss(model, LossConfig(ignore_overlapping=True)).eval()

@@ -107,7 +107,9 @@ PAPER = _changed(
     plan={"num_neighbours": 2 * VIDEOS_PER_BATCH},
 )
 """The paper's method, with the optimiser of `small`, so that only method differs."""
-CROSSMODAL = replace(_sized(replace(crossmodal(), optim=small().optim)), epochs=3)
+CROSSMODAL = replace(
+    _sized(replace(crossmodal(), optim=replace(small().optim, schedule="cooldown"))), epochs=4
+)
 """The cross-modal variant, likewise, in about the time of `small`."""
 SHUFFLED = PlanConfig(kind="shuffled", videos_per_batch=VIDEOS_PER_BATCH)
 ALIGNED = {"strategy": "aligned", "lead_seconds": 0.0}

@@ -146,6 +146,9 @@ class LossConfig:
     hard_similarity: float = -1.0
     """Cosine similarity between videos from which they are negatives for the re-ranker, where the
     model has one; -1: all are."""
+    reranker_share: Positive[float] = 1.0
+    """Share of the clip pairs of a batch, the first ones, from which the re-ranker learns. Fewer
+    leave more time for epochs of the towers: docs/results.md."""
     residual_weight: NotNegative[float] = 0.0
     """Weight of the mean squared length of what both towers add to their dual encoder's embeddings,
     where the model starts from one: it keeps them near the start."""
@@ -154,6 +157,7 @@ class LossConfig:
         known = ", ".join(map(repr, LOSSES))
         require(self.kind in LOSSES, f"loss.kind must be one of {known}, got {self.kind!r}")
         require(0.0 <= self.soft_target_share < 1.0, "loss.soft_target_share must be in [0, 1)")
+        require(self.reranker_share <= 1, "loss.reranker_share must be in (0, 1]")
         has_softmax = self.kind in ("infonce", "text_to_video", "video_to_text")
         require(
             not self.soft_target_share or (has_softmax and self.negatives == "local"),
@@ -432,7 +436,7 @@ def ignored_settings(config: RunConfig) -> list[str]:
             (config.train_backbone, "frames_at_once", "train_backbone"),
             (
                 config.model.num_cross_layers > 0,
-                "loss.hard_similarity",
+                "loss.hard_similarity loss.reranker_share",
                 "a re-ranker, model.num_cross_layers",
             ),
         ]

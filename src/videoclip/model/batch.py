@@ -42,6 +42,10 @@ class Batch:
         """Number of real positions in both towers, [CLS] and [SEP] included."""
         return sum(int(mask.sum()) + 2 * len(mask) for mask in (self.video_mask, self.text_mask))
 
+    def first(self, number: int) -> Self:
+        """Return the first pairs; each has one text."""
+        return type(self)(*(t[:number] for t in self.tensors()))
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """Return the batch on a device; with `non_blocking` from pinned memory, without waiting."""
         return type(self)(*(t.to(device, non_blocking=non_blocking) for t in self.tensors()))

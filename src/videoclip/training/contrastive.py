@@ -1,5 +1,6 @@
 """The loss on clip pairs: both towers, negatives, the re-ranker, and batches larger than memory."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -84,9 +85,9 @@ class ContrastiveLoss(Loss[Batch]):
         text = model.text_states(batch.text, batch.text_mask)
         videos, texts = model.pool(video), model.pool(text)
         if model.config.num_cross_layers and rerank:
-            reranking = self._reranking_loss(
-                features.detach(), videos.detach(), texts.detach(), batch
-            )
+            rows = slice(math.ceil(self.config.reranker_share * len(batch)))
+            inputs = features[rows].detach(), videos[rows].detach(), texts[rows].detach()
+            reranking = self._reranking_loss(*inputs, batch.first(len(inputs[0])))
         bias = model.logit_bias if model.config.learn_logit_bias else 0.0
         drift = torch.zeros(len(videos), device=reranking.device)
         if video.drift is not None and text.drift is not None:
