@@ -196,6 +196,44 @@ def test_a_flipped_bit_in_any_file_is_found_or_harmless(kind, num_flips, folders
     assert not silent
 
 
+UNCHECKED = ("README.md", "calibration.npz")
+"""Files that people may change, and what is measured again."""
+
+
+@pytest.mark.filterwarnings("ignore:.*features at the end belong to no video")
+@pytest.mark.parametrize("kind", ["model", "features", "frames", "s3d", "ablation", "sqlite"])
+def test_a_file_of_something_else_is_found_by_verify(kind, folders, tmp_path):
+    """Also where reading would make the file again, so that answers stay the same."""
+    whole, silent = folders(kind), []
+    for path in sorted(path for path in whole.rglob("*") if path.is_file()):
+        name = path.relative_to(whole).as_posix()
+        for content in (b"", b"something else\n" * 40):
+            copy = tmp_path / "copy"
+            shutil.copytree(whole, copy)
+            (copy / name).write_bytes(content)
+            found = outcome(verify, copy)
+            outcome(describe, copy)
+            if path.stat().st_size and content and found == [] and path.name not in UNCHECKED:
+                silent.append(name)
+            shutil.rmtree(copy)
+    assert silent == []
+
+
+def test_an_empty_catalogue_is_reported_and_filled_again(tmp_path):
+    """A full disk may leave one, and so does a process that is killed as it makes a library."""
+    make_library(tmp_path / "library")
+    catalogue = tmp_path / "library" / "catalog.sqlite"
+    catalogue.write_bytes(b"")
+    reason = f"{tmp_path / 'library'}: the library's catalogue is empty: run `videoclip index`"
+    for _ in range(2):  # opening it makes its tables
+        assert verify(tmp_path / "library") == [f"{reason} again"]
+        with pytest.raises(VideoCLIPError, match=f"{reason} again"):
+            describe(tmp_path / "library")
+    with VideoLibrary(tmp_path / "library", ColourEmbedder()) as library:
+        assert len(library.update(tmp_path).added) == 2
+    assert verify(tmp_path / "library") == []
+
+
 def flip(path, at):
     """Flip a bit of a file."""
     content = bytearray(path.read_bytes())

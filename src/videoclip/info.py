@@ -1,18 +1,21 @@
 """Describe what a folder or file is: a model, a store, a run, a library, a world, a video."""
 
 import warnings
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from videoclip.errors import DataError, VideoCLIPError
 from videoclip.files import CHECKSUMS_FILE, read_json, verify_checksums
 from videoclip.pretrained.known import ALIASES, STARTER, full_name, present_models
 from videoclip.recipes import RECIPES
+
+if TYPE_CHECKING:
+    from videoclip.library.catalog import Catalog
 
 Facts: TypeAlias = dict[str, Any]
 
@@ -65,7 +68,7 @@ def verify(path: Path | str) -> list[str]:
     from videoclip.data.feature_store import FeatureStore
     from videoclip.data.frame_store import FrameStore
     from videoclip.library.calibration import check_unrelated
-    from videoclip.library.storage import CATALOG, LANCE, is_address, open_catalog
+    from videoclip.library.storage import CATALOG, LANCE, is_address
     from videoclip.synthetic.write import ADVICE, read_world
     from videoclip.training.run_folder import COMPLETE, Checkpoint, read_log
 
@@ -77,7 +80,7 @@ def verify(path: Path | str) -> list[str]:
         Checkpoint(marker.parent, **read_json(marker, f"remove {marker.parent}")).verify()
 
     def library(address: Path | str) -> None:
-        with closing(open_catalog(address, must_exist=True)) as catalog:
+        with _catalog(address) as catalog:
             catalog.verify()
             scenes = catalog.folder / catalog.facts()["unrelated"]
             if scenes.exists():
@@ -162,10 +165,23 @@ def _ablation(folder: Path) -> Facts:
     return {"kind": "ablation", "rows": rows, "table": folder / "table.md"}
 
 
-def _library(address: Path | str) -> Facts:
-    from videoclip.library.storage import kind_of, open_catalog
+@contextmanager
+def _catalog(address: Path | str) -> "Iterator[Catalog]":
+    """Open the catalogue of a library; raise a `DataError` if it is an empty file."""
+    from videoclip.library.storage import open_catalog
 
     with closing(open_catalog(address, must_exist=True)) as catalog:
+        if not catalog.facts():
+            raise DataError(
+                "the library's catalogue is empty: run `videoclip index` again", address
+            )
+        yield catalog
+
+
+def _library(address: Path | str) -> Facts:
+    from videoclip.library.storage import kind_of
+
+    with _catalog(address) as catalog:
         videos, facts = catalog.videos(), catalog.facts()
         catalog.check_records([video.id for video in videos])
     return {

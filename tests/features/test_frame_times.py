@@ -2,7 +2,8 @@ from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from videoclip.features.frame_times import (
@@ -115,6 +116,27 @@ def test_missing_timestamps_are_filled_in_order():
     frame_times = times_of([packet(None, 0), packet(None, None), packet(None, 5), packet(None)])
     assert not frame_times.per_packet
     assert list(frame_times.timestamps) == [0, 1, 5, 6]
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.none() | st.integers(0, 10_000), min_size=1, max_size=12).filter(any),
+    st.fractions(1, 60, max_denominator=1001),
+)
+def test_each_missing_timestamp_is_a_step_after_the_one_before(decoding, frame_rate):
+    """As by plain Python, at rates like 30000/1001 whose steps are no whole numbers."""
+    frame_rate, time_base = float(frame_rate), Fraction(1, 1000)
+    packets = [packet(None, dts, duration=0) for dts in decoding]
+    found = read_frame_times(packets, time_base, Fraction(0), frame_rate, False)
+    step = 1 / (Fraction(frame_rate) * time_base)
+    wanted, known, since = [], Fraction(0), 0
+    for timestamp in decoding:
+        if timestamp is not None:
+            known, since = Fraction(timestamp), 0
+        wanted.append(round(known + since * step))
+        since += 1
+    assert list(found.timestamps) == wanted
+    assert found.duration == pytest.approx(float((max(wanted) + step) * time_base))
 
 
 def test_timestamps_that_deny_reordering_are_not_trusted():

@@ -317,3 +317,24 @@ def test_records_are_read_again_when_they_change(catalog):
             other._seal(2)
         assert other.damaged_records(keys) == []
         other.close()
+
+
+def test_deleting_a_catalogue_leaves_features_and_files_of_the_user(catalog):
+    folder = catalog.folder
+    for store, size in ("features-a", 0), ("features-b", 8):
+        (folder / store).mkdir()
+        (folder / store / "index.bin").write_bytes(b"x" * size)
+        (folder / store / "features.f16").write_bytes(b"")
+    (folder / "locks").mkdir()
+    kept = ["notes.txt", "features-b/features.f16", "features-b/index.bin"]
+    (folder / kept[0]).write_text("mine")
+    for name in ("vectors-0.f16", "background-0.npz", "lock", "locks/0001.lock"):
+        (folder / name).write_bytes(b"")
+    other = Catalog(catalog.path)
+    other.facts()
+    catalog.delete()  # it is open elsewhere
+    assert other.facts() == {} and (folder / "vectors-0.f16").exists()
+    catalog.close()
+    other.delete()
+    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    assert sorted(files) == sorted(kept) and not (folder / "locks").exists()
