@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from videoclip.cli import main
-from videoclip.errors import DataError
+from videoclip.errors import DISK_ADVICE, DataError
 from videoclip.library.search import SearchOptions
 from videoclip.zeroshot.confidence import LEVELS
 from videoclip.zeroshot.moments import Moment
@@ -508,3 +508,43 @@ def test_ablate_and_synth(run, calls, monkeypatch, tmp_path):
         f"{tmp_path / 'annotations'}\n"
     )
     assert json.loads(run("synth O --json")[1])["num_held_out_shown"] == 5
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (DataError("no such file", "/v/x.mp4"), 1, "error: /v/x.mp4: no such file"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (
+            NotADirectoryError(20, "Not a directory", "/v/a/b"),
+            1,
+            f"error: /v/a/b: is a file, where a folder is needed; {DISK_ADVICE}",
+        ),
+        (
+            FileExistsError(17, "File exists", "/v/a"),
+            1,
+            f"error: /v/a: is a file, where a folder is needed; {DISK_ADVICE}",
+        ),
+        (
+            PermissionError(13, "Permission denied", "/v/a"),
+            1,
+            f"error: /v/a: Permission denied; {DISK_ADVICE}",
+        ),
+        (OSError(28, "No space left"), 1, f"error: No space left; {DISK_ADVICE}"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_errors_are_one_line_without_debug(run, monkeypatch, error, status, line):
+    def fail(path):
+        raise error
+
+    monkeypatch.setattr("videoclip.info.describe", fail)
+    assert run("info F") == (status, "", f"videoclip: {line}\n")
+    if status == 1:
+        for words in ("info F --debug", "--debug info F"):
+            with pytest.raises(type(error)):
+                run(words)
+    bug = AttributeError("None has no x")
+    monkeypatch.setattr("videoclip.info.describe", lambda path: (_ for _ in ()).throw(bug))
+    with pytest.raises(AttributeError):
+        run("info F")
