@@ -15,8 +15,10 @@ from videoclip.errors import ConfigError, DataError, IndexMismatchError
 from videoclip.features.extract import VideoLocks, extract_features
 from videoclip.features.frame_backbone import with_keyframes
 from videoclip.features.video_file import NO_VIDEOS
+from videoclip.info import verify
 from videoclip.library import indexer
 from videoclip.library import library as library_module
+from videoclip.library.indexer import content_hash
 from videoclip.library.library import VideoLibrary, stored_facts
 from videoclip.library.storage import kind_of
 from videoclip.library.vectors import MatrixStore
@@ -551,3 +553,66 @@ def test_a_change_between_the_ends_is_noticed_if_whole_files_are_hashed(
         os.utime(path, ns=(1, 1 + is_whole))
         report = library.update(path, whole_hash=is_whole)
         assert (str(path) in {*report.changed, *report.failed}) == is_whole
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_after_any_walk_of_changes_the_library_is_that_of_its_files(tmp_path, seed):
+    """Files are added, copied, moved (also over others), rewritten, touched and deleted."""
+    rng, folder, pool = np.random.default_rng(seed), tmp_path / "videos", tmp_path / "pool"
+    colours = ("red", "blue", "green", "white")
+    made = [write_video(pool / f"{colour}.mp4", [colour] * 2) for colour in colours]
+    with VideoLibrary(tmp_path / "pool library", ColourEmbedder()) as reference:
+        reference.update(pool)
+        known = {v.content_hash: v for v in reference.videos()}
+        wanted = {
+            key: reference._catalog.vectors().read(v.first_row, v.num_windows)
+            for key, v in known.items()
+        }
+    folder.mkdir()
+    paths = [folder / f"{name}.mp4" for name in "abcd"]
+
+    def put(content, path):
+        path.unlink(missing_ok=True)
+        path.hardlink_to(content)
+
+    with VideoLibrary(tmp_path / "library", ColourEmbedder()) as library:
+        for _ in range(14):
+            for _ in range(rng.integers(1, 4)):
+                action = rng.choice(["put", "copy", "move", "delete", "touch", "subtitle"])
+                one, other = (paths[i] for i in rng.choice(4, 2, replace=False))
+                if action == "put":
+                    put(made[rng.integers(4)], one)
+                elif action == "copy" and one.exists():
+                    other.unlink(missing_ok=True)
+                    other.write_bytes(one.read_bytes())
+                elif action == "move" and one.exists():
+                    one.rename(other)
+                elif action == "delete":
+                    one.unlink(missing_ok=True)
+                elif action == "touch" and one.exists():
+                    os.utime(one, ns=(0, int(rng.integers(1, 10**18))))
+                elif action == "subtitle":
+                    text = f"WEBVTT\n\n00:00.000 --> 00:01.000\nword{rng.integers(100)}\n"
+                    one.with_suffix(".vtt").write_text(text)
+                    os.utime(one.with_suffix(".vtt"), ns=(0, int(rng.integers(1, 10**18))))
+            before = {video.path: video.content_hash for video in library.videos()}
+            report = library.update(folder, prune=True)
+            there = {str(path): content_hash(path) for path in paths if path.exists()}
+            assert {video.path: video.content_hash for video in library.videos()} == there
+            assert set(report.failed.values()) <= {NO_VIDEOS}
+            gone = set(before) - set(there)
+            assert len(gone) == len(report.removed) + sum(p not in before for p in report.moved)
+            new = {path for path in there if path not in before}
+            assert len(new) == len(report.added) + sum(p in new for p in report.moved)
+            assert set(report.changed) == {
+                path for path in there if before.get(path, there[path]) != there[path]
+            }
+            vectors = library._catalog.vectors()
+            for video in library.videos():
+                rows = vectors.read(video.first_row, video.num_windows)
+                assert np.array_equal(rows, wanted[video.content_hash])
+                beside = Path(video.path).with_suffix(".vtt")
+                cues = library._catalog.cues(video.id)
+                text = beside.read_text().split()[-1:] if beside.exists() else []
+                assert [cue.text for cue in cues] == text
+        assert verify(tmp_path / "library") == []

@@ -127,6 +127,7 @@ class Indexer:
     report: UpdateReport = field(default_factory=UpdateReport)
     _files: dict[Path, VideoFile] = field(default_factory=dict)
     _contents: dict[Path, str] = field(default_factory=dict)
+    _recognised: list[str] = field(default_factory=list)  # files that were moved or touched
     _num_done: int = 0
     _num_videos: int = 0
 
@@ -147,11 +148,13 @@ class Indexer:
         self._num_videos = len(different)
         self.on_progress(0, len(different))
         self._index([file.path for file in different if not self._skips_embedding(file)])
-        self._refresh_narration(same)
+        recognised = filter(None, map(self.catalog.find, self._recognised))
+        self._refresh_narration([*same, *recognised])
         self._drop_missing(paths, prune)
         if metadata:
             self._set_metadata(metadata)
-        return replace(self.report, unchanged=len(same) - len(self.report.narrated))
+        num_narrated = len({video.path for video in same}.intersection(self.report.narrated))
+        return replace(self.report, unchanged=len(same) - num_narrated)
 
     @cached_property
     def _backbone(self) -> Backbone:
@@ -219,6 +222,7 @@ class Indexer:
             self.report.moved.append(path)
         with self.catalog.writing():
             self.catalog.change(moved.id, path=path, size=file.size, mtime_ns=file.mtime_ns)
+        self._recognised.append(path)
         self._count()
         return True
 
