@@ -1,14 +1,17 @@
 """Calibration kept up to date video by video, against measuring the whole library again."""
 
 import json
+import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.library.colours import NAMES, write_video
+from tests.library.colours import NAMES, ColourEmbedder, write_video
+from videoclip.library import library as library_module
 from videoclip.library.calibration import BEST_FILE, LEVELS
+from videoclip.library.library import VideoLibrary
 from videoclip.library.vectors import MatrixStore
 
 
@@ -131,3 +134,30 @@ def test_a_moved_video_still_owns_its_sentences(library, videos):
     after = library._snapshot().calibration
     assert moved.id in after.owners and np.array_equal(before.owners, after.owners)
     assert measured(library) == measured_again(library)
+
+
+def test_unrelated_queries_are_measured_again_only_when_videos_or_narration_change(
+    tmp_path, videos, monkeypatch
+):
+    measured, calibrate = [], library_module.calibrate
+    monkeypatch.setattr(
+        library_module, "calibrate", lambda *args: measured.append(1) or calibrate(*args)
+    )
+
+    def num_measured(change=lambda: None, prune=False):
+        """How often one more update measures, and then another one."""
+        change()
+        counts = []
+        for _ in range(2):
+            measured.clear()
+            with VideoLibrary(tmp_path / "library", ColourEmbedder()) as library:
+                library.update(videos, prune=prune)
+                library.search("red")
+            counts.append(len(measured))
+        return counts
+
+    assert num_measured() == [1, 0]
+    assert num_measured(lambda: os.utime(videos / "a.mp4", (1e9, 1e9))) == [0, 0]
+    assert num_measured(lambda: write_video(videos / "new.mp4", ["red"] * 3)) == [1, 0]
+    assert num_measured(lambda: os.utime(videos / "b.en.vtt", (1e9, 1e9))) == [1, 0]
+    assert num_measured((videos / "new.mp4").unlink, prune=True) == [1, 0]

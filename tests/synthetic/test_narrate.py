@@ -56,6 +56,19 @@ def test_shares_of_unspoken_steps_and_of_talk_about_nothing_are_as_stated(world)
     assert np.mean([cue.about is None for cue in cues]) == pytest.approx(0.2, abs=0.03)
 
 
+def test_chatter_is_spread_over_the_video_and_delays_no_step():
+    world = SyntheticWorld(
+        SyntheticConfig(seed=1, lead_seconds=0.0, lead_sd_seconds=0.0, off_topic_share=0.4)
+    )
+    places = []
+    for video in map(world.video, range(60)):
+        cues = narrate(video, world)
+        places += [cue.start / video.duration for cue in cues if cue.about is None]
+    assert np.quantile(places, [0.25, 0.5, 0.75]) == pytest.approx([0.2, 0.45, 0.7], abs=0.12)
+    late = [cue.start - shown.start for cue, shown in first_mentions(world, 60)]
+    assert np.median(late) < 0.02 and np.mean(late) < 0.3  # where two would be spoken at once
+
+
 def test_silence_and_chatter_alone():
     world = SyntheticWorld(SyntheticConfig(unspoken_share=1.0, off_topic_share=0.0))
     assert narrate(world.video(0), world) == ()

@@ -1,5 +1,7 @@
 """The library as the page and the API see it, without a server and without a real library."""
 
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from videoclip.zeroshot.moments import Moment
 pytest.importorskip("fastapi", reason="the extra 'web' is not installed")
 from starlette.exceptions import HTTPException
 
+from videoclip.web import media
 from videoclip.web import served as module
 from videoclip.web.safety import ServeSettings
 from videoclip.web.schemas import ExportedSpan, SearchQuery, Span
@@ -238,3 +241,100 @@ def test_what_is_told_of_a_video_and_a_moment(served):
     assert row.items() >= {"video": id, "name": "b.mp4", "start": 1.0, "end": 9.0}.items()
     assert row["thumbnail"] == f"/api/v1/videos/{id}/thumbnail?t=2.1"
     assert row["parts"] == [{"label": "cut", "start": 1.0, "end": 2.0, "confidence": "low"}]
+
+
+@pytest.fixture
+def cache(monkeypatch):
+    monkeypatch.setattr(media, "MAX_CACHE", 35)
+    cache = media.MediaCache()
+    yield cache
+    cache.close()
+    assert not cache.folder.exists()
+
+
+def test_of_too_many_files_those_used_longest_ago_are_dropped(cache):
+    made = []
+
+    def request(key, size=10):
+        def make(path):
+            made.append(key)
+            path.write_bytes(b"x" * size)
+
+        time.sleep(0.02)  # file systems count time in steps
+        return cache._made(key, ".mp4", make)
+
+    first, second, third = map(request, "abc")
+    assert len({first, second, third}) == 3 and request("a") == first and made == list("abc")
+    fourth = request("d")
+    assert [path.exists() for path in (first, second, third, fourth)] == [True, False, True, True]
+    assert request("b").exists() and made == list("abcdb")
+    assert not third.exists() and first.exists()
+    assert request("big", 99).exists()  # the newest stays, whatever its size
+    assert len(list(cache.folder.iterdir())) == 1
+
+
+def test_a_file_that_cannot_be_made_is_tried_again_and_made_once(cache):
+    def fail(path):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        cache._made("a", ".mp4", fail)
+    made, begin = [], threading.Barrier(3)
+
+    def make(path):
+        made.append(path)
+        time.sleep(0.01)
+        path.write_bytes(b"x")
+
+    def request():
+        begin.wait()
+        cache._made("a", ".mp4", make)
+
+    threads = [threading.Thread(target=request) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+
+
+def test_a_whole_video_is_sent_as_it_is_remuxed_or_not_at_all(cache, tmp_path, monkeypatch):
+    path = tmp_path / "a.mkv"
+    path.write_bytes(b"whole")
+    video, cuts = replace(VIDEO, path=str(path)), []
+
+    def cut(source, start, end, out, **how):
+        cuts.append((source, start, end, how))
+        out.write_bytes(b"cut")
+
+    monkeypatch.setattr(media, "cut_clip", cut)
+    for playback, suffix, kind in (
+        ("direct", ".webm", "video/webm"),
+        ("remux", ".mp4", "video/mp4"),
+    ):
+        monkeypatch.setattr(media, "playback_of", lambda path, both=(playback, suffix): both)
+        media._playback.cache_clear()
+        for _ in range(2):
+            answer = cache.whole(video)
+            assert answer.media_type == kind
+            content = Path(answer.path).read_bytes()
+            assert content == (b"whole" if playback == "direct" else b"cut")
+    assert cuts == [(path, 0.0, 60.0, {"fast": True})]
+    monkeypatch.setattr(media, "playback_of", lambda path: ("transcode", ".mp4"))
+    media._playback.cache_clear()
+    with pytest.raises(HTTPException) as refused:
+        cache.whole(video)
+    assert refused.value.status_code == 415
+    for span in ((0.0, 60.0), (1.25, 2.0)):
+        assert Path(cache.clip(video, *span).path).read_bytes() == b"cut"
+    assert cuts[1:] == [(path, 0.0, 60.0, {}), (path, 1.25, 2.0, {})]
+    for wrong in ((2.0, 2.0), (-1.0, 2.0), (0.0, media.MAX_CLIP_SECONDS + 0.1)):
+        with pytest.raises(HTTPException) as refused:
+            cache.clip(video, *wrong)
+        assert refused.value.status_code == 422
+    path.unlink()
+    for ask in (lambda: cache.whole(video), lambda: cache.clip(video, 0.0, 1.0)):
+        with pytest.raises(HTTPException) as refused:
+            ask()
+        assert refused.value.status_code == 410
+    media._playback.cache_clear()
