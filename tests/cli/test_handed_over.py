@@ -362,8 +362,10 @@ def test_info_and_doctor_report_what_is_broken(run, calls, monkeypatch, as_json)
             assert out == "".join(f"{check}\n" for check in checks)
 
 
-def test_serve_opens_the_library_with_its_settings(run, calls, library, monkeypatch):
+def test_serve_opens_the_library_with_its_settings(run, calls, library, monkeypatch, tmp_path):
     library()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "v").mkdir()
     listening, running = Calls(), Calls()
 
     @contextmanager
