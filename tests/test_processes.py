@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -6,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from videoclip.processes import map_in_processes
+from tests.library.colours import write_video
+from videoclip.processes import map_in_processes, without_main_module
+
+ROOT = Path(__file__).resolve().parents[1]
 
 SLEEP_IN_WORKERS = """
 import os, sys, time
@@ -20,6 +24,56 @@ def sleep(folder):
 if __name__ == "__main__":
     list(map_in_processes(sleep, sys.argv[1:] * 2, 2))
 """
+
+
+SCRIPT_WITHOUT_GUARD = """
+import multiprocessing
+from videoclip.processes import without_main_module
+
+print("script", flush=True)
+with without_main_module():
+    process = multiprocessing.get_context("spawn").Process(target=print, args=("process",))
+    process.start()
+process.join()
+"""
+LIBRARY_WITHOUT_GUARD = """
+from tests.library.colours import ColourEmbedder
+from videoclip import VideoLibrary
+
+print("script")
+print(VideoLibrary("library", ColourEmbedder()).update("videos", num_workers=2))
+"""
+
+
+def run_script(folder, text):
+    """Output of a script, whose errors are part of it."""
+    (folder / "script.py").write_text(text)
+    path = os.pathsep.join((str(ROOT), str(ROOT / "src")))
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return done.stdout
+
+
+def test_a_script_without_guard_runs_once(tmp_path):
+    main = sys.modules["__main__"]
+    assert run_script(tmp_path, SCRIPT_WITHOUT_GUARD) == "script\nprocess\n"
+    with without_main_module():
+        assert sys.modules["__main__"] is not main
+    assert sys.modules["__main__"] is main
+
+
+@pytest.mark.slow
+def test_a_library_is_updated_by_a_script_without_guard(tmp_path):
+    for name in "abcd":
+        write_video(tmp_path / "videos" / f"{name}.mp4", ["red"] * 3)
+    assert run_script(tmp_path, LIBRARY_WITHOUT_GUARD) == "script\n4 added\n"
 
 
 def test_results_come_in_order_from_any_number_of_processes():

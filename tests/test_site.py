@@ -122,4 +122,12 @@ def test_every_public_name_is_in_the_reference():
 def test_a_session_is_written_below_its_command(tmp_path):
     block = "$ echo one \\\n    two\nold\n$ pwd\nold\n"
     expected = f"$ echo one \\\n    two\none two\n\n$ pwd\n{sessions.HOME}\n"
-    assert sessions.run_block(block, tmp_path) == expected
+    failed = []
+    assert sessions.run_block(block, tmp_path, failed) == expected and failed == []
+    assert sessions.run("echo no; exit 3", tmp_path, failed) == "no\n"
+    assert failed == ["status 3: echo no; exit 3\nno\n"]
+
+
+@pytest.mark.slow
+def test_the_commands_of_all_sessions_succeed():
+    assert sessions.run_pages(written=()) == []

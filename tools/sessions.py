@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 from videoclip.demo import sample_clips
@@ -37,12 +38,18 @@ def commands(block: str) -> list[str]:
     return re.findall(r"^\$ ((?:.*\\\n)*.*)", block, flags=re.MULTILINE)
 
 
-def run_block(block: str, home: Path) -> str:
-    """Return a block with the present output of its commands."""
-    return "\n".join(f"$ {command}\n{run(command, home)}" for command in commands(block))
+def run_block(block: str, home: Path, failed: list[str]) -> str:
+    """Return a block with the present output of its commands.
+
+    Args:
+        block: The block.
+        home: Folder in which its commands run.
+        failed: Gets each command that fails, with its status and output.
+    """
+    return "\n".join(f"$ {command}\n{run(command, home, failed)}" for command in commands(block))
 
 
-def run(command: str, home: Path) -> str:
+def run(command: str, home: Path, failed: list[str]) -> str:
     """Return what a command prints, with the name of the home folder as the pages have it."""
     variables = dict(os.environ, HOME=str(home), COLUMNS="100", PYTHONWARNINGS="ignore")
     variables["PATH"] = f"{Path(sys.executable).parent}:{variables['PATH']}"
@@ -56,13 +63,17 @@ def run(command: str, home: Path) -> str:
         stderr=subprocess.STDOUT,
     )
     if done.returncode:
-        print(f"status {done.returncode}: {command}\n{done.stdout}", file=sys.stderr)
+        failed.append(f"status {done.returncode}: {command}\n{done.stdout}")
     return done.stdout.replace(str(home), HOME)
 
 
-def main() -> None:
-    """Run all pages; write those that are named, or all."""
-    chosen = [Path(name).resolve() for name in sys.argv[1:]]
+def run_pages(written: Collection[Path]) -> list[str]:
+    """Run all pages in their order, and return the commands that failed.
+
+    Args:
+        written: Pages that get the present output of their commands.
+    """
+    failed: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         (home / "Videos").mkdir()
@@ -71,9 +82,17 @@ def main() -> None:
         for page in pages():
             print(page.relative_to(ROOT), flush=True)
             text = page.read_text(encoding="utf-8")
-            written = BLOCK.sub(lambda m: m[1] + run_block(m[2], home) + m[3], text)
-            if not chosen or page in chosen:
-                page.write_text(written, encoding="utf-8")
+            text = BLOCK.sub(lambda m: m[1] + run_block(m[2], home, failed) + m[3], text)
+            if page in written:
+                page.write_text(text, encoding="utf-8")
+    return failed
+
+
+def main() -> None:
+    """Run all pages; write those that are named, or all."""
+    chosen = [Path(name).resolve() for name in sys.argv[1:]]
+    if failed := run_pages(chosen or pages()):
+        sys.exit("\n".join(failed))
 
 
 if __name__ == "__main__":

@@ -2,13 +2,17 @@
 
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from types import ModuleType
 from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+_main_is_hidden = threading.Lock()
 
 
 def worker_pool(num_workers: int | None) -> ProcessPoolExecutor:
@@ -31,6 +35,23 @@ def map_in_processes(
         return
     with worker_pool(num_workers) as pool:
         yield from pool.map(function, items)
+
+
+@contextmanager
+def without_main_module() -> Iterator[None]:
+    """Start processes in the block that do not run the script of this process.
+
+    A spawned process first imports the main module of its parent: a script without
+    `if __name__ == "__main__"` would run again in each process. Only what is defined in that module
+    needs it there.
+    """
+    with _main_is_hidden:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
 
 def end_with_parent() -> None:

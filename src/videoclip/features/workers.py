@@ -15,7 +15,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -25,7 +25,7 @@ from videoclip.errors import ConfigError, show_warning
 from videoclip.features.contained import STUCK, exit_cause, read_here
 from videoclip.features.decode import VideoInfo
 from videoclip.features.video_file import MAX_SILENCE
-from videoclip.processes import end_with_parent
+from videoclip.processes import end_with_parent, without_main_module
 from videoclip.types import FloatArray
 
 
@@ -59,8 +59,8 @@ def run_in_workers(
 ) -> Iterator[Result]:
     """Work on each video in processes and yield the results as they come.
 
-    The processes are spawned, so a script that calls this must guard its entry point with
-    `if __name__ == "__main__"`.
+    The processes are spawned: a script that defines what they compute with, such as a backbone of
+    its own, guards its entry point with `if __name__ == "__main__"`.
 
     Args:
         work: Computes the result of one video and reports the number of features of each chunk;
@@ -113,7 +113,9 @@ class _Worker:
         self._process = context.Process(
             target=_serve, args=(theirs, work, num_threads), daemon=True
         )
-        self._process.start()
+        needs_main = b"__main__" in work  # it names what the script of this process defines
+        with nullcontext() if needs_main else without_main_module():
+            self._process.start()
         theirs.close()
 
     def start(self, path: Path) -> None:

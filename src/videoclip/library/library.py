@@ -356,8 +356,8 @@ class VideoLibrary:
             whole_hash: Compare whole files, not only their ends.
             fast: Use the keyframe nearest to every second instead of the frame on screen.
             num_workers: Processes that compute; 0: this process; None: one per core. They are
-                spawned: a script that uses them guards its entry point with
-                `if __name__ == "__main__"`.
+                spawned: a script that defines the embedder's backbone itself guards its entry
+                point with `if __name__ == "__main__"`.
             cluster: Address of a Ray cluster that decodes instead; see `extract_features`.
             on_progress: Called with the number of videos done and to do.
 
