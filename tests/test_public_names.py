@@ -127,3 +127,9 @@ def test_what_a_signature_mentions_is_public(name, value):
         if leaf.__module__.partition(".")[0] not in MODULES and leaf not in PUBLIC.values()
     }
     assert not unknown, f"{name} needs names that are not public"
+
+
+def test_python_can_suggest_the_nearest_name():
+    with pytest.raises(AttributeError) as raised:
+        _ = videoclip.VideoLibary
+    assert (raised.value.name, raised.value.obj) == ("VideoLibary", videoclip)

@@ -17,11 +17,14 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str) -> object:
     """Import a public name when it is first used (PEP 562)."""
     import importlib
+    import sys
 
     if name == "recipes":  # a public module
         return importlib.import_module("videoclip.recipes")
     if name not in _HOMES:
-        raise AttributeError(f"module 'videoclip' has no attribute '{name}'")
+        # With the module, Python adds the nearest name to its message.
+        message = f"module 'videoclip' has no attribute '{name}'"
+        raise AttributeError(message, name=name, obj=sys.modules[__name__])
     value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

@@ -372,7 +372,7 @@ class Embedder:
         Raises:
             DataError: If there are no texts, or one is not a text or has no words.
         """
-        texts = _list_of(str, [texts] if isinstance(texts, str) else texts, "texts")
+        texts = list_of(str, [texts] if isinstance(texts, str) else texts, "texts")
         if not texts:
             raise DataError("there are no texts to embed: give at least one")
         longest = self.config.max_text_tokens
@@ -409,7 +409,7 @@ class Embedder:
             EmbedVideosError: If videos cannot be read, after all others were embedded; it lists
                 the reasons and carries the other embeddings.
         """
-        paths = _list_of((str, Path), paths, "videos")
+        paths = list_of((str, Path), paths, "videos")
         features: dict[Path, FloatArray] = {}
         failed: dict[Path, VideoCLIPError] = {}
         backbone = self.backbone
@@ -472,7 +472,7 @@ class Embedder:
             DataError: If a text has no words, or there are no videos.
             EmbedVideosError: If a video cannot be read.
         """
-        videos = _list_of((str, Path, VideoEmbedding), videos, "videos")
+        videos = list_of((str, Path, VideoEmbedding), videos, "videos")
         if not videos:
             raise DataError("there are no videos to compare with: give at least one")
         queries = self.embed_text(texts)  # (N, E)
@@ -621,7 +621,15 @@ class Embedder:
         return features.astype(np.float32, copy=False)
 
 
-def _list_of(kinds: Any, values: Any, name: str) -> list[Any]:
+def check_embedder(embedder: object) -> None:
+    """Raise a ConfigError where the name of a model is given instead of an embedder."""
+    if isinstance(embedder, (str, Path)):
+        raise ConfigError(
+            f"the embedder is an object, not a name: Embedder.from_pretrained('{embedder}')"
+        )
+
+
+def list_of(kinds: Any, values: Any, name: str) -> list[Any]:
     """Return values as a list, or raise a DataError unless they are a list of these kinds."""
     is_list = isinstance(values, Iterable) and not isinstance(values, (str, bytes))
     listed = list(values) if is_list else [values]

@@ -10,9 +10,12 @@ from base64 import b64decode
 import pytest
 from PIL import Image
 
+import videoclip
 from tests.library.colours import ColourEmbedder, write_video
+from videoclip import VideoLibrary
 from videoclip.cli import main
 from videoclip.embedding import Embedder
+from videoclip.errors import VideoCLIPError
 from videoclip.output import player
 
 FOUND = {"path": "v/a.mp4", "start": 0.0, "end": 2.0, "label": "red", "confidence": "high"}
@@ -439,3 +442,28 @@ def test_a_video_that_broke_after_it_was_indexed_has_no_picture(run, folder, mon
         video.write_bytes(content)
     assert status == 0 and "\x1b" not in out
     assert "no picture: " in err and "a.mp4: not a video, or damaged" in err
+
+
+PYTHON_MISTAKES = """
+VideoLibrary("library", "starter")          | not a name: Embedder.from_pretrained('starter')
+segment("v/a.mp4", ["red"], "starter")      | not a name: Embedder.from_pretrained('starter')
+answer("v/a.mp4", "", ["a", "b"], "starter") | an object, not a name
+library.search(None)                        | queries must be a list of texts, got [None]
+library.search(["red", "blue"])             | queries must be a list of texts, got [['red', 'blue']]
+library.search_many("red")                  | queries must be a list of texts, got 'red'
+library.search("red", "5")                  | are whole numbers, got ('5', 0, 0)
+library.search("red", 2.5)                  | are whole numbers, got (2.5, 0, 0)
+library.search("red", where={"size": 5})    | a filter is a text such as 'duration > 60'
+extract_features(["v"], "f", "starter")     | FeatureStore.open_or_create
+VideoCLIP.from_pretrained("starter")        | Embedder.from_pretrained('starter') loads it
+"""
+
+
+@pytest.mark.parametrize("row", [row for row in PYTHON_MISTAKES.splitlines() if row])
+def test_a_mistake_in_python_says_what_to_write(row, run, monkeypatch):
+    code, advice = map(str.strip, row.split(" | "))
+    names = {name: getattr(videoclip, name) for name in videoclip.__all__}
+    with VideoLibrary("library", ColourEmbedder("starter")) as library:
+        names.update(library=library)
+        with pytest.raises(VideoCLIPError, match=re.escape(advice)):
+            eval(code, names)

@@ -33,6 +33,31 @@ def naive_segments(sequence):
     return segments
 
 
+def test_a_label_that_is_near_to_all_frames_does_not_win_everywhere():
+    street = np.array([[5.0, 1.2], [4.0, 1.4], [3.0, 2.4], [2.8, 2.6], [0.2, 0.1]])
+    assert labels.label_frames(street, 1.0).tolist() == [1, 1, 1, 1, 0]
+    corrected = labels.correct_label_hubs(street, 1.0)
+    assert labels.label_frames(corrected, 1.0).tolist() == [1, 1, 2, 2, 0]
+
+
+@given(arrays(8, 3))
+def test_corrected_labels_keep_the_frames_that_reach_the_threshold(z_scores):
+    corrected = labels.correct_label_hubs(z_scores, 1.0)
+    third = -(-len(z_scores) // 3)
+    biases = [sum(sorted(column)[-third:]) / third / 2 for column in z_scores.T.tolist()]
+    for row, new in zip(z_scores.tolist(), corrected.tolist(), strict=True):
+        reached = [k for k, score in enumerate(row) if score >= 1.0]
+        winner = max(reached, key=lambda k: row[k] - biases[k], default=None)
+        for k, score in enumerate(row):
+            expected = score
+            if k in reached:
+                expected = row[winner] - biases[winner] - (row[k] - biases[k])
+                expected = row[winner] - expected
+            assert new[k] == pytest.approx(expected)
+    if z_scores.shape[1] == 1:
+        np.testing.assert_allclose(corrected, z_scores)
+
+
 @given(SEQUENCES)
 def test_segments_are_runs_without_background(sequence):
     ids, spans = labels.label_segments(sequence)

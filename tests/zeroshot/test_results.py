@@ -12,7 +12,7 @@ from videoclip.zeroshot.confidence import (
     VIDEO_THRESHOLDS,
     Calibration,
 )
-from videoclip.zeroshot.labels import label_frames
+from videoclip.zeroshot.labels import correct_label_hubs, label_frames
 
 
 def test_every_second_has_a_label_or_none(videos, embedder):
@@ -146,7 +146,8 @@ def test_every_value_of_the_moments_of_a_timeline(videos, seed):
     bank = unrelated @ tokens.T
     z_scores = (similarities - bank.mean(axis=0)) / bank.std(axis=0)
     calibration = Calibration(unrelated).fit(tokens)
-    frames = enumerate(label_frames(z_scores.T, 0.2, 0.1).tolist())
+    corrected = correct_label_hubs(z_scores.T, 0.2)
+    frames = enumerate(label_frames(corrected, 0.2, 0.1).tolist())
     wanted = []
     for label, group in groupby(frames, key=lambda frame: frame[1]):
         seconds = [second for second, _ in group]

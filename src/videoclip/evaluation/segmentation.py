@@ -32,6 +32,7 @@ from videoclip.zeroshot.confidence import MIN_Z_SCORE, UNRELATED_QUERIES, Calibr
 from videoclip.zeroshot.labels import (
     BACKGROUND,
     SWITCH_COST,
+    correct_label_hubs,
     fit_threshold,
     label_frames,
     label_segments,
@@ -69,7 +70,8 @@ def zero_shot_segmenter(
         def label(video: LabelledVideo) -> IntArray:
             seconds = trial.embed_seconds(video.video_id, attend_cls=True)
             z_scores = calibration.z_scores(seconds, embeddings @ seconds.T).T  # (T, K)
-            return label_frames(z_scores, MIN_Z_SCORE, SWITCH_COST)
+            corrected = correct_label_hubs(z_scores, MIN_Z_SCORE)
+            return label_frames(corrected, MIN_Z_SCORE, SWITCH_COST)
 
         settings: dict[str, Setting] = {
             "background": "as `segment` finds it",

@@ -337,6 +337,11 @@ def extract_features(
         MissingExtraError: If a cluster is given and Ray is not installed.
         DataError: If writing fails; what was added before stays.
     """
+    if isinstance(store, (str, Path)) or isinstance(backbone, str):
+        raise ConfigError(
+            "store and backbone are objects, not names: load_backbone and "
+            "FeatureStore.open_or_create make them"
+        )
     if differences := store.spec.differences(backbone.spec):
         raise IndexMismatchError(f"{store.folder}: the store holds other features ({differences})")
     started = time.monotonic()

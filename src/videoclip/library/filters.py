@@ -97,6 +97,8 @@ def parse_filter(text: str, metadata_keys: Collection[str] = ()) -> Condition:
     Raises:
         ConfigError: If it is not a valid filter or contains an unknown name.
     """
+    if not isinstance(text, str):
+        raise ConfigError(f"a filter is a text such as 'duration > 60', got {text!r:.200}")
     tokens = _tokens(text)
     counts = Counter(token.kind for token in tokens)
     if len(text) > MAX_CHARACTERS or any(counts[kind] > most for kind, most in LIMITS.items()):

@@ -25,7 +25,13 @@ from filelock import FileLock
 from videoclip.config import from_dict, to_dict
 from videoclip.data.captions import Cue
 from videoclip.data.feature_store import FeatureStore
-from videoclip.embedding import Embedder, VideoEmbedding, WindowConfig
+from videoclip.embedding import (
+    Embedder,
+    VideoEmbedding,
+    WindowConfig,
+    check_embedder,
+    list_of,
+)
 from videoclip.errors import CheckpointError, ConfigError, DataError, IndexMismatchError
 from videoclip.features.backbones import check_features, feature_differences
 from videoclip.features.extract import features_of
@@ -96,6 +102,7 @@ class VideoLibrary:
         rebuild: bool = False,
         store: StoreKind | None = None,
     ) -> None:
+        check_embedder(embedder)
         self._catalog = open_catalog(folder, store)
         self.folder = self._catalog.folder
         self.address = str(folder)
@@ -465,7 +472,7 @@ class VideoLibrary:
         where: str | None = None,
     ) -> list[list[Moment]]:
         """Search for several queries in one pass over the library; see `search`."""
-        options, texts = options or SearchOptions(), list(queries)
+        options, texts = options or SearchOptions(), list_of(str, queries, "queries")
         parts = {text: split_query(text) for text in texts}
         single = [text for text in texts if len(parts[text]) == 1]
         vectors = self.embedder.embed_text(single) if single else np.empty((0, 0), np.float32)

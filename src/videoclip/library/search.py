@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,6 +95,9 @@ class SearchOptions:
     exact: bool = False
 
     def __post_init__(self) -> None:
+        numbers = self.top_k, self.offset, self.rerank_top
+        if not all(isinstance(number, Integral) for number in numbers):
+            raise ConfigError(f"top_k, offset and rerank_top are whole numbers, got {numbers}")
         if self.top_k < 1 or min(self.offset, self.rerank_top) < 0:
             raise ConfigError("top_k must be at least 1, offset and rerank_top at least 0")
         if min(self.vision, self.speech) < 0 or self.vision + self.speech == 0:

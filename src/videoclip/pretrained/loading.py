@@ -16,7 +16,14 @@ from torch import nn
 
 from videoclip.errors import CheckpointError, MissingExtraError, one_line
 from videoclip.files import read_json
-from videoclip.pretrained.known import CONFIG_FILE, WEIGHTS, cached_folder, full_name, weights_files
+from videoclip.pretrained.known import (
+    CONFIG_FILE,
+    STARTER,
+    WEIGHTS,
+    cached_folder,
+    full_name,
+    weights_files,
+)
 from videoclip.weights.files import sampled_digest
 
 SETTINGS = ("*.json", "*.txt", "*.model")
@@ -49,6 +56,10 @@ def model_folder(folder_or_hub_id: Path | str) -> Path:
         if folder.is_file():
             raise CheckpointError(
                 f"{folder}: is a file; name the model's folder, such as RUN/model"
+            )
+        if name == STARTER:
+            raise CheckpointError(
+                "the starter is no model folder; Embedder.from_pretrained('starter') loads it"
             )
         raise CheckpointError(
             f"there is no model folder {folder}; name one such as RUN/model, a hub id, or one of "

@@ -3,11 +3,13 @@
 A frame is what one feature stands for. Labels are ints; 0 is background (COIN's Outside).
 """
 
+import math
 from typing import Literal
 
 import numpy as np
 
 from videoclip.types import BoolArray, IntArray, RealArray
+from videoclip.zeroshot.confidence import BEST_SHARE, BIAS_SHARE
 
 BACKGROUND = 0
 SWITCH_COST = 2.0
@@ -47,6 +49,26 @@ def label_frames(scores: RealArray, threshold: float, switch_cost: float = 0.0) 
     for t in range(num_frames - 1, 0, -1):
         labels[t - 1] = came_from[t, labels[t]]
     return labels
+
+
+def correct_label_hubs(z_scores: RealArray, threshold: float) -> RealArray:
+    """Return z-scores (T, K) in which a label that is near to most frames does not win everywhere.
+
+    Among the labels that reach the threshold in a frame, the best is the one whose z-score exceeds
+    its bias most; it keeps its z-score, and the others follow as far behind as they are without
+    biases. The bias of a label is half of its mean z-score in its best third of the frames. Which
+    frames reach the threshold does not change, and one label alone is not changed at all.
+
+    Source: CSLS (Conneau et al., ICLR 2018) halves the means of both neighbourhoods. Z-scores
+    correct for frames that are near to all texts, this for texts that are near to all frames.
+    """
+    num_best = math.ceil(BEST_SHARE * len(z_scores))
+    best = np.partition(z_scores, -num_best, axis=0)[-num_best:]
+    corrected = z_scores - BIAS_SHARE * best.mean(axis=0)
+    reached = z_scores >= threshold
+    winner = np.where(reached, corrected, -np.inf).argmax(axis=1)[:, None]
+    behind = corrected - np.take_along_axis(corrected, winner, axis=1)
+    return np.where(reached, np.take_along_axis(z_scores, winner, axis=1) + behind, z_scores)
 
 
 def label_segments(labels: IntArray) -> tuple[IntArray, IntArray]:

@@ -8,7 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from videoclip.embedding import Embedder, VideoEmbedding, overlapping_windows
+from videoclip.embedding import (
+    Embedder,
+    VideoEmbedding,
+    check_embedder,
+    overlapping_windows,
+)
 from videoclip.errors import ConfigError
 from videoclip.features.contained import probe
 from videoclip.types import FloatArray
@@ -19,7 +24,12 @@ from videoclip.zeroshot.confidence import (
     VIDEO_THRESHOLDS,
     Calibration,
 )
-from videoclip.zeroshot.labels import SWITCH_COST, label_frames, label_segments
+from videoclip.zeroshot.labels import (
+    SWITCH_COST,
+    correct_label_hubs,
+    label_frames,
+    label_segments,
+)
 from videoclip.zeroshot.moments import Moment, clock
 from videoclip.zeroshot.steps import best_spans, order_steps, subtract_rivals
 
@@ -144,7 +154,8 @@ def segment(
     """
 
     def decode(z_scores: FloatArray) -> Iterable[tuple[int, int, int]]:
-        found, spans = label_segments(label_frames(z_scores, threshold, switch_cost))
+        corrected = correct_label_hubs(z_scores, threshold)
+        found, spans = label_segments(label_frames(corrected, threshold, switch_cost))
         return zip((found - 1).tolist(), *spans.T.tolist(), strict=True)
 
     return _find(video, _checked(labels, "labels"), embedder, threshold, decode, embedded)
@@ -211,6 +222,7 @@ def answer(
     """
     if len(_checked(choices, "choices")) < 2:
         raise ConfigError("a question needs at least two choices")
+    check_embedder(embedder)
     texts = embedder.embed_text(choice_texts(question, choices))  # (C, E)
     embedded = embedded or embedder.embed_video(video)
     clips = overlapping_windows(len(embedded.features), embedder.config.max_video_tokens)
@@ -255,6 +267,7 @@ def _find(
         decode: From z-scores (T, K) of the frames to spans: text, first frame, end.
         embedded: The video's embedding, if it is there.
     """
+    check_embedder(embedder)
     queries = embedder.embed_text(list(texts))  # (K, E)
     info = probe(video)
     embedded = embedded or embedder.embed_video(video)
