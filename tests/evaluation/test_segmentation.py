@@ -13,6 +13,8 @@ from videoclip.evaluation.segmentation import (
     zero_shot_segmenter,
 )
 from videoclip.evaluation.trial import Trial
+from videoclip.zeroshot.confidence import MIN_Z_SCORE, UNRELATED_QUERIES
+from videoclip.zeroshot.labels import SWITCH_COST, label_frames
 
 TEXTS = ("cut", "fry", "pour")
 CONFIG = EvaluateConfig(num_resamples=20)
@@ -114,6 +116,34 @@ def test_the_training_videos_that_are_taken_are_drawn_by_the_seed(
     zero_shot_segmenter(TEXTS, training, Trial(encoder, store, config))
     order = np.random.default_rng(seed).permutation(6)
     assert taken == [f"v{2 * i}" for i in order[:3]]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_with_the_products_decoding_labels_are_those_of_segment(make_store, encoder, seed):
+    """As by plain Python: z-scores over unrelated queries, and a cost of switching labels."""
+    rng = np.random.default_rng(seed)
+    words = {word: rng.normal(size=8) for word in (*TEXTS, *UNRELATED_QUERIES)}
+    encoder.embed_text = lambda texts: np.array([words[t] for t in texts], np.float32)
+    shown = np.repeat(rng.choice([*TEXTS, *UNRELATED_QUERIES[:2]], 8), 5)
+    seconds = np.array([words[word] + 0.8 * rng.normal(size=8) for word in shown], np.float32)
+    seen = []
+    encoder.embed_seconds = lambda features, attend_cls: seen.append(attend_cls) or seconds
+    store = make_store({"v": ["cut"] * 40})
+    config = EvaluateConfig(decoding="product")
+    label, settings = zero_shot_segmenter(TEXTS, [], Trial(encoder, store, config))
+    unrelated = encoder.embed_text(UNRELATED_QUERIES) @ seconds.T
+    scores = encoder.embed_text(TEXTS) @ seconds.T - unrelated.mean(axis=0)
+    scores = (scores / unrelated.std(axis=0)).T
+    found = label(LabelledVideo("v", 40.0, ())).tolist()
+    assert found == label_frames(scores, MIN_Z_SCORE, SWITCH_COST).tolist()
+    without = [label_frames(scores, MIN_Z_SCORE, 0.0).tolist(), [0] * 40]
+    assert found not in without and seen == [True]
+    assert settings == {
+        "background": "as `segment` finds it",
+        "threshold": MIN_Z_SCORE,
+        "switch cost": SWITCH_COST,
+        "attend to [CLS]": True,
+    }
 
 
 def test_a_head_is_scored_alike(store, encoder):

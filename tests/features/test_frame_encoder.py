@@ -1,5 +1,8 @@
 """An image backbone in the training graph: features, gradients, and a folder at the end."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -132,5 +135,14 @@ def test_what_does_not_fit_is_named(encoder, tmp_path):
         encoder.check(store, ModelConfig(backbone="image:tiny", feature_dim=21))
     with pytest.raises(IndexMismatchError, match="has features; create a FrameStore"):
         encoder.check(object(), MODEL)
+    for change in ({"height": 16}, {"width": 16}, {"frames_per_second": 2.0}, {"resize": "crop"}):
+        other = replace(encoder.frames, **change)
+        folder = tmp_path / "-".join(change)
+        message = re.escape(f"expects {encoder.frames}, but the corpus has {other}; create")
+        with pytest.raises(IndexMismatchError, match=message):
+            encoder.check(FrameStore.open_or_create(folder, other), MODEL)
+    encoder.check(None, MODEL)  # frames are yet to be stored
+    with pytest.raises(ConfigError, match="per second, and the model expects others"):
+        encoder.check(None, replace(MODEL, features_per_second=2.0))
     with pytest.raises(ConfigError, match="has a text encoder"):
         FrameEncoder(loaded(clip, tmp_path / "clip"))

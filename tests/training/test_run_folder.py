@@ -137,6 +137,26 @@ def test_the_log_goes_back_to_the_checkpoint_and_forgets_a_torn_line(tmp_path):
         assert read_log(tmp_path) == [{"update": 1}, {"update": 2}, {"update": 3, "again": True}]
 
 
+def test_a_damaged_line_ends_the_log_only_behind_the_checkpoint(tmp_path):
+    good = [f'{{"update": {update}}}\n' for update in range(1, 6)]
+    for damaged in range(5):
+        lines = [*good[:damaged], '{"update"\n', *good[damaged + 1 :]]
+        (tmp_path / "log.jsonl").write_text("".join(lines))
+        before = [{"update": update} for update in range(1, damaged + 1)]
+        for until in range(-1, 6):
+            if (damaged or -1) >= until:  # the last good line is of this update or a later one
+                assert read_log(tmp_path, until) == before
+            else:
+                message = f"log.jsonl:{damaged + 1} is damaged .*: restore the file or remove"
+                with pytest.raises(CheckpointError, match=message):
+                    read_log(tmp_path, until)
+        with pytest.raises(CheckpointError):
+            read_log(tmp_path)
+    (tmp_path / "log.jsonl").write_text("".join(good)[:-3])
+    assert read_log(tmp_path) == [{"update": update} for update in range(1, 5)]
+    assert read_log(tmp_path / "none") == []
+
+
 def test_differences_are_dotted_and_include_what_is_missing():
     old = {"a": {"b": {"c": 1}, "d": [1, 2]}, "e": "x"}
     new = {"a": {"b": {"c": 2}, "d": [1, 2]}, "f": None, "g": 1}
