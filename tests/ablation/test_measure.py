@@ -2,7 +2,17 @@ import numpy as np
 import pytest
 
 from tests.ablation.testbeds import Reader, make_testbed
-from videoclip.ablation.measure import BASELINES, MEASURES, measure, measure_baselines, ratio
+from videoclip.ablation.measure import (
+    BASELINES,
+    MEASURES,
+    NUM_THRESHOLDS,
+    SEGMENT_IOU,
+    _fit_threshold,
+    measure,
+    measure_baselines,
+    ratio,
+)
+from videoclip.evaluation.metrics.frames import segment_counts
 
 
 def ratios(counts):
@@ -51,3 +61,22 @@ def test_baselines(testbed):
     assert 0 < found["uniform in order"]["foreground accuracy"] < 0.6
     assert 0 < found["uniform in order"]["step recall"] < 0.8
     assert 0 <= found["uniform in order"]["segment F1"] < 0.6
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_threshold_is_the_one_with_the_best_f1_over_all_videos_together(seed):
+    rng, videos = np.random.default_rng(seed), []
+    for length in (40, 7, 90):
+        true = np.repeat(rng.integers(0, 4, length), 4)[:length]
+        noise = (0.3 + 2 * (length == 7)) * rng.normal(size=(length, 3))
+        videos.append((np.eye(4)[true][:, 1:] + noise, true))
+    highest = np.concatenate([scores.max(axis=1) for scores, _ in videos])
+    found = []
+    for threshold in np.quantile(highest, np.linspace(0, 0.95, NUM_THRESHOLDS)):
+        hits = every = 0
+        for scores, true in videos:
+            labels = np.where(scores.max(axis=1) > threshold, scores.argmax(axis=1) + 1, 0)
+            good, wrong, missed = segment_counts(labels, true, SEGMENT_IOU)
+            hits, every = hits + 2 * good, every + 2 * good + wrong + missed
+        found.append((hits / every, -threshold))
+    assert _fit_threshold(videos) == -max(found)[1]

@@ -15,7 +15,7 @@ import torch
 from tests.library.colours import ColourBackbone, write_video
 from tests.model.tiny_models import make_model
 from videoclip.embedding import Embedder
-from videoclip.errors import CheckpointError, DataError, MissingExtraError
+from videoclip.errors import CheckpointError, DataError, DecodeError, MissingExtraError
 
 
 @pytest.fixture
@@ -194,6 +194,10 @@ def test_sentence_transformers_gets_the_embeddings(sentences, embedder, embedded
     assert np.array_equal(encode(TEXTS, prompt="blue "), prompted)
     for given in (videos, list(map(str, videos)), [{"video": str(video)} for video in videos]):
         assert np.array_equal(encode(given, prompt="blue "), wanted)
+    mixed = ["red", str(videos[0])]  # is not embedded as one of them
+    assert module.preprocess(mixed) == {"videos": mixed}
+    with pytest.raises(DecodeError, match="red"):
+        encode(mixed)
     of_frames = embedder.embed_frames(FRAMES, 4.0).pooled
     for array in (FRAMES, FRAMES.transpose(0, 3, 1, 2)):
         given = {"array": array, "video_metadata": {"fps": 4.0}}
