@@ -108,6 +108,26 @@ def test_deduplicated_cues_are_never_blank_and_lose_no_last_word(rows, seed):
         assert kept[-1].text.endswith(said[-1][-1])
 
 
+@pytest.mark.parametrize(
+    ("second", "leaves_it_earlier", "kept"),
+    [
+        ((3, 9, "the onion"), True, [(0, 9, "cut the onion")]),  # repeats the end
+        ((3, 4, "the onion"), True, [(0, 5, "cut the onion")]),  # and is over before
+        ((3, 9, "cut the onion now"), True, [(0, 9, "cut the onion now")]),  # goes on
+        ((3, 4, "cut the onion now"), True, [(0, 5, "cut the onion now")]),
+        ((7, 9, "stir"), True, [(0, 5, "cut the onion"), (7, 9, "stir")]),
+        ((3, 9, "onion now"), True, [(0, 5, "cut the onion"), (5, 9, "ion now")]),
+        ((7, 9, "onion now"), True, [(0, 7, "cut the onion"), (7, 9, "ion now")]),
+        ((3, 9, "onion now"), False, [(0, 3, "cut the oni"), (3, 9, "onion now")]),
+        ((7, 9, "onion now"), False, [(0, 5, "cut the oni"), (7, 9, "onion now")]),
+        ((3, 9, " \n"), False, [(0, 5, "cut the onion")]),
+    ],
+)
+def test_what_is_repeated_of_the_caption_before(second, leaves_it_earlier, kept):
+    cues = [Cue(0, 5, " cut the\nonion"), Cue(*second)]
+    assert deduplicate_cues(cues, lambda: leaves_it_earlier) == [Cue(*cue) for cue in kept]
+
+
 @pytest.mark.parity
 def test_captions_lose_what_the_released_preparation_removes(shared):
     cases = json.loads((shared / "golden/sequences/caption_dedup.json").read_text())

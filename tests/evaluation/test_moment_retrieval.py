@@ -11,6 +11,7 @@ from videoclip.config import EvaluateConfig
 from videoclip.errors import DataError
 from videoclip.evaluation.metrics.moments import average_precision, didemo_agreement, span_iou
 from videoclip.evaluation.moment_retrieval import (
+    DIDEMO_SECONDS,
     PRECISION_IOUS,
     _moment_statistics,
     didemo_baselines,
@@ -46,6 +47,23 @@ def test_didemo_moments_that_are_shown_come_first(make_store, encoder):
     assert outcome.rows[2]["IoU"] == 0.0
     assert [c.name for c in outcome.baselines] == ["random", "moment frequency prior"]
     assert [c.name for c in didemo_baselines(examples, None)] == ["random"]
+
+
+def test_of_longer_videos_didemo_sees_the_first_half_minute(make_store, encoder):
+    """Whatever comes later changes nothing: attention over all seconds would see it."""
+    seen, embed_seconds = [], encoder.embed_seconds
+    encoder.embed_seconds = lambda features, attend_cls: (
+        seen.append((len(features), attend_cls)) or embed_seconds(features, attend_cls=attend_cls)
+    )
+    store = make_store({"a": SHOWN, "b": SHOWN + ["fry"] * 40})
+    examples = [
+        marked(number, text, *[span] * 4, video_id=video)
+        for video in "ab"
+        for number, (text, span) in enumerate({"fry": (5.0, 10.0), "pour": (25.0, 30.0)}.items())
+    ]
+    rows = evaluate_didemo((examples, None), Trial(encoder, store, CONFIG)).rows
+    short, long = ([row | {"video_id": ""} for row in part] for part in (rows[:2], rows[2:]))
+    assert set(seen) == {(30, True), (DIDEMO_SECONDS, True)} and short == long
 
 
 def test_didemo_needs_seconds(make_store, encoder):

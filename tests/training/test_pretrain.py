@@ -8,6 +8,7 @@ import random
 import signal
 from contextlib import suppress
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from tests.training.broken_runs import Broken, break_off_at
 from tests.training.tiny_corpus import THINGS, tiny_config, tiny_corpus, tokenizer
 from tests.two_ranks import on_two_ranks
 from videoclip.config import LossConfig, PlanConfig
+from videoclip.data.captions import Cue, clean_cues
 from videoclip.data.frame_store import FrameSpec
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.distributed import World
@@ -533,3 +535,13 @@ def test_videos_whose_frames_cannot_be_stored_are_listed(odd_folder, tmp_path, c
     encoder = object.__new__(Encoder)  # without a backbone
     module._compute_features(odd_folder, tmp_path, encoder, World(), True)
     assert_both_are_listed(capsys.readouterr().err)
+
+
+def test_a_caption_file_is_cleaned_as_subtitles_are(tmp_path):
+    rolling = {"start": [0, 2, 4], "end": [4, 6, 8], "text": ["we cut", "we cut\nit", "[Music]"]}
+    (tmp_path / "captions.json").write_text(json.dumps({"b": rolling, "other": rolling}))
+    store = SimpleNamespace(video_ids=["b", "a"])
+    found = module._captions(tmp_path / "captions.json", store)
+    assert list(found) == ["a", "b"] and found["a"] == ()
+    cues = [Cue(s, e, t) for s, e, t in zip(*rolling.values(), strict=True)]
+    assert list(found["b"]) == clean_cues(cues) != cues

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.library.test_catalog import VIDEO
-from tests.web.conftest import TOKEN
+from tests.web.conftest import TOKEN, serving
 from videoclip.library.search import SearchOptions
 from videoclip.zeroshot.confidence import LEVELS
 from videoclip.zeroshot.moments import Moment
@@ -338,3 +338,15 @@ def test_a_whole_video_is_sent_as_it_is_remuxed_or_not_at_all(cache, tmp_path, m
             ask()
         assert refused.value.status_code == 410
     media._playback.cache_clear()
+
+
+def test_a_server_that_ends_cancels_its_jobs_and_removes_its_files(library):
+    with serving(library) as client:
+        client.get("/healthz")
+        served = client.app.state.served
+        folder = served.media.folder
+        assert folder.exists()
+        job = served.jobs.start("index", lambda job, on_progress: None)
+    assert not folder.exists() and job.is_over
+    with pytest.raises(RuntimeError):  # nothing is begun any more
+        served.jobs.start("index", lambda job, on_progress: None)
