@@ -167,10 +167,14 @@ def test_sentences_whose_clip_became_the_first_are_wins(
         (video / f"v{i}.mp4", 10.0 * i, 10.0 * i + demo.MAX_PLAYED, moments / f"win-{i}.mp4")
         for i in (7, 2, 5)
     ]
-    short = [row | {"end": row["start"] + 2} for row in BEFORE]
-    monkeypatch.setattr(demo, "evaluate", lambda *a: result_of(short if "starter" in a else AFTER))
+    before, after = ranked(("a", 3), ("b", 1), ("c", 2)), ranked(("a", 1), ("b", 1), ("c", 2))
+    short = [row | {"end": row["start"] + 2} for row in before]
+    monkeypatch.setattr(demo, "evaluate", lambda *a: result_of(short if "starter" in a else after))
+    report.wins = []
     demo._find_wins(report, tmp_path)
-    assert cuts[3][1:3] == (70.0, 72.0)
+    assert cuts[3:] == [(video / "v0.mp4", 0.0, 2.0, moments / "win-0.mp4")]
+    assert [win.text for win in report.wins] == ["a"]  # the others rose no further
+    assert (report.num_higher, report.num_lower) == (1, 0)
 
 
 @pytest.mark.parametrize(("name", "strategy"), [("overlap", "overlapped"), ("aligned", "aligned")])
