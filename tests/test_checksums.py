@@ -207,15 +207,14 @@ def test_a_file_of_something_else_is_found_by_verify(kind, folders, tmp_path):
     whole, silent = folders(kind), []
     for path in sorted(path for path in whole.rglob("*") if path.is_file()):
         name = path.relative_to(whole).as_posix()
-        for content in (b"", b"something else\n" * 40):
-            copy = tmp_path / "copy"
-            shutil.copytree(whole, copy)
-            (copy / name).write_bytes(content)
-            found = outcome(verify, copy)
-            outcome(describe, copy)
-            if path.stat().st_size and content and found == [] and path.name not in UNCHECKED:
-                silent.append(name)
-            shutil.rmtree(copy)
+        copy = tmp_path / "copy"
+        shutil.copytree(whole, copy)
+        (copy / name).write_bytes(b"something else\n" * 40)
+        found = outcome(verify, copy)
+        outcome(describe, copy)
+        if path.stat().st_size and found == [] and path.name not in UNCHECKED:
+            silent.append(name)
+        shutil.rmtree(copy)
     assert silent == []
 
 

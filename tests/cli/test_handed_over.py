@@ -89,10 +89,18 @@ def library(calls, monkeypatch):
     return library
 
 
-@pytest.mark.parametrize("required", [True, False])
-@pytest.mark.parametrize("least", LEVELS)
 @pytest.mark.parametrize(
-    "found", [[], ["none"], ["none", "none"], ["low"], ["medium", "none"], ["high", "low"]]
+    ("found", "least", "required"),
+    [
+        ([], "none", True),
+        (["none"], "none", True),
+        (["none"], "none", False),
+        (["low", "none"], "none", True),
+        (["medium", "none"], "medium", True),
+        (["medium", "low"], "high", True),
+        (["medium", "low"], "high", False),
+        (["high", "low"], "low", True),
+    ],
 )
 def test_the_status_of_a_search_is_that_of_its_surest_moment(library, run, found, least, required):
     library([MOMENTS[LEVELS.index(level)] for level in found])
