@@ -5,7 +5,7 @@ import pytest
 
 from tests.library.colours import write_video
 from videoclip.errors import DataError
-from videoclip.library import approximate
+from videoclip.library import approximate, vectors
 from videoclip.library.search import SearchOptions
 from videoclip.library.vectors import MatrixStore
 
@@ -116,3 +116,21 @@ def test_a_library_keeps_its_index_through_pruning_and_compaction(library, video
     assert library._catalog.vectors().index.path.exists()
     library.compact()
     assert not index_path.exists()
+
+
+def test_lists_are_chosen_by_an_exact_search_of_the_rows_that_are_known(
+    store, queries, monkeypatch
+):
+    """Not by what the index finds itself, and not by rows that others have added since."""
+    known, asked = ROWS - 1000, []
+    matrix = store.read(0, ROWS)
+    monkeypatch.setattr(vectors, "build_index", lambda *what: asked.append(what))
+    nothing = np.full((len(queries), 1), -1)
+    monkeypatch.setattr(vectors, "find_candidates", lambda *_: nothing)
+    store.build_index(queries, known)
+    ((rows, path, given, exact),) = asked
+    assert path == store.index.path and given is queries
+    assert np.array_equal(rows, matrix[:known].astype(np.float16))
+    best = -np.sort(-(queries @ matrix[:known].T), axis=1)[:, : exact.shape[1]]
+    assert exact.shape[1] == vectors.RECALL_OF
+    np.testing.assert_allclose(exact, best, rtol=1e-4, atol=1e-4)

@@ -228,3 +228,14 @@ def test_fused_kernels_give_the_same_to_the_bit(monkeypatch):
         monkeypatch.setattr(starter, "can_fuse", lambda x: False)
         assert torch.equal(fused, network(images))
     assert not starter.can_fuse(images)  # outside, where gradients may be asked for
+
+
+def test_kernels_are_fused_in_bf16_without_gradients_alone():
+    is_there = hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    for is_grad in (True, False):
+        for dtype in (torch.float32, torch.float16, torch.bfloat16):
+            with torch.set_grad_enabled(is_grad):
+                can = starter.can_fuse(torch.zeros(1, dtype=dtype))
+            assert can == (is_there and dtype is torch.bfloat16 and not is_grad)
+    with torch.no_grad():
+        assert not starter.can_fuse(torch.zeros(1, dtype=torch.bfloat16, device="meta"))
