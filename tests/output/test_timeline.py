@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.library.colours import PALETTE, write_video
+from videoclip.output.figures import PALETTE as COLOURS
 from videoclip.output.figures import (
     PNG_SCALE,
     annotate,
@@ -145,3 +146,19 @@ def test_matplotlib_and_jinja_are_imported_when_needed():
         "sys.exit(any(name in sys.modules for name in ('matplotlib', 'jinja2')))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_colours_of_many_labels_repeat_in_their_order():
+    labels = tuple(f"label {i}" for i in range(2 * len(COLOURS) + 1))
+    path = Path("a.mp4")
+    found = [
+        Moment(path, 5.0 * i, 5.0 * i + 4, labels[i], confidence="high") for i in range(len(labels))
+    ]
+    timeline = Timeline(path, 5.0 * len(labels), 8.0, labels, tuple(found[::-1]), 1.0)
+    boxes = sorted(boxes_of(to_svg(draw_timeline(timeline), "many")), key=lambda box: box[1])
+    assert [start for _, start, _, _ in boxes] == [moment.start for moment in found]
+    drawn = [colour for *_, colour in boxes]
+    assert drawn[: len(COLOURS)] == [colour.lower() for colour in COLOURS]
+    assert drawn == (drawn[: len(COLOURS)] * 3)[: len(labels)]
+    tops = [box[1] for _, _, box, _ in boxes]
+    assert tops == sorted(tops) and len(set(tops)) == len(labels)

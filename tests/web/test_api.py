@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import time
 import zipfile
@@ -282,6 +283,27 @@ def test_an_upload_is_indexed(own_client, made_videos):
     assert "new one.mp4" in names
     again = own_client.put("/api/v1/uploads/new%20one.mp4", content=content)
     assert again.status_code == 409
+
+
+def test_an_upload_is_on_the_disk_before_it_has_its_name(own_client, made_videos, monkeypatch):
+    from videoclip.web import api  # here, since the extra 'web' may be absent
+
+    content, calls = (made_videos / "b.mp4").read_bytes(), []
+    sync, link = api.sync, os.link
+
+    def record_sync(path):
+        calls.append((path.suffix, path.read_bytes() if path.is_file() else "folder"))
+        sync(path)
+
+    def record_link(old, new):
+        calls.append((old.suffix, new.name))
+        link(old, new)
+
+    monkeypatch.setattr(api, "sync", record_sync)
+    monkeypatch.setattr(api.os, "link", record_link)
+    answer = own_client.put("/api/v1/uploads/new.mp4", content=content)
+    assert wait(own_client, answer)["state"] == "done"
+    assert calls[:3] == [(".part", content), (".part", "new.mp4"), ("", "folder")]
 
 
 def test_a_video_whose_file_is_gone(own_client, videos):
