@@ -85,7 +85,7 @@ def test_python_runs_in_order_and_gives_what_is_shown(assets, monkeypatch):
         results = iter(printed)
         for line in block.splitlines():
             code, _, comment = line.partition("  # ")
-            if code.startswith("print("):
+            if code.strip().startswith("print("):  # of a loop, the first one
                 check_result(next(results), comment)
             elif (target := re.match(r"(\w+) = ", code)) and re.match(r"[A-Z]\w*\(|\(\d", comment):
                 value = names[target[1]]
