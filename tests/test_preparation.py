@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -187,3 +188,15 @@ def test_an_archive_is_closed_once_its_videos_reach_the_size(tmp_path_factory, s
     assert found[0][:2] == ["v0.mp4", "v0.vtt"]
     stems = [[Path(name).stem for name in names if name.endswith(".mp4")] for names in found]
     assert stems == [[name for name, _ in group] for group in groups]
+
+
+@pytest.mark.parametrize(("age", "is_read"), [(-1, True), (0, True), (1, False), (None, False)])
+def test_speech_is_recognised_once_unless_the_video_is_newer(tmp_path, age, is_read):
+    video, written = tmp_path / "a.mp4", tmp_path / "a.vtt"
+    video.touch()
+    if age is not None:
+        write_text(written, to_webvtt([Cue(0.0, 1.0, "before")]))
+        os.utime(written, (1e9, 1e9))
+        os.utime(video, (1e9 + age, 1e9 + age))
+    found = preparation._transcribe(lambda path: [Cue(0.0, 1.0, "again")], written, video)
+    assert [cue.text for cue in found] == ["before" if is_read else "again"]

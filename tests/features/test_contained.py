@@ -128,6 +128,25 @@ def test_what_a_helper_warns_of_comes_once_with_its_item(video):
     assert len(helpers) == len(contained._idle) == 1
 
 
+def test_a_worker_that_reads_videos_itself_has_the_same_limits(video, monkeypatch):
+    entered, limits = [], contained._limits
+    monkeypatch.setattr(contained, "_reads_here", True)
+    monkeypatch.setattr(
+        contained, "_limits", lambda memory: entered.append(memory) or limits(memory)
+    )
+    assert contained.call(video, hostile_readers.warn_of_each, video, False) is not None
+    assert entered == [MAX_MEMORY]
+    counting = contained.stream(video, hostile_readers.count, video, 2, memory=7 << 30)
+    assert [next(counting), counting.send(3)] == [0, 3]
+    with pytest.raises(StopIteration) as end:
+        counting.send(4)
+    assert end.value.value == "done" and entered[1:] == [7 << 30] * 3
+    entered.clear()
+    frames = list(contained.sample_frames(video, 10))
+    assert len(frames) > 3 and set(entered) == {MAX_MEMORY} and len(entered) > len(frames)
+    assert not contained._idle  # no other process was used
+
+
 def test_errors_survive_pickling():
     for error in (DecodeError("no", Path("a.mp4")), MissingExtraError("--cluster", "cluster")):
         copy = pickle.loads(pickle.dumps(error))
