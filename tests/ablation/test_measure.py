@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from tests.ablation.testbeds import Reader, make_testbed
+from videoclip.ablation import measure as module
 from videoclip.ablation.measure import (
     BASELINES,
     MEASURES,
@@ -80,3 +81,17 @@ def test_the_threshold_is_the_one_with_the_best_f1_over_all_videos_together(seed
             hits, every = hits + 2 * good, every + 2 * good + wrong + missed
         found.append((hits / every, -threshold))
     assert _fit_threshold(videos) == -max(found)[1]
+
+
+def test_clips_are_the_steps_of_the_test_videos(testbed, monkeypatch):
+    asked, find_clip = [], module.find_clip
+    monkeypatch.setattr(
+        module, "find_clip", lambda store, *span: asked.append(span) or find_clip(store, *span)
+    )
+    measure(Reader(testbed), testbed)
+    assert asked == [
+        (video.video_id, shown.start, shown.end)
+        for video in testbed.videos
+        if video.split == "test"
+        for shown in video.shown
+    ]

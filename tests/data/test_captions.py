@@ -185,3 +185,15 @@ def test_cues_are_joined_until_a_pause_or_the_longest_passage():
         Cue(30, 31, "short"),
     ]
     assert join_cues([], 8, 2) == []
+
+
+@pytest.mark.parametrize(("pause", "kept"), [(0.0, "is good"), (60.0, "golden is good")])
+def test_after_a_pause_one_word_that_is_spoken_again_is_no_old_line(pause, kept):
+    cues = [
+        Cue(0, 2, "chop the onion"),
+        Cue(2, 4, "chop the onion\nand the garlic"),
+        Cue(4, 6, "and the garlic\ngolden"),
+        Cue(6 + pause, 8 + pause, "golden is good"),
+    ]
+    lines = ["chop the onion", "and the garlic", "golden", kept]
+    assert [cue.text for cue in unroll(cues)] == lines
