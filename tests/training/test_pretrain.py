@@ -486,8 +486,15 @@ def test_compiled_towers_learn_the_same(corpus, tmp_path):
 
 
 def test_the_model_folder_states_what_it_was_trained_on(corpus, tmp_path):
-    config = tiny_config()
-    result = pretrain(config, corpus, tmp_path / "run", show_progress=False)
+    config, scores = tiny_config(), iter([0.25, 0.75])
+    result = pretrain(
+        config,
+        corpus,
+        tmp_path / "run",
+        show_progress=False,
+        evaluate=lambda embedder: {"R@1": next(scores)},
+    )
+    assert (result.before, result.after) == ({"R@1": 0.25}, {"R@1": 0.75})
     assert verify_checksums(result.model_folder, hub.ADVICE) == [
         "config.json",
         "model.safetensors",
@@ -498,6 +505,7 @@ def test_the_model_folder_states_what_it_was_trained_on(corpus, tmp_path):
     card = (result.model_folder / "README.md").read_text()
     assert f"- videos: {len(corpus)}" in card
     assert f"`{config.name}`: {result.num_updates} updates" in card
+    assert "- R@1: 0.75" in card and "0.25" not in card
 
 
 @pytest.fixture
