@@ -118,15 +118,16 @@ def test_a_library_keeps_its_index_through_pruning_and_compaction(library, video
     assert not index_path.exists()
 
 
+@pytest.mark.parametrize("known", [ROWS - 1000, ROWS])
 def test_lists_are_chosen_by_an_exact_search_of_the_rows_that_are_known(
-    store, queries, monkeypatch
+    store, queries, monkeypatch, known
 ):
     """Not by what the index finds itself, and not by rows that others have added since."""
-    known, asked = ROWS - 1000, []
+    asked = []
     matrix = store.read(0, ROWS)
     monkeypatch.setattr(vectors, "build_index", lambda *what: asked.append(what))
-    nothing = np.full((len(queries), 1), -1)
-    monkeypatch.setattr(vectors, "find_candidates", lambda *_: nothing)
+    wrong = np.tile(np.arange(vectors.RECALL_OF), (len(queries), 1))
+    monkeypatch.setattr(vectors, "find_candidates", lambda *_: wrong)
     store.build_index(queries, known)
     ((rows, path, given, exact),) = asked
     assert path == store.index.path and given is queries
