@@ -241,7 +241,7 @@ MISTAKES = """
 1 | serve library                              | is a library; serve it as --library library
 2 | serve --port 99999                         | a port is a number from 0 to 65535
 2 | pretrain small v --out run                 | --data PATH must be given; 'v' belongs to no
-2 | pretrain small --data v --out run --config x | --config FILE stands instead of the recipe
+2 | pretrain small --data v --out run --config x | --config FILE replaces the recipe, and
 2 | pretrain small --data v --out r --optim.learning_rate 1 | perhaps you meant '--optim.lr'
 2 | pretrain small -d v --out r                | perhaps you meant '--data'
 1 | extract v --features library               | is a library; give the feature store a folder
@@ -266,7 +266,7 @@ def test_a_mistake_is_answered_in_one_line(row, run):
 
 def test_a_list_in_one_label_is_pointed_out(run):
     status, _, err = run("segment v/a.mp4 --label red,blue --model starter")
-    assert status == 0 and "'red,blue' is one of the texts; give each label as --label" in err
+    assert status == 0 and "'red,blue' is one text; give each label as --label" in err
 
 
 def test_words_need_no_quotes_and_may_surround_options(run):

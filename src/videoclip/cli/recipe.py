@@ -112,7 +112,7 @@ def parse_recipe(
         )
         raise SystemExit(2)
     if "--config" in options:
-        print(f"{prog}: --config FILE stands instead of the recipe, first", file=sys.stderr)
+        print(f"{prog}: --config FILE replaces the recipe, and comes first", file=sys.stderr)
         raise SystemExit(2)
     if name == "--config" and options:
         path, *options = options

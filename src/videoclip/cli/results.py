@@ -286,7 +286,7 @@ def read_texts(
     """
     texts = [text for text in given if text.strip()]
     if len(texts) == 1 and "," in texts[0] and file is None:
-        print(f"videoclip: '{texts[0]}' is one of the {what}{hint}", file=sys.stderr)
+        print(f"videoclip: '{texts[0]}' is one text{hint}", file=sys.stderr)
     if file is not None:
         from videoclip.data.subtitles import read_text
 
