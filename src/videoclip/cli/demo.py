@@ -51,7 +51,7 @@ class Demo:
         for run in report.runs:
             print(f"{run.name:>8}: {demo.format_scores(run)}")
         print(f"{page} written; {time.perf_counter() - began:.0f} s in all")
-        print(f'now try: videoclip search "a rabbit" --library {folder / "library"}')
+        print(f"now try: videoclip search a rabbit in a meadow --library {folder / 'library'}")
         return 0
 
 
