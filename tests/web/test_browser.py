@@ -30,6 +30,7 @@ from videoclip.demo import sample_clips
 from videoclip.embedding import Embedder
 from videoclip.library.library import VideoLibrary
 from videoclip.output.clip import write_thumbnail
+from videoclip.output.html import environment_of
 from videoclip.web.app import create_app
 from videoclip.web.safety import ServeSettings
 
@@ -317,6 +318,16 @@ def test_narrow_screens_in_light_and_dark(page, scheme):
     )
     light = [sum(map(int, colour[4:-1].split(","))) for colour in (back, text)]
     assert (light[0] > light[1]) == (scheme == "light")
+
+
+def test_wide_tables_of_written_pages_scroll_on_narrow_screens(page):
+    templates = environment_of("videoclip.output")
+    body = '<table id="wide"><tr>' + "<td>a_long_name_of_a_measure</td>" * 20 + "</tr></table>"
+    written = "{% extends 'page.html' %}{% block body %}" + body + "{% endblock %}"
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.set_content(templates.from_string(written).render())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate("wide.scrollWidth > wide.clientWidth")
 
 
 def save_picture(page, name, folder):
