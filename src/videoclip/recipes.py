@@ -141,7 +141,7 @@ def crossmodal() -> PretrainConfig:
         ),
         clips=_sentences(min_iou=0.5),
         plan=PlanConfig(kind="mined", videos_per_batch=16, drop_nearest=2, first_epoch=2),
-        loss=replace(_lenient(), hard_similarity=0.5, reranker_share=0.5),
+        loss=replace(_lenient(), hard_similarity=0.5),
         optim=OptimConfig(
             optimizer="adamw", lr=1e-4, schedule="cooldown", warmup_updates=0, total_updates=0
         ),

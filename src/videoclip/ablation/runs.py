@@ -107,8 +107,10 @@ PAPER = _changed(
     plan={"num_neighbours": 2 * VIDEOS_PER_BATCH},
 )
 """The paper's method, with the optimiser of `small`, so that only method differs."""
-CROSSMODAL = replace(
-    _sized(replace(crossmodal(), optim=replace(small().optim, schedule="cooldown"))), epochs=4
+CROSSMODAL = _changed(
+    _sized(replace(crossmodal(), optim=replace(small().optim, schedule="cooldown"))),
+    epochs=4,
+    loss={"reranker_share": 0.5},
 )
 """The cross-modal variant, likewise, in about the time of `small`."""
 SHUFFLED = PlanConfig(kind="shuffled", videos_per_batch=VIDEOS_PER_BATCH)
