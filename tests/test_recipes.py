@@ -18,7 +18,7 @@ DIGESTS = {
     "small": "cfdae8a6c155",
     "tiny": "9090f0be3452",
     "starter": "877a3281746b",
-    "crossmodal": "0168c757eb87",
+    "crossmodal": "873b19da97f2",
     "youcook2": "aabe32f66ee4",
     "msrvtt": "58d0beb83225",
     "msrvtt_qa": "61f717450c77",
