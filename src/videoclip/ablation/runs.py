@@ -112,7 +112,7 @@ CROSSMODAL = _changed(
     epochs=4,
     loss={"reranker_share": 0.5},
 )
-"""The cross-modal variant, likewise, in about the time of `small`."""
+"""The cross-modal variant, likewise, in the time of 7 epochs of `small`."""
 SHUFFLED = PlanConfig(kind="shuffled", videos_per_batch=VIDEOS_PER_BATCH)
 ALIGNED = {"strategy": "aligned", "lead_seconds": 0.0}
 CROSS: dict[str, Any] = {"model": {"num_cross_layers": 1}, "validation_share": 0.05}
