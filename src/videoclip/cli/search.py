@@ -1,10 +1,8 @@
 """`videoclip search`: find the moments of a library that match a query."""
 
 import os
-import re
 import sys
 from dataclasses import dataclass, field, fields
-from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -12,15 +10,9 @@ from tyro.conf import Positional, arg
 
 from videoclip.cli import options
 from videoclip.cli.results import FoundOutput, read_texts
+from videoclip.cli.usage import check_words
 from videoclip.config.codec import NOT_NEGATIVE, POSITIVE, require
 from videoclip.errors import DataError
-
-_FILES = {
-    "csv|json|txt": "results go to standard output; write > in front of it",
-    "html?": "write it behind --html",
-    "mp4|mkv|mov|avi|webm": "to search one video, --where \"path like '%NAME'\"",
-}
-"""Files that people name among the words of a query, and how to name them."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +59,7 @@ class Search:
         given = ("".join(self.query), self.like, self.queries, self.fit)
         problem = "give one of: a query in words, --like FILE, --queries FILE, --fit FILE"
         require(sum(map(bool, given)) == 1, problem)
-        if len(self.query) > 1:  # one word in quotes is what was meant
-            for word, (names, advice) in product(self.query, _FILES.items()):
-                is_file = re.fullmatch(rf".+\.({names})", word, re.IGNORECASE)
-                require(not is_file, f"'{word}' is the name of a file, not a word: {advice}")
+        check_words(self.query)
 
     def run(self) -> int:
         """Print moments, best first."""

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,12 @@ NEEDS_NO_OPTION = {
     "--duration": "give the end of the span with --end",
 }
 """Options of other programs that stand for something we do otherwise."""
+FILES = {
+    "csv|json|txt": "results go to standard output; write > in front of it",
+    "html?": "write it behind --html",
+    "mp4|mkv|mov|avi|webm": "to search one video, --where \"path like '%NAME'\"",
+}
+"""Files that people name among the words of a query, and how to name them."""
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:[.,]\d*)?|\.\d+)(?:s|sec|seconds)?")
 
 
@@ -68,6 +75,18 @@ def seconds(text: str) -> float:
     if (match[2] and rest >= 60) or (match[1] and minutes >= 60):
         raise ValueError(f"minutes and seconds end at 59: '{text}'")
     return (3600 * hours + 60 * minutes + rest) * (-1 if minus else 1)
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Check the words of a query that was not quoted.
+
+    Raises:
+        ConfigError: If one is the name of a file.
+    """
+    if len(words) > 1:  # one word in quotes is what was meant
+        for word, (names, advice) in product(words, FILES.items()):
+            if re.fullmatch(rf".+\.({names})", word, re.IGNORECASE):
+                raise ConfigError(f"'{word}' is the name of a file, not a word: {advice}")
 
 
 @contextmanager
