@@ -115,7 +115,7 @@ def test_comparisons_are_made_of_the_finished_runs():
         for row in ("small", "paper")
     )
     assert share.effect == bootstrap(error_reduction, ours, theirs)
-    ratio = found["R@1 held out: over that of seen combinations, ratio"]
+    ratio = found["R@1 held out: held-out combinations over seen ones, ratio"]
     assert ratio.verdict == "unclear" and share.verdict == "higher"
     assert ratio.effect.value == 1.0 and ratio.num_seeds == 2
     assert found["direction: clips against their mean frames, difference"].effect.value == 0
