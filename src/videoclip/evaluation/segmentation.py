@@ -32,10 +32,10 @@ from videoclip.zeroshot.confidence import MIN_Z_SCORE, UNRELATED_QUERIES, Calibr
 from videoclip.zeroshot.labels import (
     BACKGROUND,
     SWITCH_COST,
-    correct_label_hubs,
     fit_threshold,
     label_frames,
     label_segments,
+    label_z_scores,
     released_threshold,
 )
 
@@ -70,8 +70,7 @@ def zero_shot_segmenter(
         def label(video: LabelledVideo) -> IntArray:
             seconds = trial.embed_seconds(video.video_id, attend_cls=True)
             z_scores = calibration.z_scores(seconds, embeddings @ seconds.T).T  # (T, K)
-            corrected = correct_label_hubs(z_scores, MIN_Z_SCORE)
-            return label_frames(corrected, MIN_Z_SCORE, SWITCH_COST)
+            return label_z_scores(z_scores, MIN_Z_SCORE)
 
         settings: dict[str, Setting] = {
             "background": "as `segment` finds it",

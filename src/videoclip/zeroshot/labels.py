@@ -71,6 +71,19 @@ def correct_label_hubs(z_scores: RealArray, threshold: float) -> RealArray:
     return np.where(reached, np.take_along_axis(z_scores, winner, axis=1) + behind, z_scores)
 
 
+def label_z_scores(
+    z_scores: RealArray, threshold: float, switch_cost: float = SWITCH_COST
+) -> IntArray:
+    """Label frames by z-scores (T, K) that are corrected for hubs among the labels: (T,).
+
+    Args:
+        z_scores: Of each frame and label, relative to unrelated texts.
+        threshold: As for `label_frames`.
+        switch_cost: As for `label_frames`.
+    """
+    return label_frames(correct_label_hubs(z_scores, threshold), threshold, switch_cost)
+
+
 def label_segments(labels: IntArray) -> tuple[IntArray, IntArray]:
     """Return the runs of equal labels without background: (S,) labels and (S, 2) frame spans."""
     edges = np.flatnonzero(np.diff(labels)) + 1

@@ -24,12 +24,7 @@ from videoclip.zeroshot.confidence import (
     VIDEO_THRESHOLDS,
     Calibration,
 )
-from videoclip.zeroshot.labels import (
-    SWITCH_COST,
-    correct_label_hubs,
-    label_frames,
-    label_segments,
-)
+from videoclip.zeroshot.labels import SWITCH_COST, label_segments, label_z_scores
 from videoclip.zeroshot.moments import Moment, clock
 from videoclip.zeroshot.steps import best_spans, order_steps, subtract_rivals
 
@@ -154,8 +149,7 @@ def segment(
     """
 
     def decode(z_scores: FloatArray) -> Iterable[tuple[int, int, int]]:
-        corrected = correct_label_hubs(z_scores, threshold)
-        found, spans = label_segments(label_frames(corrected, threshold, switch_cost))
+        found, spans = label_segments(label_z_scores(z_scores, threshold, switch_cost))
         return zip((found - 1).tolist(), *spans.T.tolist(), strict=True)
 
     return _find(video, _checked(labels, "labels"), embedder, threshold, decode, embedded)
