@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests import approved
 from tests.disk_calls import DiskCalls
 from tests.fork_server import SERVER
 from tests.library.colours import ColourEmbedder, write_video
@@ -19,6 +20,14 @@ from videoclip.library.library import VideoLibrary
 settings.register_profile("gate", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)
 settings.load_profile("gate")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--approve", action="store_true", help="write the files of tests/approved")
+
+
+def pytest_configure(config):
+    approved.approve = config.getoption("--approve")
 
 
 @pytest.fixture(autouse=True, scope="session")
