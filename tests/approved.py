@@ -59,7 +59,7 @@ def outcome(call: Callable[[], object]) -> object:
     """What a call returns; of an error its type and message."""
     try:
         return call()
-    except (Exception, SystemExit) as error:  # noqa: BLE001: any of them is a result here
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - any is a result
         return f"{type(error).__name__}: {error}"
 
 
