@@ -124,6 +124,21 @@ def test_a_broken_run_continues_bit_for_bit(backbone_folder, corpus, tmp_path):
         assert same[0] == same[1]
 
 
+def test_a_run_is_not_continued_on_another_backbone(backbone_folder, corpus, tmp_path):
+    run(backbone_folder, corpus, tmp_path / "run", epochs=1)
+    other = encoder_of(backbone_folder)
+    other.fingerprint = "of other weights"
+    with pytest.raises(ConfigError, match="of other weights"):
+        pretrain(
+            config_of(backbone_folder, epochs=1),
+            corpus,
+            tmp_path / "run",
+            tokenizer=tokenizer(),
+            frame_encoder=other,
+            show_progress=False,
+        )
+
+
 def test_frames_and_features_are_not_mixed_up(backbone_folder, corpus, tmp_path):
     config, encoder = config_of(backbone_folder), encoder_of(backbone_folder)
     features = tiny_corpus(tmp_path / "features")

@@ -112,31 +112,7 @@ def pretrain(
     """
     world, out = world or World(), Path(out)
     config = named_recipe(config, RECIPES) if isinstance(config, str) else config
-    if init_from is None and config.model.dual_encoder:
-        init_from = config.model.dual_encoder
-    if isinstance(init_from, str | Path):
-        init_from = Embedder.from_pretrained(init_from)
-    if isinstance(init_from, Embedder):
-        tokenizer = tokenizer or init_from.tokenizer
-        init_from = init_from.model
-    if init_from is not None:
-        config = _on_top_of(config, init_from.config)
-        if config.model.num_cross_layers and not init_from.config.num_cross_layers:
-            with torch.random.fork_rng([]):
-                torch.manual_seed(config.seed)
-                init_from = init_from.with_reranker(config.model.num_cross_layers)
-        # The recipe names a kind of backbone, a trained model the very one.
-        known = replace(
-            init_from.config,
-            backbone_fingerprint=config.model.backbone_fingerprint,
-            dual_encoder_fingerprint=config.model.dual_encoder_fingerprint,
-        )
-        if changed := differences(to_dict(config.model), to_dict(known)):
-            raise ConfigError(f"the model to start from has other settings: {'; '.join(changed)}")
-    if tokenizer is None and isinstance(data, NarratedCorpus):
-        tokenizer = data.tokenizer
-    if not isinstance(tokenizer, Tokenizer):
-        tokenizer = Tokenizer.from_vocab(tokenizer or text_folder() / "vocab.txt")
+    config, start, tokenizer = _start(config, init_from, tokenizer, data)
 
     # Everything that can be refused is refused before features are computed.
     videos: list[str] = []
@@ -160,7 +136,7 @@ def pretrain(
     teacher = load_teacher(config, spec, tokenizer)
     with torch.random.fork_rng([world.device] if world.device.type == "cuda" else []):
         torch.manual_seed(config.seed)
-        model = init_from or VideoCLIP(config.model)
+        model = start or VideoCLIP(config.model)
     if frame_encoder is None:
         model.config = with_fingerprint(model.config, spec)
     embedder = Embedder(model, tokenizer, world.device)  # checks that they belong together
@@ -177,30 +153,15 @@ def pretrain(
             store.verify() if world.on_main else store.trust()
         corpus = _join(data, store, tokenizer, videos, visible)
 
-    fingerprint = embedder.fingerprint if init_from else "random"
-    source = NarratedSource(config, corpus, fingerprint, world, teacher)
-    if evaluate is None and not isinstance(data, NarratedCorpus):
-        if len(source.held_out):
-            evaluate = partial(_retrieval, source)
-        elif config.validation_share:
-            print_line(
-                f"no retrieval before and after training: {config.validation_share:g} of "
-                f"{len(corpus)} narrated videos is less than one to hold out; give more videos",
-                visible,
-            )
-    choose: Callable[[VideoCLIP], Choice] | None = None
-    num_scored = min(len(source.held_out), MOST_SCORED_VIDEOS)
-    if model.dual_encoder is not None:
-        fit_gates(embedder.model, source)
-        scores = partial(_scores, source, config.clips, num_scored)
-        choose = partial(interpolate, num_videos=num_scored, scores=scores)
-    elif config.model.num_cross_layers:
-        # Like queries, which describe what a clip shows and not what is near it.
-        aligned = replace(config.clips, strategy="aligned")
-        scores = partial(_scores, source, aligned, num_scored)
-        choose = partial(choose_weight, num_videos=num_scored, scores=scores)
+    fingerprint = embedder.fingerprint if start else "random"
     if frame_encoder is not None:
         fingerprint += f" on {frame_encoder.fingerprint}"
+    source = NarratedSource(config, corpus, fingerprint, world, teacher)
+    if evaluate is None and not isinstance(data, NarratedCorpus):
+        evaluate = _default_evaluation(source, visible)
+    if model.dual_encoder is not None:
+        fit_gates(model, source)
+    if frame_encoder is not None:
         trained = out.resolve() / "model" / BACKBONE_FOLDER
         model.frame_encoder = frame_encoder
         model.config = replace(model.config, backbone=f"image:{trained}")
@@ -212,7 +173,7 @@ def pretrain(
             ContrastiveLoss(model, config.loss),
             out,
             tokenizer=tokenizer,
-            choose=choose,
+            choose=_choice(source, model),
             evaluate=evaluate,
             on_log=on_log,
             world=world,
@@ -223,6 +184,69 @@ def pretrain(
         content = run_page.render(out.name, str(result), result.measures(), read_log(out))
         write_output(out / "index.html", content)
     return result
+
+
+def _start(
+    config: PretrainConfig,
+    init_from: VideoCLIP | Embedder | Path | str | None,
+    tokenizer: Tokenizer | Path | str | None,
+    data: object,
+) -> tuple[PretrainConfig, VideoCLIP | None, Tokenizer]:
+    """Return the run on top of the model to start from, that model if any, and the vocabulary."""
+    start = init_from or config.model.dual_encoder or None
+    if isinstance(start, str | Path):
+        start = Embedder.from_pretrained(start)
+    if isinstance(start, Embedder):
+        tokenizer = tokenizer or start.tokenizer
+        start = start.model
+    if start is not None:
+        config = _on_top_of(config, start.config)
+        if config.model.num_cross_layers and not start.config.num_cross_layers:
+            with torch.random.fork_rng([]):
+                torch.manual_seed(config.seed)
+                start = start.with_reranker(config.model.num_cross_layers)
+        # The recipe names a kind of backbone, a trained model the very one.
+        known = replace(
+            start.config,
+            backbone_fingerprint=config.model.backbone_fingerprint,
+            dual_encoder_fingerprint=config.model.dual_encoder_fingerprint,
+        )
+        if changed := differences(to_dict(config.model), to_dict(known)):
+            raise ConfigError(f"the model to start from has other settings: {'; '.join(changed)}")
+    if tokenizer is None and isinstance(data, NarratedCorpus):
+        tokenizer = data.tokenizer
+    if not isinstance(tokenizer, Tokenizer):
+        tokenizer = Tokenizer.from_vocab(tokenizer or text_folder() / "vocab.txt")
+    return config, start, tokenizer
+
+
+def _default_evaluation(
+    source: NarratedSource, visible: bool
+) -> Callable[[Embedder], Evaluation] | None:
+    """Return retrieval on the held-out videos; None, which is said, if there are too few."""
+    if len(source.held_out):
+        return partial(_retrieval, source)
+    if share := source.config.validation_share:
+        print_line(
+            f"no retrieval before and after training: {share:g} of {len(source.training)} narrated "
+            "videos is less than one to hold out; give more videos",
+            visible,
+        )
+    return None
+
+
+def _choice(source: NarratedSource, model: VideoCLIP) -> Callable[[VideoCLIP], Choice] | None:
+    """Return what is chosen after training on the held-out videos; None: the model as trained."""
+    num_videos = min(len(source.held_out), MOST_SCORED_VIDEOS)
+    if model.dual_encoder is not None:
+        scores = partial(_scores, source, source.config.clips, num_videos)
+        return partial(interpolate, num_videos=num_videos, scores=scores)
+    if model.config.num_cross_layers:
+        # Like queries, which describe what a clip shows and not what is near it.
+        aligned = replace(source.config.clips, strategy="aligned")
+        scores = partial(_scores, source, aligned, num_videos)
+        return partial(choose_weight, num_videos=num_videos, scores=scores)
+    return None
 
 
 def _retrieval(source: NarratedSource, embedder: Embedder) -> Evaluation:
