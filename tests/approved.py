@@ -72,7 +72,7 @@ def plain(value: object) -> object:
             return value.item()
         case float() | np.floating():
             return rounded(float(value))
-        case bytes():
+        case bytes() | np.dtype():
             return repr(value)
         case np.ndarray():
             shape = "x".join(map(str, value.shape))

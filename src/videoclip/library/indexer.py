@@ -57,7 +57,8 @@ class UpdateReport:
         moved: New paths of known videos.
         narrated: Videos of which only the subtitles changed.
         unchanged: Number of videos that did not change.
-        removed: Videos dropped because their file is gone (`prune`).
+        removed: Videos dropped because their file is gone (`prune`), or because their record was
+            damaged and they are not under the paths (`repair`).
         missing: Videos kept although their file is gone.
         failed: Reason for each path that could not be indexed.
     """
@@ -128,6 +129,7 @@ class Indexer:
     _files: dict[Path, VideoFile] = field(default_factory=dict)
     _contents: dict[Path, str] = field(default_factory=dict)
     _recognised: list[str] = field(default_factory=list)  # files that were moved or touched
+    _forgotten: list[str] = field(default_factory=list)  # files whose records were damaged
     _num_done: int = 0
     _num_videos: int = 0
 
@@ -151,6 +153,7 @@ class Indexer:
         recognised = filter(None, map(self.catalog.find, self._recognised))
         self._refresh_narration([*same, *recognised])
         self._drop_missing(paths, prune)
+        self.report.removed.extend(p for p in self._forgotten if Path(p) not in self._files)
         if metadata:
             self._set_metadata(metadata)
         num_narrated = len({video.path for video in same}.intersection(self.report.narrated))
@@ -187,8 +190,10 @@ class Indexer:
     def _forget_damaged(self) -> None:
         """Forget damaged records and features; videos with damaged vectors count as changed."""
         with self.lock, self.catalog.writing():
-            keys = [video.id for video in self.catalog.videos()]
-            self.catalog.remove(self.catalog.damaged_records(keys))
+            paths = {video.id: video.path for video in self.catalog.videos()}
+            damaged_keys = self.catalog.damaged_records(paths)
+            self.catalog.remove(damaged_keys)
+            self._forgotten = [paths[key] for key in damaged_keys]
             for video in self.catalog.damaged(self.catalog.videos()):
                 self.catalog.change(video.id, size=-1, content_hash="")
         store = self._own_features
