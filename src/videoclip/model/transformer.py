@@ -52,7 +52,7 @@ class Packing:
     def unpack(self, x: Tensor) -> Tensor:
         """(N, C) -> (B, L, C), zero where masked."""
         padded = x.new_zeros(self.mask.numel(), x.shape[1]).index_copy(0, self.indices, x)
-        return padded.view(*self.mask.shape, -1)
+        return padded.view(*self.mask.shape, x.shape[1])
 
     @cached_property
     def lengths(self) -> Tensor:
