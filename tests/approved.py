@@ -101,6 +101,20 @@ def plain(value: object) -> object:
     raise TypeError(f"no plain form of {type(value)}: {value!r}")
 
 
+def summary(array: object) -> list[object]:
+    """Type, shape and two sums of many numbers, which nearly any change of one or two changes.
+
+    Divided by the root of their number, so that rounding errors do not add up.
+    """
+    numbers = array.detach().float().numpy() if isinstance(array, torch.Tensor) else array
+    numbers = np.asarray(numbers)
+    kind = str(array.dtype) if isinstance(array, torch.Tensor) else str(numbers.dtype)
+    flat = numbers.astype(np.float64).ravel()
+    root = math.sqrt(max(1, flat.size))
+    shape = "x".join(map(str, numbers.shape))
+    return [f"{kind} {shape}", flat.sum() / root, flat @ np.cos(np.arange(flat.size)) / root]
+
+
 def rounded(number: float) -> float:
     """To six significant digits; without the sign of zero."""
     return float(f"{number:.6g}") + 0.0 if math.isfinite(number) else number
