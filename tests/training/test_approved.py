@@ -1,0 +1,781 @@
+"""Complete results of whole runs, of their parts, and of every message about them."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from tests import approved
+from tests.approved import outcome, summary
+from tests.model.tiny_models import tiny_dual_encoder
+from tests.training.broken_runs import Broken, break_off_at
+from tests.training.labelled_world import labelled_world, open_validation, untrained
+from tests.training.tiny_corpus import tiny_config, tiny_corpus, tokenizer
+from videoclip.config import (
+    ClipConfig,
+    EvaluateConfig,
+    LossConfig,
+    OptimConfig,
+    PlanConfig,
+    to_dict,
+)
+from videoclip.data.feature_store import FeatureSpec
+from videoclip.data.narrated import NarratedCorpus
+from videoclip.distributed import World
+from videoclip.embedding import Embedder
+from videoclip.files import read_json
+from videoclip.model.batch import Batch
+from videoclip.model.videoclip import VideoCLIP
+from videoclip.recipes import FINETUNING
+from videoclip.training import logging, performance
+from videoclip.training.contrastive import ContrastiveLoss
+from videoclip.training.finetune import finetune, hold_out, num_held_out, without_test_videos
+from videoclip.training.logging import ProgressLine, print_line, tracker
+from videoclip.training.narrated import (
+    Feed,
+    Group,
+    NarratedSource,
+    data_fingerprints,
+    fit_shares,
+    load_teacher,
+    vector_clips,
+)
+from videoclip.training.optim import (
+    build_optimizer,
+    clip_gradients,
+    freeze,
+    learning_rate,
+    set_learning_rate,
+    update_average,
+)
+from videoclip.training.pretrain import pretrain
+from videoclip.training.run import RunResult
+from videoclip.training.run_folder import (
+    Position,
+    RunFolder,
+    differences,
+    read_log,
+    refuse_changes,
+)
+from videoclip.training.trainer import Step, Trainer
+
+TIMES = ("seconds", "wait_share", "peak_share")
+WORDS = tokenizer()
+
+
+def logged(folder):
+    """The log of a run without what is measured in seconds."""
+    return [
+        {k: v for k, v in entry.items() if k not in TIMES and not k.endswith("_per_second")}
+        for entry in read_log(folder)
+    ]
+
+
+def printed(capsys):
+    text = re.sub(r"peak \d+ GFLOP", "peak N GFLOP", capsys.readouterr().err)
+    return text.splitlines()
+
+
+def plans(folder):
+    return {
+        path.name: {
+            "groups": [" ".join(map(str, group)) for group in plan["groups"]],
+            "leads": plan["leads"],
+        }
+        for path in sorted((folder / "plans").iterdir())
+        for plan in [read_json(path)]
+    }
+
+
+def described(folder, result):
+    card = (folder / "model" / "README.md").read_text()
+    return {
+        "result": re.sub(r"in \d+ s", "in N s", str(result)),
+        "measures": result.measures(),
+        "values": [result.num_updates, result.loss, result.validation_loss],
+        "files": sorted(
+            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+        ),
+        "facts": {k: v for k, v in read_json(folder / "facts.json").items()},
+        "log": logged(folder),
+        "keys": sorted(read_log(folder)[1]),
+        "plans": plans(folder),
+        "card": card[card.index("## Data") : card.index("## Licence")],
+        "weights": [
+            summary(t) for n, t in weights(folder) if n.endswith(("norm.weight", "temperature"))
+        ][:4],
+    }
+
+
+def weights(folder):
+    from safetensors.torch import load_file
+
+    return sorted(load_file(folder / "model" / "model.safetensors").items())
+
+
+def measured(embedder):
+    found = embedder.embed_text(["the egg"])
+    return {"R@1": float(np.abs(found).mean()), "R@1 low": 0.25, "R@1 high": 0.5, "clips": 12.0}
+
+
+RUNS = {
+    "mined": {
+        "plan": PlanConfig(
+            kind="mined",
+            videos_per_batch=3,
+            drop_nearest=1,
+            first_epoch=2,
+            clips_per_vector=2,
+            max_similarity=0.9,
+            vector_strategy="start",
+        ),
+        "loss": LossConfig(
+            ignore_overlapping=True, seconds_weight=0.5, hard_similarity=0.1, reranker_share=0.6
+        ),
+        "accumulate_batches": 2,
+        "validation_videos": 2,
+        "save_every_updates": 1,
+        "keep_checkpoints": 1,
+        "frozen": ("text_encoder.bert.position_embeddings",),
+    },
+    "retrieval": {
+        "plan": PlanConfig(videos_per_batch=4, num_neighbours=6, clips_per_vector=3),
+        "loss": LossConfig(kind="sigmoid"),
+        "chunk_pairs": 3,
+        "recompute_layers": True,
+        "save_every_seconds": 0.0,
+        "optim": OptimConfig(
+            lr=2e-3,
+            video_lr_scale=0.5,
+            text_lr_scale=2.0,
+            betas=(0.8, 0.9),
+            eps=1e-6,
+            weight_decay=0.1,
+            clip_norm=0.5,
+            schedule="cooldown",
+            cooldown_share=0.5,
+            warmup_updates=1,
+            total_updates=0,
+            ema_decay=0.5,
+        ),
+    },
+    "mil_nce": {
+        "plan": PlanConfig(kind="consecutive", videos_per_batch=6),
+        "loss": LossConfig(kind="mil_nce"),
+        "optim": OptimConfig(
+            optimizer="adamw",
+            lr=1e-3,
+            weight_decay=0.2,
+            clip_norm=0,
+            warmup_updates=0,
+            total_updates=3,
+        ),
+        "seed": 5,
+    },
+}
+
+
+def run_config(name):
+    usual = tiny_config()
+    clips, model = {
+        "mined": ({"learn_lead": True, "lead_seconds": 1}, {"num_cross_layers": 1}),
+        "retrieval": ({}, {"learn_logit_bias": True, "dropout": 0.2}),
+        "mil_nce": ({"strategy": "mil_nce", "num_candidates": 2}, {"learn_temperature": False}),
+    }[name]
+    return tiny_config(
+        name=name,
+        **RUNS[name],
+        clips=replace(usual.clips, **clips),
+        model=replace(usual.model, **model),
+    )
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return tiny_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run(name, corpus, tmp_path, capsys, caplog):
+    config, told = run_config(name), []
+    arguments = {
+        "tokenizer": WORDS,
+        "evaluate": measured,
+        "on_log": lambda e: told.append(sorted(e)),
+    }
+    result = pretrain(config, corpus, tmp_path / "run", **arguments)
+    found = described(tmp_path / "run", result)
+    found["printed"] = printed(capsys)
+    found["warnings"] = caplog.messages
+    found["told"] = len(told)
+    found["config"] = {
+        key: value
+        for key, value in read_json(tmp_path / "run" / "config.json").items()
+        if not isinstance(value, dict)
+    }
+    if name == "retrieval":
+        again = pretrain(config, corpus, tmp_path / "run", **arguments)
+        assert logged(tmp_path / "run") == found["log"]
+        pretrain(config, corpus, tmp_path / "run", extend=True, **arguments)
+        longer = replace(config, epochs=3, keep_checkpoints=9)
+        extended = pretrain(longer, corpus, tmp_path / "run", extend=True, **arguments)
+        found["again"] = [again.loss, extended.num_updates, logged(tmp_path / "run")[-2:]]
+        with pytest.raises(Broken):
+            pretrain(longer, corpus, tmp_path / "broken", tokenizer=WORDS, on_log=break_off_at(2))
+        other = replace(longer, seed=2, optim=replace(longer.optim, lr=1.0))
+        found["refused"] = [
+            outcome(lambda: pretrain(other, corpus, tmp_path / "broken", tokenizer=WORDS)),
+            outcome(
+                lambda: pretrain(
+                    replace(longer, epochs=4), corpus, tmp_path / "broken", tokenizer=WORDS
+                )
+            ),
+            outcome(
+                lambda: pretrain(
+                    replace(longer, epochs=4),
+                    corpus,
+                    tmp_path / "broken",
+                    tokenizer=WORDS,
+                    extend=True,
+                )
+            ),
+            outcome(
+                lambda: pretrain(config, corpus.select(range(9)), tmp_path / "run", tokenizer=WORDS)
+            ),
+        ]
+        found["printed then"] = printed(capsys)
+    approved.check(f"run-{name}", found, TMP=tmp_path)
+
+
+def test_a_run_on_top_of_a_dual_encoder(tmp_path, capsys, monkeypatch):
+    plain = tiny_config(
+        epochs=3,
+        validation_videos=6,
+        optim=OptimConfig(optimizer="adamw", lr=1e-2, warmup_updates=1, total_updates=0),
+        loss=LossConfig(residual_weight=0.1),
+    )
+    model = replace(plain.model, dual_encoder="tiny", pooling="plain_mean", dropout=0.0)
+    towers = tiny_dual_encoder(model)
+    monkeypatch.setattr("videoclip.model.dual_encoder.load_by_name", lambda name: towers)
+    corpus = tiny_corpus(tmp_path / "corpus", num_videos=24)
+    torch.manual_seed(0)
+    start = VideoCLIP(model).eval()
+    config = replace(plain, model=model)
+    result = pretrain(config, corpus, tmp_path / "run", tokenizer=WORDS, init_from=start)
+    found = {
+        "kept": result.kept,
+        "sentence": str(result.kept),
+        "log": logged(tmp_path / "run"),
+        "printed": printed(capsys),
+        "gates": [
+            float(r.radius) for r in (start.video_encoder.residual, start.text_encoder.residual)
+        ],
+        "facts": read_json(tmp_path / "run" / "facts.json")["init_from"] != "random",
+    }
+    del found["log"][2:-3]
+    other = VideoCLIP(
+        replace(model, hidden_size=16, num_heads=1),
+        tiny_dual_encoder(replace(model, hidden_size=16)),
+    )
+    changed = replace(config, model=replace(model, temperature=0.2))
+    found["errors"] = [
+        outcome(
+            lambda: pretrain(changed, corpus, tmp_path / "b", tokenizer=WORDS, init_from=start)
+        ),
+        outcome(lambda: pretrain(config, corpus, tmp_path / "b", tokenizer=WORDS, init_from=other)),
+    ]
+    approved.check("run-residual", found, TMP=tmp_path)
+
+
+FINE = {
+    "youcook2": {},
+    "msrvtt_qa": {},
+    "crosstask": {"window_step": 5},
+    "coin": {"frozen": ("text_encoder.",)},
+    "coin_texts": {"window_step": 7},
+    "csv": {"texts_per_clip": 3, "clip_seconds": 4.0, "chunk_pairs": 8},
+}
+PARTS = {
+    "msrvtt_qa": ("msrvtt_mc", "msrvtt"),
+    "csv": ("test.csv", "train.csv"),
+    "coin_texts": ("coin", None),
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    words = labelled_world(folder, num_videos=80)
+    open_validation(folder)
+    return folder, words
+
+
+def fine_config(name, **changes):
+    return replace(
+        FINETUNING[name](),
+        **{
+            "optim": OptimConfig(optimizer="adamw", lr=2e-3, warmup_updates=2, total_updates=0),
+            "precision": "fp32",
+            "validation_videos": 3,
+            "pairs_per_batch": 40,
+            "texts_per_clip": 1,
+            "epochs": 1,
+            "evaluate": EvaluateConfig(num_resamples=2, background="released"),
+            **FINE[name],
+            **changes,
+        },
+    )
+
+
+@pytest.mark.parametrize("name", FINE)
+def test_fine_tuning(name, world, tmp_path, capsys):
+    folder, words = world
+    test, training = PARTS.get(name, (name, None))
+    annotations = folder / "annotations"
+    config = fine_config(name)
+    if name == "coin_texts":
+        config = replace(config, evaluate=EvaluateConfig(num_resamples=2, background="text"))
+
+    def run(config, out, model=None, store=folder / "store"):
+        return finetune(
+            config,
+            model or untrained(words),
+            store,
+            annotations / test,
+            tmp_path / out,
+            training_annotations=training and annotations / training,
+        )
+
+    result = run(config, "run")
+    found = {
+        "before": dict(list(result.before.items())[:3]),
+        "better": [result.after[name] > value for name, value in result.before.items()][:3],
+        "log": logged(tmp_path / "run")[1:5],
+        "facts": read_json(tmp_path / "run" / "facts.json")["data"],
+        "printed": [re.sub(r"(loss \d+\.\d)\d+", r"\1", line) for line in printed(capsys)],
+        "classes": read_json(tmp_path / "run" / "model" / "config.json")["classes"][:2],
+    }
+    if name == "csv":
+        reranked = replace(config, chunk_pairs=2)
+        model, other = untrained(words, num_cross_layers=1), untrained(words)
+        other.model.config = replace(other.config, backbone="other")
+        found["errors"] = [
+            outcome(lambda: run(reranked, "b", model)),
+            outcome(lambda: run("youcok2", "c")),
+            outcome(lambda: run(config, "d", other)),
+            outcome(lambda: run(config, "e", store=tmp_path / "none")),
+            outcome(
+                lambda: finetune(
+                    config,
+                    untrained(words),
+                    folder / "store",
+                    annotations / "test.csv",
+                    tmp_path / "f",
+                )
+            ),
+        ]
+    approved.check(f"finetune-{name}", found, TMP=tmp_path, WORLD=folder)
+
+
+def test_splits_for_fine_tuning():
+    examples = [SimpleNamespace(video_id=name) for name in ("c", "a", "b", "a", "d")]
+    parts = hold_out(examples, 2, 3)
+    found = {
+        "held out": [
+            num_held_out(*sizes) for sizes in ((5, 100), (5, 30), (5, 9), (5, 1), (0, 50), (1, 2))
+        ],
+        "parts": [[e.video_id for e in part] for part in parts],
+        "without": [e.video_id for e in without_test_videos(examples, {"a", "x"}, Path("p"))],
+        "none": outcome(lambda: without_test_videos(examples, {"a", "b", "c", "d"}, Path("p"))),
+    }
+    approved.check("splits-for-fine-tuning", found)
+
+
+def test_batches_of_narration(corpus, tmp_path):
+    config = replace(run_config("mined"), num_workers=0)
+    source = NarratedSource(config, corpus, "random", World())
+    feed = Feed(corpus, config.clips, config.model, leads=[0.0] * 8 + [0.5, 0.5] + [0.0] * 7)
+    batches = {
+        "sample": source.sample(),
+        "led": feed.batch(Group([3, 0], (1, 2, 3))),
+        "again": feed[Group([3, 0], (1, 2, 3))],
+        "validation": next(iter(source.validation())),
+        "held out": next(iter(source.held_out_clips(config.clips, 2))),
+        "example": next(source.examples()),
+    }
+    plan = PlanConfig(kind="retrieval", videos_per_batch=3, first_epoch=2, num_neighbours=3)
+    other = NarratedSource(
+        replace(
+            config, clips=replace(config.clips, learn_lead=False), plan=plan, validation_videos=0
+        ),
+        corpus,
+        "x",
+        World(),
+    )
+    found = {
+        name: [batch.spans.tolist(), *(summary(t) for t in batch.tensors()[:4])]
+        for name, batch in batches.items()
+    }
+    found |= {
+        "sizes": [
+            source.epoch_size(1),
+            source.num_batches(2),
+            other.epoch_size(1),
+            other.epoch_size(2),
+        ],
+        "no validation": other.validation(),
+        "facts": source.facts,
+        "fingerprints": data_fingerprints(corpus.select([1, 0])),
+        "vector clips": vector_clips(config),
+        "shares": fit_shares(torch.tensor([[2.0, 0.0, -1.0], [0.0, 3.0, 0.5]])),
+        "examples": len(list(source.examples())),
+        "processes": outcome(
+            lambda: NarratedSource(config, corpus, "x", World(0, 9)).num_batches(1)
+        ),
+    }
+    path = tmp_path / "plan.json"
+    path.write_text('{"groups": [[0, 1], [2, 30], [4], [5]], "leads": []}')
+    found["plan"] = outcome(lambda: list(source.batches(1, 0, embed=None, plan_path=path)))
+    path.write_text('{"groups": [[0, 1]], "leads": []}')
+    found["short plan"] = outcome(lambda: list(source.batches(1, 0, embed=None, plan_path=path)))
+    approved.check("batches-of-narration", found, TMP=tmp_path)
+
+
+def test_teachers(corpus, tmp_path):
+    model = tiny_config().model
+    teacher = Embedder(VideoCLIP(model).eval(), WORDS)
+    teacher.save_pretrained(tmp_path / "teacher")
+    plan = PlanConfig(kind="mined", teacher=str(tmp_path / "teacher"))
+    config, spec = tiny_config(plan=plan), corpus.store.spec
+    wide = replace(config, model=replace(model, max_text_tokens=20))
+    long = replace(
+        config, model=replace(model, max_video_tokens=9), clips=ClipConfig(max_video_seconds=9)
+    )
+    other = FeatureSpec(16, 1.0, "other", False, "0")
+    found = {
+        "none": load_teacher(tiny_config(), spec, WORDS),
+        "loaded": load_teacher(config, spec, WORDS).fingerprint == teacher.fingerprint,
+        "errors": [
+            outcome(lambda: load_teacher(wide, spec, WORDS)),
+            outcome(lambda: load_teacher(long, spec, WORDS)),
+            outcome(lambda: load_teacher(config, other, WORDS)),
+            outcome(
+                lambda: load_teacher(config, spec, type(WORDS)([*WORDS.word_pieces[:-1], "new"]))
+            ),
+            outcome(
+                lambda: load_teacher(
+                    replace(config, plan=replace(plan, teacher=str(tmp_path))), spec, WORDS
+                )
+            ),
+        ],
+    }
+    approved.check("teachers", found, TMP=tmp_path)
+
+
+def test_learning_rates_and_optimisers():
+    base = OptimConfig(lr=1.0, warmup_updates=2, total_updates=10)
+    found = {
+        f"{schedule}, {total}": [
+            learning_rate(update, replace(base, schedule=schedule, total_updates=total), 6)
+            for update in (0, 1, 2, 3, 5, 6, 9, 10, 11)
+        ]
+        for schedule in ("polynomial", "cosine", "constant", "cooldown")
+        for total in (0, 10)
+    }
+    found["no warm-up"] = [learning_rate(u, replace(base, warmup_updates=0), 6) for u in (0, 1, 5)]
+    model_config = tiny_config().model
+    for name, config in {
+        "adamw": OptimConfig(optimizer="adamw", weight_decay=0.1, text_lr_scale=0.5, eps=0.1),
+        "fairseq_adam": OptimConfig(weight_decay=0.1, video_lr_scale=3.0, eps=0.1),
+    }.items():
+        torch.manual_seed(0)
+        model = VideoCLIP(model_config)
+        optimizer = build_optimizer(model, config)
+        set_learning_rate(optimizer, 0.01)
+        average = {n: p.detach().clone() for n, p in model.named_parameters()}
+        for update in range(2):
+            for number, parameter in enumerate(model.parameters()):
+                parameter.grad = torch.full_like(parameter, 0.1 * (1 + number % 3) * (1 + update))
+            optimizer.step()
+            update_average(average, model, 0.15, update)
+        found[name] = {
+            "groups": [
+                [
+                    len(group["params"]),
+                    group["weight_decay"],
+                    group["lr"],
+                    group["eps"],
+                    group["betas"],
+                ]
+                for group in optimizer.param_groups
+            ],
+            "weights": summary(torch.cat([p.detach().flatten() for p in model.parameters()])),
+            "average": summary(torch.cat([p.flatten() for p in average.values()])),
+            "norms": [
+                clip_gradients(model.parameters(), 0.0),
+                clip_gradients(model.parameters(), 2.0),
+            ],
+            "clipped": clip_gradients(model.parameters(), 0.0),
+        }
+    freeze(model, ["text_encoder."])
+    found["trained"] = sum(p.requires_grad for p in model.parameters())
+    shared = VideoCLIP(replace(model_config, shared_encoder=True, max_positions=40))
+    found["errors"] = [
+        outcome(lambda: build_optimizer(model, OptimConfig(text_lr_scale=0.5))),
+        outcome(lambda: build_optimizer(shared, OptimConfig(text_lr_scale=0.5))),
+        outcome(lambda: freeze(model, ["vide"])) or "frozen",
+        outcome(lambda: freeze(model, ["audio"])),
+        outcome(lambda: freeze(model, ["video", "log"])),
+    ]
+    nan = torch.nn.Parameter(torch.ones(2))
+    nan.grad = torch.tensor([torch.nan, 1.0])
+    found["not finite"] = [clip_gradients([nan], 1.0), nan.grad.tolist()]
+    approved.check("optimisers", found)
+
+
+def some_batch(model, number=4):
+    generator = torch.Generator().manual_seed(3)
+    lengths = torch.tensor([8, 3, 5, 1, 7, 2])[:number, None]
+    return Batch(
+        torch.randn(number, 8, model.feature_dim, generator=generator),
+        torch.arange(8) < lengths,
+        torch.randint(4, 16, (number, 6), generator=generator),
+        torch.arange(6) < lengths - 1,
+    )
+
+
+def test_steps(monkeypatch):
+    """What a trainer does in an update, and what it counts."""
+    found = {}
+    for name, config in {
+        "plain": tiny_config(),
+        "chunks": tiny_config(chunk_pairs=2, loss=LossConfig(seconds_weight=1.0)),
+        "frozen text": tiny_config(frozen=("text_encoder.",), save_every_updates=2),
+        "averaged": tiny_config(optim=OptimConfig(lr=1e-2, warmup_updates=0, ema_decay=0.9)),
+    }.items():
+        torch.manual_seed(0)
+        loss = ContrastiveLoss(VideoCLIP(config.model), config.loss)
+        trainer = Trainer(loss, config, World(), run_length=9)
+        batch = some_batch(config.model, 5)
+        steps = [trainer.step(batch), trainer.step(batch, some_batch(config.model))]
+        found[name] = {
+            "steps": steps,
+            "position": trainer.position,
+            "due": trainer.save_due,
+            "validation": trainer.validation_loss(iter([batch, some_batch(config.model, 2)])),
+            "modes": [
+                m.training
+                for m in (trainer.model, trainer.model.video_encoder, trainer.model.text_encoder)
+            ],
+            "flops": [
+                performance.step_flops(trainer.model, batch),
+                performance.step_flops(trainer.model, batch, is_cached=True),
+                performance.step_flops(trainer.model, batch, recomputes_frozen_texts=False),
+                *performance.forward_flops(trainer.model.config, batch),
+            ],
+            "average": [
+                len(trainer.average),
+                sum(float(t.sum()) for t in trainer.average.values()),
+            ],
+            "parts": [len(part) for part in loss.split(batch, 2)],
+        }
+    found["residual"] = performance.forward_flops(
+        replace(tiny_config().model, dual_encoder="a", pooling="plain_mean"), batch
+    )
+    with torch.no_grad():
+        trainer.model.log_temperature.fill_(-9.0)
+    trainer.step(batch)
+    found["lowest temperature"] = float(trainer.model.temperature.detach())
+    trainer.model.log_temperature.data.fill_(float("nan"))
+    found["not finite"] = outcome(lambda: trainer.step(batch))
+    found["entry"] = Step(1.0, 0.1, 2.0, 0.5, 12, 80, 1000, seconds=4.0, wait_share=0.25).entry()
+    times = iter([0.0, 2.0, 3.0, 4.0, 9.0, 11.0] * 3)
+    monkeypatch.setattr(performance.time, "perf_counter", lambda: next(times))
+    cpu = torch.device("cpu")
+    found["seconds"] = performance._seconds(lambda: None, cpu, repeats=2)
+    found["bf16 pays"] = []
+    for fast in (1.1, 1.2):
+        monkeypatch.setattr(
+            performance,
+            "_seconds",
+            lambda work, device, repeats, fast=fast: fast if work() == "fp32" else 1.0,
+        )
+        found["bf16 pays"].append(performance.bf16_pays(lambda precision: precision, cpu))
+    found["compiling pays"] = performance.compiling_pays(loss, lambda loss: None, cpu)
+    approved.check("steps", found)
+
+
+def test_a_run_folder(tmp_path, capsys):
+    config, facts = to_dict(tiny_config()), {"data": {"videos": 3}, "processes": 1}
+    path = tmp_path / "run"
+    found = {"new": refuse_changes(path, config, facts, extend=False)}
+
+    def write(content):
+        return lambda folder: (folder / "w").write_text(content)
+
+    with RunFolder(path, config, facts, keep=2) as files:
+        found["locked"] = outcome(lambda: RunFolder(path, config, facts))
+        for update, loss in ((2, 0.5), (4, 0.2), (6, 0.2), (8, None), (10, 0.4)):
+            files.log({"update": update, "loss": loss})
+            files.save_checkpoint(update, write(str(update)), loss)
+            found[f"after {update}"] = [
+                [c.update for c in files.checkpoints()],
+                files.best().update,
+                files.newest().update,
+                [files.is_best(value) for value in (None, 0.1, 0.2)],
+            ]
+        found["plan"] = files.plan_path(3).name
+        found["marker"] = read_json(files.newest().folder / "COMPLETE")
+        (files.newest().folder / "w").write_text("changed")
+        found["damaged"] = outcome(files.newest().verify)
+        found["full"] = outcome(
+            lambda: files.save_checkpoint(
+                12, lambda folder: (_ for _ in ()).throw(OSError(28, "full"))
+            )
+        )
+        files.rewind_log(6)
+        files.remember(precision="fp32")
+        found["facts"] = files.facts
+    found["log"] = (path / "log.jsonl").read_text().splitlines()
+    for name, (settings, known) in {
+        "seed": ({**config, "seed": 9}, facts),
+        "data": (config, {**facts, "data": {"videos": 4}}),
+        "processes": (config, {**facts, "processes": 2}),
+        "free": ({**config, "num_workers": 3, "save_every_updates": 1}, facts),
+        "longer": ({**config, "epochs": 3}, facts),
+        "shorter": ({**config, "epochs": 1}, facts),
+    }.items():
+        for extend in (False, True):
+            found[f"{name}, extend {extend}"] = outcome(
+                lambda s=settings, k=known, e=extend: refuse_changes(path, s, k, extend=e)
+            )
+    (path / "model").mkdir()
+    longer = {**config, "epochs": 3}
+    found["extended"] = refuse_changes(path, longer, facts, extend=True)
+    found["not extended"] = outcome(
+        lambda: refuse_changes(path, {**longer, "seed": 9}, facts, extend=False)
+    )
+    with (path / "log.jsonl").open("a") as file:
+        file.write("{}}\n" + json.dumps({"update": 7}) + "\n{")
+    found["line"] = outcome(lambda: read_log(path))
+    found["until"] = len(read_log(path, 5))
+    found["differences"] = differences(
+        {"a": {"b": 1}, "c": 2, "num_workers": 1}, {"a": {"b": 2}, "d": [1]}
+    )
+    found["positions"] = [
+        Position(5, 2, 7, before).on(now) for before, now in ((1, 2), (2, 1), (3, 2), (0, 2))
+    ]
+    approved.check("run-folder", found, TMP=tmp_path)
+
+
+def test_lines_of_progress(monkeypatch, capsys):
+    clock = iter([0.0, 31.0, 31.0, 62.0, 40.0, 93.0, 93.0, 124.0])
+    monkeypatch.setattr(logging.time, "monotonic", lambda: next(clock, 200.0))
+    entry = {"update": 30, "epoch": 2, "loss": 1.23456, "pairs_per_second": 321.6}
+    with ProgressLine(100, 10) as line:
+        for update in (30, 31, 50):
+            line.show_update({**entry, "update": update})
+        line.print_line("[bold]a [3]" + " long" * 30)
+    print_line("said")
+    print_line("hidden", visible=False)
+    approved.check("lines-of-progress", capsys.readouterr().err.replace("\r", "\\r"))
+
+
+def test_trackers(tmp_path, monkeypatch, capsys):
+    calls = []
+
+    class Module:
+        def __init__(self, name):
+            self.name = name
+
+        def __getattr__(self, called):
+            def record(*arguments, **options):
+                print("where to look")
+                calls.append([f"{self.name}.{called}", *arguments, options])
+                return self
+
+            return record
+
+    monkeypatch.setattr(logging.importlib, "import_module", Module)
+    entries = [
+        {"update": 0, "evaluation": {"R@1": 0.5}},
+        {"update": 3, "epoch": 1, "loss": 2.0, "lr": 0.1},
+    ]
+    for name in ("tensorboard", "wandb", "trackio"):
+        with tracker(name, tmp_path / "out", {"seed": 1}) as on_log:
+            for entry in entries:
+                on_log(entry)
+        with tracker(name, tmp_path / "out", {}):
+            pass
+    with tracker(None, tmp_path, {}) as none:
+        pass
+
+    def absent(name):
+        raise ImportError
+
+    monkeypatch.setattr(logging.importlib, "import_module", absent)
+    with pytest.raises(Exception, match="tracker") as caught, tracker("wandb", tmp_path, {}):
+        pass
+    output = capsys.readouterr()
+    found = {
+        "calls": calls,
+        "none": none,
+        "error": caught.value,
+        "output": [output.out, len(output.err)],
+    }
+    approved.check("trackers", found, TMP=tmp_path)
+
+
+def test_results_in_words():
+    result = RunResult(
+        Path("m"), 12, 7.6, 1.23456, None, {"a": 0.5, "a low": 0.1, "a high": 0.75}, {"a": 1}
+    )
+    approved.check(
+        "results-in-words",
+        [str(result), str(replace(result, validation_loss=0.98765)), result.measures()],
+    )
+
+
+def test_refused_starts(corpus, tmp_path):
+    config = tiny_config()
+    model = VideoCLIP(config.model)
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    captions = tmp_path / "captions.json"
+    captions.write_text('{"egg-0": {"start": [0], "end": [5], "text": ["now the egg"]}, "z": 1}')
+    none = NarratedCorpus([], corpus.store)
+    calls = {
+        "settings": lambda: pretrain(
+            config,
+            corpus,
+            tmp_path / "a",
+            init_from=VideoCLIP(replace(config.model, temperature=0.3)),
+            tokenizer=WORDS,
+        ),
+        "no videos": lambda: pretrain(
+            config, folder, tmp_path / "a", features=corpus.store, tokenizer=WORDS
+        ),
+        "no features": lambda: pretrain(config, captions, tmp_path / "a", tokenizer=WORDS),
+        "folder": lambda: pretrain(config, folder, tmp_path / "a", tokenizer=WORDS),
+        "absent": lambda: pretrain(config, tmp_path / "none", tmp_path / "a", tokenizer=WORDS),
+        "recipe": lambda: pretrain("smal", corpus, tmp_path / "a"),
+        "vocabulary": lambda: pretrain(config, corpus, tmp_path / "a"),
+        "encoder": lambda: pretrain(
+            config, corpus, tmp_path / "a", frame_encoder=model, tokenizer=WORDS
+        ),
+        "held out": lambda: pretrain(
+            replace(config, validation_videos=12), corpus, tmp_path / "a", tokenizer=WORDS
+        ),
+        "empty": lambda: pretrain(config, none, tmp_path / "a", tokenizer=WORDS),
+        "file": lambda: pretrain(config, corpus, captions, tokenizer=WORDS),
+        "processes": lambda: pretrain(
+            config, corpus, tmp_path / "b", tokenizer=WORDS, world=World(0, 3)
+        ),
+    }
+    del calls["processes"]  # needs the processes
+    approved.check("refused-starts", {n: outcome(call) for n, call in calls.items()}, TMP=tmp_path)
