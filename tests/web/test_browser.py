@@ -41,12 +41,9 @@ pytestmark = [
 
 
 @contextmanager
-def serving(library, **settings):
-    """The address of a server of a library."""
-    config = uvicorn.Config(
-        create_app(library, ServeSettings(**settings)), port=0, log_level="warning"
-    )
-    server = uvicorn.Server(config)
+def serving(app):
+    """The address of a server of an application."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
@@ -64,7 +61,8 @@ def site(made_videos, tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
     with VideoLibrary(folder / "library", ColourEmbedder()) as library:
         library.update([made_videos])
-        with serving(library, sources=(made_videos,), allow_upload=True) as address:
+        settings = ServeSettings(sources=(made_videos,), allow_upload=True)
+        with serving(create_app(library, settings)) as address:
             yield address
 
 
@@ -83,8 +81,16 @@ def page(browser, site):
     page = context.new_page()
     page.set_default_timeout(20_000)
     problems = []
+
+    def note(said):
+        # htmx writes into the console that it aborted a request for a newer one.
+        if said.type == "error" and not said.text.startswith(
+            ("htmx:afterRequest", "htmx:sendAbort")
+        ):
+            problems.append(said.text)
+
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+    page.on("console", note)
     yield page
     context.close()
     assert problems == []
@@ -176,31 +182,273 @@ def test_steps_are_found_edited_saved_and_exported(page):
     assert [(m["label"], m["end"]) for m in moments] == [("red", 9.5), ("green", 32.0)]
 
 
-def test_a_form_waits_for_the_script_that_sends_it(browser, site):
+def addresses(page):
+    """One address of each page."""
+    page.goto("/?q=yellow&strictness=none")
+    found = page.locator(".name").first.get_attribute("href")
+    return ["/", "/?q=yellow", "/?q=red, then blue", found, "/videos", "/jobs", "/docs", "/login"]
+
+
+def test_without_scripts_each_control_works_or_is_disabled(browser, site):
     page = browser.new_page(base_url=site, java_script_enabled=False)
-    open_video(page, "a.mp4")
-    buttons = page.locator("#find button, #ask button, #export button")
-    assert buttons.count() == 3 and all(button.is_disabled() for button in buttons.all())
+    counts = {}
+    for address in addresses(page):
+        page.goto(address)
+        controls = page.locator(":is(button, input, select, textarea):enabled:not([type=hidden])")
+        # A form with an address works without a script; marks (.pick) are read by one later.
+        idle = page.locator(
+            ":not(form[action] *, .pick):is(button, input, select, textarea):enabled"
+        )
+        assert idle.all_inner_texts() == [], address
+        assert page.locator("[tabindex='0']:not([inert], ol)").count() == 0, address
+        counts[address] = controls.count(), page.locator(":disabled").count()
+    enabled, disabled = counts["/?q=yellow"]
+    assert enabled > 10 and disabled > 4
+    page.goto("/jobs")
+    page.click("#index")
+    page.wait_for_selector("#jobs >> text=index")
+    page.goto("/?q=yellow")
+    page.locator(".judge button").last.click()
+    assert page.locator("[aria-pressed=true]").inner_text() == "✗ Wrong"
+    assert page.url.endswith("/?q=yellow")
+    page.fill("[name=q]", "red")
+    page.check("text=medium")
+    page.click("#search button")
+    assert page.url.endswith("/?q=red&strictness=medium")
+    assert page.locator(".card").count() > 0
+    page.locator(".play").first.click()
+    assert "/videos/" in page.url
     page.close()
 
 
-def test_what_is_typed_before_the_script_has_come_is_searched(page):
-    held = []
-    page.route("**/static/search.js", lambda route: held.append(route))
-    page.goto("/", wait_until="commit")
-    page.fill("[name=q]", "yellow")
-    wait_for(page, "document.readyState !== 'loading'")
-    assert page.locator(".card").count() == 0
-    held[0].continue_()
+@contextmanager
+def late_scripts(page):
+    """Hold back all scripts until the block is left."""
+    held, is_open = [], False
+
+    def handle(route):
+        route.continue_() if is_open else held.append(route)
+
+    page.route("**/static/*.js", handle)
+    yield
+    is_open = True
+    for route in held:
+        route.continue_()
+
+
+def test_what_is_typed_before_the_scripts_have_come_is_searched(page):
+    with late_scripts(page):
+        page.goto("/", wait_until="commit")
+        page.fill("[name=q]", "yellow")
+        assert page.locator(".card").count() == 0
     page.wait_for_selector(".card")
     assert page.url.endswith("/?q=yellow")
+
+
+def test_what_is_chosen_before_the_scripts_have_come_is_searched(page):
+    with late_scripts(page):
+        page.goto("/?q=yellow&vision=0.5", wait_until="commit")
+        page.get_by_label("high", exact=True).check()
+        picture = page.locator("#picture")
+        assert picture.is_disabled()
+    wait_for(page, "location.search === '?q=yellow&strictness=high&vision=0.5'")
+    wait_for(page, "!document.querySelector('#picture').disabled")
+
+
+def test_nothing_is_searched_again_when_the_scripts_have_come(page):
+    sent = []
+    page.on("request", lambda request: sent.append(request) if "/?q=" in request.url else None)
+    page.goto("/?q=yellow&vision=0.50&speech=1.5")
+    page.wait_for_timeout(500)
+    assert len(sent) == 1
+
+
+def test_a_click_before_the_scripts_have_come_is_not_lost(page):
+    with late_scripts(page):
+        page.goto("/?q=yellow&strictness=none&limit=1", wait_until="commit")
+        page.locator(".judge button").first.click()
+        page.wait_for_selector(".judge [aria-pressed=true]")
+        page.locator(".paging a").click()
+        page.wait_for_url("**&cursor=*", wait_until="commit")
+        page.locator(".pick").first.check()
+        assert page.locator("#export button").is_disabled()
+        assert page.locator("#fit button").is_disabled()
+    with page.expect_download() as download:
+        page.click("#export button")  # it waits until it is enabled
+    assert len(download.value.path().read_text().splitlines()) == 2
+
+
+def test_a_search_sent_before_the_scripts_have_come(page):
+    with late_scripts(page):
+        page.goto("/", wait_until="commit")
+        page.fill("[name=q]", "yellow")
+        page.press("[name=q]", "Enter")
+        page.wait_for_url("**/?q=yellow", wait_until="commit")
+        page.locator(".play").first.click()
+        page.wait_for_url("**/videos/*start=20.0*", wait_until="commit")
+    wait_for(page, "document.querySelector('moment-player video')?.currentTime >= 20")
+
+
+def test_a_videos_page_before_its_scripts_have_come(page):
+    open_video(page, "b.mp4")
+    address = page.url
+    with late_scripts(page):
+        page.goto(address, wait_until="commit")
+        page.fill("[name=q]", "yellow")
+        page.locator(".cues a", has_text="chopping").click()
+        page.wait_for_url("**start=21.0", wait_until="commit")
+        page.fill("[name=q]", "yellow")
+        page.press("[name=q]", "Enter")
+        page.wait_for_url("**?q=yellow", wait_until="commit")
+        for name in ("#find", "#ask", "#export", ".tools"):
+            assert page.locator(f"{name} button").first.is_disabled(), name
+        assert page.locator(".strip").evaluate("(strip) => strip.inert")
+    page.click("#add")
+    assert page.locator("#spans tbody tr").count() == 1
+
+
+def test_jobs_and_uploads_before_their_scripts_have_come(page, tmp_path):
+    path = write_video(tmp_path / "late.mp4", ["green"] * 2)
+    with late_scripts(page):
+        page.goto("/jobs", wait_until="commit")
+        page.click("#index")
+        page.wait_for_selector("#jobs > ul > li")
+        page.goto("/videos", wait_until="commit")
+        assert page.locator("#upload input").is_disabled()
+    wait_for(page, "!document.querySelector('#upload input').disabled")
+    page.set_input_files("#upload input", str(path))
+    page.wait_for_selector("#jobs > ul > li:first-child >> text=done")
+
+
+def test_an_older_answer_does_not_replace_a_newer_one(page):
+    held = []
+    page.route("**/?q=re&*", lambda route: held.append(route))
+    page.goto("/")
+    page.keyboard.type("re")
+    page.wait_for_timeout(400)
+    assert len(held) == 1
+    page.fill("[name=q]", "yellow")
+    page.wait_for_selector(".card")
+    held[0].abort()
+    page.wait_for_timeout(200)
+    assert page.url.endswith("/?q=yellow")
+    assert page.locator(".card .times").first.inner_text() == "0:20.0–0:25.0"
+
+
+def test_submitting_is_a_step_in_the_history_and_typing_is_not(page):
+    page.goto("/")
+    page.keyboard.type("red")
+    page.wait_for_selector(".card")
+    page.keyboard.press("Enter")
+    wait_for(page, "history.length === 3")  # with the empty page of the tab
+    page.fill("[name=q]", "yellow")
+    page.keyboard.press("Enter")  # within the delay of typing
+    wait_for(page, "history.length === 4")
+    page.wait_for_timeout(400)
+    assert page.evaluate("history.length") == 4
+    assert page.url.endswith("/?q=yellow") and page.title().startswith("yellow")
+    page.get_by_label("none", exact=True).check()
+    wait_for(page, "location.search === '?q=yellow&strictness=none'")
+    page.go_back()
+    page.wait_for_selector("[name=q][value=red]")
+    assert page.url.endswith("/?q=red")
+    assert page.input_value("[name=q]") == "red"
+    assert page.get_by_label("low", exact=True).is_checked()
+    page.go_forward()
+    page.wait_for_selector("[name=q][value=yellow]")
+    assert page.input_value("[name=q]") == "yellow"
+    assert page.get_by_label("none", exact=True).is_checked()
+    assert page.evaluate("sessionStorage.getItem('htmx-history-cache')") is None
+
+
+def test_more_moments_come_into_the_list(page):
+    page.goto("/?q=red&strictness=none&limit=2")
+    first = page.locator(".card .times").all_inner_texts()
+    page.locator(".pick").first.check()
+    page.locator(".paging a").click()
+    wait_for(page, "document.querySelectorAll('.card').length === 4")
+    assert page.locator(".card .times").all_inner_texts()[:2] == first
+    assert page.locator(".pick").first.is_checked()
+    assert page.url.endswith("/?q=red&strictness=none&limit=2")
+    wait_for(page, "document.activeElement === document.querySelectorAll('.card')[2]")
+
+
+def test_what_was_found_is_said(page):
+    page.goto("/")
+    page.keyboard.type("yellow")
+    page.wait_for_selector("#status >> text=/^[0-9]+ moments?$/")
+    page.get_by_label("high", exact=True).check()
+    page.fill("[name=q]", "green")
+    page.wait_for_selector("#status:has-text('match'), #status:has-text('moment')")
+
+
+def test_why_nothing_was_answered_is_said(browser, site):
+    page = browser.new_page(base_url=site)
+    page.goto("/?q=yellow")
+    detail = "too much to do at once: try again"
+    page.route(
+        "**/?q=red&*", lambda route: route.fulfill(status=503, body=json.dumps({"detail": detail}))
+    )
+    page.route("**/?q=blue&*", lambda route: route.abort())
+    page.route("**/labels", lambda route: route.fulfill(status=500, body="no JSON"))
+    page.locator(".judge button").first.click()
+    page.wait_for_selector("#status >> text=The server answered 500.")
+    assert page.locator(".card").count() > 0
+    page.fill("[name=q]", "red")
+    page.wait_for_selector(f"#status >> text={detail}")
+    assert page.locator("#results").inner_text() == detail
+    page.fill("[name=q]", "blue")
+    page.wait_for_selector("#status >> text=The server does not answer.")
+    page.fill("[name=q]", "yellow")
+    page.wait_for_selector(".card")
+    page.close()
+
+
+def test_jobs_show_their_progress_and_are_cancelled(browser, made_videos, tmp_path):
+    steps = [threading.Event() for _ in range(3)]
+
+    def work(job, on_progress):
+        for i, step in enumerate(steps):
+            on_progress(i, len(steps))
+            step.wait(30)
+        on_progress(3, 3)
+
+    with VideoLibrary(tmp_path / "library", ColourEmbedder()) as library:
+        app = create_app(library)
+        with serving(app) as address:
+            page = browser.new_page(base_url=address)
+            page.set_default_timeout(20_000)
+            jobs = app.state.served.jobs
+            jobs.start("index", work)
+            jobs.start("index", work)
+            page.goto("/jobs")
+            page.wait_for_selector("#jobs >> text=running 0 of 3")
+            page.wait_for_selector("#jobs >> text=waiting")
+            cancel = page.locator("button", has_text="Cancel").last
+            cancel.focus()
+            steps[0].set()
+            page.wait_for_selector("#jobs >> text=running 1 of 3")
+            assert cancel.evaluate("(button) => button === document.activeElement")
+            with page.expect_response("**/cancel"):
+                page.keyboard.press("Enter")
+            steps[1].set()
+            page.wait_for_selector("#jobs >> text=cancelled")
+            for step in steps:
+                step.set()
+            wait_for(page, "document.querySelectorAll('#jobs .over').length === 2")
+            assert page.locator("button:visible", has_text="Cancel").count() == 0
+            sent = []
+            page.on("request", lambda request: sent.append(request.url))
+            page.wait_for_timeout(1500)
+            assert sent == []  # nothing is left to ask for
+            page.close()
 
 
 def test_narration_seeks_and_marks_the_current_cue(page):
     open_video(page, "b.mp4")
     wait_for(page, "document.querySelector('moment-player video')?.readyState > 0")
-    page.locator(".cues button", has_text="chopping").click()
-    page.wait_for_selector(".cues button[aria-current]")
+    page.locator(".cues a", has_text="chopping").click()
+    page.wait_for_selector(".cues a[aria-current]")
     assert abs(player_time(page) - 21) < 0.2
     page.keyboard.press(".")
     wait_for(page, "document.querySelector('moment-player').time > 21.05")
@@ -235,9 +483,9 @@ def test_clips_of_selected_moments_are_downloaded(page):
 
 def test_judgements_and_more_like_this(page):
     page.goto("/?q=yellow")
-    button = page.locator(".judge").first
+    button = page.locator(".judge button").first
     button.click()
-    page.wait_for_selector(".judge[aria-pressed=true]")
+    page.wait_for_selector(".judge [aria-pressed=true]")
     page.locator("text=More like this").first.click()
     page.wait_for_selector("text=Moments like the one chosen")
     assert page.locator(".card .times").first.inner_text() == "0:20.0–0:25.0"
@@ -247,27 +495,12 @@ def test_an_upload_is_indexed_and_found(page, tmp_path):
     path = write_video(tmp_path / "uploaded.mp4", ["green"] * 4)
     page.goto("/videos")
     page.set_input_files("#upload input", str(path))
-    page.wait_for_selector("#jobs >> text=done")
+    page.wait_for_selector("#jobs > ul > li:first-child >> text=done")
     page.goto("/?q=green&where=path like '%25uploaded%25'&strictness=none")
     page.wait_for_selector(".card")
     page.goto("/jobs")
     page.click("#index")
-    page.wait_for_selector("#jobs >> text=unchanged")
-
-
-def test_indexing_waits_until_the_earlier_jobs_are_listed(page):
-    held = []
-
-    def hold(route):
-        held.append(route) if route.request.method == "GET" else route.continue_()
-
-    page.route("**/api/v1/jobs", hold)
-    page.goto("/jobs")
-    page.wait_for_timeout(100)
-    assert page.locator("#index").is_disabled()
-    held[0].continue_()
-    page.click("#index")
-    page.wait_for_selector("#jobs >> text=unchanged")
+    page.wait_for_selector("#jobs > ul > li:first-child >> text=unchanged")
 
 
 def test_a_file_that_chromium_cannot_play_is_encoded(page, site):
@@ -298,18 +531,7 @@ def test_an_ordered_query_and_a_picture(page, tmp_path):
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_no_page_has_serious_findings_of_axe(page, scheme):
     page.emulate_media(color_scheme=scheme)
-    page.goto("/?q=yellow&strictness=none")
-    found = page.locator(".name").first.get_attribute("href")
-    for address in [
-        "/",
-        "/?q=red, then blue",
-        "/?q=yellow",
-        found,
-        "/videos",
-        "/jobs",
-        "/docs",
-        "/login",
-    ]:
+    for address in addresses(page):
         page.goto(address)
         violations = Axe().run(page).response["violations"]
         serious = [
@@ -359,7 +581,7 @@ def test_the_pictures_of_the_readme(browser, tmp_path):
         library.update(sample_clips())
         moment = library.search("a rabbit in a meadow")[0]
         shutil.copy(write_thumbnail(moment, tmp_path), Path(folder) / "found.jpg")
-        with serving(library) as address:
+        with serving(create_app(library)) as address:
             context = browser.new_context(
                 base_url=address, viewport={"width": 1000, "height": 560}, color_scheme="light"
             )

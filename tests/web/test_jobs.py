@@ -100,7 +100,7 @@ def test_a_job_is_cancelled_between_two_videos_or_before_it_begins(jobs):
         assert not job.is_over
     go_on.set()
     wait_for(jobs)
-    message = "cancelled; what was done is kept"
+    message = "what was done is kept"
     assert [(j.state, j.message) for j in (running, waiting)] == [("cancelled", message)] * 2
     assert reached == ["first"] and (running.done, running.total) == (1, 2)
 

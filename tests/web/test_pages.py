@@ -1,9 +1,19 @@
 """The pages as they come from the server, without a script."""
 
+import hashlib
+import json
 import re
+import tomllib
+from html import unescape
 from pathlib import Path
 
+import pytest
+
 import videoclip.web
+
+ROOT = Path(__file__).parents[2]
+STATIC = Path(videoclip.web.__file__).parent / "static"
+HTMX = STATIC / "htmx.min.js"
 
 
 def test_the_search_page_shows_what_was_found(client):
@@ -47,6 +57,69 @@ def test_more_moments_follow(client):
     assert client.get(following).status_code == 200
 
 
+def test_the_address_has_only_what_differs_from_the_defaults(client, ids):
+    """As a browser without a script sends the form: every field of it."""
+    form = {"q": "red", "vision": "1", "speech": "1", "where": "", "strictness": "low"}
+    sent = client.get("/", params=form)
+    assert (sent.status_code, sent.headers["location"]) == (303, "/?q=red")
+    assert client.get("/?q=red").status_code == 200
+    assert client.get("/", params={**form, "q": ""}).headers["location"] == "/"
+    changed = {**form, "speech": "0.5", "strictness": "none"}
+    assert (
+        client.get("/", params=changed).headers["location"] == "/?q=red&strictness=none&speech=0.5"
+    )
+    like = {"like": ids["a.mp4"], "start": "0.0", "end": "2.0"}
+    alone = client.get("/", params={**form, "q": "", **like})
+    assert alone.headers["location"] == f"/?like={ids['a.mp4']}&end=2.0"
+    assert client.get("/", params={**form, **like}).headers["location"] == "/?q=red"
+
+
+def test_a_judgement_is_shown_when_the_page_is_opened_again(own_client):
+    def judge(button, page):
+        """Press a button of the first card as a browser without a script does."""
+        form = re.search(r'<form class="judge".*?</form>', page, re.DOTALL)[0]
+        fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', form))
+        fields = {name: unescape(value) for name, value in fields.items()}
+        answer = own_client.post("/labels", data={**fields, "is_correct": button})
+        return answer.status_code, own_client.get(answer.headers["location"]).text
+
+    def pressed(page):
+        form = re.search(r'<form class="judge".*?</form>', page, re.DOTALL)[0]
+        return re.findall(r'aria-pressed="(\w+)"', form)
+
+    page = own_client.get("/?q=blue&strictness=none").text
+    assert pressed(page) == ["false", "false"]
+    status, page = judge("yes", page)
+    assert status == 303
+    assert pressed(page) == ["true", "false"]
+    assert "1 marked" in page
+    status, page = judge("no", page)
+    assert pressed(page) == ["false", "true"]
+    assert "1 marked" in page
+    assert pressed(own_client.get("/?q=red&strictness=none").text) == ["false", "false"]
+    wrong = own_client.post("/labels", data={"query": "blue", "is_correct": "yes"})
+    assert wrong.status_code == 422
+
+
+def test_judgements_that_cannot_be_read_hide_no_moment(own_client, library):
+    folder = library.folder / "web"
+    folder.mkdir()
+    (folder / "labels.csv").write_text("no such column\n1\n")
+    page = own_client.get("/?q=red&strictness=none").text
+    assert "labels.csv" in page
+    assert 'class="card"' in page
+
+
+def test_jobs_are_started_listed_and_cancelled_without_a_script(own_client):
+    started = own_client.post("/jobs")
+    assert (started.status_code, started.headers["location"]) == (303, "/jobs")
+    job = own_client.get("/api/v1/jobs").json()["items"][0]
+    assert f'id="job-{job["id"]}"' in own_client.get("/jobs").text
+    cancelled = own_client.post(f"/jobs/{job['id']}/cancel")
+    assert (cancelled.status_code, cancelled.headers["location"]) == (303, "/jobs")
+    assert own_client.post("/jobs/none/cancel").status_code == 404
+
+
 def test_a_videos_page_has_curve_narration_and_stills(client, ids):
     page = client.get(
         f"/videos/{ids['b.mp4']}", params={"q": "yellow", "start": 20, "end": 25}
@@ -81,6 +154,7 @@ def test_no_page_has_a_script_or_style_in_it(client, ids):
 def test_the_first_page_is_light(client):
     page = client.get("/").text
     files = set(re.findall(r'"(/static/[^"]+)"', page)) | {"/static/shared.js"}
+    assert "/static/htmx.min.js" in files
     total = len(page) + sum(len(client.get(file).content) for file in files)
     assert total <= 150_000
 
@@ -93,7 +167,31 @@ def test_labels_of_forms(client, ids):
         assert '<html lang="en">' in page
 
 
-def test_scripts_name_no_other_server():
-    for path in (Path(videoclip.web.__file__).parent / "static").glob("*.js"):
+def test_our_scripts_name_no_other_server():
+    for path in set(STATIC.glob("*.js")) - {HTMX}:
         text = path.read_text().replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"https?://|eval\(|innerHTML", text)
+
+
+def test_htmx_is_the_released_file():
+    page = (ROOT / "docs" / "licences.md").read_text()
+    version, digest = re.search(
+        r"htmx (\d[\d.]+\d).*?SHA-256\s+`(\w{64})`", page, re.DOTALL
+    ).groups()
+    assert hashlib.sha256(HTMX.read_bytes()).hexdigest() == digest
+    assert f'version:"{version}"' in HTMX.read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    licence = HTMX.with_name("htmx.LICENSE")
+    assert "Zero-Clause BSD" in licence.read_text()
+    assert str(licence.relative_to(ROOT)) in project["license-files"]  # so it is in the wheel
+
+
+@pytest.mark.parametrize("address", ["/", "/videos", "/jobs", "/login", "/nothing"])
+def test_htmx_keeps_to_the_policy_of_the_pages(client, address):
+    page = client.get(address, headers={"Accept": "text/html"}).text
+    config = json.loads(re.search(r"name=\"htmx-config\" content='([^']+)'", page)[1])
+    assert config["allowEval"] is config["allowScriptTags"] is False
+    assert config["includeIndicatorStyles"] is False
+    assert config["selfRequestsOnly"] is True
+    assert config["historyCacheSize"] == 0  # no page in the browser's storage
+    assert config["refreshOnHistoryMiss"] is True

@@ -86,6 +86,16 @@ def test_the_token_is_exchanged_for_a_cookie(remote):
     refused(remote.get("/api/v1/videos"), 401)
 
 
+def test_htmx_is_sent_to_the_login_and_back_to_its_page(remote):
+    """A page may be older than the server, and so may its cookie."""
+    here = {"HX-Request": "true", "HX-Current-URL": "http://videos.example/videos?where=duration"}
+    for send in (remote.get, remote.post):
+        answer = send("/jobs", headers=here)
+        refused(answer, 401)
+        assert answer.headers["hx-redirect"] == "/login?next=%2Fvideos%3Fwhere%3Dduration"
+    assert "hx-redirect" not in remote.get("/jobs").headers
+
+
 @pytest.mark.parametrize(
     "target", ["//evil.example", "https://evil.example", "/\\evil.example", ""]
 )

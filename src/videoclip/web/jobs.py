@@ -123,7 +123,7 @@ class Jobs:
             work(job, job.on_progress)
             job.state = "done"
         except _CancelledError:
-            job.message, job.state = "cancelled; what was done is kept", "cancelled"
+            job.message, job.state = "what was done is kept", "cancelled"
         except VideoCLIPError as error:
             job.message, job.state = self._to_public(str(error)), "failed"
         except Exception as error:

@@ -1,6 +1,8 @@
 """The pages: HTML with the answer in it, which works without a script too.
 
-The address of a page says all that it shows: query, filters, video and span.
+The address of a page says all that it shows: query, filters, video and span. What changes something
+is a form that is answered with a page to go to. htmx sends the same requests and takes the part of
+the page that it needs.
 """
 
 from collections.abc import Mapping
@@ -8,15 +10,18 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from videoclip.errors import ConfigError, DataError, DecodeError
 from videoclip.output.html import environment_of
 from videoclip.web import schemas
-from videoclip.web.api import Served
+from videoclip.web.api import Served, start_job
 from videoclip.web.media import playback_kind
 from videoclip.web.safety import COOKIE
+from videoclip.web.served import is_correct
 from videoclip.zeroshot.confidence import LEVELS
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
@@ -50,32 +55,63 @@ class PageQuery(schemas.SearchQuery):
     strictness: Any = "low"
 
 
+async def _read_form(request: Request) -> dict[str, str]:
+    return dict(parse_qsl((await request.body()).decode("latin-1")))
+
+
+Form = Annotated[dict[str, str], Depends(_read_form)]
+
+
 @router.get("/")
-def search_page(served: Served, query: Annotated[PageQuery, Query()]) -> HTMLResponse:
-    """The form, and what was found."""
+def search_page(request: Request, served: Served, query: Annotated[PageQuery, Query()]) -> Response:
+    """The form, and what was found; the address has only what differs from the defaults."""
     if query.strictness not in LEVELS:
         query.strictness = "low"
-    problem, following = "", ""
+    if query.q.strip():  # words that are typed into the page of a span or picture
+        query.like = query.picture = ""
+        query.start = query.end = 0.0
+    state = query.model_dump(exclude_defaults=True)
+    if set(request.query_params) - set(state):
+        return RedirectResponse(address("/", **state), 303)
+    problem, following, num_labels = "", "", 0
     moments: list[dict[str, Any]] = []
     is_asked = bool(query.q.strip() or query.like or query.picture)
     if is_asked:
         try:
             found, following = served.search(query)
-            moments = [served.describe_moment(moment) for moment in found]
+            moments = [{**served.describe_moment(one), "is_correct": None} for one in found]
+            labels = served.labels()
+            num_labels = len(labels)
+            for moment, row in zip(found, moments, strict=True):
+                row["is_correct"] = is_correct(moment, query.q, labels)
         except (ConfigError, DataError, DecodeError) as error:
             problem = served.without_paths(str(error))
-    state = query.model_dump(exclude={"cursor", "limit"})
+    first = {name: value for name, value in state.items() if name != "cursor"}
     return _page(
         "search.html",
         query=query,
         state=state,
+        first=first,
         levels=LEVELS,
         moments=moments,
         problem=problem,
         is_asked=is_asked,
-        next=address("/", **{**state, "cursor": following}) if following else "",
+        next=address("/", **{**first, "cursor": following}) if following else "",
         num_videos=len(served.library),
+        num_labels=num_labels,
     )
+
+
+@router.post("/labels")
+def judge(served: Served, form: Form) -> Response:
+    """Keep whether a moment is a correct answer to a query."""
+    target = _local(form.pop("next", "/"))
+    try:
+        judgement = schemas.Judgement.model_validate(form)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from None
+    served.judge(judgement)
+    return RedirectResponse(target, 303)
 
 
 @router.get("/videos")
@@ -97,6 +133,7 @@ def list_page(
         where=where,
         videos=videos,
         problem=problem,
+        is_rest=bool(cursor),
         next=address("/videos", where=where, cursor=following) if following else "",
         allow_upload=served.settings.allow_upload,
         suffixes="video/*",
@@ -154,7 +191,22 @@ def _curve(rows: list[list[float]], duration: float, high: float) -> str:
 @router.get("/jobs")
 def jobs_page(served: Served) -> HTMLResponse:
     """What the server does besides answering."""
-    return _page("jobs.html", can_index=bool(served.settings.sources))
+    can_index, jobs = bool(served.settings.sources), served.jobs.list()
+    return _page("jobs.html", can_index=can_index, jobs=jobs)
+
+
+@router.post("/jobs")
+def index(served: Served) -> Response:
+    """Bring the library up to date with the videos that the server was started with."""
+    start_job(served, schemas.JobRequest(kind="index"))
+    return RedirectResponse("/jobs", 303)
+
+
+@router.post("/jobs/{id}/cancel")
+def cancel_job(served: Served, id: str) -> Response:
+    """End a job after the video in hand."""
+    served.jobs.cancel(served.jobs.find(id))
+    return RedirectResponse("/jobs", 303)
 
 
 @router.get("/docs")
@@ -186,9 +238,8 @@ def login_page(next: str = "/") -> HTMLResponse:
 
 
 @router.post("/login")
-async def log_in(request: Request, served: Served) -> Response:
+def log_in(request: Request, served: Served, form: Form) -> Response:
     """Give a cookie for the right token."""
-    form = dict(parse_qsl((await request.body()).decode("latin-1")))
     target = _local(form.get("next", "/"))
     settings = served.settings
     if settings.token is None or not settings.is_token(form.get("token", "").strip()):

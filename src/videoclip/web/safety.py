@@ -15,7 +15,7 @@ from http import HTTPStatus
 from ipaddress import ip_address
 from pathlib import Path
 from time import perf_counter
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -182,11 +182,13 @@ class Guard:
         if hmac.compare_digest(cookie.encode(), settings.session.encode()):
             return None
         if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
-            target = scope["path"]
-            if scope["query_string"]:
-                target += "?" + scope["query_string"].decode("latin-1")
-            return 303, "", {"Location": f"/login?next={quote(target, safe='')}"}
-        return 401, "a token is needed, as `Authorization: Bearer`", {"WWW-Authenticate": "Bearer"}
+            query = scope["query_string"].decode("latin-1")
+            return 303, "", {"Location": _login_address(scope["path"], query)}
+        refusal = {"WWW-Authenticate": "Bearer"}
+        if "hx-request" in headers:  # htmx goes there, and comes back to the page it is on
+            page = urlsplit(headers.get("hx-current-url", "/"))
+            refusal["HX-Redirect"] = _login_address(page.path, page.query)
+        return 401, "a token is needed, as `Authorization: Bearer`", refusal
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
         """Return a `receive` that raises once a body is longer than its limit."""
@@ -204,6 +206,11 @@ class Guard:
             return message
 
         return receive_limited
+
+
+def _login_address(path: str, query: str) -> str:
+    """Return the address of the login page, which then goes to a page here."""
+    return f"/login?next={quote(f'{path}?{query}' if query else path, safe='')}"
 
 
 def _is_address(host: str) -> bool:

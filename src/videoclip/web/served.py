@@ -34,6 +34,8 @@ MAX_QUEUE = 32
 MAX_WAIT_SECONDS = 30.0
 STATE = "web"
 """Folder in the library for judgements and edited spans."""
+LABELS = "labels.csv"
+"""File of the judgements in that folder."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,16 @@ class ServedLibrary:
         path = self.find(judgement.video).path
         span = judgement.start, judgement.end
         label = LabelledQuery(judgement.query, path, *span, is_wrong=not judgement.is_correct)
-        return len(add_label(self._state / "labels.csv", label))
+        return len(add_label(self._state / LABELS, label))
+
+    def labels(self) -> list[LabelledQuery]:
+        """Return the judgements.
+
+        Raises:
+            DataError: If they cannot be read.
+        """
+        path = self._state / LABELS
+        return read_labels(path) if path.exists() else []
 
     def fit(self) -> FitReport:
         """Fit the library's thresholds to the judgements.
@@ -218,9 +229,8 @@ class ServedLibrary:
         Raises:
             DataError: If they are all of one kind.
         """
-        path = self._state / "labels.csv"
         with self.computing():
-            return fit_library(self.library, read_labels(path) if path.exists() else [])
+            return fit_library(self.library, self.labels())
 
     # --- jobs
 
@@ -296,6 +306,14 @@ class ServedLibrary:
         for place in sorted(places, key=len, reverse=True):
             message = message.replace(f"{place}{os.sep}", "").replace(place, Path(place).name)
         return printable(message)
+
+
+def is_correct(moment: Moment, query: str, labels: Sequence[LabelledQuery]) -> bool | None:
+    """Return whether a moment was judged a correct answer to a query; None if it was not judged."""
+    for label in reversed(labels):
+        if label.query == query.strip() and label.accepts(moment):
+            return not label.is_wrong
+    return None
 
 
 def cursor_of(offset: int) -> str:

@@ -1,11 +1,22 @@
-// <moment-player>: plays a video, or exactly one span of it in a loop.
+// <moment-player>: plays a video, or exactly one span of it in a loop. A .strip in it is its timeline: it shows the time,
+// and a pointer or the arrow keys move it.
 // Attributes: media, clip (addresses), playback, duration, start, end, frame-rate. Event: "time".
+import { clock } from "./shared.js";
+
+// Where a pointer is on a strip, from 0 to 1.
+export const share = (event) => {
+  const box = event.currentTarget.getBoundingClientRect();
+  return Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1);
+};
+
 class MomentPlayer extends HTMLElement {
   connectedCallback() {
     this.video = document.createElement("video");
     Object.assign(this.video, { controls: true, playsInline: true, preload: "metadata" });
     this.video.setAttribute("aria-label", "Video");
-    this.append(this.video);
+    this.prepend(this.video);
+    const strip = this.querySelector(".strip");
+    if (strip) this.follow(strip);
     this.loops = true;
     this.offset = 0; // seconds of the video at which the file being played starts
     this.video.addEventListener("error", () => this.fallBack());
@@ -59,6 +70,29 @@ class MomentPlayer extends HTMLElement {
     const inside = time - this.offset;
     if (this.clips && (inside < 0 || inside > (this.video.duration || Infinity))) this.span(time, null);
     else this.video.currentTime = Math.max(0, inside);
+  }
+  go(time) { // play on from a time, whatever span was shown
+    this.end = null;
+    this.seek(Math.min(Math.max(time, 0), this.number("duration")));
+  }
+  follow(strip) {
+    const duration = this.number("duration"), now = strip.querySelector(".now");
+    this.addEventListener("time", ({ detail }) => {
+      const x = String(Math.min(1, detail / duration) * 1000);
+      now.setAttribute("x1", x);
+      now.setAttribute("x2", x);
+      strip.setAttribute("aria-valuenow", detail.toFixed(1));
+      strip.setAttribute("aria-valuetext", clock(detail));
+    });
+    const goTo = (event) => this.go(share(event) * duration);
+    strip.addEventListener("pointerdown", (event) => { strip.setPointerCapture(event.pointerId); goTo(event); });
+    strip.addEventListener("pointermove", (event) => event.buttons && goTo(event));
+    strip.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: -1, ArrowRight: 1, PageDown: -10, PageUp: 10 }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      this.go(this.time + step);
+    });
   }
   step(frames) { this.video.pause(); this.seek(this.time + frames / this.rate); }
   toggle() { this.video.paused ? this.play() : this.video.pause(); }

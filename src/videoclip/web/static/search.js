@@ -1,33 +1,28 @@
-// The search page: answers while typing, moments that play in their cards, judgements, selection.
-import { ask, element, exporting, keys, say, saying } from "./shared.js";
+// The search page, whose answers htmx loads: the address, pictures, moments that play in their cards, selection.
+import { ask, element, enable, exporting, isPlainClick, keys, reason, say, saying, sending } from "./shared.js";
 
-const form = document.querySelector("#search");
-let timer, request;
+const form = document.querySelector("#search"), results = document.querySelector("#results");
 
-const addressOf = () => {
-  const state = new URLSearchParams(new FormData(form));
-  const defaults = { q: "", where: "", strictness: "low", vision: "1", speech: "1" };
-  if (state.get("q")?.trim()) for (const name of ["like", "picture", "start", "end"]) state.delete(name);
-  for (const [name, value] of [...state]) if (Number(value) === 1 && name in { vision: 1, speech: 1 } || defaults[name] === value) state.delete(name);
-  return state.size ? `/?${state}` : "/";
+// A submitted search is a step back in the history; what is typed replaces the address.
+form.addEventListener("htmx:configRequest", ({ detail: { triggeringEvent } }) => {
+  if (triggeringEvent.type === "submit") form.setAttribute("hx-push-url", "true");
+  else form.removeAttribute("hx-push-url");
+});
+form.addEventListener("htmx:afterOnLoad", ({ detail: { successful, xhr } }) => {
+  if (!successful) results.replaceChildren(element("p", { class: "problem", role: "alert" }, reason(xhr)));
+  const count = results.querySelectorAll(".card").length;
+  say(count ? `${count} ${count === 1 ? "moment" : "moments"}` : results.textContent.trim().slice(0, 200));
+});
+// What was typed or chosen before this script had come, once htmx listens.
+const isChanged = (input) => {
+  const fresh = input.cloneNode();
+  fresh.value = input.defaultValue; // as the browser writes it: 1 for 1.0
+  return input.value !== fresh.value || input.checked !== input.defaultChecked;
 };
-
-async function show(address, how) {
-  request?.abort();
-  request = new AbortController();
-  let answer;
-  try { answer = await fetch(address, { signal: request.signal, headers: { Accept: "text/html" } }); }
-  catch (error) { if (error.name !== "AbortError") say("The server does not answer."); return; }
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  const results = page.querySelector("#results") ?? page.querySelector("main");
-  const here = document.querySelector("#results");
-  here.replaceChildren(...results.childNodes);
-  here.dataset.query = results.dataset.query ?? "";
-  document.title = page.title;
-  if (how) history[how](null, "", address);
-  const count = here.querySelectorAll(".card").length;
-  say(count ? `${count} ${count === 1 ? "moment" : "moments"}` : here.textContent.trim().slice(0, 200));
-}
+addEventListener("DOMContentLoaded", () => {
+  const changed = [...form.querySelectorAll("input[name]")].find(isChanged);
+  if (changed) htmx.trigger(changed, "input");
+});
 
 // Search by a picture, made small here: large enough for every model, below the limit of a request.
 const PIXELS = 640;
@@ -38,10 +33,8 @@ async function searchByPicture(file) {
   canvas.height = Math.max(1, image.height * scale);
   canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
   const body = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.92));
-  const answer = await fetch("/api/v1/pictures", { method: "POST", body });
-  if (!answer.ok) throw new Error((await answer.json()).detail);
-  const state = new URLSearchParams({ picture: (await answer.json()).id, strictness: "none" });
-  location.assign(`/?${state}`);
+  const { id } = await (await ask("/api/v1/pictures", body)).json();
+  location.assign(`/?picture=${id}&strictness=none`);
 }
 const picture = document.querySelector("#picture");
 picture.addEventListener("change", saying(() => searchByPicture(picture.files[0])));
@@ -49,20 +42,6 @@ addEventListener("paste", saying(async (event) => {
   const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
   if (file) await searchByPicture(file);
 }));
-
-form.addEventListener("input", (event) => {
-  if (event.target === picture) return;
-  clearTimeout(timer);
-  timer = setTimeout(() => show(addressOf(), "replaceState"), 200);
-});
-form.addEventListener("submit", (event) => {
-  event.preventDefault();
-  clearTimeout(timer);
-  show(addressOf(), "pushState");
-});
-addEventListener("popstate", () => location.reload());
-// What was typed before this script had come.
-if (form.elements.q.value !== form.elements.q.defaultValue) show(addressOf(), "replaceState");
 
 const data = (card) => ({ video: card.dataset.video, start: Number(card.dataset.start), end: Number(card.dataset.end) });
 
@@ -80,23 +59,15 @@ function play(card) {
   player.play();
 }
 
-async function judge(button) {
-  const card = button.closest(".card"), is_correct = button.dataset.correct === "yes";
-  const query = document.querySelector("#results").dataset.query;
-  const answer = await ask("/api/v1/labels", { ...data(card), query, is_correct });
-  for (const other of card.querySelectorAll(".judge")) other.setAttribute("aria-pressed", String(other === button));
-  say(`${(await answer.json()).count} marked`);
-}
+results.addEventListener("click", (event) => {
+  const link = event.target.closest(".play");
+  if (!link || !isPlainClick(event)) return;
+  event.preventDefault();
+  play(link.closest(".card"));
+});
 
-document.querySelector("#results").addEventListener("click", saying(async (event) => {
-  const button = event.target.closest("button");
-  if (button?.matches(".play")) play(button.closest(".card"));
-  else if (button?.matches(".judge")) await judge(button);
-}));
-
-document.querySelector("#fit").addEventListener("click", saying(async () => {
-  say((await (await ask("/api/v1/labels/fit")).json()).message);
-}));
+const fit = document.querySelector("#fit");
+sending(fit, async () => say((await (await ask("/api/v1/labels/fit")).json()).message));
 
 exporting(() => [...document.querySelectorAll(".card:has(.pick:checked)")].map((card) => ({
   ...data(card), label: card.dataset.label.slice(0, 300), confidence: card.dataset.confidence,
@@ -122,3 +93,4 @@ keys({
   ",": step(-1),
   ".": step(1),
 });
+enable();

@@ -6,13 +6,22 @@ export const say = (text) => {
   say.timer = setTimeout(() => (line.textContent = ""), 6000);
 };
 
+// Why a request of htmx was refused: scripts get a problem in JSON.
+export const reason = ({ status, responseText }) => {
+  try { return JSON.parse(responseText).detail; } catch { return `The server answered ${status}.`; }
+};
+addEventListener("htmx:responseError", ({ detail }) => say(reason(detail.xhr)));
+addEventListener("htmx:sendError", () => say("The server does not answer."));
+
+// Send a value as JSON, or a Blob as it is.
 export async function ask(address, body, method = "POST") {
-  const headers = body === undefined ? {} : { "Content-Type": "application/json" };
-  const answer = await fetch(address, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
-  if (!answer.ok) {
-    const problem = await answer.json().catch(() => ({}));
-    throw new Error(problem.detail || `the server answered ${answer.status}`);
-  }
+  const isFile = body instanceof Blob;
+  const answer = await fetch(address, {
+    method,
+    headers: isFile ? {} : { "Content-Type": "application/json" },
+    body: isFile ? body : JSON.stringify(body),
+  }).catch(() => { throw new Error("The server does not answer."); });
+  if (!answer.ok) throw new Error(reason({ status: answer.status, responseText: await answer.text() }));
   return answer;
 }
 
@@ -21,14 +30,19 @@ export const saying = (handler) => async (event) => {
   try { await handler(event); } catch (error) { say(error.message); }
 };
 
-// Send a form through a handler. Until then its button is disabled: the browser would load another page.
-export function sending(form, handler) {
-  form.addEventListener("submit", saying(async (event) => {
-    event.preventDefault();
-    await handler();
-  }));
-  form.querySelector("button:not([type])").disabled = false;
-}
+// Send a form through a handler.
+export const sending = (form, handler) => form.addEventListener("submit", saying((event) => {
+  event.preventDefault();
+  return handler();
+}));
+
+// Enable what only a script can do; each script calls it when all its handlers are there.
+export const enable = () => {
+  for (const one of document.querySelectorAll("[data-script]")) one.disabled = one.inert = false;
+};
+
+// Whether a click on a link is for this page, and not for another tab.
+export const isPlainClick = (event) => !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey);
 
 export const clock = (seconds) => {
   const tenths = Math.round(seconds * 10), minutes = Math.floor(tenths / 600);

@@ -1,10 +1,11 @@
-// A video's page: strip, narration, steps and labels whose spans can be edited, questions.
-import { ask, clock, element, exporting, keys, say, saying, sending } from "./shared.js";
+// A video's page: narration, steps and labels whose spans can be edited, questions.
+import { share } from "./player.js";
+import { ask, clock, element, enable, exporting, isPlainClick, keys, say, saying, sending } from "./shared.js";
 
 const root = document.querySelector("#video"), id = root.dataset.id;
 const duration = Number(root.dataset.duration);
 const player = document.querySelector("moment-player");
-const strip = document.querySelector("#strip"), now = document.querySelector("#now");
+const strip = document.querySelector(".strip");
 const table = document.querySelector("#spans tbody");
 const marks = { start: null, end: null };
 if (player?.hasAttribute("end")) { marks.start = player.number("start"); marks.end = player.number("end"); }
@@ -12,13 +13,8 @@ if (player?.hasAttribute("end")) { marks.start = player.number("start"); marks.e
 // --- where we are
 
 player?.addEventListener("time", ({ detail }) => {
-  const x = String(Math.min(1, detail / duration) * 1000);
-  now.setAttribute("x1", x);
-  now.setAttribute("x2", x);
   document.querySelector("#clock").textContent = clock(detail);
-  strip.setAttribute("aria-valuenow", detail.toFixed(1));
-  strip.setAttribute("aria-valuetext", clock(detail));
-  for (const cue of document.querySelectorAll(".cues button")) {
+  for (const cue of document.querySelectorAll(".cues a")) {
     const isCurrent = Number(cue.dataset.time) <= detail && detail < Number(cue.dataset.end);
     if (isCurrent && !cue.hasAttribute("aria-current")) {
       const list = cue.closest(".cues");
@@ -28,34 +24,18 @@ player?.addEventListener("time", ({ detail }) => {
   }
 });
 
-function go(time) {
-  if (!player) return;
-  player.end = null;
-  player.seek(Math.min(Math.max(time, 0), duration));
-}
 root.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-time]");
-  if (button) go(Number(button.dataset.time));
+  const link = event.target.closest("[data-time]");
+  if (!link || !player || !isPlainClick(event)) return;
+  event.preventDefault();
+  player.go(Number(link.dataset.time));
 });
-const timeAt = (event) => {
-  const box = strip.getBoundingClientRect();
-  return ((event.clientX - box.left) / box.width) * duration;
-};
-strip.addEventListener("pointerdown", (event) => { strip.setPointerCapture(event.pointerId); go(timeAt(event)); });
-strip.addEventListener("pointermove", (event) => event.buttons && go(timeAt(event)));
 // Scrubbing: the still nearest to the pointer is marked on the contact sheet.
 strip.addEventListener("pointermove", (event) => {
-  const stills = document.querySelectorAll(".sheet button");
-  const nearest = Math.min(stills.length - 1, Math.max(0, Math.floor((timeAt(event) / duration) * stills.length)));
+  const stills = document.querySelectorAll(".sheet a"), nearest = Math.min(stills.length - 1, Math.floor(share(event) * stills.length));
   stills.forEach((still, i) => still.classList.toggle("near", i === nearest));
 });
 strip.addEventListener("pointerleave", () => document.querySelector(".sheet .near")?.classList.remove("near"));
-strip.addEventListener("keydown", (event) => {
-  const step = { ArrowLeft: -1, ArrowRight: 1, PageDown: -10, PageUp: 10 }[event.key];
-  if (!step || !player) return;
-  event.preventDefault();
-  go(player.time + step);
-});
 
 // --- start and end of a span; the address keeps them
 
@@ -166,6 +146,7 @@ sending(question, async () => {
   const found = await (await ask("/api/v1/ask", { video: id, question: question.elements.question.value, choices })).json();
   document.querySelector("#answers").replaceChildren(
     ...found.choices.map(({ text, probability }) => element("li", {}, `${text}: ${(100 * probability).toFixed(0)} %`)));
-  go(found.best);
+  player?.go(found.best);
   say(`${found.choices[0].text}, best seen at ${clock(found.best)}`);
 });
+enable();
