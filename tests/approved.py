@@ -80,7 +80,7 @@ def plain(value: object) -> object:
         case torch.Tensor():
             plain_dtype = str(value.dtype).removeprefix("torch.")
             shape = "x".join(map(str, value.shape))
-            return {f"torch.{plain_dtype} {shape}": plain(value.detach().float().tolist())}
+            return {f"torch.{plain_dtype} {shape}": plain(value.tolist())}
         case Mapping():
             return {str(plain(key)): plain(member) for key, member in value.items()}
         case AbstractSet():

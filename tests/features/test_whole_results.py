@@ -1,0 +1,622 @@
+"""Complete results of reading videos and computing features, compared with what was approved."""
+
+import os
+import pickle
+import signal
+import socket
+import tarfile
+import warnings
+from fractions import Fraction
+from functools import partial
+from itertools import groupby, islice
+from pathlib import Path
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests import approved
+from tests.features.toy_backbones import MeanColour
+from tests.library.colours import ColourBackbone
+from tests.make_video import number_shown, write_sound, write_video
+from videoclip.config import ModelConfig
+from videoclip.data.feature_store import FeatureSpec, FeatureStore
+from videoclip.features import (
+    backbones,
+    cluster,
+    contained,
+    decode,
+    extract,
+    frame_backbone,
+    frame_times,
+    video_file,
+    workers,
+)
+from videoclip.features.decode import CentreCrop, Fit, ShorterSide, Squash
+from videoclip.features.frame_backbone import FrameBackbone
+from videoclip.features.frame_times import FrameTimes
+from videoclip.features.preprocessing import SquashCrop
+
+
+def test_frame_times():
+    timestamps = np.array([0, 30, 10, 20, 60, 40, 50, 90, 70, 80])  # B-frames
+    is_key = np.array([1, 0, 0, 0, 1, 0, 0, 1, 0, 0], bool)
+    is_visible = np.array([0, 1, 1, 1, 1, 1, 1, 1, 1, 1], bool)
+    facts = dict(per_packet=True, time_base=Fraction(1, 100), origin=Fraction(10), duration=0.9)
+    times = FrameTimes(timestamps, is_key, is_visible, **facts)
+    gap = FrameTimes(
+        np.array([0, 100, 20_000, 50_000]),
+        np.array([1, 0, 1, 1], bool),
+        np.ones(4, bool),
+        True,
+        Fraction(1, 100),
+        Fraction(0),
+        700.0,
+    )
+    hidden = FrameTimes(timestamps, is_key & ~is_visible, is_visible, **facts)
+    asked = np.array([-1.0, 0.0, 0.05, 0.1, 0.149, 0.35, 0.5, 0.799, 2.0])
+
+    def packet(pts, dts, duration=4, key=False, hides=False, size=1):
+        names = {"pts": pts, "dts": dts, "duration": duration, "is_keyframe": key}
+        return SimpleNamespace(**names, is_discard=hides, size=size)
+
+    streams = {
+        "in order": [
+            packet(5, 5, key=True),
+            packet(9, 9),
+            packet(13, 13, None),
+            packet(0, 0, size=0),
+        ],
+        "reordered": [
+            packet(4, 0, key=True),
+            packet(12, 4),
+            packet(8, 8),
+            packet(2, 9, hides=True),
+        ],
+        "without pts": [packet(None, 3, key=True), packet(None, None), packet(None, 11, None)],
+        "constant": [packet(4, 0, key=True), packet(8, 4), packet(12, 8)],
+        "hidden": [packet(4, 0, hides=True)],
+        "none": [],
+    }
+    approved.check(
+        "features-frame-times",
+        {
+            "on screen": times.on_screen(asked),
+            "nearest keyframe": [times.nearest_keyframe(asked), hidden.nearest_keyframe(asked)],
+            "seconds": times.seconds(timestamps),
+            "cut": [times.cut, gap.cut, gap.seconds(gap.timestamps)],
+            "plans": {
+                str(wanted): frame_times.plan_packets(timestamps, is_key, np.array(wanted))
+                for wanted in ([], [0], [10], [30], [50], [60], [70], [90], [20, 80])
+            },
+            "plan without keyframes": frame_times.plan_packets(
+                timestamps, np.zeros(10, bool), np.array([20])
+            ),
+            "numbers": [
+                frame_times.num_samples(*x)
+                for x in ((0.1, 1), (10.4, 1), (10.5, 1), (10.6, 1), (10, 0.5), (3, 2.5))
+            ],
+            "times": frame_times.sample_times(2.2, 2.0),
+            "read": {
+                name: [
+                    frame_times.read_frame_times(packets, Fraction(1, 20), origin, 5.0, reorders)
+                    and vars(
+                        frame_times.read_frame_times(
+                            packets, Fraction(1, 20), origin, 5.0, reorders
+                        )
+                    )
+                    .values()
+                    .__repr__()
+                    for origin, reorders in ((None, True), (Fraction(1, 2), False))
+                ]
+                for name, packets in streams.items()
+            },
+        },
+    )
+
+
+SIZES = [(1920, 1080), (3, 7), (100, 100), (1, 4000)]
+
+
+def test_sizes():
+    rules = [Squash(4, 5), Fit(10), ShorterSide(8), CentreCrop(8, 6), SquashCrop(9, 7, "area", 5)]
+    wrong = [
+        partial(Squash, 0, 5),
+        partial(Fit, 0),
+        partial(ShorterSide, -1),
+        partial(CentreCrop, 5, 6),
+        partial(CentreCrop, 5, 0),
+    ]
+    frame = np.arange(5 * 9 * 3, dtype=np.uint8).reshape(5, 9, 3)
+    from videoclip.features.preprocessing import scale_frame, size_of
+
+    approved.check(
+        "features-sizes",
+        {
+            "scaled": {str(rule): [rule.scaled(*size) for size in SIZES] for rule in rules},
+            "crops": [rule.crop for rule in rules],
+            "frames": [
+                decode.resample_frames(frame[None], 1.0, 1.0).__next__().rgb(rule)[..., 0]
+                for rule in rules
+            ],
+            "by Pillow": [scale_frame(frame, rule)[..., 0] for rule in rules],
+            "sizes": [size_of(rule) for rule in (rules[0], rules[3], rules[4])],
+            "errors": [approved.outcome(call) for call in wrong],
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    """Videos of many kinds, by name; their pictures say their own number."""
+    folder = tmp_path_factory.mktemp("films")
+    kinds = {
+        "plain.mp4": {},
+        "b-frames.mkv": {"pictures": 40, "bf": 3, "g": 12},
+        "old.avi": {"codec": "mpeg4", "g": 10},
+        "turned.mp4": {"pictures": 12, "rotation": 90},
+        "wide.mkv": {"pictures": 12, "pixel_aspect": Fraction(2, 1)},
+        "uneven.mkv": {"pictures": 8, "times": [0, 1, 2, 9, 10, 11, 30, 31]},
+        "gap.mkv": {"pictures": 4, "times": [0, 5, 3000, 3005]},
+        "sound.mp4": {"pictures": 10, "sound_seconds": 3.0},
+        "one.mp4": {"pictures": 1},
+    }
+    for name, options in kinds.items():
+        write_video(folder / name, options.pop("pictures", 30), **options)
+    return folder
+
+
+def shown(frames):
+    """The numbers on frames, such as "0 1 x 5 2"."""
+    numbers = [number_shown(frame.rgb()) for frame in frames]
+    runs = [(number, len(list(run))) for number, run in groupby(numbers)]
+    return " ".join(f"{number} x {count}" if count > 1 else f"{number}" for number, count in runs)
+
+
+def test_videos_of_many_kinds(films):
+    found = {}
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        for path in sorted(films.iterdir()):
+            frame = next(decode.sample_frames(path, 1.0))
+            found[path.name] = {
+                "facts": vars(decode.probe(path)),
+                "samples": [shown(decode.sample_frames(path, rate)) for rate in (1.0, 2.3)],
+                "keyframes": shown(decode.sample_frames(path, 2.0, mode="fast")),
+                "grabbed": [
+                    number_shown(decode.grab_frame(path, time))
+                    for time in (-1.0, 0.0, 0.55, 1.2, 99.0)
+                ],
+                "size": [frame.display_size, frame.rotation, frame.rgb(Fit(20)).shape],
+                "contained": [
+                    vars(contained.probe(path)) == vars(decode.probe(path)),
+                    number_shown(contained.grab_frame(path, 0.55)),
+                    shown(contained.sample_frames(path, 2.3)),
+                    [
+                        f.rgb(Squash(4, 3)).shape
+                        for f in islice(contained.sample_frames(path, 1), 2)
+                    ],
+                ],
+            }
+    texts = list(dict.fromkeys(str(one.message) for one in warned))
+    approved.check("features-videos", {"videos": found, "warnings": texts}, TMP=films)
+
+
+def test_what_cannot_be_read(films, tmp_path, monkeypatch):
+    """Every message about a video."""
+    content = (films / "b-frames.mkv").read_bytes()
+    whole = (films / "plain.mp4").read_bytes()
+    files = {
+        "empty.mp4": b"",
+        "text.mp4": b"no video at all",
+        "cut.mkv": content[: len(content) // 3],
+        "cut.mp4": whole[: len(whole) // 2],
+        "playlist.mp4": b"ffconcat version 1.0\nfile plain.mp4\n",
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    damaged = bytearray(content)
+    for start in range(len(content) // 4, len(content) - 400, 700):
+        damaged[start : start + 300] = bytes(300)
+    (tmp_path / "damaged.mkv").write_bytes(damaged)
+    write_sound(tmp_path / "sound.mp4")
+    write_sound(tmp_path / "cover.mp4", cover=True)
+    write_video(tmp_path / "none.mp4", 0)
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "gone.mp4")
+    (tmp_path / "folder.mp4").mkdir()
+    os.mkfifo(tmp_path / "pipe.mp4")
+    names = [*sorted(path.name for path in tmp_path.iterdir()), "absent.mp4", "a*.mp4", "~/x.mp4"]
+    names += ["C:\\x.mp4", "a\\b.mp4", "http:/x/y.mp4", "file:/x.mp4"]
+
+    def read(path):
+        return len(list(decode.sample_frames(path, 1.0)))
+
+    errors = {name: approved.outcome(partial(read, tmp_path / name)) for name in names}
+    errors |= {
+        f"grab {name}": approved.outcome(partial(decode.grab_frame, tmp_path / name, 0.5))
+        for name in ("empty.mp4", "none.mp4", "absent.mp4")
+    }
+    errors["no rate"] = approved.outcome(lambda: next(decode.sample_frames(films / "plain.mp4", 0)))
+    with monkeypatch.context() as patch:
+        patch.setattr(video_file, "MAX_HOURS", 0.0005)
+        errors["long"] = approved.outcome(partial(read, films / "plain.mp4"))
+    with monkeypatch.context() as patch:
+        patch.setattr(video_file, "MAX_FRAMES", 5)
+        errors["many frames"] = approved.outcome(partial(read, films / "old.avi"))
+    with monkeypatch.context() as patch:
+        patch.setattr(decode, "MAX_PIXELS", 100)
+        frame = next(decode.sample_frames(films / "old.avi", 1.0))
+        errors["large"] = approved.outcome(frame.rgb)
+    frames = np.zeros((2, 4, 4, 3), np.uint8)
+    for rate in (0, -1.0, np.inf, "5"):
+        errors[f"rate {rate}"] = approved.outcome(
+            partial(lambda r: next(decode.resample_frames(frames, r, 1.0)), rate)
+        )
+    for wrong in (frames[0], frames.astype(float), frames[..., :2], frames[:0]):
+        errors[f"frames {wrong.dtype} {wrong.shape}"] = approved.outcome(
+            partial(lambda f: next(decode.resample_frames(f, 1.0, 1.0)), wrong)
+        )
+    reasons = [MemoryError(), ValueError("two\nlines"), PermissionError(13, "Denied"), KeyError()]
+    reasons += [OSError(5, "Input/output Error"), av.error.InvalidDataError(1, "bad"), OSError("x")]
+    errors["reasons"] = [video_file._reason(tmp_path / "text.mp4", error) for error in reasons]
+    stream = contained.sample_frames(films / "plain.mp4", 1.0)
+    first, _ = next(stream), next(stream)
+    errors["an earlier frame"] = approved.outcome(partial(first.rgb, Squash(2, 2)))
+    stream.close()
+
+    def refuse(packet):
+        raise av.error.InvalidDataError(1, "bad")
+
+    codec = SimpleNamespace(name="x", decode=refuse, flush_buffers=lambda: None)
+    broken = SimpleNamespace(demux=lambda stream: [SimpleNamespace(size=1)] * 30)
+    plan = np.full(20, 3, np.int8)
+    decoded = video_file._decode(broken, SimpleNamespace(codec_context=codec), plan, Path("x"))
+    errors["broken frames"] = approved.outcome(partial(list, decoded))
+    ends = (None, 0, 3, -signal.SIGKILL, -signal.SIGSEGV, -signal.SIGXCPU)
+    errors["ends"] = [contained.exit_cause(end) for end in ends]
+    errors["aspects"] = [
+        str(video_file.pixel_aspect_of(SimpleNamespace(sample_aspect_ratio=aspect)))
+        for aspect in (
+            None,
+            Fraction(0),
+            Fraction(10),
+            Fraction(11),
+            Fraction(1, 10),
+            Fraction(1, 11),
+        )
+    ]
+    approved.check("features-unreadable", errors, TMP=tmp_path, FILMS=films)
+
+
+def test_videos_are_found_and_named(tmp_path):
+    for name in ("b.MP4", "a.mkv", "x/b.mp4", "x/b.webm", "x/.hidden.mp4", ".h/c.mp4", "x/n.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "a.mkv")
+    (tmp_path / "circle").symlink_to(tmp_path)
+    (tmp_path / "broken.mp4").symlink_to(tmp_path / "no")
+    (tmp_path / "empty").mkdir()
+    with tarfile.open(tmp_path / "shard.tar", "w") as archive:
+        archive.add(tmp_path / "a.mkv", "in/t.mp4")
+        archive.add(tmp_path / "x/n.txt", "in/t.txt")
+    with tarfile.open(tmp_path / "texts.tar", "w") as archive:
+        archive.add(tmp_path / "x/n.txt", "t.txt")
+    (tmp_path / "bad.tar").write_text("no archive")
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(tmp_path / "s.mp4")[-100:]) if len(str(tmp_path)) < 90 else None
+    listening.close()
+    (tmp_path / "s.mp4").unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "pipe.mp4")
+    given = {
+        "all": ([tmp_path], {}),
+        "archives": ([tmp_path], {"archives": True}),
+        "named": ([tmp_path / "x/n.txt", tmp_path / "x", tmp_path / "x/b.mp4"], {}),
+        "absent": ([tmp_path / "no.mp4", tmp_path / "empty", tmp_path / "x/../a.mkv"], {}),
+        "an archive": ([tmp_path / "shard.tar", tmp_path / "texts.tar"], {"archives": True}),
+        "odd": ([os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4")], {}),
+    }
+    found = {}
+    for name, (paths, options) in given.items():
+        files, failed = extract.find_videos(paths, **options)
+        assert all(file.mtime_ns > 0 for file in files)
+        found[name] = [[str(f.path), f.size] for f in files] + [
+            {str(k): v for k, v in failed.items()}
+        ]
+    names = extract.name_videos(
+        [
+            Path(p)
+            for p in ("/a/c.mp4", "/b/c.mp4", "/b/d.mkv", "/b/d.mp4", "/x/b/e.mp4", "/y/b/e.mp4")
+        ]
+        + [Path(p) for p in ("/z/f.g.mp4", "/a/c.mp4")]
+    )
+    approved.check(
+        "features-found",
+        {
+            "found": found,
+            "named": {str(path): name for path, name in names.items()},
+            "in": [str(p) for p in extract.videos_in(tmp_path / "x")],
+            "none in": approved.outcome(partial(extract.videos_in, tmp_path / "empty")),
+        },
+        TMP=tmp_path,
+    )
+
+
+def test_extraction(made_videos, tmp_path):
+    """What is reported and stored."""
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.mp4").hardlink_to(made_videos / f"{name}.mp4")
+    for name in ("broken", "nan"):
+        (tmp_path / f"{name}.mp4").hardlink_to(made_videos / "sub/c d.mp4")
+    (tmp_path / "text.mp4").write_text("")
+    calls, seconds, reports = [], [], []
+    with FeatureStore.create(tmp_path / "store", MeanColour().spec) as store:
+        for _ in range(2):
+            report = extract.extract_features(
+                [tmp_path, tmp_path / "no.mp4"],
+                store,
+                MeanColour(),
+                num_workers=0,
+                on_progress=lambda *state: calls.append(state),
+                on_video_seconds=seconds.append,
+            )
+            reports.append(report.as_dict() | {"seconds": report.seconds > 0})
+        stored = [store.video_ids, store.read("b")[18:22]]
+    files = sorted(p.name for p in (tmp_path / "store").iterdir())
+    whole = extract.ExtractReport(("a", "b"), ("c",), {Path("d"): "x"}, 2.0, 100.4)
+    store = FeatureStore.create(tmp_path / "other", FeatureSpec(4, 1.0, "x", True, "y"))
+    errors = [
+        approved.outcome(partial(extract.extract_features, [tmp_path], store, MeanColour())),
+        approved.outcome(partial(extract.extract_features, [tmp_path], "store", MeanColour())),
+        approved.outcome(partial(extract.extract_features, [tmp_path], store, "starter")),
+        approved.outcome(
+            lambda: list(
+                extract.compute_features(MeanColour, [], tmp_path / "locks", num_workers=-1)
+            )
+        ),
+    ]
+    locks, others = (extract.VideoLocks(tmp_path / "locks") for _ in range(2))
+    one, two = Path("/v/1.mp4"), Path("/v/2.mp4")
+    with locks, others:
+        held = [locks.acquire(one), others.acquire(one), others.acquire(two), locks.acquire(two)]
+        locks.release(one)
+        held += [others.acquire(one), sorted(p.name for p in (tmp_path / "locks").iterdir())]
+    counted = []
+    features = extract.features_of(MeanColour(), tmp_path / "a.mp4", counted.append)
+    approved.check(
+        "features-extraction",
+        {
+            "reports": reports,
+            "calls": calls,
+            "seconds": seconds[::9],
+            "stored": stored,
+            "files": files,
+            "text": str(whole),
+            "errors": errors,
+            "locks": held,
+            "features": [features[::11], counted[:3], len(counted)],
+        },
+        TMP=tmp_path,
+    )
+
+
+class Sums(FrameBackbone):
+    """Two numbers a unit of frames; records what is computed."""
+
+    name = "sums"
+    frames_per_second = 2.0
+    frames_per_feature = 2
+    frames_per_batch = 6
+
+    def __init__(self):
+        super().__init__(nn.Linear(1, 1), None, "cpu")
+        self.spec = self.make_spec(2, "0123", normalized=True)
+        self.batches = []
+
+    def prepare(self, frame):
+        return frame.pixels
+
+    def features_of(self, frames):
+        self.batches.append([len(frames), frames[:, 0, 0, 0].tolist()])
+        sums = [part.float().mean() for part in torch.split(frames, 2)]
+        return torch.stack([torch.stack(sums), torch.ones(len(sums))], dim=1)
+
+
+class OfOne(Sums):
+    frames_per_second = 1.0
+    frames_per_feature = 1
+    name = "of one"
+
+
+def load(source, device):
+    return Sums()
+
+
+class Shown:
+    """A frame of one brightness."""
+
+    def __init__(self, level):
+        self.pixels = picture(level)
+
+
+def picture(level, side=32):
+    return np.full((side, side, 3), level, np.uint8)
+
+
+def test_frames_through_a_network():
+    levels = [10, 10, 12, 14, 60, 60, 60, 60, 100, 110, 60, 60, 200, 7, 50, 50, 50]
+    backbone = Sums()
+    frames = [one for level, run in groupby(levels) for one in [Shown(level)] for _ in run]
+    chunks = list(backbone.features_from(frames))
+    still = Sums()
+    long = list(still.features_from(Shown(9) for _ in range(300)))
+    base = picture(100)
+    block, spread = base.copy(), base.copy()
+    block[:16, :16] += 8
+    spread[::2] += 8
+    small = [picture(5, 3), picture(12, 3), picture(14, 3)]
+    at_rate = backbone.at_rate(5)
+    fast = frame_backbone.with_keyframes(OfOne())
+    again = pickle.loads(pickle.dumps(at_rate))
+    network = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1))
+    with torch.no_grad():
+        for number, tensor in enumerate(network.state_dict().values()):
+            tensor.fill_(number)
+    approved.check(
+        "features-backbone",
+        {
+            "chunks": chunks,
+            "batches": backbone.batches,
+            "still": [[c.shape for c in long], still.batches],
+            "spec": backbone.spec,
+            "at another rate": [at_rate.spec, at_rate.frames_per_second],
+            "of keyframes": [fast.spec, fast.mode],
+            "pickled": [again.spec, again.mode, backbone.__reduce__()[1][1:]],
+            "same": [
+                frame_backbone._is_same_picture(*pair)
+                for pair in (
+                    (base, base),
+                    (base, picture(107)),
+                    (base, picture(108)),
+                    (base, block),
+                    (base, spread),
+                    (base, base[:16]),
+                    small[:2],
+                    small[::2],
+                )
+            ],
+            "ahead": list(frame_backbone._ahead(iter(range(5)), 2)),
+            "fingerprints": [
+                frame_backbone.fingerprint(network, "x"),
+                frame_backbone.fingerprint(network, ("x", 1)),
+                backbones.keyframe_fingerprint("abc"),
+            ],
+            "errors": [
+                approved.outcome(partial(backbone.at_rate, rate)) for rate in (0, float("inf"))
+            ]
+            + [
+                approved.outcome(partial(frame_backbone.with_keyframes, backbone)),
+                approved.outcome(partial(frame_backbone.with_keyframes, MeanColour())),
+            ],
+        },
+    )
+
+
+def test_backbones_are_loaded_and_compared(tmp_path, monkeypatch):
+    monkeypatch.delenv("VIDEOCLIP_S3D", raising=False)
+    spec = FeatureSpec(8, 2.0, "image:x", True, "f1")
+    fits = ModelConfig(
+        feature_dim=8, features_per_second=2.0, backbone="image:x", normalized_features=True
+    )
+    from dataclasses import replace
+
+    known = replace(fits, backbone_fingerprint="f1", backbone="image:moved")
+    fast = replace(spec, fingerprint=backbones.keyframe_fingerprint("f1"))
+    pairs = {
+        "fits": (fits, spec),
+        "everything": (ModelConfig(normalized_features=False), spec),
+        "another name": (replace(fits, backbone="s3d"), spec),
+        "moved": (known, spec),
+        "keyframes": (known, fast),
+        "keyframes first": (replace(known, backbone_fingerprint=fast.fingerprint), spec),
+        "another version": (replace(known, backbone_fingerprint="f2"), spec),
+        "imported": (replace(known, backbone="image:x"), replace(spec, fingerprint="imported")),
+    }
+    for name, text in {"odd": "{}", "text": "x", "list": "[1]"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(text)
+    wrong = ["s4d", "startr", str(tmp_path / "odd"), str(tmp_path / "text"), str(tmp_path / "list")]
+    wrong += [str(tmp_path), "motion:x", "starter:y", "image", "video:", "s3d"]
+    approved.check(
+        "features-backbones",
+        {
+            "differences": {n: backbones.feature_differences(*pair) for n, pair in pairs.items()},
+            "checked": {
+                n: approved.outcome(partial(backbones.check_features, *pair))
+                for n, pair in pairs.items()
+            },
+            "fingerprints": [
+                backbones.with_fingerprint(*pair).backbone_fingerprint
+                for pair in (pairs["fits"], pairs["moved"], pairs["imported"])
+            ],
+            "errors": {
+                name.replace(str(tmp_path), "TMP"): approved.outcome(
+                    partial(backbones.load_backbone, name)
+                )
+                for name in wrong
+            },
+        },
+        TMP=tmp_path,
+    )
+
+
+class Silent:
+    """A worker process that dies, or says nothing."""
+
+    exitcode, is_alive = -9, True
+
+    def join(self):
+        self.is_alive = False
+
+    kill = terminate = join
+
+
+def test_messages_of_workers(monkeypatch):
+    def worker(messages, exitcode=-9, ready=True):
+        made = object.__new__(workers._Worker)
+        made.path, made.alive, made._ready, made._heard = Path("/v/a.mp4"), True, ready, 0.0
+        made._process = Silent()
+        made._process.exitcode = exitcode
+
+        def recv():
+            if not messages:
+                raise EOFError
+            return messages.pop(0)
+
+        made.connection = SimpleNamespace(recv=recv)
+        return made
+
+    def told(made, times=1):
+        return [approved.outcome(made.receive) for _ in range(times)] + [
+            str(made.path),
+            made.alive,
+            made._ready,
+        ]
+
+    stuck = worker([])
+    monkeypatch.setattr(workers.time, "monotonic", lambda: 1000.0)
+    heard = []
+    for since, is_heard in ((900.0, True), (700.0, False), (699.0, False)):
+        stuck._heard = since
+        stuck.end_if_stuck(is_heard)
+        heard.append([stuck._heard, stuck._process.is_alive])
+    failed = workers.Failed(Path("x"), "why")
+    approved.check(
+        "features-workers",
+        {
+            "counted": told(worker([3, failed]), 2),
+            "first": told(worker([True, 5], ready=False)),
+            "died": told(worker([])),
+            "ended": told(worker([], exitcode=3)),
+            "never ready": told(worker([], ready=False)),
+            "stuck": told(stuck),
+            "heard": heard,
+            "gpus": [
+                approved.outcome(partial(cluster._gpu_share, resources, number))
+                for resources, number in (
+                    ({"GPU": 2.0}, 3),
+                    ({"GPU": 4}, 2),
+                    ({}, 1),
+                    ({"GPU": 1}, 7),
+                )
+            ],
+        },
+    )
+
+
+def test_fast_features_of_colours(made_videos):
+    backbone = frame_backbone.with_keyframes(ColourBackbone())
+    found = extract.features_of(backbone, made_videos / "a.mp4").argmax(axis=1)
+    approved.check("features-colours", ["".join(map(str, found)), backbone.spec])
