@@ -301,9 +301,13 @@ def test_clip_pairs():
         ),
         outcome(lambda: Narration(np.zeros(2), np.zeros(1), ())),
     ]
-    digest = {key: zlib.crc32(json.dumps(value).encode()) for key, value in found.items()}
-    shown = {key: value for key, value in found.items() if ", 24 s" in key or key == "errors"}
-    approved.check("clip-pairs", {"pairs": shown, "digests of the others": digest})
+    digests = {key: zlib.crc32(json.dumps(value).encode()) for key, value in found.items()}
+    shown = {
+        key: value for key, value in found.items() if key.startswith("pauses") or key == "errors"
+    }
+    shown = {key: value for key, value in shown.items() if not key.endswith((" 1 s", " 60 s"))}
+    rest = [digest for key, digest in digests.items() if key not in shown]
+    approved.check("clip-pairs", {"pairs": shown, "digests of the others": rest})
 
 
 PLANS = {
