@@ -49,8 +49,10 @@ def test_qvhighlights_have_marks_of_every_two_seconds(write):
     row |= {"relevant_clip_ids": [1], "saliency_scores": [[4, 2, 0]]}
     path = write("highlight_val_release.jsonl", json.dumps(row))
     assert read_qvhighlights(path)[0].saliency == ((0, 0, 0), (4, 2, 0), (0, 0, 0))
+    write("highlight_val_release.jsonl", json.dumps(row | {"relevant_clip_ids": [3]}))
+    with pytest.raises(DataError, match=r":1: marks clip 3, but the video has 3: fix the row"):
+        read_qvhighlights(path)
     for wrong in (
-        {"relevant_clip_ids": [3]},
         {"saliency_scores": [[4, 2]]},
         {"saliency_scores": [[5, 2, 0]]},
     ):

@@ -74,8 +74,10 @@ def read_tasks(path: Path) -> dict[str, Task]:
             raise DataError("a task needs five lines and a blank one; wrong file?", path, first + 1)
         task_id, title, _, num_steps, steps = block[: BLOCK_LINES - 1]
         names = tuple(step.strip() for step in steps.split(","))
-        if num_steps != str(len(names)) or not all(names):
+        if num_steps != str(len(names)):
             raise DataError(f"{len(names)} steps, not {num_steps}", path, first + 5)
+        if not all(names):
+            raise DataError("a step is blank: fix the line", path, first + 5)
         if task_id in tasks:
             raise DataError(f"task {task_id} occurs twice: remove one of them", path, first + 1)
         tasks[task_id] = Task(task_id, title, names)

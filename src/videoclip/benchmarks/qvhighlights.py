@@ -45,8 +45,10 @@ def _saliency(row: Record) -> tuple[tuple[int, ...], ...]:
         raise row.error(f"{len(clips)} relevant_clip_ids but {len(marks)} saliency_scores")
     saliency = [(0,) * NUM_RATERS] * num_clips
     for clip, of_raters in zip(clips, marks, strict=True):
+        if clip not in range(num_clips):
+            raise row.error(f"marks clip {clip!r}, but the video has {num_clips}: fix the row")
         right = isinstance(of_raters, list) and len(of_raters) == NUM_RATERS
-        if not right or clip not in range(num_clips) or not all(m in MARKS for m in of_raters):
+        if not right or not all(m in MARKS for m in of_raters):
             raise row.error(f"needs {NUM_RATERS} marks from 0 to 4 of a clip, got {of_raters!r}")
         saliency[clip] = tuple(of_raters)
     return tuple(saliency)
