@@ -335,7 +335,7 @@ def test_other_files(tmp_path):
         workbook(tmp_path / "taxonomy.xlsx", *sheets)
         read(key, lambda: coin(tmp_path)[0].labels)
     write("taxonomy.xlsx", b"PK")
-    read("no workbook", lambda: str(outcome(lambda: coin(tmp_path)))[:60])
+    read("no workbook", lambda: str(outcome(lambda: coin(tmp_path))).partition("(")[0])
     didemo = load_benchmarks()["didemo"].read
     write("test_data.json", [SENTENCE])
     read("without validation", lambda: didemo(tmp_path)[1])
@@ -458,7 +458,7 @@ def test_broken_files(tmp_path):
     found = {}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-        found[name] = str(outcome(lambda name=name: read_json(tmp_path / name)))[:150]
+        found[name] = outcome(lambda name=name: read_json(tmp_path / name))
     found["absent"] = outcome(lambda: read_json(tmp_path / "absent"))
     (tmp_path / "t.csv").write_text('a,b\n1,2\n\n"x,y", z\n')
     found["rows"] = [[r.values, r.line] for r in read_rows(tmp_path / "t.csv", ("b",))]

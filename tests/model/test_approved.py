@@ -410,7 +410,8 @@ def test_model_folders(tmp_path, monkeypatch):
         folder = tmp_path / name
         hub.save_model(model, folder, tokenizer, card)
         damage(folder)
-        found[name] = str(outcome(lambda folder=folder: VideoCLIP.from_pretrained(folder)))[:260]
+        message = str(outcome(lambda folder=folder: VideoCLIP.from_pretrained(folder)))
+        found[name] = message.partition(" Missing key(s)")[0]
     found["push"] = outcome(lambda: model.push_to_hub("a/b"))
     approved.check("model-folders", found, TMP=tmp_path)
 
