@@ -57,7 +57,7 @@ def answer_of(response, names):
     if kind.startswith("text/html"):
         content = page_of(response.text, names)
     elif "json" in kind and response.text:
-        content = json.loads(names(response.text))
+        content = compact(json.loads(names(response.text)))
         if "problem" in kind:
             assert (content["type"], content["status"]) == ("about:blank", response.status_code)
             content = f"{content['title']}: {content['detail']}"
@@ -68,6 +68,16 @@ def answer_of(response, names):
     usual = ("no-store", "application/json", "application/problem+json", "text/html; charset=utf-8")
     shown = [f"{name}: {value}" for name, value in headers.items() if value not in usual]
     return [response.status_code, *shown, content]
+
+
+def compact(content):
+    """JSON without what is empty."""
+    if isinstance(content, list):
+        return [compact(one) for one in content]
+    if isinstance(content, dict):
+        empty = (None, "", [], {}, False)
+        return {key: compact(value) for key, value in content.items() if value not in empty}
+    return content
 
 
 class PageReader(HTMLParser):
