@@ -69,7 +69,7 @@ class Check:
 
     def __str__(self) -> str:
         fix = f": {self.fix}" if self.fix else ""
-        return f"{self.state:<8}{self.name:<15}{self.details}{fix}"
+        return f"{self.state:<8}{self.name:<14} {self.details}{fix}"
 
 
 def run_checks(
