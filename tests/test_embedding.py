@@ -270,6 +270,11 @@ def test_similarity_compares_texts_with_videos_and_files(colours):
     assert embedder.similarity("w1", videos).shape == (1, 3)
 
 
+def test_similarity_with_embedded_videos_needs_no_backbone():
+    embedder = make_embedder()
+    assert embedder.similarity("w1", [embedder.embed_features(make_features(3))]).shape == (1, 1)
+
+
 def test_an_embedder_shows_what_it_is(tmp_path):
     assert repr(make_embedder()) == "Embedder(16-d, backbone 'test', cpu)"
     make_embedder().save_pretrained(tmp_path)

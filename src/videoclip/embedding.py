@@ -477,7 +477,7 @@ class Embedder:
             raise DataError("there are no videos to compare with: give at least one")
         queries = self.embed_text(texts)  # (N, E)
         files = [video for video in videos if not isinstance(video, VideoEmbedding)]
-        embedded = iter(self.embed_videos(files))
+        embedded = iter(self.embed_videos(files) if files else ())  # none need no backbone
         pooled = [
             (video if isinstance(video, VideoEmbedding) else next(embedded)).pooled
             for video in videos
