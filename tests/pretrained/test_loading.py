@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 
 import pytest
 import safetensors.torch
@@ -9,6 +10,7 @@ from torch import nn
 
 from tests.features.tiny_image_models import clip, save
 from videoclip.errors import CheckpointError
+from videoclip.features.backbones import image
 from videoclip.pretrained.loading import (
     check_model,
     files_digest,
@@ -18,6 +20,7 @@ from videoclip.pretrained.loading import (
     quietly,
     unusable,
 )
+from videoclip.pretrained.text_tower import load_text_tower
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +59,14 @@ def test_weights_are_missed_of_the_half_that_is_kept(folder, side, missing, drop
     assert {name for name, part in parts.items() if isinstance(part, nn.Identity)} == dropped
     assert not any(part.training for part in network.modules())
     assert {str(parameter.dtype) for parameter in network.parameters()} == {"torch.float32"}
+
+
+@pytest.mark.parametrize("load", [load_text_tower, image.load])
+def test_damaged_weights_are_an_error_of_one_line(folder, tmp_path, load):
+    shutil.copytree(folder, tmp_path / "model")
+    (tmp_path / "model/model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match=r"its weights are damaged \(.*\): download it again"):
+        load(str(tmp_path / "model"))
 
 
 def test_a_digest_is_of_weights_and_settings_wherever_they_are(folder, tmp_path):

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from safetensors import SafetensorError
 from torch import nn
 
 from videoclip.errors import CheckpointError, MissingExtraError, one_line
@@ -182,14 +183,17 @@ def load_network(folder: Path, side: Side | None = None) -> tuple[Any, list[str]
             loaded.
     """
     auto = transformers_library("a model of transformers").AutoModel
-    with quietly():
-        network, report = auto.from_pretrained(
-            folder,
-            dtype="float32",
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-        )
+    try:
+        with quietly():
+            network, report = auto.from_pretrained(
+                folder,
+                dtype="float32",
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except SafetensorError as error:
+        raise OSError(f"its weights are damaged ({error}): download it again") from error
     others = OTHER_SIDE[side] if side else ()
     for part, _ in list(network.named_children()):
         if part.startswith(others):
