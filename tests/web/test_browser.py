@@ -89,6 +89,7 @@ def page(browser, site):
         ):
             problems.append(said.text)
 
+    page.problems = problems
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", note)
     yield page
@@ -166,14 +167,14 @@ def test_steps_are_found_edited_saved_and_exported(page):
     page.fill("#find textarea", "green\nred")
     page.select_option("#find select", "labels")
     page.click("#find button")
-    page.wait_for_selector("#spans input")
+    page.wait_for_selector("#spans tbody tr")
     rows = page.locator("#spans tbody tr")
     assert rows.count() == 2
     rows.first.locator("input").nth(2).fill("9.5")
-    page.click("#save")
+    page.click("#spans >> text=Save spans")
     page.wait_for_selector("text=Saved.")
     page.reload()
-    page.wait_for_selector("#spans input")
+    page.wait_for_selector("#spans tbody tr")
     assert rows.first.locator("input").nth(2).input_value() == "9.500"
     page.select_option("#export select", "json")
     with page.expect_download() as download:
@@ -187,6 +188,41 @@ def addresses(page):
     page.goto("/?q=yellow&strictness=none")
     found = page.locator(".name").first.get_attribute("href")
     return ["/", "/?q=yellow", "/?q=red, then blue", found, "/videos", "/jobs", "/docs", "/login"]
+
+
+def test_spans_are_added_and_removed(page):
+    open_video(page, "b.mp4")
+    rows = page.locator("#spans tbody tr")
+    before = rows.count()
+    page.click("#add")
+    assert page.evaluate("document.activeElement.name") == "label"
+    page.keyboard.type("mine")
+    assert rows.last.locator("input").nth(2).input_value() == "5.000"
+    assert page.locator("#spans-drawn rect").count() == before + 1
+    rows.last.get_by_text("Play").click()
+    wait_for(page, "document.querySelector('moment-player').end === 5")
+    rows.last.locator("[name=end]").fill("")
+    page.click("#spans >> text=Save spans")  # the browser asks for the time that is missing
+    assert page.evaluate("document.activeElement.name") == "end"
+    rows.last.get_by_text("Remove").click()
+    assert rows.count() == before
+    assert page.locator("#spans-drawn rect").count() == before
+
+
+def test_a_question_is_answered_where_its_answer_is_seen(page):
+    open_video(page, "a.mp4")
+    page.fill("[name=choices]", "yellow\ngreen")
+    page.click("#ask button")
+    page.wait_for_selector("#answers >> text=green, best seen at")
+    assert page.locator("#answers li").count() == 2
+    wait_for(page, "document.querySelector('moment-player').time > 22")
+    page.fill("[name=choices]", "green")
+    with page.expect_response("**/ask") as answer:
+        page.click("#ask button")
+    assert answer.value.status == 422
+    page.wait_for_selector("#status:has-text('choices')")
+    assert page.locator("#answers li").count() == 2
+    page.problems.clear()  # the console has the status
 
 
 def test_without_scripts_each_control_works_or_is_disabled(browser, site):
@@ -297,14 +333,19 @@ def test_a_videos_page_before_its_scripts_have_come(page):
         page.fill("[name=q]", "yellow")
         page.locator(".cues a", has_text="chopping").click()
         page.wait_for_url("**start=21.0", wait_until="commit")
+        page.fill("[name=texts]", "yellow")
+        page.click("#find button")
+        page.wait_for_selector("#spans tbody tr")
+        page.click("#spans >> text=Save spans")
+        page.wait_for_url("**/videos/*", wait_until="commit")
         page.fill("[name=q]", "yellow")
         page.press("[name=q]", "Enter")
         page.wait_for_url("**?q=yellow", wait_until="commit")
-        for name in ("#find", "#ask", "#export", ".tools"):
+        for name in ("#export", ".tools"):
             assert page.locator(f"{name} button").first.is_disabled(), name
         assert page.locator(".strip").evaluate("(strip) => strip.inert")
     page.click("#add")
-    assert page.locator("#spans tbody tr").count() == 1
+    assert page.locator("#spans tbody tr").count() == 2
 
 
 def test_jobs_and_uploads_before_their_scripts_have_come(page, tmp_path):
@@ -355,10 +396,25 @@ def test_submitting_is_a_step_in_the_history_and_typing_is_not(page):
     assert page.input_value("[name=q]") == "red"
     assert page.get_by_label("low", exact=True).is_checked()
     page.go_forward()
-    page.wait_for_selector("[name=q][value=yellow]")
+    page.wait_for_selector("[name=q][value=yellow]")  # also if htmx did not listen yet
     assert page.input_value("[name=q]") == "yellow"
     assert page.get_by_label("none", exact=True).is_checked()
     assert page.evaluate("sessionStorage.getItem('htmx-history-cache')") is None
+
+
+def test_going_back_twice_before_the_scripts_have_come(page):
+    page.goto("/")
+    for query in ("red", "yellow"):
+        page.fill("[name=q]", query)
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"**/?q={query}")
+    with late_scripts(page):
+        page.go_back(wait_until="commit")
+        page.wait_for_selector("[name=q][value=red]")
+        page.go_back(wait_until="commit")
+        assert page.evaluate("location.search") == ""
+    page.wait_for_selector("[name=q][value='']")
+    assert page.locator(".card").count() == 0
 
 
 def test_more_moments_come_into_the_list(page):

@@ -6,6 +6,7 @@ import re
 import tomllib
 from html import unescape
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
@@ -118,6 +119,40 @@ def test_jobs_are_started_listed_and_cancelled_without_a_script(own_client):
     cancelled = own_client.post(f"/jobs/{job['id']}/cancel")
     assert (cancelled.status_code, cancelled.headers["location"]) == (303, "/jobs")
     assert own_client.post("/jobs/none/cancel").status_code == 404
+
+
+def test_the_forms_of_a_videos_page_work_without_a_script(own_client):
+    (video,) = own_client.get("/api/v1/videos").json()["items"]
+    place = f"/videos/{video['id']}"
+
+    def rows(page):
+        page = page.split("<template")[0]
+        return re.findall(r'name="(label|start|end)"[^>]* value="([^"]*)"', page)
+
+    found = own_client.post(
+        f"{place}/find", data={"texts": "green\n\n red \nred", "kind": "labels"}
+    )
+    labels = [value for name, value in rows(found.text) if name == "label"]
+    assert labels == ["red", "green"]
+    assert "green\n\n red" in found.text  # what was asked stays in the form
+    assert '<option value="labels" selected>' in found.text
+    missing = own_client.post(f"{place}/find", data={"texts": "red\nyellow", "kind": "any"})
+    assert "Not found: yellow" in missing.text
+    sent = urlencode([*rows(found.text), ("next", f"{place}?q=red")])
+    saved = own_client.post(f"{place}/spans", content=sent)
+    assert (saved.status_code, saved.headers["location"]) == (303, f"{place}?q=red")
+    assert rows(own_client.get(place).text) == rows(found.text)
+    spans = own_client.get(f"/api/v1{place}/spans").json()["items"]
+    assert [span["label"] for span in spans] == ["red", "green"]
+    wrong = {"label": "", "start": "2", "end": "1"}
+    refused = own_client.post(f"{place}/spans", data=wrong)
+    assert (refused.status_code, "ends after its start" in refused.text) == (422, True)
+    answered = own_client.post(f"{place}/ask", data={"question": "", "choices": "blue\nyellow"})
+    assert re.search(r"blue: \d+ %.*yellow: \d+ %.*blue, best seen at", answered.text, re.DOTALL)
+    assert own_client.post(f"{place}/ask", data={"choices": "blue"}).status_code == 422
+    for form in ("find", "spans"):
+        unknown = own_client.post(f"/videos/{'0' * 24}/{form}", data={"texts": "red"})
+        assert unknown.status_code == 404
 
 
 def test_a_videos_page_has_curve_narration_and_stills(client, ids):

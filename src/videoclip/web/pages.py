@@ -5,28 +5,31 @@ is a form that is answered with a page to go to. htmx sends the same requests an
 the page that it needs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from videoclip.errors import ConfigError, DataError, DecodeError
 from videoclip.output.html import environment_of
 from videoclip.web import schemas
-from videoclip.web.api import Served, start_job
+from videoclip.web.api import Served, ask, localize_steps, segment_video, start_job
 from videoclip.web.media import playback_kind
 from videoclip.web.safety import COOKIE
-from videoclip.web.served import is_correct
+from videoclip.web.served import ServedLibrary, is_correct
 from videoclip.zeroshot.confidence import LEVELS
 
+ModelT = TypeVar("ModelT", bound=BaseModel)
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 NUM_STILLS = 24
 """Thumbnails on a video's contact sheet."""
+EMPTY_FORMS = {"texts": "", "kind": "ordered", "question": "", "choices": ""}
+"""What the forms of a video's page say at first."""
 CURVE_SIZE = (1000.0, 100.0)
 """Width and height of a score curve, in units of the drawing."""
 
@@ -55,11 +58,26 @@ class PageQuery(schemas.SearchQuery):
     strictness: Any = "low"
 
 
-async def _read_form(request: Request) -> dict[str, str]:
-    return dict(parse_qsl((await request.body()).decode("latin-1")))
+async def _read_form(request: Request) -> list[tuple[str, str]]:
+    return parse_qsl((await request.body()).decode("latin-1"), keep_blank_values=True)
 
 
-Form = Annotated[dict[str, str], Depends(_read_form)]
+Form = Annotated[list[tuple[str, str]], Depends(_read_form)]
+"""Names and values of a form, in its order."""
+
+
+def _checked(model: type[ModelT], values: Mapping[str, Any]) -> ModelT:
+    """Return what a form asks for; what is wrong in it is answered as a wrong request."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        wrong = [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
+        raise RequestValidationError(wrong) from None
+
+
+def _lines(text: str) -> list[str]:
+    """Return the different lines of a text that are not empty."""
+    return list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
 
 
 @router.get("/")
@@ -90,6 +108,7 @@ def search_page(request: Request, served: Served, query: Annotated[PageQuery, Qu
     return _page(
         "search.html",
         query=query,
+        query_string=request.url.query,
         state=state,
         first=first,
         levels=LEVELS,
@@ -105,12 +124,9 @@ def search_page(request: Request, served: Served, query: Annotated[PageQuery, Qu
 @router.post("/labels")
 def judge(served: Served, form: Form) -> Response:
     """Keep whether a moment is a correct answer to a query."""
-    target = _local(form.pop("next", "/"))
-    try:
-        judgement = schemas.Judgement.model_validate(form)
-    except ValidationError as error:
-        raise RequestValidationError(error.errors()) from None
-    served.judge(judgement)
+    values = dict(form)
+    target = _local(values.pop("next", "/"))
+    served.judge(_checked(schemas.Judgement, values))
     return RedirectResponse(target, 303)
 
 
@@ -149,6 +165,57 @@ def video_page(
     end: schemas.Seconds = 0.0,
 ) -> HTMLResponse:
     """One video: player, score curve, contact sheet, narration, steps."""
+    return _video_page(served, id, q, start, end)
+
+
+@router.post("/videos/{id}/spans")
+def save_spans(served: Served, id: str, form: Form) -> Response:
+    """Save the spans of a video, instead of those saved before."""
+    columns: dict[str, list[str]] = {"label": [], "start": [], "end": []}
+    for name, value in form:
+        if name in columns:
+            columns[name].append(value)
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=False)]
+    served.save_spans(id, _checked(schemas.Spans, {"spans": rows}).spans)
+    return RedirectResponse(_local(dict(form).get("next", f"/videos/{id}")), 303)
+
+
+@router.post("/videos/{id}/find")
+def find_spans(served: Served, id: str, form: Form) -> HTMLResponse:
+    """The page of a video with the spans of steps or labels."""
+    asked = dict(form)
+    texts, kind = _lines(asked.get("texts", "")), asked.get("kind", "")
+    if kind == "labels":
+        values = {"video": id, "labels": texts}
+        found = segment_video(served, _checked(schemas.SegmentRequest, values))
+    else:
+        steps: Mapping[str, Any] = {"video": id, "steps": texts, "ordered": kind != "any"}
+        found = localize_steps(served, _checked(schemas.LocalizeRequest, steps))
+    return _video_page(served, id, asked=asked, spans=found.moments, missing=found.missing)
+
+
+@router.post("/videos/{id}/ask")
+def ask_page(served: Served, id: str, form: Form) -> HTMLResponse:
+    """The page of a video with the answer to a question about it."""
+    asked = dict(form)
+    choices = _lines(asked.get("choices", ""))
+    values = {"video": id, "question": asked.get("question", ""), "choices": choices}
+    answered = ask(served, _checked(schemas.AskRequest, values))
+    return _video_page(served, id, asked=asked, answered=answered)
+
+
+def _video_page(
+    served: ServedLibrary,
+    id: str,
+    q: str = "",
+    start: float = 0.0,
+    end: float = 0.0,
+    asked: Mapping[str, str] | None = None,
+    spans: Sequence[schemas.Span | schemas.FoundMoment] | None = None,
+    missing: Sequence[str] = (),
+    answered: schemas.Answered | None = None,
+) -> HTMLResponse:
+    """Return the page of a video: with its saved spans, or with what was asked of its forms."""
     video = served.find(id)
     problem, curve = "", ""
     if q.strip():
@@ -172,7 +239,10 @@ def video_page(
         problem=problem,
         curve=curve,
         cues=served.library.narration(video.path),
-        spans=served.spans(id),
+        asked={**EMPTY_FORMS, **(asked or {})},
+        spans=served.spans(id) if spans is None else spans,
+        missing=missing,
+        answered=answered,
         stills=[round((i + 0.5) * step, 1) for i in range(NUM_STILLS)],
     )
 
@@ -240,9 +310,9 @@ def login_page(next: str = "/") -> HTMLResponse:
 @router.post("/login")
 def log_in(request: Request, served: Served, form: Form) -> Response:
     """Give a cookie for the right token."""
-    target = _local(form.get("next", "/"))
-    settings = served.settings
-    if settings.token is None or not settings.is_token(form.get("token", "").strip()):
+    values, settings = dict(form), served.settings
+    target = _local(values.get("next", "/"))
+    if settings.token is None or not settings.is_token(values.get("token", "").strip()):
         return _page("login.html", 401, next=target, problem="This is not the token.")
     answer = RedirectResponse(target, 303)
     is_secure = request.url.scheme == "https"

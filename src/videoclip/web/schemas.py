@@ -96,6 +96,12 @@ class Span(Strict):
         return self
 
 
+class Spans(Strict):
+    """The spans that are saved for a video."""
+
+    spans: Annotated[list[Span], Field(max_length=1000)]
+
+
 class Part(BaseModel):
     """A moment of an ordered query ("A, then B")."""
 

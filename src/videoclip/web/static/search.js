@@ -13,13 +13,14 @@ form.addEventListener("htmx:afterOnLoad", ({ detail: { successful, xhr } }) => {
   const count = results.querySelectorAll(".card").length;
   say(count ? `${count} ${count === 1 ? "moment" : "moments"}` : results.textContent.trim().slice(0, 200));
 });
-// What was typed or chosen before this script had come, once htmx listens.
+// Once htmx listens: what came before it did. Back and forward changed the address only; what was typed or chosen is searched.
 const isChanged = (input) => {
   const fresh = input.cloneNode();
   fresh.value = input.defaultValue; // as the browser writes it: 1 for 1.0
   return input.value !== fresh.value || input.checked !== input.defaultChecked;
 };
 addEventListener("DOMContentLoaded", () => {
+  if (form.dataset.query !== location.search.slice(1)) location.reload();
   const changed = [...form.querySelectorAll("input[name]")].find(isChanged);
   if (changed) htmx.trigger(changed, "input");
 });

@@ -1,12 +1,11 @@
 // A video's page: narration, steps and labels whose spans can be edited, questions.
 import { share } from "./player.js";
-import { ask, clock, element, enable, exporting, isPlainClick, keys, say, saying, sending } from "./shared.js";
+import { clock, enable, exporting, isPlainClick, keys, say } from "./shared.js";
 
 const root = document.querySelector("#video"), id = root.dataset.id;
 const duration = Number(root.dataset.duration);
 const player = document.querySelector("moment-player");
 const strip = document.querySelector(".strip");
-const table = document.querySelector("#spans tbody");
 const marks = { start: null, end: null };
 if (player?.hasAttribute("end")) { marks.start = player.number("start"); marks.end = player.number("end"); }
 
@@ -24,7 +23,7 @@ player?.addEventListener("time", ({ detail }) => {
   }
 });
 
-root.addEventListener("click", (event) => {
+document.addEventListener("click", (event) => {
   const link = event.target.closest("[data-time]");
   if (!link || !player || !isPlainClick(event)) return;
   event.preventDefault();
@@ -73,80 +72,53 @@ for (const button of document.querySelectorAll("[data-key]")) button.addEventLis
 
 // --- spans
 
-function addRow({ label = "", start, end, confidence = "" }) {
-  const number = (name, value) =>
-    element("input", { type: "number", step: "0.001", min: "0", value: Number(value).toFixed(3), "aria-label": `${name} of ${label || "span"}` });
-  const inputs = [element("input", { value: label, maxlength: 300, "aria-label": "Label" }), number("Start", start), number("End", end)];
-  const play = element("button", { type: "button", "aria-label": `Play ${label || "span"}` }, "Play");
-  const remove = element("button", { type: "button", "aria-label": `Remove ${label || "span"}` }, "Remove");
-  const row = element("tr", {}, ...inputs.map((input) => element("td", {}, input)), element("td", {}, confidence), element("td", {}, play, " ", remove));
-  row.span = () => ({ label: inputs[0].value.trim(), start: Number(inputs[1].value), end: Number(inputs[2].value) });
-  row.confidence = confidence;
-  play.addEventListener("click", () => {
-    const { start: from, end: to } = row.span();
-    player?.span(from, to);
-    player?.play();
-  });
-  remove.addEventListener("click", () => { row.remove(); draw(); });
-  row.addEventListener("input", draw);
-  table.append(row);
+const spans = document.querySelector("#spans"), table = () => spans.querySelector("tbody");
+const rows = () => [...table().rows];
+function spanOf(row) {
+  const [label, start, end] = row.querySelectorAll("input");
+  return { label: label.value.trim(), start: Number(start.value), end: Number(end.value) };
 }
-const rows = () => [...table.rows];
 function draw() {
   const rects = rows().map((row) => {
-    const { start, end } = row.span();
-    const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+    const { start, end } = spanOf(row), rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
     const place = { x: (start / duration) * 1000, width: Math.max(0, end - start) / duration * 1000, y: 70, height: 30 };
     for (const [name, value] of Object.entries(place)) rect.setAttribute(name, value);
     return rect;
   });
   document.querySelector("#spans-drawn").replaceChildren(...rects);
 }
-const saved = rows().map((row) => ({ ...row.dataset }));
-table.replaceChildren();
-saved.forEach(addRow);
-draw();
-
+spans.addEventListener("input", draw);
+spans.addEventListener("click", ({ target }) => {
+  const row = target.closest("tr");
+  if (target.matches(".remove")) { row.remove(); draw(); }
+  if (target.matches(".play-span")) {
+    const { start, end } = spanOf(row);
+    player?.span(start, end);
+    player?.play();
+  }
+});
 document.querySelector("#add").addEventListener("click", () => {
-  const start = marks.start ?? player?.time ?? 0;
-  addRow({ start, end: marks.end > start ? marks.end : Math.min(start + 5, duration) });
+  table().append(document.querySelector("#new-span").content.cloneNode(true));
+  const [label, start, end] = rows().at(-1).querySelectorAll("input"), from = marks.start ?? player?.time ?? 0;
+  start.value = from.toFixed(3);
+  end.value = (marks.end > from ? marks.end : Math.min(from + 5, duration)).toFixed(3);
+  label.focus();
+  show();
+});
+exporting(() => rows().map((row) => ({ ...spanOf(row), video: id, confidence: row.dataset.confidence })));
+
+// --- what the forms were answered
+
+document.addEventListener("htmx:afterOnLoad", ({ target, detail: { successful } }) => {
+  if (!successful) return;
+  const best = document.querySelector("#answers [data-time]");
+  if (target.id === "find") say(`${rows().length} spans`);
+  if (target.id === "spans") say("Saved.");
+  if (target.id === "ask") { best.click(); say(best.textContent); }
+});
+function show() {
+  enable();
   draw();
-});
-
-const lines = (text) => [...new Set(text.split("\n").map((line) => line.trim()).filter(Boolean))];
-const find = document.querySelector("#find");
-sending(find, async () => {
-  const texts = lines(find.elements.texts.value), kind = find.elements.kind.value;
-  if (!texts.length) return say("Type a step or label first.");
-  say("Looking …");
-  const answer = kind === "labels"
-    ? await ask("/api/v1/segment", { video: id, labels: texts })
-    : await ask("/api/v1/localize", { video: id, steps: texts, ordered: kind === "ordered" });
-  const { moments, missing } = await answer.json();
-  table.replaceChildren();
-  moments.forEach(addRow);
-  draw();
-  document.querySelector("#missing").textContent = missing.length ? `Not found: ${missing.join(", ")}` : "";
-  say(`${moments.length} spans`);
-});
-
-document.querySelector("#save").addEventListener("click", saying(async () => {
-  await ask(`/api/v1/videos/${id}/spans`, rows().map((row) => row.span()), "PUT");
-  say("Saved.");
-}));
-exporting(() => rows().map((row) => ({ ...row.span(), video: id, confidence: row.confidence })));
-
-// --- questions
-
-const question = document.querySelector("#ask");
-sending(question, async () => {
-  const choices = lines(question.elements.choices.value);
-  if (choices.length < 2) return say("A question needs two possible answers.");
-  say("Looking …");
-  const found = await (await ask("/api/v1/ask", { video: id, question: question.elements.question.value, choices })).json();
-  document.querySelector("#answers").replaceChildren(
-    ...found.choices.map(({ text, probability }) => element("li", {}, `${text}: ${(100 * probability).toFixed(0)} %`)));
-  player?.go(found.best);
-  say(`${found.choices[0].text}, best seen at ${clock(found.best)}`);
-});
-enable();
+}
+document.addEventListener("htmx:load", show); // also when htmx has brought other spans
+show();
