@@ -9,6 +9,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.make_video import number_shown, write_sound, write_video
 from videoclip.errors import DecodeError
@@ -226,6 +227,17 @@ def test_a_text_that_names_another_file_is_not_followed(tmp_path, text):
     write_video(tmp_path / "neighbour.mp4", 10)
     (tmp_path / "clip.mp4").write_text(text)
     assert "not a video, or damaged" in why(tmp_path / "clip.mp4")
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.JPEG", "a%d.jpg", "a.png", "png.jpg", "a.webp"])
+def test_a_picture_is_a_video_of_one_frame(tmp_path, name):
+    noise = np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8)
+    kind = "PNG" if "png" in name else "WEBP" if "webp" in name else "JPEG"
+    Image.fromarray(noise).save(tmp_path / name, kind)  # of more than 2 kB
+    Image.new("RGB", (64, 64)).save(tmp_path / "a1.jpg")  # what "a%d.jpg" would mean to FFmpeg
+    frames = list(sample_frames(tmp_path / name, 1.0))
+    assert len(frames) == 1
+    assert probe(tmp_path / name).width == 640
 
 
 def test_a_name_too_long_for_the_system(tmp_path):

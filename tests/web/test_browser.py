@@ -574,7 +574,9 @@ def test_an_ordered_query_and_a_picture(page, tmp_path):
     page.keyboard.type("red, then blue")
     page.wait_for_selector(".parts")
     assert page.locator(".card .times").first.inner_text() == "0:00.0–0:22.0"
-    Image.new("RGB", (2000, 1000), "blue").save(tmp_path / "blue.png")
+    blue = Image.new("RGB", (2000, 1000), "blue")
+    blue.paste(Image.effect_noise((200, 100), 100))  # a JPEG file of more than 2 kB, as of a camera
+    blue.save(tmp_path / "blue.png")
     page.set_input_files("#picture", str(tmp_path / "blue.png"))
     page.wait_for_selector("text=Moments like this picture")
     assert "picture=" in page.url

@@ -95,7 +95,16 @@ def open_container(path: Path) -> Any:
         return av.open(open_binary(path), metadata_errors="replace", options=options)
     if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
         raise DecodeError(NOT_REGULAR, path)
-    return av.open(f"file:{path}", metadata_errors="replace", options=options)
+    # By its name FFmpeg takes a JPEG file of more than 2 kB for `image2`, which is not read.
+    name = "jpeg_pipe" if _is_jpeg(path) else None
+    return av.open(f"file:{path}", format=name, metadata_errors="replace", options=options)
+
+
+def _is_jpeg(path: Path) -> bool:
+    if path.suffix.lower() not in (".jpg", ".jpeg"):
+        return False
+    with path.open("rb") as file:
+        return file.read(3) == b"\xff\xd8\xff"
 
 
 def pixel_aspect_of(stream: Any) -> Fraction:
