@@ -74,6 +74,7 @@ def test_files(tmp_path, disk_calls, monkeypatch):
     keep("folder", lambda: fill("run"))
     keep("replaced", lambda: fill("run", " two"))
     keep("folder failed", lambda: fill("run", "fail"))
+    keep("deeper folder", lambda: fill("one/two/three"))
     monkeypatch.setattr(files, "_exchange", lambda first, second: False)
     keep("by renames", lambda: fill("run", " three"))
     (folder / "run").rename(folder / ".run.old")

@@ -59,6 +59,10 @@ Première: the brush, and a bucket of red paint.
 4
 00:00:25,000 --> 00:00:29,000
 The fence is dry now; we paint it again.
+
+5
+00:00:31,000 --> 00:00:50,000
+Goodbye, and greetings from beyond the end.
 """
 TABLE = "video,camera,take\na.mp4,left,1\nsub/c d,right,2.5\nnobody,x,3\n"
 
@@ -250,6 +254,7 @@ OPTIONS = {
     "chop an onion": {"speech": 2.0, "vision": 0.5, "top_k": 3},
     "PREMIERE bucket": {"vision": 0.2, "top_k": 2},
     "the": {"vision": 0.0, "top_k": 2},
+    "goodbye greetings": {"top_k": 2},
     "red, then green": {"top_k": 4},
     "red, THEN blue , then green": {"top_k": 3, "offset": 1},
     "blue, then red": {"where": "path like '%a.mp4'"},
