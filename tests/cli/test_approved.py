@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from tests.features.toy_backbones import MeanColour
 from tests.library.colours import ColourEmbedder, write_video
 from videoclip import doctor
 from videoclip.cli import demo, extract, main, options, results, usage
+from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.embedding import Embedder
 from videoclip.errors import DataError, show_warning
 from videoclip.features import backbones, contained
@@ -428,3 +430,29 @@ def test_ends_of_commands(monkeypatch, capsys):
             status = approved.outcome(lambda more=more: main(["models", *more]))
             found[" ".join([name, *more])] = [status, capsys.readouterr().err]
     approved.check("cli-ends", found)
+
+
+def test_which_model_is_taken(monkeypatch, capsys, tmp_path):
+    """The model that is named, or the best one here, or that of features."""
+    taken = []
+    monkeypatch.setattr(Embedder, "from_pretrained", lambda *names: taken.append(names))
+    for best in ("starter", "own/er"):
+        monkeypatch.setattr(known, "default_model", lambda best=best: best)
+        for named in (None, "named"):
+            options.load_embedder(named, "a device")
+        options.print_model(best)
+    for backbone in ("image:own/clip", "video:/a/folder:b", "starter", "s3d", "motion"):
+        spec = FeatureSpec(
+            dim=3,
+            features_per_second=1.0,
+            backbone=backbone,
+            normalized=True,
+            fingerprint="f",
+        )
+        FeatureStore.create(tmp_path / "store", spec).close()
+        taken.append([backbone, options.model_of_features(None, tmp_path / "store")])
+        shutil.rmtree(tmp_path / "store")
+    taken.append(options.model_of_features("named", tmp_path / "no store"))
+    taken.append(approved.outcome(lambda: options.model_of_features(None, tmp_path / "no store")))
+    found = {"taken": taken, "said": capsys.readouterr().err}
+    approved.check("cli-model-taken", found, TMP=tmp_path)

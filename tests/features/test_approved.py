@@ -6,6 +6,8 @@ import signal
 import socket
 import tarfile
 import warnings
+from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from itertools import groupby, islice
@@ -344,6 +346,15 @@ def test_videos_are_found_and_named(tmp_path):
     )
 
 
+class InChunks(MeanColour):
+    """Features of two a second, up to three at once."""
+
+    def features_for(self, path):
+        chunks = list(super().features_for(path))
+        for i in range(0, len(chunks), 3):
+            yield np.concatenate(chunks[i : i + 3])
+
+
 def test_extraction(made_videos, tmp_path):
     """What is reported and stored."""
     for name in ("a", "b"):
@@ -385,12 +396,18 @@ def test_extraction(made_videos, tmp_path):
         held += [others.acquire(one), sorted(p.name for p in (tmp_path / "locks").iterdir())]
     counted = []
     features = extract.features_of(MeanColour(), tmp_path / "a.mp4", counted.append)
+    in_chunks, chunks = InChunks(spec=replace(MeanColour.spec, features_per_second=2.0)), []
+    with FeatureStore.create(tmp_path / "of chunks", in_chunks.spec) as store:
+        extract.extract_features(
+            [tmp_path / "a.mp4"], store, in_chunks, num_workers=0, on_video_seconds=chunks.append
+        )
     approved.check(
         "features-extraction",
         {
             "reports": reports,
             "calls": calls,
             "seconds": seconds[::9],
+            "seconds of chunks": [chunks[:3], chunks[-1], len(chunks)],
             "stored": stored,
             "files": files,
             "text": str(whole),
@@ -620,3 +637,110 @@ def test_fast_features_of_colours(made_videos):
     backbone = frame_backbone.with_keyframes(ColourBackbone())
     found = extract.features_of(backbone, made_videos / "a.mp4").argmax(axis=1)
     approved.check("features-colours", ["".join(map(str, found)), backbone.spec])
+
+
+def talkative(*words):
+    """Yields words and what it is sent, warns, and says when it is closed."""
+    try:
+        warnings.warn(f"about {words[0]}", stacklevel=1)
+        for word in words:
+            got = yield f"{word} of {number_of(words)}"
+            if got:
+                warnings.warn(f"got {got}", stacklevel=1)
+                yield got
+        return "end"
+    finally:
+        CLOSED.append(words[0])
+
+
+def number_of(words):
+    if "bad" in words:
+        raise ValueError("a bad word")
+    return len(words)
+
+
+CLOSED = []
+
+
+def test_the_process_that_reads_videos(tmp_path, monkeypatch):
+    """What it answers, with its other end and its limits replaced."""
+    messages = [
+        (tmp_path, talkative, ("a", "b"), 7),
+        (None,),
+        ("x",),
+        (None,),
+        (tmp_path, talkative, ("c", "d", "e"), 8),
+        (),
+        (tmp_path, talkative, ("bad",), 9),
+        (tmp_path, talkative, ("last",), 9),
+        (None,),
+    ]
+    sent, calls = [], []
+
+    class OtherEnd:
+        def recv(self):
+            if not messages:
+                raise EOFError
+            calls.append(["recv", list(CLOSED)])
+            return messages.pop(0)
+
+        def send(self, message):
+            if isinstance(message, tuple):
+                goes_on, item, error, warned = message
+                notes = error and [note.splitlines()[0] for note in error.__notes__]
+                message = [goes_on, item, error, notes, list(warned)]
+            sent.append(message)
+
+    def record(name, result=None):
+        return lambda *args, **options: (
+            calls.append([name, *map(str, args), *sorted(map(str, options))]) or result
+        )
+
+    @contextmanager
+    def limits(memory):
+        calls.append(["limits", memory])
+        yield
+        calls.append(["no limits"])
+
+    monkeypatch.setattr(contained, "Connection", lambda handle: OtherEnd())
+    monkeypatch.setattr(contained.signal, "signal", record("signal"))
+    monkeypatch.setattr(
+        contained.threading, "Thread", record("thread", SimpleNamespace(start=record("start")))
+    )
+    monkeypatch.setattr(contained.os, "open", record("open", 77))
+    monkeypatch.setattr(contained.os, "dup2", record("dup2"))
+    monkeypatch.setattr(contained.os, "chdir", record("chdir"))
+    monkeypatch.setattr(contained, "read_here", record("read here"))
+    monkeypatch.setattr(contained, "_limits", limits)
+    with warnings.catch_warnings():
+        contained.serve(5)
+    monkeypatch.undo()
+    import resource
+
+    limited = []
+    given = {
+        resource.RLIMIT_DATA: (-1, -1),
+        resource.RLIMIT_CPU: (7, 9),
+        resource.RLIMIT_CORE: (1, 1),
+    }
+    monkeypatch.setattr(resource, "getrlimit", given.get)
+    monkeypatch.setattr(resource, "setrlimit", lambda *limit: limited.append(limit))
+    monkeypatch.setattr(resource, "getpagesize", lambda: 1000)
+    monkeypatch.setattr(
+        contained, "Path", lambda path: SimpleNamespace(read_text=lambda: "1 2 3 4 5 60 7")
+    )
+    monkeypatch.setattr(contained.time, "process_time", lambda: 3.2)
+    with pytest.raises(ValueError), contained._limits(500):
+        limited.append("within")
+        raise ValueError("x")
+    given[resource.RLIMIT_CPU] = (-1, -1)
+    given[resource.RLIMIT_DATA] = (60_100, -1)
+    with contained._limits(500):
+        limited.append("within")
+    monkeypatch.undo()
+    approved.check(
+        "features-helper",
+        {"sent": sent, "calls": calls, "closed": CLOSED[:], "limits": limited},
+        TMP=tmp_path,
+    )
+    CLOSED.clear()

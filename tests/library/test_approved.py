@@ -23,6 +23,7 @@ from tests.library.colours import ColourEmbedder, write_video
 from videoclip.data.captions import Cue
 from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import WindowConfig
+from videoclip.errors import CheckpointError
 from videoclip.features.extract import extract_features
 from videoclip.library import (
     approximate,
@@ -421,7 +422,18 @@ FILTERS = [
     "width = " + "1" * 12_001,
     "width = '" + "x" * 300 + "' y",
     5,
+    "(" * 51 + "width = 1" + ")" * 51,
+    "not " * 51 + "width = 1",
+    "width = 1" + " or width = 1" * 201,
+    "path = '" + "x" * 11_992 + "'",
 ]
+AT_LIMITS = (
+    "(" * 50 + "width = 1" + ")" * 50,
+    "not " * 50 + "width = 1",
+    "width = 1" + " or width = 1" * 200,
+    "width = 1" + " and width = 1" * 200,
+    "path = '" + "x" * 11_991 + "'",
+)
 
 
 def test_filters():
@@ -434,6 +446,7 @@ def test_filters():
         else:
             sql = parsed.sql.replace(METADATA, "M")
             found.append([sql, *parsed.values])
+    found.append([len(filters.parse_filter(text).sql) for text in AT_LIMITS])
     wild = [filters.lacks_wildcard(t) for t in ("a LIKE 'x'", "a like '%x'", 'a like "x"', "a = 1")]
     approved.check("library-filters", [*found, wild])
 
@@ -617,6 +630,7 @@ def test_metadata(tmp_path):
         "a.csv": "path,x,y\nv/a.mp4, 1 ,\nb,inf,nan\n",
         "name.csv": "file,video,x\n,b.mp4,text \n",
         "none.csv": "camera\nleft\n",
+        "many names.csv": "name,video_id,path,x\nn,5,p.mp4,1\nn,6,,2\nn,,,3\n",
         "a.json": '{"b": {"x": true, "y": null, "z": "2"}, "note": 5}',
         "list.json": '[{"video_id": 5, "x": 1.5}]',
         "bad.json": '[{"name": "b", "x": [1]}]',
@@ -744,6 +758,52 @@ def test_errors(videos, tmp_path, embedder, monkeypatch):
     keep("hash", indexer.content_hash, tmp_path / "nowhere.mp4")
     keep("windows", WindowConfig, lengths=(2.0, 1.0))
     approved.check("library-errors", errors, TMP=tmp_path)
+
+
+def test_opening(videos, tmp_path, embedder, monkeypatch):
+    """Which model is loaded at which rate, and what is kept of it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    taken, found = [], {}
+
+    def from_pretrained(*names, **options):
+        taken.append([*map(str, names), *options.items()])
+        if names[0] in ("broken", str(tmp_path / "gone"), "own/er", str(tmp_path / "model/bad")):
+            raise CheckpointError(f"{names[0]} cannot be loaded")
+        return embedder
+
+    monkeypatch.setattr("videoclip.embedding.Embedder.from_pretrained", from_pretrained)
+    monkeypatch.setattr(library_module, "default_model", lambda: "best one")
+
+    def keep(name, folder, *args, **options):
+        def call():
+            with VideoLibrary.open(tmp_path / folder, *args, **options) as library:
+                facts = library._catalog.facts()
+                library.update(videos)
+                return {k: facts.get(k) for k in ("model", "frames_per_second", "windows")}
+
+        found[name] = [approved.outcome(call), taken[:]]
+        taken.clear()
+
+    keep("new", "a")
+    keep("again", "a", None, "cpu")
+    keep("relative", "b", "model", frames_per_second=1.0)
+    keep("its own rate", "b")
+    keep("rebuilt", "b", rebuild=True)
+    keep("alias", "c", "clip-base", frames_per_second=1)
+    keep("absent", "d", must_exist=True)
+    keep("broken", "e", "broken")
+    for model in ("gone", "own/er", "model/bad"):
+        with VideoLibrary(tmp_path / "f", embedder, model=model) as library:
+            library.update(videos)
+            path = model if model == "own/er" else str(tmp_path / model)
+            with library._catalog.writing():
+                library._catalog.set_facts({"model": path})
+        keep(f"recorded {model}", "f")
+        (tmp_path / "model/bad").mkdir(exist_ok=True)
+        shutil.rmtree(tmp_path / "f")
+    keep("another one instead", "a", "own/er")
+    approved.check("library-opening", found, TMP=tmp_path)
 
 
 def test_hashes_of_contents(tmp_path, monkeypatch):

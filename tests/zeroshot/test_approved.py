@@ -40,6 +40,8 @@ def test_moments():
         windows_of(1, 1.0, (1.0, 4.0), [], 4),
         windows_of(30, 1.0, (1.0,), [(12, 5, 0.8)], 5),
         windows_of(700, 1.0, (1.0, 16.0), [(100, 500, 1.0)], 6),  # beyond the reach of borders
+        windows_of(23, 3.0, (1.0, 4.0), [(15, 8, 1.0)], 7),  # its last window is shorter
+        windows_of(23, 3.0, (1.0, 4.0), [(0, 5, 1.0), (20, 2, 1.5)], 8),
     ]
     flat = np.zeros(len(videos[4].spans))
     videos.append(Windows(videos[4].spans, flat, moments.vote_weights(flat)))
