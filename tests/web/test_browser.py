@@ -559,6 +559,21 @@ def test_an_upload_is_indexed_and_found(page, tmp_path):
     page.wait_for_selector("#jobs > ul > li:first-child >> text=unchanged")
 
 
+def test_files_are_dropped_and_one_that_is_no_video_is_named(page, tmp_path):
+    content = list(write_video(tmp_path / "x.mp4", ["green"] * 2).read_bytes())
+    page.goto("/videos")
+    files = """([content, names]) => {
+        const data = new DataTransfer();
+        for (const name of names) data.items.add(new File([new Uint8Array(content)], name));
+        return data;
+    }"""
+    data = page.evaluate_handle(files, [content, ["dropped.mp4", "dropped.txt"]])
+    page.dispatch_event("#upload", "drop", {"dataTransfer": data})
+    page.wait_for_selector("#status:has-text('dropped.txt: a video')")
+    page.wait_for_selector("#jobs > ul > li:first-child >> text=1 added")
+    page.problems.clear()  # the console has the status
+
+
 def test_a_file_that_chromium_cannot_play_is_encoded(page, site):
     """As an mp4 of another codec would be: the element gets an error and asks for a clip."""
     page.route("**/media", lambda route: route.fulfill(body=b"?", content_type="video/mp4"))

@@ -88,7 +88,8 @@ def create_app(library: VideoLibrary, settings: ServeSettings | None = None) -> 
     def answer_invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:])
-        return _error(request, 422, f"{where}: {first['msg']}" if where else str(first["msg"]))
+        what = str(first["msg"]).removeprefix("Value error, ")
+        return _error(request, 422, f"{where}: {what}" if where else what)
 
     @app.exception_handler(Exception)
     def answer_bug(request: Request, error: Exception) -> Response:

@@ -10,8 +10,8 @@ form.addEventListener("htmx:configRequest", ({ detail: { triggeringEvent } }) =>
 });
 form.addEventListener("htmx:afterOnLoad", ({ detail: { successful, xhr } }) => {
   if (!successful) results.replaceChildren(element("p", { class: "problem", role: "alert" }, reason(xhr)));
-  const count = results.querySelectorAll(".card").length;
-  say(count ? `${count} ${count === 1 ? "moment" : "moments"}` : results.textContent.trim().slice(0, 200));
+  const count = results.querySelectorAll(".card").length, more = results.querySelector(".paging") ? " and more" : "";
+  say(count ? `${count} ${count === 1 ? "moment" : "moments"}${more}` : results.textContent.trim().slice(0, 200));
 });
 // Once htmx listens: what came before it did. Back and forward changed the address only; what was typed or chosen is searched.
 const isChanged = (input) => {
@@ -67,8 +67,10 @@ results.addEventListener("click", (event) => {
   play(link.closest(".card"));
 });
 
-const fit = document.querySelector("#fit");
-sending(fit, async () => say((await (await ask("/api/v1/labels/fit")).json()).message));
+sending(document.querySelector("#fit"), async () => {
+  if (confirm("Change the confidence of all searches in this library?"))
+    say((await (await ask("/api/v1/labels/fit")).json()).message);
+});
 
 exporting(() => [...document.querySelectorAll(".card:has(.pick:checked)")].map((card) => ({
   ...data(card), label: card.dataset.label.slice(0, 300), confidence: card.dataset.confidence,

@@ -112,7 +112,7 @@ exporting(() => rows().map((row) => ({ ...spanOf(row), video: id, confidence: ro
 document.addEventListener("htmx:afterOnLoad", ({ target, detail: { successful } }) => {
   if (!successful) return;
   const best = document.querySelector("#answers [data-time]");
-  if (target.id === "find") say(`${rows().length} spans`);
+  if (target.id === "find") say(rows().length === 1 ? "1 span" : `${rows().length} spans`);
   if (target.id === "spans") say("Saved.");
   if (target.id === "ask") { best.click(); say(best.textContent); }
 });
