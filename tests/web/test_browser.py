@@ -361,6 +361,46 @@ def test_jobs_and_uploads_before_their_scripts_have_come(page, tmp_path):
     page.wait_for_selector("#jobs > ul > li:first-child >> text=done")
 
 
+def test_filter_and_login_before_the_scripts_have_come(page):
+    with late_scripts(page):
+        page.goto("/videos", wait_until="commit")
+        page.fill("[name=where]", "duration > 33")
+        page.press("[name=where]", "Enter")
+        page.wait_for_url("**/videos?where=duration*", wait_until="commit")
+        page.locator(".still").first.wait_for()
+        page.goto("/login", wait_until="commit")
+        page.fill("[name=token]", "x" * 32)
+        page.click("main button")
+        page.wait_for_selector("text=This is not the token.")
+    page.problems.clear()  # the console has the status
+
+
+def test_a_page_whose_session_has_ended_leads_to_the_login(browser, made_videos, tmp_path):
+    token = "a-token-of-more-than-32-characters"
+    with VideoLibrary(tmp_path / "library", ColourEmbedder()) as library:
+        library.update([made_videos])
+        settings = ServeSettings(host="0.0.0.0", token=token)
+        with serving(create_app(library, settings)) as address:
+            context = browser.new_context(base_url=address)
+            page = context.new_page()
+            page.set_default_timeout(20_000)
+
+            def log_in():
+                page.wait_for_url("**/login?next=*")
+                page.fill("[name=token]", token)
+                page.keyboard.press("Enter")
+                page.wait_for_url("**/?q=yellow")
+
+            page.goto("/?q=yellow")
+            log_in()
+            page.wait_for_selector(".card")
+            context.clear_cookies()
+            page.fill("[name=q]", "red")
+            log_in()
+            page.wait_for_selector(".card")
+            context.close()
+
+
 def test_an_older_answer_does_not_replace_a_newer_one(page):
     held = []
     page.route("**/?q=re&*", lambda route: held.append(route))
