@@ -1,5 +1,7 @@
 """What commands print, write and end with, line by line, compared with what was approved."""
 
+import ast
+import inspect
 import io
 import json
 import os
@@ -7,6 +9,8 @@ import re
 import shlex
 import shutil
 import sys
+from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +20,7 @@ from tests import approved
 from tests.features.toy_backbones import MeanColour
 from tests.library.colours import ColourEmbedder, write_video
 from videoclip import doctor
-from videoclip.cli import demo, extract, main, options, results, usage
+from videoclip.cli import COMMANDS, demo, extract, main, options, results, usage
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.embedding import Embedder
 from videoclip.errors import DataError, show_warning
@@ -456,3 +460,25 @@ def test_which_model_is_taken(monkeypatch, capsys, tmp_path):
     taken.append(approved.outcome(lambda: options.model_of_features(None, tmp_path / "no store")))
     found = {"taken": taken, "said": capsys.readouterr().err}
     approved.check("cli-model-taken", found, TMP=tmp_path)
+
+
+def test_every_option_of_a_command_is_read():
+    """Which options a command does not read itself, but hands on with the others."""
+    found = {}
+    for name in COMMANDS:
+        module = import_module(f"videoclip.cli.{name}")
+        (command,) = (
+            member
+            for member in vars(module).values()
+            if isinstance(member, type) and member.__name__.lower() == name
+        )
+        nodes = list(ast.walk(ast.parse(inspect.getsource(module))))
+        read = {
+            node.attr
+            for node in nodes
+            if isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "self"
+        }
+        found[name] = [one.name for one in fields(command) if one.name not in read]
+    approved.check("cli-options-read", found)

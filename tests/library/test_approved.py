@@ -311,6 +311,76 @@ def test_searches(searched, tmp_path):
     )
 
 
+def test_searches_of_many_videos(searched, monkeypatch):
+    """What larger libraries do in several steps, with small limits instead of many videos."""
+    from videoclip.library import exact, search, sequences
+    from videoclip.zeroshot import moments
+
+    monkeypatch.setattr(search, "EXACT_ROWS", 0)
+    monkeypatch.setattr(search, "CANDIDATES_PER_MOMENT", 1)
+    monkeypatch.setattr(search, "HITS_PER_MOMENT", (5, 9))
+    monkeypatch.setattr(search, "VIDEOS_PER_THREAD", 1)
+    monkeypatch.setattr(search, "PASSAGES_PER_BLOCK", 1)
+    monkeypatch.setattr(exact, "ROWS_PER_BLOCK", 32)
+    monkeypatch.setattr(exact, "ROWS_PER_CHUNK", 16)
+    monkeypatch.setattr(exact, "ROWS_PER_GROUP", 2)
+    monkeypatch.setattr(sequences, "MAX_MOMENTS", 4)
+    monkeypatch.setattr(sequences, "MOMENTS_PER_SEQUENCE", 1)
+    monkeypatch.setattr(moments, "MOMENTS_AT_ONCE", 1)
+    monkeypatch.setattr(moments, "MAX_REACH", 2)
+    queries = ["red", "yellow", "green", "white", "blue", "paint the fence", "red, then green"]
+    with VideoLibrary(searched.folder, ColourEmbedder()) as library:
+        results = {
+            f"{query}, {top_k}": [
+                [m.path.name, m.start, m.end, m.strength]
+                for m in library.search(query, top_k, offset=top_k - 1)
+            ]
+            for query in queries
+            for top_k in (1, 3)
+        }
+    approved.check("library-many", results)
+
+
+def test_features_that_a_library_keeps(videos, tmp_path, embedder, monkeypatch):
+    """Which features are read again, and what is copied when most of them are of no video."""
+    folder, found = tmp_path / "library", {}
+    names = ("a.mp4", "sub/c d.mp4", "x.mp4")
+    monkeypatch.setattr(library_module, "COMPACT_FROM", 1)
+
+    def state(library):
+        calls = []
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                library.embedder, "embed_video", lambda path: calls.append(Path(path).name)
+            )
+            known = [repr(library.embedded(videos / name)) for name in names]
+        return {
+            "embedded": known,
+            "from files": calls,
+            "rows": [library._snapshot().num_rows, library._snapshot().num_live],
+            "files": sorted(re.sub("[0-9a-f]{8,}", "X", p.name) for p in folder.iterdir()),
+            "first": [m.path.name for m in library.search("yellow", 2)],
+        }
+
+    with VideoLibrary(folder, embedder, model="m") as library:
+        library.update(videos, fast=True)
+        found["fast"] = state(library)
+        library.update(videos)
+        found["exact"] = state(library)
+    with VideoLibrary(folder, embedder, model="m", rebuild=True) as library:
+        library.update(videos)
+        found["rebuilt"] = state(library)
+        (videos / "b.mp4").unlink()
+        library.update(videos, prune=True)
+        found["pruned"] = state(library)
+        (videos / "a.mp4").unlink()
+        library.update(videos, prune=True)
+        found["compacted"] = state(library)
+        library.compact()
+        found["again"] = state(library)
+    approved.check("library-kept-features", found, TMP=tmp_path)
+
+
 def video_of(number, **values):
     given = {"path": f"/v/{number}.mp4", "content_hash": f"c{number}", "first_row": 3 * number}
     facts = {"size": 1, "mtime_ns": 2, "duration": 60.0, "width": 64, "height": 48}
