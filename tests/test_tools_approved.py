@@ -79,6 +79,21 @@ def test_conversions(tmp_path):
         "no bert": lambda out: convert(tmp_path, out),
         "as bert": lambda out: convert(tmp_path / "two.pt", out, kind="bert"),
     }
+    kinds = {
+        "words": ("s3d_dict.npy",),
+        "arrays beside weights": ("a.npy", "model.safetensors"),
+        "arrays beside other weights": ("a.npy", "pytorch_model.bin"),
+        "arrays beside words": ("a.npy", "s3d_dict.npy"),
+        "text": ("a.txt",),
+    }
+    for name, files in kinds.items():
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file).write_bytes((arrays / "b.npy").read_bytes())
+        for kind in ("auto", "features") if name in ("words", "text") else ("auto",):
+            calls[f"{name} as {kind}"] = lambda out, name=name, kind=kind: convert(
+                tmp_path / name, out, kind=kind
+            )
     found = {}
     for name, call in calls.items():
         made = outcome(lambda call=call, name=name: call(tmp_path / "out" / name))
@@ -92,7 +107,7 @@ def test_conversions(tmp_path):
     found["not unit"] = outcome(lambda: calls["features"](tmp_path / "out" / "features"))
     np.save(arrays / "c.npy", np.full((1, 4), 0.501))
     found["more features"] = str(calls["features"](tmp_path / "out" / "features"))
-    found["files"] = list(tree(tmp_path / "out"))
+    found["files"] = tree(tmp_path / "out")
     with FeatureStore.open(tmp_path / "out" / "features") as store:
         found["store"] = [store.spec, store.video_ids]
     found["captions file"] = (tmp_path / "out" / "captions" / "captions.json").read_text()
@@ -162,7 +177,7 @@ def test_prepared_captions(tmp_path, monkeypatch):
         report = prepare_videos(
             [videos], tmp_path / form, format=form, on_progress=lambda *p, told=told: told.append(p)
         )
-        found[form] = [list(tree(tmp_path / form)), told[-1], len(told)]
+        found[form] = [tree(tmp_path / form), told[-1], len(told)]
     found["table"] = str(report).splitlines()
     found["report"] = read = json.loads((tmp_path / "vtt" / "report.json").read_text())
     read["videos"] = {name: read["videos"][name] for name in ("a", "c", "d")}

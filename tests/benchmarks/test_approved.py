@@ -398,7 +398,7 @@ def test_other_files(tmp_path):
     for key, table in {
         "pickled": {"v": json.dumps(spoken["v"]), 3: spoken["v"]},
         "ids": {"v": {"start": [0], "end": [1], "cap": [[4, 5, 6]]}},
-        "unknown ids": {"v": {"start": [0], "end": [1], "cap": [[99]]}},
+        "unknown ids": {"v": {"start": [0], "end": [1], "cap": [[11], [12]]}},
         "pickled list": [1],
         "pickled text": {"v": "{"},
     }.items():

@@ -1,6 +1,7 @@
 """Complete results of reading captions, features and archives, and of drawing clips and batches."""
 
 import json
+import tarfile
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -372,12 +373,20 @@ SPEC = FeatureSpec(2, 2.0, "made-up", False, "f1")
 
 
 def tree(folder):
-    """Files below a folder with their size."""
-    return {
-        path.relative_to(folder).as_posix(): path.stat().st_size
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != ".lock"
-    }
+    """Files below a folder: their size; crc32 of texts; members of archives with theirs."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != ".lock":
+            name, content = path.relative_to(folder).as_posix(), path.read_bytes()
+            found[name] = len(content)
+            if path.suffix == ".tar":
+                with tarfile.open(path) as tar:
+                    found[name] = [f"{member.name} {member.size}" for member in tar]
+            elif (
+                path.suffix in (".txt", ".md", ".vtt", ".csv", ".json") and path.stem != "checksums"
+            ):
+                found[name] = zlib.crc32(content.replace(str(folder.parent).encode(), b""))
+    return found
 
 
 def test_a_feature_store(tmp_path):
@@ -443,6 +452,7 @@ def test_a_feature_store(tmp_path):
             ),
             outcome(lambda: again.read("\udcff", 0, 1)),
         ]
+        found["read in part"] = [outcome(lambda: again.read("a", 1, 2)), outcome(store.verify)]
         again.trust()
         found["trusted"] = again.read("\udcff", 4, 5)
     with RemoteFeatureStore.open(f"file://{folder}") as remote:
@@ -511,6 +521,7 @@ def test_a_frame_store(tmp_path):
     path.write_bytes(content[:20] + b"\0" + content[21:])
     (tmp_path / ".a.partial-3.rgb").write_bytes(b"")
     found["damaged"] = [outcome(FrameStore.open(tmp_path).verify), store.video_ids]
+    found["damaged since it was read"] = outcome(store.verify)
     trusted = FrameStore.open(tmp_path)
     trusted.trust()
     found["trusted"] = int(trusted.read_windows([("a/b", 0, 5)])[0].sum())

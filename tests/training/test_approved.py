@@ -24,7 +24,7 @@ from videoclip.config import (
     PlanConfig,
     to_dict,
 )
-from videoclip.data.feature_store import FeatureSpec
+from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.data.narrated import NarratedCorpus
 from videoclip.distributed import World
 from videoclip.embedding import Embedder
@@ -312,6 +312,13 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     words = labelled_world(folder, num_videos=80)
     open_validation(folder)
+    with (
+        FeatureStore.open(folder / "store") as store,
+        FeatureStore.create(folder / "some", store.spec) as some,  # not of every video
+    ):
+        for number, name in enumerate(store.video_ids):
+            if number % 13 != 6:
+                some.append(name, store.read(name))
     return folder, words
 
 
@@ -341,7 +348,7 @@ def test_fine_tuning(name, world, tmp_path, capsys):
     if name == "coin_texts":
         config = replace(config, evaluate=EvaluateConfig(num_resamples=2, background="text"))
 
-    def run(config, out, model=None, store=folder / "store"):
+    def run(config, out, model=None, store=folder / "some"):
         return finetune(
             config,
             model or untrained(words),
@@ -373,7 +380,7 @@ def test_fine_tuning(name, world, tmp_path, capsys):
                 lambda: finetune(
                     config,
                     untrained(words),
-                    folder / "store",
+                    folder / "some",
                     annotations / "test.csv",
                     tmp_path / "f",
                 )
@@ -404,6 +411,9 @@ def test_batches_of_narration(corpus, tmp_path):
         "sample": source.sample(),
         "led": feed.batch(Group([3, 0], (1, 2, 3))),
         "again": feed[Group([3, 0], (1, 2, 3))],
+        "beyond": Feed(corpus, config.clips, config.model, leads=[1e-9] * 17).batch(
+            Group([1], (1, 2))
+        ),
         "validation": next(iter(source.validation())),
         "held out": next(iter(source.held_out_clips(config.clips, 2))),
         "example": next(source.examples()),
