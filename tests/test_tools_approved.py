@@ -287,6 +287,7 @@ def test_comparisons_of_examples(tmp_path, monkeypatch):
         "absent": lambda: compare_examples(first, tmp_path / "none"),
         "latin": lambda: compare_examples(first, tmp_path / "latin.csv"),
         "short": lambda: compare_examples(first, write("s.csv", [("a", "b")])),
+        "quotes": lambda: compare_examples(first, write("q.csv", [('"a"b', *rows[0][1:])])),
         "other": lambda: compare_examples(first, write("o.csv", [("x", *rows[0][1:])])),
         "columns": lambda: compare_examples(
             *[write("c.csv", [("a", 1)], "video_id,similarity\n")] * 2

@@ -448,7 +448,7 @@ def test_broken_files(tmp_path):
         "f.json": b"\xef\xbb\xbf[1]",
         "g.json": b"1" * 5000,
         "h.json": b"[" * 100_000,
-        "i.json.gz": gzip.compress(b"[1]"),
+        "i.json.gz": gzip.compress(b"\xef\xbb\xbf[1]"),
         "j.json.gz": b"no",
         "k.json.gz": gzip.compress(b"[1]")[:-6],
         "l.zip": zipped.getvalue(),

@@ -54,15 +54,15 @@ class WordVectors(TextVideoEncoder):
 
     def embed_text(self, texts):
         rows = [np.mean([vector(w) for w in text.lower().split()], axis=0) for text in texts]
-        return normalize_rows(np.array(rows))
+        return np.array(rows, dtype=np.float32)
 
     def embed_windows(self, features, spans):
         rows = features.astype(np.float32)
-        return normalize_rows(np.stack([rows[start:stop].mean(axis=0) for start, stop in spans]))
+        return np.stack([rows[start:stop].mean(axis=0) for start, stop in spans])
 
     def embed_seconds(self, features, *, attend_cls):
         rows = features.astype(np.float32)
-        return normalize_rows(rows + attend_cls * 0.1 * rows.mean(axis=0))
+        return rows + attend_cls * 0.1 * rows.mean(axis=0)
 
     def pair_scorer(self, texts, clips):
         return lambda text, clip, similarity: similarity + 0.01 * (text * 7 + clip * 3) % 5

@@ -1,6 +1,7 @@
 """Complete results of whole runs, of their parts, and of every message about them."""
 
 import json
+import pickle
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,12 @@ import torch
 
 from tests import approved
 from tests.approved import outcome, summary
+from tests.data.test_approved import write_shards
 from tests.model.tiny_models import tiny_dual_encoder
 from tests.training.broken_runs import Broken, break_off_at
 from tests.training.labelled_world import labelled_world, open_validation, untrained
 from tests.training.tiny_corpus import tiny_config, tiny_corpus, tokenizer
+from tests.two_ranks import on_two_ranks
 from videoclip.config import (
     ClipConfig,
     EvaluateConfig,
@@ -26,6 +29,7 @@ from videoclip.config import (
 )
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.data.narrated import NarratedCorpus
+from videoclip.data.tokenizer import Tokenizer
 from videoclip.distributed import World
 from videoclip.embedding import Embedder
 from videoclip.files import read_json
@@ -789,3 +793,100 @@ def test_refused_starts(corpus, tmp_path):
     }
     del calls["processes"]  # needs the processes
     approved.check("refused-starts", {n: outcome(call) for n, call in calls.items()}, TMP=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def narrated(tmp_path_factory):
+    """Features of 24 videos, and a folder with subtitles of most."""
+    folder = tmp_path_factory.mktemp("narrated")
+    corpus = tiny_corpus(folder / "store", num_videos=24)
+    (folder / "texts").mkdir()
+    lines = [f"00:0{s}.000 --> 00:0{s + 2}.500\nnow the {{}}\n" for s in (0, 3, 6)]
+    for number, video in enumerate(corpus):
+        name = video.video_id
+        text = "WEBVTT\n\n" + "\n".join(lines).format(*[name.partition("-")[0]] * 3)
+        if number % 3 or number > 20:
+            (folder / "texts" / f"{name}.vtt").write_text(text)
+    (folder / "texts" / "egg-0.srt").write_text("no times")
+    return folder, corpus
+
+
+def test_starts_from_files(narrated, tmp_path, capsys):
+    folder, corpus = narrated
+    store = folder / "store"
+    usual = tiny_config(epochs=1, name="files")
+    Tokenizer(WORDS.word_pieces).save(tmp_path)
+    captions = {
+        name: {"start": [0, 2], "end": [2, 4], "text": ["now the", "now the egg"]}
+        for name in (*corpus.video_ids[:9], "other")
+    }
+    (tmp_path / "captions.json").write_text(json.dumps(captions))
+    plan = PlanConfig(kind="mined", videos_per_batch=4, clips_per_vector=2)
+    teacher = Embedder(VideoCLIP(usual.model).eval(), WORDS)
+    teacher.save_pretrained(tmp_path / "teacher")
+    taught = replace(usual, plan=replace(plan, teacher=str(tmp_path / "teacher")))
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    (shards / "train_meta.pkl").write_bytes(pickle.dumps({0: ["v1", "v0"]}))
+    write_shards(shards)
+    narrow = replace(usual.model, feature_dim=2)
+    crossed = replace(usual, model=replace(usual.model, num_cross_layers=1), validation_videos=6)
+    calls = {
+        "folder": lambda out: pretrain(
+            replace(usual, validation_videos=6), folder / "texts", out, features=store, page=True
+        ),
+        "a share": lambda out: pretrain(
+            replace(usual, validation_share=0.05), str(folder / "texts"), out, features=str(store)
+        ),
+        "captions": lambda out: pretrain(usual, tmp_path / "captions.json", out, features=store),
+        "shards": lambda out: pretrain(replace(usual, model=narrow), shards, out),
+        "teacher": lambda out: pretrain(taught, corpus, out),
+        "model": lambda out: pretrain(usual, corpus, out, init_from=tmp_path / "teacher"),
+        "re-ranker": lambda out: pretrain(
+            crossed, folder / "texts", out, features=store, init_from=str(tmp_path / "teacher")
+        ),
+    }
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("videoclip.training.pretrain.text_folder", lambda: tmp_path)
+        for name, call in calls.items():
+            made = call(tmp_path / "out" / name)
+            log = logged(tmp_path / "out" / name)
+            facts = read_json(tmp_path / "out" / name / "facts.json")
+            found[name] = {
+                "printed": [line for line in printed(capsys) if "matmul" not in line],
+                "losses": [e["loss"] for e in log if "loss" in e],
+                "before": list(made.before.items())[:7],
+                "after": summary(list(made.after.values()))[1:],
+                "plan": plans(tmp_path / "out" / name)["epoch-001.json"]["groups"],
+                "data": facts["data"]["videos"],
+                "from": [facts["init_from"] == "random", facts["teacher"] is None],
+                "kept": made.kept,
+            }
+    page = (tmp_path / "out" / "folder" / "index.html").read_text()
+    texts = re.findall(r">([^<>{}\n]*[a-z][^<>{}\n]*)<", page)
+    found["page"] = [
+        page.count("<svg"),
+        page.count("<tr"),
+        [re.sub(r" in \d+ s", " in N s", t) for t in texts if len(t) > 3][:22],
+    ]
+    approved.check("starts-from-files", found, TMP=tmp_path, FOLDER=folder)
+
+
+def test_two_processes(tmp_path):
+    def work(world):
+        rows = torch.arange(4.0 + 2 * world.rank).view(-1, 2).requires_grad_()
+        gathered = world.gather_with_gradient(rows)
+        (gathered.square() * (1 + world.rank)).sum().backward()
+        own = world.own_rows(len(rows))
+        return {
+            "broadcast": world.broadcast(f"from {world.rank}"),
+            "gather": world.gather({"rank": world.rank}),
+            "mean": world.mean({"a": float(world.rank), "b": 2.0}),
+            "rows": world.gather_rows(rows),
+            "gradient": rows.grad,
+            "own": [own.start, own.stop],
+            "places": list(world.own_places(1, 3)),
+        }
+
+    approved.check("two-processes", on_two_ranks(work, tmp_path))
