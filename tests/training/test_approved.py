@@ -822,6 +822,7 @@ def test_starts_from_files(narrated, tmp_path, capsys):
     }
     (tmp_path / "captions.json").write_text(json.dumps(captions))
     plan = PlanConfig(kind="mined", videos_per_batch=4, clips_per_vector=2)
+    torch.manual_seed(0)
     teacher = Embedder(VideoCLIP(usual.model).eval(), WORDS)
     teacher.save_pretrained(tmp_path / "teacher")
     taught = replace(usual, plan=replace(plan, teacher=str(tmp_path / "teacher")))
