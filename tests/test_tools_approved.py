@@ -130,6 +130,10 @@ PROJECTS = {
     "list": ("how.yaml", "- a\n"),
     "broken": ("how.yaml", "a: [\n"),
     "nothing included": ("how.yaml", "includes: other.yaml\n"),
+    "tables for values": (
+        "how.yaml",
+        "includes: [base/one.yaml, base/three.yaml]\nfairseq:\n  lr:\n    a: 1\n",
+    ),
     "itself": ("how.yaml", "includes: how.yaml\n"),
     "two files": ("how.yaml", "includes: [base/one.yaml, base/two.yaml]\nfairseq:\n  seed: 9\n"),
 }
@@ -139,6 +143,7 @@ def test_projects(tmp_path):
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "one.yaml").write_text("fairseq:\n  seed: 1\n  lr: 0.5\n")
     (tmp_path / "base" / "two.yaml").write_text("fairseq:\n  lr: 0.25\n  clip_norm: 3\n")
+    (tmp_path / "base" / "three.yaml").write_text("fairseq: 3\n")
     found = {}
     for name, (file, text) in {"pre-training": ("p.yaml", PRETRAINING), **PROJECTS}.items():
         (tmp_path / file).write_text(text)

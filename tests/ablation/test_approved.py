@@ -15,6 +15,8 @@ from videoclip.ablation import table as tables
 from videoclip.ablation.measure import MEASURES, measure, measure_baselines
 from videoclip.ablation.runs import VARIANTS, make_config, read_runs, run_ablation
 from videoclip.ablation.table import (
+    Comparison,
+    Interval,
     compare,
     comparisons_markdown,
     draw_curves,
@@ -101,7 +103,13 @@ def test_tables(monkeypatch):
     ]
     figure = draw_differences(table)
     curves = draw_curves(runs, "one")
+    verdicts = [
+        Comparison("w", "s", Interval(0.5, low, high), 1, reference)
+        for low, high in ((0.0, 0.5), (-0.5, 0.0), (0.1, 0.5), (-0.5, -0.1), (0.0, 0.0), (0.5, 2))
+        for reference in (0.0, 1.0)
+    ]
     found = {
+        "verdicts": [f"{c.verdict} {c.effect.is_significant}" for c in verdicts],
         "table": shown,
         "rows": [[r.world, r.variant, list(r.seeds), r.cpu_seconds, r.pairs] for r in table][::6],
         "numbers": summary(np.concatenate(numbers))[1:],

@@ -460,6 +460,10 @@ def test_broken_files(tmp_path):
         (tmp_path / name).write_bytes(content)
         found[name] = outcome(lambda name=name: read_json(tmp_path / name))
     found["absent"] = outcome(lambda: read_json(tmp_path / "absent"))
+    (tmp_path / "lines.csv.gz").write_bytes(gzip.compress(b'a,b\r\n"1\r\n2",3\r\n'))
+    (tmp_path / "lines.csv").write_bytes(b'a,b\r\n"1\r\n2",3\r\n')
+    for name in ("lines.csv.gz", "lines.csv"):
+        found[name] = [[r.values, r.line] for r in read_rows(tmp_path / name)]
     (tmp_path / "t.csv").write_text('a,b\n1,2\n\n"x,y", z\n')
     found["rows"] = [[r.values, r.line] for r in read_rows(tmp_path / "t.csv", ("b",))]
     found["columns"] = outcome(lambda: list(read_rows(tmp_path / "t.csv", ("c", "d"))))

@@ -54,6 +54,8 @@ SUBTITLES = {
     "one.srt": "00:07 --> 00:04\nbackwards --> here\n7\n00:09 --> 00:09\n7",
     "bad.srt": "1\n00:00:1 -> 2\n",
     "worse.srt": "\n1\n00:00:1 --> 2\n",
+    "indented.srt": "00:01 --> 00:02\na\n\n  00:00:1 --> 2\n",
+    "arrow.srt": " 00:01 --> 00:02\nsee 1: --> there\n\n3\n\n00:03 --> 00:04x\n",
     "empty.srt": " \n",
     "rolling.vtt": "WEBVTT\nKind: captions\n\nSTYLE\n::cue {}\n\n"
     "00:01.000 --> 00:03.000 align:start\n"

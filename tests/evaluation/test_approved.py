@@ -148,6 +148,19 @@ def write_others(folder, world):
         "anet/val_1.json": json.dumps(table),
         "charades/charades_sta_test.txt": "\n".join(charades),
         "qv/highlight_val_release.jsonl": "\n".join(map(json.dumps, highlights)),
+        "own.csv": "video,start,end,text\n"
+        + "\n".join(
+            f"{v.video_id},{s.start},{s.end},{text}"
+            for v in test
+            for s, text in zip(v.shown, texts[v.video_id], strict=True)
+        )
+        + f"\n{test[0].video_id},900.5,901,late\nnowhere,,,a\n{test[1].video_id},,,whole\n",
+        "two/htm_align.json": json.dumps(
+            {
+                test[0].video_id: [[1, 3, 5, "purple ring"], [1, 6, 8, "orange ring"]],
+                test[1].video_id: [[1, 3, 5, "purple ring"], [0, 6, 8, "black box"]],
+            }
+        ),
         "htm/htm_align.json": json.dumps(
             {k: [[int(a), *rest] for a, *rest in v] for k, v in narrated.items()}
         ),
@@ -206,6 +219,7 @@ CASES = {
     "youcook2_paragraph whole": ("youcook2", "whole", {"clip_seconds": 0.0}),
     "msrvtt released": ("msrvtt", "whole", {"ties": "released"}),
     "csv": ("test.csv", "halves", {"clip_seconds": 4.0}),
+    "csv own": ("own.csv", "whole", {}),
     "msrvtt_qa": ("msrvtt_mc", "whole", {}),
     "msrvtt_qa product": (
         "msrvtt_mc",
@@ -225,6 +239,7 @@ CASES = {
     "qvhighlights": ("qv", "halves", {"seed": 1}),
     "charades": ("charades", "halves", {}),
     "htm_align": ("htm", "whole", {}),
+    "htm_align of two": ("two", "whole", {}),
     "ht_step": ("step", "halves", {"attend_cls": True}),
 }
 GROUPS = {
@@ -258,6 +273,7 @@ def test_evaluations(group, world):
                     "missing": missing,
                 }
             else:
+                found[name]["missing"] = [m.reason for m in result.outcome.missing]
                 measures = list(found[name]["measures"].values())
                 found[name] |= {
                     "measures": summary(measures)[1:],

@@ -274,6 +274,10 @@ def test_losses():
         found[f"{kind} {settings} of two"] = value_and_gradients(
             kind, many, **settings, **({} if kind == "mil_nce" else {"negatives": "global"})
         )
+    spans = pairs_of().spans.clone()
+    spans[:, 0] = torch.tensor([0, 0, 0, 1, 1, 1])
+    for kind in ("time_warping", "transport", "neighbours"):  # three clips of each of two videos
+        found[f"{kind} of three clips"] = value_and_gradients(kind, pairs_of(spans=spans))
     candidates = torch.randn(12, 4, generator=torch.Generator().manual_seed(9))
     found["mil_nce of two texts"] = value_and_gradients("mil_nce", pairs_of(all_text=candidates))
     pairs = pairs_of()

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from tests import approved
 from tests.approved import outcome, summary
@@ -58,7 +59,7 @@ from videoclip.training.optim import (
     update_average,
 )
 from videoclip.training.pretrain import pretrain
-from videoclip.training.run import RunResult
+from videoclip.training.run import RunResult, _report_disk_errors
 from videoclip.training.run_folder import (
     Position,
     RunFolder,
@@ -743,6 +744,16 @@ def test_trackers(tmp_path, monkeypatch, capsys):
         "output": [output.out, len(output.err)],
     }
     approved.check("trackers", found, TMP=tmp_path)
+
+
+def test_errors_of_the_disk(tmp_path):
+    def raised(error):
+        with _report_disk_errors(tmp_path):
+            raise error
+
+    errors = [OSError(28, "full"), OSError(2, "absent"), SafetensorError("odd"), ValueError("a")]
+    found = [outcome(lambda error=error: raised(error)) for error in errors]
+    approved.check("errors-of-the-disk", found, TMP=tmp_path)
 
 
 def test_results_in_words():
