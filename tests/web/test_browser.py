@@ -702,7 +702,7 @@ def test_the_pictures_of_the_readme(browser, tmp_path):
             page.set_default_timeout(20_000)
             page.goto("/?q=a rabbit in a meadow&strictness=medium")
             assert page.locator(".name").first.inner_text() == "bigbuckbunny.mp4"
-            wait_for(page, "document.querySelector('.card img').naturalWidth > 0")
+            wait_for(page, "[...document.images].every((i) => i.naturalWidth > 0)")
             save_picture(page, "page-search.webp", folder)
             page.locator(".name").first.click()
             wait_for(page, "document.querySelector('moment-player video')?.readyState > 2")
