@@ -1,6 +1,9 @@
 """Complete results of reading captions, features and archives, and of drawing clips and batches."""
 
+import io
 import json
+import pickle
+import sys
 import tarfile
 import zlib
 from collections import Counter
@@ -46,6 +49,7 @@ from videoclip.data.subtitles import (
 )
 from videoclip.data.tokenizer import Tokenizer, pad_tokens
 from videoclip.data.windows import average_windows, sliding_windows
+from videoclip.errors import DataError
 
 SUBTITLES = {
     "plain.srt": "1\r\n00:00:01,5 --> 00:00:02,25\r\n<i>Hello</i>\r\n\r\n2\r\n00:00:02,000 --> "
@@ -128,6 +132,10 @@ def test_subtitles(subtitles, tmp_path):
             for read in (parse_subtitles, read_subtitles)
         )
         found[path.name] = {"raw": raw} | ({} if clean == raw else {"clean": clean})
+    with pytest.MonkeyPatch.context() as patch:
+        stdin = io.TextIOWrapper(io.BytesIO("Äpfel".encode("utf-16")))
+        patch.setattr(sys, "stdin", stdin)
+        found["standard input"] = read_text(Path("-"))
     found["as WebVTT"] = to_webvtt([Cue(0.0015, 3599.9996, "a <b> & 'c'"), Cue(3600, 7325.5, "")])
     found["absent text"] = outcome(lambda: read_text(tmp_path / "absent.txt"))
     approved.check("subtitles", found, TMP=tmp_path)
@@ -443,6 +451,17 @@ def test_a_feature_store(tmp_path):
         "file": lambda: FeatureStore.create(folder / "store.json", SPEC),
     }
     found["errors"] = {name: outcome(call) for name, call in errors.items()}
+    with FeatureStore.open(folder) as other:
+        other.append("later", rows[:2])
+        with pytest.raises(DataError, match="is in the store already"):
+            store.append("later", rows[:1])
+        found["with another"] = [store.video_ids[3:], len(store), len(other), store.num_unfinished]
+        with (folder / "features.bin").open("ab") as file:
+            file.write(bytes(9))
+        found["unfinished"] = [store.num_unfinished, other.num_unfinished]
+        store.append("last", rows[:1])
+        found["after unfinished"] = [store.read("last"), store.num_unfinished]
+        found["pickled"] = [pickle.loads(pickle.dumps(store)).video_ids[3:], store.damaged()]
     with (folder / "features.bin").open("r+b") as file:
         file.seek(10 * 2 * 2)
         file.write(b"\1")
@@ -588,6 +607,18 @@ def test_a_narrated_corpus(tmp_path):
             for v in narrate({"a": [Cue(0, 1, "5 " * 200)]}, tokenizer)
         ],
     }
+    slow = FeatureStore.create(tmp_path / "slow", FeatureSpec(2, 0.3, "made-up", False, "f1"))
+    slow.append("a", np.arange(24).reshape(12, 2))
+    slow.append("b", np.arange(2).reshape(1, 2))
+    late = NarratedCorpus.from_captions(
+        slow, {"a": [Cue(0, 9, "stir"), Cue(9, 50, "soup")], "b": cues}, tokenizer
+    )
+    found["slow"] = [
+        [late.num_seconds(0), late.num_seconds(1)],
+        drawn(late, 0),
+        late.left_out,
+        drawn(late, 1)[0],
+    ]
     approved.check("narrated-corpus", found, TMP=tmp_path)
 
 
@@ -651,7 +682,20 @@ def test_archives(tmp_path):
             file.readable(),
             file.seekable(),
         ]
+    again = tmp_path / "again.tar"
+    with tarfile.open(again, "w") as tar:
+        folder, link = tarfile.TarInfo("./folder"), tarfile.TarInfo("link")
+        folder.type, link.type, link.linkname = tarfile.DIRTYPE, tarfile.SYMTYPE, "b.txt"
+        tar.addfile(folder)
+        tar.addfile(link)
+        member = tarfile.TarInfo("./a.txt")
+        member.size, member.mtime = 2, 12.75
+        tar.addfile(member, io.BytesIO(b"ab"))
+    listed = [[list(list_files(again)), status_of(again / "a.txt").st_mtime_ns]]
+    write_archive(again, {"c.txt": b"c"})
+    listed.append(list(list_files(again)))
     found = {
+        "listed again": listed,
         "listed": sorted(map(str, list_files(path.parent))) + sorted(map(str, list_files(path))),
         "content": [
             read_bytes(path / "b.txt"),
@@ -679,7 +723,7 @@ def test_archives(tmp_path):
     approved.check("archives", found, TMP=tmp_path)
 
 
-def write_shards(folder, **changes):
+def write_shards(folder, number=0, **changes):
     arrays = {
         "train_0.npy": np.arange(10, dtype=np.float16).reshape(5, 2),
         "train_0_s": np.array([0, 3, 5]),
@@ -698,18 +742,20 @@ def write_shards(folder, **changes):
         "ids_s": "raw_caption_dedup.bert-base-uncased.train_0.caps_ids_starts.npy",
     }
     for key, array in arrays.items():
-        np.save(folder / names[key], array)
+        np.save(folder / names[key].replace("train_0", f"train_{number}"), array)
 
 
 def test_released_shards(tmp_path):
-    import pickle
-
-    (tmp_path / "train_meta.pkl").write_bytes(pickle.dumps({0: ["v1", "v0"]}))
+    (tmp_path / "train_meta.pkl").write_bytes(pickle.dumps({3: ["w1", "w0"], 0: ["v1", "v0"]}))
     write_shards(tmp_path)
+    write_shards(tmp_path, 3, ids=np.array([[7, -1, -1], [-1, -1, -1], [4, 4, 4]]))
+    both = ShardFolder(tmp_path, "train", SPEC)
+    (tmp_path / "train_meta.pkl").write_bytes(pickle.dumps({0: ["v1", "v0"]}))
     shards = ShardFolder(tmp_path, "train", SPEC)
     found = {
         "videos": list(shards[:]),
         "last": shards[-1].video_id,
+        "both": [both.video_ids, [ids for v in both[1:3] for ids in v.narration.token_ids]],
         "numbers": [
             len(shards),
             shards.video_ids,

@@ -100,6 +100,10 @@ def test_forward_and_backward(name):
         "initial": summary(torch.cat([p.flatten() for p in fresh.parameters()])),
         "initial scalars": [float(p) for p in fresh.parameters() if p.ndim == 0],
     }
+    with pytest.MonkeyPatch.context() as patch:  # as on a GPU
+        patch.setattr("videoclip.model.transformer.use_cpu_kernels", lambda device: False)
+        for one, other in zip(embed_batch(model, batch), (video, text), strict=True):
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
     if model.config.classes:
         found["logits"] = [
             summary(model.classify(batch.video, batch.video_mask, attend_cls=attend))
@@ -362,6 +366,11 @@ def test_model_folders(tmp_path, monkeypatch):
     model.config = replace(config, backbone=f"image:{local}", backbone_fingerprint="b1")
     hub.save_model(model, tmp_path / "whole", tokenizer, card)
     hub.save_model(model, tmp_path / "whole", tokenizer)
+    hub.save_model(model, tmp_path / "trained" / "backbone", tokenizer)
+    (tmp_path / "trained" / "config.json").write_text("{}")
+    model.config = replace(config, backbone=f"image:{tmp_path / 'trained' / 'backbone'}")
+    hub.save_model(model, tmp_path / "copied", tokenizer)
+    model.config = replace(config, backbone=f"image:{local}", backbone_fingerprint="b1")
     shared = VideoCLIP(replace(MODELS["cls, one encoder"], features_per_second=0.5))
     shared.save_pretrained(tmp_path / "shared")
     found = {
@@ -377,7 +386,7 @@ def test_model_folders(tmp_path, monkeypatch):
             hub.fingerprint(model, tokenizer) == hub.stored_fingerprint(tmp_path / "whole"),
             hub.stored_fingerprint(tmp_path / "shared"),
         ],
-        "read": hub.load_config(tmp_path / "whole").backbone,
+        "read": [hub.load_config(tmp_path / name).backbone for name in ("whole", "copied")],
         "residual card": hub.render_card(
             hub.ModelCard(), replace(MODELS["residual"], backbone="image:a/b"), 1234567
         ).splitlines()[25:34],

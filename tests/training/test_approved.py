@@ -20,6 +20,13 @@ from tests.training.broken_runs import Broken, break_off_at
 from tests.training.labelled_world import labelled_world, open_validation, untrained
 from tests.training.tiny_corpus import tiny_config, tiny_corpus, tokenizer
 from tests.two_ranks import on_two_ranks
+from videoclip.benchmarks.examples import (
+    LabelledVideo,
+    RetrievalExample,
+    Segment,
+    StepVideo,
+    Task,
+)
 from videoclip.config import (
     ClipConfig,
     EvaluateConfig,
@@ -38,6 +45,7 @@ from videoclip.model.batch import Batch
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import FINETUNING
 from videoclip.training import logging, performance
+from videoclip.training.clips import ClipSource
 from videoclip.training.contrastive import ContrastiveLoss
 from videoclip.training.finetune import finetune, hold_out, num_held_out, without_test_videos
 from videoclip.training.logging import ProgressLine, print_line, tracker
@@ -58,8 +66,14 @@ from videoclip.training.optim import (
     set_learning_rate,
     update_average,
 )
+from videoclip.training.per_second import PerSecondSource, label_example, step_example
 from videoclip.training.pretrain import pretrain
-from videoclip.training.run import RunResult, _report_disk_errors
+from videoclip.training.run import (
+    RunResult,
+    _change_of_processes,
+    _report_disk_errors,
+    num_updates,
+)
 from videoclip.training.run_folder import (
     Position,
     RunFolder,
@@ -206,8 +220,12 @@ def corpus(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_run(name, corpus, tmp_path, capsys, caplog):
-    config, told = run_config(name), []
+def test_a_run(name, corpus, tmp_path, capsys, caplog, monkeypatch):
+    config, told, saved = run_config(name), [], []
+    save = RunFolder.save_checkpoint
+    monkeypatch.setattr(
+        RunFolder, "save_checkpoint", lambda *a, **k: saved.append([a[1], *a[3:]]) or save(*a, **k)
+    )
     arguments = {
         "tokenizer": WORDS,
         "evaluate": measured,
@@ -218,6 +236,7 @@ def test_a_run(name, corpus, tmp_path, capsys, caplog):
     found["printed"] = printed(capsys)
     found["warnings"] = caplog.messages
     found["told"] = len(told)
+    found["saved"] = list(saved)
     found["config"] = {
         key: value
         for key, value in read_json(tmp_path / "run" / "config.json").items()
@@ -394,6 +413,69 @@ def test_fine_tuning(name, world, tmp_path, capsys):
     approved.check(f"finetune-{name}", found, TMP=tmp_path, WORLD=folder)
 
 
+def test_batches_of_fine_tuning(world, tmp_path):
+    folder, words = world
+    store, embedder = FeatureStore.open(folder / "some"), untrained(words)
+    names, pieces = store.video_ids, words.word_pieces
+    config = fine_config("csv", pairs_per_batch=3, texts_per_clip=2, clip_seconds=3.0)
+    examples = [
+        RetrievalExample(names[i % 4], f"{pieces[5 + i]} {pieces[9]}" * (1 + i), 2.0 * (i % 3), 9)
+        for i in range(11)
+    ]
+    late = [RetrievalExample(names[0], pieces[6], 900.0, 901.0)]
+    found = {}
+
+    def source_of(*parts, world=None):
+        return ClipSource(config, parts, embedder, store, world or World())
+
+    for rank, size in ((0, 1), (1, 2)):
+        source = source_of(examples + late, examples[:4], world=World(rank, size))
+        batches = {
+            "sample": [source.sample()],
+            "epoch": source.batches(2, 1, embed=None, plan_path=None),
+            "validation": source.validation(),
+        }
+        found[f"clips of process {rank}"] = {
+            "sizes": [source.epoch_size(1), source.num_batches(1), source.facts["data"]],
+            **{
+                name: [[len(b), *(summary(t)[1:] for t in (b.video, b.text))] for b in of]
+                for name, of in batches.items()
+            },
+        }
+    blank = [RetrievalExample(names[0], " ")]
+    found["errors"] = [outcome(lambda: source_of(late, [])), outcome(lambda: source_of(blank, []))]
+    found["none held out"] = source_of(examples, []).validation()
+    task = Task("1", "t", (pieces[5], pieces[7]))
+    videos = [
+        StepVideo(name, task, (Segment(1.0, 4.5, 0), Segment(3.0, 6.0, 1))) for name in names[:4]
+    ]
+    labelled = [
+        LabelledVideo(name, 9.0, (Segment(2, 5, 1), Segment(4, 7, 2))) for name in names[:4]
+    ]
+    kinds = {
+        "steps": [step_example(video) for video in videos],
+        "labels": [label_example(video, ()) for video in labelled],
+        "label texts": [label_example(video, task.steps) for video in labelled],
+    }
+    for name, made in kinds.items():
+        config = fine_config("coin", window_step=6)
+        source = PerSecondSource(config, (made[:3], made[3:]), embedder, store, World(0, 1))
+        second = PerSecondSource(config, (made[:2], made[1:]), embedder, store, World(1, 2))
+        found[name] = {
+            "facts": source.facts["data"],
+            "sample": [summary(t) for t in source.sample().tensors()],
+            "epoch": [
+                [summary(b.targets), summary(b.text)]
+                for b in source.batches(1, 1, embed=None, plan_path=None)
+            ],
+            "of the second": [
+                [summary(b.targets)[1:] for b in second.validation()],
+                [summary(b.targets)[1:] for b in second.batches(1, 0, embed=None, plan_path=None)],
+            ],
+        }
+    approved.check("batches-of-fine-tuning", found, TMP=tmp_path, WORLD=folder)
+
+
 def test_splits_for_fine_tuning():
     examples = [SimpleNamespace(video_id=name) for name in ("c", "a", "b", "a", "d")]
     parts = hold_out(examples, 2, 3)
@@ -453,6 +535,13 @@ def test_batches_of_narration(corpus, tmp_path):
             lambda: NarratedSource(config, corpus, "x", World(0, 9)).num_batches(1)
         ),
     }
+    plain = replace(config.clips, learn_lead=False)
+    halves = replace(config, clips=plain, plan=PlanConfig(kind="shuffled", videos_per_batch=1))
+    second = NarratedSource(halves, corpus, "x", World(1, 2))
+    found["of the second process"] = [
+        second.num_batches(1),
+        [batch.spans.tolist() for batch in second.validation()],
+    ]
     path = tmp_path / "plan.json"
     path.write_text('{"groups": [[0, 1], [2, 30], [4], [5]], "leads": []}')
     found["plan"] = outcome(lambda: list(source.batches(1, 0, embed=None, plan_path=path)))
@@ -623,6 +712,38 @@ def test_steps(monkeypatch):
         found["bf16 pays"].append(performance.bf16_pays(lambda precision: precision, cpu))
     found["compiling pays"] = performance.compiling_pays(loss, lambda loss: None, cpu)
     approved.check("steps", found)
+
+
+def test_what_a_start_leaves(tmp_path):
+    """A start that came to nothing binds nobody; temporary files are removed."""
+    config = to_dict(tiny_config())
+    with RunFolder(tmp_path, config, {"a": 1}) as files:
+        files.remember(b=2)
+        files.plan_path(1).write_text("{}")
+    with RunFolder(tmp_path, {**config, "seed": 7}, {"a": 3}) as files:
+        found = {
+            "anew": [files.facts, sorted(p.name for p in files.path.iterdir()), files.newest()],
+            "plans": list((tmp_path / "plans").iterdir()),
+        }
+        files.plan_path(1).write_text("{}")
+        (tmp_path / "plans" / ".epoch-001.partial-3.json").write_text("")
+        files.log({"update": 1})
+    (tmp_path / "checkpoints" / "update-000009").mkdir()
+    with RunFolder(tmp_path, {**config, "seed": 7}, {"a": 3}) as files:
+        found["begun"] = [
+            sorted(p.name for p in (tmp_path / "plans").iterdir()),
+            list((tmp_path / "checkpoints").iterdir()),
+            [files.best(), files.is_best(None), files.is_best(9.0)],
+        ]
+    source = SimpleNamespace(num_batches=lambda epoch: 5 + epoch)
+    found["updates"] = [
+        num_updates(tiny_config(epochs=3, accumulate_batches=a), source, Position(u, epoch, b))
+        for a in (1, 4)
+        for u, epoch, b in ((0, 1, 0), (3, 1, 3), (9, 2, 7), (20, 3, 8), (30, 4, 0))
+    ]
+    trainer = SimpleNamespace(world=World(0, 4), run_length=50)
+    found["processes"] = _change_of_processes(Position(20, processes=8), trainer)
+    approved.check("starts-of-runs", found, TMP=tmp_path)
 
 
 def test_a_run_folder(tmp_path, capsys):
