@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests import approved
 from tests.approved import outcome, summary
@@ -79,6 +80,13 @@ def test_conversions(tmp_path):
         "no bert": lambda out: convert(tmp_path, out),
         "as bert": lambda out: convert(tmp_path / "two.pt", out, kind="bert"),
     }
+    bert = tmp_path / "bert"
+    Tokenizer(WORDS).save(bert)
+    save_file(named("", 1, words=12), bert / "model.safetensors")
+    (bert / "config.json").write_text('{"model_type": "bert", "num_attention_heads": 4}')
+    tiny = ConvertOptions(recipe="crossmodal")
+    calls["bert"] = lambda out: convert(bert, out, options=tiny)
+    calls["no recipe"] = lambda out: convert(bert, out, options=ConvertOptions(recipe="tyny"))
     kinds = {
         "words": ("s3d_dict.npy",),
         "arrays beside weights": ("a.npy", "model.safetensors"),

@@ -14,12 +14,14 @@ from tests import approved
 from tests.approved import outcome, summary
 from tests.model.tiny_models import TINY, make_model
 from tests.training.labelled_world import CONFIG, DIM, labelled_world
-from videoclip.benchmarks.examples import AlignmentVideo, PlacedText, Segment
+from videoclip.benchmarks.crosstask import CrossTask
+from videoclip.benchmarks.examples import AlignmentVideo, PlacedText, Segment, StepVideo, Task
 from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.evaluation import baselines, evaluate, held_out
 from videoclip.evaluation import outcome as outcomes
 from videoclip.evaluation.alignment import article_precisions, windows
+from videoclip.evaluation.localization import evaluate_steps
 from videoclip.evaluation.metrics import calibration, frames, moments, ranking, sequences
 from videoclip.evaluation.proposals import Proposals
 from videoclip.evaluation.report import draw, render_report
@@ -35,7 +37,7 @@ from videoclip.evaluation.trial import (
     with_features,
 )
 from videoclip.model.batch import Batch
-from videoclip.synthetic.world import SyntheticWorld
+from videoclip.synthetic.world import COLOURS, SHAPES, SyntheticWorld
 
 RATE = 2.0
 NUM_VIDEOS = 40
@@ -148,6 +150,13 @@ def write_others(folder, world):
         "anet/val_1.json": json.dumps(table),
         "charades/charades_sta_test.txt": "\n".join(charades),
         "qv/highlight_val_release.jsonl": "\n".join(map(json.dumps, highlights)),
+        "didemo/val_data.json": (folder / "didemo" / "train_data.json").read_text(),
+        "qa/val.csv": "video,question,answer,qid,type,a0,a1,a2,a3,a4\n"
+        + "\n".join(
+            f"{v.video_id},what is shown,{i % 5},{i},{'CTD'[i % 3]}H,"
+            + ",".join(f"{s} {c}" for s, c in zip(SHAPES[:5], COLOURS[i:] + COLOURS, strict=False))
+            for i, v in enumerate(test)
+        ),
         "own.csv": "video,start,end,text\n"
         + "\n".join(
             f"{v.video_id},{s.start},{s.end},{text}"
@@ -220,13 +229,14 @@ CASES = {
     "msrvtt released": ("msrvtt", "whole", {"ties": "released"}),
     "csv": ("test.csv", "halves", {"clip_seconds": 4.0}),
     "csv own": ("own.csv", "whole", {}),
+    "nextqa": ("qa", "whole", {}),
     "msrvtt_qa": ("msrvtt_mc", "whole", {}),
     "msrvtt_qa product": (
         "msrvtt_mc",
         "halves",
         {"decoding": "product", "rerank_top": 1, "ties": "released"},
     ),
-    "didemo": ("didemo/test_data.json", "whole", {}),
+    "didemo": ("didemo", "whole", {}),
     "coin": ("coin", "whole", {"fitting_videos": 9, "seed": 2}),
     "coin balanced": ("coin", "halves", {"background": "balanced", "attend_cls": True}),
     "coin text": ("coin", "whole", {"background": "text"}),
@@ -243,7 +253,7 @@ CASES = {
     "ht_step": ("step", "halves", {"attend_cls": True}),
 }
 GROUPS = {
-    "retrieval": ("youcook2", "msrvtt", "csv"),
+    "retrieval": ("youcook2", "msrvtt", "csv", "nextqa"),
     "labels": ("coin", "crosstask"),
     "moments": ("didemo", "activitynet", "qvhighlights", "charades", "ht"),
 }
@@ -306,7 +316,16 @@ def test_refused_evaluations(world, tmp_path):
         return evaluate(benchmark, model, store, path, EvaluateConfig(**settings))
 
     annotations = world / "annotations"
+    spoken = tmp_path / "htm.json"
+    spoken.write_text('{"video00000": [[0, 1, 2, "a"]]}')
+    coin = json.loads((annotations / "coin" / "COIN.json").read_text())["database"]
+    tested = tmp_path / "coin.json"
+    tested.write_text(
+        json.dumps({"database": {k: v for k, v in coin.items() if v["subset"] == "testing"}})
+    )
     calls = {
+        "nothing shown": lambda: run("htm_align", spoken),
+        "nothing to fit": lambda: run("coin", tested),
         "unknown": lambda: run("coinn", annotations),
         "empty": lambda: run("csv", empty),
         "late": lambda: run("csv", late),
@@ -324,6 +343,18 @@ def test_refused_evaluations(world, tmp_path):
     }
     found = {name: outcome(call) for name, call in calls.items()}
     trial = Trial(headed, store, config)
+    task = Task("t", "Rest", ("red box", "blue ball"))
+    step = (Segment(1, 5, 0),)
+    short = FeatureStore.create(tmp_path / "short", FeatureSpec(DIM, 1.0, "test", False, "0"))
+    for name, length in (("a", 9), ("b", 1), ("c", 4)):
+        short.append(name, np.random.default_rng(length).normal(size=(length, DIM)))
+    steps = [StepVideo("a", task, step), StepVideo("b", task, step), StepVideo("c", task, ())]
+    of_steps = Trial(encoder, short, EvaluateConfig(num_resamples=3))
+    made = evaluate_steps(CrossTask({"t": task}, tuple(steps), frozenset()), of_steps)
+    found["steps"] = [made.missing, made.num_examples, [m.value for m in made.measures]]
+    found["no steps"] = outcome(
+        lambda: evaluate_steps(CrossTask({"t": task}, tuple(steps[1:]), frozenset()), of_steps)
+    )
     found["another head"] = outcome(lambda: head_segmenter(("b", "c"), trial))
     found["clips"] = [
         find_clip(store, "video00000", *span)
