@@ -392,9 +392,9 @@ def tree(folder):
             if path.suffix == ".tar":
                 with tarfile.open(path) as tar:
                     found[name] = [f"{member.name} {member.size}" for member in tar]
-            elif (
-                path.suffix in (".txt", ".md", ".vtt", ".csv", ".json") and path.stem != "checksums"
-            ):
+            elif path.name == "checksums.json":  # of weights, whose last bits differ by machine
+                found[name] = len(json.loads(content)["sha256"])
+            elif path.suffix in (".txt", ".md", ".vtt", ".csv", ".json"):
                 found[name] = zlib.crc32(content.replace(str(folder.parent).encode(), b""))
     return found
 
