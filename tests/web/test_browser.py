@@ -664,6 +664,12 @@ def test_narrow_screens_in_light_and_dark(page, scheme):
     for address in ["/?q=yellow", *addresses]:
         page.goto(address)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, address
+    page.goto(addresses[0])
+    page.fill("[name=texts]", "yellow")
+    page.click("#find button")
+    page.wait_for_selector("#spans tbody tr")
+    assert page.locator("#spans .remove").bounding_box()["height"] < 50  # its text is on one line
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     back, text = page.evaluate(
         "(({backgroundColor, color}) => [backgroundColor, color])(getComputedStyle(document.body))"
     )
