@@ -23,7 +23,7 @@ from tests.library.colours import ColourEmbedder, write_video
 from videoclip.data.captions import Cue
 from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import WindowConfig
-from videoclip.errors import CheckpointError
+from videoclip.errors import CheckpointError, DataError
 from videoclip.features.extract import extract_features
 from videoclip.library import (
     approximate,
@@ -379,6 +379,60 @@ def test_features_that_a_library_keeps(videos, tmp_path, embedder, monkeypatch):
         library.compact()
         found["again"] = state(library)
     approved.check("library-kept-features", found, TMP=tmp_path)
+
+
+def test_what_fails_while_videos_are_indexed(tmp_path, embedder, monkeypatch):
+    """What one video alone costs, and what ends the update."""
+
+    def of_the_disk():
+        try:
+            raise OSError(28, "No space left on device")
+        except OSError as error:
+            raise DataError("cannot be written") from error
+
+    def of_the_catalogue():
+        try:
+            raise sqlite3.OperationalError("database or disk is full")
+        except sqlite3.OperationalError as error:
+            raise DataError("cannot be stored") from error
+
+    def of_a_video():
+        raise DataError("is odd")
+
+    def of_the_code():
+        raise ValueError("a bug")
+
+    for name, colour in {"a": "red", "b": "blue", "c": "green"}.items():
+        write_video(tmp_path / f"videos/{name}.mp4", [colour])
+    for name in "ac":
+        (tmp_path / f"videos/{name}.srt").write_text(SPOKEN)
+    places = [
+        (FeatureStore, "append", of_the_disk),
+        (FeatureStore, "append", of_the_code),
+        (ColourEmbedder, "embed_windows", of_a_video),
+        (vectors.MatrixStore, "append", of_the_catalogue),
+        (indexer, "read_subtitles", of_a_video),
+    ]
+    found = {}
+    for owner, name, fail in places:
+        calls, real = [], getattr(owner, name)
+
+        def sometimes(*args, fail=fail, calls=calls, real=real, **options):
+            calls.append(args)
+            if len(calls) == 2:
+                fail()
+            return real(*args, **options)
+
+        def update(library):
+            return report_of(library.update(tmp_path / "videos"))[1]
+
+        folder = tmp_path / f"{name}, an error {fail.__name__}".replace("_", " ")
+        with VideoLibrary(folder, embedder, model="m") as library:
+            with monkeypatch.context() as patch:
+                patch.setattr(owner, name, sometimes)
+                first = approved.outcome(partial(update, library))
+            found[folder.name] = [first, update(library)]
+    approved.check("library-failures", found, TMP=tmp_path)
 
 
 def video_of(number, **values):
