@@ -4,6 +4,7 @@ import os
 import pickle
 import signal
 import socket
+import sys
 import tarfile
 import warnings
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ import torch
 from torch import nn
 
 from tests import approved
+from tests.features.ray_in_process import Death, RayInProcess
+from tests.features.test_cluster import WORK, Seconds
 from tests.features.toy_backbones import MeanColour
 from tests.library.colours import ColourBackbone
 from tests.make_video import number_shown, write_sound, write_video
@@ -744,3 +747,163 @@ def test_the_process_that_reads_videos(tmp_path, monkeypatch):
         TMP=tmp_path,
     )
     CLOSED.clear()
+
+
+def shown_of(result):
+    """What a result holds, short."""
+    if isinstance(result, workers.Failed):
+        return [result.path.stem, result.reason]
+    return [result.path.stem, list(result.features.shape)]
+
+
+def test_videos_on_a_cluster(monkeypatch):
+    """What Ray is asked for and in which order, and what becomes of each video."""
+    monkeypatch.setattr(cluster, "load_work", lambda pickled, num_threads: WORK[num_threads])
+    found = {}
+
+    def run(name, names, workers=None, address="auto", gpu=False, setup=None, **resources):
+        ray = RayInProcess(**({"CPU": 3.0} | resources))
+        monkeypatch.setitem(sys.modules, "ray", ray)
+        WORK[1], counts, results = Seconds(), [], []
+        if setup:
+            setup(ray)
+
+        def read():
+            paths = iter([Path(f"{name}.mp4") for name in names])
+            for result in cluster.run_on_cluster(
+                str, paths, len(names), address, workers, gpu, counts.append
+            ):
+                results.append(shown_of(result))
+            return len(results)
+
+        end = approved.outcome(read)
+        options = [worker.options for worker in ray.started]
+        found[name] = {
+            "end": end,
+            "results": results,
+            "tried": WORK[1].tried,
+            "counted": counts,
+            "workers": [len(options), *options[:1]],
+            "killed": sorted(ray.started.index(worker) for worker in ray.killed),
+            "calls": [str(call) for call in ray.calls],
+            "waits": sorted(set(ray.timeouts)),
+        }
+        WORK.clear()
+
+    run("all", ["3", "1", "4 bug", "5 unread", "2 dies once", "6 dies"])
+    run("two asked", ["3", "1", "4"], workers=2)
+    run("one", ["3"], workers=5, address="local")
+    run("local", ["3", "1"], address="local")
+    run("gpu", ["1", "2", "3"], gpu=True, GPU=1.0, CPU=9.0)
+    run("no gpu", ["1"], gpu=True)
+    run("connected", ["1"], setup=lambda ray: setattr(ray, "is_connected", True))
+    run("no port", ["1"], address="host:x")
+    run(
+        "in turns",
+        ["2 dies", "1", "1 dies once", "4"],
+        setup=lambda r: setattr(r, "takes_turns", 1),
+    )
+
+    def never(pickled, num_threads):
+        raise Death
+
+    monkeypatch.setattr(cluster, "load_work", never)
+    run("never", ["1", "2"], workers=2)
+    clock, seen = iter(np.arange(0.0, 4000.0, 45.0)), []
+    monkeypatch.setattr(cluster.time, "monotonic", lambda: float(next(clock)))
+    exceptions = SimpleNamespace(RayError=RuntimeError)
+
+    class Stuck:
+        def __init__(self, name, counts):
+            self.progress = SimpleNamespace(remote=lambda: (name, counts.pop(0)))
+
+    ray = SimpleNamespace(
+        wait=lambda asked, num_returns, timeout: (
+            seen.append([num_returns, timeout])
+            or ([one for one in asked if one[1] is not None], [])
+        ),
+        get=lambda future: future[1],
+        exceptions=exceptions,
+        kill=lambda worker: seen.append("killed"),
+    )
+    watch = cluster._Watch(ray)
+    slow, still = Stuck("slow", list(range(30))), Stuck("still", [5] * 20)
+    silent = Stuck("silent", [None] * 20)
+    busy = [(slow, Path("slow")), (still, Path("still")), (silent, Path("silent"))]
+    for _ in range(11):
+        watch.end_stuck(busy)
+        seen.append(sorted(map(str, watch.ended)))
+        busy = [(w, p) for w, p in busy if p not in watch.ended]
+    found["watch"] = seen
+    approved.check("features-cluster", found)
+
+
+def test_videos_in_processes(monkeypatch):
+    """Which process gets which video, and what a process does with it."""
+    calls, names = [], ["3", "1 dies", "2", "4", "5 unread"]
+
+    class InProcess:
+        def __init__(self, work, threads):
+            self.number, self.alive, self.path = sum(c[0] == "new" for c in calls), True, None
+            self.connection, self.messages = self, []
+            calls.append(["new", self.number, pickle.loads(work).__name__, threads])
+
+        def start(self, path):
+            calls.append(["start", self.number, path.stem])
+            self.path = path
+            seconds, _, fate = path.stem.partition(" ")
+            done = workers.Computed(path, np.zeros((int(seconds), 2)), None)
+            if fate:
+                done = workers.Failed(path, fate)
+                self.alive = fate != "dies"
+            self.messages = [2, done]
+
+        def receive(self):
+            message = self.messages.pop(0)
+            if not self.messages:
+                self.path = None
+            return message
+
+        def end_if_stuck(self, is_heard):
+            calls.append(["heard", self.number, is_heard])
+
+        def stop(self):
+            calls.append(["stop", self.number])
+
+    monkeypatch.setattr(workers, "_Worker", InProcess)
+    monkeypatch.setattr(
+        workers,
+        "wait",
+        lambda ready, timeout: calls.append(["wait", len(ready), timeout]) or ready[:1],
+    )
+    counts = []
+    results = [
+        shown_of(result)
+        for result in workers.run_in_workers(
+            print, iter([Path(f"{name}.mp4") for name in names]), 2, 3, counts.append
+        )
+    ]
+    monkeypatch.undo()
+    sent, inbox = [], ["a", "b"]
+
+    def recv():
+        if not inbox:
+            raise EOFError
+        return inbox.pop(0)
+
+    connection = SimpleNamespace(recv=recv, send=sent.append)
+    for name in ("end_with_parent", "read_here"):
+        monkeypatch.setattr(workers, name, lambda name=name: sent.append(name))
+    monkeypatch.setattr(workers.signal, "signal", lambda *args: sent.append([str(a) for a in args]))
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: sent.append(f"{number} threads"))
+    with warnings.catch_warnings():
+        workers._serve(connection, pickle.dumps(count_letters), 3)
+        sent.append(warnings.showwarning.__name__)
+    approved.check(
+        "features-processes", {"calls": calls, "results": results, "counts": counts, "served": sent}
+    )
+
+
+def count_letters(path, on_features):
+    on_features(len(path))
+    return path.upper()

@@ -13,6 +13,7 @@ from tests.library.colours import write_video
 from videoclip.config import ModelConfig
 from videoclip.data.frame_store import FrameStore
 from videoclip.features.backbones import image, load_backbone, motion, s3d, starter, video
+from videoclip.features.decode import Squash
 from videoclip.features.frame_encoder import FrameEncoder, store_frames
 from videoclip.features.preprocessing import PatchPreprocessing, Preprocessing
 from videoclip.weights.files import image_weights_file, read_weights
@@ -299,6 +300,69 @@ def test_video_models():
             ),
         ],
     )
+
+
+class OfClips(torch.nn.Module):
+    """In place of a model of clips: the brightness of each patch, and what it was given."""
+
+    def __init__(self, **config):
+        super().__init__()
+        self.given = []
+        self.config = SimpleNamespace(**config)
+        if "text_config" in config:
+            self.get_video_features = self.get_text_features = self._video_features
+
+    def forward(self, **inputs):
+        ((name, pixels), *others) = inputs.items()
+        self.given.append([name, list(pixels.shape), str(others)])
+        means = pixels.mean(dim=(2, 3, 4))[0]  # (N,)
+        states = torch.stack([means, means + 1], dim=1).repeat_interleave(2, dim=0)
+        return SimpleNamespace(last_hidden_state=states[None])
+
+    def _video_features(self, **inputs):
+        states = self(**inputs).last_hidden_state
+        return SimpleNamespace(pooler_output=states.mean(dim=1))
+
+
+def test_clips_through_a_network(monkeypatch):
+    monkeypatch.setattr(video.VideoBackbone, "fingerprint", lambda self: "0123")
+    plain = Preprocessing(Squash(4, 4), 1 / 255, (0.5,) * 3, (0.25,) * 3)
+    frames = np.stack([np.full((4, 4, 3), 20 * i, np.uint8) for i in range(11)])
+    found = {}
+    for name, config in {
+        "videomae": {"model_type": "videomae", "num_frames": 4, "hidden_size": 2},
+        "vjepa2": {"model_type": "vjepa2", "frames_per_clip": 8, "hidden_size": 2},
+        "xclip": {
+            "model_type": "xclip",
+            "text_config": 1,
+            "vision_config": SimpleNamespace(num_frames=8, hidden_size=2),
+            "projection_dim": 2,
+        },
+        "videoprism": {
+            "model_type": "videoprism",
+            "text_config": 1,
+            "vision_config": SimpleNamespace(num_frames=16, hidden_size=2),
+        },
+    }.items():
+        network = OfClips(**config)
+        backbone = video.VideoBackbone(f"own/{name}", network, plain)
+        chunks = list(backbone.features_from(map(Shown, frames)))
+        found[name] = {
+            "chunks": chunks,
+            "given": network.given,
+            "spec": backbone.spec,
+            "numbers": [backbone.frames_per_clip, backbone.frames_per_batch, backbone.half],
+            "at once": backbone.embed_frames(frames)[-1],
+        }
+    approved.check("backbones-clips", found)
+
+
+class Shown:
+    def __init__(self, pixels):
+        self.pixels = pixels
+
+    def rgb(self, resize=None):
+        return self.pixels
 
 
 def test_a_trained_backbone(models, tmp_path):
