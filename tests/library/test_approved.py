@@ -470,6 +470,21 @@ def test_catalogue(tmp_path):
             {
                 "spoken": {query: stored.spoken(query, 20) for query in queries},
                 "few": stored.spoken("whisk sugar", 2),
+                "joined": [
+                    catalog._join_cues(
+                        [(1, 7, 10.0, 12.0), (2, 7, *span), (3, 8, 20.0, 21.0)],
+                        {1: {0}, 2: {1}, 3: {1}},
+                        [2.0, 1.5],
+                    )
+                    for span in (
+                        (20.0, 22.0),
+                        (20.1, 22.0),
+                        (0.0, 2.0),
+                        (0.0, 1.9),
+                        (12.0, 13.0),
+                        (11.0, 13.0),
+                    )
+                ],
                 "filtered": stored.spoken("whisk sugar", 9, left),
                 "terms": {
                     q: catalog.search_terms(q) for q in ("The Cat, the cat!", "to be", "", "Ünß")

@@ -79,6 +79,8 @@ def test_formats(moments, tmp_path):
         ("late", chapters[3:]),
         ("early", [replace(chapters[1], start=4.0)]),
         ("one", chapters[:1]),
+        ("at the limits", [replace(chapters[0], start=a, end=b) for a, b in AT_LIMITS]),
+        ("just below", [replace(chapters[0], start=a, end=b) for a, b in BELOW_LIMITS]),
     ):
         messages = []
         lines[name] = [formats.to_youtube(some, messages.append).splitlines(), messages]
@@ -108,6 +110,8 @@ def test_formats(moments, tmp_path):
     )
 
 
+AT_LIMITS = [(10.0, 20.0), (30.0, 40.0), (40.0, 55.0), (50.0, 52.0), (65.0, 65.5)]
+BELOW_LIMITS = [(9.9, 20.0), (29.9, 39.9), (39.8, 54.0), (49.9, 52.0), (61.9, 62.0)]
 INPUTS = {
     "one": '{"path": "a.mp4", "start": 1, "end": 2.5, "name": "n", "confidence": "low"}',
     "searches": '[{"query": "q", "moments": [{"path": "a", "start": 0, "end": 1, "label": null}]}]',
@@ -335,7 +339,10 @@ def test_timelines(moments, tmp_path):
                 [s for _, s in stills][::9],
                 stills[3][0][5, 5],
             ],
-            "ticks": {d: str(timelines._ticks(d)) for d in (0.5, 11.9, 12.1, 61.0, 1e4, 1e5)},
+            "ticks": {
+                d: str(timelines._ticks(d))
+                for d in (0.5, 11.9, 12.0, 12.1, 24.0, 43200.0, 61.0, 1e4, 1e5)
+            },
             "shapes": shapes[:9],
             "png": [png.size, png.mode, sorted(png.info)],
             "svg": [svg[:150], "<style" in svg, "data:image/jpeg" in svg, " id=" in svg[:900]],

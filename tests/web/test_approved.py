@@ -9,6 +9,7 @@ import time
 import zipfile
 from functools import partial
 from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,7 +25,7 @@ from videoclip.library.library import VideoLibrary
 pytest.importorskip("fastapi", reason="the extra 'web' is not installed")
 from starlette.exceptions import HTTPException
 
-from videoclip.web import app, jobs, media, pages, safety, served
+from videoclip.web import app, jobs, media, pages, safety, schemas, served
 from videoclip.web.safety import HEADERS, Guard, Metrics, ServeSettings
 
 USUAL = {name.lower() for name in HEADERS} | {"content-length", "etag", "last-modified"}
@@ -154,6 +155,8 @@ def test_what_the_api_returns(client, names):
         "videos",
         "videos?limit=1",
         "videos?limit=1&cursor=o2",
+        "videos?limit=2&cursor=o1",
+        "videos?limit=3",
         "videos?where=duration<10",
         "videos?where=nope=1",
         "videos?limit=0",
@@ -518,10 +521,12 @@ def test_the_cache_of_media(tmp_path, monkeypatch):
 
     monkeypatch.setattr(media, "MAX_CACHE", 100)
     first = make("a", 50, 10)
-    make("b", 40, 20)
+    make("b", 50, 20)
     again = cache._made("a", ".mp4", lambda out: made.append("again"))
     used = again.stat().st_mtime > 1000
     os.utime(first, (30, 30))
+    cache._drop_oldest(first)  # they are as large as may be
+    whole = len(list(cache.folder.iterdir()))
     make("c", 55, 40)
     left = sorted(len(path.read_bytes()) for path in cache.folder.iterdir())
     make("d", 500, 50)
@@ -540,13 +545,22 @@ def test_the_cache_of_media(tmp_path, monkeypatch):
         b" \x89PNG\r\n": 0,
     }
     other = media.MediaCache()
+    monkeypatch.setattr(media, "existing", lambda video: Path("/v/a.mp4"))
+    monkeypatch.setattr(media, "_file", lambda path, suffix: suffix)
+    monkeypatch.setattr(other, "_made", lambda key, suffix, make: clips.append([key, suffix]))
+    clips = []
+    video = SimpleNamespace(content_hash="0123")
+    for span in ((0.0, 300.0), (0.0, 300.1), (1.0, 301.0), (5.0, 5.0), (5.0, 5.001), (-0.1, 2.0)):
+        clips.append(approved.outcome(partial(other.clip, video, *span)))
+    monkeypatch.undo()
     found = [approved.outcome(partial(other.add_picture, mark)) for mark in marks]
     known = [
         str(other.picture(id)[1]) for id in found if "Error" not in id and "Exception" not in id
     ]
     other.close()
     approved.check(
-        "web-media", [made, used, left, alone, kinds, found, known, first.parent.exists()]
+        "web-media",
+        [made, used, whole, left, alone, kinds, found, known, first.parent.exists(), clips],
     )
 
 
@@ -580,11 +594,32 @@ def test_small_parts(monkeypatch):
             "curves": [pages._curve(rows, 2.5, 2.0), pages._curve(rows[:1], 0.0, 9.0)],
             "targets": [pages._local(t) for t in ("/a?b", "//x", "/\\x", "x", "/a\nb", "/")],
             "links": [pages.address("/x", a=1, b="", c=None, d="é &", e=0), pages.address("/x")],
-            "cursors": [served.cursor_of(255), served.offset_of("off"), served.offset_of("")],
+            "cursors": [
+                approved.outcome(partial(served.offset_of, cursor))
+                for cursor in ("off", "", "o", "o0", "o12345678", "o123456789", "oG", "12", "O1")
+            ]
+            + [served.cursor_of(255), served.cursor_of(0)],
             "problem": safety.problem(404, "gone"),
             "is address": [safety._is_address(x) for x in ("1.2.3.4", "::1", "a.b")],
         },
     )
+
+
+def test_the_end_of_a_search(indexed, monkeypatch):
+    """How far one may page."""
+    library = served.ServedLibrary(indexed, ServeSettings())
+    monkeypatch.setattr(served, "MAX_FOUND", 5)
+    found = {}
+    for limit in (1, 2, 3, 5, 6):
+        for offset in (0, 2, 3, 4, 5):
+            query = schemas.SearchQuery(
+                q="red", limit=limit, cursor=served.cursor_of(offset), strictness="none"
+            )
+            outcome = approved.outcome(partial(library.search, query))
+            more = [len(outcome[0]), outcome[1]] if isinstance(outcome, tuple) else outcome
+            found[f"{limit} from {offset}"] = more
+    library.close()
+    approved.check("web-end-of-search", found)
 
 
 def test_the_guard():
@@ -609,6 +644,8 @@ def test_the_guard():
         "headers": [(b"host", b"localhost")],
         "query_string": b"",
     }
+    asyncio.run(guard(scope, None, send))
+    guard.metrics.in_flight = safety.MAX_REQUESTS - 1
     asyncio.run(guard(scope, None, send))
     approved.check("web-guard", [sent, guard.metrics.requests, guard.metrics.in_flight])
 
