@@ -204,6 +204,43 @@ PROCESSORS = {
 }
 
 
+def test_processors_that_do_something_else(tmp_path, monkeypatch):
+    """What a model's own image processor must give."""
+    from videoclip.features import preprocessing
+
+    settings = {"image_mean": [0.5] * 3, "image_std": [0.2] * 3}
+    settings |= {"size": {"height": 37, "width": 50}}
+    ours = Preprocessing.from_processor(settings)
+    frame = np.random.default_rng(0).integers(0, 256, (37, 50, 3), dtype=np.uint8)
+    pixels = ours(torch.from_numpy(ours.scaled(frame))[None])
+    given = {
+        "the same": pixels,
+        "flat": pixels.reshape(1, -1),
+        "higher": pixels + 0.021,
+        "lower": pixels - 0.021,
+        "nearly": pixels + 0.019,
+        "both": pixels + 0.06 * (torch.arange(50) % 2 - 0.5),
+        "smaller": pixels[:, :, 1:],
+    }
+    found = {}
+    for name, values in given.items():
+
+        class Processor:
+            def __call__(self, frames, return_tensors, values=values):
+                return {"pixel_values": values, "called": (len(frames), return_tensors)}
+
+            def to_dict(self):
+                return settings
+
+        library = SimpleNamespace(
+            AutoImageProcessor=SimpleNamespace(from_pretrained=lambda *a, p=Processor, **o: p())
+        )
+        monkeypatch.setattr(preprocessing, "transformers_library", lambda what, x=library: x)
+        outcome = approved.outcome(lambda: preprocessing.read_preprocessing(tmp_path))
+        found[name] = outcome if isinstance(outcome, str) else "is used"
+    approved.check("backbones-processors", found)
+
+
 def test_preprocessing():
     usual = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]}
     frame = np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
