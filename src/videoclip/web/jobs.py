@@ -76,7 +76,7 @@ class Job:
         """Plain values for JSON."""
         values = {name: getattr(self, name) for name in ("id", "kind", "state", "done", "total")}
         left = self.seconds_left
-        values |= {"message": self.message, "failed": self.failed, "seconds_left": left}
+        values |= {"message": self.message, "failed": self.failed.copy(), "seconds_left": left}
         return {**values, "has_result": self.result is not None}
 
 
