@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import zlib
+from contextlib import nullcontext
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -263,6 +264,56 @@ def test_clips(tmp_path):
         },
         TMP=tmp_path,
     )
+
+
+def test_packets_are_copied(monkeypatch):
+    """Which packets of a file reach a fast cut, and with which times."""
+    picture, sound = SimpleNamespace(index=0), SimpleNamespace(index=3)
+    rows = [  # stream, pts and dts in quarters of a second, whether of a keyframe
+        (sound, 0, 0, True),
+        (picture, 6, 5, False),
+        (picture, None, 6, True),
+        (picture, 8, None, True),
+        (picture, 8, 7, True),
+        (sound, 7, 7, True),
+        (sound, 8, 8, True),
+        (picture, 10, 8, False),
+        (picture, 9, 9, True),
+        (sound, None, 10, True),
+        (picture, 15, 10, False),
+        (picture, 16, 11, False),
+        (sound, 16, 16, True),
+        (picture, 12, 12, False),
+        (picture, None, None, False),
+    ]
+    found = {}
+    for name, start_time, best in (
+        ("both", 1_000_000, [picture, sound]),
+        ("only pictures", None, [picture, None]),
+        ("only sound", 0, [sound, None]),
+    ):
+        calls = []
+        container = SimpleNamespace(
+            start_time=start_time,
+            streams=SimpleNamespace(best={"video": best[0], "audio": best[1]}.get),
+            seek=lambda time, calls=calls: calls.append(["seek", time]),
+            demux=lambda streams: (
+                SimpleNamespace(
+                    stream=stream, pts=pts, dts=dts, is_keyframe=key, time_base=Fraction(1, 4)
+                )
+                for stream, pts, dts, key in rows
+                if stream in streams
+            ),
+        )
+        target = SimpleNamespace(
+            mux=lambda packet, calls=calls: calls.append([packet.stream, packet.pts, packet.dts])
+        )
+        monkeypatch.setattr(clip, "open_container", lambda path, c=container: nullcontext(c))
+        monkeypatch.setattr(clip, "_create", lambda path, t=target: nullcontext(t))
+        monkeypatch.setattr(clip, "_add_copied_stream", lambda t, stream: f"copy {stream.index}")
+        start = clip._copy(Path("a"), Fraction(3, 2), Fraction(3), Path("b"))
+        found[name] = [str(start), *calls]
+    approved.check("output-packets", found)
 
 
 def test_sound_is_trimmed():

@@ -198,6 +198,8 @@ def test_labels_and_steps():
         for one in (False, True)
         for optional in (False, True)
     ]
+    precise = np.zeros((6, 2), np.float32)  # what follows is lost beside it in float32
+    precise[0, 0], precise[3:, 1] = 2.0**25, 0.25
     approved.check(
         "zeroshot-labels-steps",
         {
@@ -227,6 +229,7 @@ def test_labels_and_steps():
                     "reversed": scores[::-1] - 0.5,
                     "ties": ties,
                     "square": np.eye(3),
+                    "precise": precise,
                 }.items()
             },
             "assigned": [
