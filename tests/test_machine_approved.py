@@ -8,6 +8,7 @@ import re
 import sys
 import warnings
 from collections import namedtuple
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -159,6 +160,18 @@ def test_processes(monkeypatch):
         processes.multiprocessing, "get_context", lambda kind: SimpleNamespace(_name=kind)
     )
     processes.worker_pool(3)
+    pools = []
+
+    def pool(number):
+        pools.append(number)
+        return nullcontext(SimpleNamespace(map=map))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(processes, "worker_pool", pool)
+        mapped = {
+            str(number): list(processes.map_in_processes(str, iter([1, 2]), number))
+            for number in (None, 0, 1, 4)
+        }
     parent = SimpleNamespace(join=lambda: ended.append("joined"))
     monkeypatch.setattr(processes.os, "_exit", ended.append)
     for one in (None, parent):
@@ -181,7 +194,8 @@ def test_processes(monkeypatch):
             "pool": started,
             "ended": ended,
             "threads": threads,
-            "in this process": list(processes.map_in_processes(str, iter([1, 2]), 0)),
+            "mapped": mapped,
+            "pools": pools,
         },
     )
 

@@ -276,6 +276,11 @@ extract v
 prepare v --format srt
 demo my.mp4
 models clip
+models v/a.mp4
+models no.mp4
+models json
+doctor v/a.mp4 --device cpu
+cut v/a.mp4 "v/b b.mp4" --start 0 --end 1
 doctor --folder
 info
 info a b c.mp4
