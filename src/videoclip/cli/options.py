@@ -209,7 +209,8 @@ def parse(
             words = rest if name == "query" else map(Path, rest)
             made, rest = dataclasses.replace(made, **{name: (*given[name], *words)}), []
         if rest:
-            stray, takes_file = getattr(made, "stray", ""), "video" in given
+            takes_file = "video" in given or "source" in given
+            stray = getattr(made, "stray", "")
             raise ConfigError(usage.unknown_arguments(rest, flags(), stray, takes_file=takes_file))
         check_numbers(made)
         require(getattr(made, "videos", None) != (), "name at least one VIDEO")
