@@ -92,7 +92,11 @@ class PageReader(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.skipped += tag in ("script", "style", "svg") and tag != "svg"
-        links = [f"{name}={value}" for name, value in attributes if name in self.LINKS]
+        links = [
+            f"{name}={value}"
+            for name, value in attributes
+            if name in self.LINKS or name.startswith(("data-", "hx-"))
+        ]
         flags = [
             n for n, _ in attributes if n in ("disabled", "checked", "selected", "hidden", "open")
         ]
