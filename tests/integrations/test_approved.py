@@ -18,6 +18,7 @@ from videoclip.integrations import mcp
 
 def test_tools_for_assistants(indexed, made_videos, monkeypatch):
     monkeypatch.setattr(mcp, "MAX_CUES", 1)
+    monkeypatch.setattr(mcp, "FRAME_PIXELS", 16)
 
     def shown(result):
         if result.is_error:

@@ -370,6 +370,11 @@ def test_features_that_a_library_keeps(videos, tmp_path, embedder, monkeypatch):
     with VideoLibrary(folder, embedder, model="m", rebuild=True) as library:
         library.update(videos)
         found["rebuilt"] = state(library)
+        (videos / "a.mp4").rename(tmp_path / "a.mp4")
+        library.update(videos, prune=True)  # fewer rows than half are of no video, so they stay
+        found["little pruned"] = state(library)["rows"]
+        (tmp_path / "a.mp4").rename(videos / "a.mp4")
+        library.update(videos)
         (videos / "b.mp4").unlink()
         library.update(videos, prune=True)
         found["pruned"] = state(library)
@@ -378,6 +383,7 @@ def test_features_that_a_library_keeps(videos, tmp_path, embedder, monkeypatch):
         found["compacted"] = state(library)
         library.compact()
         found["again"] = state(library)
+    found["closed"] = approved.outcome(library.videos)
     approved.check("library-kept-features", found, TMP=tmp_path)
 
 

@@ -276,6 +276,31 @@ def test_pages(client, names):
     approved.check("web-pages", found)
 
 
+def test_forms_of_a_video(client, names):
+    """What a page shows after each of its forms, beside what it shows anyway."""
+    address = f"/videos/{names.ids['a.mp4']}"
+    texts = "green\n red \n\nyellow"
+    forms = {
+        "steps": ("find", {"texts": texts}),
+        "in any order": ("find", {"texts": texts, "kind": "any"}),
+        "labels": ("find", {"texts": texts, "kind": "labels"}),
+        "no texts": ("find", {"texts": " ", "kind": "labels"}),
+        "a question": ("ask", {"question": "which?", "choices": "red\nwhite\nblue"}),
+        "one choice": ("ask", {"question": "which?", "choices": "red"}),
+        "wrong spans": ("spans", {"label": "x", "start": "5", "end": "2"}),
+    }
+    html = {"accept": "text/html"}
+    usual = answer_of(client.get(address, headers=html), names)[-1]
+    found = {}
+    for name, (place, form) in forms.items():
+        response = client.post(f"{address}/{place}", data=form, headers=html)
+        answer = answer_of(response, names)
+        if isinstance(answer[-1], list):
+            answer[-1] = [line for line in answer[-1] if line not in usual]
+        found[name] = answer
+    approved.check("web-forms", found)
+
+
 def wait(client, place):
     for _ in range(600):
         status = client.get(place).json()
