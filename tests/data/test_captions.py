@@ -58,6 +58,7 @@ def rolling(lines, rows=2, hold=0.01, seconds=2.0, separator="\n", pause=0.0):
         ("&gt;&gt; HELLO\n- and you?", "HELLO and you?"),
         ("-5 degrees - really", "-5 degrees - really"),
         ("zero\u200bwidth\ufeff soft\u00adhyphen", "zerowidth softhyphen"),
+        ("line one<br>line two<BR />- yes", "line one line two yes"),
         ("two\nlines\t and   spaces ", "two lines and spaces"),
         ("1 < 2 and 3 > 2, {braces} stay", "1 < 2 and 3 > 2, {braces} stay"),
     ],

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+_LINE_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|<\d[\d:.]*>|\{\\[^{}]*\}")
 _SOUNDS = re.compile(r"\[[^\[\]]*\]|[♩♪♫♬🎵🎶]")
 _INVISIBLE = re.compile(
@@ -62,7 +63,9 @@ def clean_text(text: str) -> str:
 
 
 def _without_markup(text: str) -> str:
-    text = html.unescape(html.unescape(_MARKUP.sub("", text)))
+    text = _LINE_BREAK.sub("\n", text)  # unlike other tags, it separates words
+    text = _MARKUP.sub("", text)
+    text = html.unescape(html.unescape(text))
     return " ".join(_SPEAKER_CHANGE.sub("", _INVISIBLE.sub("", text)).split())
 
 
