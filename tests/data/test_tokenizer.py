@@ -28,9 +28,11 @@ def test_a_cased_vocabulary_keeps_case_and_accents():
 
 
 def test_batch_equals_single_and_decodes(tokenizer):
-    texts = ["chop the onion", "", "!" * 5, "unknown words"]
-    assert tokenizer.encode_batch(texts) == [tokenizer.encode(t) for t in texts]
+    texts = ["chop the onion", "", "!" * 3, "unknown words"]
+    ids = [[5, 7, 8], [], [9] * 3, [1, 1]]
+    assert tokenizer.encode_batch(texts) == [tokenizer.encode(t) for t in texts] == ids
     assert tokenizer.encode_batch([]) == []
+    assert tokenizer.encode("chop \ud800 the") == [5, 1, 7]  # a lone surrogate
     assert tokenizer.decode(tokenizer.encode("chopping the onion!")) == "chopping the onion !"
 
 

@@ -31,6 +31,7 @@ class Tokenizer:
         pad_id: Id of [PAD], which fills short rows.
         cls_id: Id of [CLS], which the towers prepend.
         sep_id: Id of [SEP], which the towers append.
+        word_pieces: In the order of their ids.
         vocab_size: Number of word pieces.
         fingerprint: Hex digest of the vocabulary; equal if the ids mean the same.
     """
@@ -91,12 +92,12 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the word-piece ids of a text, without [CLS] and [SEP], not truncated."""
-        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
-        return ids
+        return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the word-piece ids of many texts, on all cores; equal to `encode` of each."""
-        valid = [text.encode(errors="replace").decode() for text in texts]  # of lone surrogates
+        # The library takes no lone surrogates, which damaged text may contain.
+        valid = [text.encode(errors="replace").decode() for text in texts]
         encodings = self._backend.encode_batch_fast(valid, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
