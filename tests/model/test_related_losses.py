@@ -177,6 +177,11 @@ def test_neighbours_count_by_their_overlap_in_time():
     assert float(loss) == pytest.approx(naive_softmax_loss(naive_logits(some), targets), rel=1e-5)
 
 
+def test_a_text_without_duration_belongs_to_the_clips_around_it():
+    spans = torch.tensor([[0, 5.0, 5.0, 4, 9], [0, 6.0, 8.0, 2, 6], [0, 1.0, 3.0, 6, 8]])
+    assert overlap_targets(spans, 0.0)[0].tolist() == [1, 1, 0]
+
+
 def sequences(some):
     """The clips and the texts of each video, in order of time."""
     found = []

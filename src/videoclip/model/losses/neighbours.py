@@ -14,18 +14,20 @@ def loss(pairs: PairEmbeddings, config: LossConfig) -> Tensor:
 
 
 def overlap_targets(spans: Tensor, seconds: float) -> Tensor:
-    """Return (B, B) how much text i belongs to clip j, in (0, 1]; 0 if they are of two videos.
+    """Return (B, B) in [0, 1], how much text i belongs to clip j; 0 if they are of two videos.
 
-    The clip that was drawn for a text belongs to it fully. So does another one of its video in
-    proportion to its overlap with the time of the text, divided by the shorter of the two.
+    A text belongs fully to the clip that was drawn with it, and to another clip of its video by
+    their overlap in time, as a share of the shorter of the two.
 
     Args:
         spans: See `PairEmbeddings`.
-        seconds: By how much the time of a text is widened on both sides.
+        seconds: By how many seconds the time of a text is widened on both sides.
     """
     video, text_start, text_end, start, end = spans.unbind(dim=1)
     text_start, text_end = text_start[:, None] - seconds, text_end[:, None] + seconds
     shared = torch.minimum(text_end, end) - torch.maximum(text_start, start)
     shorter = torch.minimum(text_end - text_start, end - start)
-    targets = (shared / shorter).clamp(0, 1) * (video[:, None] == video)
+    # 0 / 0 is a text without duration in the time of a clip, to which it belongs fully.
+    shares = (shared / shorter).nan_to_num(nan=1.0).clamp(0, 1)
+    targets = shares * (video[:, None] == video)
     return targets.fill_diagonal_(1.0)
