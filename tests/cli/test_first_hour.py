@@ -212,6 +212,8 @@ MISTAKES = """
 2 | cut v/a.mp4 0:01-0:02                      | give times as --start 0:08
 1 | cut v/a.mp4 --start 1 --end 2 --out v/a.mp4 | is the video itself, which would be lost
 2 | export - --format srt                      | one of csv, json, edl, fcpxml, vtt, youtube
+2 | serve --mcp --allow-upload                 | --mcp does not use the network: omit --allow-upload
+2 | serve --mcp --port 9                       | --mcp does not use the network: omit --port
 2 | serve --port 80a                           | --port: expected a whole number, got '80a'
 2 | pretrain starter --data v --out r --batch-size 4 | you meant '--plan.videos-per-batch'
 2 | compare a.csv b.csv c.csv                  | CSV files are compared two at a time
