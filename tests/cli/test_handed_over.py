@@ -284,6 +284,9 @@ def test_segment_localize_and_ask(embedders, run, calls, monkeypatch, tmp_path, 
     assert calls == [(Path("a.mp4"), "what?", ("x", "y"), ("M", "cpu"))] and status == 0
     assert out.splitlines() == [" 75.0%  y  (best seen at 1:05.0)", " 25.0%  x"]
     assert json.loads(run("ask a.mp4 what? --json --choices x y")[1])["chosen"] == 1
+    tied = replace(chosen, chosen=0, probabilities=(0.5, 0.5))
+    monkeypatch.setattr("videoclip.zeroshot.results.answer", calls.to(tied))
+    assert run("ask a.mp4 what? --choices x y")[1].startswith(" 50.0%  x  (best")
 
 
 def test_cut_pads_every_moment_and_lists_what_failed(run, calls, monkeypatch):

@@ -43,7 +43,7 @@ class Ask:
         if self.json:
             print(json.dumps(found.as_dict(), indent=2))
             return 0
-        ranked = sorted(zip(found.probabilities, found.choices, strict=True), reverse=True)
+        ranked = sorted(zip(found.probabilities, found.choices, strict=True), key=lambda p: -p[0])
         for probability, choice in ranked:
             best = f"  (best seen at {clock(found.best)})" if choice == found.text else ""
             print(f"{probability:6.1%}  {choice}{best}")
