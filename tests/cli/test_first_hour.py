@@ -131,7 +131,7 @@ MISTAKES = """
 1 | localize v --step red                      | v: a folder; name one video file
 1 | localize v/a.mp4 --steps red               | give each step as --step TEXT
 2 | ask v/a.mp4 'what colour'                  | --choices ANSWER [ANSWER ...] must be given
-1 | ask v/a.mp4 'what colour' --choices red    | at least two choices
+2 | ask v/a.mp4 'what colour' --choices red    | at least two choices
 1 | ask 'what colour' v/a.mp4 --choices red blue | what colour: no such file
 1 | cut v/a.mp4                                | give --start and --end, such as 0:08
 1 | cut v                                      | is a folder; name one video
@@ -205,8 +205,8 @@ MISTAKES = """
 2 | segment v/a.mp4 --step red                 | perhaps you meant '--label'
 2 | localize v/a.mp4 --label red               | perhaps you meant '--step'
 2 | localize v/a.mp4 --step red --ordered      | steps are in order unless --any-order
-2 | ask v/a.mp4 --question what --choices a b  | write the question behind the video
-1 | ask v/a.mp4 what --choices red,blue        | separated by spaces: --choices red blue
+2 | ask v/a.mp4 --question what --choices a b  | write the question after the video
+2 | ask v/a.mp4 what --choices red,blue        | separated by spaces: --choices red blue
 2 | cut v/a.mp4 --start 0:01 --end 0:99        | minutes and seconds end at 59: '0:99'
 2 | cut v/a.mp4 --start 1 --duration 2         | give the end of the span with --end
 2 | cut v/a.mp4 0:01-0:02                      | give times as --start 0:08
@@ -227,13 +227,13 @@ MISTAKES = """
 1 | search red --where path                    | put the whole filter in quotes
 2 | search red --csv found.csv                 | write > in front of it
 2 | search red --json found.json               | write > in front of it
-2 | search red found.html                      | write it behind --html
+2 | search red found.html                      | write it after --html
 2 | search red in v/a.mp4                      | to search one video, --where
 1 | index 'v\\a.mp4'                            | folders are written with / here
 1 | index D:/Videos                            | a path of Windows; in WSL
 1 | index file:///home/me/Videos               | name the file without file://
 1 | index v --model v                          | it has no config.json; name one such as RUN/model
-1 | ask v/a.mp4 --choices red blue             | give QUESTION behind VIDEO
+2 | ask v/a.mp4 --choices red blue             | give QUESTION after VIDEO
 2 | cut v/a.mp4 --start 2min --end 3min        | --start: expected a time such as 8.5
 2 | cut v/a.mp4 -s 1 -e 2                      | perhaps you meant '--start'
 2 | cut v/a.mp4 --ss 1 --to 2                  | perhaps you meant '--start'

@@ -301,7 +301,8 @@ def test_ask_chooses_an_answer(folder, run):
     answer = json.loads(out)
     assert answer["text"] == "yellow" and 20 <= answer["best"] < 25
     assert sum(answer["probabilities"]) == pytest.approx(1.0)
-    assert run("ask", "v/b.mp4", "", "--choices", "red")[0] == 1
+    with pytest.raises(SystemExit, match="2"):
+        run("ask", "v/b.mp4", "", "--choices", "red")
     assert run("ask", "v/b.mp4", "", "--choices", "red", "red")[0] == 1
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from tyro.conf import Positional, arg
 
 from videoclip.cli import options
-from videoclip.errors import ConfigError
+from videoclip.config.codec import require
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,18 @@ class Ask:
     device: options.Device = options.AUTO
     json: options.Json = False
 
+    def __post_init__(self) -> None:
+        problem = (
+            "give QUESTION after VIDEO, and at least two choices, separated by spaces: "
+            "--choices red blue"
+        )
+        require(len(self.choices) > 1, problem)
+
     def run(self) -> int:
         """Print the answers by probability."""
         from videoclip.zeroshot.moments import clock
         from videoclip.zeroshot.results import answer
 
-        if len(self.choices) < 2:
-            raise ConfigError(
-                "give QUESTION behind VIDEO, and at least two choices, separated by spaces: "
-                "--choices red blue"
-            )
         embedder = options.load_embedder(self.model, self.device)
         found = answer(self.video, self.question, self.choices, embedder)
         if self.json:

@@ -45,7 +45,7 @@ NEEDS_NO_OPTION = {
     "--query": "write the words without an option",
     "--text": "write the words without an option",
     "-q": "write the words without an option",
-    "--question": "write the question behind the video, without an option",
+    "--question": "write the question after the video, without an option",
     "--recursive": "folders are read with their subfolders",
     "-r": "folders are read with their subfolders",
     "--download": "a model is downloaded when --model names it",
@@ -55,7 +55,7 @@ NEEDS_NO_OPTION = {
 """Options of other programs that stand for something we do otherwise."""
 FILES = {
     "csv|json|txt": "results go to standard output; write > in front of it",
-    "html?": "write it behind --html",
+    "html?": "write it after --html",
     "mp4|mkv|mov|avi|webm": "to search one video, --where \"path like '%NAME'\"",
 }
 """Files that people name among the words of a query, and how to name them."""
