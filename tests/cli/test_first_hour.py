@@ -343,11 +343,14 @@ def test_chapters_that_differ_from_the_moments_are_named(run):
     assert "1 of 5 chapters left out" in err and "1 of 5 chapters made longer" in err
 
 
-def test_a_pattern_without_a_wildcard_is_explained(run):
+def test_a_pattern_without_a_wildcard_is_explained(run, folder):
+    whole = folder / "v" / "a.mp4"
     status, out, err = run("search red --where \"path like 'a.mp4'\"")
     assert (status, out) == (0, "") and "% stands for any: --where \"path like '%x%'\"" in err
     status, out, err = run("search red --where \"path like '%a.mp4'\"")
     assert status == 0 and "a.mp4" in out and "stands for" not in err
+    status, out, err = run(f"search zzz --min-confidence high --where \"path like '{whole}'\"")
+    assert (status, out) == (0, "") and "no moments" in err and "stands for" not in err
 
 
 def test_the_starter_has_a_description(run):

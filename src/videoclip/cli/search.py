@@ -63,7 +63,7 @@ class Search:
 
     def run(self) -> int:
         """Print moments, best first."""
-        # The products are small: numpy's threads would only wait for each other.
+        # Matrix products of a search are small: numpy's threads would only wait for each other.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         from videoclip.library.filters import lacks_wildcard
         from videoclip.library.labels import fit_library, read_labels
@@ -89,8 +89,11 @@ class Search:
                 answers = [library.search_like(self.like, settings, where=self.where)]
             else:
                 answers = library.search_many(queries, settings, where=self.where)
+            needs_wildcard = (
+                self.where and lacks_wildcard(self.where) and not library.videos(self.where)
+            )
         answers = [with_confidence(moments, self.min_confidence) for moments in answers]
-        if self.where and not any(answers) and lacks_wildcard(self.where):
+        if needs_wildcard:
             advice = "like compares the whole text; % stands for any: --where \"path like '%x%'\""
             print(f"videoclip: no video passes the filter; {advice}", file=sys.stderr)
         self.output.print(answers, queries, as_list=self.queries is not None)
