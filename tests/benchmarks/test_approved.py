@@ -293,7 +293,10 @@ def test_the_release_of_crosstask(tmp_path):
     for number, seed in (("first", 0), ("other", 3)):
         parts = released_split(videos, {("0", "v1"), ("1", "v2")}, available, seed)
         found[f"{number} split"] = [" ".join(v.video_id for v in part) for part in parts]
-    found["small split"] = [len(p) for p in released_split(videos[:40], (), available)]
+    found["small splits"] = [
+        [len(p) for p in released_split(some, (), available)]
+        for some in (videos[:40], [v for v in videos if v.task is tasks[0]][:30], videos[:46])
+    ]
     approved.check("read-crosstask", found, TMP=tmp_path)
 
 

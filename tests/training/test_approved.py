@@ -45,6 +45,7 @@ from videoclip.model.batch import Batch
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import FINETUNING
 from videoclip.training import logging, performance
+from videoclip.training import trainer as trainers
 from videoclip.training.clips import ClipSource
 from videoclip.training.contrastive import ContrastiveLoss
 from videoclip.training.finetune import finetune, hold_out, num_held_out, without_test_videos
@@ -81,7 +82,7 @@ from videoclip.training.run_folder import (
     read_log,
     refuse_changes,
 )
-from videoclip.training.trainer import Step, Trainer
+from videoclip.training.trainer import Step, Trainer, train_epoch
 
 TIMES = ("seconds", "wait_share", "peak_share")
 WORDS = tokenizer()
@@ -688,6 +689,24 @@ def test_steps(monkeypatch):
             ],
             "parts": [len(part) for part in loss.split(batch, 2)],
         }
+    found["saved by time"] = []
+    for every, elapsed in ((9.0, 8.9), (9.0, 9.0), (0.0, 99.0)):
+        timed = Trainer(loss, replace(config, save_every_seconds=every), World(), run_length=9)
+        monkeypatch.setattr(trainers.time, "monotonic", lambda at=timed.saved_at + elapsed: at)
+        timed.step(batch)
+        found["saved by time"].append(timed.save_due)
+    told = []
+    for number in (2, 3):
+        timed = Trainer(loss, replace(config, save_every_updates=1), World(), run_length=9)
+        told.append(number)
+        train_epoch(
+            timed,
+            iter([batch] * 9),
+            log=lambda entry: told.append(sorted(entry)[:3]),
+            save=lambda: told.append("saved"),
+            num_batches=number,
+        )
+    found["an epoch"] = told
     found["residual"] = performance.forward_flops(
         replace(tiny_config().model, dual_encoder="a", pooling="plain_mean"), batch
     )
@@ -799,7 +818,7 @@ def test_a_run_folder(tmp_path, capsys):
     with (path / "log.jsonl").open("a") as file:
         file.write("{}}\n" + json.dumps({"update": 7}) + "\n{")
     found["line"] = outcome(lambda: read_log(path))
-    found["until"] = len(read_log(path, 5))
+    found["until"] = [len(read_log(path, 5)), outcome(lambda: len(read_log(path, 6)))]
     found["differences"] = differences(
         {"a": {"b": 1}, "c": 2, "num_workers": 1}, {"a": {"b": 2}, "d": [1]}
     )
