@@ -475,7 +475,7 @@ def test_metrics():
 def test_alignment_of_texts():
     texts = [
         PlacedText("a", ((1, 2),), (1, 2)),
-        *(PlacedText("b", (), (t, t + 4)) for t in (3, 90, 300)),
+        *(PlacedText("b", (), (t, t + 4)) for t in (3, 90, 300, 430)),
     ]
     texts += [PlacedText("c", ((400, 410),), (400, 405)), PlacedText("d", (), None)]
     masks = {
