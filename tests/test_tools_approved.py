@@ -46,6 +46,8 @@ def test_conversions(tmp_path):
     head = {"mm_encoder.classifier.weight": torch.ones(3, 16)}
     torch.save(two, tmp_path / "two.pt")
     torch.save(one | head, tmp_path / "one.pt")
+    wide = named("mm_encoder.", 1) | mlp("mm_encoder.", dim=512)
+    torch.save(wide, tmp_path / "wide.pt")
     torch.save({"weight": torch.ones(1)}, tmp_path / "unknown.pt")
     Tokenizer(WORDS).save(tmp_path)
     arrays = tmp_path / "arrays"
@@ -67,6 +69,10 @@ def test_conversions(tmp_path):
         "one": lambda out: convert(tmp_path / "one.pt", out, settings=SETTINGS, options=poses),
         "two": lambda out: convert(
             tmp_path / "two.pt", out, vocabulary=vocabulary, settings=named_ids, options=poses
+        ),
+        "wide": lambda out: convert(tmp_path / "wide.pt", out, settings=SETTINGS),
+        "wide clip": lambda out: convert(
+            tmp_path / "wide.pt", out, settings=SETTINGS, options=unit
         ),
         "unknown": lambda out: convert(tmp_path / "unknown.pt", out),
         "absent": lambda out: convert(tmp_path / "absent.pt", out),
