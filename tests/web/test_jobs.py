@@ -130,6 +130,33 @@ def test_too_many_jobs_are_refused_and_old_ones_forgotten(jobs, tmp_path, monkey
     wait_for(jobs)
 
 
+def test_a_job_is_started_while_another_one_is(jobs, monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work(job, on_progress):
+        begun.set()
+        go_on.wait(10)
+
+    other = threading.Thread(target=jobs.start, args=("other", work))
+
+    def start_other(job):
+        if not other.ident:
+            other.start()
+            other.join(0.05)
+        return False
+
+    for kind in "ab":
+        jobs.start(kind, work)
+    assert begun.wait(10)
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "is_over", property(start_other))
+        jobs.start("c", work)
+        other.join(10)
+    assert [job.kind for job in jobs.list()] == ["other", "c", "b", "a"]
+    go_on.set()
+    wait_for(jobs)
+
+
 def test_time_that_is_left(monkeypatch):
     monkeypatch.setattr(module, "time", lambda: 130.0)
     job = Job("index", state="running", done=3, total=12, began=100.0)

@@ -94,6 +94,7 @@ class Jobs:
     def __init__(self, to_public: Callable[[str], str] = str) -> None:
         self._to_public = to_public
         self._jobs: dict[str, Job] = {}
+        self._starting = threading.Lock()  # requests are answered in several threads
         self._pool = ThreadPoolExecutor(1, "videoclip-job")
 
     def start(self, kind: str, work: Work) -> Job:
@@ -102,13 +103,15 @@ class Jobs:
         Raises:
             HTTPException: 503 if too many wait.
         """
-        if sum(not job.is_over for job in self._jobs.values()) >= MAX_WAITING:
-            raise HTTPException(503, "too many jobs are waiting: try again", {"Retry-After": "30"})
-        job = Job(kind)
-        self._jobs[job.id] = job
-        for old in [one for one in self._jobs.values() if one.is_over][:-MAX_KEPT]:
-            self._forget(old)
-        self._pool.submit(self._run, job, work)
+        with self._starting:
+            if sum(not job.is_over for job in self._jobs.values()) >= MAX_WAITING:
+                message = "too many jobs are waiting: try again"
+                raise HTTPException(503, message, {"Retry-After": "30"})
+            job = Job(kind)
+            self._jobs[job.id] = job
+            for old in [one for one in self._jobs.values() if one.is_over][:-MAX_KEPT]:
+                self._forget(old)
+            self._pool.submit(self._run, job, work)
         return job
 
     def _forget(self, job: Job) -> None:
@@ -150,6 +153,6 @@ class Jobs:
 
     def close(self) -> None:
         """Cancel all jobs and wait for the one that runs."""
-        for job in self._jobs.values():
+        for job in self.list():
             self.cancel(job)
         self._pool.shutdown(cancel_futures=True)
