@@ -41,7 +41,10 @@ def asking(teacher, **changes):
 
 
 def plans(run):
-    return [json.loads(path.read_text())["groups"] for path in sorted(run.glob("plans/*.json"))]
+    """The groups of each saved plan, of which there is at least one."""
+    files = sorted(run.glob("plans/*.json"))
+    assert files
+    return [json.loads(file.read_text())["groups"] for file in files]
 
 
 def weights(run):
