@@ -495,7 +495,7 @@ def test_frames_through_a_network():
             "of keyframes": [fast.spec, fast.mode],
             "pickled": [again.spec, again.mode, backbone.__reduce__()[1][1:]],
             "same": [
-                frame_backbone._is_same_picture(*pair)
+                frame_backbone._is_same_frame(*pair)
                 for pair in (
                     (base, base),
                     (base, picture(107)),
@@ -507,7 +507,7 @@ def test_frames_through_a_network():
                     small[::2],
                 )
             ],
-            "ahead": list(frame_backbone._ahead(iter(range(5)), 2)),
+            "ahead": list(frame_backbone._prefetch(iter(range(5)), 2)),
             "fingerprints": [
                 frame_backbone.fingerprint(network, "x"),
                 frame_backbone.fingerprint(network, ("x", 1)),

@@ -27,10 +27,11 @@ from videoclip.features.contained import sample_frames
 from videoclip.features.decode import Frame, Mode, Resize
 from videoclip.types import FloatArray
 
-SAME_PICTURE = 8.0
-"""Two frames count as the same if no block differs more, on average, in brightness (0 to 255)."""
+MAX_BLOCK_DIFFERENCE = 8.0
+"""Two frames count as the same if the mean absolute difference of pixel values (0 to 255) is lower
+in every block."""
 BLOCK = 16
-"""Side of the blocks in pixels: a line of text or a face that changes fills at least one."""
+"""Side of a block in pixels, small enough that a changed line of text or face fills a whole one."""
 FEATURES_PER_CHUNK = 64
 """Largest number of features in a chunk."""
 
@@ -38,7 +39,7 @@ ItemT = TypeVar("ItemT")
 
 
 class FrameBackbone:
-    """A network over frames sampled at a steady rate; subclass it to add a backbone.
+    """A frozen network over frames sampled at a constant rate; subclass it to add a backbone.
 
     Args:
         network: Frozen; moved to the device and put into eval mode.
@@ -81,7 +82,7 @@ class FrameBackbone:
         raise NotImplementedError
 
     def embed_frames(self, frames: NDArray[np.uint8]) -> FloatArray:
-        """As `features_of`, on arrays and without gradients."""
+        """Compute features without gradients: arrays in and out, shapes as in `features_of`."""
         with torch.inference_mode():
             features = self.features_of(torch.from_numpy(frames).to(self.device))
             array: FloatArray = features.cpu().numpy()
@@ -99,16 +100,16 @@ class FrameBackbone:
         """Yield the features of frames sampled at `frames_per_second`, as chunks (n, D)."""
         prepared: Iterator[NDArray[np.uint8]] = (
             image
-            for frame, shown in groupby(frames)
+            for frame, repeats in groupby(frames)
             for image in [self.prepare(frame)]
-            for _ in shown
+            for _ in repeats
         )
         if self.device != "cpu" or torch.get_num_threads() > 1:
-            prepared = _ahead(prepared, self.frames_per_batch + self.frames_per_feature)
-        known = np.empty((0, 0), np.float32)  # the latest features
-        batch: list[list[NDArray[np.uint8]]] = []  # frames of the features to compute
-        latest: list[NDArray[np.uint8]] = []
-        positions: list[int] = []  # in `known` and the batch, of features to yield
+            prepared = _prefetch(prepared, self.frames_per_batch + self.frames_per_feature)
+        known = np.empty((0, 0), np.float32)  # the feature computed last, if any
+        batch: list[list[NDArray[np.uint8]]] = []  # frames of each feature to compute
+        latest: list[NDArray[np.uint8]] = []  # frames of the last feature known or in the batch
+        positions: list[int] = []  # of the features to yield, among those known, then the batch
         while unit := list(islice(prepared, self.frames_per_feature)):
             if not _is_same(unit, latest):
                 latest = unit
@@ -123,7 +124,7 @@ class FrameBackbone:
             yield self._with(known, batch)[positions]
 
     def _with(self, known: FloatArray, batch: list[list[NDArray[np.uint8]]]) -> FloatArray:
-        """Append the features of a batch to those that are known."""
+        """Return the known features (n, D) followed by those of a batch, which are computed."""
         if not batch:
             return known
         computed = self.embed_frames(np.stack([image for unit in batch for image in unit]))
@@ -182,7 +183,7 @@ def with_keyframes(backbone: Backbone) -> FrameBackbone:
     are never mixed with exact ones.
 
     Raises:
-        ConfigError: If it makes a feature from several frames.
+        ConfigError: If it computes a feature from several frames, or is not a `FrameBackbone`.
     """
     if not isinstance(backbone, FrameBackbone) or backbone.frames_per_feature > 1:
         raise ConfigError(
@@ -193,8 +194,8 @@ def with_keyframes(backbone: Backbone) -> FrameBackbone:
     return backbone._altered(mode="fast", spec=replace(backbone.spec, fingerprint=fingerprint))
 
 
-def _ahead(items: Iterator[ItemT], number: int) -> Iterator[ItemT]:
-    """Yield the items of an iterator that runs in a thread, up to a number of items ahead."""
+def _prefetch(items: Iterator[ItemT], number: int) -> Iterator[ItemT]:
+    """Yield the items of an iterator; a thread computes up to `number` of them in advance."""
     end: Any = object()
     thread = ThreadPoolExecutor(1)
     try:
@@ -207,11 +208,11 @@ def _ahead(items: Iterator[ItemT], number: int) -> Iterator[ItemT]:
 
 
 def _is_same(unit: list[NDArray[np.uint8]], other: list[NDArray[np.uint8]]) -> bool:
-    """Return whether the frames of two features are the same, see `SAME_PICTURE`."""
-    return len(unit) == len(other) and all(map(_is_same_picture, unit, other))
+    """Return whether the frames of two features are the same, see `MAX_BLOCK_DIFFERENCE`."""
+    return len(unit) == len(other) and all(map(_is_same_frame, unit, other))
 
 
-def _is_same_picture(image: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+def _is_same_frame(image: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
     """Compare two prepared frames (..., H, W, C) of the same size."""
     if image is other:
         return True
@@ -222,7 +223,7 @@ def _is_same_picture(image: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool
     difference = np.abs(np.subtract(image, other, dtype=np.int16))
     blocks = difference[..., : height // rows * rows, : width // columns * columns, :]
     blocks = blocks.reshape(-1, rows, height // rows, columns, width // columns * channels)
-    return bool(blocks.mean(axis=(2, 4), dtype=np.float32).max() < SAME_PICTURE)
+    return bool(blocks.mean(axis=(2, 4), dtype=np.float32).max() < MAX_BLOCK_DIFFERENCE)
 
 
 def fingerprint(network: nn.Module, preprocessing: object) -> str:
