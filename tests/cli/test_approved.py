@@ -170,6 +170,7 @@ export none.json --nearest --video other
 export - --nearest
 cut v/a.mp4 --start 0:01 --end 1.5 --out one.mp4
 cut v/a.mp4 --start 1 --end 1.5 --out clips --fast --padding 0.5 --json
+cut v/a.mp4 --start 0 --end 0.5 --out cut0
 cut m.json --out cut
 cut m.json --out cut2 --min-confidence high --json
 cut gone.json --out cut3

@@ -177,6 +177,9 @@ def test_confidence():
                 confidence.fit_thresholds(strengths, right),
                 confidence.fit_thresholds(strengths[::-1], right, 0.2, 0.99),
                 confidence.fit_thresholds([2.0, 1.0], [False, True]),
+                confidence.fit_thresholds(  # precisions that are reached exactly
+                    [5.0, 4.0, 3.0, 2.0, 1.0], [True, False, True, True, False], 0.75, 1.0
+                ),
             ],
             "errors": [
                 approved.outcome(partial(Thresholds, 1.0, 0.5, 2.0)),
