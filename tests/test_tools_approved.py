@@ -306,6 +306,7 @@ def test_comparisons_of_examples(tmp_path, monkeypatch):
         "absent": lambda: compare_examples(first, tmp_path / "none"),
         "latin": lambda: compare_examples(first, tmp_path / "latin.csv"),
         "short": lambda: compare_examples(first, write("s.csv", [("a", "b")])),
+        "page": lambda: made.save_page(first / "page.html"),
         "quotes": lambda: compare_examples(first, write("q.csv", [('"a"b', *rows[0][1:])])),
         "other": lambda: compare_examples(first, write("o.csv", [("x", *rows[0][1:])])),
         "columns": lambda: compare_examples(

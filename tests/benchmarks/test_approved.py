@@ -402,6 +402,7 @@ def test_other_files(tmp_path):
         "pickled": {"v": json.dumps(spoken["v"]), 3: spoken["v"]},
         "ids": {"v": {"start": [0], "end": [1], "cap": [[4, 5, 6]]}},
         "unknown ids": {"v": {"start": [0], "end": [1], "cap": [[11], [12]]}},
+        "no ids": {"v": {"start": [0], "end": [1], "cap": [[True]]}},
         "pickled list": [1],
         "pickled text": {"v": "{"},
     }.items():
@@ -463,6 +464,7 @@ def test_broken_files(tmp_path):
         (tmp_path / name).write_bytes(content)
         found[name] = outcome(lambda name=name: read_json(tmp_path / name))
     found["absent"] = outcome(lambda: read_json(tmp_path / "absent"))
+    found["a folder"] = outcome(lambda: read_json(tmp_path))
     (tmp_path / "lines.csv.gz").write_bytes(gzip.compress(b'a,b\r\n"1\r\n2",3\r\n'))
     (tmp_path / "lines.csv").write_bytes(b'a,b\r\n"1\r\n2",3\r\n')
     for name in ("lines.csv.gz", "lines.csv"):
