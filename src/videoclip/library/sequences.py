@@ -1,8 +1,8 @@
-"""Ordered queries: "chop the onion, then fry it" is found where one moment follows the other."""
+"""Ordered queries: "chop the onion, then fry it" finds a moment of each part, one after another."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import count, islice, pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +28,9 @@ def find_sequences(
 ) -> list[Moment]:
     """Find where moments of several queries follow each other in a video.
 
-    A sequence is as strong as its weakest moment. A moment that was not fetched is at most as
-    strong as the last one fetched, so more are fetched until no other sequence can be stronger.
+    The strength of a sequence is that of its weakest moment. Moments come in descending order of
+    strength, so a sequence with a moment that was not fetched is at most as strong as the last one
+    fetched; more are fetched until enough sequences reach that.
 
     Args:
         library: Where to search.
@@ -42,8 +43,9 @@ def find_sequences(
     Returns:
         Sequences, best first: moments from the first start to the last end, with their `parts`.
     """
-    for step in count():
-        top_k = min(MAX_MOMENTS, MOMENTS_PER_SEQUENCE * options.num_moments * 4**step)
+    top_k = MOMENTS_PER_SEQUENCE * options.num_moments
+    while True:
+        top_k = min(MAX_MOMENTS, top_k)
         fetched = replace(options, top_k=top_k, offset=0)
         found = find_moments(library, queries, texts, fetched, condition)
         cut_off = [moments[-1].strength for moments in found if len(moments) == top_k]
@@ -52,7 +54,7 @@ def find_sequences(
         certain = sum(one.strength >= least for one in sequences)
         if certain >= options.num_moments or not cut_off or top_k == MAX_MOMENTS:
             return sequences[: options.num_moments]
-    raise AssertionError
+        top_k *= 4
 
 
 def sequences_of(
@@ -62,8 +64,11 @@ def sequences_of(
 
     Args:
         found: The moments of each part.
-        label: Of the sequences.
-        num_per_video: Largest number of sequences of a video.
+        label: Label of the sequences.
+        num_per_video: Maximum number of sequences in a video.
+
+    Returns:
+        Sequences, strongest first, then shortest first.
     """
     by_video: dict[Path, list[list[Moment]]] = {}
     for part, moments in enumerate(found):
@@ -79,15 +84,17 @@ def sequences_of(
 
 
 def _chains(parts: Sequence[Sequence[Moment]]) -> Iterator[tuple[Moment, ...]]:
-    """Yield chains, one moment of each part in order of time, whose weakest is strongest.
+    """Yield chains of one moment per part, strongest first; each moment is used once.
 
-    Of equally strong chains the shortest comes first. Moments of a chain may overlap, but each
-    begins and ends before the next one.
+    A chain is as strong as its weakest moment; of equally strong chains the shortest comes first.
+    Each moment starts before the next one starts, and ends before the next one ends; they may
+    overlap.
     """
     spans = [
         np.array([(moment.start, moment.end) for moment in moments], float) for moments in parts
     ]
-    before = [(a[:, None] < b).all(axis=-1) for a, b in pairwise(spans)]  # (n, m) of each pair
+    # (n, m) for each pair of neighbouring parts.
+    before = [(a[:, None] < b).all(axis=-1) for a, b in pairwise(spans)]
     strengths = [np.array([moment.strength for moment in moments], float) for moments in parts]
     while True:
         values = strengths[0]
@@ -107,7 +114,7 @@ def _chains(parts: Sequence[Sequence[Moment]]) -> Iterator[tuple[Moment, ...]]:
         for origin in reversed(origins):
             chain.insert(0, int(origin[chain[0]]))
         for strength, i in zip(strengths, chain, strict=True):
-            strength[i] = -np.inf
+            strength[i] = -np.inf  # used
         yield tuple(moments[i] for moments, i in zip(parts, chain, strict=True))
 
 
