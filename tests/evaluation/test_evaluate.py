@@ -209,7 +209,7 @@ def test_an_empty_test_part_is_one_plain_line(tmp_path, random_store, name, file
     (tmp_path / file).write_text(content)
     with pytest.raises(DataError) as refusal:
         evaluate(name, AnyEncoder(), random_store({"a": 5}), tmp_path / file)
-    message = f"{tmp_path / file}: no example in the test part: name other annotations"
+    message = f"{tmp_path / file}: no example in the test split: name other annotations"
     assert str(refusal.value) == message
 
 
@@ -217,7 +217,7 @@ def test_an_empty_test_part_of_crosstask(tmp_path, random_store, excerpts):
     shutil.copytree(excerpts / "crosstask" / "crosstask_release", tmp_path / "release")
     for file in (tmp_path / "release" / "annotations").glob("*.csv"):
         file.unlink()
-    with pytest.raises(DataError, match="release: no example in the test part: name other"):
+    with pytest.raises(DataError, match="release: no example in the test split: name other"):
         evaluate("crosstask", AnyEncoder(), random_store({"a": 5}), tmp_path / "release")
 
 

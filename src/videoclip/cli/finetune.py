@@ -1,4 +1,4 @@
-"""`videoclip finetune`: train a model on the training part of a benchmark."""
+"""`videoclip finetune`: train a model on the training split of a benchmark."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ USAGE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Finetune(RunCommand):
-    """Fine-tune a model on a benchmark; score its test part before and after.
+    """Fine-tune a model on a benchmark; score its test split before and after.
 
-    Videos held out of the training part choose the epoch that is kept; the test part never does.
+    Videos held out of the training split choose the epoch that is kept; the test split never does.
     The same command continues an interrupted run. Every setting can be changed by its name.
     """
 
@@ -40,7 +40,7 @@ class Finetune(RunCommand):
     annotations: Annotations
     model: Model = None
     training_annotations: Annotated[Path | None, arg(metavar="PATH")] = None
-    """Annotation files of the training part, if they are elsewhere: a folder or a file."""
+    """Annotation files of the training split, if they are elsewhere: a folder or a file."""
     config: Annotated[FinetuneConfig, arg(name="")]
     """The recipe."""
 

@@ -377,7 +377,7 @@ class FinetuneConfig(RunConfig):
     """
 
     benchmark: Literal["youcook2", "msrvtt", "msrvtt_qa", "crosstask", "coin", "csv"] = "youcook2"
-    """Its training part is trained on, its test part is evaluated before and after."""
+    """Benchmark to train on (its training split) and to be scored on (its test split)."""
     loss: LossConfig = field(default_factory=lambda: LossConfig(kind="text_to_video"))
     """Loss on pairs of clip and text (retrieval and VideoQA)."""
     pairs_per_batch: int = 128
@@ -392,7 +392,7 @@ class FinetuneConfig(RunConfig):
     """COIN: `classes` trains a linear head with one class per label; `texts` compares seconds with
     the label texts and a text for background."""
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
-    """How the test part is scored before and after."""
+    """How the test split is scored before and after fine-tuning."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -66,7 +66,7 @@ def evaluate(
     examples = benchmarks[benchmark].read(Path(annotations))
     test = examples[0] if isinstance(examples, tuple) else examples
     if not test:
-        raise DataError("no example in the test part: name other annotations", annotations)
+        raise DataError("no example in the test split: name other annotations", annotations)
     score = PROTOCOLS[benchmarks[benchmark].protocol]
     outcome = score(examples, Trial(encoder, features, config or EvaluateConfig(), on_progress))
     return Result(benchmark, encoder.name, outcome, benchmarks[benchmark].published)

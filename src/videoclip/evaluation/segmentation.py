@@ -153,7 +153,7 @@ def evaluate_labels(examples: tuple[LabelledSplit, LabelledSplit], trial: Trial)
     """Score the labels of the test videos, beside those of an empty prediction.
 
     Args:
-        examples: Test and training part.
+        examples: Test and training split.
         trial: The model's head, if it has one, labels the seconds.
     """
     test, training = examples

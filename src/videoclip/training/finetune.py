@@ -1,4 +1,4 @@
-"""Fine-tuning: a trained model on the training part of a benchmark, scored on its test part."""
+"""Fine-tuning: a trained model on the training split of a benchmark, scored on its test split."""
 
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
@@ -63,27 +63,27 @@ def finetune(
     show_progress: bool = True,
     extend: bool = False,
 ) -> RunResult:
-    """Fine-tune a model on a benchmark and score its test part before and after.
+    """Fine-tune a model on a benchmark and score its test split before and after.
 
-    `config.validation_videos` videos of the training part are held out, at most a tenth; the epoch
-    with the lowest loss on them is kept. The test part is evaluated before and after, and decides
-    nothing. Source: released fine-tuning, which chose on the test part.
+    `config.validation_videos` videos of the training split are held out, at most a tenth; the epoch
+    with the lowest loss on them is kept. The test split is evaluated before and after, and decides
+    nothing. Source: released fine-tuning, which chose on the test split.
 
     Args:
         config: The run, or the name of a recipe, such as "youcook2".
         model: Model to start from: a folder or hub id, "starter", or an Embedder, whose model is
             trained in place.
         features: Store with the features of all videos.
-        annotations: Folder with the benchmark's files, or the file of its test part.
+        annotations: Folder with the benchmark's files, or the file of its test split.
         out: Run folder, as of `pretrain`; the same call continues an interrupted run.
-        training_annotations: Folder or file of the training part, if it is another.
+        training_annotations: Folder or file of the training split, if it is another.
         on_log: Called with every log entry, on the main process.
         world: The processes; this one alone if absent.
         show_progress: Whether progress is written to stderr.
         extend: Allow more `epochs` than a finished run was started with, see `pretrain`.
 
     Returns:
-        The outcome; `before` and `after` are the measures of the test part by name.
+        The outcome; `before` and `after` are the measures of the test split by name.
 
     Raises:
         ConfigError: If the run was started with other settings or data.
@@ -179,8 +179,8 @@ def training_clips(
 
     Args:
         benchmark: Its name.
-        training: Folder or file of the training part.
-        test: Folder or file of the test part, as `evaluate` takes it.
+        training: Folder or file of the training split.
+        test: Folder or file of the test split, as `evaluate` takes it.
         store: Features of all videos.
 
     Raises:
@@ -223,7 +223,7 @@ def training_labels(
 def without_test_videos(
     examples: Sequence[ExampleT], test: Collection[str], path: Path
 ) -> list[ExampleT]:
-    """Return the examples of videos that are not in the test part.
+    """Return the examples of videos that are not in the test split.
 
     Raises:
         DataError: If none is left.
@@ -232,7 +232,7 @@ def without_test_videos(
     if not kept:
         raise DataError(
             f"no video to train on that has features and is not in the test ({len(examples)} "
-            "examples were left out): name the training part with --training-annotations",
+            "examples were left out): name the training split with --training-annotations",
             path,
         )
     return kept
@@ -246,9 +246,9 @@ def num_held_out(wanted: int, num_videos: int) -> int:
 def hold_out(
     examples: Sequence[ExampleT], num_videos: int, seed: int
 ) -> tuple[list[ExampleT], list[ExampleT]]:
-    """Split examples into a training part and those of `num_videos` held-out videos.
+    """Return the examples to train on, and those of `num_videos` held-out videos.
 
-    The same seed holds out the same videos; both parts keep their order.
+    The same seed holds out the same videos; the order of examples is kept.
 
     Raises:
         DataError: If no video would be left to train on.
