@@ -1,4 +1,4 @@
-"""Cleaning captions: markup, entities, music notes, rolling duplicates, bad spans.
+"""Clean captions: markup, entities, music notes, rolling duplicates, bad spans.
 
 Video sites write automatic captions as rolling screens: each cue repeats the line above the one
 being spoken, so that every word occurs two or three times. `unroll` keeps what each cue adds, and
@@ -19,9 +19,9 @@ _INVISIBLE = re.compile(
 _SPEAKER_CHANGE = re.compile(r"^\s*(?:>>+|[-–—](?=\s))\s*", re.MULTILINE)
 
 _HOLD_SECONDS = 0.1
-"""A cue this short only keeps a line on screen while the screen rolls."""
+"""A cue of at most this length only keeps a line on screen while the screen rolls."""
 _PAUSE_SECONDS = 0.5
-"""After a pause the screen may be empty: only old lines with new ones below count as repeated."""
+"""After a longer pause the screen may be empty: repeats count only with new words below them."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ def clean_cues(cues: Sequence[Cue]) -> list[Cue]:
     """Clean texts and spans, and remove what rolling captions repeat.
 
     Returns:
-        Cues in order of their starts, none empty, none before zero, none longer than until the
-        next one starts. A span that ends before it starts is reversed.
+        Cues in order of their starts. None is empty, starts before zero or lasts beyond the start
+        of a later one. A span that ends before it starts is reversed.
     """
     plain = [
         Cue(max(0.0, min(c.start, c.end)), max(0.0, c.start, c.end), text)
@@ -74,11 +74,14 @@ def _without_sounds(text: str) -> str:
 
 
 def unroll(cues: Sequence[Cue]) -> list[Cue]:
-    """Return the lines that rolling screens add, in order of starts.
+    """Return each line of rolling captions once, in order of starts.
 
-    A screen shows the previous lines and, below them, a new one; a cue with old lines only extends
-    the last one. Cues are taken for screens only if more than half of the changes from one to the
-    next repeat lines; else the repeats are the speaker's, and all cues are returned as they are.
+    A rolling cue shows the previous lines and, below them, a new one; a cue of old lines only
+    extends the last line. Cues count as rolling if more than half of the changes from one cue to
+    the next repeat lines. Otherwise the speaker repeats words, and all cues are returned unchanged.
+
+    Args:
+        cues: In order of their starts, none without words.
     """
     lines: list[Cue] = []
     shown: list[str] = []  # words of the lines that may still be on the screen
@@ -110,10 +113,10 @@ def unroll(cues: Sequence[Cue]) -> list[Cue]:
 
 
 def _num_carried(shown: Sequence[str], starts: Sequence[int], words: Sequence[str]) -> int:
-    """Return how many first words of a cue repeat the end of the screen.
+    """Return how many words at the start of a cue repeat the words shown last.
 
-    Whole lines are preferred; where the first cues of a file have several lines, line borders are
-    unknown, and any two or more equal words count.
+    Whole lines are preferred. Line borders are unknown where the first cues of a file have several
+    lines; then any two or more equal words count.
     """
     lengths = [len(shown) - start for start in starts]
     lengths += range(min(len(shown), len(words)), 1, -1)
@@ -128,8 +131,11 @@ def join_cues(cues: Sequence[Cue], max_seconds: float, max_pause: float) -> list
 
     Args:
         cues: In order of their starts.
-        max_seconds: Longest passage of several cues.
+        max_seconds: Longest passage of several cues, in seconds; a longer cue is kept as it is.
         max_pause: Longest pause between two cues of one passage, in seconds.
+
+    Returns:
+        Passages in order of their starts.
     """
     passages: list[Cue] = []
     for cue in cues:
