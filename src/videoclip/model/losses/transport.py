@@ -9,14 +9,15 @@ from videoclip.model.losses import PairEmbeddings, by_video, infonce, softmax_lo
 SMOOTHNESS = 0.1
 """Weight of the entropy of a transport plan."""
 ROUNDS = 20
+"""Iterations of Sinkhorn's algorithm, each of rows and then columns."""
 PROMPT_QUANTILE = 0.3
-"""A clip, or text, prefers the bucket to partners less similar than this quantile of true pairs."""
+"""Quantile of the similarities of true pairs below which clips and texts prefer the bucket."""
 
 
 def loss(pairs: PairEmbeddings, config: LossConfig) -> Tensor:
-    """Return InfoNCE over clips plus InfoNCE over videos; a video has `clips_per_video` clips.
+    """Return InfoNCE over clips plus InfoNCE over videos; each video has `clips_per_video` clips.
 
-    False negatives among clips are for `soft_target_share`.
+    The similarity of two videos is that of their clips and texts, weighted by `transport_plan`.
     """
     video, text = by_video(pairs)
     similarity = torch.einsum("ace,bde->abcd", video, text)  # (V, V, C, C)
@@ -28,14 +29,14 @@ def loss(pairs: PairEmbeddings, config: LossConfig) -> Tensor:
 
 @torch.no_grad()
 def transport_plan(similarity: Tensor, prompt: Tensor) -> Tensor:
-    """Return which share of the whole goes from each clip to each text: (..., C, C).
+    """Return the share of the total mass that each clip sends to each text: (..., C, C).
 
-    Clips and texts have equal shares, and so has a bucket on either side, which is as similar to
-    everything as `prompt` and takes what has no partner.
+    All clips and texts have equal mass, and so has one bucket on each side, for those without a
+    partner. The mass that goes to a bucket is left out of the result.
 
     Args:
-        similarity: (..., C, C).
-        prompt: Scalar.
+        similarity: (..., C, C) of clips with texts.
+        prompt: Scalar, the similarity of a bucket with everything.
 
     Source: the alignable prompt bucket of Norton (arXiv 2401.16702).
     """
