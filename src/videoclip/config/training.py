@@ -59,7 +59,7 @@ class ClipConfig:
     max_iou_tries: int = 20
     """Draws after which the best pair so far is kept although it misses `min_iou`."""
     num_candidates: Positive[int] = 4
-    """Candidate cues of a `mil_nce` clip."""
+    """`mil_nce`: number of candidate cues of each clip."""
     mil_nce_min_seconds: float = 5.0
     """A `mil_nce` window is widened to this."""
     mil_nce_clip_seconds: float = 3.2
@@ -91,7 +91,7 @@ class PlanConfig:
     """`retrieval`: nearest videos a batch is sampled from (2k in the paper; k is its "retrieve k"
     ablation)."""
     first_epoch: int = 1
-    """Epoch, from 1, of the first `retrieval` or `mined` plan; earlier epochs are shuffled."""
+    """First epoch (from 1) with a `retrieval` or `mined` plan; earlier epochs are shuffled."""
     vector_strategy: Literal["overlapped", "aligned", "start"] = "aligned"
     """How the clip pairs are drawn whose mean embedding represents a video."""
     clips_per_vector: Positive[int] = 16

@@ -64,7 +64,10 @@ def evaluate_didemo(
     store = trial.store
     present, missing = with_features(test, store)
     if trial.rate != 1:
-        raise DataError(f"DiDeMo needs one feature a second, not {trial.rate:g}", store.folder)
+        raise DataError(
+            f"DiDeMo needs one feature a second, not {trial.rate:g}; extract them at that rate",
+            store.folder,
+        )
 
     def rank(video_id: str, text: FloatArray) -> list[IntArray]:
         features = store.read(video_id, 0, DIDEMO_SECONDS)

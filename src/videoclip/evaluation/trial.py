@@ -276,7 +276,10 @@ class Trial:
             else:
                 missing.append(Missing(e.video_id, f"features end before {e.start:g} s"))
         if not found:
-            raise DataError("every clip begins after the end of its features", self.store.folder)
+            raise DataError(
+                "every clip begins after the end of its features; extract those of whole videos",
+                self.store.folder,
+            )
         return found, missing
 
     def embed_seconds(self, video_id: str, *, attend_cls: bool) -> FloatArray:

@@ -585,7 +585,9 @@ class VideoLibrary:
             DataError: If the library has no features of a moment's video.
         """
         if not query:
-            raise ConfigError("the re-ranker compares words with video: search by words")
+            raise ConfigError(
+                "the re-ranker compares words with video: search by words, or set rerank_top to 0"
+            )
         with self._feature_stores() as stores:
             features = [moment_features(moment, stores, self._catalog) for moment in moments]
         scorer = PairScorer(self.embedder, [query], features)

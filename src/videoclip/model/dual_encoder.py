@@ -62,7 +62,7 @@ def load_by_name(name: str) -> FrozenTowers:
         return starter_towers()
     if "/" not in name and not Path(name).is_dir():
         raise ConfigError(
-            f"there is no dual encoder '{name}'; 'starter', a folder or a hub id names one"
+            f"there is no dual encoder '{name}'; give 'starter', a folder or a hub id"
         )
     return _of_tower(load_text_tower(name))
 
