@@ -97,6 +97,8 @@ def test_rules():
                 {"soft_target_share": 0.1, "ignore_overlapping": True},
                 {"kind": "transport", "negatives": "global"},
                 {"reranker_share": 1.5},
+                {"equal_sentences": 1.5},
+                {"hard_similarity": -2.0},
             ],
         ),
         "optim": (

@@ -42,7 +42,7 @@ class ClipConfig:
     """Shortest length of a video clip."""
     max_video_seconds: int = 32
     """Length of a video clip, drawn uniformly from [min_video_seconds, max_video_seconds]."""
-    max_text_span_seconds: float = 256.0
+    max_text_span_seconds: Positive[float] = 256.0
     """A text clip stops growing once it spans this long."""
     max_pause_seconds: NotNegative[float] = 0.0
     """A text clip does not grow across a longer silence, so that it is a sentence where speakers
@@ -56,13 +56,13 @@ class ClipConfig:
     min_iou: float = 0.0
     """Keep a pair only if the overlap ratio of its two spans, the text's moved by `lead_seconds`,
     reaches this; 0: keep all."""
-    max_iou_tries: int = 20
+    max_iou_tries: Positive[int] = 20
     """Draws after which the best pair so far is kept although it misses `min_iou`."""
     num_candidates: Positive[int] = 4
     """`mil_nce`: number of candidate cues of each clip."""
-    mil_nce_min_seconds: float = 5.0
+    mil_nce_min_seconds: Positive[float] = 5.0
     """A `mil_nce` window is widened to this."""
-    mil_nce_clip_seconds: float = 3.2
+    mil_nce_clip_seconds: Positive[float] = 3.2
     """Length of a `mil_nce` video clip before rounding down to features."""
 
     def __post_init__(self) -> None:
@@ -157,6 +157,8 @@ class LossConfig:
         known = ", ".join(map(repr, LOSSES))
         require(self.kind in LOSSES, f"loss.kind must be one of {known}, got {self.kind!r}")
         require(0.0 <= self.soft_target_share < 1.0, "loss.soft_target_share must be in [0, 1)")
+        require(0.0 <= self.equal_sentences <= 1.0, "loss.equal_sentences must be in [0, 1]")
+        require(-1.0 <= self.hard_similarity <= 1.0, "loss.hard_similarity must be in [-1, 1]")
         require(self.reranker_share <= 1, "loss.reranker_share must be in (0, 1]")
         has_softmax = self.kind in ("infonce", "text_to_video", "video_to_text")
         require(
