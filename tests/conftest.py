@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pkgutil
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import videoclip
 from tests import approved
 from tests.disk_calls import DiskCalls
 from tests.fork_server import SERVER
 from tests.library.colours import ColourEmbedder, write_video
+from videoclip.errors import MissingExtraError
 from videoclip.library.library import VideoLibrary
 
 # Time is measured under bench/; a busy machine must not fail a test. `make test` tries the same
@@ -28,6 +31,14 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     approved.approve = config.getoption("--approve")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def imported():
+    """Import every module: one first imported while a test replaces a function would keep that."""
+    for module in pkgutil.walk_packages(videoclip.__path__, "videoclip."):
+        with suppress(ImportError, MissingExtraError):  # of extras that are not installed
+            import_module(module.name)
 
 
 @pytest.fixture(autouse=True, scope="session")
