@@ -33,6 +33,12 @@ def folder(tmp_path_factory):
     for name in ("notes.txt", "fake.mp4", "model.bin"):
         (folder / name).write_text("red\nblue\n")
     (folder / "empty.txt").touch()
+    for name in ("run/config.json", "run/log.jsonl", "run/model/config.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("{}")
+    for name in ("store/store.json", "world/world.json"):
+        (folder / name).parent.mkdir()
+        (folder / name).write_text("{}")
     (folder / "moments.csv").write_text("path,start,end\nv/a.mp4,0,1\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Embedder, "from_pretrained", lambda *_: ColourEmbedder("starter"))
@@ -253,6 +259,10 @@ MISTAKES = """
 1 | compare nowhere other                      | (no such file or folder)
 1 | info v --verify                            | nothing here has checksums
 1 | info nowhere --verify                      | nowhere: no such file or folder
+1 | index v --library store                    | is a feature store; give the library a folder
+1 | index v --library run                      | is a run; give the library a folder of its own
+1 | index v --library run/model                | is a model; give the library a folder of its own
+1 | index v --library world                    | is a synthetic world; give the library a folder
 """
 
 

@@ -17,6 +17,15 @@ StoreKind: TypeAlias = Literal["sqlite", "lance"]
 CATALOG, LANCE = "catalog.sqlite", "lance"
 """Names inside a folder by which each kind of library is recognised."""
 
+_OTHERS = {
+    "store.json": "a feature store",
+    "frames.json": "a frame store",
+    "log.jsonl": "a run",
+    "world.json": "a synthetic world",
+    "config.json": "a model",
+}
+"""Folders in which no library is created, by the file that marks them. A run has a config too."""
+
 
 def open_catalog(
     address: Path | str, kind: StoreKind | None = None, must_exist: bool = False
@@ -30,7 +39,7 @@ def open_catalog(
 
     Raises:
         ConfigError: If the library is of the other kind.
-        DataError: If it is damaged, or is missing and must exist.
+        DataError: If it is damaged, is missing and must exist, or is a folder of another kind.
         MissingExtraError: If it needs LanceDB and that is not installed.
     """
     found, folder = kind_of(address), Path(address)
@@ -38,6 +47,10 @@ def open_catalog(
         raise ConfigError(f"{address}: this library is stored in {found}, not in {kind}")
     if must_exist and not found:
         raise DataError("no library here: make one with `videoclip index`", address)
+    if not found and not is_address(address):
+        for marker, what in _OTHERS.items():
+            if (folder / marker).exists():
+                raise DataError(f"is {what}; give the library a folder of its own", address)
     if not is_address(address) and (found or kind) != LANCE:
         folder.mkdir(parents=True, exist_ok=True)
         return Catalog(folder / CATALOG)
