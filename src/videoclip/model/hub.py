@@ -159,6 +159,8 @@ def load_config(folder: Path) -> ModelConfig:
     settings = read_json(path, ADVICE)
     name = settings.pop("format", None) if isinstance(settings, dict) else None
     version = re.fullmatch(FORMAT_PREFIX + r"(\d+)", str(name))
+    if not version and (folder / "model" / CONFIG_FILE).is_file():
+        raise CheckpointError(f"{folder} is a run; name its model: {folder / 'model'}")
     if not version:
         raise CheckpointError(
             f"{path} was not written by videoclip; convert other checkpoints with "
