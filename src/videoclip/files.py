@@ -4,6 +4,7 @@ Everything this package keeps is written here: aside first, then synced, then re
 """
 
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -31,8 +32,13 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
 
     Parent folders are made. An old file stays until that moment, and stays if the block raises.
     The temporary file is hidden, lies in the same folder and keeps the suffix.
+
+    Raises:
+        IsADirectoryError: If the path has no name, as that of the current folder.
     """
     path = Path(path)
+    if not path.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
     try:

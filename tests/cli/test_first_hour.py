@@ -264,6 +264,7 @@ MISTAKES = """
 1 | index v --library run/model                | is a model; give the library a folder of its own
 1 | index v --library world                    | is a synthetic world; give the library a folder
 1 | search red --model run                     | run is a run; name its model: run/model
+1 | search red --html ''                       | .: cannot be written (Is a directory)
 """
 
 
