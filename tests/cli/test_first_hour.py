@@ -265,6 +265,7 @@ MISTAKES = """
 1 | index v --library world                    | is a synthetic world; give the library a folder
 1 | search red --model run                     | run is a run; name its model: run/model
 1 | search red --html ''                       | .: cannot be written (Is a directory)
+1 | search --fit v                             | v: a folder; name a file
 """
 
 

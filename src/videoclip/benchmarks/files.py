@@ -156,7 +156,10 @@ def open_text(path: Path) -> Iterator[TextIO]:
 
 def _opened(path: Path) -> TextIO:
     if not path.is_file():
-        raise DataError("no such file: check the path", path)
+        is_folder = path.is_dir()
+        raise DataError(
+            "a folder; name a file" if is_folder else "no such file: check the path", path
+        )
     if path.suffix == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
     if path.suffix == ".zip":
