@@ -266,6 +266,8 @@ MISTAKES = """
 1 | search red --model run                     | run is a run; name its model: run/model
 1 | search red --html ''                       | .: cannot be written (Is a directory)
 1 | search --fit v                             | v: a folder; name a file
+1 | search red --where 'duration > 1:30'       | write times in seconds
+1 | search red --where 'duration > 1,5'        | a number has a point, as in 1.5
 """
 
 
@@ -369,6 +371,13 @@ def test_a_pattern_without_a_wildcard_is_explained(run, folder):
 def test_the_starter_has_a_description(run):
     status, out, _ = run("info starter")
     assert status == 0 and "kind     model" in out and "videoclip models" in out
+
+
+def test_a_filter_by_the_printed_path_is_explained(run, folder):
+    status, out, err = run("search red --where \"path = 'v/a.mp4'\"")
+    assert (status, out) == (0, "") and "paths of a library are absolute" in err
+    status, out, err = run(f"search red --where \"path = '{folder / 'v' / 'a.mp4'}'\"")
+    assert status == 0 and "a.mp4" in out and "absolute" not in err
 
 
 @pytest.mark.parametrize("videos", ["nowhere", "empty", "notes.txt"])

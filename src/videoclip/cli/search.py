@@ -65,7 +65,6 @@ class Search:
         """Print moments, best first."""
         # Matrix products of a search are small: numpy's threads would only wait for each other.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        from videoclip.library.filters import lacks_wildcard
         from videoclip.library.labels import fit_library, read_labels
         from videoclip.library.library import VideoLibrary
         from videoclip.library.search import SearchOptions
@@ -89,13 +88,21 @@ class Search:
                 answers = [library.search_like(self.like, settings, where=self.where)]
             else:
                 answers = library.search_many(queries, settings, where=self.where)
-            needs_wildcard = (
-                self.where and lacks_wildcard(self.where) and not library.videos(self.where)
-            )
+            advice = _advice(self.where) if self.where else ""
+            if advice and not library.videos(self.where):
+                print(f"videoclip: no video passes the filter; {advice}", file=sys.stderr)
         answers = [with_confidence(moments, self.min_confidence) for moments in answers]
-        if needs_wildcard:
-            advice = "like compares the whole text; % stands for any: --where \"path like '%x%'\""
-            print(f"videoclip: no video passes the filter; {advice}", file=sys.stderr)
         self.output.print(answers, queries, as_list=self.queries is not None)
         matched = any(moment.confidence != "none" for moments in answers for moment in moments)
         return 3 if self.require_match and not matched else 0
+
+
+def _advice(where: str) -> str:
+    """Return why a filter may pass no video; empty if no reason is known."""
+    from videoclip.library.filters import lacks_wildcard, names_relative_path
+
+    if lacks_wildcard(where):
+        return "like compares the whole text; % stands for any: --where \"path like '%x%'\""
+    if names_relative_path(where):
+        return "the paths of a library are absolute: --where \"path like '%NAME'\""
+    return ""

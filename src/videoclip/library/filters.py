@@ -113,6 +113,8 @@ def parse_filter(text: str, metadata_keys: Collection[str] = ()) -> Condition:
                 expected += f", such as '{token.text}'"
             elif state == "comparison" and not token.kind:
                 expected += "; in a shell, put the whole filter in quotes"
+            elif state == "end" and token.kind == ",":
+                expected += "; a number has a point, as in 1.5"
             raise _error(text, f"expected {expected}", token.column)
         if state in ("name", "end"):
             depth += (token.kind == "(") - (token.kind == ")")
@@ -133,12 +135,22 @@ def lacks_wildcard(text: str) -> bool:
     return re.search(r"like\s+(['\"])(?!.*%)", text, re.IGNORECASE) is not None
 
 
+def names_relative_path(text: str) -> bool:
+    """Return whether a filter compares with a relative path; a library has absolute ones."""
+    return (
+        re.search(r"\bpath\s*(?:==?|in\s*\()\s*(['\"])(?!/|\w+://)", text, re.IGNORECASE)
+        is not None
+    )
+
+
 def _tokens(text: str) -> list[_Token]:
     tokens, at = [], 0
     end = len(text.rstrip())
     while at < end:
         match = TOKEN.match(text, at)
         if match is None:
+            if re.match(r":\d", text[at:]):
+                raise _error(text, "cannot read this; write times in seconds", at + 1)
             unit = re.match(r"\s*([\d.]+)[^\W\d]", text[at:])
             advice = f"; write numbers without a unit: {unit[1]}" if unit else ""
             raise _error(text, f"cannot read this{advice}", at + 1)
