@@ -268,6 +268,7 @@ MISTAKES = """
 1 | search --fit v                             | v: a folder; name a file
 1 | search red --where 'duration > 1:30'       | write times in seconds
 1 | search red --where 'duration > 1,5'        | a number has a point, as in 1.5
+1 | extract v --features f --frames-per-second 1e6 | must be at most 1000, got 1e+06
 """
 
 

@@ -34,6 +34,8 @@ BLOCK = 16
 """Side of a block in pixels, small enough that a changed line of text or face fills a whole one."""
 FEATURES_PER_CHUNK = 64
 """Largest number of features in a chunk."""
+MAX_FRAMES_PER_SECOND = 1000
+"""Largest rate, that of high-speed cameras; a mistyped one would compute for days."""
 
 ItemT = TypeVar("ItemT")
 
@@ -148,6 +150,11 @@ class FrameBackbone:
         """
         if not 0 < frames_per_second < float("inf"):
             raise ConfigError(f"frames_per_second must be positive, got {frames_per_second!r}")
+        if frames_per_second > MAX_FRAMES_PER_SECOND:
+            raise ConfigError(
+                f"frames_per_second must be at most {MAX_FRAMES_PER_SECOND}, got "
+                f"{frames_per_second:g}; 1 to 30 is usual"
+            )
         spec = replace(self.spec, features_per_second=frames_per_second / self.frames_per_feature)
         return self._altered(frames_per_second=float(frames_per_second), spec=spec)
 
