@@ -2,8 +2,10 @@
 
 import atexit
 import gc
+import os
 import signal
 import sys
+from pathlib import Path
 
 from videoclip.cli import main
 
@@ -14,6 +16,9 @@ def run() -> None:
     # that the system takes back anyway.
     atexit.register(gc.freeze)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by the shell, as by `<&-`
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.exit(main())
 

@@ -120,6 +120,22 @@ def test_a_reader_that_stops_reading_is_no_error():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("line", "status", "message"),
+    [
+        ("export - <&-", 1, "standard input: is empty; print moments with"),
+        ("search --queries - <&-", 1, "-: no queries in this file"),
+        ("--version >&-", 0, ""),
+        ("--version 2>&-", 0, ""),
+    ],
+)
+def test_closed_streams_are_empty(line, status, message):
+    command = f"{sys.executable} -m videoclip {line}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == status and done.stderr.count("\n") == bool(message)
+    assert message in done.stderr
+
+
 def test_exit_statuses_are_documented_in_one_place(capsys):
     page = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
     assert main(["--help"]) == 0
