@@ -203,7 +203,12 @@ def _encode(
             rate = OPUS_RATE if audio_codec == "libopus" else rate
             tracks[audio] = target.add_stream(audio_codec, rate=rate, layout=layout)
         rate = video.average_rate or Fraction(25)
-        track = tracks[video] = target.add_stream(video_codec, rate=rate, options=options)
+        try:
+            track = tracks[video] = target.add_stream(video_codec, rate=rate, options=options)
+        except ValueError as error:  # how PyAV reports a container of sound or pictures
+            raise ConfigError(
+                f"'{out.suffix}' is not a video file extension; try .mp4 or .mkv"
+            ) from error
         track.pix_fmt = "yuv420p"
         track.width, track.height = (max(2, pixels & ~1) for pixels in size)
         track.time_base = track.codec_context.time_base = video.time_base
