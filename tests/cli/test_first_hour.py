@@ -270,6 +270,7 @@ MISTAKES = """
 1 | search red --where 'duration > 1,5'        | a number has a point, as in 1.5
 1 | extract v --features f --frames-per-second 1e6 | must be at most 1000, got 1e+06
 1 | cut v/a.mp4 --start 1 --end 2 --out a.mp3  | '.mp3' is not a video file extension; try .mp4
+2 | index ''                                   | is a variable of the shell not set?
 """
 
 
