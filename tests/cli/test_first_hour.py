@@ -271,6 +271,7 @@ MISTAKES = """
 1 | extract v --features f --frames-per-second 1e6 | must be at most 1000, got 1e+06
 1 | cut v/a.mp4 --start 1 --end 2 --out a.mp3  | '.mp3' is not a video file extension; try .mp4
 2 | index ''                                   | is a variable of the shell not set?
+1 | export - --video c.mp4 < [{"path": "v/a.mp4", "start": 0, "end": 2}] | unknown video 'c.mp4'
 """
 
 

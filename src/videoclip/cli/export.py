@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 from videoclip.cli import options
 from videoclip.cli.results import read_matches
 from videoclip.config.codec import POSITIVE
+from videoclip.errors import DataError, unknown
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,15 @@ class Export:
         from videoclip.output.edl import choose_rate
         from videoclip.output.formats import export_moments
 
+        found = read_matches(self.moments, self.min_confidence, self.nearest)
         moments = [
             moment
-            for moment in read_matches(self.moments, self.min_confidence, self.nearest)
+            for moment in found
             if self.video in (None, str(moment.path), moment.path.name, moment.video_id)
         ]
+        if found and not moments:
+            known = dict.fromkeys(moment.path.name for moment in found)
+            raise DataError(unknown("video", str(self.video), known), self.moments)
         rate = None
         on_message = partial(print, "videoclip:", file=sys.stderr)
         if moments and self.format in ("edl", "fcpxml"):
