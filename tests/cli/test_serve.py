@@ -12,6 +12,7 @@ import uvicorn
 from tests.library.colours import ColourEmbedder
 from videoclip.cli import main
 from videoclip.embedding import Embedder
+from videoclip.web.app import listen
 
 
 @pytest.fixture
@@ -50,6 +51,13 @@ def test_beyond_loopback_a_token_is_printed(started, capsys, monkeypatch):
     monkeypatch.setenv("VIDEOCLIP_TOKEN", "short")
     assert main(["serve", "--allow-upload", "--host", "0.0.0.0", "--port", "0"]) == 1
     assert "at least 32" in capsys.readouterr().err
+
+
+def test_the_end_of_an_answer_is_sent_at_once():
+    with listen("127.0.0.1", 0) as server, socket.create_connection(server.getsockname()):
+        connection, _ = server.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_port_in_use_is_one_line(started, capsys):
