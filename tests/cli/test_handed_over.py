@@ -323,7 +323,6 @@ def test_export_takes_the_moments_of_one_video(run, calls, monkeypatch, tmp_path
         ("a.mp4", moments[::2]),
         ("a", moments[::2]),
         ("b", moments[1:2]),
-        ("c", []),
     ):
         calls.clear()
         rates.clear()
@@ -334,8 +333,11 @@ def test_export_takes_the_moments_of_one_video(run, calls, monkeypatch, tmp_path
             *options,
         )
         assert (status, out) == (0, "text\n")
-        assert [call[:3] for call in rates] == [(kept, 25.0, True)] * bool(kept)
-        assert calls[0][:4] == (kept, "edl", "T", "rate" if kept else None)
+        assert [call[:3] for call in rates] == [(kept, 25.0, True)]
+        assert calls[0][:4] == (kept, "edl", "T", "rate")
+    calls.clear()
+    status, out, err = run("export m.json --nearest --min-confidence low --video c")
+    assert (status, out, calls) == (1, "", []) and "unknown video 'c'; known: a.mp4, b.mkv" in err
     assert set(reading) == {(Path("m.json"), "low", True)}
     run("export m.json --timecode non-drop --format fcpxml --out", tmp_path / "out")
     assert rates[-1][:3] == (moments, None, False)
