@@ -565,7 +565,7 @@ FILTERS = [
     "not " * 51 + "width = 1",
     " and ".join(["width = 1"] * 202),
     "width = " + "1" * 12_001,
-    "width = '" + "x" * 300 + "' y",
+    "path = '" + "x" * 300 + "' y",
     5,
     "(" * 51 + "width = 1" + ")" * 51,
     "not " * 51 + "width = 1",

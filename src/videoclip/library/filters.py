@@ -29,6 +29,8 @@ COLUMNS = {
     "modified": "strftime('%Y-%m-%dT%H:%M:%S', mtime_ns / 1000000000, 'unixepoch')",
 }
 """Names that every video has, and their SQL; dates compare as ISO text in UTC."""
+NUMBERS = {"duration", "size", "width", "height", "frame_rate"}
+"""Those of `COLUMNS` that are numbers; the others are texts."""
 
 Value = str | float
 
@@ -105,7 +107,7 @@ def parse_filter(text: str, metadata_keys: Collection[str] = ()) -> Condition:
         raise _error(text, "nested too deeply or too long", 1)
     sql: list[str] = []
     values: list[Value] = []
-    state, depth = "name", 0
+    state, depth, name = "name", 0, ""
     for token in tokens:
         expected, following = GRAMMAR["nested end" if state == "end" and depth else state]
         if token.kind not in following:
@@ -119,11 +121,16 @@ def parse_filter(text: str, metadata_keys: Collection[str] = ()) -> Condition:
         if state in ("name", "end"):
             depth += (token.kind == "(") - (token.kind == ")")
         if token.kind == "name":
+            name = token.text
             sql.append(_column(text, token, metadata_keys))
             values += [token.text] if token.text in metadata_keys else []
         elif token.kind == "value":
+            is_other_type = isinstance(value := _value(token.text), str) == (name in NUMBERS)
+            if is_other_type and name not in metadata_keys and sql[-1] != "LIKE":
+                advice = "a number: leave out the quotes" if name in NUMBERS else "a text: quote it"
+                raise _error(text, f"{name} is {advice}", token.column)
             sql.append("?")
-            values.append(_value(token.text))
+            values.append(value)
         else:
             sql.append(SIGNS.get(token.text, token.kind.upper()))
         state = following[token.kind]
