@@ -150,6 +150,8 @@ VARIANTS: dict[str, Variant] = {
     ),
     "paper-cls": _paper("[CLS] instead of the mean", model={"pooling": "cls"}),
     "paper-long": _paper("four times as long", epochs=4 * EPOCHS),
+    "paper-10-epochs": _paper("twice as long", epochs=10),
+    "paper-40-epochs": _paper("eight times as long", epochs=40),
     "paper-no-dropout": _paper("without dropout", model={"dropout": 0.0}),
     "small": Variant(
         "ours: cosine, learned temperature, lead, sentences, mined batches, lenient loss",
@@ -186,6 +188,8 @@ VARIANTS: dict[str, Variant] = {
     ),
     "small-transport": _small("videos are contrasted by transport", loss={"kind": "transport"}),
     "small-long": _small("ours, four times as long", against="paper-long", epochs=4 * EPOCHS),
+    "small-10-epochs": _small("ours, twice as long", against="paper-10-epochs", epochs=10),
+    "small-40-epochs": _small("ours, eight times as long", against="paper-40-epochs", epochs=40),
     "small-aligned": _small("ours without overlap", clips=ALIGNED),
     "small-soft": _small("soft targets", loss={"soft_target_share": 0.2} | ALL_NEGATIVES),
     "small-sigmoid": _small(
