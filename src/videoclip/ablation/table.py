@@ -81,7 +81,9 @@ COMPARISONS: dict[str, tuple[tuple[str, ...], ...]] = {
     "share": (
         (ERRORS_GONE, OURS, "paper", "R@1"),
         (ERRORS_GONE, "small-equal-time", "paper", "R@1"),
+        (ERRORS_GONE, "small-10-epochs", "paper-10-epochs", "R@1"),
         (ERRORS_GONE, "small-long", "paper-long", "R@1"),
+        (ERRORS_GONE, "small-40-epochs", "paper-40-epochs", "R@1"),
     ),
     "ratio": (
         ("held-out combinations over seen ones", OURS, OURS, "R@1 held out", "R@1 seen"),
