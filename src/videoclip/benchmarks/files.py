@@ -155,11 +155,10 @@ def open_text(path: Path) -> Iterator[TextIO]:
 
 
 def _opened(path: Path) -> TextIO:
+    if path.is_dir():
+        raise DataError("a folder; name a file", path)
     if not path.is_file():
-        is_folder = path.is_dir()
-        raise DataError(
-            "a folder; name a file" if is_folder else "no such file: check the path", path
-        )
+        raise DataError("no such file: check the path", path)
     if path.suffix == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
     if path.suffix == ".zip":

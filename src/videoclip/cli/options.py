@@ -214,10 +214,8 @@ def parse(
             raise ConfigError(usage.unknown_arguments(rest, flags(), stray, takes_file=takes_file))
         check_numbers(made)
         require(getattr(made, "videos", None) != (), "name at least one VIDEO")
-        if "videos" in given:  # the path '' would be the current folder
-            require(
-                "" not in arguments, "an argument is empty: is a variable of the shell not set?"
-            )
+        is_empty = "videos" in given and "" in arguments  # the path '' would be the current folder
+        require(not is_empty, "an argument is empty: is a variable of the shell not set?")
     except ConfigError as error:
         reason = str(error)
         # An option that needs none may be why something seems to be missing.

@@ -125,9 +125,10 @@ def parse_filter(text: str, metadata_keys: Collection[str] = ()) -> Condition:
             sql.append(_column(text, token, metadata_keys))
             values += [token.text] if token.text in metadata_keys else []
         elif token.kind == "value":
-            is_other_type = isinstance(value := _value(token.text), str) == (name in NUMBERS)
-            if is_other_type and name not in metadata_keys and sql[-1] != "LIKE":
-                advice = "a number: leave out the quotes" if name in NUMBERS else "a text: quote it"
+            value, is_number = _value(token.text), name in NUMBERS
+            is_checked = name not in metadata_keys and sql[-1] != "LIKE"
+            if is_checked and is_number == isinstance(value, str):
+                advice = "a number: leave out the quotes" if is_number else "a text: quote it"
                 raise _error(text, f"{name} is {advice}", token.column)
             sql.append("?")
             values.append(value)

@@ -192,7 +192,7 @@ def _start(
     tokenizer: Tokenizer | Path | str | None,
     data: object,
 ) -> tuple[PretrainConfig, VideoCLIP | None, Tokenizer]:
-    """Return the run on top of the model to start from, that model if any, and the vocabulary."""
+    """Return the settings of the run, the model to start from if any, and the vocabulary."""
     start = init_from or config.model.dual_encoder or None
     if isinstance(start, str | Path):
         start = Embedder.from_pretrained(start)
@@ -223,7 +223,7 @@ def _start(
 def _default_evaluation(
     source: NarratedSource, visible: bool
 ) -> Callable[[Embedder], Evaluation] | None:
-    """Return retrieval on the held-out videos; None, which is said, if there are too few."""
+    """Return retrieval on the held-out videos; if there are none, print why and return None."""
     if len(source.held_out):
         return partial(_retrieval, source)
     if share := source.config.validation_share:
@@ -236,7 +236,7 @@ def _default_evaluation(
 
 
 def _choice(source: NarratedSource, model: VideoCLIP) -> Callable[[VideoCLIP], Choice] | None:
-    """Return what is chosen after training on the held-out videos; None: the model as trained."""
+    """Return how the held-out videos decide what is used of a trained model; None: all of it."""
     num_videos = min(len(source.held_out), MOST_SCORED_VIDEOS)
     if model.dual_encoder is not None:
         scores = partial(_scores, source, source.config.clips, num_videos)
