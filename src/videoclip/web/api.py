@@ -125,9 +125,7 @@ def read_spans(served: Served, id: str) -> schemas.Page[schemas.Span]:
 
 
 @router.put("/videos/{id}/spans", status_code=204)
-def save_spans(
-    served: Served, id: str, spans: Annotated[list[schemas.Span], schemas.Field(max_length=1000)]
-) -> None:
+def save_spans(served: Served, id: str, spans: schemas.SpanList) -> None:
     """Save the spans of a video, instead of those saved before."""
     served.save_spans(id, spans)
 

@@ -1,6 +1,6 @@
 """What the API takes and returns, checked by pydantic and described in its OpenAPI document."""
 
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -96,10 +96,14 @@ class Span(Strict):
         return self
 
 
-class Spans(Strict):
-    """The spans that are saved for a video."""
+SpanList: TypeAlias = Annotated[list[Span], Field(max_length=1000)]
+"""The spans that are saved for a video."""
 
-    spans: Annotated[list[Span], Field(max_length=1000)]
+
+class Spans(Strict):
+    """The spans that a form saves."""
+
+    spans: SpanList
 
 
 class Part(BaseModel):
