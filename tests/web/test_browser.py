@@ -406,7 +406,10 @@ def test_an_older_answer_does_not_replace_a_newer_one(page):
     page.route("**/?q=re&*", lambda route: held.append(route))
     page.goto("/")
     page.keyboard.type("re")
-    page.wait_for_timeout(400)
+    for _ in range(400):
+        if held:
+            break
+        page.wait_for_timeout(50)
     assert len(held) == 1
     page.fill("[name=q]", "yellow")
     page.wait_for_selector(".card")
