@@ -51,7 +51,7 @@ def test_the_two_splits(write):
 def test_a_list_of_tables_is_read_alike(write):
     path = write("COIN.json", [{"a": video()}, {"b": video()}])
     assert [v.video_id for v in coin.read_coin(path).videos] == ["a", "b"]
-    with pytest.raises(DataError, match="video 'a' occurs twice"):
+    with pytest.raises(DataError, match="id 'a' occurs twice"):
         coin.read_coin(write("COIN.json", [{"a": video()}, {"a": video()}]))
 
 

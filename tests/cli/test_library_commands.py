@@ -191,7 +191,7 @@ def test_search_is_fitted_to_labels(indexed, run):
     rows = "red,a.mp4\nyellow,b.mp4\na castle,\na zebra,\n"
     (indexed / "labels.csv").write_text("query,video\n" + rows)
     status, out, _ = run("search", "--fit", "labels.csv", "--library", "L")
-    assert status == 0 and "high from" in out and "2 correct answers" in out
+    assert status == 0 and "high from" in out and "correct answers: 2" in out
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def _records(path: Path) -> list[Record]:
     else:
         tables = [Record(v, path, f"item {i}").values for i, v in enumerate(top)]
     videos = [video for table in tables for video in entries(table, path, "video")]
-    return list(unique(videos, "video", lambda video: video.key).values())
+    return list(unique(videos, "id", lambda video: video.key).values())
 
 
 def _labels_in_use(videos: list[Record], path: Path) -> dict[int, str]:

@@ -77,8 +77,8 @@ class FitReport:
         return (
             f"thresholds: high from {self.thresholds.high:.2f}, medium from "
             f"{self.thresholds.medium:.2f}, low from {self.thresholds.low:.2f}\n"
-            f"{self.num_correct} correct answers ({self.miss_rate:.0%} missed), "
-            f"{self.num_incorrect} incorrect answers ({self.false_alarm_rate:.0%} false alarms)"
+            f"correct answers: {self.num_correct} ({self.miss_rate:.0%} missed), "
+            f"incorrect: {self.num_incorrect} ({self.false_alarm_rate:.0%} false alarms)"
         )
 
 

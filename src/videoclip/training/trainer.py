@@ -132,6 +132,8 @@ class BatchSource(ABC, Generic[BatchT]):
             ConfigError: If there are fewer batches than processes.
         """
         number = self.epoch_size(epoch)
+        if number == 0:
+            raise ConfigError("too few clips for one batch: use smaller batches or more videos")
         if number < self.world.size:
             raise ConfigError(
                 f"an epoch has {number} batches, but there are {self.world.size} processes: use "

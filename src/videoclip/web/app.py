@@ -89,6 +89,8 @@ def create_app(library: VideoLibrary, settings: ServeSettings | None = None) -> 
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:])
         what = str(first["msg"]).removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            what = "there is no such parameter"
         return _error(request, 422, f"{where}: {what}" if where else what)
 
     @app.exception_handler(Exception)
