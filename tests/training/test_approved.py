@@ -1,8 +1,10 @@
 """Complete results of whole runs, of their parts, and of every message about them."""
 
+import io
 import json
 import pickle
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,15 +42,25 @@ from videoclip.data.narrated import NarratedCorpus
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.distributed import World
 from videoclip.embedding import Embedder
+from videoclip.errors import DataError
+from videoclip.features.frame_encoder import FrameEncoder
 from videoclip.files import read_json
-from videoclip.model.batch import Batch
+from videoclip.model.batch import Batch, PlacedBatch
+from videoclip.model.encoders import residuals_of
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import FINETUNING
 from videoclip.training import logging, performance
+from videoclip.training import narrated as narrated_batches
 from videoclip.training import trainer as trainers
 from videoclip.training.clips import ClipSource
 from videoclip.training.contrastive import ContrastiveLoss
-from videoclip.training.finetune import finetune, hold_out, num_held_out, without_test_videos
+from videoclip.training.finetune import (
+    _source_and_loss,
+    finetune,
+    hold_out,
+    num_held_out,
+    without_test_videos,
+)
 from videoclip.training.logging import ProgressLine, print_line, tracker
 from videoclip.training.narrated import (
     Feed,
@@ -393,6 +405,7 @@ def test_fine_tuning(name, world, tmp_path, capsys):
         "facts": read_json(tmp_path / "run" / "facts.json")["data"],
         "printed": [re.sub(r"(loss \d+\.\d)\d+", r"\1", line) for line in printed(capsys)],
         "classes": read_json(tmp_path / "run" / "model" / "config.json")["classes"][:2],
+        "backbone": read_json(tmp_path / "run" / "model" / "config.json")["backbone_fingerprint"],
     }
     if name == "csv":
         reranked = replace(config, chunk_pairs=2)
@@ -479,6 +492,107 @@ def test_batches_of_fine_tuning(world, tmp_path):
     approved.check("batches-of-fine-tuning", found, TMP=tmp_path, WORLD=folder)
 
 
+def test_clips_of_half_seconds(tmp_path):
+    """Features of another rate, clips longer than the model takes, several texts a clip."""
+    config = fine_config("csv", pairs_per_batch=2, texts_per_clip=1, clip_seconds=30.0)
+    embedder = Embedder(VideoCLIP(tiny_config().model), WORDS)
+    found = {}
+    for rate in (0.5, 2.0):
+        spec = FeatureSpec(16, rate, "made-up", False, "0")
+        with FeatureStore.create(tmp_path / str(rate), spec) as store:
+            for number in range(5):
+                store.append(f"v{number}", np.full((30, 16), number + 1.0))
+            examples = [
+                RetrievalExample(f"v{number}", text, 1.0, end)
+                for number, end in enumerate((2.0, 5.2, 40.0, None, 9.0))
+                for text in ("the egg", "oil", "now salt the pan", "rice")
+            ]
+            source = ClipSource(config, (examples, examples), embedder, store, World())
+            found[rate] = [
+                [
+                    batch.video[:, 0, 0].int().tolist(),
+                    batch.video_mask.sum(dim=1).tolist(),
+                    [ids[m].tolist() for ids, m in zip(batch.text, batch.text_mask, strict=True)],
+                ]
+                for batch in source.validation()
+            ]
+    approved.check("clips-of-half-seconds", found)
+
+
+def test_seconds_at_two_features_a_second(tmp_path):
+    """Targets and windows count features, spans and steps are in seconds."""
+    embedder = Embedder(VideoCLIP(tiny_config().model), WORDS)
+    task = Task("1", "t", ("the egg", "oil now"))
+    segments = (Segment(1.2, 2.5, 0), Segment(3.0, 6.0, 1), Segment(9.0, 10.4, 1))
+    found = {}
+    with FeatureStore.create(tmp_path / "s", FeatureSpec(16, 2.0, "made-up", False, "0")) as store:
+        store.append("a", np.ones((21, 16)))
+        store.append("b", np.ones((5, 16)))
+        for step in (1, 3, 20):
+            config = fine_config("coin", window_step=step)
+            for name, videos in {
+                "steps": [step_example(StepVideo(v, task, segments)) for v in "ab"],
+                "labels": [
+                    label_example(LabelledVideo(v, 9.0, segments), task.steps) for v in "ba"
+                ],
+            }.items():
+                source = PerSecondSource(config, (videos, videos), embedder, store, World())
+                batches = list(source.validation())
+                found[f"{name}, {step} s"] = {
+                    "fingerprint": source.facts["data"]["fingerprint"],
+                    "lengths": [b.video_mask.sum(dim=1).tolist() for b in batches],
+                    "targets": [
+                        "".join(map(str, b.targets[b.video_mask].int().flatten().tolist()))
+                        for b in batches[: 1 + (step == 3)]
+                    ],
+                    "texts": [b.text[b.text_mask].tolist() for b in batches],
+                }
+    with FeatureStore.create(tmp_path / "t", FeatureSpec(16, 0.2, "made-up", False, "0")) as store:
+        store.append("a", np.ones((10, 16)))
+        videos = [step_example(StepVideo("a", task, (Segment(11.0, 16.0, 1),)))]
+        config = fine_config("coin", window_step=1)
+        (batch,) = PerSecondSource(config, ([], videos), embedder, store, World()).validation()
+        found["one in five seconds"] = [batch.video_mask.sum(dim=1), batch.targets[0, :, 1].int()]
+    approved.check("seconds-at-two-features", found)
+
+
+def test_what_is_held_out_is_printed(world, tmp_path, capsys):
+    folder, words = world
+    arguments = folder / "annotations" / "train.csv", folder / "annotations" / "test.csv"
+    found = {}
+    with FeatureStore.open(folder / "some") as store:
+        for wanted in (0, 1, 30):
+            source, _ = _source_and_loss(
+                fine_config("csv", validation_videos=wanted),
+                untrained(words),
+                store,
+                *arguments,
+                World(),
+                True,
+            )
+            data = source.facts["data"]
+            found[wanted] = [data["clips"], data["held-out clips"], printed(capsys)]
+    approved.check("held-out-of-fine-tuning", found)
+
+
+def test_damaged_features_are_not_trained_on(world, tmp_path):
+    folder, words = world
+    shutil.copytree(folder / "some", tmp_path / "store")
+    with (tmp_path / "store" / "features.bin").open("r+b") as file:
+        file.seek(-2, 2)
+        file.write(b"\x01\x02")
+    annotations = folder / "annotations"
+    with pytest.raises(DataError, match="damaged"):
+        finetune(
+            fine_config("csv"),
+            untrained(words),
+            tmp_path / "store",
+            annotations / "test.csv",
+            tmp_path / "run",
+            training_annotations=annotations / "train.csv",
+        )
+
+
 def test_splits_for_fine_tuning():
     examples = [SimpleNamespace(video_id=name) for name in ("c", "a", "b", "a", "d")]
     parts = hold_out(examples, 2, 3)
@@ -553,6 +667,122 @@ def test_batches_of_narration(corpus, tmp_path):
     approved.check("batches-of-narration", found, TMP=tmp_path)
 
 
+def test_how_batches_are_prepared(corpus, monkeypatch):
+    """Padding, pinned memory and workers, and what becomes of a worker's errors."""
+    config = tiny_config(num_workers=2, model=replace(tiny_config().model, pad_id=5))
+    made = []
+
+    def loader(feed, **options):
+        made.append({name: value for name, value in options.items() if name != "sampler"})
+        return iterated(feed, options["sampler"])
+
+    def iterated(feed, groups):
+        if isinstance(groups, Exception):
+            raise groups
+        yield from (feed[group] for group in groups)
+
+    monkeypatch.setattr(narrated_batches, "DataLoader", loader)
+    monkeypatch.setattr(narrated_batches, "SECONDS_FOR_SIGNAL", 0.0)
+    on_gpu = NarratedSource(config, corpus, "x", World(device=torch.device("cuda")))
+    feed = on_gpu._feed(corpus, config.clips)
+    batch = next(feed.batches([Group([0, 4], (1, 2))]))
+    found = {"options": made[-1], "text": batch.text, "spans": batch.spans}
+    list(Feed(corpus, config.clips, config.model, workers=1).batches([]))
+    found["on a CPU"] = made[-1]
+    errors = (
+        *(ConnectionError("Caught ConnectionError in worker"), ConnectionError("reset")),
+        *(EOFError(), RuntimeError("DataLoader worker (pid 7) was killed")),
+        *(RuntimeError("DataLoader timed out"), DataError("no such file")),
+    )
+    found["errors"] = [outcome(lambda error=error: list(feed.batches(error))) for error in errors]
+    few = replace(config, plan=PlanConfig(videos_per_batch=30, num_neighbours=30))
+    found["one batch"] = NarratedSource(few, corpus, "x", World()).epoch_size(1)
+    monkeypatch.setattr(narrated_batches, "EXAMPLE_VIDEOS", 4)
+    found["examples"] = len(list(NarratedSource(few, corpus, "x", World()).examples()))
+    monkeypatch.setattr(narrated_batches, "FINGERPRINT_VIDEOS", 4)
+    found["fingerprints"] = data_fingerprints(corpus)
+    approved.check("prepared-batches", found)
+
+
+def test_vectors_and_leads_of_few_videos(corpus, tmp_path, monkeypatch):
+    """Two processes, of which one has no video to embed; leads are fitted on some videos."""
+    config = run_config("mined")
+    config = replace(config, plan=replace(config.plan, videos_per_batch=20, first_epoch=1))
+
+    def embed(batch):
+        seen.append(len(batch))
+        video = batch.video.sum(dim=1)[:, :4]
+        return video, video.cumsum(dim=1) / (1 + batch.text[:, :1])
+
+    def work(world):
+        source = NarratedSource(config, corpus, "x", world)
+        vectors = source._vectors(2, embed)
+        return {"vectors": torch.from_numpy(vectors), "embedded": list(seen)}
+
+    seen: list[int] = []
+    together = on_two_ranks(work, tmp_path)
+    assert torch.equal(together[0]["vectors"], together[1]["vectors"])
+    alone = work(World())
+    torch.testing.assert_close(together[0]["vectors"], alone["vectors"])
+    found = {"vectors": alone["vectors"][:3], "embedded": [t["embedded"] for t in together]}
+    seen.clear()
+    monkeypatch.setattr(narrated_batches, "LEAD_VIDEOS", 5)
+    found["leads"] = NarratedSource(config, corpus, "x", World())._fit_leads(3, embed)
+    found["embedded for leads"] = list(seen)
+    approved.check("vectors-and-leads", found)
+
+
+def test_losses_of_pairs(tmp_path):
+    """Each part of the loss, with its gradients, on two processes and one."""
+    plain = replace(tiny_config().model, dropout=0.0)
+    residual = replace(plain, dual_encoder="tiny", pooling="plain_mean")
+    crossed = replace(plain, num_cross_layers=1)
+    spans = torch.tensor(
+        [[0, 0, 3, 1, 4.0], [0, 2, 5, 6, 9], [0, 9, 9, 3, 6], [1, 0, 3, 1, 4], [1, 3, 6, 4, 7]]
+    )
+    cases = {
+        "residual": (residual, LossConfig(kind="mil_nce", residual_weight=0.5), 2),
+        "hard": (crossed, LossConfig(hard_similarity=-0.3, reranker_share=0.7), 1),
+        "harder": (crossed, LossConfig(hard_similarity=0.2, seconds_weight=0.5), 1),
+        "overlapping": (crossed, LossConfig(ignore_overlapping=True, seconds_weight=2.0), 1),
+        "local": (plain, LossConfig(), 1),
+        "global": (plain, LossConfig(negatives="global", ignore_overlapping=True), 1),
+        "words": (plain, LossConfig(kind="equal_sentences", equal_sentences=0.4), 1),
+        "neighbours": (plain, LossConfig(kind="neighbours", neighbour_seconds=1.0), 1),
+    }
+
+    def work(world, names=("hard", "local", "global")):
+        found = {}
+        for name in names:
+            config, loss_config, candidates = cases[name]
+            torch.manual_seed(1)
+            model = VideoCLIP(config, tiny_dual_encoder(config) if config.dual_encoder else None)
+            for residual in residuals_of(model):
+                residual.scale.data.fill_(0.3)
+            batch = some_batch(config, 5)
+            words, real = batch.text + world.rank, batch.text_mask
+            if name == "words":  # many have nearly the same
+                words = torch.arange(6) + 4 * (torch.arange(5)[:, None] // 2)
+            if candidates > 1:  # each has words
+                words, real = torch.cat([words, words + 1]), torch.cat([real, real]).roll(1, 1)
+                real[:, 0] = True
+            video = batch.video + 0.3 * world.rank
+            batch = PlacedBatch(video, batch.video_mask, words, real, spans)
+            loss = ContrastiveLoss(model, loss_config)
+            value = loss(batch, world)
+            value.backward()
+            gradients: dict[str, float] = {}
+            for parameter, tensor in model.named_parameters():
+                if tensor.grad is not None:
+                    part = parameter.partition(".")[0]
+                    gradients[part] = gradients.get(part, 0.0) + float(tensor.grad.square().sum())
+            found[name] = {"loss": value.detach(), "gradients": gradients}
+        return found
+
+    found = {"alone": work(World(), cases), "together": on_two_ranks(work, tmp_path)}
+    approved.check("losses-of-pairs", found)
+
+
 def test_teachers(corpus, tmp_path):
     model = tiny_config().model
     teacher = Embedder(VideoCLIP(model).eval(), WORDS)
@@ -563,6 +793,7 @@ def test_teachers(corpus, tmp_path):
     long = replace(
         config, model=replace(model, max_video_tokens=9), clips=ClipConfig(max_video_seconds=9)
     )
+    fast = replace(config, model=replace(model, max_video_tokens=16, features_per_second=2.0))
     other = FeatureSpec(16, 1.0, "other", False, "0")
     found = {
         "none": load_teacher(tiny_config(), spec, WORDS),
@@ -570,6 +801,7 @@ def test_teachers(corpus, tmp_path):
         "errors": [
             outcome(lambda: load_teacher(wide, spec, WORDS)),
             outcome(lambda: load_teacher(long, spec, WORDS)),
+            outcome(lambda: load_teacher(fast, spec, WORDS)),
             outcome(lambda: load_teacher(config, other, WORDS)),
             outcome(
                 lambda: load_teacher(config, spec, type(WORDS)([*WORDS.word_pieces[:-1], "new"]))
@@ -594,6 +826,9 @@ def test_learning_rates_and_optimisers():
         for schedule in ("polynomial", "cosine", "constant", "cooldown")
         for total in (0, 10)
     }
+    found["warm-up alone"] = [
+        learning_rate(u, replace(base, total_updates=2), 6) for u in (1, 2, 3)
+    ]
     found["no warm-up"] = [learning_rate(u, replace(base, warmup_updates=0), 6) for u in (0, 1, 5)]
     model_config = tiny_config().model
     for name, config in {
@@ -634,6 +869,7 @@ def test_learning_rates_and_optimisers():
     shared = VideoCLIP(replace(model_config, shared_encoder=True, max_positions=40))
     found["errors"] = [
         outcome(lambda: build_optimizer(model, OptimConfig(text_lr_scale=0.5))),
+        outcome(lambda: build_optimizer(model, OptimConfig(text_lr_scale=2.0))),
         outcome(lambda: build_optimizer(shared, OptimConfig(text_lr_scale=0.5))),
         outcome(lambda: freeze(model, ["vide"])) or "frozen",
         outcome(lambda: freeze(model, ["audio"])),
@@ -654,6 +890,15 @@ def some_batch(model, number=4):
         torch.randint(4, 16, (number, 6), generator=generator),
         torch.arange(6) < lengths - 1,
     )
+
+
+class ToyFrames(FrameEncoder):
+    """Stands for a backbone that is trained: only what it costs."""
+
+    flops_per_frame = 1_000_000
+
+    def __init__(self):
+        torch.nn.Module.__init__(self)
 
 
 def test_steps(monkeypatch):
@@ -712,6 +957,11 @@ def test_steps(monkeypatch):
     found["residual"] = performance.forward_flops(
         replace(tiny_config().model, dual_encoder="a", pooling="plain_mean"), batch
     )
+    trainer.model.frame_encoder = ToyFrames()
+    found["frames"] = [
+        performance.step_flops(trainer.model, batch, is_cached=cached) for cached in (False, True)
+    ]
+    trainer.model.frame_encoder = None
     with torch.no_grad():
         trainer.model.log_temperature.fill_(-9.0)
     trainer.step(batch)
@@ -831,7 +1081,7 @@ def test_a_run_folder(tmp_path, capsys):
 
 
 def test_lines_of_progress(monkeypatch, capsys):
-    clock = iter([0.0, 31.0, 31.0, 62.0, 40.0, 93.0, 93.0, 124.0])
+    clock = iter([0.0, 30.0, 30.0, 62.0, 40.0, 93.0, 93.0, 124.0])
     monkeypatch.setattr(logging.time, "monotonic", lambda: next(clock, 200.0))
     entry = {"update": 30, "epoch": 2, "loss": 1.23456, "pairs_per_second": 321.6}
     with ProgressLine(100, 10) as line:
@@ -841,6 +1091,21 @@ def test_lines_of_progress(monkeypatch, capsys):
     print_line("said")
     print_line("hidden", visible=False)
     approved.check("lines-of-progress", capsys.readouterr().err.replace("\r", "\\r"))
+
+
+def test_a_bar_on_a_terminal(monkeypatch):
+    """It is drawn while the run lasts and erased at the end; what is printed stays."""
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(logging.sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with ProgressLine(100, 10) as line:
+        line.show_update({"update": 30, "epoch": 2, "loss": 1.5, "pairs_per_second": 3.0})
+        line.refresh()
+        line.print_line("kept")
+    drawn = terminal.getvalue()
+    assert "30/100" in drawn and "loss 1.500" in drawn and "kept" in drawn
+    assert drawn.rstrip("\r").endswith("\x1b[2K")  # the line of the bar is cleared
 
 
 def test_trackers(tmp_path, monkeypatch, capsys):
@@ -860,7 +1125,7 @@ def test_trackers(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(logging.importlib, "import_module", Module)
     entries = [
-        {"update": 0, "evaluation": {"R@1": 0.5}},
+        {"update": 2, "evaluation": {"R@1": 0.5}},
         {"update": 3, "epoch": 1, "loss": 2.0, "lr": 0.1},
     ]
     for name in ("tensorboard", "wandb", "trackio"):
