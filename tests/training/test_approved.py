@@ -969,10 +969,22 @@ def test_steps(monkeypatch):
     trainer.model.log_temperature.data.fill_(float("nan"))
     found["not finite"] = outcome(lambda: trainer.step(batch))
     found["entry"] = Step(1.0, 0.1, 2.0, 0.5, 12, 80, 1000, seconds=4.0, wait_share=0.25).entry()
-    times = iter([0.0, 2.0, 3.0, 4.0, 9.0, 11.0] * 3)
+    times = iter([0.0, 0.5, 3.0, 4.0, 9.0, 11.0] * 3)
     monkeypatch.setattr(performance.time, "perf_counter", lambda: next(times))
     cpu = torch.device("cpu")
     found["seconds"] = performance._seconds(lambda: None, cpu, repeats=2)
+    deep = replace(tiny_config().model, num_video_layers=2, num_text_layers=3)
+    found["of more layers"] = performance.forward_flops(deep, batch)
+    found["matrix products"], products = [], []
+
+    def half_a_second(work, device):
+        products.append(work())
+        return 0.5
+
+    monkeypatch.setattr(performance, "_seconds", half_a_second)
+    for precision in ("fp32", "bf16"):
+        peak = performance.matmul_peak.__wrapped__(cpu, precision)
+        found["matrix products"].append([peak, products[-1].dtype == torch.bfloat16])
     found["bf16 pays"] = []
     for fast in (1.1, 1.2):
         monkeypatch.setattr(
