@@ -59,6 +59,8 @@ from videoclip.training.finetune import (
     finetune,
     hold_out,
     num_held_out,
+    training_labels,
+    training_steps,
     without_test_videos,
 )
 from videoclip.training.logging import ProgressLine, print_line, tracker
@@ -79,7 +81,14 @@ from videoclip.training.optim import (
     set_learning_rate,
     update_average,
 )
-from videoclip.training.per_second import PerSecondSource, label_example, step_example
+from videoclip.training.per_second import (
+    ClassLoss,
+    LabelTextLoss,
+    PerSecondSource,
+    StepLoss,
+    label_example,
+    step_example,
+)
 from videoclip.training.pretrain import pretrain
 from videoclip.training.run import (
     RunResult,
@@ -575,6 +584,29 @@ def test_what_is_held_out_is_printed(world, tmp_path, capsys):
     approved.check("held-out-of-fine-tuning", found)
 
 
+def test_what_is_left_to_fine_tune_on(world, tmp_path):
+    """Neither videos of the test split nor videos of which nothing is annotated."""
+    folder, _ = world
+    shutil.copytree(folder / "annotations", tmp_path / "a")
+    table = json.loads((tmp_path / "a" / "coin" / "COIN.json").read_text())
+    videos = table["database"]
+    moved = next(name for name, video in videos.items() if video["subset"] == "training")
+    videos[moved]["subset"] = "testing"
+    (tmp_path / "test.json").write_text(json.dumps(table))
+    with FeatureStore.open(folder / "store") as store:
+        coin = tmp_path / "a" / "coin"
+        everything, _ = training_labels(coin, coin, store)
+        labelled, _ = training_labels(coin, tmp_path / "test.json", store)
+        assert {v.video_id for v in everything} - {v.video_id for v in labelled} == {moved}
+        before = training_steps(tmp_path / "a" / "crosstask", store)
+        for path in (tmp_path / "a" / "crosstask" / "annotations").glob("*.csv"):
+            if path.stem.endswith(before[0].video_id):
+                path.write_text("")
+        after = training_steps(tmp_path / "a" / "crosstask", store)
+        assert before[0].video_id not in {v.video_id for v in after}
+        assert len(after) < len(before)
+
+
 def test_damaged_features_are_not_trained_on(world, tmp_path):
     folder, words = world
     shutil.copytree(folder / "some", tmp_path / "store")
@@ -598,7 +630,8 @@ def test_splits_for_fine_tuning():
     parts = hold_out(examples, 2, 3)
     found = {
         "held out": [
-            num_held_out(*sizes) for sizes in ((5, 100), (5, 30), (5, 9), (5, 1), (0, 50), (1, 2))
+            num_held_out(*sizes)
+            for sizes in ((9, 50), (9, 79), (5, 100), (5, 30), (5, 9), (5, 1), (0, 50), (1, 2))
         ],
         "parts": [[e.video_id for e in part] for part in parts],
         "without": [e.video_id for e in without_test_videos(examples, {"a", "x"}, Path("p"))],
@@ -730,6 +763,64 @@ def test_vectors_and_leads_of_few_videos(corpus, tmp_path, monkeypatch):
     found["leads"] = NarratedSource(config, corpus, "x", World())._fit_leads(3, embed)
     found["embedded for leads"] = list(seen)
     approved.check("vectors-and-leads", found)
+
+
+def test_what_is_compiled_and_what_memory_is_kept(monkeypatch):
+    """On a GPU, measured on a copy; the C library gets its limits back, whatever happens."""
+    loss = ContrastiveLoss(VideoCLIP(tiny_config().model), LossConfig())
+    compiled, calls = [], []
+    monkeypatch.setattr(performance, "compile_towers", lambda model: compiled.append(model))
+    gpu, found = torch.device("cuda"), {}
+    for plain_seconds in (1.05, 1.06):
+
+        def seconds(work, device, plain_seconds=plain_seconds):
+            return plain_seconds if work() is loss else 1.0
+
+        monkeypatch.setattr(performance, "_seconds", seconds)
+        found[plain_seconds] = performance.compiling_pays(loss, lambda some: some, gpu)
+    assert compiled and all(model is not loss.model for model in compiled)
+
+    class Library:
+        mallopt = staticmethod(lambda *arguments: calls.append(["mallopt", *arguments]))
+        malloc_trim = staticmethod(lambda *arguments: calls.append(["malloc_trim", *arguments]))
+
+    for library in (Library(), SimpleNamespace(mallopt=Library.mallopt)):
+        monkeypatch.setattr(performance.ctypes, "CDLL", lambda name, library=library: library)
+        with pytest.raises(ZeroDivisionError), performance.keep_freed_memory() as is_kept:
+            calls.append(is_kept)
+            1 / 0  # noqa: B018
+    approved.check("compiling-and-memory", {**found, "memory": calls})
+
+
+def test_steps_over_seconds(tmp_path):
+    """Updates of a head and of label texts, of which a step computes no frozen text tower."""
+    task = Task("1", "t", ("the egg", "oil now"))
+    optim = OptimConfig(optimizer="adamw", lr=2e-3, warmup_updates=0, total_updates=0)
+    config = fine_config("coin", frozen=("text_encoder.",), optim=optim)
+    with FeatureStore.create(tmp_path / "s", FeatureSpec(16, 1.0, "made-up", False, "0")) as store:
+        store.append("a", np.linspace(-1, 1, 16 * 9).reshape(9, 16))
+        labelled = LabelledVideo("a", 9.0, (Segment(2, 5, 1), Segment(4, 7, 2)))
+        kinds = {
+            "classes": (label_example(labelled, ()), ClassLoss),
+            "label texts": (label_example(labelled, task.steps), LabelTextLoss),
+            "steps": (step_example(StepVideo("a", task, (Segment(1, 4, 0),))), StepLoss),
+        }
+
+        def work(world):
+            found = {}
+            for name, (example, kind) in kinds.items():
+                torch.manual_seed(2)
+                model = VideoCLIP(replace(tiny_config().model, dropout=0.0))
+                model = model.with_classes(task.steps) if name == "classes" else model
+                embedder = Embedder(model, WORDS)
+                source = PerSecondSource(config, ([example], []), embedder, store, World())
+                trainer = Trainer(kind(model), config, world, run_length=9)
+                steps = [trainer.step(source.sample()) for _ in range(2)]
+                found[name] = [[step.loss, step.grad_norm, step.flops] for step in steps]
+            return found
+
+        alone, (together, _) = work(World()), on_two_ranks(work, tmp_path)
+    approved.check("steps-over-seconds", {"alone": alone, "together": together})
 
 
 def test_losses_of_pairs(tmp_path):
