@@ -42,15 +42,16 @@ from videoclip.data.narrated import NarratedCorpus
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.distributed import World
 from videoclip.embedding import Embedder
-from videoclip.errors import DataError
+from videoclip.errors import ConfigError, DataError
 from videoclip.features.frame_encoder import FrameEncoder
 from videoclip.files import read_json
 from videoclip.model.batch import Batch, PlacedBatch
 from videoclip.model.encoders import residuals_of
 from videoclip.model.videoclip import VideoCLIP
-from videoclip.recipes import FINETUNING
+from videoclip.recipes import FINETUNING, starter
 from videoclip.training import logging, performance
 from videoclip.training import narrated as narrated_batches
+from videoclip.training import pretrain as starts
 from videoclip.training import trainer as trainers
 from videoclip.training.clips import ClipSource
 from videoclip.training.contrastive import ContrastiveLoss
@@ -1314,6 +1315,59 @@ def test_refused_starts(corpus, tmp_path):
     }
     del calls["processes"]  # needs the processes
     approved.check("refused-starts", {n: outcome(call) for n, call in calls.items()}, TMP=tmp_path)
+
+
+def test_what_a_run_starts_from(corpus, tmp_path, monkeypatch):
+    """A trained re-ranker is kept, a named vocabulary wins, and other models are refused."""
+    config = tiny_config(model=replace(tiny_config().model, num_cross_layers=1))
+    crossed = VideoCLIP(config.model)
+    assert starts._start(config, crossed, WORDS, None)[1] is crossed
+    other_words = Tokenizer([*WORDS.word_pieces[:-1], "other"])
+    start = Embedder(VideoCLIP(tiny_config().model), other_words)
+    found_words = [
+        starts._start(tiny_config(), start, words, None)[2].fingerprint for words in (WORDS, None)
+    ]
+    assert found_words == [WORDS.fingerprint, other_words.fingerprint]
+    with pytest.raises(ConfigError, match="the model to start from has other settings"):
+        starts._start(starter(), start, WORDS, None)
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    (shards / "train_meta.pkl").write_bytes(pickle.dumps({0: ["v1", "v0"]}))
+    write_shards(shards)
+    narrow = tiny_config(model=replace(tiny_config().model, feature_dim=2))
+    source = NarratedSource(replace(config, validation_videos=2), corpus, "x", World())
+    monkeypatch.setattr(starts, "MOST_SCORED_VIDEOS", 1)
+    found = {
+        "released": starts._open_store(shards, None, narrow).spec,
+        "scored": starts._choice(source, crossed).keywords["num_videos"],
+        "page": [
+            starts._run_page(
+                NarratedSource(replace(config, validation_videos=number), corpus, "x", World()),
+                *(WORDS, None, crossed),
+            )._is_held_out
+            for number in (0, 1, 2)
+        ],
+    }
+    approved.check("what-a-run-starts-from", found, TMP=tmp_path)
+
+
+def test_a_start_with_other_settings_computes_no_features(corpus, tmp_path, monkeypatch):
+    """It is refused at once, as is the page of a process that writes nothing."""
+    config, out = tiny_config(epochs=1), tmp_path / "run"
+    with RunFolder(out, to_dict(config), {}) as files:
+        files.log({"update": 1})
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").touch()
+    (tmp_path / "videos" / "a.vtt").write_text("WEBVTT\n\n00:01.000 --> 00:03.000\nthe egg\n")
+    backbone = SimpleNamespace(spec=corpus.store.spec)
+    monkeypatch.setattr(starts, "load_backbone", lambda *arguments: backbone)
+    monkeypatch.setattr(starts, "_compute_features", lambda *a: pytest.fail("computes features"))
+    with pytest.raises(ConfigError, match="other settings"):
+        pretrain(replace(config, seed=9), tmp_path / "videos", out, tokenizer=WORDS)
+    monkeypatch.setattr(starts, "train", lambda *arguments, **options: "trained")
+    monkeypatch.setattr(starts, "_run_page", lambda *a: pytest.fail("makes a page"))
+    second = pretrain(config, corpus, out, tokenizer=WORDS, world=World(1, 1), page=True)
+    assert second == "trained"
 
 
 @pytest.fixture(scope="module")
