@@ -5,6 +5,7 @@ import json
 import pickle
 import re
 import shutil
+from contextlib import redirect_stderr
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,6 +53,7 @@ from videoclip.recipes import FINETUNING, starter
 from videoclip.training import logging, performance
 from videoclip.training import narrated as narrated_batches
 from videoclip.training import pretrain as starts
+from videoclip.training import run as runs
 from videoclip.training import trainer as trainers
 from videoclip.training.clips import ClipSource
 from videoclip.training.contrastive import ContrastiveLoss
@@ -297,6 +299,48 @@ def test_a_run(name, corpus, tmp_path, capsys, caplog, monkeypatch):
         ]
         found["printed then"] = printed(capsys)
     approved.check(f"run-{name}", found, TMP=tmp_path)
+
+
+def test_a_run_continued_on_two_processes(corpus, tmp_path, monkeypatch):
+    """Broken off between two checkpoints; averaged weights; the second process writes nothing."""
+    config = tiny_config(
+        plan=PlanConfig(kind="shuffled", videos_per_batch=3),
+        optim=OptimConfig(optimizer="adamw", lr=3e-3, warmup_updates=1, ema_decay=0.8),
+        validation_videos=2,
+        save_every_updates=3,
+        epochs=3,
+    )
+    monkeypatch.setattr(runs, "matmul_peak", lambda device, precision: 1e9)
+    out, found = tmp_path / "run", {}
+    with pytest.raises(Broken):
+        pretrain(config, corpus, out, tokenizer=WORDS, on_log=break_off_at(8))
+
+    def names(folder=out):
+        return sorted(path.name for path in (folder / "checkpoints").iterdir())
+
+    def work(world, folder=out, settings=config, data=corpus):
+        text = io.StringIO()
+        with redirect_stderr(text):
+            result = outcome(lambda: pretrain(settings, data, folder, tokenizer=WORDS, world=world))
+        told = {"printed": text.getvalue(), "result": re.sub(r"in \d+ s", "in N s", str(result))}
+        return {name: re.sub(r"(loss \d+\.\d)\d+", r"\1", text) for name, text in told.items()}
+
+    found["broken off"] = [names(), len(read_log(out))]
+    found["continued"] = on_two_ranks(work, tmp_path)
+    found["checkpoints"], found["log"] = names(), logged(out)
+    found["facts"] = read_json(out / "facts.json")["processes"]
+    found["weights"] = [summary(t) for n, t in weights(out) if n.endswith("norm.weight")][:3]
+    last = read_log(out)[-2]
+    assert last["peak_share"] == round(last["flops_per_second"] / 2e9, 4)
+    short = tiny_config(epochs=1, save_every_updates=1, plan=config.plan)
+    with pytest.raises(Broken):
+        pretrain(short, corpus, tmp_path / "short", tokenizer=WORDS, on_log=break_off_at(4))
+    found["before the last update"] = work(World(), tmp_path / "short", short)["printed"]
+    found["different data"] = on_two_ranks(
+        lambda world: work(world, tmp_path / "x", short, corpus.select(range(12 - world.rank))),
+        tmp_path,
+    )
+    approved.check("run-on-two-processes", found, TMP=tmp_path)
 
 
 def test_a_run_on_top_of_a_dual_encoder(tmp_path, capsys, monkeypatch):
