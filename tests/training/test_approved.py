@@ -44,6 +44,7 @@ from videoclip.data.tokenizer import Tokenizer
 from videoclip.distributed import World
 from videoclip.embedding import Embedder
 from videoclip.errors import ConfigError, DataError
+from videoclip.evaluation.held_out import RerankerWeight
 from videoclip.features.frame_encoder import FrameEncoder
 from videoclip.files import read_json
 from videoclip.model.batch import Batch, PlacedBatch
@@ -336,11 +337,53 @@ def test_a_run_continued_on_two_processes(corpus, tmp_path, monkeypatch):
     with pytest.raises(Broken):
         pretrain(short, corpus, tmp_path / "short", tokenizer=WORDS, on_log=break_off_at(4))
     found["before the last update"] = work(World(), tmp_path / "short", short)["printed"]
+    late = pretrain(short, corpus, tmp_path / "short", tokenizer=WORDS, evaluate=measured)
+    found["evaluated late"] = [late.before, sorted(late.after)]
     found["different data"] = on_two_ranks(
         lambda world: work(world, tmp_path / "x", short, corpus.select(range(12 - world.rank))),
         tmp_path,
     )
     approved.check("run-on-two-processes", found, TMP=tmp_path)
+
+
+def test_how_a_run_decides(corpus, tmp_path, monkeypatch):
+    """Precision as it began; measured with frozen parts frozen; a choice made in eval mode."""
+    config = tiny_config(precision="auto", compile="auto", frozen=("text_encoder.",), epochs=1)
+    source = NarratedSource(config, corpus, "x", World())
+    loss = ContrastiveLoss(VideoCLIP(config.model), config.loss)
+    trained: list[str] = []
+
+    def pays(step, device):
+        step("bf16")
+        trained.extend(n for n, p in loss.model.named_parameters() if p.grad is not None)
+        return True
+
+    monkeypatch.setattr(runs, "bf16_pays", pays)
+    found = {}
+    for facts in ({}, {"precision": "fp32", "compiled": True}):
+        known = dict(facts)
+        files = SimpleNamespace(facts=known, remember=known.update)
+        found[str(facts)] = [
+            runs._choose_precision_and_compiling(config, source, loss, files, torch.device("cpu")),
+            known,
+        ]
+    assert trained and not any(name.startswith("text_encoder.") for name in trained)
+    assert all(parameter.grad is None for parameter in loss.model.parameters())
+
+    modes = []
+
+    def choose(model):
+        modes.append([module.training for module in (model, model.video_encoder)])
+        return RerankerWeight(0.0, 2)
+
+    plain = replace(config, precision="fp32", compile="off")
+    result = runs.train(plain, source, loss, tmp_path / "run", tokenizer=WORDS, choose=choose)
+    found |= {"kept": result.kept, "modes": modes, "log": logged(tmp_path / "run")[-1]}
+    trainer = Trainer(loss, plain, World(), run_length=9)
+    trainer.saved_at = -1.0
+    runs._Run(trainer, source, WORDS, tmp_path, None, None, None, None, 1.0).save()
+    assert trainer.saved_at > -1.0
+    approved.check("how-a-run-decides", found)
 
 
 def test_a_run_on_top_of_a_dual_encoder(tmp_path, capsys, monkeypatch):
@@ -1158,7 +1201,7 @@ def test_what_a_start_leaves(tmp_path):
     found["updates"] = [
         num_updates(tiny_config(epochs=3, accumulate_batches=a), source, Position(u, epoch, b))
         for a in (1, 4)
-        for u, epoch, b in ((0, 1, 0), (3, 1, 3), (9, 2, 7), (20, 3, 8), (30, 4, 0))
+        for u, epoch, b in ((0, 1, 0), (3, 1, 3), (9, 2, 7), (9, 2, 12), (20, 3, 8), (30, 4, 0))
     ]
     trainer = SimpleNamespace(world=World(0, 4), run_length=50)
     found["processes"] = _change_of_processes(Position(20, processes=8), trainer)
@@ -1188,6 +1231,8 @@ def test_a_run_folder(tmp_path, capsys):
         found["marker"] = read_json(files.newest().folder / "COMPLETE")
         (files.newest().folder / "w").write_text("changed")
         found["damaged"] = outcome(files.newest().verify)
+        (files.newest().folder / "w").unlink()
+        found["missing"] = outcome(files.newest().verify)
         found["full"] = outcome(
             lambda: files.save_checkpoint(
                 12, lambda folder: (_ for _ in ()).throw(OSError(28, "full"))
@@ -1311,13 +1356,25 @@ def test_errors_of_the_disk(tmp_path):
     approved.check("errors-of-the-disk", found, TMP=tmp_path)
 
 
-def test_results_in_words():
+def test_results_in_words(tmp_path):
     result = RunResult(
         Path("m"), 12, 7.6, 1.23456, None, {"a": 0.5, "a low": 0.1, "a high": 0.75}, {"a": 1}
     )
+    for update, loss in ((1, 0.5), (2, 0.3), (3, 0.4)):
+        with (tmp_path / "log.jsonl").open("a") as file:
+            print(json.dumps({"update": update, "loss": loss, "seconds": 2.0}), file=file)
+            print(json.dumps({"update": update, "validation_loss": 2 * loss}), file=file)
+
+    def read_result(keep_best):
+        return runs._result(tmp_path, keep_best, {}, {}, None)
+
     approved.check(
         "results-in-words",
-        [str(result), str(replace(result, validation_loss=0.98765)), result.measures()],
+        [
+            *(str(replace(result, validation_loss=loss)) for loss in (None, 0.98765, 0.0)),
+            result.measures(),
+            *(replace(read_result(best), model_folder=Path("m")) for best in (False, True)),
+        ],
     )
 
 
