@@ -55,6 +55,7 @@ from videoclip.training import logging, performance
 from videoclip.training import narrated as narrated_batches
 from videoclip.training import pretrain as starts
 from videoclip.training import run as runs
+from videoclip.training import run_folder as run_folders
 from videoclip.training import trainer as trainers
 from videoclip.training.clips import ClipSource
 from videoclip.training.contrastive import ContrastiveLoss
@@ -1271,6 +1272,23 @@ def test_a_run_folder(tmp_path, capsys):
         Position(5, 2, 7, before).on(now) for before, now in ((1, 2), (2, 1), (3, 2), (0, 2))
     ]
     approved.check("run-folder", found, TMP=tmp_path)
+
+
+def test_a_run_folder_after_trouble(tmp_path, monkeypatch):
+    """A refused start lets go of the folder; what was only half removed does not count."""
+    config = {"seed": 1}
+    with RunFolder(tmp_path, config, {}, keep=1) as files:
+        files.save_checkpoint(1, lambda folder: (folder / "w").touch(), 0.0)
+        assert not files.is_best(0.1)
+        files.save_checkpoint(2, lambda folder: (folder / "w").touch(), None)
+        monkeypatch.setattr(run_folders.shutil, "rmtree", lambda folder, **_: None)
+        files.save_checkpoint(3, lambda folder: (folder / "w").touch(), None)
+        assert [checkpoint.update for checkpoint in files.checkpoints()] == [1, 3]
+    with pytest.raises(ConfigError, match="seed") as refusal:
+        RunFolder(tmp_path, {"seed": 2}, {})
+    with RunFolder(tmp_path, config, {}) as files:
+        assert files.newest().update == 3
+    assert refusal.value
 
 
 def test_lines_of_progress(monkeypatch, capsys):
