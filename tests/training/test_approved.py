@@ -49,6 +49,7 @@ from videoclip.features.frame_encoder import FrameEncoder
 from videoclip.files import read_json
 from videoclip.model.batch import Batch, PlacedBatch
 from videoclip.model.encoders import residuals_of
+from videoclip.model.transformer import BertEncoder
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.recipes import FINETUNING, starter
 from videoclip.training import logging, performance
@@ -1087,8 +1088,15 @@ def test_steps(monkeypatch):
     for name, config in {
         "plain": tiny_config(),
         "chunks": tiny_config(chunk_pairs=2, loss=LossConfig(seconds_weight=1.0)),
-        "frozen text": tiny_config(frozen=("text_encoder.",), save_every_updates=2),
+        "frozen text": tiny_config(
+            frozen=("text_encoder.",), save_every_updates=2, optim=OptimConfig(ema_decay=0.5)
+        ),
         "averaged": tiny_config(optim=OptimConfig(lr=1e-2, warmup_updates=0, ema_decay=0.9)),
+        "re-ranked": tiny_config(
+            model=replace(tiny_config().model, num_cross_layers=1),
+            optim=OptimConfig(lr=1e-2, warmup_updates=0, clip_norm=0.5, eps=1e-2),
+            recompute_layers=True,
+        ),
     }.items():
         torch.manual_seed(0)
         loss = ContrastiveLoss(VideoCLIP(config.model), config.loss)
@@ -1098,6 +1106,7 @@ def test_steps(monkeypatch):
         found[name] = {
             "steps": steps,
             "position": trainer.position,
+            "recomputed": [m.recompute for m in loss.modules() if isinstance(m, BertEncoder)],
             "due": trainer.save_due,
             "validation": trainer.validation_loss(iter([batch, some_batch(config.model, 2)])),
             "modes": [
@@ -1142,6 +1151,9 @@ def test_steps(monkeypatch):
         performance.step_flops(trainer.model, batch, is_cached=cached) for cached in (False, True)
     ]
     trainer.model.frame_encoder = None
+    hook = trainer.model.log_temperature.register_hook(lambda gradient: gradient * torch.inf)
+    found["gradient not finite"] = outcome(lambda: trainer.step(batch))
+    hook.remove()
     with torch.no_grad():
         trainer.model.log_temperature.fill_(-9.0)
     trainer.step(batch)
