@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from zipfile import ZipFile
 
 import numpy as np
@@ -23,7 +24,7 @@ from tests.library.colours import ColourEmbedder, write_video
 from videoclip.data.captions import Cue
 from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import WindowConfig
-from videoclip.errors import CheckpointError, DataError
+from videoclip.errors import CheckpointError, DataError, IndexMismatchError
 from videoclip.features.extract import extract_features
 from videoclip.library import (
     approximate,
@@ -33,6 +34,7 @@ from videoclip.library import (
     indexer,
     labels,
     metadata,
+    search,
     sequences,
     storage,
     vectors,
@@ -311,9 +313,146 @@ def test_searches(searched, tmp_path):
     )
 
 
+def test_narration_added_to_moments(searched):
+    """Passages at the borders of moments, of the video and of another one; some said twice."""
+    library = searched._snapshot()
+    (a,) = (video for video in library.videos if video.video_id == "a")
+    query = library.calibration.prepare(searched.embedder.embed_text("red"))[0]
+    candidates = [
+        search._Candidate(video, *span, start, 0.5, 1.0)
+        for video, start, span in (
+            (library.videos[1], 0.0, (0.0, 35.0)),
+            (a, 2.0, (2.0, 8.0)),
+            (a, 8.0, (8.0, 20.0)),
+        )
+    ]
+    passages = [  # start, end, whether all words, strength
+        (1.0, 2.0, True, 0.1),
+        (1.0, 3.0, True, 3.0),
+        (2.0, 4.0, False, 2.0),
+        (6.0, 10.0, False, 2.5),
+        (19.0, 22.0, False, 0.5),
+        (31.0, 50.0, True, 0.7),
+        (31.0, 31.5, False, 0.9),
+    ]
+    for start, end, has_all_words, strength in passages:
+        hit = catalog.NarrationHit(a.id, start, end, has_all_words, strength)
+        search._add_narration(library, query, 0.25, hit, candidates)
+    fields = ("start", "end", "best", "similarity", "visual_strength", "narration_strength")
+    alone = replace(library, videos=[library.videos[1]])  # the others came after it was read
+    options = SearchOptions(top_k=9, vision=0.0)
+    vectors = searched.embedder.embed_text("paint the fence")
+    approved.check(
+        "library-narration",
+        {
+            "candidates": [
+                [one.video.video_id, *(getattr(one, name) for name in fields), one.has_all_words]
+                for one in candidates
+            ],
+            "in videos that are known": [
+                found(moments)
+                for moments in search.find_moments(alone, vectors, ["paint the fence"], options)
+            ],
+        },
+    )
+
+
+def test_what_is_spoken_is_found_page_by_page(tmp_path, embedder):
+    """More pages than passages that a single page asks for."""
+    video = write_video(tmp_path / "talk.mp4", ["red"] * 130, frame_rate=1)
+    cues = [
+        f"{i}\n00:{i // 6:02}:{i % 6}0,000 --> 00:{i // 6:02}:{i % 6}1,000\npaint it {i}\n"
+        for i in range(1, 13)
+    ]
+    (tmp_path / "talk.srt").write_text("\n".join(cues))
+    with VideoLibrary(tmp_path / "library", embedder) as library:
+        library.update(video)
+        every = library.search("paint", 12, vision=0.0)
+        assert [library.search("paint", 1, offset=i, vision=0.0)[0] for i in range(12)] == every
+    assert len({moment.start for moment in every}) == 12
+
+
+def test_features_of_moments(tmp_path):
+    """The frozen features that a re-ranker reads: at least one, and none beyond the video."""
+    video = replace(video_of(1), num_features=20)
+
+    class Store:
+        spec = SimpleNamespace(features_per_second=2.0)
+        read = staticmethod(lambda name, first, last: [name, first, last])
+        __contains__ = staticmethod(lambda name: name == video.content_hash)
+
+    known = SimpleNamespace(find=lambda path: video)
+    spans = (
+        (0.0, 0.1),
+        (1.2, 3.7),
+        (1.5, 3.5),
+        (4.0, 4.0),
+        (9.9, 11.0),
+        (10.0, 10.5),
+        (30.0, 31.0),
+    )
+    approved.check(
+        "library-features-of-moments",
+        {
+            str(span): library_module.moment_features(moment_at("a", *span, 1.0), [Store()], known)
+            for span in spans
+        },
+    )
+
+
+def open_catalogues(folder):
+    """Catalogues in a folder that this process has open."""
+    links = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+    return [link for link in links if link.startswith(f"{folder}/") and "/catalog" in link]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
+def test_nothing_is_left_open_or_made_by_what_fails(tmp_path, videos, embedder):
+    class Broken(ColourEmbedder):
+        def embed_text(self, texts):
+            raise DataError("broken")
+
+    folder = tmp_path / "library"
+    with VideoLibrary(folder, embedder) as library:
+        library.update(videos)
+        assert open_catalogues(folder)
+    with pytest.raises(IndexMismatchError) as other_model:
+        VideoLibrary(folder, ColourEmbedder("other"))
+    with pytest.raises(DataError) as broken:
+        VideoLibrary(tmp_path / "new", Broken())
+    texts = tmp_path / "texts/catalog.sqlite"
+    texts.parent.mkdir()
+    texts.write_text("no database " * 99)
+    with pytest.raises(DataError) as no_database:
+        Catalog(texts)
+    with closing(sqlite3.connect(folder / "catalog.sqlite", isolation_level=None)) as table:
+        table.execute("PRAGMA user_version = 99")
+    with pytest.raises(IndexMismatchError) as newer:
+        Catalog(folder / "catalog.sqlite")
+    assert not open_catalogues(tmp_path), (other_model, broken, no_database, newer)
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_emptied_library_is_kept_and_so_are_features(tmp_path, embedder, monkeypatch):
+    video = write_video(tmp_path / "videos/a.mp4", ["red"])
+
+    def fails(*_):
+        raise DataError("no memory")
+
+    with monkeypatch.context() as patch, VideoLibrary(tmp_path / "failed", embedder) as library:
+        patch.setattr(embedder, "embed_windows", fails)
+        library.update(video)
+    assert list((tmp_path / "failed").glob("features-*/index.bin"))
+    with VideoLibrary(tmp_path / "emptied", embedder) as library:
+        library.update(video)
+        video.unlink()
+        library.update(video.parent, prune=True)
+        assert not len(library)
+    assert (tmp_path / "emptied/catalog.sqlite").exists()
+
+
 def test_searches_of_many_videos(searched, monkeypatch):
     """What larger libraries do in several steps, with small limits instead of many videos."""
-    from videoclip.library import exact, search, sequences
     from videoclip.zeroshot import moments
 
     monkeypatch.setattr(search, "EXACT_ROWS", 0)
@@ -345,7 +484,11 @@ def test_features_that_a_library_keeps(videos, tmp_path, embedder, monkeypatch):
     """Which features are read again, and what is copied when most of them are of no video."""
     folder, found = tmp_path / "library", {}
     names = ("a.mp4", "sub/c d.mp4", "x.mp4")
+    indexed_rows = found["rows to index"] = []
     monkeypatch.setattr(library_module, "COMPACT_FROM", 1)
+    monkeypatch.setattr(
+        vectors.MatrixStore, "refresh_index", lambda store, queries, num: indexed_rows.append(num)
+    )
 
     def state(library):
         calls = []
@@ -357,7 +500,7 @@ def test_features_that_a_library_keeps(videos, tmp_path, embedder, monkeypatch):
         return {
             "embedded": known,
             "from files": calls,
-            "rows": [library._snapshot().num_rows, library._snapshot().num_live],
+            "rows": [library._snapshot().num_rows, library._snapshot().num_live, repr(library)],
             "files": sorted(re.sub("[0-9a-f]{8,}", "X", p.name) for p in folder.iterdir()),
             "first": [m.path.name for m in library.search("yellow", 2)],
         }
@@ -463,7 +606,8 @@ def test_catalogue(tmp_path):
         with stored.writing():
             for number, texts in CUES.items():
                 cues = [Cue(6.0 * i, 6.0 * i + 4, text) for i, text in enumerate(texts)]
-                passages = [Passage(1.0, 2.0, np.full(2, number, np.float16))]
+                cues = cues[:: 1 - 2 * (number == 2)]  # those of the last one in another order
+                passages = [Passage(3.0 - number, 4.0, np.full(2, number, np.float16))]
                 stored.add(video_of(number), cues, passages if number else [])
             stored.set_metadata(1, {"take": 2.0, "camera": "left", "note": None})
             stored.set_metadata(3, {"camera": "right"})
@@ -528,6 +672,25 @@ def test_upgrades(tmp_path):
         )
 
 
+def test_an_upgrade_does_not_hide_damage(tmp_path, monkeypatch):
+    path = tmp_path / "catalog.sqlite"
+    with closing(Catalog(path)) as stored, stored.writing():
+        for number in range(2):
+            stored.add(replace(video_of(number), narration_path="/v/a.srt"), [])
+    with closing(sqlite3.connect(path, isolation_level=None)) as table:
+        table.execute("DROP TABLE passages")
+        table.execute("PRAGMA user_version = 3")
+        table.execute("UPDATE videos SET duration = 7 WHERE id = 1")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *_: False)
+        with closing(Catalog(path)) as read_only:
+            assert [v.narration_mtime_ns for v in read_only.videos()] == [None, None]
+            assert [file.name for file in tmp_path.iterdir()] == ["catalog.sqlite"]
+    with closing(Catalog(path)) as stored:
+        assert [v.narration_mtime_ns for v in stored.videos()] == [None, 0]
+        assert stored.damaged_records([1, 2]) == [1]
+
+
 METADATA = "(SELECT value FROM metadata WHERE video = videos.id AND key = ?)"
 FILTERS = [
     "duration > 60",
@@ -571,6 +734,10 @@ FILTERS = [
     "not " * 51 + "width = 1",
     "width = 1" + " or width = 1" * 201,
     "path = '" + "x" * 11_992 + "'",
+    "duration in ('5')",
+    "path in ('a', 5)",
+    "duration like '5%'",
+    "camra = 1",
 ]
 AT_LIMITS = (
     "(" * 50 + "width = 1" + ")" * 50,
@@ -593,7 +760,22 @@ def test_filters():
             found.append([sql, *parsed.values])
     found.append([len(filters.parse_filter(text).sql) for text in AT_LIMITS])
     wild = [filters.lacks_wildcard(t) for t in ("a LIKE 'x'", "a like '%x'", 'a like "x"', "a = 1")]
-    approved.check("library-filters", [*found, wild])
+    own = filters.parse_filter("size = 'big' and path = 5 and width > 1", ["size", "path"])
+    relative = {
+        text: filters.names_relative_path(text)
+        for text in (
+            "path = 'a.mp4'",
+            'PATH == "a.mp4"',
+            "path in ('a.mp4', '/b.mp4')",
+            "path = '/a.mp4'",
+            "path = 's3://bucket/a.mp4'",
+            "path like 'a%'",
+            "path != 'a.mp4'",
+        )
+    }
+    approved.check(
+        "library-filters", [*found, wild, [own.sql.replace(METADATA, "M"), *own.values], relative]
+    )
 
 
 def test_vectors(tmp_path, disk_calls):
@@ -737,6 +919,8 @@ def test_labels(tmp_path, searched):
         LabelledQuery("a query, with a comma", "b"),
         LabelledQuery("green", ""),
         LabelledQuery("yellow", "b", 20.0, 22.0),
+        LabelledQuery("green", str(d), is_wrong=True),  # where it is found several times
+        LabelledQuery("paint the fence", "a"),
     ]
     numbers = [len(labels.add_label(path, label)) for label in given]
     accepted = [
@@ -748,13 +932,14 @@ def test_labels(tmp_path, searched):
     searched.thresholds = Thresholds()
     (tmp_path / "bad.csv").write_text("query,video,start\na,b,x\n")
     (tmp_path / "less.csv").write_text("query\na\n")
+    (tmp_path / "untidy.csv").write_text("wrong,video,query,end\n YES ,a.mp4 ,red,2\nno,,blue,\n")
     approved.check(
         "library-labels",
         {
             "numbers": numbers,
             "file": path.read_text().splitlines(),
             "files": sorted(p.name for p in path.parent.iterdir()),
-            "read": labels.read_labels(path),
+            "read": [labels.read_labels(path), labels.read_labels(tmp_path / "untidy.csv")],
             "accepted": accepted,
             "report": report,
             "text": str(report).splitlines(),
@@ -781,12 +966,14 @@ def test_metadata(tmp_path):
         "bad.json": '[{"name": "b", "x": [1]}]',
         "text.json": '"b"',
         "no row.json": "[5]",
+        "LARGE.JSON": '[{"name": "b"}]',
     }
     found = {}
     for name, content in contents.items():
         (tmp_path / name).write_text(content)
         found[name] = approved.outcome(partial(metadata.read_metadata, tmp_path / name))
     table = {"b": {"n": 1.0}, "v/a.mp4": {"n": 2.0}, "a": {"n": 3.0}, "/v/c.mp4": {"n": 4.0}}
+    table["a.mp4"] = {"n": 5.0}
     paths = ["/x/v/a.mp4", "/y/a.mp4", "/v/c.mp4", "/v/b", "/v/z.mp4"]
     approved.check("library-metadata", [found, metadata.metadata_of(table, paths)], TMP=tmp_path)
 
@@ -804,6 +991,7 @@ def test_errors(videos, tmp_path, embedder, monkeypatch):
         {"offset": -1},
         {"rerank_top": -1},
         {"vision": -0.1},
+        {"speech": -0.1},
         {"vision": 0, "speech": 0},
     ):
         keep(f"options {values}", SearchOptions, **values)
@@ -817,7 +1005,7 @@ def test_errors(videos, tmp_path, embedder, monkeypatch):
         keep("no curve", library.score_curve, "red", videos / "x.mp4")
         keep("reranked", library.search_many, ["red"], SearchOptions(rerank_top=2))
         keep("like reranked", library.search_like, videos / "a.mp4", SearchOptions(rerank_top=2))
-        keep("ordered", library.search_many, ["red, then blue"], SearchOptions(rerank_top=2))
+        keep("ordered", library.search_many, ["red, then blue"], SearchOptions(rerank_top=1))
         keep("queries", library.search_many, "red")
         keep("filter", library.search, "red", where="nothing = 1")
         with FeatureStore.create(
@@ -841,12 +1029,19 @@ def test_errors(videos, tmp_path, embedder, monkeypatch):
         patch.setattr(storage.importlib.util, "find_spec", lambda name: None)
         keep("no lance", VideoLibrary, "s3://bucket/library", embedder)
         keep("no lance in a folder", VideoLibrary, tmp_path / "l", embedder, store="lance")
+        (tmp_path / "tables/lance").mkdir(parents=True)
+        keep("tables in a folder", VideoLibrary, tmp_path / "tables", embedder)
         keep("kind", storage.kind_of, "s3://bucket")
+    odd = tmp_path / "odd"
+    (odd / "catalog.sqlite").mkdir(parents=True)
+    (odd / "lance").write_text("")
     keep(
         "kinds",
         lambda: [
             storage.kind_of(folder),
             storage.kind_of(tmp_path),
+            storage.kind_of(odd),
+            storage.kind_of(odd.with_name("tables")),
             storage.is_address("a/b"),
             storage.is_address("s3://b"),
         ],
@@ -860,11 +1055,12 @@ def test_errors(videos, tmp_path, embedder, monkeypatch):
     (tmp_path / "text/catalog.sqlite").write_text("no database " * 99)
     keep("no database", VideoLibrary, tmp_path / "text", embedder)
 
-    def changed(name, statement, call):
+    def changed(name, statements, call):
         copy = tmp_path / name
         shutil.copytree(folder, copy)
         with closing(sqlite3.connect(copy / "catalog.sqlite", isolation_level=None)) as table:
-            table.execute(statement)
+            for statement in statements.split("; "):
+                table.execute(statement)
         with closing(Catalog(copy / "catalog.sqlite")) as stored:
             keep(name, call, stored)
 
@@ -892,10 +1088,28 @@ def test_errors(videos, tmp_path, embedder, monkeypatch):
     changed("verify", "UPDATE videos SET height = 5", lambda c: c.verify())
     changed("cues", "INSERT INTO cues_text(rowid, text) VALUES (77, 'x')", lambda c: c.verify())
     changed("gone table", "DROP TABLE passages", lambda c: c.passages(16))
+    changed(
+        "index",
+        "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = "
+        "'CREATE INDEX videos_by_content ON videos(path)' WHERE name = 'videos_by_content'",
+        lambda c: c.verify(),
+    )
+
+    def damaged(name, change):
+        copy = tmp_path / name
+        shutil.copytree(folder, copy)
+        change(copy / "vectors-0.f16")
+        with closing(Catalog(copy / "catalog.sqlite")) as stored:
+            keep(name, stored.verify)
+
+    damaged("bytes", lambda path: path.write_bytes(bytes(path.stat().st_size)))
+    wrong_sum = approximate.FOOTER.pack(approximate.FOOTER_MARK, 1)
+    damaged("approximate", lambda path: path.with_suffix(".ivf").write_bytes(b"x" + wrong_sum))
     vector_file = next(folder.glob("vectors-*.f16"))
     os.truncate(vector_file, 100)
     with VideoLibrary(folder, embedder) as library:
         keep("short", library.search, "red")
+        keep("short and ordered", library.search, "red, then blue")
     next(folder.glob("background-*.npz")).write_bytes(b"")
     from videoclip.library.calibration import check_unrelated
 

@@ -113,14 +113,46 @@ def test_sentences_are_drawn_again_when_the_narration_has_doubled(library, tmp_p
     library.update(folder)
     full = library._snapshot().calibration
     assert len(full.sentences) == 48
-    write_narrated(folder, "d", ["white"] * 60, ["one more sentence about white"])
-    library.update(folder)
-    assert np.array_equal(library._snapshot().calibration.queries, full.queries)
-    for name in "efg":
-        write_narrated(folder, name, ["black"] * 60, [f"of {name} number {i}" for i in range(29)])
+    for name, number in (("d", 1), ("e", 29), ("f", 28)):  # one fewer than twice as many, 73
+        texts = [f"of {name} number {i}" for i in range(number + 14 * (name == "f"))]
+        write_narrated(folder, name, ["white"] * 60, texts)
+        library.update(folder)
+        assert np.array_equal(library._snapshot().calibration.queries, full.queries)
+    write_narrated(folder, "g", ["black"] * 9, ["the last sentence"])
     library.update(folder)
     assert not np.array_equal(library._snapshot().calibration.queries, full.queries)
     assert measured(library) == measured_again(library)
+
+
+def test_other_words_in_the_same_video_are_measured_again(library, tmp_path):
+    folder = tmp_path / "talks"
+    for name, colour in (("a", "red"), ("b", "blue")):
+        write_narrated(folder, name, [colour] * 30, [f"{colour} number {i}" for i in range(30)])
+    library.update(folder)
+    first = library._snapshot().calibration
+    cues = (folder / "b.vtt").read_text()
+    (folder / "b.vtt").write_text(cues.replace("blue", "yellow or green"))
+    library.update(folder)
+    assert np.array_equal(library._snapshot().calibration.queries, first.queries)
+    assert measured(library) == measured_again(library) != [[*first.frames], [*first.narration]]
+
+
+class Mirrored(ColourEmbedder):
+    """Another model, for which every text means the opposite."""
+
+    def _text(self, text):
+        return -super()._text(text)
+
+
+def test_the_sentences_of_another_model_are_embedded_again(library, videos):
+    library.update(videos)
+    before = library._snapshot().calibration.sentences
+    library.close()
+    with VideoLibrary(library.folder, Mirrored("other"), rebuild=True) as rebuilt:
+        assert len(rebuilt._snapshot().calibration.sentences) == 0
+        rebuilt.update(videos)
+        np.testing.assert_array_equal(rebuilt._snapshot().calibration.sentences, -before)
+        assert measured(rebuilt) == measured_again(rebuilt)
 
 
 def test_a_moved_video_still_owns_its_sentences(library, videos):

@@ -213,6 +213,7 @@ class VideoLibrary:
                     **wanted,
                     "dim": str(dim + 1),
                     LEVELS: json.dumps([NO_LEVELS, NO_LEVELS]),
+                    "calibrated": "[]",
                     "model": model,
                     "windows": json.dumps(to_dict(windows)),
                     "generation": str(generation),
