@@ -18,9 +18,10 @@ from zipfile import ZipFile
 
 import numpy as np
 import pytest
+from filelock import FileLock, Timeout
 
 from tests import approved
-from tests.library.colours import ColourEmbedder, write_video
+from tests.library.colours import ColourBackbone, ColourEmbedder, write_video
 from videoclip.data.captions import Cue
 from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import WindowConfig
@@ -264,8 +265,9 @@ OPTIONS = {
 }
 
 
-def test_searches(searched, tmp_path):
+def test_searches(searched, tmp_path, monkeypatch):
     library, videos = searched, searched.folder.parent / "videos"
+    monkeypatch.chdir(videos)
     shown = write_video(tmp_path / "shown.mp4", ["green", "green", "yellow"])
     span = {"top_k": 2, "speech": 0.0}
     few = SearchOptions(top_k=3)
@@ -298,7 +300,7 @@ def test_searches(searched, tmp_path):
             "videos": [v.video_id for v in library.videos("duration > 20 and not camera = 'x'")],
             "size": [len(library), repr(library), library.address, library.thresholds],
             "narration": [library.narration(videos / n) for n in ("a.mp4", "d.mp4", "no.mp4")],
-            "metadata": [library.metadata(videos / n) for n in ("a.mp4", "d.mp4", "no.mp4")],
+            "metadata": [library.metadata(n) for n in ("a.mp4", "./d.mp4", "no.mp4")],
             "embedded": repr(library.embedded(videos / "sub/c d.mp4")),
             "nearest": [
                 library._snapshot().nearest_window(library.videos()[0], start, end)
@@ -311,6 +313,44 @@ def test_searches(searched, tmp_path):
         },
         TMP=searched.folder.parent,
     )
+
+
+class TwoASecond(ColourBackbone):
+    frames_per_second = 2.0
+    spec = replace(ColourBackbone.spec, features_per_second=2.0, fingerprint="colours-2")
+
+
+def test_two_features_a_second(tmp_path, embedder):
+    embedder.backbone = TwoASecond()
+    embedder.config = replace(embedder.config, features_per_second=2.0)
+    video = write_video(tmp_path / "a.mp4", ["white", "red", "red", "blue", "green"] * 3)
+    with VideoLibrary(tmp_path / "library", embedder) as library:
+        library.update(video)
+        folders = [re.sub("-[0-9a-z]{9,}", "-F", p.name) for p in library.folder.glob("fea*")]
+        snapshot = library._snapshot()
+        approved.check(
+            "library-two-a-second",
+            {
+                "moments": found(library.search("red", 3)),
+                "curve": library.score_curve("blue", video)[-4:],
+                "span": found(library.search_span(video, 3.0, 4.0, SearchOptions(top_k=2))),
+                "windows": [
+                    snapshot.num_seconds(snapshot.videos[0]),
+                    len(snapshot.videos),
+                    folders,
+                ],
+            },
+        )
+
+
+def test_a_library_is_made_under_its_lock(tmp_path):
+    class Watched(ColourEmbedder):
+        def embed_text(self, texts):
+            with pytest.raises(Timeout):
+                FileLock(tmp_path / "library/lock", blocking=False).acquire()
+            return super().embed_text(texts)
+
+    VideoLibrary(tmp_path / "library", Watched()).close()
 
 
 def test_narration_added_to_moments(searched):
@@ -788,6 +828,7 @@ def test_vectors(tmp_path, disk_calls):
     calls = [[kind, name] for kind, name, _ in disk_calls]
     allowed = np.arange(700) % 3 == 0
     queries = np.concatenate((rows[100:101], rng.normal(size=(9, 8)).astype(np.float32)))
+    queries[7] = 0
     searches = {
         "first": store.search(queries[:2], 4, 700),
         "few allowed": store.search(queries[:2], 4, 700, np.arange(700) < 40),
@@ -836,6 +877,17 @@ def test_approximate_index(tmp_path, monkeypatch):
     small = file.open()
     first = [small.ntotal, small.nlist, small.by_residual, small.cp.max_points_per_centroid]
     approximate.build_index(rows, path, queries, best)
+    grown = []
+    for number in (700, 900):
+        other = approximate.IndexFile(tmp_path / f"{number}.ivf")
+        for matrix in (rows[:number], rows):
+            approximate.build_index(matrix, other.path, queries, best)
+            grown.append([other.open().ntotal, other.open().nlist])
+    found = SimpleNamespace(search=lambda *_: [None, np.array([[0, 1, 2, 3], [8, 9, -1, -1]])])
+    alike = np.repeat(np.eye(2, 8), 5, axis=0).astype(np.float16)
+    ties = approximate._recall(
+        found, alike, np.eye(2, 8, dtype="f4")[[0, 0]], np.ones((2, 2), "f4")
+    )
     index = file.open()
     allowed = np.arange(3000) < 1500
     candidates = [
@@ -859,6 +911,8 @@ def test_approximate_index(tmp_path, monkeypatch):
             "first": first,
             "index": [index.ntotal, index.nlist, type(index).__name__, index.d],
             "is tuned": approximate._recall(index, rows, queries, best) >= 0.97 > 1 / index.nprobe,
+            "grown": grown,
+            "recall of equal rows": ties,
             "candidates": [[c.shape, int((c < 0).any())] for c in candidates],
             "built": built,
             "footer": footer,
