@@ -675,6 +675,11 @@ def test_catalogue(tmp_path):
                         (11.0, 13.0),
                     )
                 ],
+                "side by side": catalog._join_cues(
+                    [(1, 7, 10.0, 12.0), (2, 7, 12.0, 13.0), (3, 7, 8.0, 10.0)],
+                    {1: {0}, 2: {0}, 3: {0}},
+                    [2.0, 1.5],
+                ),
                 "filtered": stored.spoken("whisk sugar", 9, left),
                 "terms": {
                     q: catalog.search_terms(q) for q in ("The Cat, the cat!", "to be", "", "Ünß")
@@ -934,6 +939,31 @@ def moment_at(name, start, end, strength, words="", **more):
     return Moment(Path(name), start, end, "part", strength=strength, words=words, **more)
 
 
+def test_how_many_moments_a_sequence_needs(monkeypatch):
+    """More are fetched until no sequence that is not complete could be better."""
+    monkeypatch.setattr(sequences, "MOMENTS_PER_SEQUENCE", 1)
+    monkeypatch.setattr(sequences, "MAX_MOMENTS", 17)
+    firsts = [moment_at("ab"[i % 2], 3 * i, 3 * i + 2, 9.0 - i / 4) for i in range(20)]
+    seconds = [moment_at("ab"[i // 12], 50 - i, 52 - i, 8.5 - i / 8) for i in range(20)]
+    few = [moment_at("b", 90, 92, 7.0)]
+    fetched = []
+
+    def find(library, queries, texts, options, condition):
+        fetched.append([options.top_k, options.offset, options.vision, condition])
+        return [part[: options.top_k] for part in texts]
+
+    monkeypatch.setattr(sequences, "find_moments", find)
+    results = {}
+    for name, parts in {"many": (firsts, seconds), "few": (firsts, few)}.items():
+        for top_k, offset in ((1, 0), (2, 1), (1, 5)):
+            options = SearchOptions(top_k=top_k, offset=offset, vision=0.5)
+            found = sequences.find_sequences(None, None, parts, "whole", options, "where")
+            moments = [[m.path.name, m.start, m.end, m.strength] for m in found]
+            results[f"{name}, {top_k} from {offset}"] = [moments, fetched[:]]
+            fetched.clear()
+    approved.check("library-sequences-fetched", results)
+
+
 def test_sequences():
     first = [moment_at("a", 0, 4, 3.0, "one"), moment_at("a", 6, 9, 1.0), moment_at("b", 5, 6, 9.0)]
     second = [
@@ -948,6 +978,12 @@ def test_sequences():
         "one each": sequences.sequences_of([first, second]),
         "triples": sequences.sequences_of([first, second, third], "whole", 5),
         "none": sequences.sequences_of([first, []], "whole", 2),
+        "equal": sequences.sequences_of(
+            [
+                [moment_at("x", 0, 2, 1.0), moment_at("y", 1, 2, 1.0)],
+                [moment_at("x", 8, 9, 1.0), moment_at("y", 3, 4, 1.0)],
+            ]
+        ),
     }
     approved.check(
         "library-sequences",

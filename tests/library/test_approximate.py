@@ -63,6 +63,7 @@ def test_rows_added_since_are_found_exactly_and_later_indexed(store, queries):
     assert store.append(new) == ROWS
     assert store.search(queries[:5], 1, ROWS + 5)[1][:, 0].tolist() == list(range(ROWS, ROWS + 5))
     assert ROWS not in store.search(queries[:1], K, ROWS)[1]  # an older view of the library
+    assert ROWS not in store.search(queries[:1], K, ROWS + 5, np.arange(ROWS + 5) != ROWS)[1]
     store.refresh_index(queries, ROWS + 5)
     assert store.index.open().ntotal == ROWS  # too few to write the file anew
     store.append(np.random.default_rng(4).normal(size=(500, DIM)).astype(np.float32))
