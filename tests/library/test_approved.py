@@ -199,6 +199,10 @@ def test_updates(narrated, tmp_path, embedder):
             "files": files,
             "repr": described,
             "a void library is left": (tmp_path / "void").exists(),
+            "is different": {
+                name: indexer.UpdateReport(**{name: ["a"]}).changed_library
+                for name in ("added", "changed", "moved", "narrated", "removed", "missing")
+            },
         },
         TMP=tmp_path,
     )
@@ -207,8 +211,9 @@ def test_updates(narrated, tmp_path, embedder):
 
 def damage(library):
     """Change what is stored about each of three videos, without their checksums."""
-    record, rows = library.videos()[:2]
-    library._catalog._db.execute("UPDATE videos SET duration = 7 WHERE id = ?", (record.id,))
+    record, rows, *_, other = library.videos()
+    for video in (record, other):
+        library._catalog._db.execute("UPDATE videos SET duration = 7 WHERE id = ?", (video.id,))
     path = library._catalog.vectors().path
     content = bytearray(path.read_bytes())
     content[rows.first_row * 34 + 1] ^= 0x10
