@@ -15,13 +15,14 @@ from tests.test_embedding import CONFIG, WORDS, make_embedder, make_features
 from videoclip import embedding
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.embedding import Embedder, overlapping_windows
+from videoclip.model.hub import ModelCard
 
 
 def test_arrays():
     found = {}
     for name, config in {
         "normalised": CONFIG,
-        "plain": replace(CONFIG, normalize=False, temperature=0.5),
+        "plain": replace(CONFIG, normalize=False, temperature=0.5, features_per_second=2.5),
         "with a head": replace(CONFIG, classes=("background", "cut", "fry")),
     }.items():
         embedder = make_embedder(config)
@@ -68,10 +69,17 @@ def test_arrays():
     approved.check("embedding-arrays", found)
 
 
+def words():
+    return Tokenizer(["[PAD]", "[CLS]", "[SEP]", "[UNK]", *NAMES, *(f"w{i}" for i in range(40))])
+
+
 def colours():
     config = replace(TINY, backbone="colours", feature_dim=len(NAMES), normalize=True)
-    words = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *NAMES, *(f"w{i}" for i in range(40))]
-    return Embedder(make_model(config), Tokenizer(words), "cpu", backbone=ColourBackbone())
+    return Embedder(make_model(config), words(), "cpu", backbone=ColourBackbone())
+
+
+class TwoFrames(ColourBackbone):
+    frames_per_second, frames_per_feature = 2.0, 2
 
 
 def test_videos_and_errors(tmp_path, monkeypatch):
@@ -80,6 +88,9 @@ def test_videos_and_errors(tmp_path, monkeypatch):
     (tmp_path / "bad.mp4").write_text("x")
     embedder, progress = colours(), []
     together = embedder.embed_videos([a, str(b), a], lambda *state: progress.append(state))
+    decoded = [path.name for path in embedder.backbone.decoded]
+    broken = colours()
+    broken.backbone.embed_frames = lambda frames: np.full((len(frames), len(NAMES)), np.nan, "f4")
     frames = np.stack([np.full((8, 8, 3), c, np.uint8) for c in (20, 20, 235, 235, 235)])
     in_memory = embedder.embed_frames(frames, 2.0)
     listed = embedder.embed_frames([frames[0], frames[2]], 1)
@@ -94,6 +105,7 @@ def test_videos_and_errors(tmp_path, monkeypatch):
         "two of three": partial(
             embedder.embed_videos, [tmp_path / "bad.mp4", tmp_path / "no.mp4", b]
         ),
+        "no number": partial(broken.embed_videos, [a]),
         "a name": partial(embedder.embed_videos, "a.mp4"),
         "no videos": partial(embedder.similarity, "red", []),
         "other things": partial(embedder.similarity, "red", [features]),
@@ -103,6 +115,7 @@ def test_videos_and_errors(tmp_path, monkeypatch):
         "dimensions": partial(plain.embed_features, features[0]),
         "no features": partial(plain.embed_features, features[:0]),
         "not finite": partial(plain.embed_features, features * np.nan),
+        "infinite": partial(plain.embed_features, features * np.inf),
         "empty span": partial(plain.embed_windows, features, [(0, 2), (3, 3)]),
         "span outside": partial(plain.embed_windows, features, [(0, 5)]),
         "negative span": partial(plain.embed_windows, features, [(-1, 2)]),
@@ -111,10 +124,25 @@ def test_videos_and_errors(tmp_path, monkeypatch):
         "no folder": partial(Embedder.from_pretrained, tmp_path / "none"),
         "vocabulary": partial(Embedder, make_model(CONFIG), Tokenizer(WORDS[:-1])),
         "other pad": partial(Embedder, make_model(replace(CONFIG, pad_id=5)), Tokenizer(WORDS)),
+        "other end": partial(Embedder, make_model(replace(CONFIG, sep_id=5)), Tokenizer(WORDS)),
         "a name as embedder": partial(embedding.check_embedder, Path("x")),
     }
     saved = tmp_path / "model"
     embedder.save_pretrained(saved)
+    monkeypatch.chdir(tmp_path)
+    embedder.save_pretrained("tiny")  # which is the name of a recipe, too
+    kept = []
+    monkeypatch.setattr(embedding.hub, "save_model", lambda *values: kept.append(values[1:]))
+    monkeypatch.setattr(
+        embedding.hub, "push", lambda save, name, private: [save("F"), name, private][1:]
+    )
+    monkeypatch.setattr(
+        embedding,
+        "load_backbone",
+        lambda name, device: kept.append([name, device]) or TwoFrames(),
+    )
+    pushed = embedder.push_to_hub("a/b", private=True, card=ModelCard(data="talks"))
+    fast = Embedder(make_model(replace(embedder.config, features_per_second=3.0)), words())
     wrong["rate"] = partial(Embedder.from_pretrained, saved, frames_per_second=2.0)
     loaded = Embedder.from_pretrained(saved, backbone=ColourBackbone(), frames_per_second=1.0)
     moved = Embedder(
@@ -139,6 +167,10 @@ def test_videos_and_errors(tmp_path, monkeypatch):
             "tokens": [[video.tokens.shape, video.features.argmax(axis=1)] for video in together],
             "is the same": np.array_equal(together[0].tokens, together[2].tokens),
             "progress": progress,
+            "decoded": decoded,
+            "by name": repr(Embedder.from_pretrained("tiny", "cpu:0")),
+            "pushed": [pushed, kept[0][0], kept[0][2]],
+            "at another rate": [fast.backbone.frames_per_second, kept[1]],
             "similarity": embedder.similarity(["red", "blue green"], [a, together[1], str(b)]),
             "frames": [in_memory.features.argmax(axis=1), listed.features.argmax(axis=1)],
             "saved": sorted(path.name for path in saved.iterdir()),

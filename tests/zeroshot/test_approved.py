@@ -46,6 +46,9 @@ def test_moments():
     flat = np.zeros(len(videos[4].spans))
     videos.append(Windows(videos[4].spans, flat, moments.vote_weights(flat)))
     videos.append(replace(videos[0], min_similarity=0.4))
+    videos.append(replace(videos[0], min_similarity=float(videos[0].similarities.max())))
+    for rate in (1.0, 2.0):  # as many windows at other places
+        videos.append(windows_of(int(30 * rate), rate, (1.0,), [(12, 8, 0.8)], 9))
     merged = moments.merge_windows(videos)
     best = [(video, one) for video, found in zip(videos, merged, strict=True) for one in found[:3]]
     approved.check(
@@ -138,7 +141,7 @@ def test_confidence():
                 for calibration in (
                     library.fit(scores),
                     plain.fit([silent]),
-                    library.fit([]),
+                    library.fit(scores).fit([]),
                     few.fit([np.array([[*range(17)], [*range(17, 0, -1)]], np.float32) / 9]),
                 )
             ],
@@ -177,6 +180,7 @@ def test_confidence():
                 confidence.fit_thresholds(strengths, right),
                 confidence.fit_thresholds(strengths[::-1], right, 0.2, 0.99),
                 confidence.fit_thresholds([2.0, 1.0], [False, True]),
+                confidence.fit_thresholds([3.0, 2.0, 1.0], [True, False, False], 0.3, 0.5),
                 confidence.fit_thresholds(  # precisions that are reached exactly
                     [5.0, 4.0, 3.0, 2.0, 1.0], [True, False, True, True, False], 0.75, 1.0
                 ),
@@ -221,7 +225,13 @@ def test_labels_and_steps():
             "released": labels.released_threshold(scores[:4]),
             "fitted": [
                 labels.fit_threshold(similarity, *truth, objective)
-                for truth in ((correct, background), (correct, ~correct), (~correct, correct))
+                for truth in (
+                    (correct, background),
+                    (correct, ~correct),
+                    (~correct, correct),
+                    (correct, np.zeros(5, bool)),
+                    (np.zeros(5, bool), np.ones(5, bool)),
+                )
                 for objective in ("frame_accuracy", "balanced")
             ],
             "steps": {
@@ -241,8 +251,8 @@ def test_labels_and_steps():
             ],
             "best": [steps.best_spans(scores - 0.5), steps.best_spans(-np.abs(scores))],
             "rivals": steps.subtract_rivals(scores[:4]),
-            "mask": steps.step_mask([(1, 3), None, (3, 4)], 5),
-            "log softmax": steps.log_softmax(scores[:2]),
+            "mask": steps.step_mask([(0, 2), (1, 3), None, (3, 4)], 5),
+            "log softmax": [steps.log_softmax(scores[:2]), steps.log_softmax(scores[:2] + 2000)],
             "choices": choices.choice_texts("What? ", ["an onion", " ", "x"])
             + choices.choice_texts("", ["red"]),
             "choice": choices.choice_similarities(scores[:2], scores[3:6]),
@@ -266,6 +276,8 @@ def test_timelines_and_answers(videos, embedder):
             videos / "sub/c d.mp4", ["red"], embedder, embedded=embedder.embed_video(video)
         ),
     }
+    embedder.config = replace(embedder.config, max_video_tokens=14)  # a question sees several clips
+    decoded = len(embedder.backbone.decoded)
     answers = [
         results.answer(video, "Which colour?", ["red", "yellow", "blue"], embedder),
         results.answer(videos / "b.mp4", "", ("yellow", "white"), embedder),
@@ -291,6 +303,7 @@ def test_timelines_and_answers(videos, embedder):
             "localized": found["localized"].moments[0],
             "short": [found["short"].duration, [m.end for m in found["short"].moments]],
             "answers": [one.as_dict() for one in answers],
+            "decoded": len(embedder.backbone.decoded) - decoded,
             "answer texts": [repr(one) for one in answers],
             "errors": {name: approved.outcome(call) for name, call in wrong.items()},
         },
@@ -305,7 +318,7 @@ def test_reranking(pairs):
     clips = [make_features(n, seed=n) for n in (1, 5, 20, 9)]
     texts = ["w1 w2", "w3", "w4 w5 w6 w7 w8 w9 w10 w11 w12 w13 w14 w15"]
     scorer = rerank.PairScorer(embedder, texts, clips)
-    every = torch.cartesian_prod(torch.arange(3), torch.arange(4))
+    every = torch.cartesian_prod(torch.arange(3), torch.arange(4)).flip(0)
     chosen = every if pairs == "all" else every[[0, 3, 3, 5, 10, 11, 2]]
     towers = torch.linspace(-1, 1, len(chosen))
     scored = scorer(chosen[:, 0], chosen[:, 1], towers)
