@@ -1196,6 +1196,8 @@ def test_errors(videos, tmp_path, embedder, monkeypatch):
         change(copy / "vectors-0.f16")
         with closing(Catalog(copy / "catalog.sqlite")) as stored:
             keep(name, stored.verify)
+        with VideoLibrary(copy, embedder) as library:
+            keep(f"{name} of an ordered query", library.search, "red, then blue", speech=0.0)
 
     damaged("bytes", lambda path: path.write_bytes(bytes(path.stat().st_size)))
     wrong_sum = approximate.FOOTER.pack(approximate.FOOTER_MARK, 1)
