@@ -384,6 +384,7 @@ def test_narration_added_to_moments(searched):
         hit = catalog.NarrationHit(a.id, start, end, has_all_words, strength)
         search._add_narration(library, query, 0.25, hit, candidates)
     fields = ("start", "end", "best", "similarity", "visual_strength", "narration_strength")
+    plain = replace(library, calibration=replace(library.calibration, has_biases=False))
     alone = replace(library, videos=[library.videos[1]])  # the others came after it was read
     options = SearchOptions(top_k=9, vision=0.0)
     vectors = searched.embedder.embed_text("paint the fence")
@@ -394,6 +395,7 @@ def test_narration_added_to_moments(searched):
                 [one.video.video_id, *(getattr(one, name) for name in fields), one.has_all_words]
                 for one in candidates
             ],
+            "biases": [some.biases(np.full((2, 17), 0.5, np.float32)) for some in (library, plain)],
             "in videos that are known": [
                 found(moments)
                 for moments in search.find_moments(alone, vectors, ["paint the fence"], options)

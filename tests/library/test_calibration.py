@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -92,8 +93,13 @@ def test_a_lost_or_damaged_file_is_computed_again(library, videos, reads):
         with zipfile.ZipFile(path, "w") as file:
             file.writestr("queries.npy", b"\x93NUMPY\x01\0\x76\0" + b"{'descr': ((".ljust(118))
 
-    nonsense = b"PK nonsense"
-    for damage in (Path.unlink, lambda path: path.write_bytes(nonsense), spoil_header):
+    def leave_out(path):
+        np.savez(path, keys=np.zeros(1))
+
+    whole = (library.folder / BEST_FILE).read_bytes()
+    contents = (b"PK nonsense", b"", whole[:300] + b"x" + whole[301:])
+    writings = [partial(Path.write_bytes, data=content) for content in contents]
+    for damage in (Path.unlink, spoil_header, leave_out, *writings):
         damage(library.folder / BEST_FILE)
         reads.clear()
         library._calibrate()
