@@ -381,6 +381,8 @@ def test_how_a_run_decides(corpus, tmp_path, monkeypatch):
     plain = replace(config, precision="fp32", compile="off")
     result = runs.train(plain, source, loss, tmp_path / "run", tokenizer=WORDS, choose=choose)
     found |= {"kept": result.kept, "modes": modes, "log": logged(tmp_path / "run")[-1]}
+    runs.train(plain, source, loss, tmp_path / "run", tokenizer=WORDS, choose=choose)
+    assert sum("kept" in entry for entry in logged(tmp_path / "run")) == 1
     trainer = Trainer(loss, plain, World(), run_length=9)
     trainer.saved_at = -1.0
     runs._Run(trainer, source, WORDS, tmp_path, None, None, None, None, 1.0).save()
@@ -1143,6 +1145,14 @@ def test_steps(monkeypatch):
             num_batches=number,
         )
     found["an epoch"] = told
+    with monkeypatch.context() as patch:
+        ticks = iter([0.0, 1.0, 4.0])
+        clock = SimpleNamespace(perf_counter=lambda: next(ticks), monotonic=trainers.time.monotonic)
+        patch.setattr(trainers, "time", clock)
+        entries: list[dict[str, float]] = []
+        timed = Trainer(loss, config, World(), run_length=9)
+        train_epoch(timed, iter([batch]), log=entries.append, save=lambda: None, num_batches=1)
+        found["times"] = {name: entries[0][name] for name in ("seconds", "wait_share")}
     found["residual"] = performance.forward_flops(
         replace(tiny_config().model, dual_encoder="a", pooling="plain_mean"), batch
     )
@@ -1448,7 +1458,7 @@ def test_refused_starts(corpus, tmp_path):
     approved.check("refused-starts", {n: outcome(call) for n, call in calls.items()}, TMP=tmp_path)
 
 
-def test_what_a_run_starts_from(corpus, tmp_path, monkeypatch):
+def test_what_a_run_starts_from(corpus, tmp_path, monkeypatch, capsys):
     """A trained re-ranker is kept, a named vocabulary wins, and other models are refused."""
     config = tiny_config(model=replace(tiny_config().model, num_cross_layers=1))
     crossed = VideoCLIP(config.model)
@@ -1479,6 +1489,16 @@ def test_what_a_run_starts_from(corpus, tmp_path, monkeypatch):
             for number in (0, 1, 2)
         ],
     }
+    found["left out"] = []
+    for number in (5, 6):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for name in corpus.video_ids[number:]:
+            (folder / f"{name}.srt").write_text("00:01 --> 00:03\nthe egg\n")
+        joined = starts._join(folder, corpus.store, WORDS, [], True)
+        found["left out"].append([len(joined), printed(capsys)])
+    some = starts._join(folder, corpus.store, WORDS, corpus.video_ids[4:9], False)
+    found["of some videos"] = [some.video_ids, some.left_out]
     approved.check("what-a-run-starts-from", found, TMP=tmp_path)
 
 
