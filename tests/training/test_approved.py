@@ -1162,7 +1162,8 @@ def test_steps(monkeypatch):
     ]
     trainer.model.frame_encoder = None
     hook = trainer.model.log_temperature.register_hook(lambda gradient: gradient * torch.inf)
-    found["gradient not finite"] = outcome(lambda: trainer.step(batch))
+    stopped = outcome(lambda: trainer.step(batch))
+    found["gradient not finite"] = re.sub(r"0\.\d+", "N", stopped)
     hook.remove()
     with torch.no_grad():
         trainer.model.log_temperature.fill_(-9.0)
