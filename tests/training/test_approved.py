@@ -936,7 +936,7 @@ def test_losses_of_pairs(tmp_path):
     )
     cases = {
         "residual": (residual, LossConfig(kind="mil_nce", residual_weight=0.5), 2),
-        "hard": (crossed, LossConfig(hard_similarity=-0.1, reranker_share=0.7), 1),
+        "hard": (crossed, LossConfig(hard_similarity=-0.1, reranker_share=0.9), 1),
         "harder": (crossed, LossConfig(hard_similarity=0.2, seconds_weight=0.5), 1),
         "overlapping": (crossed, LossConfig(ignore_overlapping=True, seconds_weight=2.0), 1),
         "local": (plain, LossConfig(), 1),
