@@ -385,8 +385,11 @@ def test_how_a_run_decides(corpus, tmp_path, monkeypatch):
     assert sum("kept" in entry for entry in logged(tmp_path / "run")) == 1
     trainer = Trainer(loss, plain, World(), run_length=9)
     trainer.saved_at = -1.0
-    runs._Run(trainer, source, WORDS, tmp_path, None, None, None, None, 1.0).save()
+    run = runs._Run(trainer, source, WORDS, tmp_path, None, None, None, None, 1.0)
+    run.save()
     assert trainer.saved_at > -1.0
+    trainer.model.text_encoder.bert.word_embeddings.weight.data[3, 2] = torch.inf
+    found["not finite"] = outcome(run.save)
     approved.check("how-a-run-decides", found)
 
 
