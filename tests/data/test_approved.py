@@ -2,21 +2,24 @@
 
 import io
 import json
+import os
 import pickle
 import sys
 import tarfile
 import zlib
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests import approved
 from tests.approved import outcome
 from videoclip.config import ClipConfig, PlanConfig
-from videoclip.data import batch_plan
+from videoclip.data import batch_plan, sources
 from videoclip.data.batch_plan import BatchPlan, make_plan, nearest, needs_vectors, video_vectors
 from videoclip.data.captions import Cue, clean_cues, clean_text, join_cues, unroll
 from videoclip.data.clips import (
@@ -37,6 +40,7 @@ from videoclip.data.sources import (
     list_files,
     open_binary,
     read_bytes,
+    read_range,
     status_of,
     write_archive,
 )
@@ -50,7 +54,7 @@ from videoclip.data.subtitles import (
 )
 from videoclip.data.tokenizer import Tokenizer, pad_tokens
 from videoclip.data.windows import average_windows, sliding_windows
-from videoclip.errors import DataError
+from videoclip.errors import DataError, IndexMismatchError
 
 SUBTITLES = {
     "plain.srt": "1\r\n00:00:01,5 --> 00:00:02,25\r\n<i>Hello</i>\r\n\r\n2\r\n00:00:02,000 --> "
@@ -176,7 +180,15 @@ def test_captions():
             "&lt;i&gt;a&lt;/i&gt; &amp;nbsp;b",
             "a\u200bb\u00adc",
         ),
-        *("2 < 3 > 1", "<v Roger Bingham>We", "", "a\x00\x1fb", "\ud800 x"),
+        *(
+            "stir[Music]it\u266anow",
+            "<BR>a<br />b",
+            "2 < 3 > 1",
+            "<v Roger Bingham>We",
+            "",
+            "a\x00\x1fb",
+            "\ud800 x",
+        ),
     )
     cues = [
         *(Cue(3, 2, "later"), Cue(-2, 1, "before"), Cue(-3, -1, "never"), Cue(0, 9, "<b></b>")),
@@ -206,6 +218,18 @@ def test_captions():
             (3.6, 5, "b c d"),
             (5, 6, "c d"),
         ],
+        "held before a repeat": [
+            *((0, 2, "go"), (2, 2.05, "go"), (2.05, 4, "go"), (4, 4.05, "go"), (4.05, 6, "go on")),
+            *((6, 6.05, "on"), (6.05, 8, "on we"), (8, 8.05, "we")),
+        ],
+        "shorter than its line": [
+            *((0, 5, "a b"), (1, 1.05, "a b"), (2, 4, "a b c d"), (3, 3.1, "c d")),
+            *((3, 6, "c d e f"),),
+        ],
+        "one word at a time": [
+            *((0, 1, "x stir"), (1, 2, "stir now"), (2, 3, "stir now it goes")),
+            *((3, 4, "it goes a"), (4, 5, "it goes a way"), (5, 6, "way off")),
+        ],
         "half": [(0, 1, "a b"), (1, 2, "b c"), (2, 3, "x y"), (3, 4, "x y z")],
         "two lines": [
             (0, 1, "a b c d"),
@@ -227,6 +251,7 @@ def test_captions():
             for seconds in (0, 8, 17)
             for pause in (0, 1, 3)
         },
+        "joined inside": short(join_cues([Cue(0, 5, "a"), Cue(1, 3, "b"), Cue(5, 6, "c")], 5, 0)),
         "nothing": [clean_cues([]), unroll([]), join_cues([], 1, 1)],
     }
     repeats = [
@@ -396,8 +421,25 @@ def test_batch_plans(tmp_path, monkeypatch):
     found["errors"] = [
         outcome(lambda: make_plan(mined, 22, seed=3, epoch=2)),
         outcome(lambda: make_plan(mined, 23, seed=3, epoch=2, vectors=vectors)),
+        outcome(lambda: make_plan(mined, 21, seed=3, epoch=2, vectors=vectors)),
         outcome(lambda: make_plan(mined, 22, seed=3, epoch=2, vectors=vectors)),
     ]
+    monkeypatch.setattr(batch_plan, "_PART_SIZE", 8)
+    alike = torch.zeros(40, 3)
+    alike[::8] = 9 * torch.cat([torch.eye(3), -torch.eye(2, 3)])
+    found["parts of much alike"] = [
+        [len(part) for part in batch_plan._parts(alike, np.random.default_rng(seed))]
+        for seed in range(12)
+    ]
+    asked = []
+    monkeypatch.setattr(
+        batch_plan,
+        "nearest",
+        lambda vectors, seeds, count, device: asked.append(device) or seeds[:, None],
+    )
+    some = PlanConfig(videos_per_batch=4, num_neighbours=8)
+    make_plan(some, 40, seed=3, epoch=2, vectors=alike.numpy(), device="gpu")
+    assert asked == ["gpu"]
     approved.check("batch-plans", found, TMP=tmp_path)
 
 
@@ -474,6 +516,10 @@ def test_a_feature_store(tmp_path):
         "file": lambda: FeatureStore.create(folder / "store.json", SPEC),
     }
     found["errors"] = {name: outcome(call) for name, call in errors.items()}
+    num_open = len(list(Path("/proc/self/fd").glob("*")))
+    with pytest.raises(IndexMismatchError) as mismatch:
+        FeatureStore.open_or_create(folder, FeatureSpec(3, 2.0, "s3d", False, "f1"))
+    assert mismatch.value and len(list(Path("/proc/self/fd").glob("*"))) == num_open
     with FeatureStore.open(folder) as other:
         other.append("later", rows[:2])
         with pytest.raises(DataError, match="is in the store already"):
@@ -497,21 +543,34 @@ def test_a_feature_store(tmp_path):
             outcome(lambda: again.read("\udcff", 0, 1)),
         ]
         found["read in part"] = [outcome(lambda: again.read("a", 1, 2)), outcome(store.verify)]
+        found["windows of damaged ones"] = [
+            outcome(lambda: again.read_windows([("\udcff", 0, 1)])),
+            outcome(lambda: store.read_windows([("\udcff", 4, 5)])),  # compared before
+            [n.encode("utf-8", "surrogateescape") for n in store.damaged()],
+        ]
         again.trust()
         found["trusted"] = again.read("\udcff", 4, 5)
     with RemoteFeatureStore.open(f"file://{folder}") as remote:
         found["remote"] = {
             "repr": repr(remote).replace(folder.as_uri(), "ADDRESS"),
             "windows": remote.read_windows([("ü/b", 0, 1), ("a", 1, 2), ("a", 0, 1)]),
-            "rows": [remote.read("a", 3), remote.read_windows([]), remote.verify()],
+            "rows": [remote.read("a", 3), remote.read("a", 1, 3)],
+            "none": [remote.read_windows([]), remote.verify(), remote.refresh()],
             "errors": [
                 outcome(lambda: remote.append("c", rows)),
                 outcome(lambda: remote.read("\udcff")),
                 outcome(lambda: remote.read_windows([("a", 0, 6)])),
             ],
         }
-    with (folder / "features.bin").open("r+b") as file:
-        file.truncate(7 * 4)
+        with FeatureStore.open(folder) as other:
+            other.append("after", rows[:2])
+        remote.refresh()
+        found["remote"]["later"] = [remote.video_ids[4:], remote.read("after", 0, 1)]
+    with FeatureStore.open(folder) as shrunk:
+        shrunk.trust()
+        with (folder / "features.bin").open("r+b") as file:
+            file.truncate(7 * 4)
+        found["shrunk"] = outcome(lambda: shrunk.read_windows([("\udcff", 0, 3)]))
     found["cut"] = outcome(lambda: FeatureStore.open(folder))
     records = (folder / "index.bin").read_bytes()
     for name, content in {
@@ -521,6 +580,9 @@ def test_a_feature_store(tmp_path):
         (folder / "index.bin").write_bytes(content)
         with FeatureStore.open(folder) as cut:
             found[name] = [repr(cut), cut.num_unfinished]
+    (folder / "index.bin").write_bytes(records[32:64])
+    found["without the first record"] = outcome(lambda: FeatureStore.open(folder))
+    (folder / "index.bin").write_bytes(records[:80])
     (folder / "index.bin").write_bytes(bytes(32) + (folder / "index.bin").read_bytes())
     found["record"] = outcome(lambda: FeatureStore.open(folder))
     (folder / "store.json").write_text('{"format": 2}')
@@ -565,7 +627,10 @@ def test_a_frame_store(tmp_path):
     path.write_bytes(content[:20] + b"\0" + content[21:])
     (tmp_path / ".a.partial-3.rgb").write_bytes(b"")
     found["damaged"] = [outcome(FrameStore.open(tmp_path).verify), store.video_ids]
-    found["damaged since it was read"] = outcome(store.verify)
+    found["damaged since it was read"] = [
+        outcome(lambda: int(store.read_windows([("a/b", 0, 5)])[0].sum())),
+        outcome(store.verify),
+    ]
     trusted = FrameStore.open(tmp_path)
     trusted.trust()
     found["trusted"] = int(trusted.read_windows([("a/b", 0, 5)])[0].sum())
@@ -617,6 +682,7 @@ def test_a_narrated_corpus(tmp_path):
         "drawn": drawn(corpus, 1),
         "of one row": drawn(corpus, 2),
         "candidates": drawn(corpus, 1, strategy="mil_nce", num_candidates=3),
+        "long candidates": drawn(corpus, 0, strategy="mil_nce", num_candidates=2),
         "selected": [some.video_ids, some.left_out == corpus.left_out, some.tokenizer is tokenizer],
         "split": [part.video_ids for seed in (0, 1) for part in corpus.split(1, seed)],
         "not split": [part.video_ids for part in corpus.split(0, 3)],
@@ -652,6 +718,10 @@ def test_a_tokenizer(tmp_path):
     (tmp_path / "twice.txt").write_text("[PAD]\na\na\n")
     (tmp_path / "latin.txt").write_bytes(b"\xff\n")
     (tmp_path / "short.txt").write_text("[PAD]\n[UNK]\n")
+    wide = tmp_path / "wide"
+    wide.mkdir()
+    Tokenizer([*WORDS, "\u3000"]).save(wide)
+    assert Tokenizer.from_folder(wide).word_pieces[-1] == "\u3000"
     tokenizer.save(tmp_path)
     found = {
         "ids": tokenizer.encode_batch(texts),
@@ -682,7 +752,7 @@ def test_windows():
     approved.check("windows", found)
 
 
-def test_archives(tmp_path):
+def test_archives(tmp_path, monkeypatch):
     path = tmp_path / "shards" / "0.TAR"
     (tmp_path / "note.txt").write_text("on the disk")
     write_archive(path, {"./b.txt": b"inside", "sub/ü.mp4": tmp_path / "note.txt", "empty": b""})
@@ -711,13 +781,32 @@ def test_archives(tmp_path):
         folder.type, link.type, link.linkname = tarfile.DIRTYPE, tarfile.SYMTYPE, "b.txt"
         tar.addfile(folder)
         tar.addfile(link)
+        sparse = tarfile.TarInfo("sparse")
+        sparse.type = tarfile.GNUTYPE_SPARSE
+        tar.addfile(sparse)
         member = tarfile.TarInfo("./a.txt")
         member.size, member.mtime = 2, 12.75
         tar.addfile(member, io.BytesIO(b"ab"))
     listed = [[list(list_files(again)), status_of(again / "a.txt").st_mtime_ns]]
     write_archive(again, {"c.txt": b"c"})
     listed.append(list(list_files(again)))
+    changed_at = again.stat().st_mtime_ns
+    write_archive(again, {"d.txt": b"d" * 20_000})
+    os.utime(again, ns=(changed_at, changed_at))
+    listed.append(list(list_files(again)))
+
+    class Storage:
+        size = staticmethod(lambda name: 4)
+
+        def cat_file(self, name, start, end):
+            assert start < 4, "a range beyond the end of an object is an error"
+            return b"abcd"[start:end]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "_storage", lambda address: nullcontext((Storage(), "key")))
+        ranges = [read_range(Path("s3://b/key"), *ends) for ends in ((4,), (2,), (1, 3))]
     found = {
+        "ranges": ranges,
         "listed again": listed,
         "listed": sorted(map(str, list_files(path.parent))) + sorted(map(str, list_files(path))),
         "content": [
@@ -771,13 +860,15 @@ def write_shards(folder, number=0, **changes):
 def test_released_shards(tmp_path):
     (tmp_path / "train_meta.pkl").write_bytes(pickle.dumps({3: ["w1", "w0"], 0: ["v1", "v0"]}))
     write_shards(tmp_path)
-    write_shards(tmp_path, 3, ids=np.array([[7, -1, -1], [-1, -1, -1], [4, 4, 4]]))
+    write_shards(tmp_path, 3, ids=np.array([[7, -1, -1], [-1, -1, -1], [4, 0, 4]]))
     both = ShardFolder(tmp_path, "train", SPEC)
     (tmp_path / "train_meta.pkl").write_bytes(pickle.dumps({0: ["v1", "v0"]}))
     shards = ShardFolder(tmp_path, "train", SPEC)
     found = {
         "videos": list(shards[:]),
         "last": shards[-1].video_id,
+        "backwards": [video.video_id for video in shards[::-1]],
+        "from the end": [video.video_id for video in shards[-1:]],
         "both": [both.video_ids, [ids for v in both[1:3] for ids in v.narration.token_ids]],
         "numbers": [
             len(shards),
@@ -787,7 +878,10 @@ def test_released_shards(tmp_path):
         ],
         "windows": shards.read_windows([("v0", 0, 1), ("v1", 1, 9)]),
         "unknown": outcome(lambda: shards.num_features("v2")),
-        "pickled": pickle.loads(pickle.dumps(shards)).checksum("v1"),
+        "pickled": [
+            pickle.loads(pickle.dumps(shards)).checksum("v1"),
+            len(pickle.dumps(shards)) < 500,  # without its arrays
+        ],
     }
     damages = {
         "spans": {"spans": np.zeros((3, 3), np.float32)},
