@@ -114,6 +114,7 @@ def subtitles(tmp_path):
         text = content if isinstance(content, str) else json.dumps(content)
         (folder / name).write_bytes(text.encode())
     (folder / "utf16.srt").write_bytes("00:01 --> 00:02\nÄpfel".encode("utf-16"))
+    (folder / "big.srt").write_bytes("\ufeff00:01 --> 00:02\nÄpfel".encode("utf-16-be"))
     (folder / "mark.srt").write_bytes("\ufeff00:01 --> 00:02\nÄpfel".encode())
     (folder / "western.srt").write_bytes(
         "00:01 --> 00:02\nDie Äpfel schälen für Müller".encode("cp1252")
@@ -150,17 +151,29 @@ def test_which_subtitles_belong_to_a_video(tmp_path):
     names = (
         *("a.en.vtt", "a.de.srt", "a.srt", "b.de.vtt", "b.en-US.json", "b.en.srt", "c.part.vtt"),
         *("c.part.en.vtt", "d.ASS", "d.notes.vtt", "e.txt", "deep/a.vtt", "deep/f.vtt"),
-        *("cam/2/g.vtt", "2/g.vtt", "other/f.srt", "h.fr.vtt", "h.de.vtt", "h.EN.srt"),
+        *(
+            "y/l.vtt",
+            "b/c/l.vtt",
+            "cam/2/g.vtt",
+            "2/g.vtt",
+            "other/f.srt",
+            "h.fr.vtt",
+            "h.de.vtt",
+            "h.EN.srt",
+        ),
     )
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
+    both = json.dumps({"text": "of the web", "caption": "of a person"}).encode()
+    write_archive(tmp_path / "001.tar", {"m.json": both})
     write_archive(tmp_path / "000.tar", {"k.txt": b"k", "z/k.mp4": tmp_path / "a.srt"})
     videos = [tmp_path / f"{stem}.mp4" for stem in ("a", "b", "c", "c.part", "d", "e", "h", "f")]
-    ids = ("a", "c.part", "f", "g", "2/g", "cam/2/g", "k", "deep/a", "no/f", "e")
+    ids = ("a", "c.part", "f", "g", "2/g", "cam/2/g", "k", "deep/a", "no/f", "e", "l")
     found = {
         "beside": pair_subtitles([*videos, tmp_path / "nowhere" / "a.mp4"]),
         "below": find_narrations(tmp_path, ids),
+        "of two texts": short(read_subtitles(tmp_path / "001.tar" / "m.json")),
         "no folder": outcome(lambda: find_narrations(tmp_path / "none", ids)),
     }
     approved.check("subtitles-found", found, TMP=tmp_path)
@@ -869,7 +882,7 @@ def test_released_shards(tmp_path):
         "last": shards[-1].video_id,
         "backwards": [video.video_id for video in shards[::-1]],
         "from the end": [video.video_id for video in shards[-1:]],
-        "both": [both.video_ids, [ids for v in both[1:3] for ids in v.narration.token_ids]],
+        "both": [both.video_ids, [ids for v in both[1:] for ids in v.narration.token_ids]],
         "numbers": [
             len(shards),
             shards.video_ids,
