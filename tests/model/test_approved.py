@@ -3,22 +3,33 @@
 import json
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.errors import HFValidationError
+from safetensors.torch import load_file
 from torch import nn
 
 from tests import approved
 from tests.approved import outcome, summary
 from tests.data.test_approved import WORDS, tree
-from tests.model.tiny_models import TINY, make_model, make_text, make_video, tiny_dual_encoder
+from tests.model.tiny_models import (
+    TINY,
+    layers_of,
+    make_model,
+    make_text,
+    make_video,
+    tiny_dual_encoder,
+)
 from videoclip.config import LossConfig, ModelConfig, ReleasedSettings, to_dict
+from videoclip.data.feature_store import FeatureSpec
 from videoclip.data.tokenizer import Tokenizer
-from videoclip.model import hub
+from videoclip.model import hub, transformer
 from videoclip.model.batch import Batch, PlacedBatch, collate, embed_batch
 from videoclip.model.convert import from_bert, from_released, kind_of, released_differences
-from videoclip.model.dual_encoder import load_by_name, load_dual_encoder
+from videoclip.model.dual_encoder import load_by_name, load_dual_encoder, start_model
 from videoclip.model.encoders import ClassBridge, Residual, SentenceTower, residuals_of
 from videoclip.model.losses import (
     PairEmbeddings,
@@ -55,7 +66,12 @@ MODELS = {
     ),
     "classes, re-ranker": replace(TINY, classes=("a", "b"), num_cross_layers=1),
     "residual": replace(
-        TINY, dual_encoder="tiny", pooling="plain_mean", normalize=True, learn_temperature=True
+        TINY,
+        dual_encoder="tiny",
+        pooling="plain_mean",
+        normalize=True,
+        learn_temperature=True,
+        dropout=0.2,
     ),
 }
 
@@ -121,6 +137,8 @@ def test_forward_and_backward(name):
         found["joined"] = [summary(field) for field in joined]
         both = concatenate([take(texts, torch.tensor([2, 0])), take(texts, torch.tensor([1]))])
         found["taken"] = [summary(field) for field in both]
+        longer = model.reranker.encode_text(*make_text([2, 3], 3))
+        found["padded"] = [summary(field) for field in concatenate([longer, texts])]
         for weight in (0.0, 0.5):
             towers = (text @ video.T).masked_fill(torch.eye(4).roll(1, 0) > 0, -torch.inf)
             found[f"loss {weight}"] = reranking_loss(model.reranker, texts, clips, towers, weight)
@@ -243,7 +261,7 @@ LOSSES = {
     "video_to_text": [{}],
     "mil_nce": [{}],
     "sigmoid": [{}],
-    "equal_sentences": [{}, {"equal_sentences": 0.2}],
+    "equal_sentences": [{}, {"equal_sentences": 0.2}, {"equal_sentences": 0.0}],
     "neighbours": [{}, {"neighbour_seconds": 0.0}],
     "time_warping": [{}, {"ignore_overlapping": True}],
     "transport": [{}, {"ignore_overlapping": True}],
@@ -282,6 +300,10 @@ def test_losses():
     spans[:, 0] = torch.tensor([0, 0, 0, 1, 1, 1])
     for kind in ("time_warping", "transport", "neighbours"):  # three clips of each of two videos
         found[f"{kind} of three clips"] = value_and_gradients(kind, pairs_of(spans=spans))
+    numbered = torch.tensor([[0, 5], [5, 0], [0, 7], [7, 8], [9, -1], [5, -1]])
+    found["equal sentences with word 0"] = value_and_gradients(
+        "equal_sentences", pairs_of(words=numbered), equal_sentences=0.3
+    )
     candidates = torch.randn(12, 4, generator=torch.Generator().manual_seed(9))
     found["mil_nce of two texts"] = value_and_gradients("mil_nce", pairs_of(all_text=candidates))
     pairs = pairs_of()
@@ -300,11 +322,14 @@ def test_losses():
         float(softmax_loss(logits)),
         float(softmax_loss(logits, targets=torch.eye(6) + 0.1 * torch.arange(36.0).view(6, 6))),
         float(softmax_loss(logits, ignored=ignored, weights=weights)),
+        float(softmax_loss(logits, targets=torch.ones(6, 6), ignored=ignored)),
         float(softmax_loss(logits.bfloat16())),
     ]
     unplaced, wordless = pairs_of(spans=None), pairs_of(words=None)
     calls = {
         "shapes": lambda: contrastive_loss(pairs.video, pairs.text[:3]),
+        "widths": lambda: contrastive_loss(pairs.video, pairs.text[:, :3]),
+        "mil_nce of other videos": lambda: mil_nce_loss(pairs.video, torch.ones(5, 2, 4)),
         "flat": lambda: contrastive_loss(pairs.video[0], pairs.text[0]),
         "soft": lambda: contrastive_loss(
             pairs.video, pairs.text, all_video=rows[0], all_text=rows[1], soft_target_share=0.1
@@ -429,6 +454,124 @@ def test_model_folders(tmp_path, monkeypatch):
     approved.check("model-folders", found, TMP=tmp_path)
 
 
+class ToyFrames(nn.Module):
+    """Stands for a backbone that is trained with the model."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2))
+        self.masks = []
+
+    def forward(self, video, video_mask):
+        self.masks.append(video_mask)
+        return video
+
+    def save_pretrained(self, folder):
+        folder.mkdir(parents=True)
+        (folder / "weights").write_text("trained")
+        return "trained fingerprint"
+
+
+def test_a_folder_with_a_trained_backbone(tmp_path):
+    """Its weights are the backbone's own, no fingerprint of the towers alone is stored."""
+    tokenizer, batch = Tokenizer(WORDS), some_batch()
+    model = VideoCLIP(replace(TINY, vocab_size=len(WORDS), cls_id=2, sep_id=3))
+    model.frame_encoder = frames = ToyFrames()
+    model.encode_video(batch.video, batch.video_mask)
+    assert torch.equal(frames.masks[-1], batch.video_mask)
+    hub.save_model(model, tmp_path / "model", tokenizer)
+    assert model.frame_encoder is frames
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    sums = json.loads((tmp_path / "model" / "checksums.json").read_text())
+    found = {
+        "backbone": [config["backbone"], config["backbone_fingerprint"]],
+        "files": sorted(sums["sha256"]),
+        "embedder": sums.get("embedder"),
+        "tensors": len(load_file(tmp_path / "model" / "model.safetensors"))
+        == len({name for name in model.state_dict() if not name.startswith("frame_encoder")}),
+    }
+    approved.check("folder-with-a-backbone", found)
+
+
+def test_a_folder_that_is_written_again(tmp_path, monkeypatch):
+    """While it is, no checksums are there that belong to what was there before."""
+    model = make_model(TINY)
+    hub.save_model(model, tmp_path)
+    monkeypatch.setattr(hub, "write_checksums", lambda *arguments, **options: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        hub.save_model(model, tmp_path)
+    assert not (tmp_path / "checksums.json").exists()
+
+
+def test_fingerprints_and_uploads(monkeypatch):
+    tokenizer = Tokenizer(WORDS)
+    model = make_model(MODELS["residual"])
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, 0.5)
+    at_home = hub.fingerprint(model, tokenizer)
+    model.config = replace(model.config, dual_encoder="elsewhere/tiny")
+    assert hub.fingerprint(model, tokenizer) == at_home
+    model.config = replace(model.config, dual_encoder_fingerprint="another")
+    assert hub.fingerprint(model, tokenizer) != at_home
+    plain = make_model(TINY)
+    for parameter in plain.parameters():
+        nn.init.constant_(parameter, 0.5)
+    calls = []
+
+    class Hub:
+        def create_repo(self, hub_id, **options):
+            calls.append([hub_id, options])
+            if "//" in hub_id:
+                raise HFValidationError("no name of a repository")
+
+        def upload_folder(self, **options):
+            folder = Path(options["folder_path"])
+            calls.append([options["repo_id"], sorted(path.name for path in folder.iterdir())])
+            return "https://hub/" + options["repo_id"]
+
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "token")
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    found = {
+        "fingerprint": hub.fingerprint(plain, tokenizer),
+        "pushed": [plain.push_to_hub("a/b", private=secret) for secret in (True, False)],
+        "refused": outcome(lambda: plain.push_to_hub("a//b")),
+        "calls": calls,
+    }
+    approved.check("fingerprints-and-uploads", found)
+
+
+def test_models_made_of_others(monkeypatch):
+    towers = tiny_dual_encoder(MODELS["residual"], seed=8, fingerprint="mine")
+    model = VideoCLIP(MODELS["residual"], towers)
+    assert model.with_classes(["a"]).dual_encoder is towers
+    crossed = make_model(MODELS["classes, re-ranker"])
+    crossed.reranker.weight.fill_(0.7)
+    crossed.initialise()
+    assert float(crossed.reranker.weight) == 0
+    epsilons = {layer.feed_norm.eps for layer in layers_of(crossed)}
+    assert epsilons == {layer.attention_norm.eps for layer in layers_of(crossed)} == {1e-12}
+    cpu = torch.device("cpu")
+    assert transformer.use_cpu_kernels(cpu)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.compiler, "is_compiling", lambda: True)
+        assert not transformer.use_cpu_kernels(cpu)
+    packing = transformer.Packing(torch.arange(5) < torch.tensor([5, 2])[:, None])
+    qkv = torch.randn(7, 48, generator=torch.Generator().manual_seed(1))
+    kept, dropped = (transformer.attend_padded(qkv, packing, 2, rate) for rate in (0.0, 0.9))
+    torch.testing.assert_close(kept, transformer.attend(qkv, packing, 2))
+    assert not torch.allclose(kept, dropped, atol=1e-2)
+
+    class Texts(nn.Module):
+        tokenizer = Tokenizer(["[UNK]", "[CLS]", "[PAD]", "[SEP]", "egg"])
+        dim, max_text_tokens, temperature, fingerprint = 6, 9, 0.02, "texts 1"
+
+    spec = FeatureSpec(6, 2.5, "image:some/model", False, "frames 1")
+    start = start_model(Texts(), spec)
+    usual = to_dict(ModelConfig())
+    changed = {n: value for n, value in to_dict(start.config).items() if value != usual[n]}
+    approved.check("start-models", [changed, start.training])
+
+
 def named(prefix, layers, width=16, words=50, positions=40, inner=24, bert="bert."):
     """Tensors of a BERT by their published names."""
     generator = torch.Generator().manual_seed(layers)
@@ -527,6 +670,7 @@ def test_conversions_of_weights():
             {n: t for n, t in bert.items() if n != words}, settings, TINY, "F"
         ),
         "vector": lambda: from_bert(bert | {words: torch.ones(3)}, settings, TINY, "F"),
+        "no words": lambda: from_bert(bert | {words: torch.ones(0, 16)}, settings, TINY, "F"),
         "no layer norm": lambda: from_bert(
             {n: t for n, t in bert.items() if "embeddings.LayerNorm.bias" not in n},
             settings,
