@@ -82,7 +82,7 @@ def _test_videos(
 ) -> tuple[list[StepVideo], BoolArray, list[Missing]]:
     """Return the test videos among those with features, and the videos left out.
 
-    Videos with fewer features than steps, or without any step, are left out as well.
+    Videos with fewer features than steps, or without any step in them, are left out as well.
 
     Returns:
         The test videos of all splits, whether each (S, V) is in a split, and the videos left out.
@@ -105,11 +105,15 @@ def _test_videos(
         in_split = [key in test for test in tests]
         if not any(in_split):
             continue
+        rate, num_steps = store.spec.features_per_second, len(video.task.steps)
+        num_features = store.num_features(video.video_id)
         if not video.segments:
             missing.append(Missing(video.video_id, "no step annotated"))
-        elif store.num_features(video.video_id) < len(video.task.steps):
-            reason = f"fewer features than the {len(video.task.steps)} steps"
+        elif num_features < num_steps:
+            reason = f"fewer features than the {num_steps} steps"
             missing.append(Missing(video.video_id, reason))
+        elif not step_targets(video.segments, num_features, num_steps, rate).any():
+            missing.append(Missing(video.video_id, "features end before its steps"))
         else:
             kept.append(video)
             inside.append(in_split)
@@ -169,10 +173,7 @@ def evaluate_steps(benchmark: CrossTask, trial: Trial) -> Outcome:
     per_task = tuple(
         task_recall(model[owner == i][:, [0, -1]], owner[owner == i]) for i in range(len(tasks))
     )
-    present = model[:, -1] > 0
-    shares = {
-        name: columns[name][present, 0] / model[present, -1] for name in ("model", "evenly spread")
-    }
+    shares = {name: columns[name][:, 0] / model[:, -1] for name in ("model", "evenly spread")}
     steps = "exactly one second each" if config.exactly_one else "a run of seconds each"
     return Outcome(
         protocol="recall of steps, mean over tasks; released split of videos with features",
