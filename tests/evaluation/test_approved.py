@@ -14,20 +14,38 @@ from tests import approved
 from tests.approved import outcome, summary
 from tests.model.tiny_models import TINY, make_model
 from tests.training.labelled_world import CONFIG, DIM, labelled_world
+from videoclip import evaluation
 from videoclip.benchmarks.crosstask import CrossTask
-from videoclip.benchmarks.examples import AlignmentVideo, PlacedText, Segment, StepVideo, Task
+from videoclip.benchmarks.examples import (
+    AlignmentVideo,
+    LabelledVideo,
+    MultipleChoiceExample,
+    PlacedText,
+    Segment,
+    StepVideo,
+    Task,
+)
 from videoclip.config import EvaluateConfig
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
-from videoclip.evaluation import baselines, evaluate, held_out
+from videoclip.evaluation import (
+    alignment,
+    baselines,
+    evaluate,
+    held_out,
+    moment_retrieval,
+    paragraphs,
+    segmentation,
+)
 from videoclip.evaluation import outcome as outcomes
-from videoclip.evaluation.alignment import article_precisions, windows
+from videoclip.evaluation.alignment import article_precisions, evaluate_alignment, windows
 from videoclip.evaluation.localization import evaluate_steps
 from videoclip.evaluation.metrics import calibration, frames, moments, ranking, sequences
-from videoclip.evaluation.proposals import Proposals
+from videoclip.evaluation.proposals import Proposals, propose
 from videoclip.evaluation.report import draw, render_report
 from videoclip.evaluation.segmentation import head_segmenter
 from videoclip.evaluation.trial import (
     BackboneEncoder,
+    Clip,
     TextVideoEncoder,
     Trial,
     embed_arrays,
@@ -36,7 +54,9 @@ from videoclip.evaluation.trial import (
     unique,
     with_features,
 )
+from videoclip.evaluation.videoqa import evaluate_multiple_choice
 from videoclip.model.batch import Batch
+from videoclip.output.figures import to_svg
 from videoclip.synthetic.world import COLOURS, SHAPES, SyntheticWorld
 
 RATE = 2.0
@@ -67,7 +87,12 @@ class WordVectors(TextVideoEncoder):
         return rows + attend_cls * 0.1 * rows.mean(axis=0)
 
     def pair_scorer(self, texts, clips):
-        return lambda text, clip, similarity: similarity + 0.01 * (text * 7 + clip * 3) % 5
+        lengths = torch.tensor([len(clip) for clip in clips])
+
+        def score(text, clip, similarity):
+            return similarity + 0.01 * (text * 7 + clip * 3) % 5 + 0.001 * lengths[clip]
+
+        return score
 
 
 class Unlike(WordVectors):
@@ -174,12 +199,16 @@ def write_others(folder, world):
             for v in test
             for s, text in zip(v.shown, texts[v.video_id], strict=True)
         )
-        + f"\n{test[0].video_id},900.5,901,late\nnowhere,,,a\n{test[1].video_id},,,whole\n",
+        + f"\n{test[0].video_id},900.5,901,late\nnowhere,,,a\n{test[1].video_id},,,whole\n"
+        + f"{test[0].video_id},{test[0].shown[1].start},{test[0].shown[1].end},also this\n",
         "two/htm_align.json": json.dumps(
             {
                 test[0].video_id: [[1, 3, 5, "purple ring"], [1, 6, 8, "orange ring"]],
                 test[1].video_id: [[1, 3, 5, "purple ring"], [0, 6, 8, "black box"]],
             }
+        ),
+        "shown/htm_align.json": json.dumps(
+            {k: [[1, *rest] for _, *rest in v] for k, v in narrated.items()}
         ),
         "htm/htm_align.json": json.dumps(
             {k: [[int(a), *rest] for a, *rest in v] for k, v in narrated.items()}
@@ -240,6 +269,9 @@ CASES = {
     "msrvtt released": ("msrvtt", "whole", {"ties": "released"}),
     "csv": ("test.csv", "halves", {"clip_seconds": 4.0}),
     "csv own": ("own.csv", "whole", {}),
+    "csv own re-ranked": ("own.csv", "halves", {"rerank_top": 3, "clip_seconds": 0.0}),
+    "csv released": ("test.csv", "whole", {"ties": "released"}),
+    "youcook2 best re-ranked": ("youcook2", "whole", {"rerank_top": 1}),
     "nextqa": ("qa", "whole", {}),
     "msrvtt_qa": ("msrvtt_mc", "whole", {}),
     "msrvtt_qa product": (
@@ -261,6 +293,7 @@ CASES = {
     "charades": ("charades", "halves", {}),
     "htm_align": ("htm", "whole", {}),
     "htm_align of two": ("two", "whole", {}),
+    "htm_align all shown": ("shown", "whole", {}),
     "ht_step": ("step", "halves", {"attend_cls": True}),
 }
 GROUPS = {
@@ -384,6 +417,108 @@ def test_refused_evaluations(world, tmp_path):
     approved.check("refused-evaluations", found, TMP=tmp_path, WORLD=world)
 
 
+def of_questions(*choices, answers):
+    return [
+        MultipleChoiceExample(f"q{i}", "a", choices, answer) for i, answer in enumerate(answers)
+    ]
+
+
+def test_edges_of_protocols(tmp_path, monkeypatch):
+    """Long videos with little narration, ties, no foreground, slow features, nested clips."""
+    rng, config = np.random.default_rng(6), EvaluateConfig(num_resamples=3)
+    encoder, found = WordVectors(), {}
+    spec = FeatureSpec(DIM, 1.0, "test", False, "0")
+    store = FeatureStore.create(tmp_path / "store", spec)
+    slow = FeatureStore.create(tmp_path / "slow", replace(spec, features_per_second=0.4))
+    for of in (store, slow):
+        of.append("long", rng.normal(size=(260, DIM)))
+        of.append("a", rng.normal(size=(9, DIM)))
+    trial = Trial(encoder, store, config)
+    texts = (
+        PlacedText("red box", (), (20.0, 22.0)),
+        PlacedText("blue ring", ((30.2, 33.0),), (30.0, 33.0)),
+        PlacedText("green moon", (), (60.0, 61.0)),
+        PlacedText("white star", ((200.0, 230.5),), (200.0, 230.5)),
+    )
+    made = evaluate_alignment([AlignmentVideo("long", texts)], trial)
+    found["alignment"] = [made.measures, made.baselines, made.rows]
+    found["distinct"] = alignment._distinct([(0, 4), (0, 6), (2, 6), (0, 4.0005), (3, 3)])
+    proposed = propose(trial, store.read("long"), encoder.embed_text(["red"]), np.eye(DIM)[:2])
+    found["proposals"] = [[len(of.spans), summary(of.spans), of.similarities] for of in proposed]
+    questions = of_questions("red", "red", "blue", answers=[1, 1, 0, 2])
+    made = evaluate_multiple_choice(questions, trial)
+    found["questions"] = [[row["right"] for row in made.rows], made.baselines]
+    blank = segmentation._count(np.array([0, 1, 0]), np.zeros(3, int))
+    found["no foreground"] = segmentation._statistics([blank])(np.array([0]))
+    nested = [Clip("a", 0, 6), Clip("a", 2, 4), Clip("a", 8, 9)]
+    found["background"] = [
+        [clip[1:] for clip in paragraphs._with_background(nested, 12, piece)] for piece in (0, 2)
+    ]
+    found["at a limit"] = moment_retrieval._moment_values([np.array([[x]]) for x in (0.5, 0.7)])
+    task = Task("t", "Rest", ("red box", "blue ball"))
+    after_the_end = StepVideo("a", task, (Segment(50, 60, 0),))
+    videos = (StepVideo("long", task, (Segment(5, 9, 1),)), after_the_end)
+    made = evaluate_steps(CrossTask({"t": task}, videos, frozenset()), trial)
+    found["steps"] = [made.num_examples, made.rows, made.missing, made.plots[1].counts]
+    found["clips"] = [
+        find_clip(slow, "a", None, None),
+        find_clip(slow, "a", 10.0, None, 3.9),
+        find_clip(store, "a", 1.0, 8.0, 2.6),
+    ]
+    past = np.array([[[0.5, 0.2, 0.0]], [[0.6, 0.9, 0.0]]])  # of a video of two clips
+    found["past the clips"] = {
+        name: method(past, np.array([2])) for name, method in sequences.METHODS.items()
+    }
+    flags = []
+    headed = WordVectors()
+    headed.classes = ("red box",)
+    headed.classify_seconds = lambda features, attend_cls: (
+        flags.append(attend_cls) or np.zeros((len(features), 2))
+    )
+    for attend in (True, False):
+        of_head = Trial(headed, store, replace(config, attend_cls=attend))
+        head_segmenter(("red box",), of_head)[0](LabelledVideo("a", 9.0, ()))
+    assert flags == [True, False]
+    confusion = draw(outcomes.Confusion("c", ("x", "y"), ((8, 2), (1, 0))))
+    found["shares of a row"] = re.findall(r"\(\d+\.\d%\)", to_svg(confusion, "c"))
+    devices = []
+    monkeypatch.setattr(evaluation.Embedder, "from_pretrained", lambda *a: devices.append(a))
+    monkeypatch.setattr(evaluation, "BackboneEncoder", lambda *a: devices.append(a))
+    for model in ("folder", "frames"):
+        evaluation._encoder(model, store, "cpu")
+    assert devices == [("folder", "cpu"), ("test", "cpu")]
+    approved.check("edges-of-protocols", found)
+
+
+def test_what_held_out_videos_decide_at_limits():
+    """As few videos as suffice; candidate texts; a standard error of few videos."""
+    found = {}
+    reranker = SimpleNamespace(weight=torch.ones(()))
+    towers, better = np.full((5, 2), 0.5), np.full((5, 2), 0.5) + np.eye(5, 2)
+    for number in (4, 5):
+        scores = iter([towers[:number], better[:number]])
+        model = SimpleNamespace(reranker=reranker)
+        found[f"re-ranker, {number} videos"] = held_out.choose_weight(
+            model, number, lambda model, scores=scores: next(scores)
+        )
+        plain = SimpleNamespace(
+            temperature=0.2,
+            config=SimpleNamespace(learn_temperature=False),
+            modules=lambda: [],
+        )
+        shares = iter(np.linspace(0.3, 0.8, 6)[:, None, None] * np.ones((6, number, 2)))
+        found[f"residual, {number} videos"] = held_out.interpolate(
+            plain, number, lambda model, shares=shares: next(shares)
+        )
+    found["share"] = held_out.choose_share(np.array([[0, 0.6, 0.5], [1, 0.5, 0.5]]))
+    model = SimpleNamespace(similarity=lambda texts, videos: texts @ videos.T)
+    videos, texts = torch.eye(3), torch.arange(18.0).view(6, 3)
+    found["candidates"] = held_out._similarity(
+        model, [(videos[:1], texts[:2]), (videos[1:], texts[2:])]
+    )
+    approved.check("held-out-limits", found)
+
+
 def test_a_backbone_as_a_model(monkeypatch):
     spec = FeatureSpec(3, 1.0, "clip", True, "f")
     backbone = SimpleNamespace(
@@ -398,6 +533,7 @@ def test_a_backbone_as_a_model(monkeypatch):
         "texts": encoder.embed_text(("a", "bcd")),
         "windows": encoder.embed_windows(rows, [(0, 2), (3, 4)]),
         "seconds": encoder.embed_seconds(rows[:2], attend_cls=True),
+        "limits": [encoder.temperature, encoder.classes, encoder.max_clip_features],
         "other": outcome(lambda: encoder.check(replace(spec, fingerprint="g"))),
     }
     del backbone.embed_text
