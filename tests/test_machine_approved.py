@@ -5,10 +5,12 @@ import json
 import os
 import pickle
 import re
+import shutil
+import sqlite3
 import sys
 import warnings
 from collections import namedtuple
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,8 +22,10 @@ from tests import approved
 from tests.library.colours import ColourEmbedder, write_video
 from tests.model.tiny_models import make_model
 from videoclip import doctor, errors, files, info, processes
+from videoclip.ablation.runs import MEASURED_FILE
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.data.frame_store import FrameSpec, FrameStore
+from videoclip.library import storage
 from videoclip.library.library import VideoLibrary
 from videoclip.pretrained import known
 from videoclip.synthetic.world import SyntheticConfig
@@ -46,6 +50,7 @@ def calls_of(disk_calls):
 
 def test_files(tmp_path, disk_calls, monkeypatch):
     found, folder = {}, tmp_path / "f"
+    num_open = len(list(Path("/dev/fd").iterdir()))
 
     def keep(name, call):
         found[name] = [approved.outcome(call), calls_of(disk_calls)]
@@ -106,6 +111,8 @@ def test_files(tmp_path, disk_calls, monkeypatch):
             "left": sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*")),
             "states": [approved.outcome(partial(files.parse_state, text)) for text in states],
             "sealed": files.seal({"b": 1, "a": (1, "ü")}),
+            "numbers as names": files.parse_state(json.dumps(files.seal({"a": {10: 1, 9: 2}}))),
+            "open": len(list(Path("/dev/fd").iterdir())) - num_open,
             "damaged": approved.outcome(partial(files.read_json, folder / "run/in/x", "do this")),
             "digest": files.sha256(folder / "o.txt"),
         },
@@ -150,6 +157,7 @@ def test_processes(monkeypatch):
     main = sys.modules["__main__"]
     with processes.without_main_module():
         hidden = [sys.modules["__main__"] is main, sys.modules["__main__"].__name__]
+        hidden.append(processes._main_is_hidden.locked())  # by one thread at a time
     started, ended = [], []
     monkeypatch.setattr(
         processes,
@@ -273,7 +281,9 @@ def test_info(tmp_path, monkeypatch):
     )
     write_world(tmp_path / "world", small, 1, 0, None)
     write_video(tmp_path / "v/a.mp4", ["red", "blue"])
-    (tmp_path / "v/a.srt").write_text("1\n00:00:00,000 --> 00:00:02,000\na b c\n")
+    (tmp_path / "v/a.srt").write_text(
+        "1\n00:00:00,000 --> 00:00:09,000\na b c\n\n2\n00:00:02,000 --> 00:00:05,000\nd\n"
+    )
     (tmp_path / "v/none.srt").write_text("")
     with VideoLibrary(tmp_path / "library", ColourEmbedder(), model="m") as library:
         library.update(tmp_path / "v")
@@ -289,6 +299,7 @@ def test_info(tmp_path, monkeypatch):
     (tuned / "model").mkdir()
     (tmp_path / "table").mkdir()
     (tmp_path / "table/table.json").write_text("[{}]")
+    files.write_checksums(tmp_path / "table", ["table.json"])
     (tmp_path / "s3d").mkdir()
     (tmp_path / "s3d/words.txt").write_text("cut")
     (tmp_path / "s3d/config.json").write_text('{"backbone": "s3d", "num_words": 1}')
@@ -314,6 +325,36 @@ def test_info(tmp_path, monkeypatch):
     whole = {name: approved.outcome(partial(info.verify, tmp_path / name)) for name in names}
     whole["all"] = info.verify(tmp_path)
 
+    for name in ("plans", "facts", "measured", "other world", "records", "config"):
+        source = {"other world": "world", "records": "library", "config": "model"}.get(name, "run")
+        shutil.copytree(tmp_path / source, tmp_path / name)
+    (tmp_path / "plans/plans").mkdir()
+    wrong_sum = '{"a": 1, "crc32": 5}'
+    for name in ("plans/plans/1.json", "facts/facts.json", f"measured/{MEASURED_FILE}"):
+        (tmp_path / name).write_text(wrong_sum)
+    (tmp_path / "other world/world.json").write_text(wrong_sum)
+    (tmp_path / "other world/checksums.json").unlink()
+    with closing(sqlite3.connect(tmp_path / "records/catalog.sqlite")) as table, table:
+        table.execute("UPDATE videos SET duration = 7")
+    settings = files.read_json(tmp_path / "config/config.json")
+    files.write_state(tmp_path / "config/config.json", settings | {"temperature": 0.5})
+    files.write_json(tmp_path / "table/table.json", [{}, {}])
+    monkeypatch.setattr(storage.importlib.util, "find_spec", lambda name: None)
+    altered = {
+        name: [
+            approved.outcome(partial(one, tmp_path / name)) for one in (info.verify, info.describe)
+        ]
+        for name in ("records", "config", "table")
+    }
+    altered |= {
+        name: approved.outcome(partial(info.verify, place))
+        for name, place in {
+            **{n: tmp_path / n for n in ("plans", "facts", "measured", "other world")},
+            "an address": "s3://bucket/library",
+        }.items()
+    }
+    monkeypatch.undo()
+
     def damage(name, position=-5):
         path = tmp_path / name
         content = bytearray(path.read_bytes())
@@ -333,7 +374,7 @@ def test_info(tmp_path, monkeypatch):
     }
     with FeatureStore.create(tmp_path / "cut", spec) as store:
         store.append("a", np.ones((5, 3)))
-        store.append("b", np.ones((2, 3)))
+        store.append("b", np.ones((1, 3)))
     index = tmp_path / "cut/index.bin"
     os.truncate(index, index.stat().st_size - 1)
     with warnings.catch_warnings(record=True) as warned:
@@ -349,6 +390,7 @@ def test_info(tmp_path, monkeypatch):
             "described": described,
             "whole": whole,
             "damaged": damaged,
+            "altered": altered,
             "warnings": [str(one.message) for one in warned],
             "void": [
                 approved.outcome(partial(f, tmp_path / "void"))
