@@ -30,7 +30,7 @@ from videoclip.zeroshot.moments import Moment
 def make_run(name, after):
     before = dict(zip(MEASURES, (0.02, 0.1, 30.0), strict=True))
     result = RunResult(
-        model_folder=Path("model"),
+        model_folder=Path(name, "model"),
         num_updates=3,
         seconds=1.0,
         loss=1.0,
@@ -75,10 +75,16 @@ def report(tmp_path):
     return report
 
 
-def test_the_page_has_stages_scores_and_curves(report):
+def test_the_page_has_stages_scores_and_curves(report, monkeypatch):
+    drawn, draw = [], demo.draw_losses
+    monkeypatch.setattr(
+        demo, "draw_losses", lambda runs: draw([drawn.append(r) or r for r in runs])
+    )
     page = render_report(report)
     assert "look &amp; learn <small>(1.2 s)" in page
     assert "among 41" in page
+    losses = [(1, 3.0), (2, 2.0), (3, 1.0)]  # by update
+    assert drawn == [("overlap", losses, ()), ("aligned", losses, ())]
     row = f"<td>{MEASURES[0]}</td><td>2.0 %</td><td>25.0 %</td><td>50.0 %</td>"
     assert row in page
     assert f"<td>{MEASURES[2]}</td><td>30</td><td>4</td><td>2</td>" in page
@@ -158,7 +164,7 @@ def test_sentences_whose_clip_became_the_first_are_wins(
     monkeypatch.setattr(demo, "evaluate", evaluate)
     demo._find_wins(report, tmp_path)
     table, store = tmp_path / "world" / "annotations" / "test.csv", (tmp_path / "features",)
-    assert asked == [("csv", model, store, table) for model in ("starter", Path("model"))]
+    assert asked == [("csv", model, store, table) for model in ("starter", Path("overlap/model"))]
     assert (report.num_higher, report.num_lower) == (6, 1)
     wins = [(win.text, win.before, win.after, win.clip.name) for win in report.wins]
     assert wins == [("g", 30, 1, "win-7.mp4"), ("c", 9, 1, "win-2.mp4"), ("e", 4, 1, "win-5.mp4")]
@@ -192,6 +198,8 @@ def test_a_run_of_the_demo_differs_in_its_clips_alone(
             on_log(entry)
         return run
 
+    threads = []
+    monkeypatch.setattr(demo.torch, "set_num_threads", threads.append)
     monkeypatch.setattr(demo, "pretrain", pretrain)
     monkeypatch.setattr(demo, "evaluate", lambda *args: asked.append(args) or result_of([]))
     monkeypatch.setattr(
@@ -201,6 +209,7 @@ def test_a_run_of_the_demo_differs_in_its_clips_alone(
     monkeypatch.setattr(demo, "read_log", lambda out: [{"loss": 3.0}, {"kept": 1}, {"loss": 2.0}])
     made = demo._train(name, tmp_path, 9, lambda done, total: counts.append((done, total)))
     assert made == DemoRun(name, (3.0, 2.0), run)
+    assert threads == [1]
     [(config, corpus, out, show_progress, measures)] = seen
     plain = demo.starter()
     clips = replace(plain.clips, strategy=strategy)

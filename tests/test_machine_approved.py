@@ -220,7 +220,10 @@ def test_doctor(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor.platform, "python_version", lambda: "3.x")
     monkeypatch.setattr(doctor.platform, "system", lambda: "Linux")
     monkeypatch.setattr(doctor.os, "sched_getaffinity", lambda pid: {0, 1, 2})
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda folder: Usage(7e9))
+    monkeypatch.setattr(
+        doctor.shutil, "disk_usage", lambda folder: Usage(7e9 if folder == tmp_path else 1)
+    )
+    monkeypatch.setattr(doctor, "default_model", lambda: "best/here")
     monkeypatch.setattr(doctor, "_decode", lambda: "decodes")
     origin = {"skvideo": None, "faiss": "x", "transformers": "x"}
     find = importlib.util.find_spec
@@ -234,6 +237,7 @@ def test_doctor(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", "12.9")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     origin["sentence_transformers"] = "x"
+    outcomes["no model named"] = [str(check) for check in doctor.run_checks(tmp_path)][5:6]
     outcomes["all"] = [str(check) for check in doctor.run_checks(tmp_path, "some/model")]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda folder: Usage(5e9))
@@ -256,6 +260,20 @@ def test_doctor(tmp_path, monkeypatch):
     embedder.embed_text = lambda text: np.full((1, 3), np.nan)
     monkeypatch.setattr("videoclip.embedding.Embedder.from_pretrained", lambda *names: embedder)
     outcomes["not finite"] = approved.outcome(lambda: doctor._embed("x", "cpu"))
+    embedder.embed_text = lambda text: np.array([[1.0, np.inf]])
+    outcomes["infinite"] = approved.outcome(lambda: doctor._embed("x", "cpu"))
+    network_disk = SimpleNamespace(
+        execute=lambda sql: SimpleNamespace(fetchone=lambda: ("delete",)), close=lambda: None
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            doctor,
+            "sqlite3",
+            SimpleNamespace(
+                connect=lambda path: network_disk, OperationalError=sqlite3.OperationalError
+            ),
+        )
+        outcomes["a disk without logs"] = approved.outcome(lambda: doctor._write(tmp_path))
     outcomes["embeds"] = (
         setattr(embedder, "embed_text", lambda text: np.ones((1, 3))),
         doctor._embed("x", "cpu"),

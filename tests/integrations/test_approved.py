@@ -2,6 +2,7 @@
 
 import base64
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -42,6 +43,7 @@ def test_tools_for_assistants(indexed, made_videos, monkeypatch):
         ("read", {"video": "b.mp4"}),
         ("read", {"video": "b.mp4", "start": 5, "end": 9}),
         ("read", {"video": str(made_videos / "b.mp4"), "start": 20}),
+        ("read", {"video": "b.mp4", "start": 4, "end": 21}),
         ("read", {"video": "nowhere.mp4"}),
         ("frame", {"video": "a.mp4", "time": 15}),
         ("frame", {"video": "a.mp4", "time": 1000}),
@@ -63,5 +65,19 @@ def test_tools_for_assistants(indexed, made_videos, monkeypatch):
         for tool in listed.tools
     }
     server = mcp.create_server(indexed)
-    found = {"tools": tools, "answers": answers, "server": [server.name, server.instructions]}
+    twins = SimpleNamespace(
+        videos=lambda: [
+            SimpleNamespace(path=f"/{name}") for name in ("x/a.mp4", "y/a.mp4", "b.mp4")
+        ]
+    )
+    named = {
+        name: approved.outcome(lambda name=name: mcp._find(twins, name).path)
+        for name in ("a.mp4", "/y/a.mp4", "b.mp4")
+    }
+    found = {
+        "names": named,
+        "tools": tools,
+        "answers": answers,
+        "server": [server.name, server.instructions],
+    }
     approved.check("assistants", found, VIDEOS=made_videos)

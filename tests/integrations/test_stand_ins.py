@@ -114,6 +114,11 @@ def test_mteb_gets_the_embeddings_of_texts_videos_and_both(mteb, embedder, embed
     assert np.array_equal(encoder.encode(loader_of(["text", "id"], rows)), texts)
     both = encoder.encode(loader_of(["text", "video"], rows))
     np.testing.assert_allclose(both, (texts + wanted) / 2, rtol=1e-6)
+    suffixes = []
+    encoder.embedder = SimpleNamespace(embed_video=lambda path: suffixes.append(path[-4:]))
+    for path in "a.mkv", None:
+        encoder._embed({"bytes": b"", "path": path})
+    assert suffixes == [".mkv", ".mp4"]
     message = "MTEB gave image, label, but the model takes text and video"
     with pytest.raises(DataError, match=message):
         encoder.encode(loader_of(["image", "label"], [{}]))
@@ -151,7 +156,6 @@ def test_mteb_stores_what_the_model_is(mteb, embedder, tmp_path, monkeypatch):
             "name": "videoclip/model",
             "revision": embedder.fingerprint,
             "n_parameters": num_parameters,
-            "memory_usage_mb": round(num_parameters * 4 / 2**20),
             "max_tokens": embedder.config.max_text_tokens,
             "embed_dim": embedder.config.hidden_size,
             "similarity_fn_name": "cosine",
@@ -159,6 +163,9 @@ def test_mteb_stores_what_the_model_is(mteb, embedder, tmp_path, monkeypatch):
             "use_instructions": False,
         }.items()
     )
+    large = SimpleNamespace(parameters=lambda: [torch.empty(5 * 2**20, device="meta")])
+    made = SimpleNamespace(config=embedder.config, model=large, source="", fingerprint="f")
+    assert mteb.model_meta(made).memory_usage_mb == 20
     assert mteb.MtebEncoder(without_norm(embedder)).mteb_model_meta.similarity_fn_name == "dot"
     assert mteb.MtebEncoder(embedder, "v2").mteb_model_meta.revision == "v2"
     embedder.save_pretrained(tmp_path / "mine")
@@ -189,6 +196,7 @@ def test_sentence_transformers_gets_the_embeddings(sentences, embedder, embedded
         return module(module.preprocess(inputs, **options))["sentence_embedding"].numpy()
 
     videos, wanted = embedded
+    embedder.device = torch.device("meta")  # the library has moved the model since
     assert np.array_equal(encode(TEXTS), embedder.embed_text(TEXTS))
     prompted = embedder.embed_text([f"blue {text}" for text in TEXTS])
     assert np.array_equal(encode(TEXTS, prompt="blue "), prompted)
@@ -203,6 +211,8 @@ def test_sentence_transformers_gets_the_embeddings(sentences, embedder, embedded
         given = {"array": array, "video_metadata": {"fps": 4.0}}
         for one in given, {"video": given}:
             assert np.array_equal(encode([one]), of_frames[None])
+    low = {"array": FRAMES[:, :3], "video_metadata": {"fps": 4.0}}
+    assert np.array_equal(encode([low])[0], embedder.embed_frames(FRAMES[:, :3], 4.0).pooled)
     for metadata in None, {}, {"fps": 0}:
         with pytest.raises(DataError, match="frames without their rate: give a path, or frames"):
             encode([{"video": {"array": FRAMES, "video_metadata": metadata}}])
@@ -221,7 +231,8 @@ def test_sentence_transformers_saves_and_loads(sentences, embedder, tmp_path, mo
     assert loaded._embedder.fingerprint == embedder.fingerprint
     with pytest.raises(CheckpointError, match="hub/other has no folder 0_Module: save it again"):
         loaded.load("hub/other", "0_Module")
-    named = sentences.sentence_transformer(tmp_path / "saved", "cpu")
+    named = sentences.sentence_transformer(tmp_path / "saved", "cpu:0")
+    assert named.device == "cpu:0"
     assert named.modules[0]._embedder.source == str(tmp_path / "saved")
 
 
