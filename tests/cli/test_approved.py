@@ -27,6 +27,7 @@ from videoclip.errors import DataError, show_warning
 from videoclip.features import backbones, contained
 from videoclip.pretrained import known
 from videoclip.zeroshot.moments import Moment
+from videoclip.zeroshot.results import Timeline
 
 SPOKEN = "WEBVTT\n\n00:21.000 --> 00:24.000\nChopping onions\n"
 
@@ -116,6 +117,7 @@ def test_one_video(shell, tmp_path):
 segment v/a.mp4 --label red --label green
 segment v/a.mp4 --labels s.txt --threshold 2.5 --switch-cost 0 --json
 segment v/a.mp4 --label "red, green"
+segment v/a.mp4 --label "red, green" --labels s.txt --threshold 9
 segment v/a.mp4
 segment v/a.mp4 --labels no.txt
 segment v/none.mp4 --label red
@@ -229,6 +231,9 @@ v
 -x
 --version
 help nothing
+--help nothing
+-h nothing
+FIND
 search
 search a --like b
 search a b.csv
@@ -241,6 +246,7 @@ search dog -k two
 search dog --top-k=
 search dog --json=yes
 search dog --json --csv
+search dog --csv --paths
 search dog --vision 0 --speech 0
 search dog --min-confidence hi
 search dog --min-confidence everything
@@ -290,6 +296,7 @@ evaluate msrvtt
 pretrain
 pretrain smal --data d --out o
 pretrain --data d small
+pretrain -d x small
 pretrain small --config x
 pretrain small --optim.lr -1 --data d --out o
 pretrain small --lr 1 --data d --out o
@@ -326,10 +333,13 @@ def test_times_and_nearest_options():
         "--from",
         "-j",
         "--x",
+        "--limit=3",
+        "--work_ers=2",
+        "--",
         "--work_ers",
         "--l",
     ]
-    many = ["search", "--query", "--jso", "v.mp4", "words", "json", "top-k"]
+    many = ["search", "--query", "--jso", "v.mp4", "c.webm", "a.b", "words", "json", "top-k"]
     approved.check(
         "cli-options",
         {
@@ -383,7 +393,17 @@ def test_a_terminal(tmp_path, monkeypatch, capsys):
     failures = options.print_failures({"a\x07": "why", "b": "so"}, "not indexed")
     shown["progress"] = [err.getvalue(), failures, options.print_failures({})]
     monkeypatch.undo()
+    monkeypatch.setattr(results, "get_terminal_size", lambda: os.terminal_size((90, 9)))
     shown["no terminal"] = options.progress_line("videos")
+    short = [Moment(here.path, start, start + 1.0, "cut", confidence="low") for start in (0, 3)]
+    timeline = Timeline(here.path, 9.0, 25.0, ("cut",), tuple(short), 1.0)
+    results.Output(chapters=tmp_path / "chapters").show(timeline, as_json=False)
+    shown["chapters"] = [(tmp_path / "chapters").read_text(), capsys.readouterr().err]
+    shown["fitted"] = [
+        results._fit(Path(f"/{'long/' * 9}{name}.mp4"), " and more", used)
+        for name in ("a", "n" * 50)
+        for used in (50, 75, 200)
+    ]
     shown["texts"] = [
         approved.outcome(lambda: results.read_texts(None, ["a", " "])),
         approved.outcome(lambda: results.read_texts(None, [], "queries")),
@@ -439,6 +459,20 @@ def test_ends_of_commands(monkeypatch, capsys):
             monkeypatch.setattr(models.Models, "run", fail)
             status = approved.outcome(lambda more=more: main(["models", *more]))
             found[" ".join([name, *more])] = [status, capsys.readouterr().err]
+
+    class Closed(io.StringIO):
+        def flush(self):
+            raise BrokenPipeError
+
+        def fileno(self):
+            return 99
+
+    closed = []
+    monkeypatch.setattr(models.Models, "run", lambda self: 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", Closed())
+        patch.setattr(os, "dup2", lambda *handles: closed.append(handles[1]))
+        found["its reader has stopped"] = [main(["models"]), closed]
     approved.check("cli-ends", found)
 
 

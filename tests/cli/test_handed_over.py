@@ -4,6 +4,7 @@ The functions are replaced here, so that every option is compared with what arri
 """
 
 import json
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -12,8 +13,11 @@ from types import SimpleNamespace
 import pytest
 
 from videoclip.cli import main
+from videoclip.cli.pretrain import Pretrain
+from videoclip.config import RUN_CONFIG_VERSION, PretrainConfig, load_run_config
 from videoclip.errors import DISK_ADVICE, DataError
 from videoclip.library.search import SearchOptions
+from videoclip.training.run import RunResult
 from videoclip.zeroshot.confidence import LEVELS
 from videoclip.zeroshot.moments import Moment
 from videoclip.zeroshot.results import Answer, Timeline
@@ -113,11 +117,14 @@ def test_the_status_of_a_search_is_that_of_its_surest_moment(library, run, found
     assert status == (3 if required and not matches else 0)
 
 
-def test_every_option_of_a_search_arrives(library, run, calls, tmp_path):
+def test_every_option_of_a_search_arrives(library, run, calls, tmp_path, monkeypatch):
     library([MOMENTS[3]], [], [MOMENTS[1], MOMENTS[3]])
     line = "search two words --library L -k 7 --offset 2 --vision 0.5 --speech 0.25 --json"
     line += " --where duration>3 --model M --device cpu --rerank-top 4"
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")  # so that it is restored
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS")
     status, out, _ = run(line)
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "1"  # its matrix products are small
     wanted = SearchOptions(top_k=7, offset=2, vision=0.5, speech=0.25, rerank_top=4)
     changed = {f.name for f in fields(wanted) if getattr(wanted, f.name) != f.default}
     opened = ("open", "L", "M", "cpu", {"must_exist": True})
@@ -136,6 +143,8 @@ def test_every_option_of_a_search_arrives(library, run, calls, tmp_path):
         ("two words", []),
         ("three", ["/v/low.mp4", "/v/high.mp4"]),
     ]
+    calls.clear()
+    assert run("search", "dog.mp4")[0] == 0  # one word may be anything
     calls.clear()
     run("search -k 3 --where duration>3 --like a.mp4")
     assert calls[1] == ("like", Path("a.mp4"), SearchOptions(top_k=3), "duration>3")
@@ -215,6 +224,11 @@ def test_what_index_extract_and_prepare_do_with_their_reports(
     assert (status, err) == (bool(failed), "".join(f"videoclip: failed: {line}" for line in lines))
     assert json.loads(out) == {"added": 3} if as_json else out == "F: what was done\n"
 
+    noisy = calls.to(lambda *_, **more: print("lost a worker") or report)
+    monkeypatch.setattr("videoclip.features.extract.extract_features", noisy)
+    _, again, err = run("extract v --features F", *switch)
+    assert again == out and err.startswith("lost a worker\n")
+
     calls.clear()
     monkeypatch.setattr("videoclip.preparation.prepare_videos", calls.to(report))
     status, out, err = run("prepare v w --out O --format tar --asr tiny --device cpu", *switch)
@@ -227,6 +241,9 @@ def test_what_index_extract_and_prepare_do_with_their_reports(
 def test_what_index_does_without_a_model_and_with_features(library, run, calls, monkeypatch):
     library(report=Report({}))
     monkeypatch.setattr("videoclip.data.feature_store.FeatureStore.open", lambda path: ("f", path))
+    run("index v --library L --model M --prune w")  # paths on both sides of an option
+    assert calls[1][1] == (Path("v"), Path("w"))
+    calls.clear()
     kinds = {"new": None, "old": "sqlite"}
     monkeypatch.setattr("videoclip.library.storage.kind_of", kinds.get)
     monkeypatch.setattr("videoclip.pretrained.known.default_model", lambda: "best")
@@ -414,6 +431,8 @@ def test_serve_opens_the_library_with_its_settings(run, calls, library, monkeypa
     _, _, err = run("serve --host 0.0.0.0 --port 9")
     token = calls[1][1].token
     assert len(token) >= 32 and err.splitlines()[0] == f"token: {token}"
+    monkeypatch.setenv("VIDEOCLIP_TOKEN", "")  # as if there were none
+    assert run("serve --host 0.0.0.0 --port 9")[2].startswith("token: ")
     monkeypatch.setenv("VIDEOCLIP_TOKEN", "t" * 40)
     calls.clear()
     _, _, err = run("serve --host 0.0.0.0 --port 9")
@@ -477,6 +496,62 @@ def test_evaluate_compare_and_convert(run, calls, monkeypatch, tmp_path):
     status, out, _ = run("convert S F --as bert --vocabulary V --json")
     assert calls[0][:4] == (Path("S"), Path("F"), "bert", Path("V")) and status == 0
     assert json.loads(out) == {"kind": "bert"}
+
+
+@pytest.mark.parametrize("on_main", [True, False])
+@pytest.mark.parametrize("as_json", [True, False])
+def test_one_process_of_a_run_logs_and_prints(run, calls, monkeypatch, on_main, as_json):
+    world = SimpleNamespace(on_main=on_main)
+
+    @contextmanager
+    def joined(device):
+        calls.append(("joined", device))
+        yield world
+
+    @contextmanager
+    def tracker(name, out, settings):
+        calls.append((name, out, settings["epochs"]))
+        yield "on_log"
+
+    made = RunResult(Path("R/model"), 3, 1.25, 0.5, None, {}, {})
+    monkeypatch.setattr("videoclip.distributed.joined", joined)
+    monkeypatch.setattr("videoclip.training.logging.tracker", tracker)
+    monkeypatch.setattr("videoclip.training.pretrain.pretrain", calls.to(made))
+    line = "pretrain small --data D --out R --epochs 7 --tracker wandb --device cpu --extend"
+    status, out, _ = run(line, *["--json"] * as_json)
+    assert calls[:2] == [("joined", "cpu"), ("wandb" if on_main else None, Path("R"), 7)]
+    shared = calls[2][3]
+    assert (shared["world"], shared["on_log"], shared["extend"]) == (world, "on_log", True)
+    text = "R/model: 3 updates in 1 s, loss 0.500\n"
+    if not on_main:
+        text = ""
+    elif as_json:
+        assert json.loads(out)["num_updates"] == 3
+        text = out
+    assert (status, out) == (0, text)
+
+
+def test_a_run_is_summed_up_beside_what_was_published():
+    class Published(Pretrain):
+        def published(self):
+            return SimpleNamespace(values={"R@1": 0.5}, note="by others")
+
+    measures = {"R@1": 0.25, "MedR": 9.0}
+    result = RunResult(Path("R/model"), 3, 1.25, 0.5, None, measures, measures)
+    assert object.__new__(Published).summary(result).splitlines()[2:] == [
+        "      before  after  published",
+        "R@1    0.250  0.250      0.500",
+        "MedR   9.000  9.000",
+        "published: fine-tuned, by others",
+    ]
+
+
+def test_printed_settings_are_those_that_a_run_takes(run, capsys, tmp_path):
+    with pytest.raises(SystemExit, match="0"):
+        main(["pretrain", "small", "--epochs", "7", "--print-config"])
+    (tmp_path / "config.json").write_text(capsys.readouterr().out)
+    assert json.loads((tmp_path / "config.json").read_text())["version"] == RUN_CONFIG_VERSION
+    assert load_run_config(PretrainConfig, tmp_path / "config.json").epochs == 7
 
 
 def test_ablate_and_synth(run, calls, monkeypatch, tmp_path):
