@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from videoclip.cli import main
-from videoclip.cli.pretrain import Pretrain
+from videoclip.cli.pretrain import Pretrain, parse
 from videoclip.config import RUN_CONFIG_VERSION, PretrainConfig, load_run_config
 from videoclip.errors import DISK_ADVICE, DataError
 from videoclip.library.search import SearchOptions
@@ -522,6 +522,7 @@ def test_one_process_of_a_run_logs_and_prints(run, calls, monkeypatch, on_main, 
     assert calls[:2] == [("joined", "cpu"), ("wandb" if on_main else None, Path("R"), 7)]
     shared = calls[2][3]
     assert (shared["world"], shared["on_log"], shared["extend"]) == (world, "on_log", True)
+    assert shared["page"]
     text = "R/model: 3 updates in 1 s, loss 0.500\n"
     if not on_main:
         text = ""
@@ -552,6 +553,12 @@ def test_printed_settings_are_those_that_a_run_takes(run, capsys, tmp_path):
     (tmp_path / "config.json").write_text(capsys.readouterr().out)
     assert json.loads((tmp_path / "config.json").read_text())["version"] == RUN_CONFIG_VERSION
     assert load_run_config(PretrainConfig, tmp_path / "config.json").epochs == 7
+    places = ["--data", "D", "--out", "O"]
+    made = parse(["--config", str(tmp_path / "config.json"), "--init-from", "M", *places])
+    assert (made.config.name, made.config.epochs, made.init_from) == ("small", 7, "M")
+    for model in ["--init-from", "M"], ["--init-from=M"]:  # then its recipe may be left out
+        made = parse([*model, *places])
+        assert (made.config.name, made.init_from) == ("starter", "M")
 
 
 def test_ablate_and_synth(run, calls, monkeypatch, tmp_path):
