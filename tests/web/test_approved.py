@@ -193,7 +193,7 @@ def test_what_the_api_returns(client, names):
     )
 
 
-def test_questions(client, names):
+def test_questions(client, names, indexed):
     a, b = names.ids["a.mp4"], names.ids["b.mp4"]
     spans = [
         {"video": a, "start": 1, "end": 2.5, "label": "=cut", "confidence": "low"},
@@ -208,7 +208,7 @@ def test_questions(client, names):
         ("segment", {"video": a, "labels": ["red", "red"]}),
         ("localize", {"video": a, "steps": ["green", "red"]}),
         ("localize", {"video": a, "steps": ["green", "red"], "ordered": False, "threshold": 2}),
-        ("ask", {"video": a, "question": "which", "choices": ["red", "yellow", "blue"]}),
+        ("ask", {"video": a, "question": "green or", "choices": ["red", "yellow", "blue"]}),
         ("ask", {"video": a, "choices": ["red"]}),
         *(("export", {"format": f, "moments": spans}) for f in ("csv", "edl", "vtt", "youtube")),
         ("export", {"format": "fcpxml", "moments": spans[:1], "title": "T <x>"}),
@@ -222,16 +222,16 @@ def test_questions(client, names):
         ("pictures", {}),
         ("labels", {"query": " ", "video": a, "start": 0, "end": 1, "is_correct": True}),
     ]
-    approved.check(
-        "web-questions",
+    decoded = len(indexed.embedder.backbone.decoded)
+    found = [
         [
-            [
-                names(f"{name} {json.dumps(body)}")[:90],
-                *answer_of(client.post(f"/api/v1/{name}", json=body), names),
-            ]
-            for name, body in asked
-        ],
-    )
+            names(f"{name} {json.dumps(body)}")[:90],
+            *answer_of(client.post(f"/api/v1/{name}", json=body), names),
+        ]
+        for name, body in asked
+    ]
+    assert len(indexed.embedder.backbone.decoded) == decoded  # what is indexed is not decoded again
+    approved.check("web-questions", found)
 
 
 PAGES = [
@@ -487,6 +487,28 @@ def test_errors_of_the_server(indexed, monkeypatch):
     approved.check("web-errors", found)
 
 
+def test_the_end_of_the_server(indexed):
+    testclient = pytest.importorskip("starlette.testclient")
+    application = app.create_app(indexed, ServeSettings())
+    folder = application.state.served.media.folder
+    with testclient.TestClient(application, "http://127.0.0.1"):
+        assert folder.is_dir()
+    assert not folder.exists()
+
+
+def test_a_library_that_cannot_be_read_is_not_ready(indexed, monkeypatch):
+    def fails(library):
+        raise DataError("is damaged", indexed.folder)
+
+    testclient = pytest.importorskip("starlette.testclient")
+    application = app.create_app(indexed, ServeSettings())
+    client = testclient.TestClient(application, "http://127.0.0.1")
+    assert client.get("/readyz").status_code == 200
+    monkeypatch.setattr(VideoLibrary, "__len__", fails)
+    assert [client.get(f"/{path}").status_code for path in ("readyz", "healthz")] == [500, 200]
+    application.state.served.close()
+
+
 def test_jobs_one_after_the_other(tmp_path):
     queue = jobs.Jobs(lambda message: message.replace("secret", "***"))
     found, calls = {}, []
@@ -515,11 +537,27 @@ def test_jobs_one_after_the_other(tmp_path):
     found["listed"] = [job.kind for job in queue.list()]
     found["not found"] = approved.outcome(partial(queue.find, "x"))
     halted = jobs.threading.Event()
-    for _ in range(jobs.MAX_WAITING):
-        queue.start("wait", lambda job, p: halted.wait())
+    waiting = [
+        queue.start("wait", lambda job, p: halted.wait()) for _ in range(jobs.MAX_WAITING - 1)
+    ]
+    never = queue.start("cancelled before it began", work)
     found["too many"] = approved.outcome(partial(queue.start, "more", work))
+    queue.cancel(never)
     halted.set()
+    while not never.is_over:
+        time.sleep(0.005)
+    found["cancelled before it began"] = [never.state, never.done, len(waiting)]
+
+    def endless(job, on_progress):
+        while True:
+            on_progress(1, 2)
+            time.sleep(0.001)
+
+    last = queue.start("endless", endless)
+    while last.state == "waiting":
+        time.sleep(0.005)
     queue.close()
+    found["when the server ends"] = last.state
     job = jobs.Job("k", "running", done=2, total=6)
     job.began = 0.0
     found["left"] = [job.seconds_left > 1e6, jobs.Job("k").seconds_left]
@@ -603,6 +641,7 @@ def test_small_parts(monkeypatch):
     addresses = [re.sub(r":\d+$", ":PORT", app.address_of(one)) for one in listening]
     port = listening[0].getsockname()[1]
     taken = str(approved.outcome(partial(app.listen, "127.0.0.1", port))).replace(str(port), "PORT")
+    delays = [one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) > 0 for one in listening]
     for one in listening:
         one.close()
     started = []
@@ -618,6 +657,7 @@ def test_small_parts(monkeypatch):
         {
             "metrics": str(metrics).splitlines(),
             "addresses": addresses,
+            "without delay": delays,
             "taken": taken,
             "started": started,
             "curves": [pages._curve(rows, 2.5, 2.0), pages._curve(rows[:1], 0.0, 9.0)],
