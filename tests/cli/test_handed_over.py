@@ -532,6 +532,18 @@ def test_one_process_of_a_run_logs_and_prints(run, calls, monkeypatch, on_main, 
     assert (status, out) == (0, text)
 
 
+def test_finetune_takes_the_model_of_the_features(run, calls, monkeypatch):
+    made = RunResult(Path("R/model"), 3, 1.25, 0.5, None, {}, {})
+    monkeypatch.setattr("videoclip.training.finetune.finetune", calls.to(made))
+    monkeypatch.setattr("videoclip.cli.finetune.model_of_features", lambda *names: names)
+    status, *_ = run("finetune coin --features F --annotations A --out R --device cpu")
+    assert status == 0 and calls[0][0].benchmark == "coin"
+    assert calls[0][1:5] == ((None, Path("F")), Path("F"), Path("A"), Path("R"))
+    assert calls[0][5]["training_annotations"] is None
+    run("finetune coin --features F --annotations A --out R --training-annotations T --model M")
+    assert calls[1][1] == ("M", Path("F")) and calls[1][5]["training_annotations"] == Path("T")
+
+
 def test_a_run_is_summed_up_beside_what_was_published():
     class Published(Pretrain):
         def published(self):
