@@ -296,7 +296,7 @@ def test_what_cannot_be_read(films, tmp_path, monkeypatch):
     approved.check("features-unreadable", errors, TMP=tmp_path, FILMS=films)
 
 
-def test_videos_are_found_and_named(tmp_path):
+def test_videos_are_found_and_named(tmp_path, monkeypatch):
     for name in ("b.MP4", "a.mkv", "x/b.mp4", "x/b.webm", "x/.hidden.mp4", ".h/c.mp4", "x/n.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
@@ -330,6 +330,14 @@ def test_videos_are_found_and_named(tmp_path):
         found[name] = [[str(f.path), f.size] for f in files] + [
             {str(k): v for k, v in failed.items()}
         ]
+
+    def unreadable(folder, onerror):
+        onerror(PermissionError(13, "Permission denied", folder))
+        return ()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(extract.os, "walk", unreadable)
+        found["unreadable"] = [extract.find_videos([tmp_path / "empty"])[1]]
     names = extract.name_videos(
         [
             Path(p)
@@ -420,6 +428,66 @@ def test_extraction(made_videos, tmp_path):
         },
         TMP=tmp_path,
     )
+
+
+def test_who_computes_which_videos(tmp_path, monkeypatch):
+    """The locks on videos, in their order, and the processes that compute."""
+    calls, busy = [], ["busy", "busy as well"]
+
+    class Locks:
+        def __init__(self, folder):
+            calls.append(["locks", folder.name])
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            calls.append(["no locks"])
+
+        def acquire(self, path, wait=False):
+            calls.append(["acquire", path.name, wait])
+            if not wait and path.name in busy:
+                busy.remove(path.name)
+                return False
+            return True
+
+        def release(self, path):
+            calls.append(["release", path.name])
+
+    def run(backbone, paths, *others):
+        for path in paths:
+            calls.append(["compute", path.name, backbone, *others[:3]])
+            yield workers.Failed(path, "x")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(extract, "VideoLocks", Locks)
+        patch.setattr(extract, "_run", run)
+        paths = [Path(name) for name in ("a", "busy", "not wanted", "b", "busy as well")]
+        options = (lambda path: path.name != "not wanted", 3, "auto")
+        for result in extract.compute_features(lambda: "loaded", paths, tmp_path / "l", *options):
+            calls.append(["result", result.path.name])
+    shared = []
+    monkeypatch.setattr(extract, "num_cores", lambda: 8)
+    monkeypatch.setattr(extract, "_compute_one", lambda *one: ["here", one[1].name])
+    monkeypatch.setattr(
+        extract, "run_on_cluster", lambda work, paths, *how: shared.append(["cluster", *how[:4]])
+    )
+    monkeypatch.setattr(
+        extract, "run_in_workers", lambda work, paths, *how: shared.append(["workers", *how[:2]])
+    )
+    for device, num_videos, num_workers, address in (
+        ("cuda:1", 3, 2, "auto"),
+        ("cpu", 3, None, "local"),
+        ("cpu", 3, None, None),
+        ("cpu", 20, None, None),
+        ("cpu", 1, None, None),
+        ("cpu", 3, 5, None),
+        ("cpu", 3, 0, None),
+    ):
+        backbone, videos = SimpleNamespace(device=device), iter([Path("a")])
+        made = extract._run(backbone, videos, num_videos, num_workers, address, print)
+        shared += made or ()
+    approved.check("features-shared", {"locks": calls, "processes": shared})
 
 
 class Sums(FrameBackbone):
