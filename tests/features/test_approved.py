@@ -7,7 +7,7 @@ import socket
 import sys
 import tarfile
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -62,6 +62,9 @@ def test_frame_times():
         700.0,
     )
     hidden = FrameTimes(timestamps, is_key & ~is_visible, is_visible, **facts)
+    video = object.__new__(decode._Video)
+    video.path, video.times, video._first = Path("v.mp4"), times, ((64, 48), 90)
+    odd = decode.Frame(SimpleNamespace(width=5, height=4, rotation=89.7), Fraction(4, 3), {})
     asked = np.array([-1.0, 0.0, 0.05, 0.1, 0.149, 0.35, 0.5, 0.799, 2.0])
 
     def packet(pts, dts, duration=4, key=False, hides=False, size=1):
@@ -89,6 +92,8 @@ def test_frame_times():
     approved.check(
         "features-frame-times",
         {
+            "of visible frames": video.info(),
+            "of odd pixels": [odd.display_size, odd.rotation],
             "on screen": times.on_screen(asked),
             "nearest keyframe": [times.nearest_keyframe(asked), hidden.nearest_keyframe(asked)],
             "seconds": times.seconds(timestamps),
@@ -123,11 +128,157 @@ def test_frame_times():
     )
 
 
+NO_TIMESTAMPS = av.format.Flags.no_timestamps.value
+
+
+def test_frames_that_are_sent(monkeypatch):
+    """What of each frame is sent at once, and what when it is asked for."""
+    converted = []
+
+    class Whole:
+        display_size, rotation = (4, 3), 90
+
+        def __init__(self, name):
+            self.name = name
+
+        def rgb(self, resize=None):
+            converted.append([self.name, str(resize)])
+            return f"{self.name} by {resize}"
+
+    first, second = Whole("first"), Whole("second")
+    monkeypatch.setattr(decode, "sample_frames", lambda *_, mode: [first, first, second, second])
+    sent = contained._send_frames(Path("v"), 1.0, "exact")
+    replies = [next(sent), sent.send(("a rule",)), sent.send(("another",))]
+    replies += [next(sent), next(sent), sent.send((None,)), next(sent)]
+    sent.close()
+    stopped = []
+
+    def helper(name, code):
+        return SimpleNamespace(
+            name=name,
+            process=SimpleNamespace(poll=lambda: code),
+            stop=lambda: stopped.append(name),
+        )
+
+    idle = [helper("idle", None), helper("dead", -9), helper("dead, too", 1)]
+    monkeypatch.setattr(contained, "_idle", idle)
+    monkeypatch.setattr(contained, "_Helper", lambda: helper("new", None))
+    taken = [contained._take_helper().name for _ in range(2)]
+    approved.check(
+        "features-sent", {"replies": replies, "converted": converted, "helpers": [taken, stopped]}
+    )
+
+
+def test_what_a_decoder_is_told(monkeypatch):
+    """Frames that are skipped, times that go back, and errors."""
+    told = []
+
+    class Codec:
+        def __init__(self, name, error=None):
+            self.name, self.error = name, error
+
+        def decode(self, packet):
+            told.append([self.name, self.skip_frame])
+            if self.error:
+                raise self.error
+            return [packet]
+
+        def flush_buffers(self):
+            told.append([self.name, "flushed"])
+
+    def decoded(codec, plan=()):
+        container = SimpleNamespace(demux=lambda stream: [SimpleNamespace(size=1)] * 6)
+        stream = SimpleNamespace(codec_context=codec)
+        frames = video_file._decode(container, stream, np.array(plan, np.int8), Path("x"))
+        return approved.outcome(lambda: len([frame for frame in frames if frame]))
+
+    found = {name: decoded(Codec(name), (3, 2, 1, 0, 3, 2)) for name in ("h264", "vp9")}
+    found["without a plan"] = decoded(Codec("x", av.error.InvalidDataError(1, "bad")))
+    found["no memory"] = decoded(Codec("y", av.error.MemoryError(12, "no memory")), (3,) * 9)
+    frames = [SimpleNamespace(pts=pts) for pts in (0, 20, 10, 20, 30, None)]
+    stream = SimpleNamespace(sample_aspect_ratio=None)
+    times = FrameTimes(
+        np.array([0, 20, 10, 30]),
+        np.ones(4, bool),
+        np.ones(4, bool),
+        True,
+        Fraction(1, 100),
+        Fraction(0),
+        0.4,
+    )
+    monkeypatch.setattr(video_file, "open_video", lambda path: nullcontext((None, stream)))
+    monkeypatch.setattr(video_file, "_decode", lambda *_: iter(frames))
+    wanted = np.array([0, 30])
+    rising = [one[0] for one in video_file.decode_frames(Path("x"), times, wanted)]
+    approved.check("features-decoder", [found, told, rising])
+
+
+def test_streams_that_say_little(monkeypatch):
+    """Rates that are guessed, starts before 0, and codecs that are not there."""
+
+    def packet(pts, duration=None):
+        more = {"is_keyframe": True, "is_discard": False, "size": 1}
+        return SimpleNamespace(
+            pts=pts, dts=pts, duration=duration, time_base=Fraction(1, 20), **more
+        )
+
+    def read(codec=None, start=None, promised=None, guessed=None, disposition=0, flags=0):
+        stream = SimpleNamespace(
+            disposition=disposition,
+            codec_context=codec,
+            average_rate=None,
+            guessed_rate=guessed,
+            time_base=Fraction(1, 20),
+            discard="none",
+        )
+        sound = SimpleNamespace(discard="none")
+        container = SimpleNamespace(
+            streams=Streams([stream, sound]),
+            start_time=start,
+            duration=promised,
+            format=SimpleNamespace(flags=flags),
+            demux=lambda *streams: [
+                packet(int((start or 0) / 50_000)),
+                packet(200),
+                *([] if streams else [packet(380, 20)]),  # the sound ends later
+            ],
+        )
+        monkeypatch.setattr(video_file, "open_container", lambda path: nullcontext(container))
+        times = video_file.find_frame_times(Path("v.mp4"))
+        return [times.duration, times.per_packet, sound.discard.name, vars(stream.codec_context)]
+
+    class Streams(list):
+        audio = ()
+
+        def best(self, kind):
+            return self[0]
+
+    def codec():
+        return SimpleNamespace(has_b_frames=False)
+
+    second = 1_000_000
+    approved.check(
+        "features-streams",
+        {
+            "guessed rate": read(codec(), guessed=Fraction(5)),
+            "no rate": read(codec()),
+            "begins before 0": read(codec(), start=-2 * second, promised=13 * second),
+            "cut off": approved.outcome(lambda: read(codec(), promised=22 * second)),
+            "longer sound": read(codec(), promised=int(20.6 * second)),
+            "a guessed length": read(codec(), promised=90 * second, flags=NO_TIMESTAMPS)[0],
+            "nearly whole": read(codec(), promised=11 * second),
+            "no codec": approved.outcome(read),
+            "a cover": approved.outcome(lambda: read(codec(), disposition=1024)),
+        },
+    )
+
+
 SIZES = [(1920, 1080), (3, 7), (100, 100), (1, 4000)]
 
 
 def test_sizes():
     rules = [Squash(4, 5), Fit(10), ShorterSide(8), CentreCrop(8, 6), SquashCrop(9, 7, "area", 5)]
+    rules.append(CentreCrop(9, 6))  # as much at each end as can be
     wrong = [
         partial(Squash, 0, 5),
         partial(Fit, 0),
@@ -207,6 +358,10 @@ def test_videos_of_many_kinds(films):
                 ],
             }
     texts = list(dict.fromkeys(str(one.message) for one in warned))
+    known = decode._video(films / "plain.mp4")
+    assert decode._video(films / "plain.mp4") is known
+    os.utime(films / "plain.mp4", (1, 1))
+    assert decode._video(films / "plain.mp4") is not known  # it may be another video now
     approved.check("features-videos", {"videos": found, "warnings": texts}, TMP=films)
 
 
@@ -246,8 +401,10 @@ def test_what_cannot_be_read(films, tmp_path, monkeypatch):
     }
     errors["no rate"] = approved.outcome(lambda: next(decode.sample_frames(films / "plain.mp4", 0)))
     with monkeypatch.context() as patch:
-        patch.setattr(video_file, "MAX_HOURS", 0.0005)
-        errors["long"] = approved.outcome(partial(read, films / "plain.mp4"))
+        for name, hours in (("long", 0.0005), ("as long as may be", 0.001)):
+            decode._latest_video.cache_clear()
+            patch.setattr(video_file, "MAX_HOURS", hours)
+            errors[name] = approved.outcome(partial(read, films / "plain.mp4"))
     with monkeypatch.context() as patch:
         patch.setattr(video_file, "MAX_FRAMES", 5)
         errors["many frames"] = approved.outcome(partial(read, films / "old.avi"))
@@ -255,6 +412,9 @@ def test_what_cannot_be_read(films, tmp_path, monkeypatch):
         patch.setattr(decode, "MAX_PIXELS", 100)
         frame = next(decode.sample_frames(films / "old.avi", 1.0))
         errors["large"] = approved.outcome(frame.rgb)
+        width, height = frame.display_size
+        patch.setattr(decode, "MAX_PIXELS", width * height)
+        errors["as large as may be"] = frame.rgb().shape
     frames = np.zeros((2, 4, 4, 3), np.uint8)
     for rate in (0, -1.0, np.inf, "5"):
         errors[f"rate {rate}"] = approved.outcome(
@@ -366,7 +526,12 @@ class InChunks(MeanColour):
             yield np.concatenate(chunks[i : i + 3])
 
 
-def test_extraction(made_videos, tmp_path):
+class Doubles(MeanColour):
+    def features_for(self, path):
+        return (chunk.astype(np.float64) for chunk in super().features_for(path))
+
+
+def test_extraction(made_videos, tmp_path, monkeypatch):
     """What is reported and stored."""
     for name in ("a", "b"):
         (tmp_path / f"{name}.mp4").hardlink_to(made_videos / f"{name}.mp4")
@@ -405,8 +570,31 @@ def test_extraction(made_videos, tmp_path):
         held = [locks.acquire(one), others.acquire(one), others.acquire(two), locks.acquire(two)]
         locks.release(one)
         held += [others.acquire(one), sorted(p.name for p in (tmp_path / "locks").iterdir())]
+    later = extract.VideoLocks(tmp_path / "locks")
+    with later:
+        held += [later.acquire(one), later.acquire(two)]
+    with (
+        monkeypatch.context() as patch,
+        FeatureStore.create(tmp_path / "of two", MeanColour.spec) as store,
+    ):
+
+        def add_first(load, paths, locks, is_missing, *others):
+            with FeatureStore.open(tmp_path / "of two") as other:
+                other.append(paths[0].stem, np.ones((3, 3)))
+            return (workers.Failed(path, "x") for path in paths if is_missing(path))
+
+        together = []
+        patch.setattr(extract, "compute_features", add_first)
+        report = extract.extract_features(
+            [tmp_path / "a.mp4", tmp_path / "b.mp4"],
+            store,
+            MeanColour(),
+            on_progress=lambda *state: together.append(state),
+        )
+        together.append([report.skipped, report.done, len(report.failed)])
     counted = []
     features = extract.features_of(MeanColour(), tmp_path / "a.mp4", counted.append)
+    double = extract.features_of(Doubles(), tmp_path / "a.mp4")
     in_chunks, chunks = InChunks(spec=replace(MeanColour.spec, features_per_second=2.0)), []
     with FeatureStore.create(tmp_path / "of chunks", in_chunks.spec) as store:
         extract.extract_features(
@@ -424,6 +612,8 @@ def test_extraction(made_videos, tmp_path):
             "text": str(whole),
             "errors": errors,
             "locks": held,
+            "with another process": together,
+            "of doubles": [double[::11], np.array_equal(double, features)],
             "features": [features[::11], counted[:3], len(counted)],
         },
         TMP=tmp_path,
