@@ -169,6 +169,58 @@ def test_frames_that_are_sent(monkeypatch):
     )
 
 
+def test_the_side_that_asks(tmp_path, monkeypatch):
+    """What is sent to a helper process, and what becomes of its answers and its death."""
+    found = {}
+
+    def ask(name, answers, is_ready=True, is_heard=True):
+        calls = []
+
+        def recv():
+            if isinstance(answer := answers.pop(0), BaseException):
+                raise answer
+            return answer
+
+        def end(what):
+            return lambda: calls.append(what)
+
+        helper = object.__new__(contained._Helper)
+        helper._connection = SimpleNamespace(
+            send=lambda message: calls.append(["send", message]),
+            poll=lambda seconds: calls.append(["poll", seconds]) or is_heard,
+            recv=recv,
+            close=end("close"),
+            closed=False,
+        )
+        helper._is_ready, helper._is_busy = is_ready, False
+        helper.process = SimpleNamespace(kill=end("kill"), wait=end("wait"), returncode=-9)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            try:
+                answer = approved.outcome(partial(helper.ask, Path("v.mp4"), ("message",)))
+            except KeyboardInterrupt:
+                answer = "interrupted"
+        found[name] = [answer, helper._is_busy, calls, [str(one.message) for one in warned]]
+
+    ask("first", [True, (True, "an item", None, ["careful", "odd"])], is_ready=False)
+    ask("last", [(False, "the end", None, [])])
+    ask("error", [(False, None, ValueError("x"), [])])
+    ask("does not start", [EOFError()], is_ready=False)
+    ask("died", [EOFError()])
+    ask("stuck", [ConnectionResetError()], is_heard=False)
+    ask("interrupted", [KeyboardInterrupt()])
+    asked = []
+    helper = SimpleNamespace(
+        ask=lambda path, message: asked.append([path, *map(str, message)]) or (True, 5),
+        rest=lambda: asked.append("rest"),
+    )
+    monkeypatch.setattr(contained, "_take_helper", lambda: helper)
+    monkeypatch.setattr(contained, "_reads_here", False)
+    monkeypatch.chdir(tmp_path)
+    list(contained.stream(Path("v.mp4"), len, "text", memory=3))
+    approved.check("features-asking", [found, [asked[0][1], *asked[0][3:], asked[1]]], TMP=tmp_path)
+
+
 def test_what_a_decoder_is_told(monkeypatch):
     """Frames that are skipped, times that go back, and errors."""
     told = []
