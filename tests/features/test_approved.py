@@ -802,6 +802,7 @@ def test_frames_through_a_network():
             "still": [[c.shape for c in long], still.batches],
             "spec": backbone.spec,
             "at another rate": [at_rate.spec, at_rate.frames_per_second],
+            "at the highest rate": backbone.at_rate(1000).frames_per_second,
             "of keyframes": [fast.spec, fast.mode],
             "pickled": [again.spec, again.mode, backbone.__reduce__()[1][1:]],
             "same": [
@@ -815,6 +816,8 @@ def test_frames_through_a_network():
                     (base, base[:16]),
                     small[:2],
                     small[::2],
+                    (picture(5, 35), picture(12, 35)),
+                    (picture(5, 35), picture(14, 35)),
                 )
             ],
             "ahead": list(frame_backbone._prefetch(iter(range(5)), 2)),
@@ -824,7 +827,8 @@ def test_frames_through_a_network():
                 backbones.keyframe_fingerprint("abc"),
             ],
             "errors": [
-                approved.outcome(partial(backbone.at_rate, rate)) for rate in (0, float("inf"))
+                approved.outcome(partial(backbone.at_rate, rate))
+                for rate in (0, float("inf"), 1000.5)
             ]
             + [
                 approved.outcome(partial(frame_backbone.with_keyframes, backbone)),

@@ -427,7 +427,7 @@ def test_a_trained_backbone(models, tmp_path):
         {
             "features": [list(features.shape), (features != 0).any(dim=2)],
             "gradient": all(p.grad is not None for p in encoder.network.parameters()),
-            "modes": [encoder.train().training, encoder.network.training],
+            "modes": [encoder.training, encoder.train().training, encoder.network.training],
             "frames": encoder.frames,
             "flops": encoder.flops_per_frame > 0,
             "is the same": [
