@@ -862,7 +862,14 @@ def test_backbones_are_loaded_and_compared(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(text)
     wrong = ["s4d", "startr", str(tmp_path / "odd"), str(tmp_path / "text"), str(tmp_path / "list")]
+    (tmp_path / "s3d").mkdir()
+    (tmp_path / "s3d/config.json").write_text('{"backbone": "starter"}')
+    monkeypatch.chdir(tmp_path)  # a folder of that name is not meant
     wrong += [str(tmp_path), "motion:x", "starter:y", "image", "video:", "s3d"]
+    with monkeypatch.context() as patch:
+        module = SimpleNamespace(load=lambda source, device: MeanColour())
+        patch.setattr(backbones.importlib, "import_module", lambda name: module)
+        one_rate = approved.outcome(partial(backbones.load_backbone, "s3d:x", "cpu", 2.0))
     approved.check(
         "features-backbones",
         {
@@ -873,14 +880,15 @@ def test_backbones_are_loaded_and_compared(tmp_path, monkeypatch):
             },
             "fingerprints": [
                 backbones.with_fingerprint(*pair).backbone_fingerprint
-                for pair in (pairs["fits"], pairs["moved"], pairs["imported"])
+                for pair in (pairs["fits"], pairs["moved"], pairs["imported"], pairs["keyframes"])
             ],
             "errors": {
                 name.replace(str(tmp_path), "TMP"): approved.outcome(
                     partial(backbones.load_backbone, name)
                 )
                 for name in wrong
-            },
+            }
+            | {"one rate": one_rate},
         },
         TMP=tmp_path,
     )
@@ -1112,6 +1120,14 @@ def test_videos_on_a_cluster(monkeypatch):
     run("no gpu", ["1"], gpu=True)
     run("connected", ["1"], setup=lambda ray: setattr(ray, "is_connected", True))
     run("no port", ["1"], address="host:x")
+    closed = []
+    monkeypatch.setattr(
+        cluster.socket,
+        "create_connection",
+        lambda address, timeout: SimpleNamespace(close=lambda: closed.append([*address, timeout])),
+    )
+    run("reached", ["1"], address="host:5")
+    found["connections closed"] = closed
     run(
         "in turns",
         ["2 dies", "1", "1 dies once", "4"],
@@ -1148,6 +1164,10 @@ def test_videos_on_a_cluster(monkeypatch):
         watch.end_stuck(busy)
         seen.append(sorted(map(str, watch.ended)))
         busy = [(w, p) for w, p in busy if p not in watch.ended]
+    again = [(Stuck("again", [5] * 9), Path("again"))]
+    for busy in (again, again, *[[(slow, Path("slow"))]] * 9, again, again):
+        watch.end_stuck(busy)  # what is tried again later has its time anew
+    seen.append(sorted(map(str, watch.ended)))
     found["watch"] = seen
     approved.check("features-cluster", found)
 
@@ -1184,6 +1204,21 @@ def test_videos_in_processes(monkeypatch):
         def stop(self):
             calls.append(["stop", self.number])
 
+    started, main = [], sys.modules["__main__"]
+
+    class Context:
+        def Pipe(self):
+            return "ours", SimpleNamespace(close=lambda: started.append("theirs is closed"))
+
+        def Process(self, target, args, daemon):
+            return SimpleNamespace(
+                start=lambda: started.append([args[1:], daemon, sys.modules["__main__"] is main])
+            )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workers.multiprocessing, "get_context", lambda kind: Context())
+        for work in (b"of a module", b"of __main__"):
+            workers._Worker(work, 3)
     monkeypatch.setattr(workers, "_Worker", InProcess)
     monkeypatch.setattr(
         workers,
@@ -1214,7 +1249,8 @@ def test_videos_in_processes(monkeypatch):
         workers._serve(connection, pickle.dumps(count_letters), 3)
         sent.append(warnings.showwarning.__name__)
     approved.check(
-        "features-processes", {"calls": calls, "results": results, "counts": counts, "served": sent}
+        "features-processes",
+        {"started": started, "calls": calls, "results": results, "counts": counts, "served": sent},
     )
 
 

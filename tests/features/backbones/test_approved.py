@@ -185,6 +185,11 @@ PROCESSORS = {
     "number": {"size": 30, "resample": 2},
     "number and crop": {"size": 40, "crop_size": 32, "resample": 1},
     "share": {"size": {"shortest_edge": 224}, "crop_pct": 0.875},
+    "another share": {"size": {"shortest_edge": 224}, "crop_pct": 0.9},
+    "square, and a crop that is not asked for": {
+        "size": {"height": 40, "width": 40},
+        "crop_size": {"height": 32, "width": 32},
+    },
     "large share": {"size": {"shortest_edge": 384}, "crop_pct": 0.875, "resample": 4},
     "square and crop": {
         "size": {"height": 40, "width": 40},
