@@ -1,6 +1,7 @@
 """Complete results of the backbones on small inputs, compared with what was approved."""
 
 import json
+from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
 
@@ -27,13 +28,14 @@ SWATCHES = {
     "turquoise": (20, 200, 190), "blue": (20, 40, 220), "purple": (140, 20, 230),
     "pink": (250, 150, 170), "white": (240, 240, 240), "pale": (225, 215, 215),
     "grey": (120, 120, 120), "dark grey": (60, 60, 60), "black": (10, 10, 10),
-    "nearly black": (37, 5, 5), "magenta": (230, 20, 60), "rose": (230, 110, 120),
+    "nearly black": (37, 5, 5), "magenta": (230, 20, 60), "rose": (230, 110, 120), "dull red": (160, 95, 95),
 }  # fmt: skip
 
 
 def test_colours_and_attributes():
     pixels = torch.tensor(list(SWATCHES.values())).float() / 255
     hues = torch.tensor([[255, g, 0] for g in (0, 60, 64, 66, 120, 250)]).float() / 255
+    hues = torch.cat([hues, torch.tensor([[1.0, 0.25, 0.0], [1.0, 0.0, 0.25]])])  # at a limit
     ramp = torch.arange(64, dtype=torch.uint8).repeat(64, 1)[..., None].expand(64, 64, 3)
     noise = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
     frames = torch.stack(
@@ -76,7 +78,7 @@ def efficient_net():
     return starter.from_published(read_weights(image_weights_file()))
 
 
-def test_networks(efficient_net):
+def test_networks(efficient_net, monkeypatch):
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.normal(size=(1, 64, 64, 3)).astype(np.float32))
     frames = torch.from_numpy(rng.integers(0, 256, (7, 128, 128, 3), np.uint8))
@@ -86,6 +88,11 @@ def test_networks(efficient_net):
     moving = torch.stack([smooth[1:33, i : i + 32] for i in (4, 5, 7, 2)])
     weights = read_weights(image_weights_file())
     del weights["_bn0.bias"]
+    fast = torch.zeros(4, 2, 32, 32)
+    fast[:, 0, :8], fast[:, 1, :4] = 9.0, -2.0
+    with monkeypatch.context() as patch:
+        patch.setattr(motion, "flow", lambda grey: fast)
+        too_fast = motion._motion(frames[:5])[0].reshape(2, 8, 8)[:, ::2, 0]
     with torch.inference_mode():
         approved.check(
             "backbones-networks",
@@ -96,6 +103,8 @@ def test_networks(efficient_net):
                 "motion": small_features(motion.MotionBackbone(efficient_net).features_of(frames)),
                 "quarters": motion._quarters(torch.arange(32.0).reshape(1, 4, 4, 2)),
                 "flow": motion.flow(moving)[:, :, ::10, ::10],
+                "batch": motion.MotionBackbone(efficient_net).frames_per_batch,
+                "too fast": too_fast,
                 "still": motion._motion(frames[:1].expand(5, -1, -1, -1))[0, ::40],
                 "error": approved.outcome(partial(starter.from_published, weights)),
             },
@@ -141,11 +150,17 @@ def test_s3d(tmp_path):
     text = filled(s3d.TextModule(9))
     backbone = s3d.S3DBackbone(Means(4), ["cut", "the", "onion", "pan"], "folder")
     frames = torch.arange(45 * 12, dtype=torch.uint8).reshape(45, 2, 2, 3)
-    (tmp_path / "words.txt").write_text("cut\nthe\n")
     np.save(tmp_path / "w.npy", np.array(["a", "b"]))
     np.save(tmp_path / "n.npy", np.zeros((2, 2)))
     words = ["words.txt", "w.npy", "n.npy", "absent.txt"]
     small = s3d.S3D(num_words=3)
+    s3d.save(Means(4), ["cut", "the pan"], tmp_path)
+    saved = [
+        json.loads((tmp_path / "config.json").read_text())["num_words"],
+        s3d.read_words(tmp_path / "words.txt"),
+        sorted(json.loads((tmp_path / "checksums.json").read_text())["sha256"]),
+    ]
+    (tmp_path / "words.txt").write_text("cut\nthe\n")
     with torch.inference_mode():
         approved.check(
             "backbones-s3d",
@@ -162,6 +177,7 @@ def test_s3d(tmp_path):
                     ["Cut THE onion's pan, onion", "x " * 5, "cut " * 20], backbone.word_ids
                 )[:, :5],
                 "known words": backbone.word_ids,
+                "saved": saved,
                 "spec": [backbone.spec, backbone.source],
                 "features": backbone.features_of(frames),
                 "read": {n: approved.outcome(partial(s3d.read_words, tmp_path / n)) for n in words},
@@ -342,6 +358,44 @@ def test_video_models():
             ),
         ],
     )
+
+
+def test_what_is_loaded(models, tmp_path, monkeypatch):
+    """Names, rates and parts of models, with networks that lack some."""
+    plain = Preprocessing(Squash(4, 4), 1 / 255, (0.5,) * 3, (0.25,) * 3)
+    found = {}
+    monkeypatch.chdir(models)
+    monkeypatch.setattr(image, "full_name", lambda name: str(models / "vit"))
+    found["short name"] = image.load("short").name
+    only_texts = SimpleNamespace(get_text_features=0)
+    monkeypatch.setattr(image, "load_network", lambda *names: (only_texts, []))
+    found["only texts"] = approved.outcome(partial(image.load, "short"))
+    prints = [image.files_fingerprint(models / "clip", one) for one in (plain, 5, plain)]
+    found["fingerprints"] = [prints[0] == prints[2], prints[0] == prints[1]]
+    specs = [video.frames_spec("clip", 16, rate) for rate in (None, 4.0)]
+    found["specs"] = [[spec.backbone, spec.features_per_second] for spec in specs]
+
+    @contextmanager
+    def named_model(source, kind, example):
+        yield source, tmp_path, "videomae"
+
+    network = OfClips(model_type="videomae", num_frames=4, hidden_size=2)
+    monkeypatch.setattr(video, "named_model", named_model)
+    monkeypatch.setattr(video, "read_preprocessing", lambda folder: plain)
+    monkeypatch.setattr(video.VideoBackbone, "fingerprint", lambda self: "0123")
+    for missing in ["predictor.a", "decoder.b"], ["decoder.b", "encoder.c"]:
+        monkeypatch.setattr(video, "load_network", lambda *names, m=missing: (network, m))
+        found[str(missing)] = approved.outcome(lambda: video.load("x").name)
+
+    calls = []
+    monkeypatch.setenv("VIDEOCLIP_S3D", str(tmp_path / "of the environment"))
+    monkeypatch.setattr(s3d, "verify_checksums", lambda *names: calls.append(names))
+    monkeypatch.setattr(s3d, "read_weights", lambda path: calls.append(path))
+    monkeypatch.setattr(s3d, "build_network", lambda *names: Means(2))
+    monkeypatch.setattr(s3d, "read_words", lambda path: ["cut", "fry", "stir"])
+    found["s3d"] = [approved.outcome(partial(s3d.load, one)) for one in (str(tmp_path / "n"), None)]
+    found["s3d, from"] = calls
+    approved.check("backbones-loaded", found, TMP=tmp_path, MODELS=models)
 
 
 class OfClips(torch.nn.Module):
