@@ -28,7 +28,8 @@ SWATCHES = {
     "turquoise": (20, 200, 190), "blue": (20, 40, 220), "purple": (140, 20, 230),
     "pink": (250, 150, 170), "white": (240, 240, 240), "pale": (225, 215, 215),
     "grey": (120, 120, 120), "dark grey": (60, 60, 60), "black": (10, 10, 10),
-    "nearly black": (37, 5, 5), "magenta": (230, 20, 60), "rose": (230, 110, 120), "dull red": (160, 95, 95),
+    "nearly black": (37, 5, 5), "magenta": (230, 20, 60), "rose": (230, 110, 120),
+    "dull red": (160, 95, 95),
 }  # fmt: skip
 
 
@@ -107,6 +108,7 @@ def test_networks(efficient_net, monkeypatch):
                 "too fast": too_fast,
                 "still": motion._motion(frames[:1].expand(5, -1, -1, -1))[0, ::40],
                 "error": approved.outcome(partial(starter.from_published, weights)),
+                "no variant": approved.outcome(partial(starter.load_packaged, "starter", "")),
             },
         )
 
