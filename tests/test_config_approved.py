@@ -64,6 +64,7 @@ def test_rules():
             [
                 {"hidden_size": 100, "num_heads": 12},
                 {"max_video_tokens": 511},
+                {"max_video_tokens": 510},
                 {"max_text_tokens": 450, "shared_encoder": True, "max_video_tokens": 60},
                 {"cls_id": 30522},
                 {"pad_id": -1},
@@ -71,6 +72,8 @@ def test_rules():
                 {"shared_encoder": True, "dual_encoder": "a"},
                 {"num_cross_layers": 1, "dual_encoder": "a"},
                 {"dual_encoder": "a", "normalize": True},
+                {"dual_encoder": "a", "pooling": "plain_mean"},
+                {"num_text_layers": 994},
                 {"num_text_layers": 999},
                 {"vocab_size": 2**27},
             ],
@@ -140,6 +143,8 @@ def test_rules():
             [
                 {"steps_per_task": (0, 2)},
                 {"gap_seconds": (3.0, 2.0)},
+                {"gap_seconds": (3.0, 2.0**53)},
+                {"gap_seconds": (3.0, 3.0)},
                 {"twin_share": 1.1},
                 {"off_topic_share": 1.0},
                 {"num_tasks": 3},
@@ -177,6 +182,8 @@ def test_rules():
         model=replace(usual.model, num_cross_layers=1),
     )
     found["read"] = ignored_settings(read)
+    mined = replace(read, plan=replace(read.plan, num_neighbours=99))
+    found["neighbours of mined"] = ignored_settings(mined)
     found["held out"] = [
         replace(usual, validation_share=0.29).num_held_out(10),
         replace(usual, validation_share=0.3, validation_videos=4).num_held_out(10),

@@ -97,7 +97,7 @@ FILES = {
     "activitynet_moments": ("val_1.json", [ANET, {"v": ANET["v_x"] | {"timestamps": [[0, 1], 3]}}]),
     "charades": (
         "charades_sta_test.txt",
-        ["V 8.0 7.5##x y.\n\nW 1 2##z", "V 8\n", "V a 2##x", "V -1 2##x", "V 1 2##  "],
+        ["V 8.0 7.5##x y.\n\nW 1 2##z", "V 8\n", "V 1 2\n", "V a 2##x", "V -1 2##x", "V 1 2##  "],
     ),
     "coin": (
         "COIN.json",
@@ -226,6 +226,7 @@ FILES = {
             OWN.replace("chop", ""),
             "video,txt\na,b\n",
             OWN + "a,b\n",
+            OWN.replace("start", " start ").replace(",text", ", text"),
             'video,text\n"a,b\n',
         ],
     ),
@@ -277,6 +278,8 @@ def test_the_release_of_crosstask(tmp_path):
         "videos": {"videos.csv": "7,a_b,http\n7,a_b,http\n"},
         "strange": {"annotations/7_z.csv": "1,0,1\n"},
         "step": {"annotations/8_c.csv": "2,0,2\n"},
+        "step 0": {"annotations/8_c.csv": "0,0,2\n"},
+        "of a related task": {"annotations/9_d.csv": "1,0,1\n"},
         "span": {"annotations/8_c.csv": "1,2,2\n"},
         "fields": {"annotations/8_c.csv": "1,2\n"},
         "no list": {"videos_val.csv": None},
@@ -331,6 +334,7 @@ def test_other_files(tmp_path):
     for key, sheets in {
         "taxonomy": ([["no"]], [["Action Id", "Action Label"], [1, "fry"], [2, "cut"], [3, "eat"]]),
         "other taxonomy": ([["Action Id", "Action Label"], [1, "fry"], [2, "boil"]],),
+        "short taxonomy": ([["Action Id", "Action Label"], [1, "fry"]],),
         "holes": ([["Action Id", "Action Label"], [1, "fry"], [2, "cut"], [9, "eat"]],),
         "twice": ([["Action Id", "Action Label"], [1, "fry"], [1, "cut"]],),
         "no sheet": ([["a"]],),
@@ -387,6 +391,7 @@ def test_other_files(tmp_path):
     spoken = {"v": {"start": [0, 2, 3], "end": [1.5, 2, 4], "text": ["a\nb", " ", "c"]}}
     for key, text in {
         "spoken": json.dumps(spoken),
+        "cap beside text": json.dumps({"v": spoken["v"] | {"cap": [[4]]}}),
         "lengths": json.dumps({"v": {"start": [0], "end": [], "text": []}}),
         "spans": json.dumps({"v": {"start": [3], "end": [2], "text": ["a"]}}),
         "repeated": f'{{"v": {json.dumps(silent)}, "v": {json.dumps(silent)}}}',
@@ -417,7 +422,7 @@ def test_other_files(tmp_path):
     read("ids twice", lambda: read_video_ids(tmp_path / "list.txt"))
     write_archive(
         tmp_path / "shards" / "0.tar",
-        {"k.txt": b"chop", "g.srt": b"00:01 --> 00:02\nplant", "k.mp4": b""},
+        {"k.txt": b"chop", "L.TXT": b"fry", "g.srt": b"00:01 --> 00:02\nplant", "k.mp4": b""},
     )
     table = load_benchmarks()["csv"].read
     read("archive", lambda: table(tmp_path / "shards" / "0.tar"))
@@ -429,7 +434,8 @@ def test_other_files(tmp_path):
     write(
         "own.jsonl",
         '{"video": "k", "text": "a", "start": null}\n'
-        '{"video": "k", "text": "b", "start": 1, "end": "2"}',
+        '{"video": "k", "text": "b", "start": 1, "end": "2"}\n'
+        '{"video": "k", "text": "c", "start": 0, "end": 2}',
     )
     read("lines", lambda: table(tmp_path / "own.jsonl"))
     approved.check("read-other-files", found, TMP=tmp_path)

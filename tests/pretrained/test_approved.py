@@ -157,6 +157,12 @@ def test_text_towers(tmp_path):
             "trained": [parameter.requires_grad for parameter in tower.parameters()],
             "kept": [tower.fingerprint, tower.template, tower.longest],
         }
+    tokenizer.suffix = (9, 8)
+    tower = TextTower(
+        Network(), tokenizer, 7, fills_rows=False, masks=True, pads_left=False, fingerprint="f"
+    )
+    found["two special ones behind"] = tower.rows(text, mask)
+    tower.template = "a photo of a {}"
     texts = [
         "dog",
         " red car ",
@@ -193,7 +199,7 @@ def test_longest_rows_and_refusals(tmp_path):
             )
         ]
     }
-    for name in ("clip", "siglip"):
+    for name in ("clip", "siglip", "align"):
         torch.manual_seed(0)
         folder = tmp_path / name
         folder.mkdir()

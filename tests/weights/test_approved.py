@@ -58,6 +58,8 @@ def test_weights(tmp_path):
         torch.save(content, tmp_path / f"{name}.pt")
     (tmp_path / "text.pt").write_text("hello")
     (tmp_path / "code.pt").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    large = {"large": torch.full((3,), 3e38)}
+    safetensors.torch.save_file(large, tmp_path / "large.safetensors")
     network = torch.nn.Linear(2, 1)
     files.fill(network, {"weight": torch.tensor([[1.0, 2.0]]), "bias": torch.tensor([3.0])}, "here")
     many = {f"w{i}": torch.ones(1) for i in range(5)}
@@ -67,6 +69,8 @@ def test_weights(tmp_path):
         "absent": partial(read, tmp_path / "absent.pt"),
         "no safetensors": partial(read, tmp_path / "absent.safetensors"),
         "damaged": partial(read, tmp_path / "c.safetensors"),
+        "large": lambda: sorted(read(tmp_path / "large.safetensors")),
+        "no numbers": partial(files.check_shapes, {"a": torch.zeros(0, 3)}, {"a": (2, 3)}, "f"),
         "infinite": partial(read, tmp_path / "b.safetensors"),
         "named": lambda: sorted(read(tmp_path / "True.pt", ["half", "long"]).items()),
         "a name that is absent": partial(read, tmp_path / "False.pt", ["half", "z", "y"]),
