@@ -11,6 +11,7 @@ from videoclip.data.tokenizer import Tokenizer, pad_tokens
 from videoclip.embedding import Embedder
 from videoclip.features.backbones import load_backbone
 from videoclip.features.backbones.starter import ATTRIBUTES, COLOURS, FEATURE_DIM
+from videoclip.model import convert
 from videoclip.model.convert import sentence_model, starter_model
 from videoclip.model.encoders import residuals_of
 from videoclip.weights.files import image_weights_file, read_weights, text_folder
@@ -51,6 +52,17 @@ def test_sentences_are_embedded_as_their_authors_do(sentences):
     embeddings = embed(*sentences, TEXTS)
     torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(3))
     torch.testing.assert_close(embeddings[:, :4], torch.tensor(expected), rtol=0, atol=1e-5)
+
+
+def test_the_starter_is_made_of_its_table_of_classes(starter, tmp_path, monkeypatch):
+    towers, table = starter[0].dual_encoder, read_weights(convert.CLASS_TABLE)
+    assert torch.equal(towers.texts.offset, table["offset"]) and table["offset"].any()
+    changed = tmp_path / "classes.safetensors"
+    content = bytearray(convert.CLASS_TABLE.read_bytes())
+    content[-1] ^= 1
+    changed.write_bytes(content)
+    monkeypatch.setattr(convert, "CLASS_TABLE", changed)
+    assert convert.starter_towers().fingerprint != towers.fingerprint
 
 
 def test_a_text_is_a_sentence_without_what_all_classes_share(starter, sentences):
