@@ -241,6 +241,12 @@ def test_configs_as_files(tmp_path):
         SyntheticWorld(replace(config, twin_share=0.9)).video(i).root for i in range(9)
     ]
     found["held out"] = sorted(world.held_out_colours)[:3]
+    found["test videos of 100"] = [
+        [SyntheticWorld(replace(config, test_share=share)).split(i) for i in range(100)].count(
+            "test"
+        )
+        for share in (0.0, 0.29, 0.57, 1.0)
+    ]
     approved.check("config-files", found, TMP=tmp_path)
 
 

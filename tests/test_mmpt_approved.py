@@ -39,7 +39,8 @@ VALUES = {
     "too long": {"max_len": 20, "max_video_len": 20},
     "wrong": {"lr": -1},
 }
-TEXTS = {
+CHAIN = {f"level {i}": f"includes: level {i + 1}.yaml" for i in range(9)} | {"level 9": "seed: 4"}
+TEXTS = CHAIN | {
     "a list": "[1]",
     "no yaml": "a: [",
     "nothing": "",

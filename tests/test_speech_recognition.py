@@ -26,7 +26,8 @@ class FakeModel:
 
         wordless = SimpleNamespace(words=[], text="", no_speech_prob=0.0)
         spoken = segment(1.0, 2.0, " chop it", 0.1)
-        return iter([spoken, wordless, segment(5.0, 6.0, "Thank you.", 0.9)]), None
+        doubtful = segment(3.0, 4.0, " perhaps", 0.6)
+        return iter([spoken, wordless, doubtful, segment(5.0, 6.0, "Thank you.", 0.9)]), None
 
 
 @pytest.fixture
@@ -36,7 +37,8 @@ def whisper(monkeypatch):
 
 
 def test_speech_becomes_cues_and_invented_words_are_dropped(whisper):
-    assert load_recogniser("tiny.en")(Path("video.mp4")) == [Cue(1.0, 2.0, " chop it")]
+    heard = load_recogniser("tiny.en")(Path("video.mp4"))
+    assert heard == [Cue(1.0, 2.0, " chop it"), Cue(3.0, 4.0, " perhaps")]
 
 
 def test_what_cannot_be_loaded_or_heard_is_one_line(whisper):

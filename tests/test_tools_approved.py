@@ -249,7 +249,10 @@ def test_comparisons_of_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the width of columns depends on the paths
     tmp_path = Path()
     first = run_folder(tmp_path / "first", 1e-3, [4.0, 2.0, 1.0], {"R@1": 0.5, "R@1 low": 0.1})
-    second = run_folder(tmp_path / "second", 1e-4, [3.0] * 50)
+    second = run_folder(tmp_path / "second", 1e-4, [*[3.0] * 49, 3.5])
+    with (second / "log.jsonl").open("a") as file:
+        for update, loss in ((25, 2.0), (50, 2.5)):
+            print(json.dumps({"update": update, "epoch": 1, "validation_loss": loss}), file=file)
     (second / "model").rmdir()
     file = tmp_path / "result.json"
     file.write_text(json.dumps(RESULT))
@@ -267,6 +270,7 @@ def test_comparisons_of_runs(tmp_path, monkeypatch):
             for r in made.runs
         ],
         "page": [page.count("<tr"), page.count("<td"), page.count("<svg"), "not finished" in page],
+        "legend": "not finished" in (tmp_path / "losses.svg").read_text(),
         "errors": [
             outcome(lambda: comparison.compare([first])),
             outcome(lambda: comparison.compare("ab")),

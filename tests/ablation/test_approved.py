@@ -1,6 +1,8 @@
 """Complete measures, tables and reports of an ablation on made runs."""
 
+import json
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from tests.approved import outcome, summary
 from tests.data.test_approved import tree
 from videoclip.ablation import runs as module
 from videoclip.ablation import table as tables
-from videoclip.ablation.measure import MEASURES, measure, measure_baselines
+from videoclip.ablation.measure import MEASURES, measure, measure_baselines, ratio
 from videoclip.ablation.runs import VARIANTS, make_config, read_runs, run_ablation
 from videoclip.ablation.table import (
     Comparison,
@@ -62,7 +64,10 @@ def test_measures(bed):
         config.precision,
         asdict(config.model)["feature_dim"],
         config.model.vocab_size,
+        make_config(VARIANTS["paper"], bed, 4).model.normalized_features,
     ]
+    questions = np.array([[[1.0, 1.0], [0.0, 0.0]], [[1.0, 2.0], [0.0, 1.0]]])
+    found["ratios"] = ratio(questions)
     approved.check("ablation-measures", found)
 
 
@@ -74,13 +79,14 @@ def made_runs():
             "paper": 0.3, "small": 0.5, "small-equal-time": 0.48, "small-shuffled": 0.4,
             "small-reranked": 0.55, "small-cross": 0.52, "crossmodal": 0.45,
         }.items():  # fmt: skip
-            for seed in (1, 2) if world == "one" else (2,):
+            for seed in (1, 4) if world == "one" else (2,):
                 run = finished(variant, seed, share, world)
                 counts = {
                     name: np.stack([np.maximum(0, pairs[:, 0] - i % 4), pairs[:, 1]], axis=1)
                     for i, (name, pairs) in enumerate(run.counts.items())
                 }
-                curve = tuple((10 * i, 3.0 / (i + seed)) for i in range(1, 4))
+                length = 3 + (variant == "small" and seed == 1)
+                curve = tuple((10 * i, 3.0 / (i + seed)) for i in range(1, 1 + length))
                 runs.append(replace(run, counts=counts, curve=curve, cpu_seconds=10.0 * seed))
     return runs[::-1]
 
@@ -90,8 +96,12 @@ def test_tables(monkeypatch):
     runs = made_runs()
     table = make_table(runs)
     empty = {
-        name: finished("x", 1, 0.1).counts["R@1"]
-        for name in ("segment F1", "foreground accuracy", "step recall")
+        name: finished("x", 1, share).counts["R@1"]
+        for name, share in {
+            "segment F1": 0.1,
+            "foreground accuracy": 0.2,
+            "step recall": 0.3,
+        }.items()
     }
     comparisons = list(compare(runs, {"one": {"always background": empty}}))
     lines = table_markdown(table).splitlines()
@@ -111,6 +121,7 @@ def test_tables(monkeypatch):
     found = {
         "verdicts": [f"{c.verdict} {c.effect.is_significant}" for c in verdicts],
         "table": shown,
+        "significant": sum(line.count("**") for line in lines) // 2,
         "rows": [[r.world, r.variant, list(r.seeds), r.cpu_seconds, r.pairs] for r in table][::6],
         "numbers": summary(np.concatenate(numbers))[1:],
         "comparisons": comparisons_markdown(comparisons).splitlines()[12:],
@@ -126,6 +137,34 @@ def test_tables(monkeypatch):
         ],
     }
     approved.check("ablation-table", found)
+
+
+def test_runs_that_need_another(tmp_path, monkeypatch, bed):
+    """A model that is measured in another way is trained once; a teacher is the finished model."""
+    told, clock = [], iter([1.0, 3.26] * 9)
+
+    def train(config, corpus, folder, show_progress):
+        teacher = config.plan.teacher and Path(config.plan.teacher).relative_to(tmp_path)
+        told.append(["trained", folder.relative_to(tmp_path), teacher, config.seed])
+        folder.mkdir(parents=True)
+        for update in (1, 2):
+            with (folder / "log.jsonl").open("a") as file:
+                print(json.dumps({"update": update, "loss": 2.0, "num_pairs": 6}), file=file)
+
+    def counted(encoder, testbed, rerank_top):
+        told.append(["measured", encoder.relative_to(tmp_path), rerank_top])
+        return {name: np.ones((2, 2)) for name in MEASURES}
+
+    monkeypatch.setattr(module, "_open_testbed", lambda folder: bed)
+    monkeypatch.setattr(module, "pretrain", train)
+    monkeypatch.setattr(module, "measure", counted)
+    monkeypatch.setattr(module, "EmbedderEncoder", lambda embedder: embedder)
+    monkeypatch.setattr(module.Embedder, "from_pretrained", lambda folder: folder)
+    monkeypatch.setattr(module.time, "process_time", lambda: next(clock))
+    for variant in ("small-reranked", "small-cross", "small-teacher", "crossmodal-towers"):
+        module._run_variant(tmp_path, "w", (variant, 3))
+    kept = [[r.variant, r.seed, r.updates, r.pairs, r.cpu_seconds] for r in read_runs(tmp_path)]
+    approved.check("ablation-dependent-runs", {"told": told, "kept": kept})
 
 
 def test_reports(tmp_path, monkeypatch):

@@ -83,9 +83,15 @@ def test_one_array_of_another_width_is_named_before_there_is_a_store(tmp_path):
         spec_of_arrays(find_arrays(tmp_path), ConvertOptions())
 
 
+def test_whole_numbers_are_features(tmp_path, store):
+    for kind in ("uint8", "int16"):
+        np.save(tmp_path / f"{kind}.npy", np.full((2, 2), 3, kind))
+    assert import_folder(tmp_path, store) == ["int16", "uint8"]
+
+
 def test_features_that_are_said_to_be_normalised_have_to_be(tmp_path):
     np.save(tmp_path / "a.npy", np.array([[0.6, 0.8]]))
-    np.save(tmp_path / "b.npy", np.array([[0.6, 0.9]]))
+    np.save(tmp_path / "b.npy", np.array([[0.6, 0.8]] * 99 + [[0.6, 0.9]]))
     arrays = find_arrays(tmp_path)
     spec = spec_of_arrays(arrays, ConvertOptions(backbone="clip", normalized=True))
     with FeatureStore.create(tmp_path / "store", spec) as store:

@@ -34,6 +34,22 @@ def test_whole_runs_visit_every_part_of_the_path_equally(world):
     assert np.histogram(visited, 10, (0, 1))[0] == pytest.approx(300, abs=3)
 
 
+def test_a_step_is_performed_from_its_start_until_just_before_its_end(world, monkeypatch):
+    video, performed = world.video(1), []
+    scene = Scene(video, world.config)
+    monkeypatch.setattr(scene, "_perform", lambda *arguments: performed.append(arguments[3]))
+    for shown in video.shown:
+        for seconds in (shown.start - 0.01, shown.start, shown.end - 0.01, shown.end):
+            scene.at(seconds)
+    assert performed == [s for shown in video.shown for s in (shown.start, shown.end - 0.01)]
+
+
+def test_short_steps_run_along_their_path_once():
+    quick = SyntheticWorld(SyntheticConfig(seed=4, pixels=64, step_seconds=(1.0, 2.0)))
+    scene = Scene(quick.video(0), quick.config)
+    assert {stage.cycles for stage in scene._stages} == {1}
+
+
 def test_frames_are_the_scene_at_the_middle_of_each_interval(world):
     video, config = world.video(1), world.config
     drawn = frames(video, config, per_second=2)
