@@ -1,4 +1,4 @@
-"""Make the table of sentence embeddings that the starter model's bridge reads.
+"""Make the tables that the starter model's two towers read.
 
     python tools/starter_classes.py src/videoclip/model/starter_classes.safetensors
 
@@ -10,6 +10,10 @@ name their kind ("a dog running and playing outside").
 
 Each attribute measured in pixels (`videoclip.features.backbones.starter`) has a few words. What all
 words for colours share is subtracted from them, and what all classes share from the others.
+
+Sentence embeddings keep the two thirds of their directions in which the sentences of the classes
+vary most: with half of them, narration is found less often by other words. The last third of the
+width is for class profiles, in the main directions of the classifier's weights.
 """
 
 from __future__ import annotations
@@ -29,9 +33,11 @@ from videoclip.data.tokenizer import Tokenizer, pad_tokens
 from videoclip.features.backbones.starter import ATTRIBUTES, COLOURS
 from videoclip.model.convert import sentence_model
 from videoclip.model.videoclip import VideoCLIP
-from videoclip.weights.files import text_folder
+from videoclip.weights.files import image_weights_file, read_weights, text_folder
 
 TEXTS_PER_BATCH = 100
+NUM_SENTENCE_DIRECTIONS, NUM_CLASS_DIRECTIONS = 256, 128
+"""Together they are as wide as a sentence embedding."""
 BEGINNINGS = ("a video of", "a photo of", "a person with")
 COLOUR_WORDS = ("something {}", "a {} thing", "the colour {}", "{} colour", "a {} background")
 ATTRIBUTE_WORDS = {
@@ -67,44 +73,70 @@ def class_sentences() -> list[tuple[str, ...]]:
 
 
 def class_table(
-    model: VideoCLIP, tokenizer: Tokenizer, sentences: Sequence[Sequence[str]]
+    model: VideoCLIP, tokenizer: Tokenizer, sentences: Sequence[Sequence[str]], weight: Tensor
 ) -> dict[str, Tensor]:
-    """Embed classes and attributes as the means of their sentences, and centre them.
+    """Embed classes and attributes as the means of their sentences, centre and project them.
 
     Args:
         model: From `sentence_model`.
         tokenizer: Its vocabulary.
-        sentences: The same number for every one of K classes.
+        sentences: The same number N for every one of K classes.
+        weight: (K, C) of the classifier.
 
     Returns:
-        `class_embeddings` (K, E), `offset` (E,) and `attribute_embeddings` (A, E), half precision.
+        In half precision: `offset` (E,), `projection` (E, S), `class_embeddings` (K, S),
+        `class_sentences` (K, N, S), `attribute_embeddings` (A, S), `class_directions` (K, P).
     """
+    embedded = torch.stack(embed(model, tokenizer, sentences))  # (K, N, E)
+    classes = F.normalize(embedded.mean(dim=1), dim=1)
+    offset = classes.mean(dim=0)
+    centred = F.normalize(embedded - offset, dim=2)
+    projection = main_directions(centred.flatten(0, 1).T, NUM_SENTENCE_DIRECTIONS)
+    table = {
+        "offset": offset,
+        "projection": projection,
+        "class_embeddings": (classes - offset) @ projection,
+        "class_sentences": F.normalize(centred @ projection, dim=2),
+        "attribute_embeddings": attribute_embeddings(model, tokenizer, offset) @ projection,
+        "class_directions": main_directions(weight - weight.mean(dim=0), NUM_CLASS_DIRECTIONS),
+    }
+    return {name: values.half().contiguous() for name, values in table.items()}
 
-    def embed(texts: Sequence[Sequence[str]]) -> Tensor:
-        """Return means of unit length."""
-        token_ids = tokenizer.encode_batch([text for group in texts for text in group])
-        embeddings = []
+
+def embed(
+    model: VideoCLIP, tokenizer: Tokenizer, texts: Sequence[Sequence[str]]
+) -> tuple[Tensor, ...]:
+    """Embed groups of texts: one (N, E), of unit length, for each group of N."""
+    token_ids = tokenizer.encode_batch([text for group in texts for text in group])
+    embeddings = []
+    with torch.inference_mode():
         for first in range(0, len(token_ids), TEXTS_PER_BATCH):
             batch = pad_tokens(token_ids[first : first + TEXTS_PER_BATCH], tokenizer.pad_id)
             embeddings.append(model.encode_text(*batch))
-        groups = torch.cat(embeddings).split([len(group) for group in texts])
-        return F.normalize(torch.stack([group.mean(dim=0) for group in groups]), dim=1)
+    return torch.cat(embeddings).split([len(group) for group in texts])
 
-    with torch.inference_mode():
-        classes = embed(sentences)  # (K, E)
-        offset = classes.mean(dim=0)
-        colours = embed([[words.format(name) for words in COLOUR_WORDS] for name in COLOURS])
-        others = embed([ATTRIBUTE_WORDS[name] for name in ATTRIBUTES[len(COLOURS) :]])
-    colours = COLOUR_WEIGHT * (colours - colours.mean(dim=0))
-    attributes = torch.cat([colours, ATTRIBUTE_WEIGHT * (others - offset)])
-    return {
-        "class_embeddings": (classes - offset).half(),
-        "offset": offset.half(),
-        "attribute_embeddings": attributes.half(),
-    }
+
+def attribute_embeddings(model: VideoCLIP, tokenizer: Tokenizer, offset: Tensor) -> Tensor:
+    """Return the weighted embeddings (A, E) of the attributes; `offset` (E,) is of the classes."""
+
+    def means(texts: Sequence[Sequence[str]]) -> Tensor:
+        """Return means of unit length."""
+        groups = [group.mean(dim=0) for group in embed(model, tokenizer, texts)]
+        return F.normalize(torch.stack(groups), dim=1)
+
+    colours = means([[words.format(name) for words in COLOUR_WORDS] for name in COLOURS])
+    others = means([ATTRIBUTE_WORDS[name] for name in ATTRIBUTES[len(COLOURS) :]])
+    centred = COLOUR_WEIGHT * (colours - colours.mean(dim=0))
+    return torch.cat([centred, ATTRIBUTE_WEIGHT * (others - offset)])
+
+
+def main_directions(columns: Tensor, num: int) -> Tensor:
+    """Return the directions (R, num) in which columns (R, n) vary most about 0; orthonormal."""
+    return torch.linalg.svd(columns, full_matrices=False).U[:, :num]
 
 
 if __name__ == "__main__":
     tokenizer = Tokenizer.from_folder(text_folder())
-    table = class_table(sentence_model(), tokenizer, class_sentences())
+    weight = read_weights(image_weights_file(), ("_fc.weight",))["_fc.weight"]
+    table = class_table(sentence_model(), tokenizer, class_sentences(), weight)
     safetensors.torch.save_file(table, Path(sys.argv[1]))

@@ -348,12 +348,17 @@ def test_losses():
 
 def test_frozen_parts():
     generator = torch.Generator().manual_seed(2)
-    bridge = ClassBridge(
-        *(torch.randn(shape, generator=generator) for shape in ((5, 3), (5,), (5, 4), (2, 4)))
-    )
+    shapes = ((5, 3), (5,), (5, 4), (2, 4))
+    parts = [torch.randn(shape, generator=generator) for shape in shapes]
+    others = torch.Generator().manual_seed(3)
+    shapes = ((5, 3), (16, 4), (5, 2, 4))
+    directions, projection, texts = (torch.randn(shape, generator=others) for shape in shapes)
+    bridge = ClassBridge(*parts, directions)
     found = {"bridge": bridge(torch.randn(2, 5, generator=generator))}
     towers = tiny_dual_encoder(MODELS["residual"])
-    tower = SentenceTower(make_model(TINY).text_encoder, torch.full((16,), 0.1))
+    offset = torch.full((16,), 0.1)
+    encoder = make_model(TINY).text_encoder
+    tower = SentenceTower(encoder, offset, projection, texts, directions)
     found["sentences"] = summary(tower(*make_text([3, 1], 3)))
     torch.manual_seed(4)
     residual = Residual(12, MODELS["residual"])

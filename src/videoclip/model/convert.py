@@ -76,8 +76,8 @@ VIDEO_WORDS = "video_encoder.bert.word_embeddings.weight"
 """Filled with the rows [CLS] and [SEP] of the checkpoint's word table, all that is ever read."""
 
 CLASS_TABLE = Path(__file__).with_name("starter_classes.safetensors")
-"""Made from the text tower by `tools/starter_classes.py`, and kept as a file so
-that the starter model loads at once and is bit-identical on every machine."""
+"""Made from text encoder and classifier by `tools/starter_classes.py`, and kept as a file
+so that the starter model loads at once and is bit-identical on every machine."""
 
 
 def kind_of(names: Iterable[str]) -> str:
@@ -365,9 +365,20 @@ def starter_towers() -> FrozenTowers:
     fingerprint = sampled_digest([image_weights_file(), *files, CLASS_TABLE])[:16]
     classifier = read_weights(image_weights_file(), ("_fc.weight", "_fc.bias"))
     table = read_weights(CLASS_TABLE)
-    classes = classifier["_fc.weight"], classifier["_fc.bias"], table["class_embeddings"]
-    frames = ClassBridge(*classes, table["attribute_embeddings"])
-    texts = SentenceTower(sentence_model().text_encoder, table["offset"])
+    frames = ClassBridge(
+        classifier["_fc.weight"],
+        classifier["_fc.bias"],
+        table["class_embeddings"],
+        table["attribute_embeddings"],
+        table["class_directions"],
+    )
+    texts = SentenceTower(
+        sentence_model().text_encoder,
+        table["offset"],
+        table["projection"],
+        table["class_sentences"],
+        table["class_directions"],
+    )
     return FrozenTowers(frames, texts, fingerprint)
 
 

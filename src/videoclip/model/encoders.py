@@ -24,6 +24,10 @@ from videoclip.model.transformer import BertEncoder, Packing, positions_of
 BRIDGE_TEMPERATURE = 2.0
 """Temperature of the bridge's softmax over class logits: 1 as classifiers are trained; 2 gives less
 likely classes more weight."""
+PROFILE_TEMPERATURE = 0.05
+"""Temperature of the softmax over the sentences of all classes that a text is compared with."""
+PROFILE_WEIGHT = 0.25
+"""Weight of the class profile in the similarity of a text and a frame, beside the sentence."""
 NUM_EXAMPLES = 1024
 """Training frames, or texts, whose embeddings a residual stores."""
 GATE_COVERAGE = 0.8
@@ -320,53 +324,83 @@ class ResidualTextEncoder(nn.Module):
 
 
 class ClassBridge(nn.Module):
-    """Features to class distributions and attributes to sentence embeddings.
+    """Features to embeddings that texts find: a sentence and a class profile, side by side.
 
-    Text finds frames through an image classifier that never saw text: the softened class
-    distribution of a frame weights the sentence embeddings of the class names. Source: ConSE (arXiv
-    1312.5650); softening, centring and attributes are ours.
+    Text finds frames through an image classifier that never saw text. The sentence is the mean of
+    the classes' sentence embeddings, weighted by the softened class distribution of a frame, plus
+    attributes. Source: ConSE (arXiv 1312.5650); softening, centring and attributes are ours. That
+    mean blurs which classes it came from, so the class profile keeps the logits themselves, in
+    their main directions.
 
     Args:
         weight: (K, C) of the linear classifier that the first C values of a feature come from.
         bias: (K,) likewise.
-        class_embeddings: (K, E) of sentences about each class, minus their mean.
-        attribute_embeddings: (D - C, E) that are added in proportion to the other values.
+        class_embeddings: (K, S) of sentences about each class, minus their mean.
+        attribute_embeddings: (D - C, S) that are added in proportion to the other values.
+        class_directions: (K, P) main directions of logits; each sums to 0.
     """
 
     def __init__(
-        self, weight: Tensor, bias: Tensor, class_embeddings: Tensor, attribute_embeddings: Tensor
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        class_embeddings: Tensor,
+        attribute_embeddings: Tensor,
+        class_directions: Tensor,
     ) -> None:
         super().__init__()
         self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
         self.class_embeddings = nn.Parameter(class_embeddings)
         self.attribute_embeddings = nn.Parameter(attribute_embeddings)
+        self.class_directions = nn.Parameter(class_directions)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(..., D) -> (..., E) of unit length."""
+        """(..., D) -> (..., S + P) of unit length."""
         seen, attributes = features.tensor_split([self.weight.shape[1]], dim=-1)
         logits = F.linear(seen, self.weight, self.bias)
         shares = (logits / BRIDGE_TEMPERATURE).softmax(dim=-1)  # (..., K)
         things = F.normalize(shares @ self.class_embeddings, dim=-1)
-        return F.normalize(things + attributes @ self.attribute_embeddings, dim=-1)
+        sentences = F.normalize(things + attributes @ self.attribute_embeddings, dim=-1)
+        profiles = F.normalize(logits @ self.class_directions, dim=-1)
+        return F.normalize(torch.cat([sentences, profiles], dim=-1), dim=-1)
 
 
 class SentenceTower(nn.Module):
-    """Word pieces to sentence embeddings without what all of them share.
+    """Word pieces to embeddings as `ClassBridge` makes them of frames.
 
-    Sentence embeddings share a large common component, which carries no information. It was
-    subtracted from the bridge's class embeddings, so it is subtracted from texts too.
+    The sentence embedding of a text is centred and projected as those of the classes were: all
+    share a large component that carries no information. Its class profile is how much each class
+    is meant by the text: a softmax over the sentences of all classes, of which few are near.
 
     Args:
         text_encoder: Of a sentence model.
         offset: (E,) mean of the class embeddings before they were centred.
+        projection: (E, S) orthonormal columns.
+        class_sentences: (K, N, S) each sentence about each class, of unit length.
+        class_directions: (K, P) as for the bridge.
     """
 
-    def __init__(self, text_encoder: nn.Module, offset: Tensor) -> None:
+    def __init__(
+        self,
+        text_encoder: nn.Module,
+        offset: Tensor,
+        projection: Tensor,
+        class_sentences: Tensor,
+        class_directions: Tensor,
+    ) -> None:
         super().__init__()
         self.text_encoder = text_encoder
-        self.offset = nn.Parameter(offset)
+        self.offset, self.projection = nn.Parameter(offset), nn.Parameter(projection)
+        self.class_sentences = nn.Parameter(class_sentences)
+        self.class_directions = nn.Parameter(class_directions)
 
     def forward(self, text: Tensor, text_mask: Tensor) -> Tensor:
-        """(B, L) ids and mask -> (B, E) of unit length."""
+        """(B, L) ids and mask -> (B, S + P) of unit length."""
         pooled = pool(self.text_encoder(text, text_mask), "plain_mean")
-        return F.normalize(F.normalize(pooled, dim=-1) - self.offset, dim=-1)
+        centred = F.normalize(pooled, dim=-1) - self.offset
+        sentences = F.normalize(centred @ self.projection, dim=-1)
+        nearness = torch.einsum("bs,kns->bkn", sentences, self.class_sentences)
+        shares = (nearness / PROFILE_TEMPERATURE).flatten(1).softmax(dim=1)
+        meant = shares.view_as(nearness).sum(dim=2)  # (B, K)
+        profiles = F.normalize(meant @ self.class_directions, dim=-1)
+        return F.normalize(torch.cat([sentences, PROFILE_WEIGHT * profiles], dim=-1), dim=-1)
