@@ -91,8 +91,8 @@ NUM_NEAREST_THINGS = 3
 class Thresholds:
     """Least strength of each level.
 
-    Of queries about things that 45 real clips do not show, about half, one in thirteen and one in
-    twenty reach the defaults with the starter model (`bench/real/measure.py`).
+    Of queries about things that 45 real clips do not show, nearly six in ten, one in fifteen and
+    one in twenty-five reach the defaults with the starter model (`bench/real/measure.py`).
 
     Attributes:
         low: Below it, confidence is `none`.
@@ -104,7 +104,7 @@ class Thresholds:
     """
 
     low: float = 0.0
-    medium: float = 1.6
+    medium: float = 1.7
     high: float = 2.1
 
     def __post_init__(self) -> None:
