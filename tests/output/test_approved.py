@@ -169,6 +169,9 @@ def test_timecode(moments, tmp_path):
             "codes": {str(name): [r.timecode(f) for f in frames] for name, r in rates.items()},
             "chosen": [[str(rate.exact), rate.is_drop] for rate in chosen],
             "messages": messages,
+            "beyond the end": re.findall(
+                "<asset .*?>", edl.to_fcpxml([replace(moments[3], duration=60.0)], rates[25.0])
+            ),
             "non-drop list": edl.to_edl(moments[:1], rates["non-drop"]).splitlines(),
             "errors": [
                 approved.outcome(call)
@@ -187,17 +190,21 @@ def content_of(path):
     """Numbers and times of the pictures of a file, and its sound."""
     with av.open(str(path)) as container:
         streams = {stream.type: stream for stream in container.streams}
+        frames = list(container.decode(video=0))
         pictures = [
             [number_shown(frame.to_ndarray(format="rgb24")), round(float(frame.time), 3)]
-            for frame in container.decode(video=0)
+            for frame in frames
         ]
+        keys = [i for i, frame in enumerate(frames) if frame.key_frame]
         facts = [container.format.name, *(s.codec_context.name for s in streams.values())]
     size = [streams["video"].width, streams["video"].height, streams["video"].pix_fmt]
     sound = []
     if "audio" in streams:
         with av.open(str(path)) as container:
             sound = [round(f.time * f.sample_rate) for f in container.decode(audio=0)]
-    return [facts, size, pictures[:3], pictures[-1], len(pictures), sound[:2], len(sound)]
+    rates = [s.rate for kind, s in streams.items() if kind == "audio"]
+    shown = [pictures[:3], pictures[-1], len(pictures), keys]
+    return [facts, size, *shown, sound[:2], len(sound), rates]
 
 
 def test_clips(tmp_path):
@@ -205,9 +212,14 @@ def test_clips(tmp_path):
     odd = [np.full((31, 45, 3), 30 * i, np.uint8) for i in range(4)]
     write_numbers(tmp_path / "odd.mkv", odd, pix_fmt="yuv444p")
     write_numbers(tmp_path / "turned.mp4", 6, rotation=270)
+    write_numbers(tmp_path / "b.mkv", 40, bf=3, g=12)
     cuts = {
+        "fast, of Matroska": (tmp_path / "b.mkv", 1.3, 2.0, "b.mp4", {"fast": True}),
+        "fast, from the start": (tmp_path / "b.mkv", 0.0, 1.0, "s.mkv", {"fast": True}),
         "exact": (video, 1.05, 2.0, "x.mp4", {}),
         "padded": (video, 0.2, 0.5, "p.mkv", {"padding": 0.25}),
+        "across keyframes": (video, 0.5, 2.5, "k.mp4", {}),
+        "within a picture": (video, 1.52, 1.56, "i.mp4", {}),
         "to the end": (video, 3.5, 99.0, "e.mov", {}),
         "fast": (video, 1.55, 2.25, "f.mp4", {"fast": True}),
         "fast and padded": (video, 2.1, 2.2, "g.mkv", {"fast": True, "padding": 0.3}),
@@ -238,18 +250,26 @@ def test_clips(tmp_path):
     some = [
         Moment(video, 0.0, 0.2, "Größe: a/b " + "long " * 20),
         Moment(tmp_path / "no.mp4", 0.0, 1.0),
+        Moment(tmp_path / "odd.mkv", 0.0, 0.2, "odd"),
         Moment(video, 1.25, 1.5),
     ]
     failed = []
+    long = tmp_path / f"{'long' * 30}.mp4"
+    long.hardlink_to(video)
     named = [
         [path.name, moment.start, moment.end]
         for fast in (False, True)
         for path, moment in clip.cut_moments(some, tmp_path / "cut", failed, fast=fast)
     ]
     named += [
-        [str(p), m.start] for p, m in clip.cut_moments(some[2:], tmp_path / "one.mp4", failed, 0.5)
+        [str(p), m.start] for p, m in clip.cut_moments(some[2:], tmp_path / "clips.of 2", failed)
     ]
-    thumbnail = clip.write_thumbnail(replace(some[2], best=1.3456), tmp_path / "thumbs")
+    named += [clip._clip_name(7, Moment(long, 0.25, 1.0))]
+    named += [clip.write_thumbnail(Moment(long, 0.0, 1.0), tmp_path / "thumbs").name]
+    named += [
+        [str(p), m.start] for p, m in clip.cut_moments(some[3:], tmp_path / "one.mp4", failed, 0.5)
+    ]
+    thumbnail = clip.write_thumbnail(replace(some[3], best=1.3456), tmp_path / "thumbs")
     with Image.open(thumbnail) as image:
         pictured = [thumbnail.name, image.format, image.size, number_shown(np.asarray(image))]
     approved.check(
@@ -314,6 +334,27 @@ def test_packets_are_copied(monkeypatch):
         start = clip._copy(Path("a"), Fraction(3, 2), Fraction(3), Path("b"))
         found[name] = [str(start), *calls]
     approved.check("output-packets", found)
+
+
+def test_frames_of_several_streams():
+    """Sound that is stored ahead of its pictures does not end them."""
+    rows = [("video", 2), ("sound", 3), ("sound", None), ("sound", 9), ("video", 4), ("sound", 5)]
+    rows += [("video", 7), ("video", 8), ("sound", 4), ("video", 20)]
+
+    def packet(stream, pts):
+        frame = SimpleNamespace(pts=pts, time_base=Fraction(1, 4))
+        return SimpleNamespace(stream=stream, decode=lambda: [frame])
+
+    sought, found = [], {}
+    for streams, start_time in ((["video", "sound"], 0), (["video"], 500_000)):
+        container = SimpleNamespace(
+            start_time=start_time,
+            seek=sought.append,
+            demux=lambda streams: (packet(*row) for row in rows if row[0] in streams),
+        )
+        decoded = clip._decode(container, streams, Fraction(3, 4), Fraction(2))
+        found[" ".join(streams)] = [[s, frame.pts, str(time)] for s, frame, time in decoded]
+    approved.check("output-decoded", [found, sought])
 
 
 def test_sound_is_trimmed():
@@ -396,6 +437,7 @@ def test_timelines(moments, tmp_path):
             },
             "shapes": shapes[:9],
             "png": [png.size, png.mode, sorted(png.info)],
+            "pictures": re.findall(r'<image[^>]* (\S*?)="[^"]*"/?>', svg),
             "svg": [svg[:150], "<style" in svg, "data:image/jpeg" in svg, " id=" in svg[:900]],
             "page": without_svg(page),
             "elsewhere": re.findall("src=.*mp4", elsewhere),

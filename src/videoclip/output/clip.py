@@ -172,7 +172,7 @@ def _copy(source: Path, start: Fraction, end: Fraction, out: Path) -> Fraction:
         container.seek(int((origin + start) * MICROSECONDS))
         zero: Fraction | None = None  # the clip's own start, on the container's clock
         for packet in container.demux([s for s in best if s is not None]):
-            if packet.dts is None or packet.pts is None:
+            if packet.pts is None:
                 continue
             time = packet.pts * packet.time_base
             if zero is None and packet.stream is best[0] and packet.is_keyframe:
@@ -180,7 +180,9 @@ def _copy(source: Path, start: Fraction, end: Fraction, out: Path) -> Fraction:
             if zero is None or time < zero or time - origin >= end:
                 continue
             shift = round(zero / packet.time_base)
-            packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+            packet.pts -= shift
+            if packet.dts is not None:  # Matroska has none, and the muxer works them out
+                packet.dts -= shift
             packet.stream = streams[packet.stream.index]
             target.mux(packet)
         return start if zero is None else zero - origin
