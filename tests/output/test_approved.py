@@ -103,6 +103,11 @@ def test_formats(moments, tmp_path):
             },
             "messages": told,
             "chapters": lines,
+            "frames": [
+                formats._frames(Moment(Path("v"), *span, frame_rate=100.0))
+                for span in ((4.35, 4.35), (4.35, 5.0), (0.0, 0.07), (0.0, 0.075))
+            ],
+            "same start": formats.to_webvtt([replace(of_one[0], end=end) for end in (20, 19, 21)]),
             "table": formats.to_table(table),
             "empty table": formats.to_table([]),
             "errors": {name: approved.outcome(call) for name, call in wrong.items()},
@@ -117,6 +122,8 @@ INPUTS = {
     "one": '{"path": "a.mp4", "start": 1, "end": 2.5, "name": "n", "confidence": "low"}',
     "searches": '[{"query": "q", "moments": [{"path": "a", "start": 0, "end": 1, "label": null}]}]',
     "timeline": '{"path": "t", "labels": ["x"], "spans": [{"start": 1, "end": 2, "words": "w"}]}',
+    "names": '{"path": "a", "start": 1, "end": 1, "name": "n", "query": "q", "words": "w"}',
+    "odd query": '{"query": ["q"], "moments": [{"path": "a", "start": 0, "end": 1}]}',
     "empty list": "[]",
     "empty": "  ",
     "no json": "{",
@@ -475,6 +482,7 @@ def test_pages(moments, tmp_path):
                 html._address(video, page)
                 for page in (None, tmp_path / "x.html", tmp_path / "y/x.html")
             ],
+            "without values": approved.outcome(partial(html.render, "search.html")),
             "files": [html._file_as_url(tmp_path / "c.mp4"), figures.data_url(b"x")],
         },
         TMP=tmp_path,
@@ -549,7 +557,12 @@ def test_playback(tmp_path, monkeypatch):
             found.setdefault(name, []).append(f"{video} {pixels} {sound}: {' '.join(kind)}")
     monkeypatch.undo()
     real = write_numbers(tmp_path / "r.mkv", 3, sound_seconds=0.5)
-    approved.check("output-playback", [found, playback._read_codecs(real)])
+    read = playback._read_codecs(real)
+    codec = SimpleNamespace(codec=SimpleNamespace(canonical_name="x"), pix_fmt=None)
+    best = {"video": SimpleNamespace(codec_context=codec)}.get
+    container = SimpleNamespace(streams=SimpleNamespace(best=best))
+    monkeypatch.setattr(playback, "open_container", lambda path: nullcontext(container))
+    approved.check("output-playback", [found, read, playback._read_codecs(real)])
 
 
 def test_players(moments, tmp_path, monkeypatch):
