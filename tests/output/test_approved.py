@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests import approved
@@ -420,6 +421,15 @@ def test_timelines(moments, tmp_path):
     labels = ("chop the onion", "fry & stir", some[2].label, "serve")
     timeline = Timeline(video, 20.0, 8.0, labels, some, 1.25)
     plain = timelines.draw_timeline(replace(timeline, duration=8000.0, moments=some[:1]))
+    wide = write_numbers(tmp_path / "wide.mp4", 30)
+    of_wide = timelines.grab_stills(replace(timeline, path=wide, duration=3.0))
+    scale = (timelines.WIDTH - timelines.MARGIN - timelines._left(timeline)) / 20.0
+    lines = []
+    for more in (0.5, 6.0, 18.0):  # pixels beside the times of a moment
+        end = (figures.text_width("0:00.0-0:02.1", 12) + more) / scale
+        one = timelines.draw_timeline(replace(timeline, moments=(replace(some[0], end=end),)))
+        texts = [text.get_text() for axes in one.axes for text in axes.texts]
+        lines.append([text for text in texts if text.startswith("0:00.0-")])
     stills = timelines.grab_stills(timeline)
     figure = timelines.draw_timeline(timeline, stills[:2])
     page = html.timeline_page(timeline, figure, tmp_path / "page.html")
@@ -432,6 +442,13 @@ def test_timelines(moments, tmp_path):
         {
             "drawn": drawn(figure),
             "plain": drawn(plain)[:4] + drawn(plain)[-6:],
+            "boxes": [line for line in drawn(plain) if line.startswith('["box"')][2:4],
+            "times beside moments": lines,
+            "stills of a wide video": [
+                len(of_wide),
+                of_wide[0][0].shape,
+                [[number_shown(pixels), s] for pixels, s in of_wide[::3]],
+            ],
             "stills": [
                 len(stills),
                 stills[0][0].shape,
@@ -509,11 +526,29 @@ def test_figures():
     )
 
 
-def test_the_page_of_a_run(tmp_path):
+def test_the_page_of_a_run(tmp_path, monkeypatch):
     corpus = tiny_corpus(tmp_path / "store", num_videos=3)
     config = tiny_config()
     paths = {corpus.video_ids[0]: write_video(tmp_path / "v.mp4", ["red", "blue"] * 20)}
     page = RunPage(VideoCLIP(config.model), corpus, config, tokenizer(), paths, is_held_out=False)
+    calls = []
+    model, page._model = (
+        page._model,
+        SimpleNamespace(
+            training=False,
+            eval=lambda: "model",
+            train=calls.append,
+            similarity=lambda *of: calls.append(of) or torch.zeros(1),
+        ),
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(run_page, "embed_batch", lambda model, batch: ("videos", "texts"))
+        page.similarities()
+    page._model = model
+    drawn_losses, draw = [], run_page.draw_losses
+    monkeypatch.setattr(
+        run_page, "draw_losses", lambda runs: draw([drawn_losses.append(r) or r for r in runs])
+    )
     page._before = np.eye(len(page.moments), dtype=np.float32)
     page.similarities = lambda: np.roll(page._before, 1, axis=0)
     log = [
@@ -524,6 +559,8 @@ def test_the_page_of_a_run(tmp_path):
     approved.check(
         "output-run",
         {
+            "losses": drawn_losses,
+            "compared": calls,
             "page": without_svg(text)[:60],
             "moments": [[m.path.name, m.start, m.end, m.label] for m in page.moments[::5]],
             "series": drawn(run_page._draw_series(log)),
@@ -558,8 +595,10 @@ def test_playback(tmp_path, monkeypatch):
     monkeypatch.undo()
     real = write_numbers(tmp_path / "r.mkv", 3, sound_seconds=0.5)
     read = playback._read_codecs(real)
-    codec = SimpleNamespace(codec=SimpleNamespace(canonical_name="x"), pix_fmt=None)
-    best = {"video": SimpleNamespace(codec_context=codec)}.get
+    codec = SimpleNamespace(
+        codec=SimpleNamespace(canonical_name="av1"), name="libdav1d", pix_fmt=None
+    )
+    best = dict.fromkeys(("video", "audio"), SimpleNamespace(codec_context=codec)).get
     container = SimpleNamespace(streams=SimpleNamespace(best=best))
     monkeypatch.setattr(playback, "open_container", lambda path: nullcontext(container))
     approved.check("output-playback", [found, read, playback._read_codecs(real)])
@@ -587,6 +626,8 @@ def test_players(moments, tmp_path, monkeypatch):
         monkeypatch.setattr(player.sys, "platform", system)
         here[:] = programs
         told.append(approved.outcome(partial(player.play, moments[1])))
+    here[:] = ["vlc"]
+    told.append(player.play(replace(moments[1], path=Path("a video.mp4"))))
     told.append(
         approved.outcome(partial(player.play, replace(moments[3], path=tmp_path / "gone.mp4")))
     )
@@ -615,10 +656,22 @@ def test_pictures_on_terminals(moments, monkeypatch):
             made = terminal.picture_maker()
             found[f"{name} {is_terminal}"] = made and made(moments[0])[:12]
     monkeypatch.undo()
+    grabbed = []
+    monkeypatch.setattr(
+        terminal,
+        "grab_frame",
+        lambda *what: grabbed.append(what[1:]) or np.zeros((2, 2, 3), np.uint8),
+    )
+    monkeypatch.setenv("KONSOLE_VERSION", "1")
+    monkeypatch.delenv("TMUX", raising=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", SimpleNamespace(isatty=lambda: True))
+        terminal.picture_maker()(moments[0])
     approved.check(
         "output-terminals",
         [
             found,
+            grabbed,
             [terminal._kitty(bytes(n))[-40:] for n in (3, 3072, 3073)],
             terminal._kitty(bytes(3073))[:30],
             terminal._iterm(b"abcd"),

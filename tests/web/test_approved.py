@@ -203,6 +203,7 @@ def test_questions(client, names, indexed):
     asked = [
         ("segment", {"video": a, "labels": ["red", "green", "w"]}),
         ("segment", {"video": a, "labels": [" red "], "threshold": 2.5, "switch_cost": 0}),
+        ("segment", {"video": a, "labels": ["red", "green"], "switch_cost": 1000}),
         ("segment", {"video": a, "labels": []}),
         ("segment", {"video": a, "labels": ["!"]}),
         ("segment", {"video": a, "labels": ["red", "red"]}),
@@ -252,6 +253,7 @@ PAGES = [
     "/login?next=/videos",
     "/login?next=//evil",
     "/nothing",
+    "/api/v1/videos/000",
 ]
 
 
@@ -345,6 +347,7 @@ def test_what_changes_a_library(own_client, library, videos, tmp_path):
     broken = videos / "broken.mp4"
     broken.write_text("x")
     job_of("index", own_client.post("/api/v1/jobs", json={"kind": "index"}))
+    job_of("upload in capitals", own_client.put("/api/v1/uploads/BAD.MP4", content=b"x"))
     content = write_video(tmp_path / "new.mp4", ["green", "red"]).read_bytes()
     job_of("upload", own_client.put("/api/v1/uploads/new.mp4", content=content))
     for name in ("new.mp4", ".hidden.mp4", "x.txt", "y" * 250 + ".mp4", "a%0a.mp4"):
@@ -360,6 +363,12 @@ def test_what_changes_a_library(own_client, library, videos, tmp_path):
     events = own_client.get(f"{place}/events").text
     found["events"] = names(re.sub(r'"id": ?"[^"]*"', '"id":"<job>"', events)).splitlines()
     keep("cancelled", own_client.delete(place))
+    job = own_client.app.state.served.jobs.find(place.rpartition("/")[2])
+    job.state = "running"
+    keep("result of a running job", own_client.get(f"{place}/result"))
+    job.state = "done"
+    job.result.unlink()
+    keep("result that is gone", own_client.get(f"{place}/result"))
     picture = io.BytesIO()
     Image.fromarray(np.full((8, 8, 3), (30, 30, 220), np.uint8)).save(picture, "PNG")
     sent = own_client.post("/api/v1/pictures", content=picture.getvalue())
@@ -614,9 +623,16 @@ def test_the_cache_of_media(tmp_path, monkeypatch):
     other = media.MediaCache()
     monkeypatch.setattr(media, "existing", lambda video: Path("/v/a.mp4"))
     monkeypatch.setattr(media, "_file", lambda path, suffix: suffix)
-    monkeypatch.setattr(other, "_made", lambda key, suffix, make: clips.append([key, suffix]))
     clips = []
-    video = SimpleNamespace(content_hash="0123")
+    cuts = []
+    monkeypatch.setattr(media, "cut_clip", lambda *args, **more: cuts.append([*args, more]))
+    monkeypatch.setattr(
+        other, "_made", lambda key, suffix, make: clips.append([key, suffix, make("out")])
+    )
+    video = SimpleNamespace(content_hash="0123", duration=9.0)
+    for kind in ("direct", "remux", "transcode"):
+        monkeypatch.setattr(media, "playback_kind", lambda video, kind=kind: (kind, ".webm"))
+        clips.append(approved.outcome(partial(other.whole, video)))
     for span in ((0.0, 300.0), (0.0, 300.1), (1.0, 301.0), (5.0, 5.0), (5.0, 5.001), (-0.1, 2.0)):
         clips.append(approved.outcome(partial(other.clip, video, *span)))
     monkeypatch.undo()
@@ -627,7 +643,7 @@ def test_the_cache_of_media(tmp_path, monkeypatch):
     other.close()
     approved.check(
         "web-media",
-        [made, used, whole, left, alone, kinds, found, known, first.parent.exists(), clips],
+        [made, used, whole, left, alone, kinds, found, known, first.parent.exists(), clips, cuts],
     )
 
 
