@@ -243,7 +243,10 @@ PAGES = [
     "/?q=red&where=nope",
     "/?like=A&start=1&end=2",
     "/?q=red&strictness=sure",
+    "/?q=red&strictness=none&cursor=o1",
+    f"/?q=red&picture={'0' * 24}",
     "/videos",
+    "/videos?cursor=o1",
     "/videos?where=duration<10",
     "/videos?where=nope=",
     "/videos/A?q=blue&start=1&end=3",
@@ -343,6 +346,10 @@ def test_what_changes_a_library(own_client, library, videos, tmp_path):
             "/api/v1/labels", json=judged | {"start": 20, "end": 30, "is_correct": True}
         ),
     )
+    form = {"query": "red", "video": a, "start": "0", "end": "9", "is_correct": "on"}
+    for target in ("/videos?x=1", "//evil"):
+        judged_by_form = own_client.post("/labels", data=form | {"next": target})
+        keep(f"judged by a form at {target}", judged_by_form)
     keep("fit", own_client.post("/api/v1/labels/fit"))
     broken = videos / "broken.mp4"
     broken.write_text("x")
@@ -635,6 +642,16 @@ def test_the_cache_of_media(tmp_path, monkeypatch):
         clips.append(approved.outcome(partial(other.whole, video)))
     for span in ((0.0, 300.0), (0.0, 300.1), (1.0, 301.0), (5.0, 5.0), (5.0, 5.001), (-0.1, 2.0)):
         clips.append(approved.outcome(partial(other.clip, video, *span)))
+    stills = []
+    monkeypatch.setattr(media, "_thumbnail", lambda *asked: stills.append(asked))
+    video = SimpleNamespace(duration=9.0, mtime_ns=77, path="/v/a.mp4")
+    for asked in (-1.0, 0.04, 8.86, 8.98, 20.0):
+        media.thumbnail(video, asked)
+    media.thumbnail(SimpleNamespace(duration=0.05, mtime_ns=78, path="/v/b.mp4"), 0.04)
+    monkeypatch.undo()
+    monkeypatch.setattr(media, "existing", lambda video: Path(video.path))
+    monkeypatch.setattr(media, "_playback", lambda *asked: stills.append(asked))
+    media.playback_kind(video)
     monkeypatch.undo()
     found = [approved.outcome(partial(other.add_picture, mark)) for mark in marks]
     known = [
@@ -643,7 +660,20 @@ def test_the_cache_of_media(tmp_path, monkeypatch):
     other.close()
     approved.check(
         "web-media",
-        [made, used, whole, left, alone, kinds, found, known, first.parent.exists(), clips, cuts],
+        [
+            made,
+            used,
+            whole,
+            left,
+            alone,
+            kinds,
+            found,
+            known,
+            first.parent.exists(),
+            clips,
+            cuts,
+            stills,
+        ],
     )
 
 
