@@ -236,6 +236,7 @@ def test_questions(client, names, indexed):
 
 
 PAGES = [
+    "/videos?where=duration>1&cursor=o1",
     "/",
     "/?q=yellow",
     "/?q=red&strictness=none&vision=0.5&where=duration>1",
@@ -246,10 +247,11 @@ PAGES = [
     "/?q=red&strictness=none&cursor=o1",
     f"/?q=red&picture={'0' * 24}",
     "/videos",
-    "/videos?cursor=o1",
     "/videos?where=duration<10",
     "/videos?where=nope=",
     "/videos/A?q=blue&start=1&end=3",
+    "/videos/A?start=30&end=99",
+    "/videos/A?start=2&end=2",
     "/videos/B",
     "/videos/000",
     "/jobs",
@@ -260,7 +262,11 @@ PAGES = [
 ]
 
 
-def test_pages(client, names):
+def test_pages(client, names, monkeypatch):
+    listed = served.ServedLibrary.list_videos
+    monkeypatch.setattr(  # as if there were more
+        served.ServedLibrary, "list_videos", lambda self, where, at, _: listed(self, where, at, 1)
+    )
     ids = {
         "=A": f"={names.ids['a.mp4']}",
         "/A": f"/{names.ids['a.mp4']}",
@@ -333,6 +339,11 @@ def test_what_changes_a_library(own_client, library, videos, tmp_path):
 
     keep("spans", own_client.put(f"/api/v1/videos/{a}/spans", json=[{"start": 1, "end": 2}]))
     keep("wrong spans", own_client.put(f"/api/v1/videos/{a}/spans", json=[{"start": 2, "end": 1}]))
+    form = {"label": "x", "start": "3", "end": "4", "next": "//evil"}
+    keep("spans of a form", own_client.post(f"/videos/{a}/spans", data=form))
+    page = own_client.post(f"/videos/{a}/find", data={"texts": "zzz", "kind": "labels"})
+    found["spans after nothing was found"] = page.text.count('value="3.000"')
+    found["spans before"] = own_client.get(f"/videos/{a}").text.count('value="3.000"')
     keep("saved spans", own_client.get(f"/api/v1/videos/{a}/spans"))
     judged = {"query": "red", "video": a, "start": 0, "end": 9}
     for is_correct in (True, False):
@@ -401,6 +412,7 @@ def test_who_may_ask(remote, indexed, client):
     cookie = remote.post("/login", data={"token": f" {TOKEN} ", "next": "/videos"})
     session = {"cookie": cookie.headers["set-cookie"].partition(";")[0]}
     remote.cookies.clear()
+    own = {"origin": f"http://{remote.base_url.netloc.decode()}"}
     cases = {
         "nobody": ("GET", "/api/v1/videos", {}),
         "nobody, a page": ("GET", "/videos?where=a b", {"accept": "text/html"}),
@@ -420,6 +432,8 @@ def test_who_may_ask(remote, indexed, client):
         "odd host": ("GET", "/healthz", {"host": "a b"}),
         "foreign page": ("POST", "/api/v1/labels/fit", bearer | {"origin": "http://evil"}),
         "foreign read": ("GET", "/api/v1/jobs", bearer | {"origin": "http://evil"}),
+        "foreign question": ("OPTIONS", "/api/v1/jobs", bearer | {"origin": "http://evil"}),
+        "own page": ("POST", "/api/v1/pictures", bearer | own),
         "large": ("POST", "/api/v1/segment", bearer | {"content-length": str((1 << 20) + 1)}),
         "upload": ("PUT", "/api/v1/uploads/a.mp4", bearer),
         "index": ("POST", "/api/v1/jobs", bearer),
@@ -433,6 +447,7 @@ def test_who_may_ask(remote, indexed, client):
         cookie.headers["location"],
         cookie.headers["set-cookie"].partition("; ")[2],
     ]
+    found["login without a token"] = client.post("/login", data={"token": ""}).status_code
     found["wrong login"] = answer_of(
         remote.post("/login", data={"token": "x", "next": "//y"}), names
     )
