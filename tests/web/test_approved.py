@@ -777,7 +777,32 @@ def test_the_guard():
     asyncio.run(guard(scope, None, send))
     guard.metrics.in_flight = safety.MAX_REQUESTS - 1
     asyncio.run(guard(scope, None, send))
-    approved.check("web-guard", [sent, guard.metrics.requests, guard.metrics.in_flight])
+
+    def bodies(path, sizes, announced=None):
+        """How many pieces of a body come through."""
+        head = [] if announced is None else [(b"content-length", announced)]
+        pieces = iter([{"body": bytes(size)} for size in sizes])
+
+        async def receive():
+            return next(pieces)
+
+        async def read():
+            limited = guard._limited({"path": path, "headers": head}, receive)
+            return [len((await limited())["body"]) for _ in sizes]
+
+        return approved.outcome(lambda: asyncio.run(read()))
+
+    guard.settings = ServeSettings(max_upload=3_000_000)
+    most = 1 << 20
+    limits = {
+        "as much as may be": bodies("/x", (most - 5, 5)),
+        "one byte more": bodies("/x", (most - 5, 6)),
+        "announced": bodies("/x", (1,), b"1048577"),
+        "announced as text": bodies("/x", (1,), b"many"),
+        "upload": bodies("/api/v1/uploads/a", (most, most)),
+        "large upload": bodies("/api/v1/uploads/a", (most, most, most)),
+    }
+    approved.check("web-guard", [limits, sent, guard.metrics.requests, guard.metrics.in_flight])
 
 
 def test_names_instead_of_paths(indexed, made_videos, tmp_path):
