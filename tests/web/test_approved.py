@@ -752,6 +752,34 @@ def test_the_end_of_a_search(indexed, monkeypatch):
     approved.check("web-end-of-search", found)
 
 
+def test_who_waits_for_a_processor(indexed):
+    library, calls = served.ServedLibrary(indexed, ServeSettings()), []
+    free = True
+
+    class Semaphore:
+        def __init__(self, name):
+            self.name = name
+
+        def acquire(self, **how):
+            calls.append([self.name, how])
+            return free or self.name == "places"
+
+        def release(self):
+            calls.append([self.name, "released"])
+
+    library._places, library._slots = Semaphore("places"), Semaphore("slots")
+    with library.computing():
+        calls.append("computing")
+    free = False
+    with pytest.raises(HTTPException, match="too much to do at once"), library.computing():
+        calls.append("never")
+    wait = {"timeout": served.MAX_WAIT_SECONDS}
+    asked = [["places", {"blocking": False}], ["slots", wait]]
+    given_back = [["slots", "released"], ["places", "released"]]
+    assert calls == [*asked, "computing", *given_back, *asked, given_back[1]]
+    library.close()
+
+
 def test_the_guard():
     import asyncio
 
