@@ -7,6 +7,7 @@ import re
 import socket
 import time
 import zipfile
+from dataclasses import replace
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,7 +21,10 @@ from tests import approved
 from tests.library.colours import write_video
 from tests.web.conftest import TOKEN
 from videoclip.errors import CheckpointError, DataError, MissingExtraError
+from videoclip.library.indexer import UpdateReport
+from videoclip.library.labels import LabelledQuery
 from videoclip.library.library import VideoLibrary
+from videoclip.zeroshot.moments import Moment
 
 pytest.importorskip("fastapi", reason="the extra 'web' is not installed")
 from starlette.exceptions import HTTPException
@@ -833,7 +837,7 @@ def test_the_guard():
     approved.check("web-guard", [limits, sent, guard.metrics.requests, guard.metrics.in_flight])
 
 
-def test_names_instead_of_paths(indexed, made_videos, tmp_path):
+def test_names_instead_of_paths(indexed, made_videos, tmp_path, monkeypatch):
     library = served.ServedLibrary(indexed, ServeSettings(sources=(tmp_path / "more",)))
     messages = [
         f"{made_videos}/a.mp4: odd",
@@ -847,5 +851,52 @@ def test_names_instead_of_paths(indexed, made_videos, tmp_path):
         other = served.ServedLibrary(another, ServeSettings())
         same = library.id_of("/a.mp4") == other.id_of("/a.mp4")
         other.close()
+    ids = len({library.id_of(path) for path in ("/a.mp4", "/a\udcff.mp4", "/a\udcfe.mp4")})
+    odd = replace(indexed.videos()[0], path=f"/v/a\x07{'n' * 90}.mp4")
+    moment = Moment(Path(odd.path), 0.0, 2.0, "red", best=1.25)
+    described = [library.describe(odd)["name"]]
+    described += [library.describe_moment(moment)[name] for name in ("name", "thumbnail")]
+
+    def finished(job):
+        while not job.is_over:
+            time.sleep(0.005)
+        return job
+
+    class Updated:
+        def __init__(self, address, embedder):
+            """As a library is opened."""
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            """As a library is closed."""
+
+        def update(self, sources, on_progress):
+            return UpdateReport(failed={str(made_videos / "a\x07.mp4"): f"in {made_videos}/x"})
+
+    monkeypatch.setattr(served, "VideoLibrary", Updated)
+    monkeypatch.setattr(library, "find", lambda id: odd)
+    monkeypatch.setattr(served, "existing", lambda video: Path(video.path))
+    monkeypatch.setattr(served, "cut_clip", lambda source, start, end, out: out.write_text("x"))
+    failed = finished(library.index([])).failed
+    with zipfile.ZipFile(
+        finished(library.cut([SimpleNamespace(video="", start=0, end=1)])).result
+    ) as z:
+        clips = z.namelist()
+    judged = [
+        LabelledQuery("red", odd.path, 0.0, 3.0),
+        LabelledQuery("red", odd.path, 1.0, 9.0, True),
+    ]
+    answers = [
+        served.is_correct(moment, query, labels)
+        for query in ("red", " red ", "blue")
+        for labels in (judged, judged[::-1], [])
+    ]
     library.close()
-    approved.check("web-names", [found, same, len(library.id_of("/a.mp4"))], MADE=made_videos.name)
+    approved.check(
+        "web-names",
+        [found, same, ids, described, failed, clips, answers, len(library.id_of("/a.mp4"))],
+        MADE=made_videos.name,
+        ID=library.id_of(odd.path),
+    )
