@@ -41,6 +41,7 @@ from videoclip.data.sources import (
     open_binary,
     read_bytes,
     read_range,
+    read_ranges,
     status_of,
     write_archive,
 )
@@ -85,7 +86,7 @@ SUBTITLES = {
     "short.json": {"start": [0, 3], "end": [2], "text": ["a", "b"]},
     "durations.json": [
         {"start": 4, "duration": 1.5, "text": "late"},
-        {"start": 1, "end": 2, "text": "x"},
+        {"start": 1, "end": 2, "duration": 9, "text": "x"},
     ],
     "json3.json": {
         "events": [
@@ -152,6 +153,7 @@ def test_which_subtitles_belong_to_a_video(tmp_path):
         *("a.en.vtt", "a.de.srt", "a.srt", "b.de.vtt", "b.en-US.json", "b.en.srt", "c.part.vtt"),
         *("c.part.en.vtt", "d.ASS", "d.notes.vtt", "e.txt", "deep/a.vtt", "deep/f.vtt"),
         *(
+            "n.o.en.vtt",
             "y/l.vtt",
             "b/c/l.vtt",
             "cam/2/g.vtt",
@@ -169,7 +171,7 @@ def test_which_subtitles_belong_to_a_video(tmp_path):
     write_archive(tmp_path / "001.tar", {"m.json": both})
     write_archive(tmp_path / "000.tar", {"k.txt": b"k", "z/k.mp4": tmp_path / "a.srt"})
     videos = [tmp_path / f"{stem}.mp4" for stem in ("a", "b", "c", "c.part", "d", "e", "h", "f")]
-    ids = ("a", "c.part", "f", "g", "2/g", "cam/2/g", "k", "deep/a", "no/f", "e", "l")
+    ids = ("a", "c.part", "f", "g", "2/g", "cam/2/g", "k", "deep/a", "no/f", "e", "l", "n.o")
     found = {
         "beside": pair_subtitles([*videos, tmp_path / "nowhere" / "a.mp4"]),
         "below": find_narrations(tmp_path, ids),
@@ -242,6 +244,22 @@ def test_captions():
         "one word at a time": [
             *((0, 1, "x stir"), (1, 2, "stir now"), (2, 3, "stir now it goes")),
             *((3, 4, "it goes a"), (4, 5, "it goes a way"), (5, 6, "way off")),
+        ],
+        "paused at the limit": [
+            (0, 1, "go"),
+            (1.5, 2.5, "go on"),
+            (2.5, 4, "go on we"),
+            (4, 5, "on we do"),
+        ],
+        "whole lines after a pause": [
+            *((0, 1, "a b c"), (1, 2, "b c d"), (2, 3, "c d e"), (4, 5, "d e"), (5, 6, "d e f")),
+        ],
+        "said twice": [(0, 1, "a b"), (1, 2, "a b"), (2, 3, "a b c")],
+        "held as long as can be": [
+            (0, 0.1, "go"),
+            (0.1, 2, "go"),
+            (2, 4, "go on now"),
+            (4, 5, "go on now we"),
         ],
         "half": [(0, 1, "a b"), (1, 2, "b c"), (2, 3, "x y"), (3, 4, "x y z")],
         "two lines": [
@@ -362,6 +380,11 @@ def test_clip_pairs():
         [draw_clip_pair(exact, 8, half, rng) for _ in range(2)],
         draw_clip_pair(exact, 8, replace(half, min_iou=0.51, max_iou_tries=1), rng),
         rng.random(),
+    ]
+    paused = narration_of([(0, 1, 3), (2.5, 3, 3), (4.5, 5, 3), (6.6, 7, 3)])
+    sentence = ClipConfig(max_pause_seconds=1.5, min_text_tokens=30, max_text_tokens=30)
+    found["pauses as long as can be"] = [
+        draw_clip_pair(paused, 9, sentence, np.random.default_rng(seed)) for seed in range(3)
     ]
     found["errors"] = [
         outcome(lambda: draw_clip_pair(narration, 0, ClipConfig(), rng)),
@@ -533,6 +556,12 @@ def test_a_feature_store(tmp_path):
     with pytest.raises(IndexMismatchError) as mismatch:
         FeatureStore.open_or_create(folder, FeatureSpec(3, 2.0, "s3d", False, "f1"))
     assert mismatch.value and len(list(Path("/proc/self/fd").glob("*"))) == num_open
+    closed = FeatureStore.open(folder)
+    closed.trust()
+    closed.close()
+    reopened = FeatureStore.open(folder)  # whose file has the number of the closed one
+    with reopened, pytest.raises(OSError, match="Bad file descriptor"):
+        closed.read("a", 0, 1)
     with FeatureStore.open(folder) as other:
         other.append("later", rows[:2])
         with pytest.raises(DataError, match="is in the store already"):
@@ -569,6 +598,7 @@ def test_a_feature_store(tmp_path):
             "windows": remote.read_windows([("ü/b", 0, 1), ("a", 1, 2), ("a", 0, 1)]),
             "rows": [remote.read("a", 3), remote.read("a", 1, 3)],
             "none": [remote.read_windows([]), remote.verify(), remote.refresh()],
+            "writable": remote.read("a").flags.writeable,
             "errors": [
                 outcome(lambda: remote.append("c", rows)),
                 outcome(lambda: remote.read("\udcff")),
@@ -578,6 +608,10 @@ def test_a_feature_store(tmp_path):
         with FeatureStore.open(folder) as other:
             other.append("after", rows[:2])
         remote.refresh()
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other" / "a.json").write_text("{}")
+        elsewhere = outcome(lambda: RemoteFeatureStore.open(f"file://{tmp_path / 'other'}"))
+        found["remote"]["elsewhere"] = elsewhere.replace(tmp_path.as_uri(), "ADDRESS")
         found["remote"]["later"] = [remote.video_ids[4:], remote.read("after", 0, 1)]
     with FeatureStore.open(folder) as shrunk:
         shrunk.trust()
@@ -607,13 +641,26 @@ def test_a_feature_store(tmp_path):
     approved.check("feature-store", found, TMP=tmp_path, BYTE="\udcff")
 
 
+def test_features_that_are_written_in_pieces(tmp_path, monkeypatch):
+    """The system may write less than it was asked to."""
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda handle, rest, at: write(handle, rest[:5], at))
+    rows = np.arange(12, dtype=np.float16).reshape(6, 2)
+    with FeatureStore.create(tmp_path / "store", SPEC) as store:
+        for name in ("first", "second"):
+            store.append(name, rows)
+    with FeatureStore.open(tmp_path / "store") as again:
+        assert again.video_ids == ["first", "second"] and again.damaged() == []
+        assert np.array_equal(again.read("second"), rows)
+
+
 def test_a_frame_store(tmp_path):
     frames = np.arange(5 * 2 * 3 * 3, dtype=np.uint8).reshape(5, 2, 3, 3)
     spec = FrameSpec(2, 3, 1.0, "squash")
     store = FrameStore.open_or_create(tmp_path, spec)
     found = {
         "number": store.append("a/b", iter(frames)),
-        "append": store.append("ü", frames[:1]),
+        "append": [store.append("ü", frames[:1]), store.append(".hidden", frames[1:2])],
         "files": {path.name: path.read_bytes()[:40].hex() for path in sorted(tmp_path.iterdir())},
         "spec": store.spec,
         "ids": store.video_ids,
@@ -695,6 +742,13 @@ def test_a_narrated_corpus(tmp_path):
         "drawn": drawn(corpus, 1),
         "of one row": drawn(corpus, 2),
         "candidates": drawn(corpus, 1, strategy="mil_nce", num_candidates=3),
+        "from the start": [
+            [ids.tolist() for ids in pair.texts]
+            for pair in corpus.draw(
+                *(1, ClipConfig(strategy="start", clips_per_video=1)),
+                *(np.random.default_rng(1), 3),
+            )
+        ],
         "long candidates": drawn(corpus, 0, strategy="mil_nce", num_candidates=2),
         "selected": [some.video_ids, some.left_out == corpus.left_out, some.tokenizer is tokenizer],
         "split": [part.video_ids for seed in (0, 1) for part in corpus.split(1, seed)],
@@ -720,6 +774,10 @@ def test_a_narrated_corpus(tmp_path):
         drawn(late, 0),
         late.left_out,
         drawn(late, 1)[0],
+        [
+            late.draw_pairs(0, ClipConfig(strategy="start"), np.random.default_rng(1), longest)[0]
+            for longest in (1, 20)
+        ],
     ]
     approved.check("narrated-corpus", found, TMP=tmp_path)
 
@@ -815,11 +873,16 @@ def test_archives(tmp_path, monkeypatch):
             assert start < 4, "a range beyond the end of an object is an error"
             return b"abcd"[start:end]
 
+        def cat_ranges(self, names, starts, ends, on_error):
+            assert on_error == "raise", "an error must not be taken for content"
+            return [b"abcd"[start:end] for start, end in zip(starts, ends, strict=True)]
+
     with monkeypatch.context() as patch:
         patch.setattr(sources, "_storage", lambda address: nullcontext((Storage(), "key")))
+        both = read_ranges(Path("s3://b/key"), [(0, 2), (3, 4)])
         ranges = [read_range(Path("s3://b/key"), *ends) for ends in ((4,), (2,), (1, 3))]
     found = {
-        "ranges": ranges,
+        "ranges": [*ranges, both],
         "listed again": listed,
         "listed": sorted(map(str, list_files(path.parent))) + sorted(map(str, list_files(path))),
         "content": [

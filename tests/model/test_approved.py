@@ -4,6 +4,7 @@ import json
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from tests.model.tiny_models import (
 from videoclip.config import LossConfig, ModelConfig, ReleasedSettings, to_dict
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.data.tokenizer import Tokenizer
-from videoclip.model import hub, transformer
+from videoclip.model import dual_encoder, hub, transformer
 from videoclip.model.batch import Batch, PlacedBatch, collate, embed_batch
 from videoclip.model.convert import from_bert, from_released, kind_of, released_differences
 from videoclip.model.dual_encoder import load_by_name, load_dual_encoder, start_model
@@ -400,6 +401,8 @@ def test_model_folders(tmp_path, monkeypatch):
     (tmp_path / "trained" / "config.json").write_text("{}")
     model.config = replace(config, backbone=f"image:{tmp_path / 'trained' / 'backbone'}")
     hub.save_model(model, tmp_path / "copied", tokenizer)
+    model.config = replace(config, backbone=f"image:{tmp_path / 'copied' / 'backbone'}")
+    hub.save_model(model, tmp_path / "copied", tokenizer)  # its own stays where it is
     model.config = replace(config, backbone=f"image:{local}", backbone_fingerprint="b1")
     shared = VideoCLIP(replace(MODELS["cls, one encoder"], features_per_second=0.5))
     shared.save_pretrained(tmp_path / "shared")
@@ -513,11 +516,17 @@ def test_fingerprints_and_uploads(monkeypatch):
     model = make_model(MODELS["residual"])
     for parameter in model.parameters():
         nn.init.constant_(parameter, 0.5)
-    at_home = hub.fingerprint(model, tokenizer)
+    at_home, same_weights = hub.fingerprint(model, tokenizer), set()
     model.config = replace(model.config, dual_encoder="elsewhere/tiny")
     assert hub.fingerprint(model, tokenizer) == at_home
     model.config = replace(model.config, dual_encoder_fingerprint="another")
     assert hub.fingerprint(model, tokenizer) != at_home
+    for known in ("", "another"):  # which has no folder that could have moved
+        s3d = make_model(replace(TINY, backbone="s3d", backbone_fingerprint=known))
+        for parameter in s3d.parameters():
+            nn.init.constant_(parameter, 0.25)
+        same_weights.add(hub.fingerprint(s3d, tokenizer))
+    assert len(same_weights) == 1
     plain = make_model(TINY)
     for parameter in plain.parameters():
         nn.init.constant_(parameter, 0.5)
@@ -555,6 +564,12 @@ def test_models_made_of_others(monkeypatch):
     assert float(crossed.reranker.weight) == 0
     epsilons = {layer.feed_norm.eps for layer in layers_of(crossed)}
     assert epsilons == {layer.attention_norm.eps for layer in layers_of(crossed)} == {1e-12}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert {x.dtype for x in embed_batch(crossed, some_batch())} == {torch.float32}
+    monkeypatch.setattr(
+        dual_encoder, "load_text_tower", lambda name: SimpleNamespace(fingerprint=name)
+    )
+    assert load_by_name("owner/name").fingerprint == "owner/name"
     cpu = torch.device("cpu")
     assert transformer.use_cpu_kernels(cpu)
     with monkeypatch.context() as patch:
