@@ -74,6 +74,7 @@ def test_rules():
                 {"dual_encoder": "a", "normalize": True},
                 {"dual_encoder": "a", "pooling": "plain_mean"},
                 {"num_text_layers": 994},
+                {"num_cross_layers": 494},
                 {"num_text_layers": 999},
                 {"vocab_size": 2**27},
             ],
@@ -131,6 +132,11 @@ def test_rules():
                     "clips": ClipConfig(strategy="mil_nce"),
                 },
                 {"model": replace(usual.model, num_cross_layers=1), "chunk_pairs": 2},
+                {
+                    "model": replace(usual.model, num_cross_layers=1),
+                    "loss": LossConfig(kind="mil_nce"),
+                    "clips": ClipConfig(strategy="mil_nce"),
+                },
                 {"validation_share": 1.0},
             ],
         ),
@@ -187,6 +193,7 @@ def test_rules():
     found["held out"] = [
         replace(usual, validation_share=0.29).num_held_out(10),
         replace(usual, validation_share=0.3, validation_videos=4).num_held_out(10),
+        replace(usual, validation_share=0.3, validation_videos=2).num_held_out(10),
     ]
     approved.check("config-rules", found)
 
@@ -205,6 +212,7 @@ def test_configs_as_files(tmp_path):
         "null": {"epochs": None},
         "no teacher": {"plan": {"teacher": None}},
         "float": {"optim": {"lr": 1}},
+        "truth as a number": {"optim": {"lr": True}},
         "tuple": {"frozen": ["a", "b"]},
     }
     found = {}
@@ -218,6 +226,7 @@ def test_configs_as_files(tmp_path):
         "newer": '{"version": 2}',
         "wrong": '{"version": 1, "epochs": "a"}',
         "right": '{"version": 1, "epochs": 3}',
+        "without version": '{"epochs": 4}',
     }.items():
         (tmp_path / "config.json").write_text(text)
         made = outcome(lambda: load_run_config(PretrainConfig, tmp_path))

@@ -94,10 +94,27 @@ FILES = {
         "val_1.json",
         [ANET, {"v": ANET["v_x"] | {"sentences": ["A."]}}, [1], {"v": 3}, {"v": {}}],
     ),
-    "activitynet_moments": ("val_1.json", [ANET, {"v": ANET["v_x"] | {"timestamps": [[0, 1], 3]}}]),
+    "activitynet_moments": (
+        "val_1.json",
+        [
+            ANET,
+            *(
+                {"v": ANET["v_x"] | {"timestamps": times}}
+                for times in ([[0, 1], 3], [[2, 2], [1, 3]])
+            ),
+        ],
+    ),
     "charades": (
         "charades_sta_test.txt",
-        ["V 8.0 7.5##x y.\n\nW 1 2##z", "V 8\n", "V 1 2\n", "V a 2##x", "V -1 2##x", "V 1 2##  "],
+        [
+            "V 8.0 7.5##x y.\n\nW 1 2##z",
+            "V 8\n",
+            "V 1 2\n",
+            "V 2 2##x",
+            "V a 2##x",
+            "V -1 2##x",
+            "V 1 2##  ",
+        ],
     ),
     "coin": (
         "COIN.json",
@@ -438,13 +455,15 @@ def test_other_files(tmp_path):
         '{"video": "k", "text": "c", "start": 0, "end": 2}',
     )
     read("lines", lambda: table(tmp_path / "own.jsonl"))
+    write("own.jsonl.gz", gzip.compress(b'{"video": "k", "text": "packed"}'))
+    read("packed lines", lambda: table(tmp_path / "own.jsonl.gz"))
     approved.check("read-other-files", found, TMP=tmp_path)
 
 
 def test_broken_files(tmp_path):
     zipped = io.BytesIO()
     with zipfile.ZipFile(zipped, "w") as archive:
-        archive.writestr("a.json", "[1]")
+        archive.writestr("a.json", b"\xef\xbb\xbf[1]")
     two = io.BytesIO()
     with zipfile.ZipFile(two, "w") as archive:
         archive.writestr("a.json", "1")

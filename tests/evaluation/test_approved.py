@@ -19,6 +19,7 @@ from videoclip.benchmarks.crosstask import CrossTask
 from videoclip.benchmarks.examples import (
     AlignmentVideo,
     LabelledVideo,
+    MomentExample,
     MultipleChoiceExample,
     PlacedText,
     Segment,
@@ -442,6 +443,9 @@ def test_edges_of_protocols(tmp_path, monkeypatch):
     )
     made = evaluate_alignment([AlignmentVideo("long", texts)], trial)
     found["alignment"] = [made.measures, made.baselines, made.rows]
+    two = [AlignmentVideo("long", texts), AlignmentVideo("a", texts[:2])]
+    made = evaluate_alignment(two, Trial(Unlike(), store, config))
+    found["alignment far below zero"] = [made.measures, [row["second"] for row in made.rows]]
     found["distinct"] = alignment._distinct([(0, 4), (0, 6), (2, 6), (0, 4.0005), (3, 3)])
     proposed = propose(trial, store.read("long"), encoder.embed_text(["red"]), np.eye(DIM)[:2])
     found["proposals"] = [[len(of.spans), summary(of.spans), of.similarities] for of in proposed]
@@ -450,6 +454,27 @@ def test_edges_of_protocols(tmp_path, monkeypatch):
     found["questions"] = [[row["right"] for row in made.rows], made.baselines]
     blank = segmentation._count(np.array([0, 1, 0]), np.zeros(3, int))
     found["no foreground"] = segmentation._statistics([blank])(np.array([0]))
+    right = segmentation._count(np.array([0, 1, 1]), np.array([0, 1, 1]))
+    found["one of two"] = segmentation._statistics([right, blank])(np.array([0, 0]))
+    found["calibration"] = calibration.calibration_error(np.array([1.0, 0.95]), np.array([0, 1.0]))
+    found["slow clips"] = [moment_retrieval._clip_spans(5, rate) for rate in (0.2, 0.5)]
+    lengths = [
+        MomentExample(f"m{end}", "long", "red", ((0.0, end), (1.0, 1.0 + end)))
+        for end in (10.0, 30.0)
+    ]
+    ranked = [Proposals(np.array([[0.0, 12.0], [0.0, 30.0]]), np.ones(2))] * 2
+    found["moments of border lengths"] = [
+        dict(statistics(np.arange(len(videos))))
+        for statistics, videos in moment_retrieval._moment_statistics(ranked, lengths)
+    ][1:]
+    found["summaries"] = [
+        replace(result, outcome=replace(result.outcome, missing=left[:number])).summary()
+        for result in [outcomes.Result("b", "m", made)]
+        for left in [tuple(outcomes.Missing(name, "why") for name in "uvwxyz")]
+        for number in (0, 5, 6)
+    ]
+    bins = [outcomes.histogram("h", "x", range(n + 1), {"s": [0.5]}) for n in (24, 25)]
+    found["names of bins"] = [len(draw(of).axes[0].get_xticks()) for of in bins]
     nested = [Clip("a", 0, 6), Clip("a", 2, 4), Clip("a", 8, 9)]
     found["background"] = [
         [clip[1:] for clip in paragraphs._with_background(nested, 12, piece)] for piece in (0, 2)
@@ -510,6 +535,9 @@ def test_what_held_out_videos_decide_at_limits():
         found[f"residual, {number} videos"] = held_out.interpolate(
             plain, number, lambda model, shares=shares: next(shares)
         )
+    gains = np.array([0.3, -0.05, 0.2, -0.1, 0.25])[:, None] * np.ones((5, 2))
+    doubtful = iter([np.full((5, 2), 0.5)] + [0.5 + gains] * 5)
+    found["doubtful gain"] = held_out.interpolate(plain, 5, lambda model: next(doubtful))
     found["share"] = held_out.choose_share(np.array([[0, 0.6, 0.5], [1, 0.5, 0.5]]))
     model = SimpleNamespace(similarity=lambda texts, videos: texts @ videos.T)
     videos, texts = torch.eye(3), torch.arange(18.0).view(6, 3)

@@ -145,6 +145,8 @@ def test_forward_and_backward(name):
             found[f"loss {weight}"] = reranking_loss(model.reranker, texts, clips, towers, weight)
         found["belief"] = belief(text @ video.T)
         close = torch.tensor([[1, 0.4, 0.1], [0.4, 1, 0.6], [0.1, 0.6, 1]])
+        pairs = [[1, 0.9, 0.5, 0.1], [0.9, 1, 0.2, 0.5], [0.5, 0.2, 1, 0.9], [0.1, 0.5, 0.9, 1]]
+        found["hard at the threshold"] = hard_candidates(torch.tensor(pairs), 0.5).int().tolist()
         found["hard"] = [hard_candidates(close, low).tolist() for low in (-1, 0.3, 0.5, 0.9)]
     model.train()
     torch.manual_seed(1)
@@ -564,7 +566,12 @@ def test_models_made_of_others(monkeypatch):
     assert float(crossed.reranker.weight) == 0
     epsilons = {layer.feed_norm.eps for layer in layers_of(crossed)}
     assert epsilons == {layer.attention_norm.eps for layer in layers_of(crossed)} == {1e-12}
+    wide = VideoCLIP(replace(TINY, hidden_size=18, num_cross_layers=1)).reranker
+    assert wide.word_key.out_features == wide.second_key.out_features == 5
+    layer = nn.Linear(4, 2)
     with torch.autocast("cpu", dtype=torch.bfloat16):
+        transformer.linear(torch.ones(1001, 4), layer).sum().backward()
+        assert layer.bias.grad.tolist() == [1001.0, 1001.0]  # which bf16 would round
         assert {x.dtype for x in embed_batch(crossed, some_batch())} == {torch.float32}
     monkeypatch.setattr(
         dual_encoder, "load_text_tower", lambda name: SimpleNamespace(fingerprint=name)

@@ -129,6 +129,11 @@ def test_text_towers(tmp_path):
         other = TextTokenizer(made())
         found[made.__name__] = [other.prefix, other.suffix, other.pad_id, other.cls_id]
         found[made.__name__] += [other.sep_id, other.vocab_size, other.encode("A Dog")]
+    unpadded = tiny_dual_encoders.clip_tokenizer()
+    unpadded.pad_token = None
+    unpadded.get_vocab = lambda: {"a": 0, "b": 70}
+    odd = TextTokenizer(unpadded)
+    found["without padding"] = [odd.pad_id, odd.suffix, odd.vocab_size, odd.word_pieces]
     text = torch.tensor([[5, 6, 7], [8, 0, 0]])
     mask = torch.tensor([[True, True, True], [True, False, False]])
     for name, options, parameters in (
@@ -211,6 +216,12 @@ def test_longest_rows_and_refusals(tmp_path):
         found[name] += [sum(parameter.numel() for parameter in tower.parameters())]
     weights = tmp_path / "clip/model.safetensors"
     tensors = safetensors.torch.load_file(weights)
+    half = {name: tensor.half() for name, tensor in tensors.items() if tensor.is_floating_point()}
+    safetensors.torch.save_file(tensors | half, weights, metadata={"format": "pt"})
+    settings = json.loads((tmp_path / "clip/config.json").read_text()) | {"dtype": "float16"}
+    (tmp_path / "clip/config.json").write_text(json.dumps(settings))
+    network, _ = loading.load_network(tmp_path / "clip")
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
     del tensors["text_projection.weight"]
     safetensors.torch.save_file(tensors, weights, metadata={"format": "pt"})
     found["lacks"] = approved.outcome(partial(load_text_tower, tmp_path / "clip"))
