@@ -4,6 +4,7 @@ import pickle
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from tests.test_embedding import CONFIG, WORDS, make_embedder, make_features
 from videoclip import embedding
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.embedding import Embedder, overlapping_windows
+from videoclip.features.backbones import video
+from videoclip.model import convert
 from videoclip.model.hub import ModelCard
 
 
@@ -178,6 +181,48 @@ def test_videos_and_errors(tmp_path, monkeypatch):
             "errors": {name: approved.outcome(call) for name, call in wrong.items()},
         },
         TMP=tmp_path,
+    )
+
+
+def test_models_that_are_not_ours(tmp_path, monkeypatch):
+    """What is taken of the starter and of a dual encoder, with other frames and backbones."""
+    config, given = replace(TINY, feature_dim=len(NAMES), backbone="colours"), ColourBackbone()
+    monkeypatch.setattr(convert, "starter_model", lambda: (make_model(config), words()))
+    starters = [
+        Embedder.from_pretrained("starter", backbone=given, frames_per_second=rate)
+        for rate in (None, 2.5)
+    ]
+    asked = []
+
+    def frames_spec(*names):
+        asked.append(names)
+        return replace(ColourBackbone.spec, features_per_second=names[2] or 1.0)
+
+    def start_model(texts, spec):
+        return make_model(replace(config, features_per_second=spec.features_per_second))
+
+    texts = SimpleNamespace(dim=16, tokenizer=words(), fingerprint="0123456789abcdefXYZ")
+    monkeypatch.setattr(embedding, "is_transformers_model", lambda folder: True)
+    monkeypatch.setattr(embedding, "model_folder", lambda name: tmp_path)
+    monkeypatch.setattr(embedding, "load_text_tower", lambda name: texts)
+    monkeypatch.setattr(embedding, "start_model", start_model)
+    monkeypatch.setattr(video, "frames_spec", frames_spec)
+    duals = [
+        Embedder.from_pretrained("own/er", "cpu:0", backbone=given, frames_per_second=rate)
+        for rate in (None, 4.0)
+    ]
+    approved.check(
+        "embedding-others",
+        [
+            [
+                repr(one),
+                one.config.features_per_second,
+                one.fingerprint if one in duals else "",
+                one._given_backbone is given,
+            ]
+            for one in (*starters, *duals)
+        ]
+        + asked,
     )
 
 

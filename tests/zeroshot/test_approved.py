@@ -43,6 +43,7 @@ def test_moments():
         windows_of(23, 3.0, (1.0, 4.0), [(15, 8, 1.0)], 7),  # its last window is shorter
         windows_of(23, 3.0, (1.0, 4.0), [(0, 5, 1.0), (20, 2, 1.5)], 8),
     ]
+    videos.append(windows_of(23, 3.0, (1.0, 4.0), [(10, 13, 0.6)], 3))  # begins within a second
     flat = np.zeros(len(videos[4].spans))
     videos.append(Windows(videos[4].spans, flat, moments.vote_weights(flat)))
     videos.append(replace(videos[0], min_similarity=0.4))
@@ -215,7 +216,8 @@ def test_labels_and_steps():
                 for threshold in (0.0, 0.8)
                 for cost in (0.0, 0.5, 2.0)
             },
-            "ties": [labels.label_frames(ties, 1.0, cost) for cost in (0.0, 1.0)],
+            "ties": [labels.label_frames(ties, 1.0, cost) for cost in (0.0, 1.0)]
+            + [labels.label_frames(np.array([[3.0], [-4.0]]), 1.0, 2.0)],
             "corrected": labels.correct_label_hubs(scores, 0.5),
             "by z-score": labels.label_z_scores(scores, 0.5),
             "segments": [
