@@ -416,7 +416,7 @@ def drawn(figure):
     return [json.dumps(approved.plain(one), ensure_ascii=False) for one in found]
 
 
-def test_timelines(moments, tmp_path):
+def test_timelines(moments, tmp_path, monkeypatch):
     video = moments[0].path
     some = (
         Moment(video, 0.0, 9.0, "chop the onion", confidence="high"),
@@ -442,6 +442,15 @@ def test_timelines(moments, tmp_path):
         one = timelines.draw_timeline(replace(timeline, moments=(replace(some[0], end=end),)))
         texts = [text.get_text() for axes in one.axes for text in axes.texts]
         lines.append([text for text in texts if text.startswith("0:00.0-")])
+    asked = []
+    with monkeypatch.context() as patch:
+        patch.setattr(timelines, "probe", lambda path: SimpleNamespace(width=40, height=80))
+        patch.setattr(
+            timelines,
+            "grab_frame",
+            lambda *what: asked.append(what[1:]) or np.zeros((80, 40, 3), np.uint8),
+        )
+        upright = timelines.grab_stills(replace(timeline, duration=3.0))
     stills = timelines.grab_stills(timeline)
     figure = timelines.draw_timeline(timeline, stills[:2])
     page = html.timeline_page(timeline, figure, tmp_path / "page.html")
@@ -456,6 +465,7 @@ def test_timelines(moments, tmp_path):
             "plain": drawn(plain)[:4] + drawn(plain)[-6:],
             "boxes": [line for line in drawn(plain) if line.startswith('["box"')][2:4],
             "times beside moments": lines,
+            "stills of an upright video": [len(upright), upright[0][0].shape, *asked[:2]],
             "stills of a wide video": [
                 len(of_wide),
                 of_wide[0][0].shape,
