@@ -102,7 +102,9 @@ class PageReader(HTMLParser):
             if name in self.LINKS or name.startswith(("data-", "hx-"))
         ]
         flags = [
-            n for n, _ in attributes if n in ("disabled", "checked", "selected", "hidden", "open")
+            name
+            for name, _ in attributes
+            if name in ("disabled", "checked", "selected", "hidden", "open", "autofocus")
         ]
         if (links or flags) and tag not in ("meta", "link", "script"):
             self.found.append(f"{tag} {' '.join(links + flags)}")
@@ -245,6 +247,7 @@ PAGES = [
     "/?q=yellow",
     "/?q=red&strictness=none&vision=0.5&where=duration>1",
     "/?q=zzz&strictness=high",
+    "/?q=zzy&strictness=high&cursor=o2",
     "/?q=red&where=nope",
     "/?like=A&start=1&end=2",
     "/?q=red&strictness=sure",
@@ -345,7 +348,7 @@ def test_what_changes_a_library(own_client, library, videos, tmp_path):
     keep("wrong spans", own_client.put(f"/api/v1/videos/{a}/spans", json=[{"start": 2, "end": 1}]))
     form = {"label": "x", "start": "3", "end": "4", "next": "//evil"}
     keep("spans of a form", own_client.post(f"/videos/{a}/spans", data=form))
-    page = own_client.post(f"/videos/{a}/find", data={"texts": "zzz", "kind": "labels"})
+    page = own_client.post(f"/videos/{a}/find", data={"texts": "white", "kind": "labels"})
     found["spans after nothing was found"] = page.text.count('value="3.000"')
     found["spans before"] = own_client.get(f"/videos/{a}").text.count('value="3.000"')
     keep("saved spans", own_client.get(f"/api/v1/videos/{a}/spans"))
