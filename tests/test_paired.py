@@ -8,7 +8,7 @@ import pytest
 from videoclip.cli import main
 from videoclip.errors import DataError
 from videoclip.output.formats import to_table
-from videoclip.paired import compare_examples
+from videoclip.paired import NUM_CHANGES, compare_examples
 
 
 def write_ranks(path, ranks):
@@ -45,6 +45,13 @@ def test_a_model_against_itself(tmp_path):
     assert all(
         (d.low, d.high, d.improved, d.worsened) == (0, 0, 0, 0) for d in comparison.differences
     )
+
+
+def test_only_the_largest_changes_are_told(tmp_path):
+    a = write_ranks(tmp_path / "a.csv", [1.0] * (NUM_CHANGES + 2))
+    b = write_ranks(tmp_path / "b.csv", [float(i + 1) for i in range(NUM_CHANGES + 2)])
+    told = [change.names["text"] for change in compare_examples(a, b).changes]
+    assert told == [f"text {i + 1}" for i in range(NUM_CHANGES, 0, -1)]
 
 
 def test_examples_of_one_file_only_are_counted(tmp_path):

@@ -39,6 +39,9 @@ def test_figures_by_hand():
     assert quality.words_per_second == 1.0
     assert quality.offset == 0.5
     assert quality.overrun == 1.0
+    within = [Cue(0, 4, "a"), Cue(1, 2, "b"), Cue(3, 5, "c")]  # the second ends first
+    assert assess(within, within, 10.0).coverage == 0.5
+    assert assess(within[:2], within[:2], 3.0).overrun == 1.0
     assert assess([Cue(1, 1, "a")], [Cue(1, 1, "a")], 2.0).words_per_second == float("inf")
 
 
@@ -62,6 +65,8 @@ def test_narration_that_lies_elsewhere_is_an_outlier():
     assert find_outliers({"a": 0.0, "b": 90.0}) == {}
     spread = {str(i): 10.0 * i for i in range(9)}
     assert find_outliers(spread) == {}
+    assert find_outliers(spread | {"8": 130.0}) == {}  # 4.5 times the median deviation of 20
+    assert find_outliers(spread | {"8": 150.0}) == {"8": 110.0}
 
 
 @pytest.mark.parametrize("spoken", [None, [Cue(0, 1, "heard")], []])
@@ -76,7 +81,7 @@ def test_words_come_from_the_file_then_the_track_then_the_speech(tmp_path, monke
     inside = prepare_captions(video, None, 2.0, transcribe)
     assert (inside.source, inside.quality.coverage) == ("embedded", 1.0)
 
-    track.clear()
+    track[:] = [Cue(0, 1, "[Music]")] if spoken else []
     last = prepare_captions(video, None, 2.0, transcribe)
     if spoken:
         assert (last.source, last.cues) == ("speech", (Cue(0, 1, "heard"),))

@@ -92,6 +92,13 @@ def test_conversions(tmp_path):
     (bert / "config.json").write_text('{"model_type": "bert", "num_attention_heads": 4}')
     tiny = ConvertOptions(recipe="crossmodal")
     calls["bert"] = lambda out: convert(bert, out, options=tiny)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for file in ("model.safetensors", "config.json"):
+        (bare / file).write_bytes((bert / file).read_bytes())
+    calls["bert, its words elsewhere"] = lambda out: convert(
+        bare, out, vocabulary=vocabulary, options=tiny
+    )
     calls["no recipe"] = lambda out: convert(bert, out, options=ConvertOptions(recipe="tyny"))
     kinds = {
         "words": ("s3d_dict.npy",),

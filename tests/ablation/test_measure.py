@@ -40,6 +40,13 @@ def test_a_perfect_model_has_perfect_measures(testbed):
     assert set(found.values()) == {1.0}, found
 
 
+def test_a_model_of_other_features_is_refused(testbed):
+    reader = Reader(testbed)
+    reader.check = lambda spec: pytest.fail(f"asked about {spec.backbone}")
+    with pytest.raises(pytest.fail.Exception, match="asked about one-hot"):
+        measure(reader, testbed)
+
+
 def test_a_blind_model_is_right_by_chance(testbed):
     found = ratios(measure(Reader(testbed, sight=0.0), testbed))
     assert found["R@1"] < 0.35

@@ -96,7 +96,10 @@ def test_table_and_figure_have_every_variant():
     assert "`paper-cls`: [CLS] instead of the mean" in text
     assert re.search(r"\*\*-\d+\.\d\*\* \(-\d+\.\d \.\. -\d+\.\d\)", text)
     assert json.loads(json.dumps([asdict(row) for row in table]))[0]["variant"] == "paper"
-    picture = ElementTree.fromstring(to_svg(draw_differences(table), "Differences"))
+    figure = draw_differences(table)
+    for low, high in (axes.get_xlim() for axes in figure.axes):
+        assert low == -high and high > 30  # percent: zero is in the middle of every panel
+    picture = ElementTree.fromstring(to_svg(figure, "Differences"))
     names = [text.text for text in picture.iter(f"{SVG}text")]
     assert "paper-cls against paper, world world" in names
     tooltips = [title.text for title in picture.iter(f"{SVG}title")]

@@ -43,7 +43,11 @@ def test_a_world_continues_grows_and_is_never_cut(tmp_path):
     (tmp_path / "videos" / "video00001.vtt").unlink()
     assert write_world(tmp_path, CONFIG, 2, workers=1).num_written == 1
     assert digests(tmp_path) == first
-    assert write_world(tmp_path, CONFIG, 3, workers=1).num_written == 1
+    seen = []
+    more = write_world(
+        tmp_path, CONFIG, 3, workers=1, on_progress=lambda *counts: seen.append(counts)
+    )
+    assert (more.num_written, seen) == (1, [(3, 3)])
     grown = digests(tmp_path)
     assert {name for name in first if name.startswith("videos/")} < set(grown)
     assert write_world(tmp_path, CONFIG, 2, workers=1).num_written == 0
