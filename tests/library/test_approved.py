@@ -171,6 +171,9 @@ def test_updates(narrated, tmp_path, embedder):
         update("given", narrated / "given.mp4", features=store)
     write_video(narrated / "fast.mp4", ["red", "blue"] * 2, keyframe_every=2)
     update("fast", narrated / "fast.mp4", fast=True)
+    (tmp_path / "more.csv").write_text("video,camera\na.mp4,top\ncopy.mp4,top\n")
+    update("described", narrated / "a.mp4", metadata=tmp_path / "more.csv")
+    described = [library.metadata(narrated / name) for name in ("a.mp4", "copy.mp4")]
     library.compact()
     update("compacted")
     files = sorted(
@@ -181,7 +184,7 @@ def test_updates(narrated, tmp_path, embedder):
     damage(library)
     update("damaged")
     update("repaired", repair=True)
-    described = repr(library)
+    shown = repr(library)
     library.close()
     with VideoLibrary(tmp_path / "void", embedder) as void:
         void.update(tmp_path / "empty")
@@ -197,7 +200,8 @@ def test_updates(narrated, tmp_path, embedder):
             },
             "levels": [levels.frames, levels.narration, levels.owners, levels.has_biases],
             "files": files,
-            "repr": described,
+            "repr": shown,
+            "metadata of one": described,
             "a void library is left": (tmp_path / "void").exists(),
             "is different": {
                 name: indexer.UpdateReport(**{name: ["a"]}).changed_library
@@ -447,10 +451,14 @@ def test_features_of_moments(tmp_path):
     )
 
 
-def open_catalogues(folder):
-    """Catalogues in a folder that this process has open."""
+def open_files(folder):
+    """Catalogues and features in a folder that this process has open."""
     links = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
-    return [link for link in links if link.startswith(f"{folder}/") and "/catalog" in link]
+    return [
+        link.removeprefix(f"{folder}/")
+        for link in links
+        if link.startswith(f"{folder}/") and re.search(r"/catalog|/features", link)
+    ]
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
@@ -462,7 +470,7 @@ def test_nothing_is_left_open_or_made_by_what_fails(tmp_path, videos, embedder):
     folder = tmp_path / "library"
     with VideoLibrary(folder, embedder) as library:
         library.update(videos)
-        assert open_catalogues(folder)
+        assert {Path(name).parts[0][:8] for name in open_files(folder)} == {"catalog.", "features"}
     with pytest.raises(IndexMismatchError) as other_model:
         VideoLibrary(folder, ColourEmbedder("other"))
     with pytest.raises(DataError) as broken:
@@ -476,7 +484,7 @@ def test_nothing_is_left_open_or_made_by_what_fails(tmp_path, videos, embedder):
         table.execute("PRAGMA user_version = 99")
     with pytest.raises(IndexMismatchError) as newer:
         Catalog(folder / "catalog.sqlite")
-    assert not open_catalogues(tmp_path), (other_model, broken, no_database, newer)
+    assert not open_files(tmp_path), (other_model, broken, no_database, newer)
     assert not (tmp_path / "new").exists()
 
 
