@@ -91,6 +91,7 @@ def test_files(tmp_path, disk_calls, monkeypatch):
         lambda: files.write_checksums(folder, ["a.json", "s.json"], {"s.json": "0" * 64}, kind="x"),
     )
     keep("verified one", lambda: files.verify_checksums(folder, "copy it", only="a.json"))
+    keep("verified the other", lambda: files.verify_checksums(folder, "copy it", only="s.json"))
     keep("verified", lambda: files.verify_checksums(folder, "copy it"))
     (folder / "a.json").unlink()
     keep("missing", lambda: files.verify_checksums(folder, "copy it"))
@@ -221,7 +222,7 @@ def test_doctor(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor.platform, "system", lambda: "Linux")
     monkeypatch.setattr(doctor.os, "sched_getaffinity", lambda pid: {0, 1, 2})
     monkeypatch.setattr(
-        doctor.shutil, "disk_usage", lambda folder: Usage(7e9 if folder == tmp_path else 1)
+        doctor.shutil, "disk_usage", lambda folder: Usage(7.6e9 if folder == tmp_path else 1)
     )
     monkeypatch.setattr(doctor, "default_model", lambda: "best/here")
     monkeypatch.setattr(doctor, "_decode", lambda: "decodes")
@@ -259,6 +260,12 @@ def test_doctor(tmp_path, monkeypatch):
     embedder = ColourEmbedder()
     embedder.embed_text = lambda text: np.full((1, 3), np.nan)
     monkeypatch.setattr("videoclip.embedding.Embedder.from_pretrained", lambda *names: embedder)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "videoclip.training.performance.matmul_peak",
+            lambda device, precision: {"fp32": 1234.4e9, "bf16": 77e9}[precision],
+        )
+        outcomes["speed"] = doctor._multiply("cpu").rpartition(": ")[2]
     outcomes["not finite"] = approved.outcome(lambda: doctor._embed("x", "cpu"))
     embedder.embed_text = lambda text: np.array([[1.0, np.inf]])
     outcomes["infinite"] = approved.outcome(lambda: doctor._embed("x", "cpu"))
