@@ -8,9 +8,11 @@ import os
 import re
 import shutil
 import sqlite3
+import time
 import zlib
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +27,7 @@ from tests.library.colours import ColourBackbone, ColourEmbedder, write_video
 from videoclip.data.captions import Cue
 from videoclip.data.feature_store import FeatureStore
 from videoclip.embedding import WindowConfig
-from videoclip.errors import CheckpointError, DataError, IndexMismatchError
+from videoclip.errors import CheckpointError, DataError, DecodeError, IndexMismatchError
 from videoclip.features.extract import extract_features
 from videoclip.library import (
     approximate,
@@ -488,6 +490,20 @@ def test_nothing_is_left_open_or_made_by_what_fails(tmp_path, videos, embedder):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="needs a system with time zones")
+def test_videos_are_added_at_a_time_in_utc(tmp_path, embedder, monkeypatch):
+    try:
+        with monkeypatch.context() as patch:
+            patch.setenv("TZ", "Etc/GMT+5")
+            time.tzset()
+            with VideoLibrary(tmp_path / "library", embedder) as library:
+                library.update(write_video(tmp_path / "a.mp4", ["red"]))
+                added = datetime.fromisoformat(library.videos()[0].added)
+    finally:
+        time.tzset()  # of the system again
+    assert abs((datetime.now(UTC) - added.replace(tzinfo=UTC)).total_seconds()) < 3600
+
+
 def test_an_emptied_library_is_kept_and_so_are_features(tmp_path, embedder, monkeypatch):
     video = write_video(tmp_path / "videos/a.mp4", ["red"])
 
@@ -504,6 +520,11 @@ def test_an_emptied_library_is_kept_and_so_are_features(tmp_path, embedder, monk
         library.update(video.parent, prune=True)
         assert not len(library)
     assert (tmp_path / "emptied/catalog.sqlite").exists()
+    video = write_video(tmp_path / "others/b.mp4", ["red"])
+    with VideoLibrary(tmp_path / "of files", embedder) as library:
+        library.update(video)
+        video.unlink()
+        assert library.update(video, prune=True).removed == [str(video)]  # named by itself
 
 
 def test_searches_of_many_videos(searched, monkeypatch):
@@ -603,6 +624,9 @@ def test_what_fails_while_videos_are_indexed(tmp_path, embedder, monkeypatch):
     def of_a_video():
         raise DataError("is odd")
 
+    def of_reading():
+        raise DecodeError("cannot be read", "b.mp4")
+
     def of_the_code():
         raise ValueError("a bug")
 
@@ -616,6 +640,7 @@ def test_what_fails_while_videos_are_indexed(tmp_path, embedder, monkeypatch):
         (ColourEmbedder, "embed_windows", of_a_video),
         (vectors.MatrixStore, "append", of_the_catalogue),
         (indexer, "read_subtitles", of_a_video),
+        (indexer, "content_hash", of_reading),
     ]
     found = {}
     for owner, name, fail in places:
@@ -628,7 +653,11 @@ def test_what_fails_while_videos_are_indexed(tmp_path, embedder, monkeypatch):
             return real(*args, **options)
 
         def update(library):
-            return report_of(library.update(tmp_path / "videos"))[1]
+            progress = []
+            report = library.update(
+                tmp_path / "videos", on_progress=lambda *state: progress.append(state)
+            )
+            return [*report_of(report)[1:], progress[-1]]
 
         folder = tmp_path / f"{name}, an error {fail.__name__}".replace("_", " ")
         with VideoLibrary(folder, embedder, model="m") as library:
