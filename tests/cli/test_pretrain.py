@@ -181,7 +181,7 @@ def test_the_config_is_printed_without_anything_else(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"version": 99}, "config version 99 is newer than 1"),
+        ({"version": 99}, "has config version 99, and this videoclip reads version 1"),
         ({"unheard_of": 1}, "unknown setting 'unheard_of'"),
         ({"clips": {"text_capacity": 61}}, "unknown setting 'clips.text_capacity'"),
     ],

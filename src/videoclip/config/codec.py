@@ -62,7 +62,7 @@ def load_run_config(cls: type[ConfigT], path: Path | str) -> ConfigT:
         path: The file, or the run folder it is in.
 
     Raises:
-        ConfigError: If it cannot be read, was written by a newer version, or has unknown settings.
+        ConfigError: If it cannot be read, was written by another version, or has unknown settings.
     """
     path = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
     try:
@@ -77,8 +77,8 @@ def load_run_config(cls: type[ConfigT], path: Path | str) -> ConfigT:
         )
     if version != RUN_CONFIG_VERSION:
         raise ConfigError(
-            f"{path}: config version {version} is newer than {RUN_CONFIG_VERSION}, the newest this "
-            "videoclip reads: upgrade videoclip"
+            f"{path}: has config version {version}, and this videoclip reads version "
+            f"{RUN_CONFIG_VERSION}: use the videoclip that wrote it"
         )
     try:
         return from_dict(cls, settings)
