@@ -5,10 +5,12 @@ import os
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import distributed as dist
 from torch import multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.two_ranks import announce, free_port, on_two_ranks
+from videoclip import distributed
 from videoclip.distributed import World, choose_device, joined
 from videoclip.errors import ConfigError, VideoCLIPError
 
@@ -71,6 +73,26 @@ def test_messages_arrive_everywhere(answers):
         assert answer["mean"] == {"a": 0.5, "b": 4.0}
     assert [answer["own"] for answer in answers] == [[0, 2], [2, 5]]
     assert [answer["main"] for answer in answers] == [True, False]
+
+
+@pytest.mark.parametrize(("asked", "backend"), [("cpu", "gloo"), ("cuda", "nccl")])
+def test_a_process_joins_by_the_backend_of_its_device_and_waits_before_it_leaves(
+    monkeypatch, asked, backend
+):
+    calls = []
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    announce(1, free_port())
+    os.environ["LOCAL_RANK"] = "3"
+    monkeypatch.setattr(distributed, "choose_device", lambda device: device)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(device.index))
+    monkeypatch.setattr(dist, "init_process_group", calls.append)
+    monkeypatch.setattr(World, "barrier", lambda world: calls.append("barrier"))
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: calls.append("destroy"))
+    with joined(asked) as world:
+        calls.append("work")
+    assert (world.rank, world.size) == (1, 2)
+    own = [3] if asked == "cuda" else []
+    assert calls == [*own, backend, "work", "barrier", "destroy"]
 
 
 def test_alone_everything_is_the_identity(monkeypatch):

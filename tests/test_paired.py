@@ -47,6 +47,16 @@ def test_a_model_against_itself(tmp_path):
     )
 
 
+def test_examples_without_a_video_are_resampled_alone(tmp_path):
+    files = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for path, ranks in zip(files, ([1.0, 2.0, 9.0], [1.0, 4.0, 30.0]), strict=True):
+        path.write_text(
+            to_table([{"text": f"text {i}", "rank": rank} for i, rank in enumerate(ranks)])
+        )
+    rank = compare_examples(*files).differences[0]
+    assert rank.low < 23 / 3 < rank.high  # as one video, all three would always be drawn
+
+
 def test_only_the_largest_changes_are_told(tmp_path):
     a = write_ranks(tmp_path / "a.csv", [1.0] * (NUM_CHANGES + 2))
     b = write_ranks(tmp_path / "b.csv", [float(i + 1) for i in range(NUM_CHANGES + 2)])

@@ -86,3 +86,9 @@ def test_every_variant_is_a_configuration_that_differs_from_what_it_is_compared_
             assert config != make_config(VARIANTS[variant.against], testbed, seed=3), name
         assert variant.against in {"", *VARIANTS} and variant.depends_on in {"", *VARIANTS}
     assert set(RECIPES) >= {"paper", "small"}
+
+
+def test_every_variant_is_described_in_words_and_compared_with_another():
+    for name, variant in VARIANTS.items():
+        assert " " in variant.summary
+        assert variant.against in {"", *VARIANTS} - {name}

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -15,7 +16,7 @@ from tests.make_video import number_shown, write_sound, write_video
 from videoclip.errors import DecodeError
 from videoclip.features import video_file
 from videoclip.features.decode import Fit, ShorterSide, grab_frame, probe, sample_frames
-from videoclip.features.video_file import find_frame_times, open_video
+from videoclip.features.video_file import find_frame_times, open_container, open_video
 
 
 def why(path):
@@ -157,6 +158,13 @@ def test_random_bytes(tmp_path):
 def test_names_of_every_kind(tmp_path, name):
     write_video(tmp_path / "plain.mp4", 12).rename(tmp_path / name)
     assert probe(tmp_path / name).num_frames == 12
+
+
+def test_a_relative_name_is_not_taken_for_a_url(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video(Path("a.mp4"), 1).rename("data:a.mp4")
+    with open_container(Path("data:a.mp4")) as container:
+        assert len(container.streams.video) == 1
 
 
 def test_a_name_that_is_not_utf8(tmp_path):

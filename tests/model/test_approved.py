@@ -556,7 +556,7 @@ def test_fingerprints_and_uploads(monkeypatch):
     approved.check("fingerprints-and-uploads", found)
 
 
-def test_models_made_of_others(monkeypatch):
+def test_models_made_of_others(monkeypatch, tmp_path):
     towers = tiny_dual_encoder(MODELS["residual"], seed=8, fingerprint="mine")
     model = VideoCLIP(MODELS["residual"], towers)
     assert model.with_classes(["a"]).dual_encoder is towers
@@ -577,6 +577,9 @@ def test_models_made_of_others(monkeypatch):
         dual_encoder, "load_text_tower", lambda name: SimpleNamespace(fingerprint=name)
     )
     assert load_by_name("owner/name").fingerprint == "owner/name"
+    monkeypatch.chdir(tmp_path)
+    Path("clip").mkdir()
+    assert load_by_name("clip").fingerprint == "clip"
     cpu = torch.device("cpu")
     assert transformer.use_cpu_kernels(cpu)
     with monkeypatch.context() as patch:
