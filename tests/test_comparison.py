@@ -127,7 +127,9 @@ def test_fewer_than_two_runs_are_wrong_usage(names, capsys):
 def test_what_cannot_be_compared_is_one_line(runs, tmp_path):
     with pytest.raises(ConfigError, match="at least two"):
         compare(runs[:1])
-    for path in (tmp_path, tmp_path / "none", runs[0] / "log.jsonl"):
+    lists = tmp_path / "list.json"
+    lists.write_text("[1, 2]")
+    for path in (tmp_path, tmp_path / "none", runs[0] / "log.jsonl", lists):
         with pytest.raises(DataError, match="neither a run folder nor a result"):
             compare([path, runs[0]])
     with pytest.raises(ConfigError, match=r"\.svg or \.png"):

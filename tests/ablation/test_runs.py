@@ -68,6 +68,15 @@ def test_runs_measured_by_another_version_are_measured_again(out):  # noqa: F811
     assert again.cpu_seconds == run.cpu_seconds
 
 
+def test_a_run_measured_by_another_version_hides_no_other(out, tmp_path):  # noqa: F811
+    content = read_json(run_folder(out, "little", "mined", 1) / MEASURED_FILE)
+    for variant, counts in (("a", {}), ("b", content["counts"])):
+        folder = run_folder(tmp_path / "others", "little", variant, 1)
+        folder.mkdir(parents=True)
+        (folder / MEASURED_FILE).write_text(json.dumps(content | {"counts": counts}))
+    assert [run.variant for run in read_runs(tmp_path / "others")] == ["b"]
+
+
 def test_unknown_variants_and_empty_tables(little):  # noqa: F811
     with pytest.raises(ConfigError, match="unknown variant 'plan'; perhaps you meant 'plain'"):
         run_ablation(little, "little", CONFIG, 24, variants=("plan",), seeds=(1,))

@@ -42,6 +42,8 @@ def test_videos_are_known_by_task_and_id(release):
     folder = release()
     read = crosstask.read_crosstask(folder)
     assert read == crosstask.read_crosstask(folder.parent)
+    (folder / "tasks_primary.txt").write_text(TASKS.rstrip() + "\n" * 9)
+    assert read == crosstask.read_crosstask(folder)
     assert read.tasks["16815"] == Task("16815", "Make Vanilla Ice", ("add vanilla_extract", "stir"))
     assert [(v.task.task_id, v.video_id) for v in read.videos] == [
         ("16815", "-a_b"),

@@ -180,6 +180,9 @@ def test_drift_is_the_mean_squared_length_of_what_is_added(model):
     added = (encoded.hidden - start.hidden).square().sum(dim=2)  # (B, T + 2)
     expected = torch.stack([row[1:-1][real].mean() for row, real in zip(added, video_mask)])
     torch.testing.assert_close(encoded.drift, expected)
+    of_text = model.text_encoder(text, text_mask)
+    added = (of_text.hidden - model.text_encoder.start(text, text_mask)[:, None]).square()
+    torch.testing.assert_close(of_text.drift, added.sum(dim=(1, 2)))
 
 
 def test_a_model_folder_has_no_frozen_weights_and_is_read_with_them(model, tmp_path):

@@ -221,6 +221,11 @@ def test_what_search_prints_can_be_read(tmp_path):
     assert read_moments(path) == [Moment(Path("a.mp4"), 1.0, 2.0, "a cat", words="hello")]
     path.write_text(json.dumps([row]))
     assert read_moments(path) == [Moment(Path("a.mp4"), 1.0, 2.0, "hello", words="hello")]
+    path.write_text(
+        json.dumps({"label": "all", "path": "b.mp4", "moments": [row | {"label": "a"}]})
+    )
+    (own,) = read_moments(path)
+    assert (own.path, own.label) == (Path("a.mp4"), "a")
 
 
 def test_what_segment_prints_can_be_read(tmp_path):

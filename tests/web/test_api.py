@@ -283,6 +283,8 @@ def test_an_upload_is_indexed(own_client, made_videos):
     assert "new one.mp4" in names
     again = own_client.put("/api/v1/uploads/new%20one.mp4", content=content)
     assert again.status_code == 409
+    too_long = own_client.put(f"/api/v1/uploads/{'%C3%A9' * 100}.mp4", content=content)
+    assert too_long.status_code == 422  # in bytes, which file systems count
 
 
 def test_an_upload_is_on_the_disk_before_it_has_its_name(own_client, made_videos, monkeypatch):

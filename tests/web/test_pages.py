@@ -142,6 +142,9 @@ def test_the_forms_of_a_videos_page_work_without_a_script(own_client):
     saved = own_client.post(f"{place}/spans", content=sent)
     assert (saved.status_code, saved.headers["location"]) == (303, f"{place}?q=red")
     assert rows(own_client.get(place).text) == rows(found.text)
+    elsewhere = urlencode([*rows(found.text), ("next", "//elsewhere.example/")])
+    saved = own_client.post(f"{place}/spans", content=elsewhere)
+    assert (saved.status_code, saved.headers["location"]) == (303, "/")
     spans = own_client.get(f"/api/v1{place}/spans").json()["items"]
     assert [span["label"] for span in spans] == ["red", "green"]
     wrong = {"label": "", "start": "2", "end": "1"}
