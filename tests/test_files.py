@@ -216,6 +216,15 @@ def test_an_object_is_sealed_and_older_or_other_values_are_read_as_they_are(tmp_
         read_json(path)
 
 
+def test_a_checksum_of_another_name_is_damage(tmp_path):
+    """A flipped bit in the name would otherwise make an object without a checksum of it."""
+    path = tmp_path / "a.json"
+    write_state(path, {"a": 1, "b": 2})
+    path.write_text(path.read_text().replace("crc32", "crb32"))
+    with pytest.raises(CheckpointError, match=r"a.json is damaged \('crb32' should be 'crc32'\)"):
+        read_json(path)
+
+
 @pytest.mark.parametrize(
     "text", ["[" * 100_000, '{"a":' * 100_000, '{"crc32":1,"a":' + "[" * 100_000]
 )

@@ -125,13 +125,19 @@ def parse_state(text: str | bytes) -> Any:
     """
     try:
         content = json.loads(text)
-        if not isinstance(content, dict) or SEAL not in content:
+        if not isinstance(content, dict) or not content:
             return content
-        rest = {key: value for key, value in content.items() if key != SEAL}
-        is_whole = content[SEAL] == _checksum(rest)
+        # An object whose checksum has a damaged name is not one without a checksum.
+        name = SEAL if SEAL in content else next(reversed(content))
+        rest = {key: value for key, value in content.items() if key != name}
+        matches = type(content[name]) is int and content[name] == _checksum(rest)
     except RecursionError:
         raise ValueError("JSON is nested too deeply") from None
-    if not is_whole:
+    if name != SEAL:
+        if matches:
+            raise ValueError(f"{name!r} should be {SEAL!r}")
+        return content
+    if not matches:
         raise ValueError(f"its checksum differs; if you edited it, remove {SEAL!r}")
     return rest
 
