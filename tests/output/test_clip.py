@@ -11,7 +11,8 @@ from videoclip.errors import ConfigError, DataError, DecodeError
 from videoclip.features import contained
 from videoclip.features.decode import Squash, probe, sample_frames
 from videoclip.output import clip
-from videoclip.output.clip import cut_clip
+from videoclip.output.clip import cut_clip, cut_moments
+from videoclip.zeroshot.moments import Moment
 
 
 @pytest.fixture(autouse=True)
@@ -199,3 +200,18 @@ def test_sound_stays_in_step_with_the_pictures(tmp_path, codec):
     for start in (0.0, 0.55, 1.0, 1.5, 1.95):
         clip = cut(source, start, 2.6, tmp_path / f"{start}.mp4")
         assert click(clip) == pytest.approx(2.0 - start, abs=0.04)
+
+
+def test_a_file_that_exists_is_no_target(video, tmp_path):
+    target = tmp_path / "other.mp4"
+    target.write_bytes(b"another video")
+    failed = []
+    moment = Moment(video, 1.0, 2.0)
+    assert list(cut_moments([moment], target, failed)) == []
+    assert [str(error) for error in failed] == [
+        f"{target}: already exists; choose another file"
+    ]
+    assert target.read_bytes() == b"another video"
+    assert [path for path, _ in cut_moments([moment], tmp_path / "new.mp4", failed)] == [
+        tmp_path / "new.mp4"
+    ]

@@ -107,7 +107,8 @@ def cut_moments(
 
     Args:
         moments: What to cut.
-        out: Folder of the clips; or, with an extension, the file of a single one.
+        out: Folder of the clips; or, with an extension, the file of a single one, which must not
+            exist.
         failed: Gets the error of each moment that cannot be cut.
         padding: As for `cut_clip`.
         fast: As for `cut_clip`.
@@ -118,6 +119,8 @@ def cut_moments(
         clip = out if is_file else out / (_clip_name(number, moment) + suffix)
         span = moment.start, moment.end
         try:
+            if is_file and clip.exists():
+                raise DataError("already exists; choose another file", clip)
             start, end = cut_clip(moment.path, *span, clip, padding=padding, fast=fast)
         except VideoCLIPError as error:
             failed.append(error)
