@@ -284,7 +284,7 @@ def test_clips(tmp_path):
     named += [
         [str(p), m.start] for p, m in clip.cut_moments(some[2:], tmp_path / "clips.of 2", failed)
     ]
-    named += [clip._clip_name(7, Moment(long, 0.25, 1.0))]
+    named += [clip._clip_name(7, Moment(long, 0.25, 1.0), fast=True)]
     named += [clip.write_thumbnail(Moment(long, 0.0, 1.0), tmp_path / "thumbs").name]
     named += [
         [str(p), m.start] for p, m in clip.cut_moments(some[3:], tmp_path / "one.mp4", failed, 0.5)

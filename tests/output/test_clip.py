@@ -215,3 +215,16 @@ def test_a_file_that_exists_is_no_target(video, tmp_path):
     assert [path for path, _ in cut_moments([moment], tmp_path / "new.mp4", failed)] == [
         tmp_path / "new.mp4"
     ]
+
+
+def test_the_name_of_a_clip_has_the_end_that_was_cut(video, tmp_path):
+    failed = []
+    moments = [Moment(video, 4.5, 99_999.0), Moment(video, 1.0, 2.0, "Red!")]
+    for fast in (False, True):
+        found = list(cut_moments(moments, tmp_path, failed, 0.5, fast=fast))
+        assert [path.name for path, _ in found] == [
+            "001_a b'ü_4.5-6.0s.mp4",
+            "002_a b'ü_1.0-2.0s_red.mp4",
+        ]
+        assert [moment.end for _, moment in found] == [6.0, 2.5]
+    assert failed == []

@@ -115,12 +115,11 @@ def cut_moments(
     """
     is_file = len(moments) == 1 and bool(out.suffix)
     for number, moment in enumerate(moments, start=1):
-        suffix = moment.path.suffix if fast else ".mp4"  # copied packets fit their own container
-        clip = out if is_file else out / (_clip_name(number, moment) + suffix)
-        span = moment.start, moment.end
         try:
+            clip = out if is_file else out / _clip_name(number, moment, fast)
             if is_file and clip.exists():
                 raise DataError("already exists; choose another file", clip)
+            span = moment.start, moment.end
             start, end = cut_clip(moment.path, *span, clip, padding=padding, fast=fast)
         except VideoCLIPError as error:
             failed.append(error)
@@ -128,11 +127,13 @@ def cut_moments(
         yield clip, replace(moment, start=start, end=end)
 
 
-def _clip_name(number: int, moment: Moment) -> str:
-    """Return a descriptive file name without extension; names sort in the order of the moments."""
+def _clip_name(number: int, moment: Moment, fast: bool) -> str:
+    """Return a descriptive file name; names sort in the order of the moments."""
     label = re.sub(r"[^\w]+", "-", moment.label.lower()).strip("-")[:40]
-    parts = [f"{number:03d}", moment.video_id[:60], f"{moment.start:.1f}-{moment.end:.1f}s", label]
-    return "_".join(part for part in parts if part)
+    end = min(moment.end, probe(moment.path).duration)
+    parts = [f"{number:03d}", moment.video_id[:60], f"{moment.start:.1f}-{end:.1f}s", label]
+    suffix = moment.path.suffix if fast else ".mp4"  # copied packets fit their own container
+    return "_".join(part for part in parts if part) + suffix
 
 
 def _to_fraction(seconds: float) -> Fraction:
