@@ -13,7 +13,7 @@ from videoclip.cli import main
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.data.frame_store import FrameSpec, FrameStore
 from videoclip.errors import CheckpointError, DataError
-from videoclip.info import describe
+from videoclip.info import _call_apart, describe
 from videoclip.library.library import VideoLibrary
 from videoclip.synthetic.world import SyntheticConfig
 from videoclip.synthetic.write import write_world
@@ -120,3 +120,14 @@ def test_as_text_and_as_json(tmp_path, capsys):
     assert "hidden_size" in capsys.readouterr().out
     assert main(["info", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["kind"] == "model"
+
+
+def crash(address):
+    os._exit(134)
+
+
+def test_tables_that_crash_lancedb_are_damage_and_the_next_library_is_read():
+    """A flipped bit in a length makes LanceDB ask for too much memory and abort."""
+    with pytest.raises(DataError, match="LanceDB crashes on the tables of this library: index in"):
+        _call_apart(crash, "library")
+    assert _call_apart(str, "library") == "library"

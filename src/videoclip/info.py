@@ -2,22 +2,26 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from videoclip.errors import DataError, VideoCLIPError
 from videoclip.files import CHECKSUMS_FILE, read_json, verify_checksums
 from videoclip.pretrained.known import ALIASES, STARTER, full_name, present_models
+from videoclip.processes import without_main_module, worker_pool
 from videoclip.recipes import RECIPES
 
 if TYPE_CHECKING:
     from videoclip.library.catalog import Catalog
 
 Facts: TypeAlias = dict[str, Any]
+T = TypeVar("T")
 
 
 def describe(path: Path | str) -> Facts:
@@ -32,7 +36,7 @@ def describe(path: Path | str) -> Facts:
     from videoclip.library.storage import is_address
 
     if is_address(path):
-        return _library(str(path))
+        return _call_apart(_library, str(path))
     path = Path(path)
     if not path.exists():
         if str(path) in (STARTER, *ALIASES):
@@ -67,7 +71,6 @@ def verify(path: Path | str) -> list[str]:
     from videoclip.data.batch_plan import BatchPlan
     from videoclip.data.feature_store import FeatureStore
     from videoclip.data.frame_store import FrameStore
-    from videoclip.library.calibration import check_unrelated
     from videoclip.library.storage import CATALOG, LANCE, is_address
     from videoclip.synthetic.write import ADVICE, read_world
     from videoclip.training.run_folder import COMPLETE, Checkpoint, read_log
@@ -78,13 +81,6 @@ def verify(path: Path | str) -> list[str]:
 
     def checkpoint(marker: Path) -> None:
         Checkpoint(marker.parent, **read_json(marker, f"remove {marker.parent}")).verify()
-
-    def library(address: Path | str) -> None:
-        with _catalog(address) as catalog:
-            catalog.verify()
-            scenes = catalog.folder / catalog.facts()["unrelated"]
-            if scenes.exists():
-                check_unrelated(scenes)
 
     def run(log: Path) -> None:
         read_log(log.parent)
@@ -101,10 +97,12 @@ def verify(path: Path | str) -> list[str]:
         "world.json": lambda path: read_world(path.parent),
         "store.json": lambda path: FeatureStore.open(path.parent).verify(),
         "frames.json": lambda path: FrameStore.open(path.parent).verify(),
-        CATALOG: lambda path: library(path.parent),
-        LANCE: lambda path: library(path.parent),
+        CATALOG: lambda path: _verify_library(path.parent),
+        LANCE: lambda path: _call_apart(_verify_library, path.parent),
     }
-    found: list[Callable[[], object]] = [partial(library, path)] if is_address(path) else []
+    found: list[Callable[[], object]] = []
+    if is_address(path):
+        found.append(partial(_call_apart, _verify_library, path))
     for name, check in checks.items():
         found += [partial(check, place) for place in sorted(Path(path).rglob(name))]
     if not found:
@@ -165,6 +163,24 @@ def _ablation(folder: Path) -> Facts:
     return {"kind": "ablation", "rows": rows, "table": folder / "table.md"}
 
 
+@cache
+def _process() -> ProcessPoolExecutor:
+    return worker_pool(1)
+
+
+def _call_apart(function: Callable[[Path | str], T], address: Path | str) -> T:
+    """Call a function that reads tables of LanceDB in another process: damaged ones can end it."""
+    try:
+        with without_main_module():
+            result = _process().submit(function, address)
+        return result.result()
+    except BrokenProcessPool:
+        _process.cache_clear()
+        raise DataError(
+            "LanceDB crashes on the tables of this library: index into a new folder", address
+        ) from None
+
+
 @contextmanager
 def _catalog(address: Path | str) -> "Iterator[Catalog]":
     """Open the catalogue of a library; raise a `DataError` if it is an empty file."""
@@ -192,6 +208,16 @@ def _library(address: Path | str) -> Facts:
         "model": facts["model"],
         "model fingerprint": facts["fingerprint"],
     }
+
+
+def _verify_library(address: Path | str) -> None:
+    from videoclip.library.calibration import check_unrelated
+
+    with _catalog(address) as catalog:
+        catalog.verify()
+        scenes = catalog.folder / catalog.facts()["unrelated"]
+        if scenes.exists():
+            check_unrelated(scenes)
 
 
 def _world(folder: Path) -> Facts:
@@ -246,7 +272,7 @@ FOLDERS: dict[str, Callable[[Path], Facts]] = {
     "store.json": _store,
     "frames.json": _frames,
     "catalog.sqlite": _library,
-    "lance": _library,
+    "lance": partial(_call_apart, _library),
     "table.json": _ablation,
     "world.json": _world,
     "words.txt": lambda folder: {"kind": "S3D weights", **read_json(folder / "config.json")},

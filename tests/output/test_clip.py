@@ -208,9 +208,7 @@ def test_a_file_that_exists_is_no_target(video, tmp_path):
     failed = []
     moment = Moment(video, 1.0, 2.0)
     assert list(cut_moments([moment], target, failed)) == []
-    assert [str(error) for error in failed] == [
-        f"{target}: already exists; choose another file"
-    ]
+    assert [str(error) for error in failed] == [f"{target}: already exists; choose another file"]
     assert target.read_bytes() == b"another video"
     assert [path for path, _ in cut_moments([moment], tmp_path / "new.mp4", failed)] == [
         tmp_path / "new.mp4"

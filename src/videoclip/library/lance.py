@@ -40,10 +40,20 @@ COLUMNS = {
     # These have a meaning in this process only.
     if field.name not in ("id", "first_row")
 }
+OPTIONAL = {"checksum", "passages"} | {
+    field.name for field in fields(IndexedVideo) if "None" in str(field.type)
+}
+"""Columns whose values may be missing."""
 TEXTS = ("key", "cues", "passages", "metadata")
 VIDEOS = pa.schema([*COLUMNS.items(), *((name, pa.string()) for name in TEXTS)])
 _SOURCE = re.compile(r", /\S+\.rs:\d+:\d+")
 """Where in its own code LanceDB has failed."""
+NAMES = "names of the facts"
+FIRST_NAMES = '["dim", "fingerprint", "model", "unrelated", "vectors", "windows"]'
+"""Facts that every library has, if those of a library of an earlier version are not listed."""
+FAILURES = (RuntimeError, OSError, ValueError)
+PANIC = "RustPanic"
+"""Name of the error for a panic in LanceDB, as damaged tables cause; no module has its class."""
 FACTS = pa.schema([("key", pa.string()), ("value", pa.string()), ("checksum", pa.int64())])
 
 
@@ -52,7 +62,9 @@ def _report_errors() -> Iterator[None]:
     """Raise errors of LanceDB in the block, or in the decorated method, as a `DataError`."""
     try:
         yield
-    except (RuntimeError, OSError, ValueError) as error:
+    except Exception as error:
+        if not (isinstance(error, FAILURES) or type(error).__name__ == PANIC):
+            raise
         raise DataError(
             f"LanceDB failed ({_SOURCE.sub('', one_line(error)):.200}): check the disk, the "
             "address and the connection; if "
@@ -166,8 +178,8 @@ class LanceCatalog(Catalog):
             if now == self._copied:
                 return
             with super().writing():
-                self._copy_videos(self._videos.to_arrow().to_pylist())
-                self._copy_facts(self._facts.to_arrow().to_pylist())
+                self._copy_videos(_read_rows(self._videos))
+                self._copy_facts(_read_rows(self._facts))
                 self._db.execute("DELETE FROM touched")
             self._copied = now
 
@@ -180,14 +192,18 @@ class LanceCatalog(Catalog):
             values: dict[str, Any] = {name: row.get(name) for name in COLUMNS}
             video = IndexedVideo(**values, first_row=first_row)
             self._keys.video[first_row] = video
-            passages = [
-                Passage(start, end, np.frombuffer(bytes.fromhex(vector), np.float16))
-                for start, end, vector in json.loads(row.get("passages") or "[]")
-            ]
-            key = self.add(video, [Cue(*cue) for cue in json.loads(row["cues"])], passages)
-            self.set_metadata(key, json.loads(row["metadata"]))
+            damage = DataError(f"the record of {video.path} is damaged: {REBUILD}", "videos")
+            try:
+                passages = [
+                    Passage(start, end, np.frombuffer(bytes.fromhex(vector), np.float16))
+                    for start, end, vector in json.loads(row.get("passages") or "[]")
+                ]
+                key = self.add(video, [Cue(*cue) for cue in json.loads(row["cues"])], passages)
+                self.set_metadata(key, json.loads(row["metadata"]))
+            except (TypeError, ValueError) as error:
+                raise damage from error
             if video.record_checksum not in (None, self.record_checksum(key)):
-                raise DataError(f"the record of {video.path} is damaged: {REBUILD}", "videos")
+                raise damage
         self._stored = {video.id: video.path for video in self.videos()}
 
     def _copy_facts(self, rows: list[dict[str, Any]]) -> None:
@@ -197,6 +213,8 @@ class LanceCatalog(Catalog):
         # Each has its own checksum: several machines may write at once.
         facts = {row["key"]: row["value"] for row in rows if row["key"] != "checksum"}
         if facts:
+            if lost := set(json.loads(facts.pop(NAMES, FIRST_NAMES))) - facts.keys():
+                raise DataError(f"the facts {', '.join(sorted(lost))} are lost: {REBUILD}", "facts")
             self.set_facts(facts)
 
     def check(self, videos: Iterable[IndexedVideo]) -> None:
@@ -225,10 +243,13 @@ class LanceCatalog(Catalog):
     @_report_errors()
     def _store_facts(self, before: Mapping[str, str]) -> int:
         """Write the facts that this transaction changed; return the number of commits."""
-        changed = self.facts().items() - before.items()
+        facts = self.facts()
+        changed = dict(facts.items() - before.items())
+        if facts.keys() != before.keys():
+            changed[NAMES] = json.dumps(sorted(facts.keys() - {"checksum"}))
         rows = [
             {"key": key, "value": value, "checksum": _checksum_of(key, value)}
-            for key, value in changed
+            for key, value in changed.items()
             if key != "checksum"
         ]
         _merge(self._facts, "key", rows, FACTS)
@@ -372,6 +393,20 @@ def _open_table(db: Any, name: str, schema: pa.Schema) -> Any:
         return db.create_table(name, schema=schema, exist_ok=True)
     except ValueError:
         return db.open_table(name)
+
+
+def _read_rows(table: Any) -> list[dict[str, Any]]:
+    """Return all rows of a table.
+
+    Raises:
+        DataError: If a value is missing that every row has.
+    """
+    found = table.to_arrow()
+    for name in found.column_names:
+        if name not in OPTIONAL and found[name].null_count:
+            raise DataError(f"a row lacks its {name}: {REBUILD}", table.name)
+    rows: list[dict[str, Any]] = found.to_pylist()
+    return rows
 
 
 def _merge(table: Any, key: str, rows: list[dict[str, Any]], schema: Any) -> None:
