@@ -59,25 +59,31 @@ def measure_extraction(num_videos: int) -> None:
         video = folder / "videos" / "0.mp4"
         video.parent.mkdir()
         write_video(video, SECONDS, is_moving=True)
-        for number in range(1, num_videos):
-            video.with_stem(str(number)).write_bytes(video.read_bytes() + bytes(number))
+        videos = [video, *(video.with_stem(str(number)) for number in range(1, 8 * num_videos))]
+        for number, copy in enumerate(videos[1:], start=1):
+            copy.write_bytes(video.read_bytes() + bytes(number))
         large_model(folder / "model")
         for network, source in (
             ("starter", "starter"),
             ("SigLIP base size", f"image:{folder / 'model'}"),
         ):
-            for device, workers in (("cuda", 1), ("cuda", num_cores()), ("cpu", num_cores())):
+            for device, workers, share in (
+                ("cuda", 1, 1),
+                ("cuda", num_cores(), 8),  # its processes take long to start
+                ("cpu", num_cores(), 1),
+            ):
                 backbone = load_backbone(source, device)
                 assert isinstance(backbone, FrameBackbone)
                 alone = forward_rate(backbone, video)
                 path = folder / f"{network}-{device}-{workers}"
                 store = FeatureStore.open_or_create(path, backbone.spec)
                 began = time.perf_counter()
-                extract_features([video.parent], store, backbone, num_workers=workers)
-                rate = num_videos * SECONDS / (time.perf_counter() - began)
+                some = videos[: share * num_videos]
+                extract_features(some, store, backbone, num_workers=workers)
+                rate = len(some) * SECONDS / (time.perf_counter() - began)
                 print(
                     f"{network}, {device}, {workers} workers: network alone {alone:.0f} frames/s, "
-                    f"extract {rate:.0f} seconds of video/s",
+                    f"extract {len(some)} videos, {rate:.0f} seconds of video/s",
                     flush=True,
                 )
 

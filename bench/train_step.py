@@ -173,6 +173,8 @@ def make_step(variant: Variant, num_pairs: int, device: torch.device) -> Callabl
         trainer = Trainer(loss, run, world, 1000, variant.precision)
         if variant.compiled:
             compile_towers(model)
+        if device.type == "cuda":
+            batch = batch.pin_memory()  # as in pre-training
         return lambda: trainer.step(batch)
     towers = TransformersTowers().to(device).train()
     optimizer = build_optimizer(towers, RUN.optim)

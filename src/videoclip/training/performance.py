@@ -130,10 +130,15 @@ def compiling_pays(
 
 
 def compile_towers(model: VideoCLIP) -> None:
-    """Make torch compile both towers, for clips of any length, when they are first called."""
+    """Make torch compile the layers of both towers, for clips of any length, at their first call.
+
+    All layers share what is compiled; whole towers take ten times as long and are no faster
+    (docs/performance.md).
+    """
     for tower in (model.video_encoder, model.text_encoder):
         if isinstance(tower, VideoEncoder | TextEncoder):
-            tower.bert.compile(dynamic=True)
+            for layer in tower.bert.layers:
+                layer.compile(dynamic=True)
 
 
 def _seconds(work: Callable[[], object], device: torch.device, repeats: int = 4) -> float:
