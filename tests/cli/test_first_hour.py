@@ -216,7 +216,8 @@ MISTAKES = """
 2 | cut v/a.mp4 --start 0:01 --end 0:99        | minutes and seconds end at 59: '0:99'
 2 | cut v/a.mp4 --start 1 --duration 2         | give the end of the span with --end
 2 | cut v/a.mp4 0:01-0:02                      | give times as --start 0:08
-1 | cut v/a.mp4 --start 1 --end 2 --out v/a.mp4 | is the video itself, which would be lost
+1 | cut v/a.mp4 --start 1 --end 2 --out v/a.mp4 | v/a.mp4: already exists; choose another file
+1 | cut v/a.mp4 --start 1 --end 2 --out v/b.mp4 | v/b.mp4: already exists; choose another file
 2 | export - --format srt                      | one of csv, json, edl, fcpxml, vtt, youtube
 2 | serve --mcp --allow-upload                 | --mcp does not use the network: omit --allow-upload
 2 | serve --mcp --port 9                       | --mcp does not use the network: omit --port

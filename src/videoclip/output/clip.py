@@ -73,9 +73,9 @@ def cut_clip(
         raise ConfigError(f"a clip must start at 0 or later and end after its start: {start}-{end}")
     if not 0 <= padding < math.inf:
         raise ConfigError(f"padding must be a number of seconds, 0 or more, not {padding}")
+    info = probe(source)
     if out.exists() and out.samefile(source):
         raise DataError("is the video itself, which would be lost; choose another file", out)
-    info = probe(source)
     if start >= info.duration:
         raise DecodeError(f"ends at {info.duration:g} s, before {start:g} s", source)
     first, last = _to_fraction(max(0.0, start - padding)), _to_fraction(end + padding)
