@@ -206,7 +206,14 @@ MISTAKES = """
 1 | index v --metadata notes.txt               | no column names the video: add one of path
 2 | index -r v                                 | '-r'; folders are read with their subfolders
 2 | index v --recursive                        | folders are read with their subfolders
-1 | segment v/a.mp4 --label ''                 | no texts; give each label as --label TEXT
+1 | segment v/a.mp4                            | no texts; give each label as --label TEXT
+2 | segment v/a.mp4 --label ''                 | empty (after --label): is a variable of the shell
+2 | segment v/a.mp4 --label red --label ' '    | empty (after --label): is a variable of the shell
+2 | localize v/a.mp4 --step red --step ''      | empty (after --step): is a variable of the shell
+2 | serve --library library --allow-host ''    | empty (after --allow-host): is a variable of
+2 | ask v/a.mp4 what --choices red ''          | an argument is empty: is a variable of the shell
+2 | search red --where ''                      | an argument is empty (after --where): is a variable
+2 | search red --where ' '                     | an argument is empty (after --where): is a variable
 2 | segment v/a.mp4 v/b.mp4 --label red        | 'v/b.mp4'; name one file at a time
 2 | segment v/a.mp4 --step red                 | perhaps you meant '--label'
 2 | localize v/a.mp4 --label red               | perhaps you meant '--step'
@@ -265,7 +272,8 @@ MISTAKES = """
 1 | index v --library run/model                | is a model; give the library a folder of its own
 1 | index v --library world                    | is a synthetic world; give the library a folder
 1 | search red --model run                     | run is a run; name its model: run/model
-1 | search red --html ''                       | .: cannot be written (Is a directory)
+1 | search red --html .                        | .: cannot be written (Is a directory)
+2 | search red --html ''                       | an argument is empty (after --html): is a variable
 1 | search --fit v                             | v: a folder; name a file
 1 | search red --where 'duration > 1:30'       | write times in seconds
 1 | search red --where 'duration > 1,5'        | a number has a point, as in 1.5

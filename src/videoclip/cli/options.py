@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout, suppress
+from itertools import pairwise
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
@@ -214,8 +215,14 @@ def parse(
             raise ConfigError(usage.unknown_arguments(rest, flags(), stray, takes_file=takes_file))
         check_numbers(made)
         require(getattr(made, "videos", None) != (), "name at least one VIDEO")
-        is_empty = "videos" in given and "" in arguments  # the path '' would be the current folder
-        require(not is_empty, "an argument is empty: is a variable of the shell not set?")
+        for before, word in pairwise(("", *arguments)):
+            # Options would be ignored, the path '' would be the current folder; only the question
+            # of `ask` may be empty.
+            place = f" (after {before})" if before.startswith("-") else ""
+            require(
+                bool(word.strip()) or word == given.get("question"),
+                f"an argument is empty{place}: is a variable of the shell not set?",
+            )
     except ConfigError as error:
         reason = str(error)
         # An option that needs none may be why something seems to be missing.
