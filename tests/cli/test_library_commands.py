@@ -194,6 +194,16 @@ def test_search_is_fitted_to_labels(indexed, run):
     assert status == 0 and "high from" in out and "correct answers: 2" in out
 
 
+def test_a_fit_is_undone(indexed, run):
+    before = run("search", "yellow", "--library", "L")
+    (indexed / "labels.csv").write_text("query,video\nyellow,\nblue,a.mp4\n")
+    assert run("search", "--fit", "labels.csv", "--library", "L")[0] == 0
+    assert run("search", "yellow", "--library", "L") != before
+    default = "thresholds: high from 2.10, medium from 1.70, low from 0.00\n"
+    assert run("search", "--undo-fit", "--library", "L") == (0, default, "")
+    assert run("search", "yellow", "--library", "L") == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -216,7 +226,8 @@ def test_a_search_without_one_query_is_wrong_usage(capsys, arguments):
         main(["search", *arguments])
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
-    assert "give one of: a query in words, --like FILE, --queries FILE, --fit FILE" in err
+    ways = "a query in words, --like FILE, --queries FILE, --fit FILE, --undo-fit"
+    assert f"give one of: {ways}" in err
 
 
 def test_a_query_needs_no_quotes(indexed, run):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from videoclip.errors import DataError
 from videoclip.library.labels import read_labels
+from videoclip.zeroshot.confidence import Thresholds
 
 
 def get(client, address, **params):
@@ -243,6 +244,9 @@ def test_judgements_fit_the_confidence(own_client, library):
     ]
     assert library.search("blue", 1, speech=0)[0].confidence != "none"
     assert library.search("yellow", 1, speech=0)[0].confidence == "none"
+    undone = own_client.delete("/api/v1/labels/fit")
+    assert undone.json() == {"message": str(Thresholds())} and library.thresholds == Thresholds()
+    assert len(read_labels(library.folder / "web" / "labels.csv")) == 2
 
 
 def test_an_index_job_reports_progress_and_failures(own_client, videos):

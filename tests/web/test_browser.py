@@ -308,7 +308,7 @@ def test_a_click_before_the_scripts_have_come_is_not_lost(page):
         page.wait_for_url("**&cursor=*", wait_until="commit")
         page.locator(".pick").first.check()
         assert page.locator("#export button").is_disabled()
-        assert page.locator("#fit button").is_disabled()
+        assert all(button.is_disabled() for button in page.locator("#fit button").all())
     with page.expect_download() as download:
         page.click("#export button")  # it waits until it is enabled
     assert len(download.value.path().read_text().splitlines()) == 2
@@ -588,6 +588,28 @@ def test_judgements_and_more_like_this(page):
     page.locator("text=More like this").first.click()
     page.wait_for_selector("text=Moments like the one chosen")
     assert page.locator(".card .times").first.inner_text() == "0:20.0–0:25.0"
+
+
+def test_a_fit_of_the_confidence_is_undone(page):
+    def first_level(query):
+        page.goto(f"/?q={query}&strictness=none")
+        return page.locator(".card .level").first.inner_text()
+
+    def judge(value):
+        page.locator(f".judge [value={value}]").first.click()
+        page.locator(f".judge [value={value}][aria-pressed=true]").first.wait_for()
+
+    first_level("blue")
+    judge("yes")
+    before = first_level("yellow")
+    judge("no")
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.click("text=Fit the confidence")
+    page.wait_for_selector("#status >> text=correct answers:")
+    assert first_level("yellow") != before
+    page.click("text=Undo the fit")
+    page.wait_for_selector("#status >> text=thresholds: high from 2.10")
+    assert first_level("yellow") == before
 
 
 def test_an_upload_is_indexed_and_found(page, tmp_path):

@@ -48,6 +48,8 @@ class Search:
     fit: Annotated[Path | None, arg(metavar="FILE")] = None
     """Do not search; fit the thresholds of high, medium and low confidence to labelled queries. CSV
     file with the columns query and video (empty: nothing matches), and optionally start and end."""
+    undo_fit: bool = False
+    """Do not search; return to the default thresholds, as before --fit."""
     min_confidence: options.MinConfidence = "none"
     model: options.Model = None
     require_match: options.RequireMatch = False
@@ -56,8 +58,10 @@ class Search:
 
     def __post_init__(self) -> None:
         require(bool(self.vision or self.speech), "vision and speech are weights: not both 0")
-        given = ("".join(self.query), self.like, self.queries, self.fit)
-        problem = "give one of: a query in words, --like FILE, --queries FILE, --fit FILE"
+        given = ("".join(self.query), self.like, self.queries, self.fit, self.undo_fit)
+        problem = (
+            "give one of: a query in words, --like FILE, --queries FILE, --fit FILE, --undo-fit"
+        )
         require(sum(map(bool, given)) == 1, problem)
         check_words(self.query)
 
@@ -75,6 +79,10 @@ class Search:
             queries = read_texts(self.queries, what="queries")
         settings = SearchOptions(**{f.name: getattr(self, f.name) for f in fields(SearchOptions)})
         with VideoLibrary.open(self.library, self.model, self.device, must_exist=True) as library:
+            if self.undo_fit:
+                library.reset_thresholds()
+                print(library.thresholds)
+                return 0
             if not len(library):
                 raise DataError(
                     "the library is empty: add videos with `videoclip index VIDEOS --library "

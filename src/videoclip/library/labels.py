@@ -75,8 +75,7 @@ class FitReport:
 
     def __str__(self) -> str:
         return (
-            f"thresholds: high from {self.thresholds.high:.2f}, medium from "
-            f"{self.thresholds.medium:.2f}, low from {self.thresholds.low:.2f}\n"
+            f"{self.thresholds}\n"
             f"correct answers: {self.num_correct} ({self.miss_rate:.0%} missed), "
             f"incorrect: {self.num_incorrect} ({self.false_alarm_rate:.0%} false alarms)"
         )
@@ -133,6 +132,8 @@ def add_label(path: Path, label: LabelledQuery) -> list[LabelledQuery]:
 
 def fit_library(library: VideoLibrary, labels: Iterable[LabelledQuery]) -> FitReport:
     """Fit a library's thresholds to labelled queries, and store them in the library.
+
+    `VideoLibrary.reset_thresholds` undoes it.
 
     Raises:
         DataError: If there are no labels, or all first moments are correct, or none is.

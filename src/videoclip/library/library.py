@@ -271,6 +271,11 @@ class VideoLibrary:
         with self._lock, self._catalog.writing():
             self._catalog.set_facts({"thresholds": json.dumps(to_dict(thresholds))})
 
+    def reset_thresholds(self) -> None:
+        """Return to the default thresholds, as before any were set or fitted."""
+        with self._lock, self._catalog.writing():
+            self._catalog.set_facts({"thresholds": "{}"})
+
     def videos(self, where: str | None = None) -> list[IndexedVideo]:
         """List the videos, or those that satisfy a filter (`filters`), in order of path.
 

@@ -260,6 +260,12 @@ def fit_confidence(served: Served) -> dict[str, str]:
     return {"message": str(served.fit())}
 
 
+@router.delete("/labels/fit")
+def undo_fit(served: Served) -> dict[str, str]:
+    """Return to the default levels of confidence; what was judged stays."""
+    return {"message": str(served.undo_fit())}
+
+
 # --- jobs
 
 

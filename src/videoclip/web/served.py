@@ -25,6 +25,7 @@ from videoclip.web.jobs import Job, Jobs
 from videoclip.web.media import MediaCache, existing
 from videoclip.web.safety import Metrics, ServeSettings
 from videoclip.web.schemas import ExportedSpan, Judgement, SearchQuery, Span
+from videoclip.zeroshot.confidence import Thresholds
 from videoclip.zeroshot.moments import Moment, with_confidence
 
 MAX_FOUND = 1000
@@ -231,6 +232,11 @@ class ServedLibrary:
         """
         with self.computing():
             return fit_library(self.library, self.labels())
+
+    def undo_fit(self) -> Thresholds:
+        """Return to the default thresholds; the judgements stay."""
+        self.library.reset_thresholds()
+        return self.library.thresholds
 
     # --- jobs
 

@@ -109,7 +109,13 @@ class Thresholds:
 
     def __post_init__(self) -> None:
         if not self.low <= self.medium <= self.high:
-            raise ConfigError(f"thresholds must rise from low to high, got {self}")
+            raise ConfigError(f"thresholds must rise from low to high, got {self!r}")
+
+    def __str__(self) -> str:
+        return (
+            f"thresholds: high from {self.high:.2f}, medium from {self.medium:.2f}, "
+            f"low from {self.low:.2f}"
+        )
 
     def level(self, strength: float) -> Confidence:
         """Return the confidence level of a strength."""

@@ -67,10 +67,13 @@ results.addEventListener("click", (event) => {
   play(link.closest(".card"));
 });
 
-sending(document.querySelector("#fit"), async () => {
-  if (confirm("Change the confidence of all searches in this library?"))
-    say((await (await ask("/api/v1/labels/fit")).json()).message);
-});
+async function changeConfidence(question, method) {
+  if (confirm(question)) say((await (await ask("/api/v1/labels/fit", undefined, method)).json()).message);
+}
+sending(document.querySelector("#fit"), () =>
+  changeConfidence("Change the confidence of all searches in this library?"));
+document.querySelector("#undo-fit").addEventListener("click", saying(() =>
+  changeConfidence("Return to the default confidence for all searches in this library?", "DELETE")));
 
 exporting(() => [...document.querySelectorAll(".card:has(.pick:checked)")].map((card) => ({
   ...data(card), label: card.dataset.label.slice(0, 300), confidence: card.dataset.confidence,
