@@ -199,6 +199,12 @@ MISTAKES = """
 1 | search red --thumbnails notes.txt          | notes.txt: is a file, where a folder is needed
 1 | search red --where 'path = a.mp4'          | expected a number or a text in quotes
 1 | search red --where 'duration > 5 &&'       | character 13: cannot read this
+2 | search --fit moments.csv --where 'duration > 5' | --fit does not search: omit --where
+2 | search --fit moments.csv --json            | --fit does not search: omit --json
+2 | search --fit moments.csv -k 3              | --fit does not search: omit --top-k
+2 | search --fit moments.csv --open            | --fit does not search: omit --open
+2 | search --undo-fit --speech 0               | --undo-fit does not search: omit --speech
+2 | search --undo-fit red                      | give one of: a query in words
 1 | search --fit moments.csv                   | no column 'query' or 'video' in the header
 1 | search --like v                            | v: a folder; name one video file
 2 | search --like v/a.mp4 red                  | give one of: a query in words, --like FILE

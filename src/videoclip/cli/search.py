@@ -64,6 +64,14 @@ class Search:
         )
         require(sum(map(bool, given)) == 1, problem)
         check_words(self.query)
+        if self.fit or self.undo_fit:
+            used = ("library", "fit", "undo_fit", "model", "output", "device")
+            for part, kind in ((self, Search), (self.output, FoundOutput)):
+                for name in (f.name for f in fields(part) if f.name not in used):
+                    is_given = getattr(part, name) != getattr(kind, name)
+                    flag = f"--{name.replace('_', '-')}"
+                    way = "--fit" if self.fit else "--undo-fit"
+                    require(not is_given, f"{way} does not search: omit {flag}")
 
     def run(self) -> int:
         """Print moments, best first."""
