@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from filelock import FileLock
 
 from tests.ablation.testbeds import CONFIG, finished, little, make_testbed, out  # noqa: F401
 from videoclip.ablation.runs import (
@@ -42,6 +43,17 @@ def test_a_variant_is_taught_by_another_variants_model_of_the_same_seed(little):
     assert [run.variant for run in read_runs(little)] == ["plain", "taught"]
     config = json.loads((run_folder(little, "little", "taught", 2) / "config.json").read_text())
     assert config["plan"]["teacher"] == str(run_folder(little, "little", "plain", 2) / "model")
+
+
+def test_a_folder_is_for_one_process_at_a_time(little):  # noqa: F811
+    def ablate():
+        run_ablation(little, "little", CONFIG, 24, variants=(), seeds=())
+
+    with FileLock(little / ".lock"), pytest.raises(ConfigError, match="another process is working"):
+        ablate()
+    ablate()
+    with FileLock(little / ".lock", timeout=0):  # it was released
+        pass
 
 
 def test_finished_runs_are_kept(out):  # noqa: F811

@@ -6,7 +6,8 @@ further variants, seeds and worlds add to the same table.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 
 from videoclip.ablation.measure import MEASURES, Counts, measure
 from videoclip.ablation.testbed import TestBed, build_testbed
@@ -268,7 +270,7 @@ def run_ablation(
         on_message: Called with a line of text when something is done.
 
     Raises:
-        ConfigError: If there is no such variant.
+        ConfigError: If there is no such variant, or another process is using the folder.
         DataError: If the name belongs to another world.
         VideoCLIPError: As training does.
     """
@@ -280,18 +282,34 @@ def run_ablation(
         if done == total or done % 50 == 0:
             on_message(f"world {name}: {done} of {total} videos")
 
-    build_testbed(out / "worlds" / name, world, num_videos, num_workers, on_progress)
-    # A variant that needs another one's model runs after it, not in parallel.
-    for is_dependent in (False, True):
-        runs = [
-            (variant, seed)
-            for variant in variants
-            if bool(VARIANTS[variant].depends_on) == is_dependent
-            for seed in seeds
-        ]
-        results = map_in_processes(partial(_run_variant, out, name), runs, num_workers)
-        for (variant, seed), _ in zip(runs, results, strict=True):
-            on_message(f"world {name}: variant {variant}, seed {seed} is done")
+    with _locked(out):
+        build_testbed(out / "worlds" / name, world, num_videos, num_workers, on_progress)
+        # A variant that needs another one's model runs after it, not in parallel.
+        for is_dependent in (False, True):
+            runs = [
+                (variant, seed)
+                for variant in variants
+                if bool(VARIANTS[variant].depends_on) == is_dependent
+                for seed in seeds
+            ]
+            results = map_in_processes(partial(_run_variant, out, name), runs, num_workers)
+            for (variant, seed), _ in zip(runs, results, strict=True):
+                on_message(f"world {name}: variant {variant}, seed {seed} is done")
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Keep other processes out of the folder of an ablation."""
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(out / ".lock", timeout=0).acquire()
+    except Timeout:
+        raise ConfigError(
+            f"{out}: another process is working on this ablation; wait for it or choose another "
+            "folder"
+        ) from None
+    with lock:
+        yield
 
 
 def run_folder(out: Path, world: str, variant: str, seed: int) -> Path:
