@@ -2,6 +2,7 @@
 
 import threading
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -204,6 +205,20 @@ def test_messages_hold_names_instead_of_paths(served, library):
     assert (
         served.without_paths(f"{media}/1.mp4: no\x1b[2J") == "1.mp4: no\N{REPLACEMENT CHARACTER}[2J"
     )
+
+
+def test_names_in_a_zip_file_have_no_control_characters(served, monkeypatch):
+    names = [f"a{character}b.mkv" for character in "\x1b\n\u202e\udcff"]
+    ids = {f"{i:024x}": name for i, name in enumerate(names)}
+    monkeypatch.setattr(served, "find", lambda id: replace(VIDEO, path=f"/v/{ids[id]}"))
+    monkeypatch.setattr(module, "existing", lambda video: Path(video.path))
+    monkeypatch.setattr(module, "cut_clip", lambda source, start, end, out: out.touch())
+    job = served.cut([ExportedSpan(video=id, start=0, end=1) for id in ids])
+    while not job.is_over:
+        time.sleep(0.005)
+    with zipfile.ZipFile(job.result) as archive:
+        written = archive.namelist()
+    assert written == [f"{i:03d}-a\N{REPLACEMENT CHARACTER}b.mp4" for i in range(1, 5)]
 
 
 def test_exported_moments_are_named_beyond_this_machine(served, library):

@@ -266,12 +266,12 @@ class ServedLibrary:
             try:
                 with zipfile.ZipFile(result, "w", zipfile.ZIP_STORED) as archive:
                     for i, (video, span) in enumerate(zip(videos, spans, strict=True)):
-                        name = f"{i + 1:03d}-{Path(video.path).stem[:80]}.mp4"
+                        name = f"{i + 1:03d}-{printable(Path(video.path).stem[:80])}.mp4"
                         try:
                             cut_clip(existing(video), span.start, span.end, folder / "clip.mp4")
                             archive.write(folder / "clip.mp4", name)
                         except (VideoCLIPError, HTTPException) as error:
-                            job.failed[printable(name)] = self.without_paths(str(error))
+                            job.failed[name] = self.without_paths(str(error))
                         on_progress(i + 1, len(spans))
             except BaseException:
                 result.unlink(missing_ok=True)
