@@ -1,5 +1,6 @@
 """Calibration kept up to date video by video, against measuring the whole library again."""
 
+import gc
 import json
 import zipfile
 from functools import partial
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 
 from tests.library.colours import NAMES, ColourEmbedder, write_video
+from videoclip.errors import DataError
 from videoclip.library import library as library_module
-from videoclip.library.calibration import BEST_FILE, LEVELS
+from videoclip.library.calibration import BEST_FILE, LEVELS, _read_best, check_unrelated
 from videoclip.library.library import VideoLibrary
 from videoclip.library.vectors import MatrixStore
 
@@ -44,6 +46,19 @@ def measured_again(library):
         ]
     )
     return json.loads(json.dumps([fitted.frames, fitted.narration]))
+
+
+@pytest.mark.filterwarnings("always")  # a warning of a file left open cannot be raised
+@pytest.mark.parametrize("share", [0.2, 0.9])
+def test_a_file_of_arrays_that_is_cut_off_is_closed(tmp_path, share, recwarn):
+    path = tmp_path / "arrays.npz"
+    np.savez(path, queries=np.zeros((9, 4)), common=np.ones(3))
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(DataError, match="is damaged"):
+        check_unrelated(path)
+    assert _read_best(path, np.zeros((9, 4))) == {}
+    gc.collect()
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 @pytest.fixture

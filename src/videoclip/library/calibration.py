@@ -145,12 +145,11 @@ def read_unrelated(path: Path) -> Unrelated:
 
     One of `DAMAGED` is raised if the file is damaged, or of a version with other common things.
     """
-    with _LOADING:
-        content = np.load(path)  # an .npz file has checksums; the .npy of older libraries has not
-        if path.suffix != ".npz":
-            raise KeyError("common")
-        with content:
-            return Unrelated(content["queries"], content["common"])
+    if path.suffix != ".npz":  # which has checksums; the .npy of older libraries has not
+        raise KeyError("common")
+    # NumPy would leave a file that it opened itself open if that was cut off.
+    with _LOADING, path.open("rb") as file, np.load(file) as content:
+        return Unrelated(content["queries"], content["common"])
 
 
 def check_unrelated(path: Path) -> None:
@@ -173,9 +172,9 @@ def _key(video: IndexedVideo, calibration: LibraryCalibration) -> bytes:
 def _read_best(path: Path, queries: FloatArray) -> dict[bytes, FloatArray]:
     """Read the best scores (2, Q) by video; none if they are of other queries or damaged."""
     try:
-        with _LOADING, np.load(path) as file:
-            if np.array_equal(file["queries"], queries):
-                return dict(zip(file["keys"].tolist(), file["best"], strict=True))
+        with _LOADING, path.open("rb") as file, np.load(file) as content:
+            if np.array_equal(content["queries"], queries):
+                return dict(zip(content["keys"].tolist(), content["best"], strict=True))
     except DAMAGED:
         pass  # measured again
     return {}
