@@ -70,8 +70,9 @@ def test_a_run_with_a_reranker_learns(corpus, gpu, tmp_path):
     assert found[-1] < 0.5 * found[0]
 
 
-def test_a_broken_off_run_continues(corpus, gpu, tmp_path):
-    config = tiny_config(epochs=4, save_every_updates=2)
+@pytest.mark.parametrize("compile", ["off", "on"])
+def test_a_broken_off_run_continues(corpus, gpu, tmp_path, compile):
+    config = tiny_config(epochs=4, save_every_updates=2, compile=compile)
     run(config, corpus, tmp_path / "whole", gpu)
     with pytest.raises(Broken):
         pretrain(
