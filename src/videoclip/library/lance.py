@@ -178,8 +178,8 @@ class LanceCatalog(Catalog):
             if now == self._copied:
                 return
             with super().writing():
-                self._copy_videos(_read_rows(self._videos))
-                self._copy_facts(_read_rows(self._facts))
+                self._copy_videos(_read_rows(self._videos, VIDEOS))
+                self._copy_facts(_read_rows(self._facts, FACTS))
                 self._db.execute("DELETE FROM touched")
             self._copied = now
 
@@ -395,15 +395,15 @@ def _open_table(db: Any, name: str, schema: pa.Schema) -> Any:
         return db.open_table(name)
 
 
-def _read_rows(table: Any) -> list[dict[str, Any]]:
+def _read_rows(table: Any, schema: pa.Schema) -> list[dict[str, Any]]:
     """Return all rows of a table.
 
     Raises:
         DataError: If a value is missing that every row has.
     """
     found = table.to_arrow()
-    for name in found.column_names:
-        if name not in OPTIONAL and found[name].null_count:
+    for name in set(schema.names) - OPTIONAL:
+        if name not in found.column_names or found[name].null_count:
             raise DataError(f"a row lacks its {name}: {REBUILD}", table.name)
     rows: list[dict[str, Any]] = found.to_pylist()
     return rows
