@@ -374,7 +374,12 @@ class LanceVectors:
             found = search.to_arrow()
             unknown = len(allowed)
             firsts = [self._keys.first.get(key, unknown) for key in found["key"].to_pylist()]
-            rows = np.array(firsts, dtype=np.int64) + found["window"].to_numpy()
+            windows = found["window"].fill_null(-1).to_pylist()
+            for first, window in zip(firsts, windows, strict=True):
+                video = self._keys.video.get(first)
+                if video and not 0 <= window < video.num_windows:
+                    raise DataError(f"the vectors of {video.path} are damaged: {REPAIR}", self.name)
+            rows = np.array(firsts, dtype=np.int64) + np.array(windows, dtype=np.int64)
             inside = rows < len(allowed)
             inside[inside] = allowed[rows[inside]]
             if inside.sum() >= k or found.num_rows < limit:
