@@ -41,7 +41,9 @@ class Assumptions:
         19, "the same of 640x360 video with starter features (docs/performance.md)"
     )
     gpu_extract_speed: float = assume(
-        400, "assumed, not measured: seconds of video a GPU embeds a second"
+        4_700,
+        "frames of a network of the size of SigLIP base an H200 embeds a second, "
+        "decoding apart (docs/performance.md)",
     )
     append_speed: float = assume(
         45, "videos of 402 s one process appends a second: bench/scale.py --measure"
@@ -54,7 +56,7 @@ class Assumptions:
     pairs_per_video: float = assume(16, "paper, section 4")
     epochs: float = assume(25, "paper, section 4")
     gpu_pairs: float = assume(
-        636, "clip pairs a second of one V100: the paper's day on eight of them"
+        7_590, "clip pairs a second of one H200 (docs/performance.md); the paper's V100: 636"
     )
     core_pairs: float = assume(
         12.9, "the same of a core in bf16 (docs/performance.md: 32 in 2.48 s)"
@@ -62,7 +64,7 @@ class Assumptions:
     cores: float = assume(1_000, "assumed: cores that extract at once")
     gpus: float = assume(8, "assumed: GPUs that train at once")
     core_price: float = assume(0.04, "assumed: dollars a core hour")
-    gpu_price: float = assume(2.0, "assumed: dollars a GPU hour")
+    gpu_price: float = assume(4.0, "assumed: dollars a GPU hour")
     disk_price: float = assume(0.02, "assumed: dollars a GB and month")
 
 
