@@ -146,6 +146,8 @@ ROLLING_CUES = [
         ("a.vtt", "WEBVTT\n", []),
         ("a.srt", "", []),
         ("a.ass", ASS, [Cue(1.0, 2.5, "on top")]),
+        ("a.ass", "[Script Info]\n\n[Events]\n", []),
+        ("a.ssa", " \n", []),
     ],
 )
 def test_files_are_read_and_cleaned(tmp_path, name, content, cues):
@@ -187,6 +189,9 @@ def test_every_form_of_json_is_read(tmp_path, content):
         ("a.json", '{"start": [1, 2], "end": [2], "text": ["a", "b"]}', "segment 2 needs"),
         ("a.json", '{"events": [{"segs": [{"utf8": "x"}]}]}', "segment 1 needs"),
         ("a.ass", "[Script Info]\n[Events]\nDialogue: 0,x,y\n", "not a SubStation file"),
+        ("a.ass", "just some words", r"not a SubStation file \(no \[Events\]\)"),
+        ("a.ssa", SRT, r"not a SubStation file \(no \[Events\]\)"),
+        ("a.ass", "[Script Info]\nTitle: cut off", "not a SubStation file"),
         ("a.srt", bytes(range(256)) * 3, "known encoding|no time span"),
     ],
 )

@@ -215,6 +215,8 @@ def _parse_substation(text: str, path: Path) -> list[Cue]:
         events = pysubs2.SSAFile.from_string(text, format_=path.suffix.lower()[1:])
     except (ValueError, IndexError, pysubs2.exceptions.Pysubs2Error) as error:
         raise DataError(f"is not a SubStation file ({error})", path) from error
+    if not len(events) and text.strip() and "[events]" not in text.lower():
+        raise DataError("is not a SubStation file (no [Events])", path)
     return [
         Cue(event.start / 1000, event.end / 1000, event.plaintext)
         for event in events
