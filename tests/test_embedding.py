@@ -51,6 +51,13 @@ def test_texts_embed_alone_as_in_a_batch():
         np.testing.assert_allclose(embedder.embed_text(text)[0], embedding, atol=1e-5)
 
 
+def test_names_of_special_tokens_in_a_text_are_words():
+    embedder = make_embedder()
+    named, spaced, hidden = embedder.embed_text(["w1 [SEP] w2", "w1 [ SEP ] w2", "w1 w2"])
+    np.testing.assert_allclose(named, spaced, atol=1e-6)
+    assert np.abs(named - hidden).max() > 1e-3
+
+
 def test_long_texts_are_cut_to_what_the_model_takes():
     embedder = make_embedder()
     words = [f"w{i}" for i in range(20)]

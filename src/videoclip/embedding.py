@@ -378,7 +378,7 @@ class Embedder:
         longest = self.config.max_text_tokens
         if tower := _text_tower(self.model):
             texts = [tower.phrase(text) for text in texts]
-        token_ids = [ids[:longest] for ids in self.tokenizer.encode_batch(texts)]
+        token_ids = [ids[:longest] for ids in self.tokenizer.encode_literal(texts)]
         if empty := [i for i, ids in enumerate(token_ids) if not ids]:
             raise DataError(f"text {empty[0] + 1} of {len(texts)} has no words")
         pad = partial(pad_tokens, pad_id=self.config.pad_id)

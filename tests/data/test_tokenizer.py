@@ -36,6 +36,14 @@ def test_batch_equals_single_and_decodes(tokenizer):
     assert tokenizer.decode(tokenizer.encode("chopping the onion!")) == "chopping the onion !"
 
 
+def test_special_tokens_that_are_typed_are_words():
+    tokenizer = Tokenizer([*PIECES, "[", "]", "sep", "mask"])
+    texts = ["chop [SEP][MASK] the", "[PAD]", "[sep]", "onion"]
+    words = [[5, 10, 12, 11, 10, 13, 11, 7], [10, 1, 11], [10, 12, 11], [8]]
+    assert tokenizer.encode_literal(texts) == words
+    assert tokenizer.encode_batch(texts) == [[5, 3, 4, 7], [0], [10, 12, 11], [8]]
+
+
 def test_a_folder_keeps_the_vocabulary(tokenizer, tmp_path):
     tokenizer.save(tmp_path)
     tokenizer.save(tmp_path)

@@ -53,6 +53,14 @@ def test_pairs_score_alone_as_together(embedder):
         assert score.item() == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
+def test_names_of_special_tokens_in_a_text_are_words(embedder):
+    clip = make_features(5)
+    named, spaced, hidden = (
+        naive_score(embedder, text, clip, 0.5) for text in ("w1 [SEP] w2", "w1 [ SEP ] w2", "w1 w2")
+    )
+    assert named == pytest.approx(spaced, abs=1e-4) and named != pytest.approx(hidden, abs=1e-3)
+
+
 def test_all_pairs_at_once_score_as_some_of_them(embedder):
     clips = [make_features(n, seed=n) for n in (1, 5, 20)]
     scorer, pairs = (

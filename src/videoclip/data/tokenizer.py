@@ -4,6 +4,7 @@ The vocabulary is the `vocab.txt` of a model folder, one word piece per line.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -31,6 +32,7 @@ class Tokenizer:
         pad_id: Id of [PAD], which fills short rows.
         cls_id: Id of [CLS], which the towers prepend.
         sep_id: Id of [SEP], which the towers append.
+        special_tokens: Names of word pieces that stand for no text.
         word_pieces: In the order of their ids.
         vocab_size: Number of word pieces.
         fingerprint: Hex digest of the vocabulary; equal if the ids mean the same.
@@ -60,7 +62,8 @@ class Tokenizer:
         self._backend.normalizer = normalizers.BertNormalizer(lowercase=not is_cased)
         self._backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         self._backend.decoder = decoders.WordPiece(cleanup=False)
-        self._backend.add_special_tokens([p for p in (*_SPECIAL, "[MASK]") if p in ids])
+        self.special_tokens = tuple(p for p in (*_SPECIAL, "[MASK]") if p in ids)
+        self._backend.add_special_tokens(list(self.special_tokens))
 
     @classmethod
     def from_vocab(cls, path: Path | str) -> Self:
@@ -91,7 +94,11 @@ class Tokenizer:
         write_text(Path(folder) / VOCAB_FILE, _file_text(self.word_pieces))
 
     def encode(self, text: str) -> list[int]:
-        """Return the word-piece ids of a text, without [CLS] and [SEP], not truncated."""
+        """Return the word-piece ids of a text, without [CLS] and [SEP], not truncated.
+
+        The name of a special token in the text, such as "[SEP]", becomes its id, as in BERT's own
+        tokenizer; `encode_literal` takes it as words.
+        """
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -100,6 +107,12 @@ class Tokenizer:
         valid = [text.encode(errors="replace").decode() for text in texts]
         encodings = self._backend.encode_batch_fast(valid, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
+
+    def encode_literal(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of texts that people typed: "[SEP]" is a word in brackets, not its id."""
+        pattern = "|".join(map(re.escape, self.special_tokens)) or "(?!)"  # which never matches
+        names = re.compile(pattern, re.IGNORECASE)
+        return self.encode_batch([names.sub(_split_name, text) for text in texts])
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return readable text for word-piece ids, without special tokens."""
@@ -116,6 +129,11 @@ def pad_tokens(token_ids: Sequence[ArrayLike], pad_id: int) -> tuple[Tensor, Ten
         row[: np.size(ids)] = ids
         real[: np.size(ids)] = True
     return torch.from_numpy(padded), torch.from_numpy(mask)
+
+
+def _split_name(name: re.Match[str]) -> str:
+    """Put a space into the name of a special token, so that it is none."""
+    return f"{name[0][0]} {name[0][1:]}"
 
 
 def _file_text(word_pieces: Sequence[str]) -> str:

@@ -58,6 +58,7 @@ class TextTokenizer(Tokenizer):
         pad_id: Id that fills short rows.
         cls_id: First special id, or else `pad_id`.
         sep_id: Last special id, or else `pad_id`.
+        special_tokens: Names of ids that stand for no text.
         vocab_size: One more than the largest id.
         fingerprint: Hex digest; equal if the ids mean the same.
     """
@@ -77,6 +78,7 @@ class TextTokenizer(Tokenizer):
         self.pad_id: int = pad if pad is not None else special[-1] if special else 0
         self.cls_id: int = special[0] if special else self.pad_id
         self.sep_id: int = special[-1] if special else self.pad_id
+        self.special_tokens = tuple(tokenizer.all_special_tokens)
         vocabulary = tokenizer.get_vocab()
         self.word_pieces = tuple(sorted(vocabulary, key=vocabulary.get))
         self.vocab_size: int = max(vocabulary.values()) + 1

@@ -46,7 +46,7 @@ class PairScorer:
                 "this model has no re-ranker: train one with --model.num-cross-layers 1"
             )
         self._model, self._clips = embedder.model, clips
-        token_ids = embedder.tokenizer.encode_batch(list(texts))
+        token_ids = embedder.tokenizer.encode_literal(list(texts))
         self._token_ids = [ids[: config.max_text_tokens] for ids in token_ids]
 
     def __call__(self, text_of: Tensor, clip_of: Tensor, similarity: Tensor) -> Tensor:
