@@ -13,8 +13,11 @@ from tests.training.broken_runs import Broken, break_off_at
 from tests.training.tiny_corpus import tiny_config, tiny_corpus, tokenizer
 from tests.two_ranks import free_port
 from videoclip.config import LossConfig
+from videoclip.data.feature_store import FeatureStore
 from videoclip.distributed import World
 from videoclip.embedding import Embedder
+from videoclip.features.backbones import load_backbone
+from videoclip.features.extract import extract_features
 from videoclip.model.videoclip import VideoCLIP
 from videoclip.training.contrastive import ContrastiveLoss
 from videoclip.training.narrated import NarratedSource
@@ -157,3 +160,19 @@ def test_an_embedder_answers_as_on_the_cpu(tmp_path):
         vectors.append([texts, embedder.embed_video(video).pooled])
     for on_cpu, on_gpu in zip(*vectors, strict=True):
         assert (on_cpu * on_gpu).sum(axis=-1).min() > 0.999
+
+
+def test_features_by_threads_are_those_of_one_video_after_the_other(tmp_path, gpu):
+    save("clip", tmp_path / "model")
+    videos = [
+        write_video(tmp_path / f"{number}.mp4", colours * 4)
+        for number, colours in enumerate([["red", "blue"], ["green"], ["white", "red", "black"]])
+    ]
+    backbone = load_backbone(f"image:{tmp_path / 'model'}", str(gpu.device))
+    found = []
+    for num_workers in (0, 3):
+        store = FeatureStore.open_or_create(tmp_path / f"store-{num_workers}", backbone.spec)
+        assert extract_features(videos, store, backbone, num_workers=num_workers).failed == {}
+        found.append([store.read(str(number)) for number in range(len(videos))])
+    for alone, together in zip(*found, strict=True):
+        np.testing.assert_allclose(together, alone, atol=1e-3)

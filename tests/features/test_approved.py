@@ -717,8 +717,13 @@ def test_who_computes_which_videos(tmp_path, monkeypatch):
     monkeypatch.setattr(
         extract, "run_in_workers", lambda work, paths, *how: shared.append(["workers", *how[:2]])
     )
+    monkeypatch.setattr(
+        extract, "run_in_threads", lambda work, paths, *how: shared.append(["threads", how[0]])
+    )
     for device, num_videos, num_workers, address in (
         ("cuda:1", 3, 2, "auto"),
+        ("cuda:1", 3, None, None),
+        ("cuda", 1, None, None),
         ("cpu", 3, None, "local"),
         ("cpu", 3, None, None),
         ("cpu", 20, None, None),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.features.toy_backbones import SPEC, MeanColour, Unpicklable
+from tests.features.toy_backbones import SPEC, MeanColour, OnGpu, Unpicklable
 from tests.make_video import write_video
 from videoclip.data.feature_store import FeatureSpec, FeatureStore
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
@@ -69,8 +69,17 @@ def test_ids_are_stems_unless_they_clash():
     assert name_videos([Path("a.b.mp4"), Path("a.b.mp4")]) == {Path("a.b.mp4"): "a.b"}
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_every_video_ends_in_the_store_or_in_the_list(store, videos, tmp_path, num_workers):
+WAYS = pytest.mark.parametrize(
+    ("backbone", "num_workers"),
+    [(MeanColour(), 0), (MeanColour(), 2), (OnGpu(), 2)],
+    ids=["here", "processes", "threads"],
+)
+
+
+@WAYS
+def test_every_video_ends_in_the_store_or_in_the_list(
+    store, videos, tmp_path, backbone, num_workers
+):
     (videos / "text.mp4").write_text("not a video")
     write_video(videos / "nan.mp4", 10)
     (tmp_path / "empty").mkdir()
@@ -78,7 +87,7 @@ def test_every_video_ends_in_the_store_or_in_the_list(store, videos, tmp_path, n
     report = extract_features(
         [videos, tmp_path / "none.mp4", tmp_path / "empty"],
         store,
-        MeanColour(),
+        backbone,
         num_workers=num_workers,
         on_progress=lambda *step: steps.append(step),
         on_video_seconds=seconds.append,
@@ -128,7 +137,8 @@ def test_workers_that_cannot_start_say_so(videos):
         list(compute_features(Unpicklable, [videos / "a.mp4"], videos / "locks", num_workers=1))
 
 
-def test_an_interrupt_stops_the_workers_and_keeps_what_is_done(store, videos):
+@pytest.mark.parametrize("backbone", [MeanColour(), OnGpu()], ids=["processes", "threads"])
+def test_an_interrupt_stops_the_workers_and_keeps_what_is_done(store, videos, backbone):
     write_video(videos / "slow.mp4", 10)
 
     def interrupt(done, total):
@@ -137,7 +147,7 @@ def test_an_interrupt_stops_the_workers_and_keeps_what_is_done(store, videos):
 
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        extract_features([videos], store, MeanColour(), num_workers=2, on_progress=interrupt)
+        extract_features([videos], store, backbone, num_workers=2, on_progress=interrupt)
     assert time.monotonic() - started < 50
     assert sorted(store.video_ids) == ["a", "b", "c"]
     store.verify()
@@ -217,11 +227,11 @@ def test_a_negative_number_of_workers_is_refused(store, videos):
         extract_features([videos], store, MeanColour(), num_workers=-1)
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_any_failure_of_one_file_is_its_reason(store, videos, num_workers):
+@WAYS
+def test_any_failure_of_one_file_is_its_reason(store, videos, backbone, num_workers):
     write_video(videos / "broken.mp4", 10)
     os.mkfifo(videos / "pipe.mp4")
-    report = extract_features([videos], store, MeanColour(), num_workers=num_workers)
+    report = extract_features([videos], store, backbone, num_workers=num_workers)
     assert sorted(report.done) == ["a", "b", "c"]
     assert {path.stem: reason for path, reason in report.failed.items()} == {
         "broken": "cannot be read (a bug of two lines)",

@@ -1,13 +1,16 @@
 """How videos are handed to workers, with workers that are none."""
 
 import pickle
+import queue
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from videoclip.features import workers
 from videoclip.features.video_file import MAX_SILENCE
-from videoclip.features.workers import Failed, run_in_workers
+from videoclip.features.workers import Failed, run_in_threads, run_in_workers
 
 
 class Worker:
@@ -94,3 +97,60 @@ def test_videos_are_taken_when_a_worker_is_free_and_not_before(made):
 def test_without_videos_workers_are_stopped(made):
     assert list(run_in_workers(str, iter(()), 3, 2, lambda num: None)) == []
     assert [worker.num_stopped for worker in made] == [1, 1, 1]
+
+
+def test_threads_do_each_video_once_at_most_so_many_at_a_time():
+    busy, most, counts, callers = [], [], [], set()
+
+    def work(path, report):
+        busy.append(path)
+        most.append(len(busy))
+        for number in range(int(path.name[0])):
+            time.sleep(0.001)
+            report(number)
+        busy.remove(path)
+        return path.name
+
+    def count(number):
+        callers.add(threading.current_thread())
+        counts.append(number)
+
+    names = ["3", "1", "0", "2", "4", "1 b"]
+    assert sorted(run_in_threads(work, map(Path, names), 2, count)) == sorted(names)
+    assert sorted(counts) == sorted(n for name in names for n in range(int(name[0])))
+    assert callers == {threading.current_thread()} and max(most) <= 2
+
+
+def test_threads_take_a_video_when_one_is_free_and_end_when_results_are_not_wanted():
+    taken, ended, is_wanted = [], queue.Queue(), threading.Event()
+
+    def videos():
+        for name in ("a", "b", "c", "d"):
+            taken.append(name)
+            yield Path(name)
+
+    def work(path, report):
+        if path.name == "a":
+            return "a"
+        is_wanted.wait()
+        try:
+            report(1)
+        except Exception as error:
+            ended.put((path.name, type(error).__name__))
+            raise
+
+    results = run_in_threads(work, videos(), 2, lambda number: None)
+    assert next(results) == "a" and taken == ["a", "b"]
+    results.close()  # as by Ctrl-C
+    is_wanted.set()
+    assert ended.get(timeout=60) == ("b", "_Stopped")
+
+
+def test_an_error_in_a_thread_is_raised_by_the_caller():
+    with pytest.raises(MemoryError, match="of the GPU"):
+        list(run_in_threads(fail, iter([Path("a"), Path("b")]), 2, lambda number: None))
+    assert list(run_in_threads(fail, iter(()), 2, lambda number: None)) == []
+
+
+def fail(path, report):
+    raise MemoryError("of the GPU")

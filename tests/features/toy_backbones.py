@@ -38,6 +38,13 @@ class MeanColour:
             yield np.where("nan" in path.stem, np.nan, colour)[None]
 
 
+@dataclass(frozen=True)
+class OnGpu(MeanColour):
+    """One whose network is on a GPU, as far as it says."""
+
+    device: str = "cuda"
+
+
 class Unpicklable(MeanColour):
     """One that worker processes cannot make again."""
 

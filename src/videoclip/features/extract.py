@@ -27,7 +27,14 @@ from videoclip.features.backbones import Backbone
 from videoclip.features.cluster import run_on_cluster
 from videoclip.features.contained import probe
 from videoclip.features.video_file import NO_VIDEOS, NOT_REGULAR, os_reason, reading
-from videoclip.features.workers import Computed, Failed, Result, num_cores, run_in_workers
+from videoclip.features.workers import (
+    Computed,
+    Failed,
+    Result,
+    num_cores,
+    run_in_threads,
+    run_in_workers,
+)
 from videoclip.types import FloatArray, OnProgress
 
 VIDEO_SUFFIXES = frozenset(
@@ -250,16 +257,18 @@ def _run(
     cluster: str | None,
     on_features: Callable[[int], None],
 ) -> Iterator[Result]:
-    """Compute features here, in worker processes or on a cluster; there are `num_videos`."""
+    """Compute features here, in workers or on a cluster; there are `num_videos`."""
     work = partial(_compute_one, backbone)
+    uses_gpu = str(getattr(backbone, "device", "cpu")).startswith("cuda")
     if cluster is not None:
-        uses_gpu = str(getattr(backbone, "device", "cpu")).startswith("cuda")
         return run_on_cluster(work, paths, num_videos, cluster, num_workers, uses_gpu, on_features)
     num_threads = 1
     if num_workers is None:
         num_workers = min(num_cores(), num_videos) if num_videos > 1 else 0
         num_threads = max(1, num_cores() // max(1, num_workers))  # more cores than videos
     if num_workers := min(num_workers, num_videos):
+        if uses_gpu:
+            return run_in_threads(work, paths, num_workers, on_features)
         return run_in_workers(work, paths, num_workers, num_threads, on_features)
     return (work(path, on_features) for path in paths)
 
@@ -322,8 +331,9 @@ def extract_features(
             `name_videos`.
         store: Store to add to; its spec must be the backbone's.
         backbone: The frozen network.
-        num_workers: Processes that compute, each on one core; 0: this process, with all its
-            threads; None: one per core, or this process if there is but one video.
+        num_workers: Processes that compute, each on one core, or, if the network is on a GPU, that
+            read videos for it; 0: this process, with all its threads; None: one per core, or this
+            process if there is but one video.
         cluster: Address of a Ray cluster that computes instead: "local" (on this machine), "auto"
             (the cluster it belongs to) or HOST:PORT. `num_workers` are then workers of one CPU
             each, None or 0: one per CPU but one.

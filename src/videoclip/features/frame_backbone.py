@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import groupby, islice
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -74,6 +75,7 @@ class FrameBackbone:
         self.network: Any = network.to(device).eval()
         self.source = source
         self.device = device
+        self._is_computing = Lock()
 
     def prepare(self, frame: Frame) -> NDArray[np.uint8]:
         """Scale and crop one frame as the network takes it; by `resize`: (H, W, 3)."""
@@ -84,8 +86,11 @@ class FrameBackbone:
         raise NotImplementedError
 
     def embed_frames(self, frames: NDArray[np.uint8]) -> FloatArray:
-        """Compute features without gradients: arrays in and out, shapes as in `features_of`."""
-        with torch.inference_mode():
+        """Compute features without gradients: arrays in and out, shapes as in `features_of`.
+
+        One thread at a time: what several have in the memory of a GPU would add up.
+        """
+        with self._is_computing, torch.inference_mode():
             features = self.features_of(torch.from_numpy(frames).to(self.device))
             array: FloatArray = features.cpu().numpy()
         return array

@@ -1,7 +1,7 @@
-"""Worker processes that compute features, one video at a time each.
+"""Worker processes, or threads around one GPU, that compute features, one video at a time each.
 
-The pool is our own because a decoder that crashes or is killed must cost only the video it was
-reading, and that video must be known.
+The pool of processes is our own because a decoder that crashes or is killed must cost only the
+video it was reading, and that video must be known.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from queue import Queue
 from typing import TypeAlias
 
 from videoclip.errors import ConfigError, show_warning
@@ -98,6 +101,62 @@ def run_in_workers(
     finally:
         for worker in workers:
             worker.stop()
+
+
+def run_in_threads(
+    work: Work, paths: Iterator[Path], num_threads: int, on_features: Callable[[int], None]
+) -> Iterator[Result]:
+    """Work on each video in threads of this process and yield the results as they come.
+
+    For a network on a GPU: processes would each start the GPU's libraries and hold the network in
+    its memory. Each thread reads videos in a helper process of its own (`features.contained`).
+
+    Args:
+        work: Computes the result of one video and reports the number of features of each chunk.
+        paths: The videos; each is taken, in the calling thread, when a thread is free for it.
+        num_threads: Threads.
+        on_features: Called in the calling thread with what `work` reports.
+    """
+    messages: Queue[int | Result | BaseException] = Queue()
+    is_stopped = threading.Event()
+
+    def report(num_features: int) -> None:
+        if is_stopped.is_set():
+            raise _Stopped
+        messages.put(num_features)
+
+    def compute(path: Path) -> None:
+        try:
+            messages.put(work(path, report))
+        except BaseException as error:  # noqa: BLE001 - raised again by the calling thread
+            messages.put(error)
+
+    def start(path: Path) -> None:
+        # A daemon does not keep a process that is interrupted from ending.
+        threading.Thread(target=compute, args=(path,), daemon=True).start()
+
+    num_busy = 0
+    try:
+        while True:
+            for path in islice(paths, num_threads - num_busy):
+                start(path)
+                num_busy += 1
+            if not num_busy:
+                return
+            message = messages.get()
+            if isinstance(message, int):
+                on_features(message)
+            elif isinstance(message, BaseException):
+                raise message
+            else:
+                yield message
+                num_busy -= 1
+    finally:
+        is_stopped.set()
+
+
+class _Stopped(Exception):
+    """The results of the threads are no longer wanted."""
 
 
 class _Worker:
