@@ -1,10 +1,12 @@
+import os
+import resource
 from itertools import pairwise
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from videoclip.data.captions import Cue, clean_cues, clean_text, join_cues, unroll
+from videoclip.data.captions import Cue, _borders, clean_cues, clean_text, join_cues, unroll
 
 SENTENCES = [
     "first we chop the onion",
@@ -60,6 +62,9 @@ def rolling(lines, rows=2, hold=0.01, seconds=2.0, separator="\n", pause=0.0):
         ("zero\u200bwidth\ufeff soft\u00adhyphen", "zerowidth softhyphen"),
         ("line one<br>line two<BR />- yes", "line one line two yes"),
         ("two\nlines\t and   spaces ", "two lines and spaces"),
+        ("\n \n - yes\n\n\n>> no", "yes no"),
+        ("not&#99999999; a&#" + "9" * 5000 + "; character&#33;", "not a character!"),
+        ("nor&amp;#" + "9" * 5000 + "; this", "nor this"),
         ("1 < 2 and 3 > 2, {braces} stay", "1 < 2 and 3 > 2, {braces} stay"),
     ],
 )
@@ -198,3 +203,33 @@ def test_after_a_pause_one_word_that_is_spoken_again_is_no_old_line(pause, kept)
     ]
     lines = ["chop the onion", "and the garlic", "golden", kept]
     assert [cue.text for cue in unroll(cues)] == lines
+
+
+@pytest.mark.parametrize(
+    "cues",
+    [
+        pytest.param(cues_of("a" + "\n" * 1_000_000 + "b"), id="empty lines"),
+        pytest.param(cues_of(*("a " * 100_000 + end for end in "bcd")), id="equal words"),
+        pytest.param([Cue(0, 1, "ten words " * 5)] * 100_000, id="copies"),
+    ],
+)
+def test_work_grows_with_the_length_of_captions_not_with_its_square(cues):
+    child = os.fork()
+    if not child:
+        try:
+            resource.setrlimit(resource.RLIMIT_CPU, (30, 30))  # a square takes many minutes
+            join_cues(clean_cues(cues), 8, 2)
+            join_cues(cues, 8, 2)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@given(
+    st.lists(st.sampled_from("ab"), min_size=1, max_size=12),
+    st.lists(st.sampled_from("ab"), max_size=12),
+)
+def test_repeated_words_are_found_at_every_length(words, shown):
+    counts = range(1, min(len(words), len(shown)) + 1)
+    assert _borders(words, shown) == {n for n in counts if shown[-n:] == words[:n]}

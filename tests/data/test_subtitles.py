@@ -192,6 +192,7 @@ def test_every_form_of_json_is_read(tmp_path, content):
         ("a.ass", "just some words", r"not a SubStation file \(no \[Events\]\)"),
         ("a.ssa", SRT, r"not a SubStation file \(no \[Events\]\)"),
         ("a.ass", "[Script Info]\nTitle: cut off", "not a SubStation file"),
+        ("a.srt", "-1:0:1 --> 2\nhi", ":1: cannot read the time span"),
         ("a.srt", bytes(range(256)) * 3, "known encoding|no time span"),
     ],
 )
@@ -414,3 +415,48 @@ def test_texts_come_back_as_written_numbers_too(
     ]
     path.write_text((head + "\n".join(blocks)).rstrip("\n") + ending)
     assert parse_subtitles(path) == [Cue(i, i + 0.5, text) for i, text in enumerate(texts)]
+
+
+def test_times_before_the_video_are_read(tmp_path):
+    times = [(1, 2), (-1.5, 0.5), (-3661.25, -2)]
+    assert [c.text for c in read_subtitles(write(tmp_path / "a.srt", SHIFTED))] == list("cba")
+    cues = parse_subtitles(write(tmp_path / "a.srt", SHIFTED))
+    assert [(cue.start, cue.end) for cue in cues] == times
+
+
+SHIFTED = """1
+00:00:01,000 --> 00:00:02,000
+a
+
+2
+-00:00:01,500 --> 00:00:00,500
+b
+
+3
+-01:01:01,250 --> -00:00:02,000
+c
+"""
+
+
+def test_overrides_of_substation_files_are_left_out_however_many(tmp_path):
+    texts = [
+        r"{\an8}up {\b1}and{\b0} away",
+        r"{\p1}m 0 0 l 1 1{\p0}",
+        r"{\pos(1,2)}a\Nb\hc\nd",
+        r"{\p0}text {not closed",
+        "{" * 1_000_000,
+        r"{\b1}" * 300_000 + "bold",
+    ]
+    lines = [f"Dialogue: 0,0:00:0{i}.00,0:00:0{i}.50,,,0,0,0,,{t}" for i, t in enumerate(texts)]
+    fields = "Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text"
+    content = "\n".join(["[Script Info]", "[Events]", f"Format: {fields}", *lines, ""])
+    cues = parse_subtitles(write(tmp_path / "a.ass", content))
+    expected = ["up and away", "a\nb c\nd", "text {not closed", "{" * 1_000_000, "bold"]
+    assert [cue.text for cue in cues] == expected
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    with (tmp_path / "a.srt").open("wb") as file:
+        file.truncate(1 << 36)
+    with pytest.raises(DataError, match="is larger than 32 MiB"):
+        read_subtitles(tmp_path / "a.srt")

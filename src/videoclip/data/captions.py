@@ -16,7 +16,10 @@ _SOUNDS = re.compile(r"\[[^\[\]]*\]|[♩♪♫♬🎵🎶]")
 _INVISIBLE = re.compile(
     "[\u200b-\u200f\u202a-\u202e\u2060\ufeff\u00ad\ufffd\ud800-\udfff\x00-\x08\x0e-\x1f]"
 )
-_SPEAKER_CHANGE = re.compile(r"^\s*(?:>>+|[-–—](?=\s))\s*", re.MULTILINE)
+# Not `^\s*`: from each of many empty lines, it would try all lines after it.
+_SPEAKER_CHANGE = re.compile(r"^[^\S\n]*(?:>>+|[-–—](?=\s))\s*", re.MULTILINE)
+_IMPOSSIBLE = re.compile(r"&#\d{8,};?")
+"""An entity of no character; Python fails to convert one of thousands of digits."""
 
 _HOLD_SECONDS = 0.1
 """A cue of at most this length only keeps a line on screen while the screen rolls."""
@@ -65,7 +68,8 @@ def clean_text(text: str) -> str:
 def _without_markup(text: str) -> str:
     text = _LINE_BREAK.sub("\n", text)  # unlike other tags, it separates words
     text = _MARKUP.sub("", text)
-    text = html.unescape(html.unescape(text))
+    for _ in range(2):
+        text = html.unescape(_IMPOSSIBLE.sub("", text))
     return " ".join(_SPEAKER_CHANGE.sub("", _INVISIBLE.sub("", text)).split())
 
 
@@ -118,12 +122,28 @@ def _num_carried(shown: Sequence[str], starts: Sequence[int], words: Sequence[st
     Whole lines are preferred. Line borders are unknown where the first cues of a file have several
     lines; then any two or more equal words count.
     """
-    lengths = [len(shown) - start for start in starts]
-    lengths += range(min(len(shown), len(words)), 1, -1)
-    for count in lengths:
-        if shown[-count:] == words[:count]:
-            return count
-    return 0
+    borders = _borders(words, shown)
+    for start in starts:
+        if len(shown) - start in borders:
+            return len(shown) - start
+    return max((length for length in borders if length > 1), default=0)
+
+
+def _borders(words: Sequence[str], shown: Sequence[str]) -> set[int]:
+    """Return all n > 0 for which the last n words shown are the first n words, in linear time."""
+    pattern = [*words, None, *shown]  # None is no word, so that no match is longer than `words`
+    longest = [0] * len(pattern)  # by the algorithm of Knuth, Morris and Pratt
+    for i in range(1, len(pattern)):
+        length = longest[i - 1]
+        while length and pattern[i] != pattern[length]:
+            length = longest[length - 1]
+        longest[i] = length + (pattern[i] == pattern[length])
+    borders = set()
+    length = longest[-1]
+    while length:
+        borders.add(length)
+        length = longest[length - 1]
+    return borders
 
 
 def join_cues(cues: Sequence[Cue], max_seconds: float, max_pause: float) -> list[Cue]:
@@ -137,15 +157,16 @@ def join_cues(cues: Sequence[Cue], max_seconds: float, max_pause: float) -> list
     Returns:
         Passages in order of their starts.
     """
-    passages: list[Cue] = []
+    passages: list[tuple[float, float, list[str]]] = []
     for cue in cues:
-        last = passages[-1] if passages else cue
-        fits = cue.end - last.start <= max_seconds and cue.start - last.end <= max_pause
+        start, end, texts = passages[-1] if passages else (cue.start, cue.end, [])
+        fits = cue.end - start <= max_seconds and cue.start - end <= max_pause
         if passages and fits:
-            passages[-1] = Cue(last.start, max(last.end, cue.end), f"{last.text} {cue.text}")
+            texts.append(cue.text)
+            passages[-1] = start, max(end, cue.end), texts
         else:
-            passages.append(cue)
-    return passages
+            passages.append((cue.start, cue.end, [cue.text]))
+    return [Cue(start, end, " ".join(texts)) for start, end, texts in passages]
 
 
 def _is_hold(cue: Cue) -> bool:

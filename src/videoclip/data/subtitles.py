@@ -31,9 +31,13 @@ TEXT_SUFFIX = ".txt"
 MAX_SECONDS = 3_600_000.0
 """Latest time of a cue; the end of one that is about the whole video."""
 
-_TIME = r"(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?"
+MAX_BYTES = 32 * 2**20
+"""Largest file that is read: a day of speech, word by word with times, has about half of it."""
+
+_TIME = r"(-?)(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?"
 _SPAN = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s|$)")
 _COMMENT = re.compile(r"(NOTE|STYLE|REGION)\b")
+_OVERRIDE, _DRAWING = re.compile(r"\{[^}]*\}"), re.compile(r"\\p0*[1-9]")
 _NOT_WESTERN = {"Croatian", "Czech", "Hungarian", "Polish", "Romanian", "Slovak", "Slovene"}
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:[-_.][a-z0-9]+)*")
 
@@ -63,6 +67,8 @@ def parse_subtitles(path: Path | str) -> list[Cue]:
     if path.exists() and not path.is_file():
         raise DataError("not a regular file", path)
     parse = {".json": _parse_json, ".ass": _parse_substation, ".ssa": _parse_substation}
+    if path.is_file() and path.stat().st_size > MAX_BYTES:
+        raise DataError(f"is larger than {MAX_BYTES >> 20} MiB, and so no subtitles", path)
     try:
         cues = list(parse.get(suffix, _parse_timed_text)(read_text(path), path))
         if any(max(abs(cue.start), abs(cue.end)) > MAX_SECONDS for cue in cues):
@@ -198,16 +204,19 @@ def _parse_span(line: str, path: Path, number: int) -> tuple[float, float] | Non
     if "-->" not in line:
         return None
     if match := _SPAN.match(line):
-        return _seconds(*match.groups()[:4]), _seconds(*match.groups()[4:])
-    if line.lstrip()[:1].isdigit() and ":" in line:
+        return _seconds(*match.groups()[:5]), _seconds(*match.groups()[5:])
+    if line.lstrip().lstrip("-")[:1].isdigit() and ":" in line:
         raise DataError(f"cannot read the time span {line.strip()!r}", path, number)
     return None  # an arrow in the text
 
 
-def _seconds(hours: str | None, minutes: str, seconds: str, fraction: str | None) -> float:
+def _seconds(
+    sign: str, hours: str | None, minutes: str, seconds: str, fraction: str | None
+) -> float:
     # In whole milliseconds first, so that equal times in the file are equal floats.
     whole = (int(hours or 0) * 60 + int(minutes)) * 60 + int(seconds)
-    return (whole * 1000 + int((fraction or "").ljust(3, "0"))) / 1000
+    time = (whole * 1000 + int((fraction or "").ljust(3, "0"))) / 1000
+    return -time if sign else time  # editors that shift subtitles write times before the video
 
 
 def _parse_substation(text: str, path: Path) -> list[Cue]:
@@ -218,10 +227,22 @@ def _parse_substation(text: str, path: Path) -> list[Cue]:
     if not len(events) and text.strip() and "[events]" not in text.lower():
         raise DataError("is not a SubStation file (no [Events])", path)
     return [
-        Cue(event.start / 1000, event.end / 1000, event.plaintext)
+        Cue(event.start / 1000, event.end / 1000, plain)
         for event in events
-        if not event.is_comment and not event.is_drawing
+        if not event.is_comment and (plain := _plain(event.text)) is not None
     ]
+
+
+def _plain(text: str) -> str | None:
+    """Return the text of a SubStation event without its overrides; None if it is a drawing.
+
+    pysubs2 does the same in quadratic time and memory.
+    """
+    end = text.rfind("}") + 1  # an override that does not end is text
+    if any(_DRAWING.search(override) for override in _OVERRIDE.findall(text[:end])):
+        return None
+    text = _OVERRIDE.sub("", text[:end]) + text[end:]
+    return text.replace(r"\h", " ").replace(r"\n", "\n").replace(r"\N", "\n")
 
 
 def _parse_json(text: str, path: Path) -> Iterator[Cue]:
