@@ -160,6 +160,26 @@ def test_edited_subtitles_are_read_again_and_counted_apart(library, embedder, vi
     assert library.search("onions", vision=0.0) == []
 
 
+def test_more_passages_than_a_video_can_have_are_refused_and_later_ones_left_out(
+    library, embedder, tmp_path, monkeypatch
+):
+    path = write_video(tmp_path / "v.mp4", ["red"] * 3)
+    cue = "00:{:02}:{:02}.000 --> 00:59:00.000\nonion {}\n\n"
+    late = "".join(cue.format(n // 60 + 1, n % 60, n) for n in range(2000))
+    path.with_suffix(".vtt").write_text("WEBVTT\n\n" + cue.format(0, 0, "soup") + late)
+    embedded = []
+    embed_text = embedder.embed_text
+    monkeypatch.setattr(embedder, "embed_text", lambda t: embedded.extend(t) or embed_text(t))
+    assert names(library.update(path).added) == ["v.mp4"]
+    assert "onion soup" in embedded and "onion 1" not in embedded
+    assert library.search("onion 7", vision=0.0) != []  # words are found all the same
+    early = "".join(cue.format(0, 0, n) for n in range(200))
+    path.with_suffix(".vtt").write_text("WEBVTT\n\n" + early)
+    os.utime(path.with_suffix(".vtt"), (1e9, 1e9))
+    (reason,) = library.update(path).failed.values()
+    assert reason == "has 200 passages in 3.0 s of video"
+
+
 def test_another_model_is_refused_with_the_command_that_rebuilds(library, videos, tmp_path):
     library.update(videos)
     with pytest.raises(IndexMismatchError, match=r"'colours'.*--model other --rebuild"):

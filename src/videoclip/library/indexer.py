@@ -44,6 +44,8 @@ SAMPLED_BYTES = 1 << 20
 MAX_PASSAGE_SECONDS, MAX_PAUSE_SECONDS = 8.0, 2.0
 """Longest passage of several cues that is embedded at once, and longest pause within it: about two
 sentences."""
+MIN_PASSAGE_LIMIT = 100
+"""Passages that every narration may have; more than these and one a second are no speech."""
 DISK_ERRORS = (OSError, sqlite3.OperationalError)
 
 
@@ -295,10 +297,12 @@ class Indexer:
         with self._listing_errors(computed.path):
             with self.lock:
                 store.refresh()
-                if content not in store:
-                    store.append(content, computed.features)
-            # as a later rebuild reads them, so that both give the same vectors
-            self._embed(computed.path, store.read(content), computed.info)
+                if content in store:  # of another process, or of an interrupted update
+                    features = store.read(content)
+                else:
+                    features = computed.features
+                    store.append(content, features)
+            self._embed(computed.path, features, computed.info)
 
     def _embed(self, path: Path, features: RealArray, info: VideoInfo) -> None:
         """Embed the windows of a video and commit it."""
@@ -307,8 +311,8 @@ class Indexer:
         vectors = self.embedder.embed_windows(features, spans)
         if int(self.catalog.facts()["dim"]) > vectors.shape[1]:
             vectors = with_biases(vectors, self.unrelated)
-        narration_path, narration_mtime_ns, cues = self._narration(path)
-        passages = self._passages(cues)
+        narration = self._narration(path, info.duration)
+        narration_path, narration_mtime_ns, cues, passages = narration
         with self.lock:
             first_row = self.catalog.vectors().append(vectors)  # on the disk before the commit
             video = IndexedVideo(
@@ -333,21 +337,27 @@ class Indexer:
                 self.catalog.add(video, cues, passages)
         (self.report.changed if known else self.report.added).append(video.path)
 
-    def _narration(self, video: Path) -> tuple[str | None, int | None, list[Cue]]:
-        """Return the file of a video's narration, the time of its last change, and its cues."""
+    def _narration(
+        self, video: Path, duration: float
+    ) -> tuple[str | None, int | None, list[Cue], list[Passage]]:
+        """Return a video's narration: its file, the time of its last change, cues and passages."""
         path = self._subtitles[video]
         if path is None:
-            return None, None, []
+            return None, None, [], []
         try:
-            return str(path), _mtime_ns(path), read_subtitles(path)
+            mtime_ns, cues = _mtime_ns(path), read_subtitles(path)
+            return str(path), mtime_ns, cues, self._passages(path, cues, duration)
         except DataError as error:
             self._fail(path, error)
-            return None, None, []
+            return None, None, [], []
 
-    def _passages(self, cues: Sequence[Cue]) -> list[Passage]:
-        """Embed a narration passage by passage; those without words are left out."""
-        joined = join_cues(cues, MAX_PASSAGE_SECONDS, MAX_PAUSE_SECONDS)
+    def _passages(self, path: Path, cues: Sequence[Cue], duration: float) -> list[Passage]:
+        """Embed a narration passage by passage; those without words or video are left out."""
+        during = [cue for cue in cues if cue.start < duration]
+        joined = join_cues(during, MAX_PASSAGE_SECONDS, MAX_PAUSE_SECONDS)
         spoken = [cue for cue in joined if re.search(r"\w", cue.text)]
+        if len(spoken) > MIN_PASSAGE_LIMIT + duration:
+            raise DataError(f"has {len(spoken):,} passages in {duration:.1f} s of video", path)
         if not spoken:
             return []
         vectors = self.embedder.embed_text([cue.text for cue in spoken]).astype(np.float16)
@@ -359,10 +369,10 @@ class Indexer:
             beside = self._subtitles[Path(video.path)]
             now = (str(beside), _mtime_ns(beside)) if beside else (None, None)
             if now != (video.narration_path, video.narration_mtime_ns):
-                path, mtime_ns, cues = self._narration(Path(video.path))
+                narration = self._narration(Path(video.path), video.duration)
+                path, mtime_ns, cues, passages = narration
                 if path is None and video.narration_path is None:
                     continue  # unreadable before and after
-                passages = self._passages(cues)
                 with self.catalog.writing():
                     self.catalog.change(video.id, narration_path=path, narration_mtime_ns=mtime_ns)
                     self.catalog.set_narration(video.id, cues, passages)
