@@ -17,6 +17,8 @@ from tests.model.tiny_models import TINY, make_model
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.data.tokenizer import Tokenizer
 from videoclip.embedding import (
+    BATCHES_AT_ONCE,
+    MAX_CHARACTERS,
     Embedder,
     EmbedVideosError,
     WindowConfig,
@@ -106,6 +108,35 @@ def test_windows_embed_alone_as_in_a_batch_and_long_ones_by_pieces(normalize):
         np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
         whole /= np.linalg.norm(whole)
     np.testing.assert_allclose(together[1], whole, atol=1e-5)
+
+
+def test_memory_for_windows_is_bounded_but_for_the_result(monkeypatch):
+    embedder, features = make_embedder(batch_size=1), make_features(60).astype(np.float16)
+    spans = [(start, start + length) for length in (1, 4, 12) for start in range(48)]
+    expected = np.concatenate([embedder.embed_windows(features, [span]) for span in spans])
+    sizes, in_batches = [], embedder._in_batches
+
+    def noted(items, *rest):
+        sizes.append(len(items))
+        assert all(np.may_share_memory(item, features) for item in items)  # no copy of them all
+        return in_batches(items, *rest)
+
+    monkeypatch.setattr(embedder, "_in_batches", noted)
+    np.testing.assert_array_equal(embedder.embed_windows(features, spans), expected)
+    assert len(sizes) == 3 and max(sizes) <= 2 * BATCHES_AT_ONCE  # long spans have two pieces
+
+
+def test_a_text_of_megabytes_is_cut_before_it_is_divided_into_tokens(monkeypatch):
+    embedder = make_embedder()
+    expected = embedder.embed_text("w1 w2 " * 100)
+    encode_literal, lengths = embedder.tokenizer.encode_literal, []
+    monkeypatch.setattr(
+        embedder.tokenizer,
+        "encode_literal",
+        lambda texts: lengths.extend(map(len, texts)) or encode_literal(texts),
+    )
+    np.testing.assert_array_equal(embedder.embed_text("w1 w2 " * 1_000_000), expected)
+    assert lengths == [MAX_CHARACTERS]
 
 
 def test_bad_input_is_named():

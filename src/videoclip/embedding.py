@@ -40,6 +40,12 @@ from videoclip.types import FloatArray, IntArray, OnProgress, RealArray
 
 ItemT = TypeVar("ItemT")
 
+MAX_CHARACTERS = 100_000
+"""Of a text, what is divided into tokens, of which models take at most some hundreds: 30 MB of
+subtitles would take gigabytes."""
+BATCHES_AT_ONCE = 64
+"""Batches of windows that are in memory at once: a day of video has 167,000 windows."""
+
 
 @dataclass(frozen=True)
 class VideoEmbedding:
@@ -378,6 +384,7 @@ class Embedder:
         longest = self.config.max_text_tokens
         if tower := _text_tower(self.model):
             texts = [tower.phrase(text) for text in texts]
+        texts = [text[:MAX_CHARACTERS] for text in texts]
         token_ids = [ids[:longest] for ids in self.tokenizer.encode_literal(texts)]
         if empty := [i for i, ids in enumerate(token_ids) if not ids]:
             raise DataError(f"text {empty[0] + 1} of {len(texts)} has no words")
@@ -532,7 +539,18 @@ class Embedder:
         Raises:
             DataError: If a feature is not finite or a span is empty or outside the video.
         """
-        features = self._checked(features)
+        features = self._check(features)
+        embeddings = np.empty((len(spans), self.config.hidden_size), dtype=np.float32)
+        step = BATCHES_AT_ONCE * self.batch_size
+        for first in range(0, len(spans), step):
+            some = slice(first, first + step)
+            embeddings[some] = self._embed_spans(features, spans[some])
+        return embeddings
+
+    def _embed_spans(
+        self, features: RealArray, spans: Sequence[tuple[int, int]] | IntArray
+    ) -> FloatArray:
+        """Embed some windows (W, E) of checked features; see `embed_windows`."""
         pieces, owners = [], []
         for owner, (start, stop) in enumerate(spans):
             if not 0 <= start < stop <= len(features):
@@ -607,6 +625,10 @@ class Embedder:
 
     def _checked(self, features: RealArray) -> FloatArray:
         """Return the features of one video as float32, or raise a DataError."""
+        return self._check(features).astype(np.float32, copy=False)
+
+    def _check(self, features: RealArray) -> RealArray:
+        """Return the features of one video as an array of any float type, or raise a DataError."""
         features = np.asarray(features)
         if features.ndim != 2 or features.shape[1] != self.config.feature_dim:
             raise DataError(
@@ -618,7 +640,7 @@ class Embedder:
             raise DataError("a video without features cannot be embedded: extract it again")
         if not np.isfinite(features).all():
             raise DataError("features hold NaN or infinite values: extract them again")
-        return features.astype(np.float32, copy=False)
+        return features if features.dtype.kind == "f" else features.astype(np.float32)
 
 
 def check_embedder(embedder: object) -> None:

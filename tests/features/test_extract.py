@@ -177,6 +177,7 @@ def test_a_worker_serves_until_the_other_side_is_gone(videos, monkeypatch):
     driver.join()
     computed, failed = events
     assert isinstance(computed, Computed)
+    assert computed.features.dtype == np.float16  # half as much for a day of video
     assert computed.features.shape == (1, 3)
     assert chunks == [1]
     assert failed == Failed(videos / "none.mp4", "no such file")

@@ -275,7 +275,9 @@ def _run(
 
 def _compute_one(backbone: Backbone, path: Path, on_features: Callable[[int], None]) -> Result:
     try:
-        return Computed(path, features_of(backbone, path, on_features), probe(path))
+        with np.errstate(over="ignore"):  # the store refuses features that are infinite then
+            features = features_of(backbone, path, on_features).astype(np.float16)
+        return Computed(path, features, probe(path))
     except VideoCLIPError as error:
         return Failed(path, str(error).removeprefix(f"{path}: "))
 

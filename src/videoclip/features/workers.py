@@ -24,20 +24,22 @@ from pathlib import Path
 from queue import Queue
 from typing import TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from videoclip.errors import ConfigError, show_warning
 from videoclip.features.contained import STUCK, exit_cause, read_here
 from videoclip.features.decode import VideoInfo
 from videoclip.features.video_file import MAX_SILENCE
 from videoclip.processes import end_with_parent, without_main_module
-from videoclip.types import FloatArray
 
 
 @dataclass(frozen=True)
 class Computed:
-    """The features of a video, (T, D), and the facts about it."""
+    """The features of a video, (T, D) in half precision as they are kept, and facts about it."""
 
     path: Path
-    features: FloatArray
+    features: NDArray[np.float16]
     info: VideoInfo
 
 
