@@ -12,6 +12,7 @@ import shutil
 import threading
 import time
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -701,6 +702,28 @@ def test_narrow_screens_in_light_and_dark(page, scheme):
     )
     light = [sum(map(int, colour[4:-1].split(","))) for colour in (back, text)]
     assert (light[0] > light[1]) == (scheme == "light")
+
+
+def test_long_names_of_files_take_two_lines_of_a_card(browser, made_videos, tmp_path):
+    names = ["b", "2024-" * 40, "Holiday_" * 25, ("many words " * 18).strip()]
+    (tmp_path / "videos").mkdir()
+    for name in names:
+        (tmp_path / "videos" / f"{name}.mp4").hardlink_to(made_videos / "a.mp4")
+    with VideoLibrary(tmp_path / "library", ColourEmbedder()) as library:
+        library.update([tmp_path / "videos"])
+        with serving(create_app(library, ServeSettings())) as address:
+            page = browser.new_page(base_url=address)
+            for width, place in product((1280, 390), ("/?q=red", "/videos")):
+                page.set_viewport_size({"width": width, "height": 844})
+                page.goto(place)
+                shown = page.locator(".card .name").evaluate_all(
+                    "(all) => all.map((one) => [one.title, one.offsetHeight])"
+                )
+                heights = dict(shown)
+                assert set(heights) == {f"{name}.mp4" for name in names}
+                assert max(heights.values()) == 2 * heights["b.mp4"], place
+                assert page.evaluate("document.documentElement.scrollWidth") <= width
+            page.close()
 
 
 def test_wide_tables_of_written_pages_scroll_on_narrow_screens(page):
