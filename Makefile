@@ -25,7 +25,7 @@ sessions: setup ## run the commands that docs/ shows, and write their output the
 	@$(BIN)/python -m tools.sessions
 
 test: setup ## the fast tests, those in a browser where there is a Chromium; COVERAGE=1: fails below 95 % coverage
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu and not peers" $(if $(COVERAGE),--cov --cov-fail-under=95)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --fast $(if $(COVERAGE),--cov --cov-fail-under=95)
 
 test-all: setup docs ## every test this machine can run, and the site; installs LanceDB, an S3 server, Ray and peers for them
 	@# --project /: exclude-dependencies in pyproject.toml is for the other locks, not for peers.

@@ -25,12 +25,19 @@ settings.register_profile("explore", deadline=None)
 settings.load_profile("gate")
 
 
+FAST = "not slow and not gpu and not peers"
+
+
 def pytest_addoption(parser):
     parser.addoption("--approve", action="store_true", help="write the files of tests/approved")
+    parser.addoption("--fast", action="store_true", help=f"only {FAST}, and what -m says")
 
 
 def pytest_configure(config):
     approved.approve = config.getoption("--approve")
+    if config.getoption("--fast"):
+        more = config.option.markexpr
+        config.option.markexpr = f"{FAST} and ({more})" if more else FAST
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -20,7 +20,6 @@ from coverage import CoverageData
 
 ROOT = Path(__file__).parents[1]
 CLONE = ROOT / "mutants" / "tree"
-SELECTION = "not slow and not gpu and not peers and not browser"
 
 
 def main() -> None:
@@ -54,7 +53,7 @@ def clone_tree() -> None:
 def pytest(*arguments: str) -> int:
     """Run pytest in the clone, and return its exit status."""
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-m", SELECTION, *arguments],
+        [sys.executable, "-m", "pytest", "--fast", "-m", "not browser", *arguments],
         cwd=CLONE,
         env=os.environ | {"PYTHONPATH": str(CLONE / "src"), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
