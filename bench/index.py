@@ -1,6 +1,7 @@
 """Cost of `index` beside its floor: decoding and the model's forward passes, each by itself.
 
     python bench/index.py [--seconds 300] [--large-seconds 20] [--json]
+    python bench/index.py --batches   # only what larger batches of the large model would save
 
 A moving and a still video of 640 x 360 at 24 frames a second are made first: a camera that pans
 over a random landscape with a cut every five seconds, and one picture of it. There are as many
@@ -40,6 +41,9 @@ BIT_RATE = 800_000
 SECONDS_OF_A_SHOT = 5
 FLOOR_SECONDS = 20
 """Of video on which the floor is measured."""
+BATCHES = (1, 4, 16)
+ROUNDS = 3
+"""Of which the fastest counts."""
 
 
 def landscape(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -122,6 +126,22 @@ def floor(backbone: FrameBackbone, video: Path, is_moving: bool) -> tuple[float,
     return decoding, (time.process_time() - before) / len(prepared)
 
 
+def forward_by_batch(backbone: FrameBackbone, video: Path) -> dict[int, float]:
+    """Processor time of forward passes, in ms a frame, by the number of frames of a batch."""
+    torch.set_num_threads(1)
+    frames = sample_frames(video, backbone.frames_per_second)
+    images = np.stack([backbone.prepare(frame) for frame in frames][: max(BATCHES)])
+    backbone.embed_frames(images[:1])
+    times: dict[int, list[float]] = {size: [] for size in BATCHES}
+    for _ in range(ROUNDS):
+        for size, taken in times.items():
+            before = time.process_time()
+            for first in range(0, len(images), size):
+                backbone.embed_frames(images[first : first + size])
+            taken.append(1e3 * (time.process_time() - before) / len(images))
+    return {size: round(min(taken), 1) for size, taken in times.items()}
+
+
 def index(videos: Sequence[Path], start: Path, embedder: Embedder) -> tuple[float, float]:
     """Wall-clock and processor time of `index`, one worker for each core, once all have started."""
     times: list[tuple[float, float]] = []
@@ -174,10 +194,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=300)
     parser.add_argument("--large-seconds", type=int, default=20)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--batches", action="store_true", help="forward passes by size of batch")
     arguments = parser.parse_args()
     results = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if arguments.batches:
+            write_video(folder / "moving.mp4", max(BATCHES), is_moving=True)
+            backbone = large_model(folder / "model").backbone
+            assert isinstance(backbone, FrameBackbone)
+            print(forward_by_batch(backbone, folder / "moving.mp4"))
+            return
         write_video(folder / "a-start.mp4", 1, is_moving=False)
         starter = Embedder.from_pretrained("starter", "cpu")
         models = {
