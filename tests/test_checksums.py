@@ -218,19 +218,32 @@ def test_a_file_of_something_else_is_found_by_verify(kind, folders, tmp_path):
     assert silent == []
 
 
-def test_an_empty_catalogue_is_reported_and_filled_again(tmp_path):
-    """A full disk may leave one, and so does a process that is killed as it makes a library."""
+def test_an_empty_catalogue_is_reported_until_the_library_is_rebuilt(tmp_path):
     make_library(tmp_path / "library")
     catalogue = tmp_path / "library" / "catalog.sqlite"
-    catalogue.write_bytes(b"")
-    reason = f"{tmp_path / 'library'}: the library's catalogue is empty: run `videoclip index`"
-    for _ in range(2):  # opening it makes its tables
-        assert verify(tmp_path / "library") == [f"{reason} again"]
-        with pytest.raises(VideoCLIPError, match=f"{reason} again"):
-            describe(tmp_path / "library")
+    for damage in (lambda: catalogue.write_bytes(b""), catalogue.unlink):
+        damage()
+        reason = f"{tmp_path / 'library'}: the library's catalogue is empty: restore"
+        for _ in range(2):  # opening it makes its tables
+            with pytest.raises(VideoCLIPError, match=reason):
+                VideoLibrary(tmp_path / "library", ColourEmbedder())
+            (problem,) = verify(tmp_path / "library")
+            assert problem.startswith(reason) and problem.endswith("--rebuild`")
+            with pytest.raises(VideoCLIPError, match=reason):
+                describe(tmp_path / "library")
+        with VideoLibrary(tmp_path / "library", ColourEmbedder(), rebuild=True) as library:
+            assert len(library.update(tmp_path).added) == 2
+        assert verify(tmp_path / "library") == []
+
+
+def test_an_empty_catalogue_without_vectors_is_filled_again(tmp_path):
+    """A process that is killed as it makes a library leaves one."""
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "catalog.sqlite").touch()
+    (tmp_path / "a.mp4").touch()
     with VideoLibrary(tmp_path / "library", ColourEmbedder()) as library:
-        assert len(library.update(tmp_path).added) == 2
-    assert verify(tmp_path / "library") == []
+        library.update(tmp_path)
+        assert len(library) == 0
 
 
 def flip(path, at):

@@ -184,13 +184,12 @@ def _call_apart(function: Callable[[Path | str], T], address: Path | str) -> T:
 @contextmanager
 def _catalog(address: Path | str) -> "Iterator[Catalog]":
     """Open the catalogue of a library; raise a `DataError` if it is an empty file."""
+    from videoclip.library.catalog import EMPTY
     from videoclip.library.storage import open_catalog
 
     with closing(open_catalog(address, must_exist=True)) as catalog:
         if not catalog.facts():
-            raise DataError(
-                "the library's catalogue is empty: run `videoclip index` again", address
-            )
+            raise DataError(EMPTY, address)
         yield catalog
 
 

@@ -43,6 +43,7 @@ FIRST_FILES = ("catalog.sqlite", "vectors-0.f16", "background-0.npz", "lock", "l
 """Files that a library without videos may have, beside stores of features."""
 SCHEMA_VERSION = 4
 REPAIR = "compute them again with `videoclip index VIDEOS --library L --repair`"
+EMPTY = f"the library's catalogue is empty: restore catalog.sqlite from a copy, or {REBUILD}"
 APPLICATION_ID = 0x76636C70  # "vclp"
 
 PASSAGES = """CREATE TABLE passages (

@@ -44,7 +44,7 @@ from videoclip.library.calibration import (
     load_calibration,
     read_unrelated,
 )
-from videoclip.library.catalog import Catalog, IndexedVideo
+from videoclip.library.catalog import EMPTY, Catalog, IndexedVideo
 from videoclip.library.filters import Condition, parse_filter
 from videoclip.library.indexer import Indexer, UpdateReport
 from videoclip.library.metadata import read_metadata
@@ -202,6 +202,9 @@ class VideoLibrary:
                     )
             self._unrelated = self._load_unrelated(facts)
             return
+        vectors = self.folder.glob("vectors-*.f16")
+        if not facts and not rebuild and any(path.stat().st_size for path in vectors):
+            raise DataError(EMPTY, self.address)  # what the user said about them is lost
         self._is_new = not facts
         generation = int(facts.get("generation", "-1")) + 1
         unrelated = f"background-{generation}.npz"
