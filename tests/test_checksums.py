@@ -236,6 +236,67 @@ def test_an_empty_catalogue_is_reported_until_the_library_is_rebuilt(tmp_path):
         assert verify(tmp_path / "library") == []
 
 
+NO_FILE = {
+    "a folder": lambda path: path.mkdir(),
+    "a pipe": os.mkfifo,
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+    "a circle": lambda path: path.symlink_to(path),
+}
+
+
+@pytest.mark.parametrize("what", NO_FILE)
+@pytest.mark.parametrize(
+    ("make", "answer"),
+    [
+        (make_model_folder, answers_of_model),
+        (make_run, answers_of_run),
+        (make_features, answers_of_features),
+        (make_frames, answers_of_frames),
+        (make_ablation, describe),
+        (make_library, answers),
+    ],
+)
+def test_what_is_no_file_is_reported_in_the_place_of_any_file(make, answer, what, tmp_path):
+    folder, whole = tmp_path / "own" / "it", tmp_path / "whole"
+    folder.parent.mkdir()
+    make(folder)
+    expected = answer(folder)
+    shutil.copytree(folder, whole)
+    for file in sorted(f.relative_to(whole) for f in whole.rglob("*") if f.is_file()):
+        if file.suffix == ".lock" or "lock" in (file.name, file.parent.name):
+            continue
+        shutil.rmtree(folder)
+        shutil.copytree(whole, folder)
+        (folder / file).unlink()
+        NO_FILE[what](folder / file)
+        for read in (verify, describe, answer):
+            try:  # a pipe that is opened would be waited for, for ever
+                found = read(folder)
+            except VideoCLIPError as error:
+                assert "\n" not in str(error)
+            else:
+                assert read is not answer or repr(found) == repr(expected), file
+
+
+def test_a_log_or_an_index_that_was_cut_between_two_entries_is_reported(tmp_path):
+    make_run(tmp_path / "run")
+    log = tmp_path / "run" / "log.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(line for line in lines if json.loads(line)["update"] < 2))
+    (problem,) = verify(tmp_path / "run")
+    assert "log.jsonl ends at update 1, before the checkpoint of 2" in problem
+    log.write_bytes(b"".join(lines))
+    assert verify(tmp_path / "run") == []
+    (tmp_path / "run" / "config.json").unlink()
+    (problem,) = verify(tmp_path / "run")
+    assert "config.json is missing" in problem
+    with pytest.raises(VideoCLIPError, match=r"config.json is missing"):
+        describe(tmp_path / "run")
+    os.truncate(tmp_path / "store" / "index.bin", 5 * 32)
+    (problem,) = verify(tmp_path / "store")
+    assert "features at the end belong to no video" in problem
+
+
 def test_an_empty_catalogue_without_vectors_is_filled_again(tmp_path):
     """A process that is killed as it makes a library leaves one."""
     (tmp_path / "library").mkdir()

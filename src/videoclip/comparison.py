@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from videoclip.config import flatten
 from videoclip.errors import ConfigError, DataError
 from videoclip.evaluation.outcome import BOUNDS, Result, align_columns
-from videoclip.files import parse_state, write_output
+from videoclip.files import parse_state, read_regular, write_output
 from videoclip.output.figures import average_losses, draw_losses, to_png, to_svg
 from videoclip.output.html import render
 from videoclip.training.run import RunResult
@@ -143,7 +143,7 @@ def _read(run: Path | str | RunResult | Result) -> ComparedRun:
     path = run.model_folder.parent if isinstance(run, RunResult) else Path(run)
     file = path / "config.json" if path.is_dir() else path
     try:
-        content = parse_state(file.read_text(encoding="utf-8"))
+        content = parse_state(read_regular(file))
         if path.is_dir() and "optim" in content:
             return _run(path, content)
         return _evaluation(content)

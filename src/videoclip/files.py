@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -159,8 +160,10 @@ def read_json(path: Path, advice: str = "restore the file or start anew") -> Any
         CheckpointError: If it is damaged.
     """
     try:
-        return parse_state(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except ValueError as error:
+        return parse_state(read_regular(path))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): {advice}") from None
 
 
@@ -195,8 +198,9 @@ def verify_checksums(folder: Path, advice: str, only: str | None = None) -> list
         CheckpointError: If a file is missing or differs; the message names it.
     """
     path = folder / CHECKSUMS_FILE
-    digests: dict[str, str] = read_json(path, advice).get("sha256", {})
-    if path.is_file() and not digests:
+    content = read_json(path, advice)
+    digests: Any = content.get("sha256", {}) if isinstance(content, dict) else None
+    if not isinstance(digests, dict) or (path.is_file() and not digests):
         raise CheckpointError(f"{path} is damaged (no SHA-256): {advice}")
     if only is not None:
         digests = {name: digest for name, digest in digests.items() if name == only}
@@ -234,6 +238,27 @@ def sha256(path: Path) -> str:
     """Return the hex digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_regular(path: Path | str) -> int:
+    """Return a descriptor to read a regular file, in whose place a pipe would be waited for.
+
+    Raises:
+        OSError: If it cannot be opened, or is a folder, pipe, socket or device.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return descriptor
+
+
+def read_regular(path: Path | str, offset: int = 0) -> bytes:
+    """Return a regular file from some byte on; see `open_regular`."""
+    with os.fdopen(open_regular(path), "rb") as file:
+        file.seek(offset)
+        return file.read()
 
 
 def sync(path: Path) -> None:

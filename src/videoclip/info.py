@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from videoclip.errors import DataError, VideoCLIPError
+from videoclip.errors import CheckpointError, DataError, VideoCLIPError
 from videoclip.files import CHECKSUMS_FILE, read_json, verify_checksums
 from videoclip.pretrained.known import ALIASES, STARTER, full_name, present_models
 from videoclip.processes import without_main_module, worker_pool
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 Facts: TypeAlias = dict[str, Any]
 T = TypeVar("T")
+UNFINISHED = (
+    "{} features at the end belong to no video: the process that added them ended, or index.bin "
+    "was cut; run the same `videoclip extract` again"
+)
 
 
 def describe(path: Path | str) -> Facts:
@@ -69,7 +73,6 @@ def verify(path: Path | str) -> list[str]:
     """
     from videoclip.ablation.runs import MEASURED_FILE
     from videoclip.data.batch_plan import BatchPlan
-    from videoclip.data.feature_store import FeatureStore
     from videoclip.data.frame_store import FrameStore
     from videoclip.library.storage import CATALOG, LANCE, is_address
     from videoclip.synthetic.write import ADVICE, read_world
@@ -83,9 +86,15 @@ def verify(path: Path | str) -> list[str]:
         Checkpoint(marker.parent, **read_json(marker, f"remove {marker.parent}")).verify()
 
     def run(log: Path) -> None:
-        read_log(log.parent)
-        for name in ("config.json", "facts.json"):
-            read_json(log.with_name(name))
+        logged = max((entry.get("update", 0) for entry in read_log(log.parent)), default=0)
+        markers = log.parent.glob(f"checkpoints/update-*/{COMPLETE}")
+        saved = max((int(m.parent.name.removeprefix("update-")) for m in markers), default=0)
+        if logged < saved:
+            raise CheckpointError(
+                f"{log} ends at update {logged}, before the checkpoint of {saved}: restore it"
+            )
+        _settings_of(log.parent)
+        read_json(log.with_name("facts.json"))
         for plan in sorted(log.parent.glob("plans/*.json")):
             BatchPlan.load(plan)
 
@@ -95,7 +104,7 @@ def verify(path: Path | str) -> list[str]:
         "log.jsonl": run,
         MEASURED_FILE: read_json,
         "world.json": lambda path: read_world(path.parent),
-        "store.json": lambda path: FeatureStore.open(path.parent).verify(),
+        "store.json": lambda path: _verify_store(path.parent),
         "frames.json": lambda path: FrameStore.open(path.parent).verify(),
         CATALOG: lambda path: _verify_library(path.parent),
         LANCE: lambda path: _call_apart(_verify_library, path.parent),
@@ -118,10 +127,17 @@ def verify(path: Path | str) -> list[str]:
     return damaged
 
 
+def _settings_of(run: Path) -> Facts:
+    settings: Facts = read_json(run / "config.json")
+    if not settings:
+        raise CheckpointError(f"{run / 'config.json'} is missing or empty: restore it")
+    return settings
+
+
 def _run(folder: Path) -> Facts:
     from videoclip.training.run_folder import read_log
 
-    settings = read_json(folder / "config.json")
+    settings = _settings_of(folder)
     steps = [entry for entry in read_log(folder) if "loss" in entry]
     return {
         "kind": "fine-tuning run" if "benchmark" in settings else "pre-training run",
@@ -138,8 +154,7 @@ def _store(folder: Path) -> Facts:
     with FeatureStore.open(folder) as store:
         if number := store.num_unfinished:
             warnings.warn(
-                f"{folder}: {number} features at the end belong to no video: the process that "
-                "added them ended, or index.bin was cut; run the same `videoclip extract` again",
+                f"{folder}: {UNFINISHED.format(number)}",
                 stacklevel=2,
             )
         return {
@@ -148,6 +163,15 @@ def _store(folder: Path) -> Facts:
             "features": sum(map(store.num_features, store.video_ids)),
             **asdict(store.spec),
         }
+
+
+def _verify_store(folder: Path) -> None:
+    from videoclip.data.feature_store import FeatureStore
+
+    with FeatureStore.open(folder) as store:
+        store.verify()
+        if number := store.num_unfinished:
+            raise DataError(UNFINISHED.format(number), folder)
 
 
 def _frames(folder: Path) -> Facts:

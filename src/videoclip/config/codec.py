@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_type_hints
 
 from videoclip.errors import ConfigError, unknown
-from videoclip.files import parse_state
+from videoclip.files import parse_state, read_regular
 
 RUN_CONFIG_VERSION = 1
 """Stored as `version` in the config.json of a run; raised when its settings change meaning."""
@@ -66,7 +66,7 @@ def load_run_config(cls: type[ConfigT], path: Path | str) -> ConfigT:
     """
     path = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
     try:
-        settings = parse_state(path.read_text(encoding="utf-8"))
+        settings = parse_state(read_regular(path))
         version = settings.pop("version", RUN_CONFIG_VERSION)
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise ConfigError(f"{path}: cannot read the config of a run ({error})") from None

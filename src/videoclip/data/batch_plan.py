@@ -25,7 +25,7 @@ from torch import Tensor
 
 from videoclip.config import PlanConfig
 from videoclip.errors import ConfigError, DataError
-from videoclip.files import parse_state, seal, write_text
+from videoclip.files import parse_state, read_regular, seal, write_text
 
 _PART_SIZE = 4096
 """Videos compared all with all; larger corpora are first clustered into parts about this big."""
@@ -60,7 +60,7 @@ class BatchPlan:
             DataError: If the file is missing or is not a plan.
         """
         try:
-            content = parse_state(Path(path).read_text(encoding="utf-8"))
+            content = parse_state(read_regular(path))
             groups = tuple(tuple(map(int, group)) for group in content["groups"])
             plan = cls(groups, tuple(map(float, content["leads"])))
         except (OSError, ValueError, TypeError, KeyError) as error:

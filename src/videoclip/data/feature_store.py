@@ -30,7 +30,7 @@ import numpy.typing as npt
 from videoclip.config import from_dict
 from videoclip.data.sources import address_of, read_bytes
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
-from videoclip.files import parse_state, write_state
+from videoclip.files import open_regular, parse_state, read_regular, write_state
 
 FORMAT = 1
 """Layout of a store's files; another number is refused."""
@@ -97,7 +97,7 @@ class FeatureStore:
         self.refresh()
 
     def _open_features(self) -> None:
-        self._handle = os.open(self.folder / "features.bin", os.O_RDONLY | os.O_CLOEXEC)
+        self._handle = open_regular(self.folder / "features.bin")
         self._close = weakref.finalize(self, os.close, self._handle)
         if hasattr(os, "posix_fadvise"):  # Linux
             # Windows are drawn at random: read-ahead would fetch megabytes that nobody needs.
@@ -396,9 +396,7 @@ class FeatureStore:
 
     def _read_from(self, path: Path, offset: int) -> bytes:
         """Return a file from some byte on."""
-        with path.open("rb") as file:
-            file.seek(offset)
-            return file.read()
+        return read_regular(path, offset)
 
     def _fill(self, rows: npt.NDArray[np.float16], first: int) -> None:
         """Read rows from the file, starting with row `first`."""
@@ -440,11 +438,11 @@ def _reopen(store: type[FeatureStore], folder: Path, verified: bytes) -> Feature
 
 def _read_spec(path: Path) -> FeatureSpec:
     try:
-        content = parse_state(read_bytes(path))
+        content = parse_state(read_bytes(path) if address_of(path) else read_regular(path))
         version = content["format"]
         if version == FORMAT:
             return from_dict(FeatureSpec, content["spec"])
-    except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
         raise DataError(f"this does not describe features ({error})", path) from error
     raise DataError(f"format {version} is not known; this version reads {FORMAT}", path)
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from videoclip.config import from_dict
 from videoclip.data.feature_store import FeatureSpec
 from videoclip.errors import ConfigError, DataError, IndexMismatchError
-from videoclip.files import atomic_file, parse_state, write_state
+from videoclip.files import atomic_file, parse_state, read_regular, write_state
 
 SPEC_FILE = "frames.json"
 SUFFIX = ".rgb"
@@ -82,7 +82,7 @@ class FrameStore:
         """
         path = Path(folder) / SPEC_FILE
         try:
-            return cls(path.parent, from_dict(FrameSpec, parse_state(path.read_text())))
+            return cls(path.parent, from_dict(FrameSpec, parse_state(read_regular(path))))
         except FileNotFoundError:
             raise DataError("no frames here; name another folder", folder) from None
         except (OSError, ValueError, TypeError, AttributeError, ConfigError) as error:

@@ -10,6 +10,7 @@ without that file, everything is measured again.
 import base64
 import hashlib
 import json
+import os
 import threading
 import zipfile
 import zlib
@@ -22,7 +23,7 @@ import numpy as np
 
 from videoclip.embedding import Embedder
 from videoclip.errors import DataError
-from videoclip.files import atomic_file, report_disk_errors
+from videoclip.files import atomic_file, open_regular, report_disk_errors
 from videoclip.library.catalog import Catalog, IndexedVideo
 from videoclip.library.exact import to_float32
 from videoclip.types import FloatArray
@@ -148,7 +149,7 @@ def read_unrelated(path: Path) -> Unrelated:
     if path.suffix != ".npz":  # which has checksums; the .npy of older libraries has not
         raise KeyError("common")
     # NumPy would leave a file that it opened itself open if that was cut off.
-    with _LOADING, path.open("rb") as file, np.load(file) as content:
+    with _LOADING, os.fdopen(open_regular(path), "rb") as file, np.load(file) as content:
         return Unrelated(content["queries"], content["common"])
 
 
@@ -172,7 +173,7 @@ def _key(video: IndexedVideo, calibration: LibraryCalibration) -> bytes:
 def _read_best(path: Path, queries: FloatArray) -> dict[bytes, FloatArray]:
     """Read the best scores (2, Q) by video; none if they are of other queries or damaged."""
     try:
-        with _LOADING, path.open("rb") as file, np.load(file) as content:
+        with _LOADING, os.fdopen(open_regular(path), "rb") as file, np.load(file) as content:
             if np.array_equal(content["queries"], queries):
                 return dict(zip(content["keys"].tolist(), content["best"], strict=True))
     except DAMAGED:

@@ -209,11 +209,17 @@ class Catalog:
         # Autocommit, except inside `writing` and `reading`. SQLite serialises the statements of
         # threads, and the mutex their transactions, of which a connection has one at a time.
         self._mutex = threading.RLock()
+        for file in (self.path, *self.folder.glob(f"{self.path.name}-*")):
+            if file.exists() and not file.is_file():  # SQLite would wait for a pipe
+                raise DataError("not a regular file: restore it from a copy", file)
         self.is_read_only = self.path.exists() and not os.access(self.folder, os.W_OK)
         address = f"{self.path.absolute().as_uri()}?immutable=1" if self.is_read_only else path
-        self._db = sqlite3.connect(
-            address, isolation_level=None, check_same_thread=False, timeout=30.0, uri=True
-        )
+        try:
+            self._db = sqlite3.connect(
+                address, isolation_level=None, check_same_thread=False, timeout=30.0, uri=True
+            )
+        except sqlite3.OperationalError as error:
+            raise DataError(f"cannot be opened ({error}); {DISK_ADVICE}", self.path) from error
         try:
             self._open()
         except sqlite3.DatabaseError as error:

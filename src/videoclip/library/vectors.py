@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 
 from videoclip.errors import DataError
-from videoclip.files import atomic_file, report_disk_errors, sync
+from videoclip.files import atomic_file, open_regular, report_disk_errors, sync
 from videoclip.library.approximate import RECALL_OF, IndexFile, build_index, find_candidates
 from videoclip.library.exact import ExactIndex, HalfArray, compare, highest, to_float32
 from videoclip.types import BoolArray, FloatArray, IntArray
@@ -170,7 +170,11 @@ class MatrixStore:
     def _open(self) -> int | None:
         """Return the open file, None before the first `append`; compaction may remove its name."""
         if self._handle is None and self.path.exists():
-            self._handle = os.open(self.path, os.O_RDONLY)
+            try:
+                self._handle = open_regular(self.path)
+            except OSError as error:
+                reason = f"cannot be read ({error.strerror}); {REBUILD}"
+                raise DataError(reason, self.path) from error
             weakref.finalize(self, os.close, self._handle)
         return self._handle
 

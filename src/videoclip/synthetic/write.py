@@ -16,6 +16,7 @@ from videoclip.files import (
     atomic_folder,
     parse_state,
     read_json,
+    read_regular,
     write_checksums,
     write_state,
     write_text,
@@ -147,7 +148,7 @@ def read_world(folder: Path | str) -> SyntheticWorld:
     if not path.is_file():
         raise DataError("no synthetic world here; make one with 'videoclip synth'", path)
     try:
-        return SyntheticWorld(from_dict(SyntheticConfig, parse_state(path.read_text())))
+        return SyntheticWorld(from_dict(SyntheticConfig, parse_state(read_regular(path))))
     except (ValueError, ConfigError) as error:
         raise DataError(f"not the configuration of a world: {error}", path) from error
 

@@ -36,6 +36,7 @@ from videoclip.files import (
     atomic_folder,
     parse_state,
     read_json,
+    read_regular,
     seal,
     sha256,
     sync,
@@ -351,7 +352,7 @@ def read_checkpoint(
     """
     try:
         hub.load_weights(model, folder / "model")
-        trainer = parse_state((folder / TRAINER_FILE).read_text(encoding="utf-8"))
+        trainer = parse_state(read_regular(folder / TRAINER_FILE))
         position = Position(**trainer["position"])
         moments = safetensors.torch.load_file(folder / MOMENTS_FILE)
         if average:
@@ -397,7 +398,12 @@ def read_log(folder: Path | str, until: float = math.inf) -> list[dict[str, Any]
         CheckpointError: If another line is damaged.
     """
     path, entries = Path(folder) / "log.jsonl", []
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    try:
+        lines = read_regular(path).splitlines(keepends=True)
+    except FileNotFoundError:
+        lines = []
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}): restore it") from None
     for number, line in enumerate(lines, start=1):
         if number == len(lines) and not line.endswith(b"\n"):
             break
