@@ -277,14 +277,22 @@ def test_an_update_that_did_nothing_says_so():
     assert str(UpdateReport(added=["a"], failed={"b": "c"})) == "1 added, 1 failed"
 
 
-def test_content_is_told_apart_at_the_ends_or_as_a_whole(tmp_path):
+def test_content_is_told_apart_by_its_ends_and_samples_or_as_a_whole(tmp_path):
     first, second = tmp_path / "a", tmp_path / "b"
-    data = bytearray(np.random.default_rng(0).bytes(3 << 20))
+    data = bytearray(np.random.default_rng(0).bytes(8 << 20))
     first.write_bytes(data)
-    data[len(data) // 2] ^= 1
+    middle = len(data) // 2
+    data[middle] ^= 1
     second.write_bytes(data)
     assert content_hash(first) == content_hash(second)
     assert content_hash(first, whole=True) != content_hash(second, whole=True)
+    for start in range(1 << 20, 7 << 20, 1 << 18):  # as of a download of which a part is missing
+        part = slice(start, start + (1 << 17))
+        second.write_bytes(data[: part.start] + bytes(1 << 17) + data[part.stop :])
+        assert content_hash(first) != content_hash(second)
+    data[middle] ^= 1
+    second.write_bytes(data)
+    assert content_hash(first) == content_hash(second)
     data[5] ^= 1
     second.write_bytes(data)
     assert content_hash(first) != content_hash(second)

@@ -40,7 +40,7 @@ class Index:
     rebuild: bool = False
     """Rebuild the library with another model; features of the same backbone are kept."""
     whole_hash: bool = False
-    """Recognise moved files by their whole content, instead of size, start and end."""
+    """Recognise moved files by their whole content, instead of size, ends and samples."""
     fast: bool = False
     """Decode keyframes only: faster, but times may be wrong by seconds (docs/performance.md)."""
     workers: options.Workers = None

@@ -40,7 +40,9 @@ from videoclip.library.vectors import to_half, with_biases
 from videoclip.types import FloatArray, OnProgress, RealArray
 
 SAMPLED_BYTES = 1 << 20
-"""Read at each end of a file for its quick content hash."""
+"""Read at each end of a file for its quick content hash, and as much in all between them."""
+NUM_SAMPLES = 64
+"""Places between the ends: a copy or download in progress may have the ends before the middle."""
 MAX_PASSAGE_SECONDS, MAX_PAUSE_SECONDS = 8.0, 2.0
 """Longest passage of several cues that is embedded at once, and longest pause within it: about two
 sentences."""
@@ -406,8 +408,8 @@ class Indexer:
 def content_hash(path: Path | str, whole: bool = False) -> str:
     """Digest of a file's content, by which a moved file is recognised.
 
-    By default the size and a mebibyte at each end are hashed. A container has its index at one of
-    the ends, so that different videos differ there. `whole` reads everything.
+    By default the size, a mebibyte at each end, where containers have their index, and samples
+    between them are hashed. `whole` reads everything.
 
     Raises:
         DecodeError: If the file cannot be read.
@@ -417,8 +419,12 @@ def content_hash(path: Path | str, whole: bool = False) -> str:
         with Path(path).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             digest.update(f"{size} {'whole' if whole else 'ends'} ".encode())
-            if not whole and size > 2 * SAMPLED_BYTES:
+            if not whole and size > 3 * SAMPLED_BYTES:
                 digest.update(file.read(SAMPLED_BYTES))
+                length, between = SAMPLED_BYTES // NUM_SAMPLES, size - 2 * SAMPLED_BYTES
+                for number in range(NUM_SAMPLES):
+                    file.seek(SAMPLED_BYTES + (between - length) * number // (NUM_SAMPLES - 1))
+                    digest.update(file.read(length))
                 file.seek(-SAMPLED_BYTES, os.SEEK_END)
             hashlib.file_digest(file, lambda: digest)  # the rest of it
     except OSError as error:
