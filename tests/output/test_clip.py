@@ -11,7 +11,7 @@ from videoclip.errors import ConfigError, DataError, DecodeError
 from videoclip.features import contained
 from videoclip.features.decode import Squash, probe, sample_frames
 from videoclip.output import clip
-from videoclip.output.clip import cut_clip, cut_moments
+from videoclip.output.clip import cut_clip, cut_moments, write_thumbnail
 from videoclip.zeroshot.moments import Moment
 
 
@@ -213,6 +213,25 @@ def test_a_file_that_exists_is_no_target(video, tmp_path):
     assert target.read_bytes() == b"another video"
     assert [path for path, _ in cut_moments([moment], tmp_path / "new.mp4", failed)] == [
         tmp_path / "new.mp4"
+    ]
+
+
+def test_names_are_short_enough_for_any_file_system_and_printable(video, tmp_path):
+    """They may have 255 bytes, and a character of Chinese takes three."""
+    long = tmp_path / f"{'視' * 80}.mp4"
+    escape = tmp_path / "a\x1b[31m.mp4"
+    for path in (long, escape):
+        path.hardlink_to(video)
+    moments = [Moment(long, 1.0, 2.0, label="頻" * 40), Moment(escape, 1.0, 2.0)]
+    failed = []
+    names = [path.name for path, _ in cut_moments(moments, tmp_path / "out", failed)]
+    names += [write_thumbnail(moment, tmp_path / "out").name for moment in moments]
+    assert failed == []
+    assert names == [
+        f"001_{'視' * 40}_1.0-2.0s_{'頻' * 26}.mp4",
+        "002_a\N{REPLACEMENT CHARACTER}[31m_1.0-2.0s.mp4",
+        f"{'視' * 53}-000001500.jpg",
+        "a\N{REPLACEMENT CHARACTER}[31m-000001500.jpg",
     ]
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from av.error import FFmpegError
 from PIL import Image
 
-from videoclip.errors import ConfigError, DataError, DecodeError, VideoCLIPError
+from videoclip.errors import ConfigError, DataError, DecodeError, VideoCLIPError, printable
 from videoclip.features.contained import call, grab_frame, probe, stream
 from videoclip.features.decode import Fit
 from videoclip.features.video_file import open_container
@@ -129,11 +129,20 @@ def cut_moments(
 
 def _clip_name(number: int, moment: Moment, fast: bool) -> str:
     """Return a descriptive file name; names sort in the order of the moments."""
-    label = re.sub(r"[^\w]+", "-", moment.label.lower()).strip("-")[:40]
+    label = _shorten(re.sub(r"[^\w]+", "-", moment.label.lower()).strip("-"), 40)
+    name = _shorten(printable(moment.video_id), 60)
     end = min(moment.end, probe(moment.path).duration)
-    parts = [f"{number:03d}", moment.video_id[:60], f"{moment.start:.1f}-{end:.1f}s", label]
+    parts = [f"{number:03d}", name, f"{moment.start:.1f}-{end:.1f}s", label]
     suffix = moment.path.suffix if fast else ".mp4"  # copied packets fit their own container
     return "_".join(part for part in parts if part) + suffix
+
+
+def _shorten(text: str, length: int) -> str:
+    """Return the first characters of a text, in UTF-8 at most twice as many bytes.
+
+    File systems count bytes, at most 255.
+    """
+    return text[:length].encode()[: 2 * length].decode(errors="ignore")
 
 
 def _to_fraction(seconds: float) -> Fraction:
@@ -305,7 +314,8 @@ def write_thumbnail(moment: Moment, folder: Path) -> Path:
     Raises:
         DecodeError: If the video cannot be read any more.
     """
-    path = folder / f"{moment.video_id:.80}-{round(moment.best * 1000):09d}.jpg"
+    name = _shorten(printable(moment.video_id), 80)
+    path = folder / f"{name}-{round(moment.best * 1000):09d}.jpg"
     frame = grab_frame(moment.path, moment.best, Fit(THUMBNAIL_PIXELS))
     with atomic_file(path) as partial:
         Image.fromarray(frame).save(partial, quality=85)
