@@ -263,7 +263,7 @@ def test_what_is_no_file_is_reported_in_the_place_of_any_file(make, answer, what
     expected = answer(folder)
     shutil.copytree(folder, whole)
     for file in sorted(f.relative_to(whole) for f in whole.rglob("*") if f.is_file()):
-        if file.suffix == ".lock" or "lock" in (file.name, file.parent.name):
+        if file.suffix == ".lock":
             continue
         shutil.rmtree(folder)
         shutil.copytree(whole, folder)
@@ -276,6 +276,14 @@ def test_what_is_no_file_is_reported_in_the_place_of_any_file(make, answer, what
                 assert "\n" not in str(error)
             else:
                 assert read is not answer or repr(found) == repr(expected), file
+
+
+@pytest.mark.parametrize("name", ["config.json", "facts.json"])
+def test_a_run_without_its_settings_or_facts_is_not_continued_with_others(name, tmp_path):
+    make_run(tmp_path / "run")
+    (tmp_path / "run" / name).unlink()
+    with pytest.raises(VideoCLIPError, match=f"{name} is missing: restore it or choose another"):
+        make_run(tmp_path / "run")
 
 
 def test_a_log_or_an_index_that_was_cut_between_two_entries_is_reported(tmp_path):

@@ -161,7 +161,7 @@ def read_json(path: Path, advice: str = "restore the file or start anew") -> Any
     """
     try:
         return parse_state(read_regular(path))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): {advice}") from None

@@ -107,7 +107,11 @@ class VideoLibrary:
         self.folder = self._catalog.folder
         self.address = str(folder)
         self.embedder = embedder
-        self._lock = FileLock(self.folder / "lock")
+        lock = self.folder / "lock"
+        if lock.is_symlink() or (lock.exists() and not lock.is_file()):
+            self._catalog.close()
+            raise DataError("not a regular file: delete it", lock)
+        self._lock = FileLock(lock)
         self._is_new = self._keeps_empty = False
         self._stores: dict[Path, FeatureStore] = {}
         self._known: tuple[tuple[int, int], Snapshot] | None = None

@@ -282,8 +282,11 @@ def refuse_changes(
     if not _has_begun(path):
         return None
     known, known_facts = read_json(path / "config.json"), read_json(path / "facts.json")
+    for name in ("config.json", "facts.json"):
+        if not (path / name).is_file():
+            raise ConfigError(f"{path / name} is missing: restore it or choose another folder")
     epochs = known.get("epochs", 0)
-    is_longer = bool(known) and config.get("epochs", 0) > epochs
+    is_longer = config.get("epochs", 0) > epochs
     if is_longer and extend:
         if not (path / "model").is_dir():
             raise ConfigError(
@@ -294,8 +297,7 @@ def refuse_changes(
     # A checkpoint knows how many processes there were, and continues on any number.
     facts = {name: fact for name, fact in (facts or {}).items() if name != "processes"}
     for old, new in ((known, config), (known_facts, facts)):
-        if old:
-            changed += differences({name: old.get(name) for name in new}, new)
+        changed += differences({name: old.get(name) for name in new}, new)
     if changed:
         hint = "; to train a finished run for more epochs, extend it" if is_longer else ""
         raise ConfigError(
@@ -400,7 +402,7 @@ def read_log(folder: Path | str, until: float = math.inf) -> list[dict[str, Any]
     path, entries = Path(folder) / "log.jsonl", []
     try:
         lines = read_regular(path).splitlines(keepends=True)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         lines = []
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}): restore it") from None
