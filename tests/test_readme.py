@@ -12,6 +12,7 @@ from hatchling.metadata.core import ProjectMetadata
 from hatchling.plugin.manager import PluginManager
 
 import videoclip
+from videoclip.cli import main
 from videoclip.cli.options import parse
 from videoclip.demo import sample_clips
 from videoclip.synthetic.world import SyntheticConfig
@@ -91,6 +92,27 @@ def test_python_runs_in_order_and_gives_what_is_shown(assets, monkeypatch):
                 value = names[target[1]]
                 shown = repr(value) if comment[0] != "(" else str(value.shape)
                 check_result(shown, comment)
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_the_first_session_prints_what_is_shown(tmp_path, monkeypatch, capsys):
+    """On a terminal, as a reader has one; README and the front page of the site show the same."""
+    (tmp_path / "Videos").mkdir()
+    for clip in sample_clips():
+        shutil.copy(clip, tmp_path / "Videos")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    session = next(block for kind, block in BLOCKS if not kind)
+    for part in session.split("$ ")[1:]:
+        command, _, shown = part.partition("\n")
+        main(shlex.split(command)[1:])
+        printed = capsys.readouterr()
+        rows = printed.out.splitlines()
+        heads = shown.rstrip().splitlines()[: -len(rows)]
+        assert [*heads, *rows] == shown.rstrip().splitlines()
+        assert set(heads) <= set(printed.err.splitlines())
+    front_page = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    assert f"```\n$ {part}".rstrip() in front_page
 
 
 NUMBER = r"-?\d+(?:\.\d+)?"
