@@ -254,10 +254,9 @@ def open_regular(path: Path | str) -> int:
     return descriptor
 
 
-def read_regular(path: Path | str, offset: int = 0) -> bytes:
-    """Return a regular file from some byte on; see `open_regular`."""
+def read_regular(path: Path | str) -> bytes:
+    """Return the content of a regular file; see `open_regular`."""
     with os.fdopen(open_regular(path), "rb") as file:
-        file.seek(offset)
         return file.read()
 
 

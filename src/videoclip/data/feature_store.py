@@ -97,6 +97,8 @@ class FeatureStore:
         self.refresh()
 
     def _open_features(self) -> None:
+        for name in ("index.bin", "names.bin"):  # which `refresh` opens again and again
+            os.close(open_regular(self.folder / name))
         self._handle = open_regular(self.folder / "features.bin")
         self._close = weakref.finalize(self, os.close, self._handle)
         if hasattr(os, "posix_fadvise"):  # Linux
@@ -396,7 +398,9 @@ class FeatureStore:
 
     def _read_from(self, path: Path, offset: int) -> bytes:
         """Return a file from some byte on."""
-        return read_regular(path, offset)
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read()
 
     def _fill(self, rows: npt.NDArray[np.float16], first: int) -> None:
         """Read rows from the file, starting with row `first`."""
