@@ -1,5 +1,7 @@
 """Requests that must not be answered."""
 
+import asyncio
+
 import pytest
 
 from tests.library.colours import ColourEmbedder
@@ -11,6 +13,7 @@ pytest.importorskip("fastapi", reason="the extra 'web' is not installed")
 
 from starlette.exceptions import HTTPException
 
+from videoclip.web import safety
 from videoclip.web.app import create_app
 from videoclip.web.safety import MAX_BODY, ServeSettings
 from videoclip.web.served import ServedLibrary
@@ -184,6 +187,38 @@ def test_wrong_bodies(client, body):
     )
     refused(answer, answer.status_code)
     assert 400 <= answer.status_code < 500
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers"),
+    [
+        ("POST", "/api/v1/segment", [(b"content-type", b"application/json")]),
+        ("PUT", "/api/v1/uploads/a.mp4", []),
+    ],
+)
+def test_a_request_that_pauses_is_ended(own_client, monkeypatch, method, path, headers):
+    """Clients that never finish theirs would otherwise use up all places."""
+    monkeypatch.setattr(safety, "MAX_PAUSE", 0.05)
+    parts = [{"type": "http.request", "body": b"{", "more_body": True}]
+    sent = []
+
+    async def receive():
+        return parts.pop() if parts else await asyncio.Future()
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1"), *headers],
+    }
+    asyncio.run(asyncio.wait_for(own_client.app(scope, receive, send), 60))
+    assert sent[0]["status"] == 408
+    assert b"nothing came for 0.05 s" in sent[1]["body"]
 
 
 def test_huge_bodies_are_refused_while_they_come(client, own_client):

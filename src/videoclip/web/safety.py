@@ -5,6 +5,7 @@ a host name of its own at 127.0.0.1 is refused, and so is a form or script of an
 loopback every request carries a bearer token, or the cookie that the login page gives for it.
 """
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -32,6 +33,8 @@ OPEN_PATHS = ("/healthz", "/readyz", "/login", "/static/")
 """What answers without a token."""
 MAX_BODY = 1 << 20
 """Bytes of a request, except of an upload."""
+MAX_PAUSE = 30.0
+"""Seconds between two parts of a request."""
 MAX_REQUESTS = 256
 """Requests that are answered at once; more are refused with status 503."""
 HEADERS = {
@@ -191,15 +194,21 @@ class Guard:
         return 401, "a token is needed, as `Authorization: Bearer`", refusal
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
-        """Return a `receive` that raises once a body is longer than its limit."""
+        """Return a `receive` that raises once a body is longer than its limit, or pauses."""
         is_upload = scope["path"].startswith("/api/v1/uploads/")
         limit = self.settings.max_upload if is_upload else MAX_BODY
         announced = Headers(scope=scope).get("content-length", "0")
-        num_bytes = 0
+        num_bytes, is_whole = 0, False
 
         async def receive_limited() -> Message:
-            nonlocal num_bytes
-            message = await receive()
+            nonlocal num_bytes, is_whole
+            if is_whole:  # what comes now is the end of the connection
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), MAX_PAUSE)
+            except TimeoutError:
+                raise HTTPException(408, f"nothing came for {MAX_PAUSE:g} s") from None
+            is_whole = not message.get("more_body", False)
             num_bytes += len(message.get("body", b""))
             if num_bytes > limit or (announced.isdecimal() and int(announced) > limit):
                 raise HTTPException(413, f"a body of more than {limit:,} bytes")
