@@ -816,7 +816,7 @@ def test_the_guard():
     def bodies(path, sizes, announced=None):
         """How many pieces of a body come through."""
         head = [] if announced is None else [(b"content-length", announced)]
-        pieces = iter([{"body": bytes(size)} for size in sizes])
+        pieces = iter([{"body": bytes(size), "more_body": True} for size in sizes])
 
         async def receive():
             return next(pieces)
