@@ -165,6 +165,22 @@ def test_probe_counts(tmp_path):
     assert (info.width, info.height, info.rotation) == (80, 48, 0)
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "ts"])
+def test_a_recording_that_begins_between_keyframes_is_the_same_to_all(tmp_path, suffix):
+    """What comes before its first keyframe cannot be decoded: that frame stands for it."""
+    whole = write_video(tmp_path / f"whole.{suffix}", 35, g=12, bf=0)
+    part = tmp_path / f"part.{suffix}"
+    with av.open(whole) as source, av.open(part, "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in [*source.demux(video=0)][1:-1]:
+            packet.stream = stream
+            target.mux(packet)
+    info = probe(part)  # which decodes the first frame
+    assert (info.num_frames, info.width, info.height) == (34, 80, 48)
+    assert number_shown(grab_frame(part, 0.0)) == 12
+    assert numbers(part)[1:] == [16, 26]
+
+
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "avi"])
 def test_grabbing_seeks_to_the_same_picture_as_sampling(tmp_path, suffix):
     codec = {"avi": "mpeg4"}.get(suffix, "libx264")

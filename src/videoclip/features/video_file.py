@@ -198,23 +198,27 @@ def decode_frames(
     Raises:
         DecodeError: If no frame, or too few, can be decoded.
     """
-    actions = np.full(len(times.timestamps), Action.DECODE, dtype=np.int8)
+    everything = np.full(len(times.timestamps), Action.DECODE, dtype=np.int8)
+    plans = [everything]
     if times.per_packet:
-        actions = plan_packets(times.timestamps, times.is_key, wanted)
+        # All wanted frames may be damaged: those before the first keyframe of a recording are.
+        plans.insert(0, plan_packets(times.timestamps, times.is_key, wanted))
     latest = None
-    with open_video(path) as (container, stream):
-        pixel_aspect = pixel_aspect_of(stream)
-        frames = _decode(container, stream, actions, path)
-        for position, frame in enumerate(frames):
-            if times.per_packet and frame.pts is not None:
-                timestamp = int(frame.pts)
-            else:  # frames leave the decoder in order, so each has the next timestamp
-                timestamp = int(times.visible[min(position, len(times.visible) - 1)])
-            if latest is None or timestamp >= latest:
-                latest = timestamp
-                yield timestamp, frame, pixel_aspect
-    if latest is None:
-        raise DecodeError(NO_FRAME, path)
+    for actions in plans:
+        with open_video(path) as (container, stream):
+            pixel_aspect = pixel_aspect_of(stream)
+            frames = _decode(container, stream, actions, path)
+            for position, frame in enumerate(frames):
+                if times.per_packet and frame.pts is not None:
+                    timestamp = int(frame.pts)
+                else:  # frames leave the decoder in order, so each has the next timestamp
+                    timestamp = int(times.visible[min(position, len(times.visible) - 1)])
+                if latest is None or timestamp >= latest:
+                    latest = timestamp
+                    yield timestamp, frame, pixel_aspect
+        if latest is not None:
+            return
+    raise DecodeError(NO_FRAME, path)
 
 
 def decode_near(path: Path, seconds: float) -> tuple[Any, Fraction] | None:
