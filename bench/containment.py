@@ -1,10 +1,11 @@
 """What it costs to read videos in a helper process; processor time, in pairs, medians.
 
-    python bench/containment.py [--video FILE] [--rounds N] [--json]
+    python bench/containment.py [--video FILE] [--rounds N] [--extract] [--json]
 
 One frame a second at 224 pixels is sampled in turn with the helper process (its time included) and
-without. The start of a helper is measured apart: once per command, whatever number of videos. The
-default video is that of bench/decode.py.
+without; with `--extract` features of the starter are computed from the frames, too. The start of a
+helper is measured apart: once per command, whatever number of videos. The default video is that of
+bench/decode.py.
 """
 
 from __future__ import annotations
@@ -20,14 +21,20 @@ from pathlib import Path
 from decode import RESULTS, SIZE, cpu_seconds, make_clip
 
 from videoclip.features import contained, decode
+from videoclip.features.backbones import load_backbone
+from videoclip.features.frame_backbone import FrameBackbone
 
 
-def sample(module: object, path: Path, times: int) -> float:
+def sample(module: object, path: Path, times: int, backbone: FrameBackbone | None) -> float:
     """Return the processor time of sampling a video, that of a waiting helper included."""
     start = time.process_time() + helper_time()
     for _ in range(times):
-        for frame in module.sample_frames(path, 1.0):  # type: ignore[attr-defined]
-            frame.rgb(SIZE)
+        frames = module.sample_frames(path, 1.0)  # type: ignore[attr-defined]
+        if backbone:
+            list(backbone.features_from(frames))
+        else:
+            for frame in frames:
+                frame.rgb(SIZE)
     return time.process_time() + helper_time() - start
 
 
@@ -51,8 +58,14 @@ def main() -> None:
     parser.add_argument("--video", type=Path, default=RESULTS / "clip_720p30.mp4")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--times", type=int, default=1, help="samplings of the video in each round")
+    parser.add_argument("--extract", action="store_true", help="compute features, too")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    backbone: FrameBackbone | None = None
+    if arguments.extract:
+        loaded = load_backbone("starter")
+        assert isinstance(loaded, FrameBackbone)
+        backbone = loaded
     path: Path = arguments.video
     if not path.exists():
         print(f"making {path} (once)", file=sys.stderr)
@@ -60,10 +73,10 @@ def main() -> None:
     modules = [contained, decode]
     used: dict[object, list[float]] = {module: [] for module in modules}
     for module in modules:
-        sample(module, path, 1)  # a start of its own
+        sample(module, path, 1, backbone)  # a start of its own
     for _ in range(arguments.rounds):
         for module in modules:
-            used[module].append(sample(module, path, arguments.times))
+            used[module].append(sample(module, path, arguments.times, backbone))
         modules.reverse()
     ratios = [a / b for a, b in zip(used[contained], used[decode], strict=True)]
     result = {
