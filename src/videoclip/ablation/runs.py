@@ -6,8 +6,7 @@ further variants, seeds and worlds add to the same table.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 
 from videoclip.ablation.measure import MEASURES, Counts, measure
 from videoclip.ablation.testbed import TestBed, build_testbed
@@ -29,7 +27,7 @@ from videoclip.processes import map_in_processes
 from videoclip.recipes import crossmodal, paper, small
 from videoclip.synthetic.world import SyntheticConfig
 from videoclip.training.pretrain import pretrain
-from videoclip.training.run_folder import read_log
+from videoclip.training.run_folder import lock_folder, read_log
 
 VIDEOS_PER_BATCH = 28
 CLIPS_PER_VIDEO = 4
@@ -282,7 +280,8 @@ def run_ablation(
         if done == total or done % 50 == 0:
             on_message(f"world {name}: {done} of {total} videos")
 
-    with _locked(out):
+    out.mkdir(parents=True, exist_ok=True)
+    with lock_folder(out, "ablation"):
         build_testbed(out / "worlds" / name, world, num_videos, num_workers, on_progress)
         # A variant that needs another one's model runs after it, not in parallel.
         for is_dependent in (False, True):
@@ -295,21 +294,6 @@ def run_ablation(
             results = map_in_processes(partial(_run_variant, out, name), runs, num_workers)
             for (variant, seed), _ in zip(runs, results, strict=True):
                 on_message(f"world {name}: variant {variant}, seed {seed} is done")
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Keep other processes out of the folder of an ablation."""
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = FileLock(out / ".lock", timeout=0).acquire()
-    except Timeout:
-        raise ConfigError(
-            f"{out}: another process is working on this ablation; wait for it or choose another "
-            "folder"
-        ) from None
-    with lock:
-        yield
 
 
 def run_folder(out: Path, world: str, variant: str, seed: int) -> Path:

@@ -17,8 +17,8 @@ randomness follows from the seed and the position in the run.
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -110,6 +110,28 @@ class Checkpoint:
                 )
 
 
+@contextmanager
+def lock_folder(folder: Path, what: str) -> Iterator[None]:
+    """Keep other processes out of a folder within the block.
+
+    Args:
+        folder: An existing folder.
+        what: What is made there, for the message.
+
+    Raises:
+        ConfigError: If another process has locked it.
+    """
+    try:
+        lock = FileLock(folder / ".lock", timeout=0).acquire()
+    except Timeout:
+        raise ConfigError(
+            f"{folder}: another process is working on this {what}; wait for it or choose another "
+            "folder"
+        ) from None
+    with lock:
+        yield
+
+
 class RunFolder(ExitStack):
     """The folder of one run, locked for one process at a time; a context manager.
 
@@ -143,13 +165,7 @@ class RunFolder(ExitStack):
         for folder in (self._checkpoints, self._plans):
             folder.mkdir(parents=True, exist_ok=True)
         self.extended_from: int | None = None
-        try:
-            self.enter_context(FileLock(path / ".lock", timeout=0))
-        except Timeout:
-            raise ConfigError(
-                f"{path}: another process is working on this run; wait for it or choose another "
-                "folder"
-            ) from None
+        self.enter_context(lock_folder(path, "run"))
         try:
             # A start that was refused or failed before its first update binds nobody.
             if _has_begun(path):
