@@ -154,6 +154,13 @@ FLAGS = {"num_workers": "workers"}
 """Settings of recipes that have another name on the command line."""
 
 
+def refuse_given(part: object, names: Sequence[str], reason: str) -> None:
+    """Raise a `ConfigError` if one of the options `names` differs from its default."""
+    for name in names:
+        is_default = getattr(part, name) == getattr(type(part), name)
+        require(is_default, f"{reason}: omit --{name.replace('_', '-')}")
+
+
 def parse(
     command: type[CommandT],
     arguments: Sequence[str],

@@ -66,12 +66,10 @@ class Search:
         check_words(self.query)
         if self.fit or self.undo_fit:
             used = ("library", "fit", "undo_fit", "model", "output", "device")
-            for part, kind in ((self, Search), (self.output, FoundOutput)):
-                for name in (f.name for f in fields(part) if f.name not in used):
-                    is_given = getattr(part, name) != getattr(kind, name)
-                    flag = f"--{name.replace('_', '-')}"
-                    way = "--fit" if self.fit else "--undo-fit"
-                    require(not is_given, f"{way} does not search: omit {flag}")
+            way = "--fit" if self.fit else "--undo-fit"
+            for part in (self, self.output):
+                unused = [f.name for f in fields(part) if f.name not in used]
+                options.refuse_given(part, unused, f"{way} does not search")
 
     def run(self) -> int:
         """Print moments, best first."""

@@ -43,10 +43,9 @@ class Serve:
     def __post_init__(self) -> None:
         require(0 <= self.port < 65536, "a port is a number from 0 to 65535")
         require(not (self.mcp and self.sources), "--mcp serves a library: index the videos first")
-        for name in ("host", "port", "allow_host", "allow_upload"):
-            is_given = getattr(self, name) != getattr(Serve, name)
-            flag = f"--{name.replace('_', '-')}"
-            require(not (self.mcp and is_given), f"--mcp does not use the network: omit {flag}")
+        if self.mcp:
+            network = ("host", "port", "allow_host", "allow_upload")
+            options.refuse_given(self, network, "--mcp does not use the network")
 
     def run(self) -> int:
         """Serve until interrupted."""
