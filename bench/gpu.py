@@ -69,7 +69,7 @@ def measure_extraction(num_videos: int) -> None:
         ):
             for device, workers, share in (
                 ("cuda", 1, 1),
-                ("cuda", num_cores(), 8),  # its processes take long to start
+                ("cuda", num_cores(), 8),  # several for each worker
                 ("cpu", num_cores(), 1),
             ):
                 backbone = load_backbone(source, device)

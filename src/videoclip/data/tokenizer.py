@@ -131,9 +131,10 @@ def pad_tokens(token_ids: Sequence[ArrayLike], pad_id: int) -> tuple[Tensor, Ten
     return torch.from_numpy(padded), torch.from_numpy(mask)
 
 
-def _split_name(name: re.Match[str]) -> str:
-    """Put a space into the name of a special token, so that it is none."""
-    return f"{name[0][0]} {name[0][1:]}"
+def _split_name(found: re.Match[str]) -> str:
+    """Put a space behind the first character of a special token's name, so that it is words."""
+    name = found[0]
+    return f"{name[0]} {name[1:]}"
 
 
 def _file_text(word_pieces: Sequence[str]) -> str:

@@ -354,7 +354,7 @@ class Indexer:
             return None, None, [], []
 
     def _passages(self, path: Path, cues: Sequence[Cue], duration: float) -> list[Passage]:
-        """Embed a narration passage by passage; those without words or video are left out."""
+        """Embed a narration passage by passage, but for those without words or after the video."""
         during = [cue for cue in cues if cue.start < duration]
         joined = join_cues(during, MAX_PASSAGE_SECONDS, MAX_PAUSE_SECONDS)
         spoken = [cue for cue in joined if re.search(r"\w", cue.text)]

@@ -262,7 +262,7 @@ def fit_confidence(served: Served) -> dict[str, str]:
 
 @router.delete("/labels/fit")
 def undo_fit(served: Served) -> dict[str, str]:
-    """Return to the default levels of confidence; what was judged stays."""
+    """Return to the default levels of confidence; judgements are kept."""
     return {"message": str(served.undo_fit())}
 
 
